@@ -1,0 +1,47 @@
+# Everything runs from .venv, which the first target that needs it makes; afterwards no network is needed.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.made
+VIDEOS ?=
+
+.PHONY: help demo fetch test test-slow lint format wheel-check clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
+
+demo: $(STAMP)  ## annotate videos, pack a dataset, train, dance: make demo [VIDEOS=DIR]
+	$(BIN)/opendance demo $(if $(VIDEOS),'$(VIDEOS)') --out demo
+
+fetch: $(STAMP)  ## fetch every model weight now, for a machine that will be offline
+	$(BIN)/opendance fetch
+
+test: lint  ## all checks but the slow tests
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-slow: $(STAMP)  ## only the slow tests
+	$(BIN)/python -m pytest -m slow
+
+lint: $(STAMP)  ## style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p opendance_hf
+	$(BIN)/lint-imports
+
+format: $(STAMP)  ## let ruff fix and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+wheel-check: $(STAMP)  ## install the wheel in a clean environment and import every module of the tree
+	$(BIN)/python tests/wheel_check.py
+
+clean:  ## remove what the targets made, .venv included
+	rm -rf $(VENV) demo build dist ./*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and \
+	  f"OpenDance-HF needs Python 3.11 or newer; {sys.executable} is {v.major}.{v.minor}. Try: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -c constraints.txt -e '.[all,dev]'
+	@touch $@

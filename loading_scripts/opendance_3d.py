@@ -1,0 +1,86 @@
+"""Our raw annotation tree, a folder of ``{id}.npz`` files, as a dataset.
+
+    builder = OpenDance3D(config_name="collaborative", data_dir="annotations")
+    builder.download_and_prepare()
+    builder.as_dataset(split="train")
+
+    OpenDance3D(data_dir="annotations").as_streaming_dataset(split="train")
+
+This is the way to look at annotations in place. To publish them, :func:`opendance_hf.storage.pack` writes the folder
+that ``load_dataset`` opens without any code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from opendance_hf.schema import SCHEMA_VERSION, features, to_row, validate
+from opendance_hf.storage.npz import SUFFIX, load_header, load_sequence
+from opendance_hf.storage.splits import SPLITS, assign_splits
+
+
+@dataclass
+class OpenDance3DConfig(datasets.BuilderConfig):
+    """A configuration: the sequences of ``num_dancers`` dancers."""
+
+    num_dancers: int = 1
+
+
+class OpenDance3D(datasets.GeneratorBasedBuilder):
+    """Sequences of ``data_dir`` and its subfolders, by default solos (``individual``).
+
+    Splits are those of :func:`opendance_hf.storage.assign_splits` over all sequences of the tree, whatever their number
+    of dancers, so a song lies in the same split of both configurations, as it does in a packed dataset.
+
+    Raises:
+        FileNotFoundError: if ``data_dir`` is missing or holds no sequence of the configuration.
+        SchemaError: if a file is not a valid sequence.
+    """
+
+    VERSION = datasets.Version(f"{SCHEMA_VERSION}.0")
+    BUILDER_CONFIG_CLASS = OpenDance3DConfig
+    BUILDER_CONFIGS = [  # noqa: RUF012 (datasets declares it so)
+        OpenDance3DConfig(name="individual", version=VERSION, num_dancers=1, description="solos"),
+        OpenDance3DConfig(name="collaborative", version=VERSION, num_dancers=2, description="duets"),
+    ]
+    DEFAULT_CONFIG_NAME = "individual"
+    # A row is several megabytes: the default of 1,000 rows would take gigabytes.
+    DEFAULT_WRITER_BATCH_SIZE = 16
+
+    def _info(self) -> datasets.DatasetInfo:
+        return datasets.DatasetInfo(
+            description="Music-driven 3D dance: SMPL motion and music features at 60 FPS.",
+            features=features(self.config.num_dancers),
+        )
+
+    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
+        if self.config.data_dir is None:
+            raise FileNotFoundError("say where the annotations are: OpenDance3D(data_dir=...)")
+        paths = sorted(Path(self.config.data_dir).rglob(f"[!.]*{SUFFIX}"), key=lambda path: path.stem)
+        headers = {path: load_header(path) for path in paths}
+        split_of = assign_splits(group for _, group, _ in headers.values())
+        files: dict[str, list[str]] = {split: [] for split in SPLITS}
+        for path, (_, group, num_dancers) in headers.items():
+            if num_dancers == self.config.num_dancers:
+                files[split_of[group]].append(str(path))
+        if not any(files.values()):
+            raise FileNotFoundError(
+                f"{self.config.data_dir} holds {len(paths)} sequence file(s), none with "
+                f"{self.config.num_dancers} dancer(s) as the configuration {self.config.name!r} wants"
+            )
+        return [
+            datasets.SplitGenerator(name=split, gen_kwargs={"files": part})
+            for split, part in files.items()
+            if part
+        ]
+
+    # ``files`` is a list, which is what lets datasets share the work among num_proc processes.
+    def _generate_examples(self, files: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        for file in files:
+            seq = validate(load_sequence(file))
+            yield seq.id, to_row(seq)

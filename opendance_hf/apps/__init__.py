@@ -1,0 +1,1 @@
+"""Front doors for people: reports and pages to look at."""

@@ -1,0 +1,214 @@
+"""A static page that says what a dataset build did: every input, every sequence, in numbers and previews."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import matplotlib
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+#: Metric names end in their unit, as ``fit_residual_mm`` does.
+_UNITS: Final = {
+    "mm": "mm", "cm": "cm", "m": "m", "px": "px", "s": "s", "ms": "ms", "deg": "°", "mps": "m/s", "fps": "fps",
+    "percent": "%", "pct": "%",
+}  # fmt: skip
+_BAR: Final = "#2e86de"
+#: Replaced by ``currentColor``, so that plots follow the page's light or dark scheme.
+_INK: Final = "#010203"
+_HISTOGRAM_FROM: Final = 12
+
+
+@dataclass(frozen=True)
+class InputRow:
+    """What happened to one input.
+
+    Attributes:
+        name: of the input, shown as it is; may be anything.
+        status: ``published``, ``rejected``, ``failed`` or another word of the pipeline's.
+        reason: why it was rejected or failed; empty otherwise.
+        num_sequences: how many sequences came out of it.
+        seconds: processing time.
+        stages: processing time of each stage in its order, seconds.
+    """
+
+    name: str
+    status: str
+    reason: str
+    num_sequences: int
+    seconds: float
+    stages: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SequenceRow:
+    """One published sequence.
+
+    Attributes:
+        id: of the sequence.
+        config: ``individual`` or ``collaborative``.
+        num_dancers: how many people dance.
+        duration_s: seconds.
+        bpm: beats per minute of the music.
+        motion_velocity: mean joint speed, metres per second.
+        mean_confidence: over frames and dancers, 0 to 1.
+        preview: path of the preview video relative to the page, with forward slashes; None without one.
+        source: name of the input it comes from.
+        metrics: quality of the fit by name; a unit suffix (``_mm``, ``_px``, ``_deg``...) is shown as a unit.
+    """
+
+    id: str
+    config: str
+    num_dancers: int
+    duration_s: float
+    bpm: float
+    motion_velocity: float
+    mean_confidence: float
+    preview: str | None
+    source: str
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """A finished build. ``dataset`` is the directory or Hub name that ``load_dataset`` takes."""
+
+    inputs: list[InputRow]
+    sequences: list[SequenceRow]
+    title: str = "OpenDance-3D build"
+    dataset: str = "opendance-3d"
+
+
+def write_report(path: str | os.PathLike[str], report: BuildReport) -> None:
+    """Write the page of a build: one HTML file that loads nothing but the previews beside it.
+
+    Args:
+        path: the HTML file; its folder is made, an existing file replaced.
+        report: the build; names and reasons in it are escaped.
+
+    Raises:
+        ValueError: if a preview is not a relative path inside the page's folder.
+    """
+    for row in report.sequences:
+        if row.preview is not None and not _is_inside(row.preview):
+            raise ValueError(
+                f"sequence {row.id!r}: preview {row.preview!r} must be a relative path inside the folder"
+            )
+    page = render_report(report)
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(page)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def render_report(report: BuildReport) -> str:
+    """The HTML of :func:`write_report`."""
+    environment = Environment(
+        loader=PackageLoader("opendance_hf.apps", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(label=_label, number=_number, unit=_unit, duration=_duration)
+    statuses = Counter(row.status for row in report.inputs)
+    return environment.get_template("report.html.jinja").render(
+        report=report,
+        totals={
+            "inputs": len(report.inputs),
+            **{status: statuses.pop(status, 0) for status in ("published", "rejected", "failed")},
+            **dict(sorted(statuses.items())),
+            "sequences": len(report.sequences),
+        },
+        dance_s=sum(row.duration_s for row in report.sequences),
+        work_s=sum(row.seconds for row in report.inputs),
+        configs=sorted({row.config for row in report.sequences}, reverse=True),
+        plots=_plots(report.sequences),
+    )
+
+
+def _is_inside(preview: str) -> bool:
+    return (
+        bool(preview)
+        and not re.match(r"[/\\]|[A-Za-z][A-Za-z0-9+.-]*:", preview)
+        and ".." not in preview.split("/")
+    )
+
+
+def _split_unit(name: str) -> tuple[str, str]:
+    stem, _, suffix = name.rpartition("_")
+    return (stem, _UNITS[suffix]) if stem and suffix in _UNITS else (name, "")
+
+
+def _label(name: str) -> str:
+    return _split_unit(name)[0].replace("_", " ")
+
+
+def _unit(name: str) -> str:
+    return _split_unit(name)[1]
+
+
+def _number(value: float) -> str:
+    if value != value or value in (float("inf"), float("-inf")):
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def _plots(rows: list[SequenceRow]) -> list[tuple[str, Markup]]:
+    """(title, SVG) of the distributions; none for a single sequence, dots for few, histograms for many."""
+    if len(rows) < 2:
+        return []
+    columns = {
+        "Duration, s": [row.duration_s for row in rows],
+        "Tempo, bpm": [row.bpm for row in rows],
+        "Motion velocity, m/s": [row.motion_velocity for row in rows],
+        "Confidence": [row.mean_confidence for row in rows],
+    }
+    return [(title, _plot(values, number)) for number, (title, values) in enumerate(columns.items())]
+
+
+def _plot(values: list[float], number: int) -> Markup:
+    style: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "opendance", "text.color": _INK, "axes.edgecolor": _INK,
+             "xtick.color": _INK, "ytick.color": _INK, "font.size": 9.0}  # fmt: skip
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(3.6, 1.5), layout="constrained")
+        axes = figure.add_subplot()
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        if len(values) < _HISTOGRAM_FROM:
+            axes.plot(values, [0] * len(values), "o", color=_BAR, markersize=9, alpha=0.7)
+            axes.set_yticks([])
+            axes.set_ylim(-1, 1.5)
+            axes.margins(x=0.12)
+        else:
+            axes.hist(values, bins="auto", color=_BAR, rwidth=0.92)
+            axes.locator_params(axis="y", integer=True, nbins=4)
+        out = io.StringIO()
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = out.getvalue()
+    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
+    # Several pictures share one page: their ids must not meet.
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>plot{number}-", svg)
+    return Markup(svg)  # matplotlib made it of numbers alone

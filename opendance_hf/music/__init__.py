@@ -1,0 +1,34 @@
+"""Music: the sound of any audio or video file, and the features that dance models read, frame by frame."""
+
+from opendance_hf.music.decode import AudioError, NoAudioError, clock_origin, decode_audio
+from opendance_hf.music.features import (
+    BLOCKS,
+    FACT_BLOCKS,
+    HOP,
+    SAMPLE_RATE_7P5FPS,
+    SAMPLE_RATE_60FPS,
+    MusicAnnotation,
+    MusicFeatures,
+    extract,
+    extract_audio,
+    fact_features,
+    music_features,
+)
+
+__all__ = [
+    "BLOCKS",
+    "FACT_BLOCKS",
+    "HOP",
+    "SAMPLE_RATE_7P5FPS",
+    "SAMPLE_RATE_60FPS",
+    "AudioError",
+    "MusicAnnotation",
+    "MusicFeatures",
+    "NoAudioError",
+    "clock_origin",
+    "decode_audio",
+    "extract",
+    "extract_audio",
+    "fact_features",
+    "music_features",
+]

@@ -1,0 +1,143 @@
+"""The preview a person inspects: the source video left, the reconstructed dancers right, at the same instants."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as Pillow
+from PIL import ImageDraw, ImageFont
+
+from opendance_hf.motion.skeleton import NUM_JOINTS, PARENTS
+from opendance_hf.render.avatar import AvatarRenderer, dancer_colour
+from opendance_hf.render.video import VideoWriter
+from opendance_hf.schema import FPS, DanceSequence, per_dancer
+
+Image = npt.NDArray[np.uint8]
+
+_STRIP_PX: Final = 28
+_BEAT_GLOW_S: Final = 0.12
+_DARK, _TEXT, _QUIET = (24, 26, 31), (232, 234, 238), (150, 155, 164)
+
+
+def write_preview(
+    path: str | os.PathLike[str],
+    source_frames: Iterator[tuple[float, Image]],
+    seq: DanceSequence,
+    audio: npt.NDArray[np.floating] | None,
+    sample_rate: int,
+    *,
+    height: int = 480,
+    fps: float = 30,
+) -> None:
+    """Write a side-by-side video of a sequence and its source, with the fitted skeleton drawn over the source.
+
+    Overlay and figure of a dancer have one colour, so a swapped identity or a bad fit is seen at once. A strip below
+    shows id, time, motion frame, the confidence of each dancer and a dot that flashes on music beats.
+
+    Args:
+        path: the MP4 to write.
+        source_frames: (seconds, (H, W, 3) RGB) pictures in order; seconds on the clock of the source video, as
+            ``seq.provenance.start_s`` is. Read as a stream; the picture nearest to an instant is shown.
+        seq: the sequence; the skeleton is drawn where ``seq.provenance.camera`` sees it, not at all without one.
+        audio: (N,) mono samples of the sequence's span, or None.
+        sample_rate: of ``audio``, Hz.
+        height: of both pictures, pixels; the strip comes on top of it.
+        fps: pictures per second.
+
+    Raises:
+        ValueError: if there is no source picture, or ``height`` or ``fps`` is not positive.
+    """
+    if height <= 0 or fps <= 0:
+        raise ValueError(f"height and fps must be positive, got {height} and {fps}")
+    poses = per_dancer(seq.smpl_pose, seq.num_dancers, NUM_JOINTS, 3)
+    transl = per_dancer(seq.smpl_transl, seq.num_dancers, 3)
+    joints = per_dancer(seq.joints, seq.num_dancers, NUM_JOINTS, 3)
+    camera = seq.provenance.camera
+    points = None if camera is None else camera.project(joints) / [camera.width_px, camera.height_px]
+    instants = np.arange(max(1, round(seq.num_frames / FPS * fps))) / fps
+    sources = _nearest(source_frames, instants + seq.provenance.start_s)
+
+    height += height % 2
+    renderer: AvatarRenderer | None = None
+    with VideoWriter(path, fps, audio=audio, sample_rate=sample_rate) as video:
+        for time_s, source in zip(instants, sources, strict=True):
+            frame = min(round(time_s * FPS), seq.num_frames - 1)
+            width = 2 * max(1, round(source.shape[1] * height / source.shape[0] / 2))
+            if renderer is None:
+                renderer = AvatarRenderer.for_sequence(seq, max(width, height), height)
+                left_width = width
+            left = _source_picture(source, left_width, height, None if points is None else points[:, frame])
+            picture = np.concatenate([left, renderer.draw(poses[:, frame], transl[:, frame])], axis=1)
+            video.write(np.concatenate([picture, _strip(picture.shape[1], seq, time_s, frame)]))
+
+
+def _nearest(frames: Iterator[tuple[float, Image]], instants: npt.NDArray[np.floating]) -> Iterator[Image]:
+    """The picture nearest to every instant, holding two at a time; the last one stays when the stream ends."""
+    frames = iter(frames)
+    current = next(frames, None)
+    if current is None:
+        raise ValueError("source_frames is empty")
+    following = next(frames, None)
+    for instant in instants:
+        while following is not None and abs(following[0] - instant) <= abs(current[0] - instant):
+            current, following = following, next(frames, None)
+        yield current[1]
+
+
+def _source_picture(
+    source: Image, width: int, height: int, points: npt.NDArray[np.floating] | None
+) -> npt.NDArray[np.uint8]:
+    """The source at its new size, with the bones of (D, 24, 2) points in fractions of the picture."""
+    picture = Pillow.fromarray(source)
+    if points is not None:
+        # Pillow's lines are not smooth: they are drawn on a larger picture, the source's own where that will do.
+        if source.shape[0] < 1.5 * height:
+            picture = picture.resize((2 * width, 2 * height), Pillow.Resampling.BILINEAR)
+        draw = ImageDraw.Draw(picture)
+        thick = max(2, round(picture.height / 200))
+        for dancer, skeleton in enumerate(points):
+            # Points behind the camera or far outside would overflow the drawing; they are not seen anyway.
+            at = skeleton * picture.size
+            seen = np.isfinite(at).all(axis=-1) & (np.abs(skeleton) < 4).all(axis=-1)
+            colour = dancer_colour(dancer)
+            for joint in range(1, NUM_JOINTS):
+                if seen[joint] and seen[PARENTS[joint]]:
+                    ends = [*at[PARENTS[joint]], *at[joint]]
+                    draw.line(ends, fill=_DARK, width=thick + 2)
+                    draw.line(ends, fill=colour, width=thick)
+            for x, y in at[seen]:
+                draw.ellipse([x - thick, y - thick, x + thick, y + thick], fill=colour, outline=_DARK)
+    picture = picture.resize((width, height), Pillow.Resampling.BILINEAR, reducing_gap=1.5)
+    return np.asarray(picture, dtype=np.uint8)
+
+
+def _strip(width: int, seq: DanceSequence, time_s: float, frame: int) -> Image:
+    picture = Pillow.new("RGB", (width, _STRIP_PX), _DARK)
+    draw = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(13)
+    middle = _STRIP_PX / 2
+
+    right = width - 30.0
+    confidences = [(f"{seq.confidence[frame, d]:.2f}", dancer_colour(d)) for d in range(seq.num_dancers)]
+    for text, colour in [*reversed(confidences), ("confidence", _QUIET)]:
+        right -= draw.textlength(text, font=font)
+        draw.text((right, middle), text, fill=colour, font=font, anchor="lm")
+        right -= 8
+    clock = f"{time_s:6.2f} s   frame {frame}/{seq.num_frames}"
+    right -= 8 + draw.textlength(clock, font=font)
+    draw.text((right, middle), clock, fill=_QUIET, font=font, anchor="lm")
+    name = seq.id
+    while name and draw.textlength(name, font=font) > right - 22:
+        name = name.removesuffix("...")[:-1] and name.removesuffix("...")[:-1] + "..."
+    draw.text((10, middle), name, fill=_TEXT, font=font, anchor="lm")
+
+    since = time_s - seq.music_beats / FPS + 1e-6
+    recent = since[since >= 0].min() if (since >= 0).any() else np.inf
+    glow = max(0.0, 1 - recent / _BEAT_GLOW_S)
+    beat = tuple(round(60 + glow * (full - 60)) for full in (255, 214, 64))
+    draw.ellipse([width - 21, middle - 6, width - 9, middle + 6], fill=beat)
+    return np.asarray(picture, dtype=np.uint8)

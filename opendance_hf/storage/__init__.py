@@ -1,0 +1,24 @@
+"""Sequences on disk: single ``.npz`` files, sharded Parquet, WebDataset tars, and the dataset folder around them."""
+
+from opendance_hf.storage.card import dataset_card
+from opendance_hf.storage.npz import load_sequence, save_sequence
+from opendance_hf.storage.pack import PackError, PackReport, pack
+from opendance_hf.storage.parquet import ParquetWriter, read_parquet, write_parquet
+from opendance_hf.storage.splits import assign_splits
+from opendance_hf.storage.webdataset import WebDatasetWriter, read_webdataset, write_webdataset
+
+__all__ = [
+    "PackError",
+    "PackReport",
+    "ParquetWriter",
+    "WebDatasetWriter",
+    "assign_splits",
+    "dataset_card",
+    "load_sequence",
+    "pack",
+    "read_parquet",
+    "read_webdataset",
+    "save_sequence",
+    "write_parquet",
+    "write_webdataset",
+]

@@ -1,0 +1,88 @@
+"""One sequence in one ``.npz`` file: the raw annotation the pipeline writes and the loading scripts read.
+
+Every column of :mod:`opendance_hf.schema` is one array of the archive under its own name; a column that is None is
+left out; ``provenance`` is a JSON string in a 0-d array. Nothing is pickled, and the same sequence gives the same
+bytes (the zip entries of ``numpy.savez`` carry a constant date).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from opendance_hf.schema import DanceSequence, SchemaError, from_row, to_row
+
+SUFFIX: Final = ".npz"
+_OPTIONAL: Final = ("smpl_betas", "genre", "genre_scores")
+
+
+def save_sequence(path: Path | str, seq: DanceSequence) -> Path:
+    """Write one sequence to ``path``, which either holds the whole sequence afterwards or is left as it was.
+
+    Raises:
+        ValueError: if ``path`` does not end in ``.npz``.
+        OSError: if the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        raise ValueError(f"{path.name}: a sequence file must end in {SUFFIX}")
+    row = to_row(seq)
+    row["provenance"] = json.dumps(row["provenance"], sort_keys=True)
+    arrays = {name: np.asarray(value) for name, value in row.items() if value is not None}
+    # A name of its own for each process, so that two writers of one id cannot interleave.
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def load_sequence(path: Path | str) -> DanceSequence:
+    """Read one sequence written by :func:`save_sequence`; not yet validated (see ``schema.validate``).
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        SchemaError: naming the file and what is wrong, if it is no archive, holds pickled objects or misses a column.
+    """
+    required = [f.name for f in fields(DanceSequence) if f.name not in _OPTIONAL]
+    row = _read(Path(path), required)
+    try:
+        row["provenance"] = json.loads(row["provenance"])
+        return from_row({name: row.get(name) for name in (*required, *_OPTIONAL)})
+    except (KeyError, TypeError, ValueError) as error:
+        raise SchemaError(f"{path}: not a valid sequence: {error}") from error
+
+
+def load_header(path: Path | str) -> tuple[str, str, int]:
+    """Only (id, group, num_dancers) of a sequence file, without reading its arrays.
+
+    Raises:
+        FileNotFoundError, SchemaError: as :func:`load_sequence`.
+    """
+    row = _read(Path(path), ["id", "group", "num_dancers"], only=True)
+    return str(row["id"]), str(row["group"]), int(row["num_dancers"])
+
+
+def _read(path: Path, required: list[str], *, only: bool = False) -> dict[str, Any]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise SchemaError(f"{path}: not a sequence file (a bare .npy array)")
+            missing = sorted(set(required) - set(archive.files))
+            if missing:
+                raise SchemaError(f"{path}: misses the column(s) {', '.join(missing)}")
+            row = {name: archive[name] for name in (required if only else archive.files)}
+    except SchemaError:
+        raise
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise SchemaError(f"{path}: not a sequence file: {error}") from error
+    return {name: value.item() if value.ndim == 0 else value for name, value in row.items()}

@@ -1,0 +1,297 @@
+"""From annotated sequences to a dataset folder that ``load_dataset`` opens:
+
+    out/README.md                                               dataset card with the configurations
+    out/statistics.json                                         what is in it; also marks the folder as ours
+    out/data/{config}/{split}-00000-of-0000N.parquet
+    out/webdataset/{config}/{split}-00000.tar
+
+The same sequences in any order give the same bytes. The folder appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from opendance_hf import __version__
+from opendance_hf.schema import SCHEMA_VERSION, DanceSequence, validate
+from opendance_hf.storage.card import dataset_card
+from opendance_hf.storage.npz import load_sequence, save_sequence
+from opendance_hf.storage.parquet import SHARD_BYTES, write_parquet
+from opendance_hf.storage.splits import RATIOS, SPLITS, assign_splits
+from opendance_hf.storage.webdataset import write_webdataset
+
+STATISTICS: Final = "statistics.json"
+_MARKER: Final = "opendance-hf dataset"
+_SUFFIXES: Final = frozenset({".md", ".json", ".parquet", ".tar"})
+
+
+class PackError(RuntimeError):
+    """The dataset could not be written; the message says what to do. Nothing was changed on disk."""
+
+
+@dataclass(frozen=True)
+class SplitStatistics:
+    """Numbers of one configuration and split; durations in seconds, velocity in metres per second."""
+
+    sequences: int
+    groups: int
+    dancers: int
+    hours: float
+    mean_duration_s: float
+    min_duration_s: float
+    max_duration_s: float
+    min_bpm: float
+    max_bpm: float
+    mean_velocity_m_per_s: float
+    with_smpl_betas: int
+    genres: dict[str, int]
+
+
+@dataclass(frozen=True)
+class PackReport:
+    """What :func:`pack` wrote: statistics by configuration and split, and every file with its size in bytes."""
+
+    folder: Path
+    statistics: dict[str, dict[str, SplitStatistics]]
+    files: dict[str, int]
+
+    @property
+    def num_sequences(self) -> int:
+        """Sequences over all configurations and splits."""
+        return sum(split.sequences for splits in self.statistics.values() for split in splits.values())
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """All that outlives a sequence while the others are read."""
+
+    id: str
+    group: str
+    config: str
+    num_dancers: int
+    duration_s: float
+    bpm: float
+    velocity: float
+    genre: str | None
+    has_betas: bool
+    backends: tuple[tuple[str, str, str], ...]
+    licence: str
+
+
+def pack(
+    sequences: Iterable[DanceSequence],
+    out: Path | str,
+    *,
+    licence: str = "other",
+    splits: Mapping[str, float] = RATIOS,
+    shard_bytes: int = SHARD_BYTES,
+    webdataset: bool = True,
+) -> PackReport:
+    """Validate ``sequences`` and write them as a dataset folder.
+
+    Sequences are spooled to disk one by one and never held in memory together, so a generator over thousands is fine.
+
+    Args:
+        sequences: in any order; ids must be unique.
+        out: the dataset folder, say ``opendance-3d``. An older dataset of ours there is replaced.
+        licence: a licence identifier of the Hub for the whole dataset; ``other`` refers to the provenance of each row.
+        splits: share of each split by group, see :func:`assign_splits`.
+        shard_bytes: size at which a new Parquet or tar shard starts, uncompressed.
+        webdataset: also write the WebDataset tars.
+
+    Raises:
+        SchemaError: if a sequence does not meet the schema.
+        PackError: if there are no sequences, an id occurs twice, sequences of one configuration have different
+            numbers of dancers, or ``out`` holds something that is not a dataset of ours.
+    """
+    out = Path(out).absolute()
+    check_replaceable(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with _staging(out) as staging:
+        spool, fresh = staging / "spool", staging / "dataset"
+        spool.mkdir()
+        fresh.mkdir()
+        entries = _spool(sequences, spool)
+        statistics, parts = _plan(entries, splits)
+        for (config, split), ids in parts.items():
+            write_parquet(fresh, config, split, _load(spool, ids), shard_bytes=shard_bytes)
+            if webdataset:
+                write_webdataset(fresh, config, split, _load(spool, ids), shard_bytes=shard_bytes)
+        _describe(fresh, entries, statistics, licence, webdataset=webdataset)
+        files = _check_files(fresh)
+        check_replaceable(out)
+        _swap(fresh, out)
+    return PackReport(out, statistics, files)
+
+
+def check_replaceable(out: Path) -> None:
+    """Make sure that ``out`` is free: absent, empty, or an older dataset that :func:`pack` wrote.
+
+    Raises:
+        PackError: if it is anything else.
+    """
+    if not out.exists() and not out.is_symlink():
+        return
+    if out.is_symlink() or not out.is_dir():
+        raise PackError(f"{out} is not a folder: choose another output folder")
+    if not any(out.iterdir()):
+        return
+    try:
+        marker = json.loads((out / STATISTICS).read_text())["format"]
+    except (OSError, ValueError, KeyError, TypeError):
+        marker = None
+    if marker != _MARKER:
+        raise PackError(
+            f"{out} is not empty and is no OpenDance-HF dataset (no {STATISTICS} of ours): "
+            "choose another output folder or empty this one"
+        )
+
+
+@contextmanager
+def _staging(out: Path) -> Iterator[Path]:
+    """A folder beside ``out``, hence on the same file system, that goes away in the end."""
+    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _spool(sequences: Iterable[DanceSequence], spool: Path) -> list[_Entry]:
+    """Validate and park every sequence; return the entries sorted by id."""
+    entries: dict[str, _Entry] = {}
+    width: dict[str, _Entry] = {}
+    for seq in sequences:
+        validate(seq)
+        if seq.id in entries:
+            raise PackError(f"two sequences have the id {seq.id!r}: ids must be unique")
+        entry = _Entry(
+            id=seq.id,
+            group=seq.group,
+            config=seq.config,
+            num_dancers=seq.num_dancers,
+            duration_s=seq.num_frames / seq.fps,
+            bpm=seq.bpm,
+            velocity=seq.motion_velocity,
+            genre=seq.genre,
+            has_betas=seq.smpl_betas is not None,
+            backends=tuple((b.stage, b.name, b.version) for b in seq.provenance.backends),
+            licence=seq.provenance.licence,
+        )
+        first = width.setdefault(seq.config, entry)
+        if first.num_dancers != seq.num_dancers:
+            raise PackError(
+                f"sequence {seq.id!r} has {seq.num_dancers} dancers and {first.id!r} has {first.num_dancers}: the "
+                f"configuration {seq.config!r} has columns of one width; pack them into separate folders"
+            )
+        entries[seq.id] = entry
+        save_sequence(spool / f"{seq.id}.npz", seq)
+    if not entries:
+        raise PackError("no sequences to pack")
+    return [entries[key] for key in sorted(entries)]
+
+
+def _load(spool: Path, ids: list[str]) -> Iterator[DanceSequence]:
+    return (load_sequence(spool / f"{key}.npz") for key in ids)
+
+
+def _plan(
+    entries: list[_Entry], ratios: Mapping[str, float]
+) -> tuple[dict[str, dict[str, SplitStatistics]], dict[tuple[str, str], list[str]]]:
+    """Statistics and the ids, both by configuration and split; empty ones are left out."""
+    split_of = assign_splits((entry.group for entry in entries), ratios)
+    statistics: dict[str, dict[str, SplitStatistics]] = {}
+    parts: dict[tuple[str, str], list[str]] = {}
+    for config in ("individual", "collaborative"):
+        for split in SPLITS:
+            part = [e for e in entries if e.config == config and split_of[e.group] == split]
+            if part:
+                statistics.setdefault(config, {})[split] = _statistics(part)
+                parts[config, split] = [entry.id for entry in part]
+    return statistics, parts
+
+
+def _statistics(part: list[_Entry]) -> SplitStatistics:
+    durations = [entry.duration_s for entry in part]
+    genres = Counter(entry.genre for entry in part if entry.genre is not None)
+    return SplitStatistics(
+        sequences=len(part),
+        groups=len({entry.group for entry in part}),
+        dancers=part[0].num_dancers,
+        hours=sum(durations) / 3600,
+        mean_duration_s=sum(durations) / len(part),
+        min_duration_s=min(durations),
+        max_duration_s=max(durations),
+        min_bpm=min(entry.bpm for entry in part),
+        max_bpm=max(entry.bpm for entry in part),
+        mean_velocity_m_per_s=sum(entry.velocity * entry.duration_s for entry in part) / sum(durations),
+        with_smpl_betas=sum(entry.has_betas for entry in part),
+        genres=dict(sorted(genres.items())),
+    )
+
+
+def _describe(
+    folder: Path,
+    entries: list[_Entry],
+    statistics: dict[str, dict[str, SplitStatistics]],
+    licence: str,
+    *,
+    webdataset: bool,
+) -> None:
+    """Write statistics.json and README.md."""
+    backends = Counter(backend for entry in entries for backend in set(entry.backends))
+    licences = Counter(entry.licence for entry in entries)
+    described: dict[str, Any] = {
+        "format": _MARKER,
+        "schema_version": SCHEMA_VERSION,
+        "opendance_version": __version__,
+        "licence": licence,
+        "webdataset": webdataset,
+        "row_licences": dict(sorted(licences.items())),
+        "backends": [
+            {"stage": stage, "name": name, "version": version, "sequences": count}
+            for (stage, name, version), count in sorted(backends.items())
+        ],
+        "configs": {
+            config: {split: asdict(numbers) for split, numbers in splits.items()}
+            for config, splits in statistics.items()
+        },
+    }
+    (folder / STATISTICS).write_text(json.dumps(described, indent=2) + "\n")
+    (folder / "README.md").write_text(dataset_card(described), encoding="utf-8")
+
+
+def _check_files(folder: Path) -> dict[str, int]:
+    """Every file with its size; refuses anything a dataset folder does not hold, media and scripts included."""
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            if path.suffix not in _SUFFIXES:
+                raise PackError(f"refusing to publish {path.name}: a dataset holds no media and no scripts")
+            files[path.relative_to(folder).as_posix()] = path.stat().st_size
+    return files
+
+
+def _swap(fresh: Path, out: Path) -> None:
+    """Put ``fresh`` in the place of ``out``; on an error the older dataset is back where it was."""
+    if not out.exists():
+        os.replace(fresh, out)
+        return
+    # Beside the staging folder, not in it: whatever happens, clearing that one must not take the older dataset along.
+    old = out.with_name(f".{out.name}.{os.getpid()}.replaced")
+    os.replace(out, old)
+    try:
+        os.replace(fresh, out)
+    except BaseException:
+        os.replace(old, out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

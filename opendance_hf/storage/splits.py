@@ -1,0 +1,51 @@
+"""Which sequence goes to train, validation or test. Splits never share a group (same song, near-duplicate motion)."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+SPLITS: Final = ("train", "validation", "test")
+#: Paper table 2: 22,606 / 1,256 / 1,256 individual sequences.
+RATIOS: Final[Mapping[str, float]] = {"train": 0.9, "validation": 0.05, "test": 0.05}
+#: With fewer groups than this a split of 5 percent would be a lottery: everything trains.
+MIN_GROUPS: Final = 20
+
+
+def assign_splits(groups: Iterable[str], ratios: Mapping[str, float] = RATIOS) -> dict[str, str]:
+    """Map every group to a split.
+
+    The SHA-256 of the group's name decides, so a group keeps its split when the dataset grows and in every
+    configuration; the ratios hold in expectation, and a small dataset may miss a split. With fewer than
+    :data:`MIN_GROUPS` groups all of them go to ``train``.
+
+    Args:
+        groups: names of the groups, repeated as often as you like.
+        ratios: share of each split; the shares add up to 1.
+
+    Raises:
+        ValueError: if the ratios name an unknown split, are negative or do not add up to 1.
+    """
+    if (
+        set(ratios) - set(SPLITS)
+        or min(ratios.values(), default=-1) < 0
+        or abs(sum(ratios.values()) - 1) > 1e-9
+    ):
+        raise ValueError(f"ratios must be shares of {', '.join(SPLITS)} that add up to 1, got {dict(ratios)}")
+    unique = sorted(set(groups))
+    if len(unique) < MIN_GROUPS:
+        return dict.fromkeys(unique, "train")
+    edges = list(itertools.accumulate(ratios.values()))
+    edges[-1] = 1.0
+    return {group: _pick(_fraction(group), list(ratios), edges) for group in unique}
+
+
+def _fraction(group: str) -> float:
+    """A number in [0, 1) that depends on nothing but the name."""
+    return int.from_bytes(hashlib.sha256(group.encode()).digest()[:6], "big") / 2**48
+
+
+def _pick(fraction: float, names: list[str], edges: list[float]) -> str:
+    return next(name for name, edge in zip(names, edges, strict=True) if fraction < edge)

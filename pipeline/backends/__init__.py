@@ -1,0 +1,1 @@
+"""Detectors, trackers and pose estimators behind small protocols (see ``base``)."""

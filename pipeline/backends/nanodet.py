@@ -1,0 +1,98 @@
+"""NanoDet-416 person detector (COCO; RangiLyu 2020, Apache-2.0), converted once from TensorFlow.js to ONNX."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+import onnxruntime
+
+from opendance_hf.assets import ASSETS, asset_files, cache_dir, sha256_of
+from opendance_hf.pipeline.backends.base import Floats, Image
+from opendance_hf.pipeline.backends.tfjs_onnx import convert_graph_model
+
+_SIDE: Final = 416
+_STRIDES: Final = (8, 16, 32)
+_MEAN_BGR = np.array([103.53, 116.28, 123.675], dtype=np.float32)
+_STD_BGR = np.array([57.375, 57.12, 58.395], dtype=np.float32)
+_BINS: Final = 11
+_PERSON: Final = 0
+
+
+class NanoDet:
+    """Person detector on onnxruntime.
+
+    Args:
+        score_threshold: boxes below it are dropped. ByteTrack makes use of weak boxes, so it is low.
+        iou_threshold: of two boxes that overlap more than this, the weaker is dropped.
+        threads: of the inference session; results are reproducible for a given number.
+    """
+
+    name = "nanodet-416"
+    version = ASSETS["nanodet"].version
+
+    def __init__(self, score_threshold: float = 0.2, iou_threshold: float = 0.6, threads: int = 1) -> None:
+        self.score_threshold = score_threshold
+        self.iou_threshold = iou_threshold
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            str(_onnx_file()), options, providers=["CPUExecutionProvider"]
+        )
+        self._outputs = ["Identity", "Identity_1", "Identity_2", "Identity_3", "Identity_4", "Identity_5"]
+
+    def detect(self, image: Image) -> Floats:
+        """See :class:`~opendance_hf.pipeline.backends.base.Detector`."""
+        height, width = image.shape[:2]
+        # The network was trained on stretched images, so no letterbox.
+        small = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)[..., ::-1]
+        tensor = ((small - _MEAN_BGR) / _STD_BGR).transpose(2, 0, 1)[None].astype(np.float32)
+        outputs = self._session.run(self._outputs, {"input_1": tensor})
+        scores = np.concatenate([out[0, :, _PERSON] for out in outputs[:3]])
+        boxes = np.concatenate(
+            [_decode(out[0], stride) for out, stride in zip(outputs[3:], _STRIDES, strict=True)]
+        )
+        boxes *= np.array([width, height, width, height], dtype=np.float32) / _SIDE
+        boxes[:, 0::2] = boxes[:, 0::2].clip(0, width)
+        boxes[:, 1::2] = boxes[:, 1::2].clip(0, height)
+        keep = scores >= self.score_threshold
+        boxes, scores = boxes[keep], scores[keep]
+        order = cv2.dnn.NMSBoxes(
+            np.column_stack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]).tolist(),
+            scores.tolist(),
+            self.score_threshold,
+            self.iou_threshold,
+        )
+        chosen = np.asarray(order, dtype=np.intp).reshape(-1)
+        return np.column_stack([boxes[chosen], scores[chosen]]).astype(np.float32).reshape(-1, 5)
+
+
+def _decode(bins: Floats, stride: int) -> Floats:
+    """(N, 44) distance distributions to (N, 4) boxes: expected distance to each side from the cell centre."""
+    logits = bins.reshape(-1, 4, _BINS)
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    distance = (weights * np.arange(_BINS)).sum(-1) / weights.sum(-1) * stride
+    cells = _SIDE // stride
+    x, y = np.meshgrid(np.arange(cells), np.arange(cells))
+    centre = (np.column_stack([x.ravel(), y.ravel()]) + 0.5) * stride
+    return np.column_stack([centre - distance[:, :2], centre + distance[:, 2:]]).astype(np.float32)
+
+
+def _onnx_file() -> Path:
+    """The converted model in the cache, converting it on first use."""
+    files = asset_files("nanodet")
+    source = files["models/nanodet.bin"]
+    target = cache_dir() / "converted" / f"nanodet-416-{sha256_of(source)[:12]}.onnx"
+    if not target.is_file():
+        model = convert_graph_model(files["models/nanodet.json"], source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(dir=target.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(model.SerializeToString())
+        Path(part).replace(target)
+    return target

@@ -1,0 +1,219 @@
+"""Convert a TensorFlow.js graph model (``model.json`` + ``.bin``) to ONNX without TensorFlow.
+
+Covers the operators of plain convolutional detectors. Every operator keeps TensorFlow's own layout and is wrapped
+in the transposes ONNX needs; onnxruntime's optimiser cancels them.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+_TO_NCHW, _TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
+_OPSET = 17
+_IR_VERSION = 9
+_DTYPES = {name: np.dtype(code) for name, code in (("float32", "<f4"), ("float16", "<f2"), ("int32", "<i4"))}
+
+
+class ConversionError(ValueError):
+    """The graph has an operator or attribute outside the supported subset, or its weights do not fit."""
+
+
+def convert_graph_model(model_json: Path, weights: Path) -> onnx.ModelProto:
+    """The ONNX form of a TensorFlow.js graph model with one weight file.
+
+    Inputs and outputs keep their names (without ``:0``) and layout.
+
+    Raises:
+        ConversionError: naming the operator that is not supported.
+    """
+    document = json.loads(model_json.read_text())
+    constants = _read_weights(document["weightsManifest"], weights.read_bytes())
+    graph = _Graph(constants)
+    nodes = {node["name"]: node for node in document["modelTopology"]["node"]}
+    for node in _in_order(nodes, [_bare(name) for name in document["signature"]["outputs"]]):
+        graph.add(node)
+
+    def values(kind: str) -> list[onnx.ValueInfoProto]:
+        out = []
+        for name, spec in document["signature"][kind].items():
+            dims = [int(dim["size"]) for dim in spec["tensorShape"]["dim"]]
+            out.append(helper.make_tensor_value_info(_bare(name), TensorProto.FLOAT, dims))
+        return sorted(out, key=lambda value: value.name)
+
+    initializers = [numpy_helper.from_array(value, name) for name, value in graph.initializers.items()]
+    body = helper.make_graph(graph.nodes, "tfjs", values("inputs"), values("outputs"), initializers)
+    model = helper.make_model(
+        body, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION
+    )
+    onnx.checker.check_model(model)
+    return model
+
+
+def _bare(name: str) -> str:
+    return name.removeprefix("^").removesuffix(":0")
+
+
+def _read_weights(manifest: list[dict[str, Any]], data: bytes) -> dict[str, np.ndarray]:
+    constants, offset = {}, 0
+    for spec in (weight for group in manifest for weight in group["weights"]):
+        stored = spec.get("quantization", spec)["dtype"]
+        if stored not in _DTYPES:
+            raise ConversionError(f"weight {spec['name']} is stored as {stored}, which is not supported")
+        dtype = _DTYPES[stored]
+        count = math.prod(spec["shape"])
+        end = offset + count * dtype.itemsize
+        if end > len(data):
+            raise ConversionError(f"weight file ends within {spec['name']}: {len(data)} bytes")
+        value = np.frombuffer(data, dtype, count, offset).reshape(spec["shape"])
+        constants[spec["name"]] = value.astype(np.float32) if stored == "float16" else value
+        offset = end
+    if offset != len(data):
+        raise ConversionError(f"weight file has {len(data)} bytes, its manifest describes {offset}")
+    return constants
+
+
+def _in_order(nodes: dict[str, dict[str, Any]], outputs: list[str]) -> list[dict[str, Any]]:
+    """The nodes the outputs depend on, each after its inputs (iterative: graphs are deeper than the stack)."""
+    ordered: list[dict[str, Any]] = []
+    done: set[str] = set()
+    stack = [(name, False) for name in reversed(outputs)]
+    while stack:
+        name, ready = stack.pop()
+        if name in done:
+            continue
+        node = nodes[name]
+        if ready:
+            done.add(name)
+            ordered.append(node)
+            continue
+        stack.append((name, True))
+        stack.extend((_bare(i).split(":")[0], False) for i in node.get("input", []))
+    return ordered
+
+
+def _text(attribute: dict[str, Any]) -> str:
+    return base64.b64decode(attribute["s"]).decode()
+
+
+class _Graph:
+    """Nodes and initializers under construction; integer operands are folded as they come."""
+
+    def __init__(self, constants: dict[str, np.ndarray]) -> None:
+        self.constants = constants
+        self.initializers: dict[str, np.ndarray] = {}
+        self.nodes: list[onnx.NodeProto] = []
+
+    def emit(self, op: str, inputs: list[str], output: str | list[str], **attributes: Any) -> str:
+        outputs = [output] if isinstance(output, str) else output
+        self.nodes.append(helper.make_node(op, inputs, outputs, name=outputs[0], **attributes))
+        return outputs[0]
+
+    def constant(self, name: str, value: np.ndarray) -> str:
+        self.initializers[name] = np.ascontiguousarray(value)
+        return name
+
+    def operand(self, name: str) -> str:
+        if name in self.constants:
+            return self.constant(name, self.constants[name])
+        return name
+
+    def spatial(self, op: str, source: str, extra: list[str], output: str, **attributes: Any) -> None:
+        """A 2D operator of ONNX (NCHW) on a TensorFlow tensor (NHWC)."""
+        nchw = self.emit("Transpose", [source], f"{output}/nchw", perm=_TO_NCHW)
+        result = self.emit(op, [nchw, *extra], f"{output}/result", **attributes)
+        self.emit("Transpose", [result], output, perm=_TO_NHWC)
+
+    def add(self, node: dict[str, Any]) -> None:
+        op, name, attributes = node["op"], node["name"], node.get("attr", {})
+        inputs = [_bare(i) for i in node.get("input", []) if not i.startswith("^")]
+        fixed = [self.constants.get(i) for i in inputs]
+
+        def need(index: int) -> np.ndarray:
+            value = fixed[index]
+            if value is None:
+                raise ConversionError(f"{op} {name!r}: input {index} is not constant")
+            return value
+
+        if op in ("Const", "Placeholder"):
+            return
+        if op == "SparseToDense":
+            dense = np.full(need(1), need(3), dtype=need(2).dtype)
+            if need(2).size:
+                dense[tuple(need(0).T)] = need(2)
+            self.constants[name] = dense
+        elif op in ("Add", "AddV2"):
+            if all(value is not None for value in fixed):
+                self.constants[name] = need(0) + need(1)
+            else:
+                self.emit("Add", [self.operand(i) for i in inputs], name)
+        elif op in ("Identity", "Sigmoid"):
+            self.emit(op, inputs[:1], name)
+        elif op == "LeakyRelu":
+            alpha = attributes.get("alpha", {"f": 0.2})["f"]
+            self.emit("LeakyRelu", inputs[:1], name, alpha=float(alpha))
+        elif op == "Transpose":
+            self.emit("Transpose", inputs[:1], name, perm=[int(i) for i in need(1)])
+        elif op in ("Pad", "PadV2"):
+            pads = self.constant(f"{name}/pads", need(1).T.reshape(-1).astype(np.int64))
+            value = need(2) if op == "PadV2" else np.zeros((), np.float32)
+            self.emit("Pad", [inputs[0], pads, self.constant(f"{name}/value", value.reshape(()))], name)
+        elif op == "ConcatV2":
+            self.emit("Concat", [self.operand(i) for i in inputs[:-1]], name, axis=int(need(-1)))
+        elif op == "SplitV":
+            sizes = self.constant(f"{name}/sizes", need(1).reshape(-1).astype(np.int64))
+            outputs = [name if i == 0 else f"{name}:{i}" for i in range(need(1).size)]
+            self.emit("Split", [inputs[0], sizes], outputs, axis=int(need(2)))
+        elif op == "Reshape":
+            shape = self.constant(f"{name}/shape", need(1).astype(np.int64))
+            self.emit("Reshape", [inputs[0], shape], name)
+        elif op == "Conv2D":
+            self._nhwc_only(node)
+            kernel = self.constant(f"{name}/kernel", need(1).transpose(3, 2, 0, 1))
+            strides, dilations = self._hw(attributes, "strides"), self._hw(attributes, "dilations")
+            self.spatial("Conv", inputs[0], [kernel], name, strides=strides, dilations=dilations)
+        elif op == "MaxPool":
+            self._nhwc_only(node)
+            window, strides = self._hw(attributes, "ksize"), self._hw(attributes, "strides")
+            self.spatial("MaxPool", inputs[0], [], name, kernel_shape=window, strides=strides)
+        elif op == "ResizeBilinear":
+            if not attributes.get("half_pixel_centers", {}).get("b"):
+                raise ConversionError(f"{op} {name!r}: only half-pixel centres are supported")
+            self._resize(inputs[0], name, need(1))
+        else:
+            raise ConversionError(f"operator {op} ({name!r}) is not supported")
+
+    def _resize(self, source: str, output: str, height_width: np.ndarray) -> None:
+        # ONNX wants all four sizes or none; batch and channels come from the tensor itself.
+        nchw = self.emit("Transpose", [source], f"{output}/nchw", perm=_TO_NCHW)
+        shape = self.emit("Shape", [nchw], f"{output}/shape", start=0, end=2)
+        target = self.constant(f"{output}/hw", height_width.astype(np.int64))
+        sizes = self.emit("Concat", [shape, target], f"{output}/sizes", axis=0)
+        resized = self.emit(
+            "Resize",
+            [nchw, "", "", sizes],
+            f"{output}/result",
+            mode="linear",
+            coordinate_transformation_mode="half_pixel",
+        )
+        self.emit("Transpose", [resized], output, perm=_TO_NHWC)
+
+    @staticmethod
+    def _nhwc_only(node: dict[str, Any]) -> None:
+        attributes = node["attr"]
+        layout = _text(attributes["data_format"]) if "data_format" in attributes else "NHWC"
+        padding = _text(attributes["padding"])
+        if layout != "NHWC" or padding != "VALID":
+            raise ConversionError(f"{node['op']} {node['name']!r}: {layout} with {padding} padding")
+
+    @staticmethod
+    def _hw(attributes: dict[str, Any], key: str) -> list[int]:
+        values = attributes.get(key, {}).get("list", {}).get("i", ["1"] * 4)
+        return [int(value) for value in values[1:3]]

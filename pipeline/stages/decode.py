@@ -1,0 +1,104 @@
+"""Read a source video: what it is, and its frames with the times they are shown at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import av
+import av.error
+import numpy as np
+
+from opendance_hf.pipeline.backends.base import Image
+from opendance_hf.pipeline.outcome import Rejected
+
+_MAX_SIDE_PX: Final = 8192
+_MAX_DURATION_S: Final = 3600.0
+_PICTURES: Final = ("image2", "png_pipe", "jpeg_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe", "gif_pipe")
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """A video as people see it: sizes are after rotation, times are seconds from the earliest stream's start."""
+
+    width_px: int
+    height_px: int
+    fps: float
+    duration_s: float
+    has_audio: bool
+
+
+def probe(path: Path) -> VideoInfo:
+    """What the container says of itself, and that its first frame decodes.
+
+    Raises:
+        Rejected: if the file is empty, not a video, a picture, too large or too long.
+    """
+    if path.stat().st_size == 0:
+        raise Rejected("the file is empty (0 bytes)")
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                kind = "audio only" if container.streams.audio else "no video stream"
+                raise Rejected(f"not a video: {kind}")
+            stream = container.streams.video[0]
+            duration_s = _duration(container, stream)
+            if container.format.name in _PICTURES or stream.frames == 1 or duration_s <= 0:
+                raise Rejected("a picture, not a video")
+            if duration_s > _MAX_DURATION_S:
+                raise Rejected(f"{duration_s:.0f} s long; the limit is {_MAX_DURATION_S:.0f} s")
+            if max(stream.width, stream.height) > _MAX_SIDE_PX:
+                raise Rejected(f"{stream.width} x {stream.height} pixels; the limit is {_MAX_SIDE_PX}")
+            first = next(container.decode(stream))
+            turned = first.rotation % 180 != 0
+            return VideoInfo(
+                width_px=first.height if turned else first.width,
+                height_px=first.width if turned else first.height,
+                fps=float(stream.average_rate or stream.guessed_rate or 0),
+                duration_s=duration_s,
+                has_audio=bool(container.streams.audio),
+            )
+    except StopIteration:
+        raise Rejected("the video has no decodable frame") from None
+    except av.error.FFmpegError as error:
+        raise Rejected(f"not a readable video ({error.strerror or error})") from None
+
+
+def _duration(container: av.container.InputContainer, stream: av.VideoStream) -> float:
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    return float(container.duration or 0) / av.time_base
+
+
+def read_frames(
+    path: Path, start_s: float = 0.0, end_s: float = float("inf")
+) -> Iterator[tuple[float, Image]]:
+    """Frames as (time in seconds, (H, W, 3) RGB), upright, in order of time, with start_s <= time < end_s.
+
+    Times are the container's presentation times, so variable frame rates come out right. A frame that does not come
+    after the one before it is dropped; decoding ends quietly at the first damaged packet.
+    """
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        origin_s = (container.start_time or 0) / av.time_base
+        last_s = -float("inf")
+        frames = container.decode(stream)
+        while True:
+            try:
+                frame = next(frames)
+            except (StopIteration, av.error.FFmpegError):
+                return
+            if frame.time is None:
+                continue
+            time_s = frame.time - origin_s
+            if time_s <= last_s or time_s < start_s - 1e-6:
+                continue
+            if time_s >= end_s - 1e-6:
+                return
+            last_s = time_s
+            image = frame.to_ndarray(format="rgb24")
+            turns = round(frame.rotation / 90) % 4
+            yield time_s, np.ascontiguousarray(np.rot90(image, turns)) if turns else image

@@ -1,0 +1,470 @@
+"""Fit the 24-joint SMPL skeleton to landmarks: rotations per frame, one set of bone lengths per dancer.
+
+All frames of all dancers are optimised together (Adam), against the landmarks in metres, their reprojection into the
+picture, and what is known of bodies: joints that bend one way, limbs that keep their length, motion that does not
+jump, feet that stay where they touch the ground. Works in the camera's frame turned y-up ("view": x right, y up, z
+towards the camera); :func:`place` then puts it on the ground of a world frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS, NUM_JOINTS, PARENTS
+from opendance_hf.pipeline.backends.base import Floats
+from opendance_hf.pipeline.backends.blazepose import LANDMARK_INDEX
+from opendance_hf.pipeline.stages.pose import Landmarks
+from opendance_hf.schema import Camera
+
+_J, _L = JOINT_INDEX, LANDMARK_INDEX
+_SIDES: Final = ("left", "right")
+_STEPS: Final = (250, 150)
+_LEARNING_RATE: Final = 0.03
+
+#: Landmarks that are a joint of the skeleton: (joint, landmark, weight).
+_PAIRS: Final = [
+    (f"{side}_{joint}", f"{side}_{landmark}", weight)
+    for side in _SIDES
+    for joint, landmark, weight in (
+        ("hip", "hip", 1.0), ("knee", "knee", 1.0), ("ankle", "ankle", 1.0), ("foot", "foot_index", 0.5),
+        ("shoulder", "shoulder", 1.0), ("elbow", "elbow", 1.0), ("wrist", "wrist", 1.0),
+        ("hand", "index", 0.3),
+    )
+]  # fmt: skip
+#: Landmarks that ride on a joint at an offset in its rest frame, metres: (joint, landmark, offset, weight).
+_RIDERS: Final = [
+    ("head", "nose", (0.0, 0.04, 0.11), 0.5),
+    ("head", "left_ear", (0.075, 0.05, 0.0), 0.5),
+    ("head", "right_ear", (-0.075, 0.05, 0.0), 0.5),
+    ("left_ankle", "left_heel", (0.01, -0.05, -0.06), 0.3),
+    ("right_ankle", "right_heel", (-0.01, -0.05, -0.06), 0.3),
+]
+#: Bones that share one scale, by the joint at their far end.
+_BONES: Final[dict[str, tuple[str, ...]]] = {
+    "pelvis": ("left_hip", "right_hip"),
+    "trunk": ("spine1", "spine2", "spine3", "neck"),
+    "head": ("head",),
+    "shoulders": ("left_collar", "right_collar", "left_shoulder", "right_shoulder"),
+    "upper_arm": ("left_elbow", "right_elbow"),
+    "forearm": ("left_wrist", "right_wrist"),
+    "hand": ("left_hand", "right_hand"),
+    "thigh": ("left_knee", "right_knee"),
+    "shin": ("left_ankle", "right_ankle"),
+    "foot": ("left_foot", "right_foot"),
+}
+#: How stiff each joint is: weight of its squared rotation (radians).
+_STIFFNESS: Final[dict[str, float]] = {
+    "spine1": 0.02, "spine2": 0.02, "spine3": 0.02, "neck": 0.02, "head": 0.02, "left_collar": 0.1,
+    "right_collar": 0.1, "left_foot": 1.0, "right_foot": 1.0, "left_hand": 1.0, "right_hand": 1.0,
+    "left_wrist": 0.02, "right_wrist": 0.02, "left_ankle": 0.01, "right_ankle": 0.01, "left_hip": 0.001,
+    "right_hip": 0.001, "left_shoulder": 0.001, "right_shoulder": 0.001,
+}  # fmt: skip
+
+_W_WORLD, _W_IMAGE = 0.5, 1.0
+_W_BONE = 2.0
+_W_HINGE = 0.05
+_W_ACCELERATION = 4.0
+_W_DEPTH_ACCELERATION = 40.0
+_W_SPIN = 0.02
+_W_CONTACT = 2.0
+_HUBER_M: Final = 0.1
+_CONTACT_SPEED_MPS: Final = 0.35
+_CONTACT_HEIGHT_M: Final = 0.12
+_TOE_ABOVE_GROUND_M: Final = 0.025
+#: The ground's tilt against the camera is estimated only from feet this far apart in depth.
+_TILT_RANGE_M: Final = 0.7
+_MAX_TILT_RAD: Final = 0.35
+
+
+@dataclass
+class Fit:
+    """Fitted motion of D dancers at T source times, in the world frame of :mod:`opendance_hf.schema`.
+
+    Attributes:
+        times_s: (T,) seconds of the source.
+        rotations: (D, T, 24, 3, 3) each joint relative to its parent, the root to the world.
+        transl: (D, T, 3) pelvis position, metres.
+        rest_offsets: (D, 24, 3) metres; row 0 is zero.
+        camera: the source camera seen from that world.
+    """
+
+    times_s: npt.NDArray[np.float64]
+    rotations: Floats
+    transl: Floats
+    rest_offsets: Floats
+    camera: Camera
+
+
+def fit(found: Landmarks, width_px: int, height_px: int) -> Fit:
+    """Fit the skeleton to smooth, completed landmarks of all dancers of a span."""
+    problem = _Problem(found, width_px, height_px)
+    problem.optimise(_STEPS[0], contacts=None)
+    problem.optimise(_STEPS[1], contacts=problem.contacts())
+    return problem.place()
+
+
+class _Problem:
+    """Unknowns, observations and losses of one fit; N = D * T poses, dancer after dancer."""
+
+    def __init__(self, found: Landmarks, width_px: int, height_px: int) -> None:
+        self.found = found
+        self.width_px, self.height_px = width_px, height_px
+        self.focal_px = float(np.hypot(width_px, height_px))
+        self.dancers, self.frames = found.visibility.shape[:2]
+        self.rate = (self.frames - 1) / float(found.times_s[-1] - found.times_s[0])
+
+        joints = [_J[joint] for joint, _, _ in _PAIRS]
+        riders = [_J[joint] for joint, _, _, _ in _RIDERS]
+        marks = [_L[mark] for _, mark, _ in _PAIRS] + [_L[mark] for _, mark, _, _ in _RIDERS]
+        weight = [w for _, _, w in _PAIRS] + [w for _, _, _, w in _RIDERS]
+        self.joint_index, self.rider_index = torch.tensor(joints), torch.tensor(riders)
+        self.rider_offset = torch.tensor([offset for _, _, offset, _ in _RIDERS])
+        shown = torch.from_numpy(found.visibility[:, :, marks])
+        # A hidden landmark is still a guess of the model: little trusted in depth, hardly in the picture.
+        self.w_world = torch.tensor(weight) * (0.1 + 0.9 * shown)
+        self.w_image = torch.tensor(weight) * (0.02 + 0.98 * shown**2) * (shown > 0)
+        world = _face_camera(found, width_px, height_px, self.focal_px)
+        self.world = torch.from_numpy(world[:, :, marks].astype(np.float32))
+        centre = torch.tensor([width_px / 2, height_px / 2])
+        self.image = (torch.from_numpy(found.image[:, :, marks]) - centre) / self.focal_px
+
+        scale = _bone_scales(found)
+        self.log_scale = torch.from_numpy(np.log(scale)).requires_grad_()
+        self.log_scale_0 = self.log_scale.detach().clone()
+        rotations = initial_rotations(world)
+        self.six = torch.from_numpy(rotations[..., :2].astype(np.float32)).requires_grad_()
+        self.transl = self._initial_transl().requires_grad_()
+
+        self.bone_of_joint = torch.zeros(NUM_JOINTS, dtype=torch.long)
+        for bone, names in enumerate(_BONES.values()):
+            for name in names:
+                self.bone_of_joint[_J[name]] = bone
+        self.mean_offsets = torch.from_numpy(MEAN_OFFSETS.copy())
+        self.stiffness = torch.tensor([_STIFFNESS.get(name, 0.0) for name in _J])
+
+    def offsets(self) -> Tensor:
+        """(D, 24, 3) rest offsets."""
+        return self.mean_offsets * self.log_scale.exp()[:, self.bone_of_joint, None]
+
+    def _initial_transl(self) -> Tensor:
+        """(D, T, 3) closed form: the depth and place at which the landmarks in metres project best."""
+        weights = self.w_image + 1e-4
+        world, image = self.world, self.image
+        mean_w = (weights[..., None] * world).sum(2) / weights.sum(2, keepdim=True)
+        mean_i = (weights[..., None] * image).sum(2) / weights.sum(2, keepdim=True)
+        spread = world[..., :2] - mean_w[..., None, :2]
+        flat = image - mean_i[..., None, :]
+        flat = flat * torch.tensor([1.0, -1.0])
+        num = (weights[..., None] * spread * spread).sum((2, 3))
+        den = (weights[..., None] * spread * flat).sum((2, 3)).clamp(min=1e-6)
+        depth = (num / den).clamp(0.5, 50)
+        kernel = max(1, round(0.5 * self.rate)) // 2 * 2 + 1
+        depth = torch.nn.functional.pad(depth[:, None], (kernel // 2, kernel // 2), mode="replicate")
+        depth = depth.unfold(2, kernel, 1).median(-1).values[:, 0]
+        x = mean_i[..., 0] * depth - mean_w[..., 0]
+        y = -mean_i[..., 1] * depth - mean_w[..., 1]
+        return torch.stack([x, y, -depth], dim=-1)
+
+    def optimise(self, steps: int, contacts: Tensor | None) -> None:
+        """Minimise all losses; ``contacts`` (D, T, 2) marks feet on the ground."""
+        optimiser = torch.optim.Adam(
+            [
+                {"params": [self.six, self.transl], "lr": _LEARNING_RATE},
+                {"params": [self.log_scale], "lr": _LEARNING_RATE / 5},
+            ]
+        )
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps, _LEARNING_RATE / 30)
+        for _ in range(steps):
+            optimiser.zero_grad()
+            loss = self.loss(contacts)
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+
+    def pose(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Local rotations (D, T, 24, 3, 3), joints (D, T, 24, 3) and global rotations, in the view frame."""
+        local = six_to_matrix(self.six)
+        joints, turned = kinematics(local, self.transl, self.offsets()[:, None])
+        return local, joints, turned
+
+    def loss(self, contacts: Tensor | None) -> Tensor:
+        """The sum of all terms, per pose."""
+        local, joints, turned = self.pose()
+        riders = joints[:, :, self.rider_index] + (
+            turned[:, :, self.rider_index] @ self.rider_offset[..., None]
+        ).squeeze(-1)
+        points = torch.cat([joints[:, :, self.joint_index], riders], dim=2)
+        hips = (joints[:, :, _J["left_hip"]] + joints[:, :, _J["right_hip"]]) / 2
+
+        world = huber(points - hips[:, :, None] - self.world, self.w_world)
+        depth = (-points[..., 2:]).clamp(min=0.2)
+        flat = torch.cat([points[..., :1], -points[..., 1:2]], dim=-1) / depth
+        image = huber((flat - self.image) * depth.detach(), self.w_image)
+        total = _W_WORLD * world + _W_IMAGE * image
+
+        total = total + _W_BONE * ((self.log_scale - self.log_scale_0) ** 2).mean()
+        angles = log_map(local)
+        total = total + (self.stiffness * angles.square().sum(-1)).sum(-1).mean()
+        total = total + _W_HINGE * hinge(angles)
+        if self.frames > 2:
+            second = joints[:, 2:] - 2 * joints[:, 1:-1] + joints[:, :-2]
+            pace = (self.rate / 30) ** 2
+            total = total + _W_ACCELERATION * pace * second.square().sum(-1).mean()
+            sway = self.transl[:, 2:] - 2 * self.transl[:, 1:-1] + self.transl[:, :-2]
+            total = total + _W_DEPTH_ACCELERATION * pace * sway[..., 2].square().mean()
+            spin = local[:, 1:] - local[:, :-1]
+            total = total + _W_SPIN * pace**0.5 * spin.square().sum((-1, -2)).mean()
+        if contacts is not None:
+            total = total + _W_CONTACT * self._slide(joints, contacts)
+        return total
+
+    def _feet(self, joints: Tensor) -> Tensor:
+        """(D, T, 2, 3) toes."""
+        return joints[:, :, [_J["left_foot"], _J["right_foot"]]]
+
+    def _slide(self, joints: Tensor, contacts: Tensor) -> Tensor:
+        feet = self._feet(joints)
+        step = (feet[:, 1:] - feet[:, :-1]).square().sum(-1)
+        both = contacts[:, 1:] * contacts[:, :-1]
+        slope, level = self._ground
+        height = feet[..., 1] - (level + slope * feet[..., 2])
+        return (step * both).mean() * (self.rate / 30) ** 2 + 0.2 * (height.square() * contacts).mean()
+
+    @torch.no_grad()
+    def contacts(self) -> Tensor:
+        """(D, T, 2) which feet rest on the ground: slow, and as low as feet get. Also finds the ground."""
+        _, joints, _ = self.pose()
+        feet = self._feet(joints)
+        pace = torch.zeros(feet.shape[:3])
+        pace[:, 1:-1] = (feet[:, 2:] - feet[:, :-2]).norm(dim=-1) * self.rate / 2
+        pace[:, 0], pace[:, -1] = pace[:, 1], pace[:, -2]
+        slow = pace < _CONTACT_SPEED_MPS
+        lower = feet[..., 1] <= feet[..., 1].min(dim=2, keepdim=True).values + 0.05
+        rest = (slow & lower).numpy()
+        points = feet.numpy()[rest] if rest.sum() >= 10 else feet.numpy().reshape(-1, 3)
+        self._ground = _ground_line(points)
+        slope, level = self._ground
+        height = feet[..., 1] - (level + slope * feet[..., 2])
+        return (slow & (height.abs() < _CONTACT_HEIGHT_M)).float()
+
+    @torch.no_grad()
+    def place(self) -> Fit:
+        """The result in a world whose ground is y = 0 and whose origin lies under the dancers' first place."""
+        local, joints, _ = self.pose()
+        slope, level = self._ground
+        # Turn the view frame about x so that the ground line y = level + slope * z becomes level.
+        tilt = float(np.arctan(slope))
+        cos, sin = np.cos(tilt), np.sin(tilt)
+        turn = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
+        start = turn @ joints[:, 0, 0].mean(0).numpy().astype(np.float64)
+        ground_y = float((turn @ np.array([0.0, level, 0.0]))[1]) - _TOE_ABOVE_GROUND_M
+        origin = np.array([start[0], ground_y, start[2]])
+
+        rotations = local.numpy().astype(np.float64)
+        rotations[:, :, 0] = turn @ rotations[:, :, 0]
+        transl = self.transl.detach().numpy().astype(np.float64) @ turn.T - origin
+        flip = np.diag([1.0, -1.0, -1.0])
+        camera = Camera(
+            width_px=self.width_px,
+            height_px=self.height_px,
+            focal_px=self.focal_px,
+            rotation=tuple((flip @ turn.T).ravel().tolist()),
+            translation=tuple((flip @ turn.T @ origin).tolist()),
+        )
+        return Fit(
+            times_s=self.found.times_s,
+            rotations=rotations.astype(np.float32),
+            transl=transl.astype(np.float32),
+            rest_offsets=self.offsets().numpy(),
+            camera=camera,
+        )
+
+
+def _face_camera(found: Landmarks, width_px: int, height_px: int, focal_px: float) -> npt.NDArray[np.float64]:
+    """(D, T, 33, 3) landmarks in metres in the view frame.
+
+    The estimator sees a crop and answers as if the camera looked straight at it; a person off the picture's centre is
+    seen along another ray (what CLIFF's bounding-box input is about), so the answer is turned by that ray's angle.
+    """
+    hips = found.image[:, :, [_L["left_hip"], _L["right_hip"]]].mean(axis=2).astype(np.float64)
+    x = (hips[..., 0] - width_px / 2) / focal_px
+    y = -(hips[..., 1] - height_px / 2) / focal_px
+    ray = unit(np.stack([x, y, -np.ones_like(x)], axis=-1))
+    turn = _between(np.broadcast_to([0.0, 0.0, -1.0], ray.shape), ray)
+    return np.einsum("dtij,dtkj->dtki", turn, found.world.astype(np.float64))
+
+
+def _ground_line(points: Floats) -> tuple[float, float]:
+    """Slope and level of the line y = level + slope * z through feet at rest (Theil-Sen on quantiles)."""
+    y, z = points[:, 1].astype(np.float64), points[:, 2].astype(np.float64)
+    low, high = np.quantile(z, [0.1, 0.9])
+    slope = 0.0
+    if high - low >= _TILT_RANGE_M:
+        near, far = z >= np.quantile(z, 0.75), z <= np.quantile(z, 0.25)
+        slope = (np.median(y[near]) - np.median(y[far])) / (np.median(z[near]) - np.median(z[far]))
+        slope = float(np.clip(slope, -np.tan(_MAX_TILT_RAD), np.tan(_MAX_TILT_RAD)))
+    return slope, float(np.median(y - slope * z))
+
+
+def kinematics(local: Tensor, transl: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+    """Differentiable forward kinematics: (..., 24, 3, 3), (..., 3), (..., 24, 3) to joints and global rotations."""
+    joints, turned = [transl], [local[..., 0, :, :]]
+    for joint, parent in enumerate(PARENTS[1:], start=1):
+        offset = offsets[..., joint, :, None]
+        joints.append(joints[parent] + (turned[parent] @ offset).squeeze(-1))
+        turned.append(turned[parent] @ local[..., joint, :, :])
+    return torch.stack(joints, dim=-2), torch.stack(turned, dim=-3)
+
+
+def six_to_matrix(six: Tensor) -> Tensor:
+    """(..., 3, 2) first two columns to (..., 3, 3) rotations by Gram-Schmidt (Zhou et al. 2019)."""
+    first = torch.nn.functional.normalize(six[..., 0], dim=-1)
+    second = six[..., 1] - (first * six[..., 1]).sum(-1, keepdim=True) * first
+    second = torch.nn.functional.normalize(second, dim=-1)
+    return torch.stack([first, second, torch.linalg.cross(first, second)], dim=-1)
+
+
+def log_map(rotations: Tensor) -> Tensor:
+    """(..., 3, 3) to a rotation vector that equals the axis-angle up to about 90 degrees and is smooth beyond."""
+    vector = torch.stack(
+        [
+            rotations[..., 2, 1] - rotations[..., 1, 2],
+            rotations[..., 0, 2] - rotations[..., 2, 0],
+            rotations[..., 1, 0] - rotations[..., 0, 1],
+        ],
+        dim=-1,
+    )
+    trace = rotations.diagonal(dim1=-2, dim2=-1).sum(-1)
+    # vector = 2 sin(a) axis; dividing by 2 cos(a / 2) leaves 2 sin(a / 2) axis, monotonic up to half a turn.
+    return vector / (1 + trace).clamp(min=0.05).sqrt()[..., None]
+
+
+def huber(difference: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean over all points of the Huber loss of their distance (metres), quadratic below 10 cm."""
+    square = difference.square().sum(-1)
+    robust = (square / _HUBER_M**2 + 1).sqrt() - 1
+    return (weight * robust).sum() / weight.sum() * 2 * _HUBER_M**2 * 100
+
+
+def hinge(angles: Tensor) -> Tensor:
+    """Knees bend backwards about x only, elbows forwards about y; both may not overstretch."""
+    knees = angles[..., [_J["left_knee"], _J["right_knee"]], :]
+    elbows = angles[..., [_J["left_elbow"], _J["right_elbow"]], :]
+    inward = elbows[..., 1] * torch.tensor([1.0, -1.0])
+    side = knees[..., 1:].square().sum(-1) + elbows[..., 2].square() + 0.1 * elbows[..., 0].square()
+    over = torch.relu(-knees[..., 0]).square() + torch.relu(inward).square()
+    return (side + 10 * over).mean()
+
+
+def _bone_scales(found: Landmarks) -> Floats:
+    """(D, B) bone length over the mean skeleton's, from the landmarks that are well seen."""
+    ends = {
+        "upper_arm": ("shoulder", "elbow"), "forearm": ("elbow", "wrist"), "thigh": ("hip", "knee"),
+        "shin": ("knee", "ankle"),
+    }  # fmt: skip
+    out = np.ones((len(found.world), len(_BONES)), dtype=np.float32)
+    for dancer, (world, shown) in enumerate(zip(found.world, found.visibility, strict=True)):
+        measured = {}
+        for bone, (near, far) in ends.items():
+            lengths, weights = [], []
+            for side in _SIDES:
+                a, b = _L[f"{side}_{near}"], _L[f"{side}_{far}"]
+                lengths.append(np.linalg.norm(world[:, a] - world[:, b], axis=-1))
+                weights.append(np.minimum(shown[:, a], shown[:, b]))
+            value, weight = np.concatenate(lengths), np.concatenate(weights)
+            seen = value[weight >= np.quantile(weight, 0.5)]
+            rest = np.mean([np.linalg.norm(MEAN_OFFSETS[_J[name]]) for name in _BONES[bone]])
+            measured[bone] = float(np.median(seen) / rest)
+        overall = float(np.clip(np.median(list(measured.values())), 0.8, 1.2))
+        for index, bone in enumerate(_BONES):
+            out[dancer, index] = np.clip(measured.get(bone, overall), 0.85 * overall, 1.15 * overall)
+    return out
+
+
+def initial_rotations(world: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(D, T, 24, 3, 3) rotations from landmark directions: trunk, then each limb's two bones and its bend."""
+
+    def at(name: str) -> npt.NDArray[np.float64]:
+        return world[..., _L[name], :]
+
+    out = np.broadcast_to(np.eye(3), (*world.shape[:2], NUM_JOINTS, 3, 3)).copy()
+    up = (at("left_shoulder") + at("right_shoulder") - at("left_hip") - at("right_hip")) / 2
+    left = unit(at("left_hip") - at("right_hip") + at("left_shoulder") - at("right_shoulder"))
+    root = frame(left, up)
+    out[:, :, 0] = root
+    for side, sign in (("left", 1.0), ("right", -1.0)):
+        thigh = at(f"{side}_knee") - at(f"{side}_hip")
+        shin = at(f"{side}_ankle") - at(f"{side}_knee")
+        upper = _limb(root, np.array([0, -1.0, 0]), np.array([1.0, 0, 0]), thigh, shin)
+        out[:, :, _J[f"{side}_hip"]] = np.swapaxes(root, -1, -2) @ upper
+        out[:, :, _J[f"{side}_knee"]] = _swing(upper, np.array([0, -1.0, 0]), shin)
+        arm = at(f"{side}_elbow") - at(f"{side}_shoulder")
+        forearm = at(f"{side}_wrist") - at(f"{side}_elbow")
+        along = np.array([sign, 0, 0])
+        upper = _limb(root, along, np.array([0, -sign, 0]), arm, forearm)
+        out[:, :, _J[f"{side}_shoulder"]] = np.swapaxes(root, -1, -2) @ upper
+        out[:, :, _J[f"{side}_elbow"]] = _swing(upper, along, forearm)
+    return out
+
+
+def unit(vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(..., 3) vectors of length one."""
+    return vector / np.maximum(np.linalg.norm(vector, axis=-1, keepdims=True), 1e-9)
+
+
+def frame(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(..., 3, 3) rotations whose first column is x and whose second lies towards y."""
+    x = unit(x)
+    z = unit(np.cross(x, y))
+    return np.stack([x, np.cross(z, x), z], axis=-1)
+
+
+def _between(start: npt.NDArray[np.float64], end: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(..., 3, 3) smallest rotations that take unit vectors to unit vectors."""
+    axis = np.cross(start, end)
+    cos = np.clip((start * end).sum(-1), -0.999, 1.0)[..., None, None]
+    x, y, z = np.moveaxis(axis, -1, 0)
+    zero = np.zeros_like(x)
+    k = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(*axis.shape, 3)
+    rough = np.eye(3) + k + k @ k / (1 + cos)
+    return frame(rough[..., 0], rough[..., 1])
+
+
+def _swing(
+    upper: npt.NDArray[np.float64], rest: npt.NDArray[np.float64], target: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Local rotation of a joint that turns its bone from rest towards a direction given in the view frame."""
+    local = np.einsum("...ji,...j->...i", upper, unit(target))
+    return _between(np.broadcast_to(rest, local.shape), local)
+
+
+def _limb(
+    root: npt.NDArray[np.float64],
+    along: npt.NDArray[np.float64],
+    bend: npt.NDArray[np.float64],
+    first: npt.NDArray[np.float64],
+    second: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """Global rotation of a limb's upper bone.
+
+    ``along`` is the bone's rest direction and ``bend`` the axis its far joint bends about. Where the limb is bent,
+    the bend decides the twist; where it is straight, the smallest swing from the trunk does.
+    """
+    first, second = unit(first), unit(second)
+    swing = root @ _swing(root, along, first)
+    rest_axis = swing @ bend
+    axis = np.cross(first, second)
+    sin = np.linalg.norm(axis, axis=-1, keepdims=True)
+    trust = np.clip((sin - 0.2) / 0.4, 0, 1)
+    mixed = trust * unit(axis) + (1 - trust) * rest_axis
+    mixed = unit(mixed - (mixed * first).sum(-1, keepdims=True) * first)
+    rest = np.stack([along, bend, np.cross(along, bend)], axis=-1)
+    return np.stack([first, mixed, np.cross(first, mixed)], axis=-1) @ rest.T
+
+

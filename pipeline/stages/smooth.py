@@ -1,0 +1,37 @@
+"""Remove jitter from landmarks: a median against single bad frames, then a Savitzky-Golay filter."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from scipy.ndimage import median_filter
+from scipy.signal import savgol_filter
+
+from opendance_hf.pipeline.backends.base import Floats
+from opendance_hf.pipeline.stages.pose import Landmarks
+
+_MEDIAN_S: Final = 0.1
+#: Long enough to take out the estimator's noise (75-150 mm per frame squared), short enough to keep a hit.
+_WINDOW_S: Final = 0.3
+_ORDER: Final = 2
+
+
+def smooth(found: Landmarks) -> Landmarks:
+    """Landmarks with smooth paths in the image and in metres; the time axis is unchanged."""
+    rate = (len(found.times_s) - 1) / (found.times_s[-1] - found.times_s[0])
+    return replace(found, image=_filter(found.image, rate), world=_filter(found.world, rate))
+
+
+def _filter(values: Floats, rate: float) -> Floats:
+    median, window = _odd(_MEDIAN_S * rate), _odd(_WINDOW_S * rate)
+    steady = median_filter(values, size=(1, median, 1, 1), mode="nearest")
+    if window <= _ORDER + 1 or window > values.shape[1]:
+        return steady
+    smoothed = savgol_filter(steady, window, _ORDER, axis=1, mode="interp")
+    return np.asarray(smoothed, dtype=np.float32)
+
+
+def _odd(value: float) -> int:
+    return max(1, 2 * round((value - 1) / 2) + 1)

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from opendance_hf.schema import SchemaError
+from opendance_hf.storage import load_sequence, save_sequence
+from opendance_hf.storage.npz import load_header
+from tests.factories import assert_same, make_sequence
+
+
+@pytest.mark.parametrize("num_dancers", [1, 2, 3])
+@pytest.mark.parametrize("full", [True, False])
+def test_round_trip(tmp_path: Path, num_dancers: int, full: bool) -> None:
+    seq = make_sequence(3, num_dancers, full=full)
+    assert_same(load_sequence(save_sequence(tmp_path / "a.npz", seq)), seq)
+
+
+def test_same_sequence_same_bytes(tmp_path: Path) -> None:
+    first = save_sequence(tmp_path / "a.npz", make_sequence(1))
+    second = save_sequence(tmp_path / "b.npz", make_sequence(1))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_header_alone(tmp_path: Path) -> None:
+    seq = make_sequence(1, 2)
+    assert load_header(save_sequence(tmp_path / "a.npz", seq)) == (seq.id, seq.group, 2)
+
+
+def test_provenance_is_json_without_pickle(tmp_path: Path) -> None:
+    path = save_sequence(tmp_path / "a.npz", make_sequence(1))
+    with np.load(path, allow_pickle=False) as archive:
+        assert json.loads(archive["provenance"].item())["licence"] == "CC0-1.0"
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save_sequence(tmp_path / "a.npz", make_sequence(1))
+    before = path.read_bytes()
+
+    def crash(file: object, **arrays: object) -> None:
+        file.write(b"half")  # type: ignore[attr-defined]
+        raise OSError("disk full")
+
+    monkeypatch.setattr(np, "savez", crash)
+    with pytest.raises(OSError, match="disk full"):
+        save_sequence(path, make_sequence(2))
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
+
+
+def test_errors_name_the_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"a\.txt: a sequence file must end in \.npz"):
+        save_sequence(tmp_path / "a.txt", make_sequence(1))
+    with pytest.raises(FileNotFoundError, match=r"none\.npz"):
+        load_sequence(tmp_path / "none.npz")
+
+    text = tmp_path / "text.npz"
+    text.write_text("not an archive")
+    truncated = save_sequence(tmp_path / "truncated.npz", make_sequence(1))
+    truncated.write_bytes(truncated.read_bytes()[:1000])
+    for path in (text, truncated):
+        with pytest.raises(SchemaError, match=f"{path.name}: not a sequence file"):
+            load_sequence(path)
+
+    np.savez(tmp_path / "poor.npz", id="a")
+    with pytest.raises(SchemaError, match=r"poor\.npz: misses the column\(s\) bpm, confidence"):
+        load_sequence(tmp_path / "poor.npz")
+
+
+def test_a_pickle_is_refused(tmp_path: Path) -> None:
+    path = save_sequence(tmp_path / "a.npz", make_sequence(1))
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    arrays["joints"] = np.array([{"evil": 1}], dtype=object)
+    np.savez(path, **arrays)
+    with pytest.raises(SchemaError, match=r"a\.npz: not a sequence file: Object arrays cannot be loaded"):
+        load_sequence(path)
+
+
+def test_bad_provenance_names_the_file(tmp_path: Path) -> None:
+    path = save_sequence(tmp_path / "a.npz", make_sequence(1))
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    arrays["provenance"] = np.asarray('{"colour": "red"}')
+    np.savez(path, **arrays)
+    with pytest.raises(SchemaError, match=r"a\.npz: not a valid sequence"):
+        load_sequence(path)

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import webdataset
+
+from opendance_hf.schema import SchemaError, features
+from opendance_hf.storage import read_webdataset, write_webdataset
+from opendance_hf.storage.webdataset import ARRAYS
+from tests.factories import assert_same, make_sequence
+
+
+@pytest.fixture
+def sequences() -> list:
+    return [make_sequence(i, 2, 20 + i, full=i % 2 == 0) for i in range(6)]
+
+
+def test_round_trip(tmp_path: Path, sequences: list) -> None:
+    write_webdataset(tmp_path, "collaborative", "train", sequences)
+    for left, right in zip(read_webdataset(tmp_path, "collaborative", "train"), sequences, strict=True):
+        assert_same(left, right)
+
+
+def test_all_array_columns_are_arrays() -> None:
+    kinds = (datasets.Array2D, datasets.List)
+    assert sorted(ARRAYS) == sorted(name for name, kind in features(1).items() if isinstance(kind, kinds))
+
+
+def test_webdataset_library_reads_it(tmp_path: Path, sequences: list) -> None:
+    (shard,) = write_webdataset(tmp_path, "collaborative", "train", sequences)
+    samples = list(webdataset.WebDataset(str(shard), shardshuffle=False).decode())
+    assert [sample["__key__"] for sample in samples] == [seq.id for seq in sequences]
+    np.testing.assert_array_equal(samples[3]["music_features_7p5fps.npy"], sequences[3].music_features_7p5fps)
+    assert samples[3]["json"]["bpm"] == sequences[3].bpm
+    assert samples[3]["smpl_betas.npy"].shape == (0,)
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_datasets_library_reads_it(tmp_path: Path, sequences: list, streaming: bool) -> None:
+    write_webdataset(tmp_path, "collaborative", "train", sequences)
+    files = str(tmp_path / "webdataset/collaborative/train-*.tar")
+    rows = list(datasets.load_dataset("webdataset", data_files=files, split="train", streaming=streaming))
+    assert [row["__key__"] for row in rows] == [seq.id for seq in sequences]
+    np.testing.assert_array_equal(np.array(rows[2]["joints.npy"], np.float32), sequences[2].joints)
+    assert json.loads(rows[2]["json"]["provenance"])["licence"] == "CC0-1.0"
+    assert rows[-1]["json"]["genre"] in ("", sequences[-1].genre)
+
+
+def test_what_comes_late_needs_no_example_at_the_start(tmp_path: Path) -> None:
+    """datasets infers types from five samples; a genre or a camera may come first in the sixth."""
+    sequences = [make_sequence(i, full=i > 6) for i in range(9)]
+    write_webdataset(tmp_path, "individual", "train", sequences)
+    files = str(tmp_path / "webdataset/individual/train-*.tar")
+    rows = datasets.load_dataset("webdataset", data_files=files, split="train")
+    assert [row["json"]["genre"] for row in rows] == [seq.genre or "" for seq in sequences]
+
+
+def test_shards_and_headers(tmp_path: Path, sequences: list) -> None:
+    shards = write_webdataset(tmp_path, "collaborative", "test", sequences, shard_bytes=200_000)
+    assert [shard.name for shard in shards] == [f"test-{i:05d}.tar" for i in range(len(shards))]
+    assert len(shards) > 1
+    with tarfile.open(shards[0]) as tar:
+        for member in tar:
+            assert (member.mtime, member.uid, member.gid, member.uname) == (0, 0, 0, "")
+    assert len(list(read_webdataset(tmp_path, "collaborative", "test"))) == len(sequences)
+
+
+def test_longest_id_fits(tmp_path: Path) -> None:
+    seq = make_sequence(1, id="x" * 128)
+    write_webdataset(tmp_path, "individual", "train", [seq])
+    (back,) = read_webdataset(tmp_path, "individual", "train")
+    assert_same(back, seq)
+
+
+def test_a_pickle_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "webdataset/individual"
+    folder.mkdir(parents=True)
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([{"evil": 1}], dtype=object))
+    with tarfile.open(folder / "train-00000.tar", "w") as tar:
+        for name, data in (
+            ("a.json", b'{"provenance": "{}", "genre": ""}'),
+            ("a.joints.npy", buffer.getvalue()),
+        ):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    with pytest.raises(SchemaError, match=r"train-00000\.tar, sample 'a'.*Object arrays cannot be loaded"):
+        list(read_webdataset(tmp_path, "individual", "train"))
+
+
+def test_an_error_leaves_no_shard(tmp_path: Path, sequences: list) -> None:
+    def broken():
+        yield sequences[0]
+        raise RuntimeError("lost the disk")
+
+    with pytest.raises(RuntimeError, match="lost the disk"):
+        write_webdataset(tmp_path, "collaborative", "train", broken())
+    assert list(tmp_path.rglob("*.tar")) == []
+    with pytest.raises(FileNotFoundError, match="no WebDataset shards of the split 'train'"):
+        next(read_webdataset(tmp_path, "collaborative", "train"))

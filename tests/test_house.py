@@ -1,0 +1,86 @@
+"""The wheel holds every file of the source tree once, whichever side of a symlink it lies on."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.wheel_check import modules_of, sources_of
+
+ROOMS = ("modeling", "pipeline", "loading_scripts")
+
+
+@pytest.fixture(scope="module")
+def wheel(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # Built from a copy: setuptools leaves build/ and *.egg-info behind, and takes stale files from them.
+    source, dist = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
+    ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    for name in ("opendance_hf", *ROOMS):
+        shutil.copytree(repo / name, source / name, symlinks=True, ignore=ignore)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(repo / name, source)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(dist), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = dist.glob("*.whl")
+    return path
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_are_relative_symlinks(repo: Path, room: str) -> None:
+    link = repo / "opendance_hf" / room
+    assert link.is_symlink(), "the clone has no symlinks: git config core.symlinks true, then check out again"
+    assert link.readlink() == Path("..", room)
+
+
+def test_every_source_is_in_the_wheel_once(repo: Path, wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = Counter(name for name in archive.namelist() if ".dist-info/" not in name)
+    wanted = {path.as_posix() for path in sources_of(repo)}
+    assert {name for name in names if name.endswith(".py")} == wanted
+    assert set(names.values()) == {1}
+    assert all(name.startswith("opendance_hf/") for name in names)
+    assert len([name for name in wanted if name.startswith("opendance_hf/loading_scripts/")]) >= 2
+
+
+def test_package_data_is_in_the_wheel(repo: Path, wheel: Path) -> None:
+    suffixes = tomllib.loads((repo / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["*"]
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    for path in sources_of(repo, ""):
+        if path.suffix not in (".py", ".pyc"):
+            assert path.as_posix() in names, f"{path} is not in the wheel; package-data has {suffixes}"
+    assert "opendance_hf/storage/dataset_card.md.jinja" in names
+    assert "opendance_hf/py.typed" in names
+
+
+def test_modules_are_found_through_symlinks(repo: Path) -> None:
+    modules = modules_of(repo)
+    assert {"opendance_hf", "opendance_hf.schema", "opendance_hf.loading_scripts.opendance_3d"} <= set(
+        modules
+    )
+    assert len(modules) == len(set(modules))
+
+
+def test_every_dependency_is_pinned(repo: Path) -> None:
+    project = tomllib.loads((repo / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].values()
+    wanted = [spec for part in (project["dependencies"], *extras) for spec in part]
+    pins = dict(
+        line.lower().replace("_", "-").split("==")
+        for line in (repo / "constraints.txt").read_text().splitlines()
+        if not line.startswith("#")
+    )
+    for spec in wanted:
+        name = spec.lower().replace("_", "-")
+        for sign in "[<>=":
+            name = name.split(sign)[0]
+        assert name in pins or name == "opendance-hf", f"{name} is not in constraints.txt"
+    assert all("+" not in version for version in pins.values())

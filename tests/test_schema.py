@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+
+from opendance_hf.schema import (
+    DanceSequence,
+    SchemaError,
+    features,
+    flat_dancers,
+    from_row,
+    mean_joint_speed,
+    per_dancer,
+    to_row,
+    validate,
+)
+from tests.factories import assert_same, make_sequence
+
+
+@pytest.mark.parametrize("num_dancers", [1, 2, 3])
+@pytest.mark.parametrize("full", [True, False])
+def test_a_valid_sequence_passes_and_survives_a_row(num_dancers: int, full: bool) -> None:
+    seq = make_sequence(1, num_dancers, full=full)
+    assert validate(seq) is seq
+    assert_same(from_row(to_row(seq)), seq)
+
+
+def test_rows_of_python_lists_are_taken() -> None:
+    seq = make_sequence(1, 2)
+    row = to_row(seq)
+    plain = {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in row.items()}
+    assert_same(from_row(plain), seq)
+
+
+def test_one_column_a_field() -> None:
+    assert set(features(1)) == {field.name for field in dataclasses.fields(DanceSequence)}
+    assert features(2)["joints"] == datasets.Array2D((None, 144), "float32")
+
+
+def _shifted(array: np.ndarray, index: Any, by: float) -> np.ndarray:
+    out = array.copy()
+    out[index] += by
+    return out
+
+
+GOOD = make_sequence(1)
+BAD: list[tuple[str, dict[str, Any], str]] = [
+    ("id", {"id": "a b"}, "must match"),
+    ("id", {"id": "a.b"}, "must match"),
+    ("group", {"group": "../up"}, "must match"),
+    ("num_dancers", {"num_dancers": 0}, "must be at least 1, got 0"),
+    ("num_frames", {"num_frames": 1}, "must be at least 2, got 1"),
+    ("fps", {"fps": 30.0}, "must be 60, got 30.0; resample"),
+    ("smpl_pose", {"smpl_pose": GOOD.smpl_pose[:-1]}, r"has shape \(39, 72\), expected \(40, 72\)"),
+    ("music_features_7p5fps", {"music_features_7p5fps": GOOD.music_features}, r"expected \(5, 438\)"),
+    ("smpl_betas", {"smpl_betas": np.zeros(11, np.float32)}, r"expected \(10,\)"),
+    ("genre_scores", {"genre_scores": np.zeros(9, np.float32)}, r"expected \(10,\)"),
+    ("joints", {"joints": GOOD.joints.astype(np.float64)}, "is float64, expected float32"),
+    ("music_features", {"music_features": GOOD.music_features * np.float32(np.nan)}, "holds NaN or infinity"),
+    ("bpm", {"bpm": float("inf")}, "must be finite and not negative"),
+    ("motion_velocity", {"motion_velocity": -1.0}, "must be finite and not negative"),
+    ("confidence", {"confidence": GOOD.confidence + np.float32(1)}, r"must lie in \[0, 1\]"),
+    ("genre", {"genre": "polka"}, "must be one of blues"),
+    ("music_beats", {"music_beats": GOOD.music_beats.astype(np.int64)}, "must be a vector of int32"),
+    ("music_beats", {"music_beats": np.array([3, 3], np.int32)}, r"must increase strictly within \[0, 40\)"),
+    ("music_beats", {"music_beats": np.array([40], np.int32)}, r"must increase strictly within \[0, 40\)"),
+    ("joints", {"joints": _shifted(GOOD.joints, (7, 30), 0.05)}, r"forward kinematics .* misses by 50\.0 mm"),
+    (
+        "provenance",
+        {"provenance": dataclasses.replace(GOOD.provenance, end_s=9.0)},
+        "a span of 465 frames does not match num_frames 40",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("column", "changes", "why"), BAD, ids=[f"{c}-{i}" for i, (c, _, _) in enumerate(BAD)]
+)
+def test_every_rule_names_sequence_and_column(column: str, changes: dict[str, Any], why: str) -> None:
+    with pytest.raises(SchemaError, match=f"sequence .*column '{column}': .*{why}"):
+        validate(dataclasses.replace(GOOD, **changes))
+
+
+def test_no_beats_are_fine() -> None:
+    validate(dataclasses.replace(GOOD, music_beats=np.zeros(0, np.int32)))
+
+
+def test_per_dancer_and_back() -> None:
+    seq = make_sequence(2, 3)
+    joints = per_dancer(seq.joints, 3, 24, 3)
+    assert joints.shape == (3, 40, 24, 3)
+    np.testing.assert_array_equal(joints[1, 5], seq.joints[5, 72:144].reshape(24, 3))
+    np.testing.assert_array_equal(flat_dancers(joints), seq.joints)
+    assert per_dancer(seq.rest_offsets, 3, 24, 3).shape == (3, 24, 3)
+
+
+def test_mean_joint_speed() -> None:
+    walk = np.zeros((2, 11, 24, 3))
+    walk[0, :, :, 2] = np.arange(11)[:, None] / 60
+    assert mean_joint_speed(walk) == pytest.approx(0.5)
+    assert mean_joint_speed(walk[:, :1]) == 0.0
+
+
+def test_camera_projects_the_optical_axis_to_the_centre() -> None:
+    camera = make_sequence(1).provenance.camera
+    assert camera is not None
+    # The factory's camera stands 4.2 m from the origin at a height of 1.1 m and looks along -z.
+    image = camera.project(np.array([[0.0, 1.1, 0.0], [0.5, 1.1, 0.0], [0.0, 0.0, 0.0]]))
+    np.testing.assert_allclose(image[0], [360, 640])
+    assert image[1, 0] > 360
+    assert image[2, 1] > 640

@@ -1,0 +1,68 @@
+"""Install the wheel in a clean environment and import every module that the source tree has.
+
+    make wheel-check
+
+Modules are found by walking the tree, not the wheel: one that packaging forgot is an import error here.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parent.parent
+
+_IMPORT_ALL = """
+import importlib, pathlib, sys
+failed = []
+for name in sys.argv[1:]:
+    try:
+        module = importlib.import_module(name)
+    except Exception as error:
+        failed.append(f"{name}: {error!r}")
+    else:
+        assert pathlib.Path(module.__file__).is_relative_to(sys.prefix), module.__file__
+print(*failed, sep="\\n")
+print(f"{len(sys.argv) - 1 - len(failed)} of {len(sys.argv) - 1} modules import")
+sys.exit(bool(failed))
+"""
+
+
+def sources_of(root: Path, suffix: str = ".py") -> list[Path]:
+    """Files of the package with that suffix, relative to ``root``, symlinked folders included."""
+    files = []
+    for folder, names, entries in os.walk(root / "opendance_hf", followlinks=True):
+        names[:] = [name for name in names if name != "__pycache__" and not name.startswith(".")]
+        files += [Path(folder, entry).relative_to(root) for entry in entries if entry.endswith(suffix)]
+    return sorted(files)
+
+
+def modules_of(root: Path) -> list[str]:
+    """Dotted names of all modules of the package, ``__main__`` left out: to import it is to run it."""
+    parts = [path.with_suffix("").parts for path in sources_of(root)]
+    names = [".".join(p[:-1] if p[-1] == "__init__" else p) for p in parts if p[-1] != "__main__"]
+    return sorted(names)
+
+
+def main() -> int:
+    """Build, install, import; the exit status says how it went."""
+    with tempfile.TemporaryDirectory(prefix="opendance-wheel-") as temporary:
+        dist, home = Path(temporary, "dist"), Path(temporary, "venv")
+        subprocess.run([sys.executable, "-m", "build", "--outdir", str(dist), str(REPO)], check=True)
+        (wheel,) = dist.glob("*.whl")
+        venv.create(home, with_pip=True)
+        python = str(home / "bin" / "python")
+        install = [python, "-m", "pip", "install", "--disable-pip-version-check"]
+        print("installing the wheel and all it asks for in a clean environment", flush=True)
+        subprocess.run([*install, "-c", str(REPO / "constraints.txt"), f"{wheel}[all]"], check=True)
+        subprocess.run([python, "-m", "pip", "check"], check=True)
+        # -I: neither the working folder nor PYTHONPATH may lend a module that the wheel lacks.
+        return subprocess.run([python, "-I", "-c", _IMPORT_ALL, *modules_of(REPO)], cwd=temporary).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
