@@ -44,7 +44,10 @@ def card_metadata(described: Mapping[str, Any], *, name: str = "OpenDance-3D") -
     for config, splits in described["configs"].items():
         files = [{"split": split, "path": f"data/{config}/{split}-*.parquet"} for split in splits]
         default = {"default": True} if not configs else {}
-        configs.append({"config_name": config, **default, "data_files": files})
+        # `datasets` caches a local folder by its name and this YAML, not by its files: without a mark of the content
+        # a rebuilt dataset would go on loading its predecessor's rows.
+        content = f"rows sha256:{described['contents'][config][:16]}"
+        configs.append({"config_name": config, **default, "description": content, "data_files": files})
     count = sum(split["sequences"] for splits in described["configs"].values() for split in splits.values())
     return {
         "pretty_name": name,

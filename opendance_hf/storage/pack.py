@@ -10,6 +10,7 @@ The same sequences in any order give the same bytes. The folder appears whole or
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -261,6 +262,7 @@ def _describe(
             {"stage": stage, "name": name, "version": version, "sequences": count}
             for (stage, name, version), count in sorted(backends.items())
         ],
+        "contents": {config: _digest(folder / "data" / config) for config in statistics},
         "configs": {
             config: {split: asdict(numbers) for split, numbers in splits.items()}
             for config, splits in statistics.items()
@@ -268,6 +270,15 @@ def _describe(
     }
     (folder / STATISTICS).write_text(json.dumps(described, indent=2) + "\n")
     (folder / "README.md").write_text(dataset_card(described), encoding="utf-8")
+
+
+def _digest(folder: Path) -> str:
+    """SHA-256 over the files of a folder, in the order of their names."""
+    total = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        with path.open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
 
 
 def _check_files(folder: Path) -> dict[str, int]:

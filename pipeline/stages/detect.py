@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from opendance_hf.pipeline.arrays import load_arrays, save_arrays
 from opendance_hf.pipeline.backends.base import Detector, Floats, Image
 
 #: Torso inside a person's box, as fractions of its width and height.
@@ -31,6 +33,25 @@ class Detections:
     times_s: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     boxes: list[Floats] = field(default_factory=list)
     clothing: list[Floats] = field(default_factory=list)
+
+    def save(self, path: Path) -> None:
+        """Write to an npz file."""
+        save_arrays(
+            path,
+            times_s=self.times_s,
+            counts=np.array([len(boxes) for boxes in self.boxes], dtype=np.int64),
+            boxes=np.concatenate([np.zeros((0, 5), np.float32), *self.boxes]),
+            clothing=np.concatenate([np.zeros((0, DESCRIPTOR_DIM), np.float32), *self.clothing]),
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> Detections:
+        """Read what :meth:`save` wrote."""
+        data = load_arrays(path)
+        cuts = np.cumsum(data["counts"])[:-1]
+        if len(data["counts"]) == 0:
+            return cls()
+        return cls(data["times_s"], np.split(data["boxes"], cuts), np.split(data["clothing"], cuts))
 
 
 def detect_people(frames: Iterable[tuple[float, Image]], detector: Detector) -> Detections:

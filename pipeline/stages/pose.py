@@ -8,13 +8,16 @@ accurate model on them. Nothing is carried from frame to frame, so nothing drift
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter1d, median_filter
 
+from opendance_hf.motion.skeleton import LIMB_JOINTS
+from opendance_hf.pipeline.arrays import load_arrays, save_arrays
 from opendance_hf.pipeline.backends.base import Floats, Image, Keypoints, PoseEstimator, Region
 from opendance_hf.pipeline.backends.blazepose import LANDMARK_INDEX, region_of_box
 from opendance_hf.pipeline.stages.detect import clothing_of
@@ -28,6 +31,7 @@ _SAME_PERSON: Final = 0.25
 _TORSO: Final = tuple(
     LANDMARK_INDEX[name] for name in ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
 )
+_LIMBS: Final = tuple(LANDMARK_INDEX[name] for name in LIMB_JOINTS)
 
 Frames = Iterable[tuple[float, Image]]
 
@@ -49,6 +53,19 @@ class Landmarks:
     world: Floats
     visibility: Floats
     regions_px: Floats
+
+    def confidence(self) -> Floats:
+        """(D, T) mean visibility of the limbs, 0 where a frame had to be completed."""
+        return np.asarray(self.visibility[..., list(_LIMBS)].mean(axis=-1), dtype=np.float32)
+
+    def save(self, path: Path) -> None:
+        """Write to an npz file."""
+        save_arrays(path, **{f.name: getattr(self, f.name) for f in fields(self)})
+
+    @classmethod
+    def load(cls, path: Path) -> Landmarks:
+        """Read what :meth:`save` wrote."""
+        return cls(**load_arrays(path))
 
 
 def estimate_landmarks(

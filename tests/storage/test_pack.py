@@ -226,3 +226,16 @@ def test_loads_spooled_files_only_once_a_format(tmp_path: Path, monkeypatch: pyt
     )
     pack(some(4), tmp_path / "d")
     assert sorted(seen) == sorted([s.id for s in some(4)] * 2)
+
+
+def test_a_rebuilt_dataset_is_not_read_from_a_stale_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Same folder name, same number of rows and frames, other content.
+    for seed in (0, 1):
+        (tmp_path / str(seed)).mkdir()
+        monkeypatch.chdir(tmp_path / str(seed))
+        wanted = make_sequence(seed, 1, id="same")
+        pack([wanted], "opendance-3d")
+        row = datasets.load_dataset("opendance-3d", cache_dir=str(tmp_path / "cache"))["train"][0]
+        np.testing.assert_array_equal(np.asarray(row["joints"], np.float32), wanted.joints)

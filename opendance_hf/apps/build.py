@@ -1,0 +1,116 @@
+"""Run a build in the terminal: progress, the table of what happened, the page to look at, the exit code."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from opendance_hf.apps.console import ConsoleProgress, print_report
+from opendance_hf.apps.report import BuildReport, InputRow, SequenceRow, write_report
+from opendance_hf.pipeline.build import BuildResult, build_dataset
+from opendance_hf.pipeline.ledger import Ledger
+from opendance_hf.pipeline.process import Settings
+from opendance_hf.schema import FPS
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """When a build counts as a failure.
+
+    Attributes:
+        allow_empty: a build that publishes nothing is fine.
+        strict: a single rejected or failed input is not.
+    """
+
+    allow_empty: bool = False
+    strict: bool = False
+
+    def exit_code(self, result: BuildResult) -> int:
+        """0 for success, 1 otherwise."""
+        published = result.count("published")
+        if self.strict and published < len(result.items):
+            return 1
+        return 0 if published or self.allow_empty else 1
+
+
+def run_build(
+    paths: Iterable[Path],
+    out: Path,
+    build: Path,
+    page: Path,
+    settings: Settings,
+    *,
+    workers: int,
+    timeout_s: float,
+    console: Console,
+) -> BuildResult:
+    """Build a dataset and write the page about it; see :func:`opendance_hf.pipeline.build.build_dataset`."""
+    with ConsoleProgress(console) as progress:
+        result = build_dataset(
+            paths,
+            out,
+            build,
+            settings,
+            workers=workers,
+            timeout_s=timeout_s,
+            progress=progress,
+            tell=lambda line: console.print(line, markup=False, highlight=False),
+        )
+    report = report_of(result, page)
+    print_report(console, report)
+    write_report(page, report)
+    if report.sequences:
+        console.print(f"dataset:  {out}   (README.md, data/, webdataset/)", markup=False, highlight=False)
+        load = f'load_dataset("{_relative(out, Path.cwd())}")'
+        console.print(f"load it:  {load}", markup=False, highlight=False)
+    else:
+        console.print("Nothing was published, so no dataset was written.", style="yellow")
+    console.print(f"look:     {page}", markup=False, highlight=False)
+    return result
+
+
+def report_of(result: BuildResult, page: Path) -> BuildReport:
+    """What the ledger says, ready to be shown on a page at the given place."""
+    ledger = Ledger(result.build / "ledger.sqlite")
+    try:
+        inputs, sequences = [], []
+        for item in result.items:
+            rows = ledger.sequences(item.path)
+            unused = [f"{start:.1f}-{end:.1f} s: {why}" for start, end, why in ledger.dropped(item.path)]
+            inputs.append(
+                InputRow(
+                    name=item.name,
+                    status=item.status,
+                    reason=item.reason or ("unused " + "; ".join(unused) if unused else ""),
+                    num_sequences=len(rows),
+                    seconds=item.seconds,
+                    stages=ledger.stages(item.path),
+                )
+            )
+            for row in rows:
+                preview = result.build / "previews" / f"{row['id']}.mp4"
+                sequences.append(
+                    SequenceRow(
+                        id=row["id"],
+                        config=row["config"],
+                        num_dancers=row["num_dancers"],
+                        duration_s=row["num_frames"] / FPS,
+                        bpm=row["bpm"],
+                        motion_velocity=row["motion_velocity"],
+                        mean_confidence=row["mean_confidence"],
+                        preview=_relative(preview, page.parent) if preview.is_file() else None,
+                        source=item.name,
+                        metrics=row["metrics"],
+                    )
+                )
+    finally:
+        ledger.close()
+    return BuildReport(inputs, sequences, dataset=result.out.name)
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return Path(os.path.relpath(path.absolute(), folder.absolute())).as_posix()

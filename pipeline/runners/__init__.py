@@ -1,0 +1,1 @@
+"""Where the videos of a build are processed; every runner writes the same ledger."""
