@@ -1,0 +1,130 @@
+"""Configurations of Bailando (Siyao et al. 2022; paper section 4.1). The defaults are the published sizes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import PretrainedConfig
+
+#: Pelvis, hips, knees, ankles and feet.
+LOWER_JOINTS = (0, 1, 2, 4, 5, 7, 8, 10, 11)
+
+
+class BailandoVQVAEConfig(PretrainedConfig):
+    """The pose VQ-VAE: two halves of the body, each with a codebook of "dancing units" of 8 frames.
+
+    Args:
+        hidden_size: width of the convolutions, and of a code.
+        codebook_size: number of codes of each half.
+        num_downsamples: halvings of the frame rate; 3 makes a code last 8 frames.
+        num_residual_layers: residual blocks after each halving, with dilation ``dilation_growth ** depth``.
+        dilation_growth: see above.
+        codebook_decay: of the running means that the codes are.
+        codebook_min_count: a code used less than this (running count) is replaced by a random encoder output.
+        codebook_seed: of these draws; with the step count it makes them the same on every rank and after a resume.
+        commitment_weight: of the commitment loss.
+        velocity_weight: of the L1 loss of first differences.
+        acceleration_weight: of the L1 loss of second differences.
+        lower_joints: joints of the lower half; all others are the upper half's.
+        initializer_range: unused by the convolutions, which keep PyTorch's own initialisation as published.
+    """
+
+    model_type = "bailando_vqvae"
+
+    def __init__(
+        self,
+        hidden_size: int = 512,
+        codebook_size: int = 512,
+        num_downsamples: int = 3,
+        num_residual_layers: int = 3,
+        dilation_growth: int = 3,
+        codebook_decay: float = 0.99,
+        codebook_min_count: float = 1.0,
+        codebook_seed: int = 0,
+        commitment_weight: float = 0.02,
+        velocity_weight: float = 1.0,
+        acceleration_weight: float = 1.0,
+        lower_joints: tuple[int, ...] | list[int] = LOWER_JOINTS,
+        **kwargs: Any,
+    ) -> None:
+        self.hidden_size = hidden_size
+        self.codebook_size = codebook_size
+        self.num_downsamples = num_downsamples
+        self.num_residual_layers = num_residual_layers
+        self.dilation_growth = dilation_growth
+        self.codebook_decay = codebook_decay
+        self.codebook_min_count = codebook_min_count
+        self.codebook_seed = codebook_seed
+        self.commitment_weight = commitment_weight
+        self.velocity_weight = velocity_weight
+        self.acceleration_weight = acceleration_weight
+        self.lower_joints = list(lower_joints)
+        super().__init__(**kwargs)
+
+    @property
+    def frames_per_code(self) -> int:
+        """How many frames a code lasts."""
+        return 2**self.num_downsamples
+
+
+class BailandoGPTConfig(PretrainedConfig):
+    """The motion GPT: cross-conditional causal attention over music, upper and lower codes.
+
+    Args:
+        codebook_size: of each half of the VQ-VAE.
+        music_dim: music features per code.
+        hidden_size: width.
+        num_base_layers: blocks below the point where actor-critic training sets in.
+        num_head_layers: blocks above it.
+        num_attention_heads: of every block.
+        max_codes: codes in training; generation looks back one code less.
+        dropout: everywhere.
+        initializer_range: standard deviation of linear and embedding weights at the start.
+    """
+
+    model_type = "bailando_gpt"
+
+    def __init__(
+        self,
+        codebook_size: int = 512,
+        music_dim: int = 438,
+        hidden_size: int = 768,
+        num_base_layers: int = 6,
+        num_head_layers: int = 6,
+        num_attention_heads: int = 12,
+        max_codes: int = 29,
+        dropout: float = 0.1,
+        initializer_range: float = 0.02,
+        **kwargs: Any,
+    ) -> None:
+        self.codebook_size = codebook_size
+        self.music_dim = music_dim
+        self.hidden_size = hidden_size
+        self.num_base_layers = num_base_layers
+        self.num_head_layers = num_head_layers
+        self.num_attention_heads = num_attention_heads
+        self.max_codes = max_codes
+        self.dropout = dropout
+        self.initializer_range = initializer_range
+        super().__init__(**kwargs)
+
+
+class BailandoConfig(PretrainedConfig):
+    """A whole Bailando: the VQ-VAE's and the GPT's configurations together."""
+
+    model_type = "bailando"
+    sub_configs = {"vqvae_config": BailandoVQVAEConfig, "gpt_config": BailandoGPTConfig}  # noqa: RUF012
+
+    def __init__(
+        self,
+        vqvae_config: dict[str, Any] | BailandoVQVAEConfig | None = None,
+        gpt_config: dict[str, Any] | BailandoGPTConfig | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not isinstance(vqvae_config, BailandoVQVAEConfig):
+            vqvae_config = BailandoVQVAEConfig(**(vqvae_config or {}))
+        if not isinstance(gpt_config, BailandoGPTConfig):
+            gpt_config = BailandoGPTConfig(**(gpt_config or {}))
+        self.vqvae_config = vqvae_config
+        self.gpt_config = gpt_config
+        super().__init__(**kwargs)
