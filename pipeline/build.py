@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from collections.abc import Callable, Iterable
@@ -18,12 +19,24 @@ from opendance_hf.pipeline.runners.local import Processor, Progress, run_local
 from opendance_hf.storage import load_sequence, pack
 from opendance_hf.storage.pack import check_replaceable
 
+_OUTSIDE = (
+    "a link that leads out of the folder; give the file it points to by name, or copy it into the folder"
+)
 #: Read beside the videos, not as videos.
 _NOT_INPUTS = {"thumbs.db", "desktop.ini"}
 
 
 class BuildError(RuntimeError):
     """A build that cannot start; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """An input: where it lies, the name to show (always printable UTF-8), and why it is refused unread, if it is."""
+
+    path: Path
+    name: str
+    refused: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,39 +58,62 @@ class BuildResult:
         return sum(item.status == status for item in self.items)
 
 
-def find_inputs(paths: Iterable[Path]) -> list[tuple[Path, str]]:
-    """Files to process with the names to show: the files given, and every file below the folders given.
+def find_inputs(paths: Iterable[Path], leave_out: Iterable[Path] = ()) -> list[Source]:
+    """Files to process, in the order of their paths: the files given, and every file below the folders given.
 
     Hidden files are left out; everything else counts as an input, so that a file that is no video is reported rather
-    than overlooked. Links that lead out of their folder are listed, and refused when their turn comes.
+    than overlooked. A link that leads out of the folder it was found in is refused: whoever gave the folder did not
+    mean the rest of the disk. A file or link given by name is taken as it is.
+
+    Args:
+        paths: files and folders.
+        leave_out: folders inside the given ones that are not searched (the build's own output).
 
     Raises:
         BuildError: if a path does not exist, or there is no input at all.
     """
-    found: dict[Path, str] = {}
+    paths = list(paths)
+    skipped = [folder.resolve() for folder in leave_out]
+    found: dict[Path, Source] = {}
     for path in paths:
         if path.is_dir():
+            root = path.resolve()
             for file in sorted(path.rglob("*")):
                 name = file.relative_to(path)
                 hidden = any(part.startswith(".") for part in name.parts)
-                if not hidden and name.name.lower() not in _NOT_INPUTS and not file.is_dir():
-                    found[file.absolute()] = str(name)
+                target = Path(os.path.realpath(file))  # Path.resolve raises on a link to itself
+                # A folder behind a link is not searched; one inside the given folder is found on its own way.
+                outside = file.is_symlink() and not target.is_relative_to(root)
+                if hidden or name.name.lower() in _NOT_INPUTS or (file.is_dir() and not outside):
+                    continue
+                if any(target.is_relative_to(folder) for folder in skipped):
+                    continue
+                refused = _OUTSIDE if outside else ""
+                found.setdefault(file.absolute(), Source(file.absolute(), printable(name), refused))
         elif path.exists():
-            found[path.absolute()] = path.name
+            found[path.absolute()] = Source(path.absolute(), printable(path.name))
         else:
-            raise BuildError(f"{path}: no such file or folder")
+            raise BuildError(f"{printable(path)}: no such file or folder")
     if not found:
-        raise BuildError(f"no files in {', '.join(str(path) for path in paths)}")
-    return sorted(found.items())
+        raise BuildError(f"no files in {', '.join(map(printable, paths))}")
+    return [found[path] for path in sorted(found)]
+
+
+def printable(path: str | os.PathLike[str]) -> str:
+    """A path as text that any terminal, page and database takes: bytes that are not UTF-8 become ``\\xNN``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 class _VideoProcessor:
     """What a worker of the local runner does with an item."""
 
     def __init__(self, build: Path, settings: Settings) -> None:
+        import av.logging
         import cv2
         import torch
 
+        # Its remarks (what x264 thinks of the CPU) are no one's business; its errors are still printed.
+        av.logging.set_libav_level(av.logging.ERROR)
         # One thread: reproducible sums, and workers that do not fight over cores.
         torch.set_num_threads(1)
         cv2.setNumThreads(1)
@@ -130,7 +166,7 @@ def build_dataset(
         BuildError: if the inputs cannot be found, or another build uses the folder.
         PackError: if ``out`` holds something that is not a dataset of ours.
     """
-    inputs = find_inputs(paths)
+    inputs = find_inputs(paths, leave_out=(out, build))
     check_replaceable(out)
     build.mkdir(parents=True, exist_ok=True)
     with _only_one(build):
@@ -149,30 +185,47 @@ def build_dataset(
                 tell(f"Packing {len(rows)} sequence(s) into {out} ...")
                 files = (build / "sequences" / f"{row['id']}.npz" for row in rows)
                 pack((load_sequence(file) for file in files), out, licence=settings.licence)
+                _sweep(out)
         finally:
             ledger.close()
     return BuildResult(out, build, items)
 
 
-def _enter(ledger: Ledger, inputs: list[tuple[Path, str]], settings: Settings) -> None:
-    """Enter all inputs; of those with the same content, the first in order of path counts."""
-    ledger.keep_only([os.fspath(path) for path, _ in inputs])
-    first: dict[str, str] = {}
-    for path, name in inputs:
-        key, shown = os.fspath(path), name.encode("utf-8", "backslashreplace").decode()
-        digest = sha256_of(path) if path.is_file() else "unreadable"
-        ledger.add(key, shown, digest, settings.fingerprint)
-        if digest in first and path.is_file() and path.stat().st_size > 0:
-            ledger.finish(key, "rejected", f"same content as {first[digest]}", 0.0)
-        first.setdefault(digest, shown)
+def _enter(ledger: Ledger, inputs: list[Source], settings: Settings) -> None:
+    """Enter all inputs, and reject what needs no look inside; of the same content, the first in order of path counts."""
+    ledger.keep_only([os.fspath(source.path) for source in inputs])
+    first: dict[str, Source] = {}
+    for source in inputs:
+        key, digest, refused = os.fspath(source.path), "unread", source.refused
+        if not refused and source.path.is_file():
+            try:
+                digest = sha256_of(source.path)
+                same = first.setdefault(digest, source)
+                if same is not source and source.path.stat().st_size > 0:
+                    refused = f"same content as {same.name}"
+            except OSError as error:
+                refused = f"the file cannot be read ({error.strerror}); check its permissions"
+        # A decision made here is made anew in every build: the file it hangs on may be gone by then.
+        ledger.add(key, source.name, digest, "refused" if refused else settings.fingerprint)
+        if refused:
+            ledger.finish(key, "rejected", refused, 0.0)
 
 
 def _tidy(build: Path, ids: set[str]) -> None:
-    """Remove sequences and previews of earlier builds that are no longer part of this one."""
+    """Remove sequences and previews that are no longer part of this build, and half-written files of killed ones."""
     for folder in ("sequences", "previews"):
         for file in (build / folder).glob("*"):
             if file.stem not in ids:
                 shutil.rmtree(file) if file.is_dir() else file.unlink()
+    for file in (build / "work").rglob("*.part"):
+        file.unlink()
+
+
+def _sweep(out: Path) -> None:
+    """Remove what a build that was killed while it packed left beside the dataset, now that this one is whole."""
+    for suffix in ("partial", "replaced"):
+        for folder in out.absolute().parent.glob(f".{glob.escape(out.name)}.*.{suffix}"):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -88,7 +88,9 @@ class Ledger:
     def add(self, path: str, name: str, sha256: str, fingerprint: str) -> None:
         """Enter an input; one that changed since, or was processed with other settings, starts anew."""
         with self._transaction() as db:
-            old = db.execute("SELECT sha256, fingerprint FROM items WHERE path = ?", (os.fsencode(path),)).fetchone()
+            old = db.execute(
+                "SELECT sha256, fingerprint FROM items WHERE path = ?", (os.fsencode(path),)
+            ).fetchone()
             if old is not None and (old["sha256"], old["fingerprint"]) == (sha256, fingerprint):
                 # What was running when a build died has to run again; what failed gets another chance.
                 db.execute(
@@ -105,9 +107,10 @@ class Ledger:
 
     def keep_only(self, paths: list[str]) -> None:
         """Forget inputs that are not part of the build any more."""
+        keep = set(paths)
         with self._transaction() as db:
             for row in db.execute("SELECT path FROM items").fetchall():
-                if os.fsdecode(row["path"]) not in paths:
+                if os.fsdecode(row["path"]) not in keep:
                     self._forget(db, os.fsdecode(row["path"]))
                     db.execute("DELETE FROM items WHERE path = ?", (row["path"],))
 
@@ -124,7 +127,9 @@ class Ledger:
                 "UPDATE items SET status = 'running', reason = '', attempts = attempts + 1 WHERE path = ?",
                 (os.fsencode(path),),
             )
-            return int(db.execute("SELECT attempts FROM items WHERE path = ?", (os.fsencode(path),)).fetchone()[0])
+            return int(
+                db.execute("SELECT attempts FROM items WHERE path = ?", (os.fsencode(path),)).fetchone()[0]
+            )
 
     def stage(self, path: str, stage: str, seconds: float, detail: str = "") -> None:
         """Record that a stage of an input is done."""
@@ -153,7 +158,9 @@ class Ledger:
                 "INSERT OR REPLACE INTO sequences (id, path, summary) VALUES (?, ?, ?)",
                 [(row["id"], os.fsencode(path), json.dumps(row, sort_keys=True)) for row in sequences],
             )
-            db.executemany("INSERT INTO dropped VALUES (?, ?, ?, ?)", [(os.fsencode(path), *span) for span in dropped])
+            db.executemany(
+                "INSERT INTO dropped VALUES (?, ?, ?, ?)", [(os.fsencode(path), *span) for span in dropped]
+            )
 
     def items(self) -> list[Item]:
         """All inputs in the order of their paths."""
@@ -164,7 +171,9 @@ class Ledger:
 
     def stages(self, path: str) -> dict[str, float]:
         """Seconds of every stage of an input, in the order they ran."""
-        rows = self._db.execute("SELECT stage, seconds FROM stages WHERE path = ? ORDER BY rowid", (os.fsencode(path),))
+        rows = self._db.execute(
+            "SELECT stage, seconds FROM stages WHERE path = ? ORDER BY rowid", (os.fsencode(path),)
+        )
         return {row["stage"]: row["seconds"] for row in rows}
 
     def sequences(self, path: str | None = None) -> list[dict[str, Any]]:

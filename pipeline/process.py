@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 
 import opendance_hf
-from opendance_hf.music import SAMPLE_RATE_60FPS, AudioError, NoAudioError, decode_audio, extract
+from opendance_hf.music import AudioError, NoAudioError, decode_audio, extract
 from opendance_hf.pipeline.backends.base import Detector, PoseEstimator
 from opendance_hf.pipeline.backends.blazepose import BlazePose
 from opendance_hf.pipeline.backends.bytetrack import ByteTrack
@@ -43,6 +44,7 @@ from opendance_hf.schema import (
 )
 from opendance_hf.storage import save_sequence
 
+_NO_AUDIO = "no audio track: a music-dance pair needs the music; mux it into the file"
 #: Raise it when a stage's result changes: builds made with another revision are not resumed but redone.
 REVISION = 1
 
@@ -113,11 +115,11 @@ def process_video(
     """
     info: VideoInfo = log.timed("probe", lambda: probe(path))
     if not info.has_audio:
-        raise Rejected("no audio track: a music-dance pair needs the music")
+        raise Rejected(_NO_AUDIO)
     if info.duration_s < MIN_SPAN_S:
         raise Rejected(f"{info.duration_s:.1f} s long; at least {MIN_SPAN_S:.0f} s needed")
     log.timed("audio", lambda: _check_audio(path))
-    shots: list[Shot] = log.timed("shots", lambda: find_shots(path, info.duration_s))
+    shots: list[Shot] = log.timed("shots", lambda: find_shots(path))
 
     keep = build / "work" / settings.fingerprint / sha256[:16]
     keep.mkdir(parents=True, exist_ok=True)
@@ -128,7 +130,7 @@ def process_video(
             Detections.load,
             lambda shot=shot: log.timed("detect", lambda: _detect(path, shot, info, models, log)),  # type: ignore[misc]
         )
-        spans, dropped = log.timed("track", lambda d=detections, s=shot: _spans(d, s, info))
+        spans, dropped = log.timed("track", partial(_spans, detections, shot, info))
         outcome.dropped += dropped
         for span, boxes in spans:
             found = _kept(
@@ -142,7 +144,9 @@ def process_video(
             outcome.dropped += dropped
             for run in runs:
                 name = f"{sha256[:16]}_{len(outcome.sequences):02d}"
-                summary = _sequence(path, name, sha256, info, complete(found, run), build, settings, models, log)
+                summary = _sequence(
+                    path, name, sha256, info, complete(found, run), build, settings, models, log
+                )
                 outcome.sequences.append(summary)
     if not outcome.sequences:
         raise Rejected(_why(outcome.dropped))
@@ -163,9 +167,9 @@ def _check_audio(path: Path) -> None:
     try:
         decode_audio(path, 3840, 0.0, MIN_SPAN_S)
     except NoAudioError:
-        raise Rejected("no audio track: a music-dance pair needs the music") from None
+        raise Rejected(_NO_AUDIO) from None
     except AudioError as error:
-        raise Rejected(f"the sound cannot be read: {error}") from None
+        raise Rejected(f"the sound cannot be read: {str(error).removeprefix(f'{path}: ')}") from None
 
 
 def _detect(path: Path, shot: Shot, info: VideoInfo, models: Models, log: Log) -> Detections:

@@ -22,7 +22,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from opendance_hf.modeling.bailando.configuration_bailando import (
     BailandoConfig,
@@ -554,7 +554,8 @@ class BailandoGPT(PreTrainedModel):
         for count in range(start, start + steps):
             window = slice(max(0, count - context), count)
             output = self(upper_codes[:, window], lower_codes[:, window], music[:, window])
-            assert output.upper_logits is not None and output.lower_logits is not None
+            assert output.upper_logits is not None
+            assert output.lower_logits is not None
             following = [
                 _choose(logits[:, -1], do_sample, temperature, top_k, generator)
                 for logits in (output.upper_logits, output.lower_logits)

@@ -58,18 +58,23 @@ def run_build(
             workers=workers,
             timeout_s=timeout_s,
             progress=progress,
-            tell=lambda line: console.print(line, markup=False, highlight=False),
+            tell=lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True),
         )
     report = report_of(result, page)
     print_report(console, report)
     write_report(page, report)
     if report.sequences:
-        console.print(f"dataset:  {out}   (README.md, data/, webdataset/)", markup=False, highlight=False)
+        console.print(
+            f"dataset:  {out}   (README.md, data/, webdataset/)",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
         load = f'load_dataset("{_relative(out, Path.cwd())}")'
-        console.print(f"load it:  {load}", markup=False, highlight=False)
+        console.print(f"load it:  {load}", markup=False, highlight=False, soft_wrap=True)
     else:
         console.print("Nothing was published, so no dataset was written.", style="yellow")
-    console.print(f"look:     {page}", markup=False, highlight=False)
+    console.print(f"look:     {page}", markup=False, highlight=False, soft_wrap=True)
     return result
 
 

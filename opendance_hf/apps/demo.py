@@ -23,4 +23,6 @@ def show_loading(dataset: Path, console: Console) -> None:
                 for name, value in rows.with_format("numpy")[0].items()
                 if name in ("joints", "smpl_pose", "smpl_transl", "music_features", "music_features_7p5fps")
             }
-            console.print(f"{config}/{split}: {len(rows)} row(s); the first: {shapes}", markup=False, highlight=False)
+            console.print(
+                f"{config}/{split}: {len(rows)} row(s); the first: {shapes}", markup=False, highlight=False
+            )

@@ -56,9 +56,7 @@ class BlazePose:
     def estimate(self, image: Image, region: Region) -> Keypoints:
         """See :class:`~opendance_hf.pipeline.backends.base.PoseEstimator`."""
         to_image = _crop_to_image(region)
-        crop = cv2.warpAffine(
-            image, to_image, (_SIDE, _SIDE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        )
+        crop = cv2.warpAffine(image, to_image, (_SIDE, _SIDE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
         self._model.set_tensor(self._input, crop[None].astype(np.float32) / 255)
         self._model.invoke()
         raw = self._model.get_tensor(self._landmarks).reshape(_POINTS, 5)

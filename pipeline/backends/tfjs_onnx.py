@@ -50,9 +50,7 @@ def convert_graph_model(model_json: Path, weights: Path) -> onnx.ModelProto:
 
     initializers = [numpy_helper.from_array(value, name) for name, value in graph.initializers.items()]
     body = helper.make_graph(graph.nodes, "tfjs", values("inputs"), values("outputs"), initializers)
-    model = helper.make_model(
-        body, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION
-    )
+    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)
     onnx.checker.check_model(model)
     return model
 

@@ -7,8 +7,10 @@ itself.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import signal
 import threading
 import time
 import traceback
@@ -88,10 +90,9 @@ def run_local(
                     _give(worker, pending.pop(), ledger, progress)
             ready = wait([worker.pipe for worker in pool], timeout=_TICK_S)
             for worker in list(pool):
-                dead = ""
-                if worker.pipe in ready:
-                    dead = _receive(worker, ledger, progress)
-                elif worker.item and time.monotonic() - worker.since > timeout_s:
+                dead = _receive(worker, ledger, progress) if worker.pipe in ready else ""
+                # A worker that goes on reporting progress is timed like a silent one.
+                if not dead and worker.item and time.monotonic() - worker.since > timeout_s:
                     dead = f"took longer than {timeout_s:.0f} s"
                 if not dead:
                     continue
@@ -131,10 +132,8 @@ def _give(worker: _Worker, item: Item, ledger: Ledger, progress: Progress) -> No
     ledger.start(item.path)
     worker.item, worker.since, worker.stages = item, time.monotonic(), {}
     progress.started(item)
-    try:
+    with contextlib.suppress(OSError):  # the worker is gone: the next look at its pipe says so
         worker.pipe.send(item)
-    except OSError:
-        pass  # the worker is gone: the next look at its pipe says so
 
 
 def _receive(worker: _Worker, ledger: Ledger, progress: Progress) -> str:
@@ -189,6 +188,8 @@ def _stop(worker: _Worker) -> None:
 
 def _work(make_processor: Callable[[], Processor], pipe: Connection, lifeline: Connection) -> None:
     """The life of a worker process."""
+    # Ctrl-C reaches the whole group; the parent alone decides what becomes of its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
     try:
         processor = make_processor()

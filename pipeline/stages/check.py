@@ -25,7 +25,7 @@ def reprojection(motion: Motion, camera: Camera, seen: Landmarks) -> dict[str, f
     """Agreement of the reprojected limbs with the 2D estimate, over the landmarks it was sure of.
 
     Returns:
-        ``pck_02``: share of limb joints (hips, knees, ankles, shoulders, elbows, wrists) within 0.2 torso lengths.
+        ``reprojection_pck``: share of limb joints (hips, knees, ankles, shoulders, elbows, wrists) within 0.2 torso lengths.
         ``speed_correlation``: Pearson correlation of the speed of wrists and ankles in the picture, mean over them:
         an avatar that stands still or drifts has none.
         ``foot_slide_mps``: median speed of the slower foot near the ground, metres per second.
@@ -36,10 +36,7 @@ def reprojection(motion: Motion, camera: Camera, seen: Landmarks) -> dict[str, f
     for dancer in range(len(motion.joints)):
         path = camera.project(motion.joints[dancer][:, _JOINTS])
         path = np.stack(
-            [
-                np.interp(seen.times_s, clock, column)
-                for column in path.reshape(len(path), -1).T
-            ],
+            [np.interp(seen.times_s, clock, column) for column in path.reshape(len(path), -1).T],
             axis=1,
         ).reshape(len(seen.times_s), len(_JOINTS), 2)
         image = seen.image[dancer][:, _MARKS].astype(np.float64)
@@ -53,7 +50,7 @@ def reprojection(motion: Motion, camera: Camera, seen: Landmarks) -> dict[str, f
         correlations += [_correlation(fitted[both[:, j], j], found[both[:, j], j]) for j in _ENDS]
     known = [value for value in correlations if np.isfinite(value)]
     return {
-        "pck_02": float(np.concatenate(near).mean()) if near and np.concatenate(near).size else 0.0,
+        "reprojection_pck": float(np.concatenate(near).mean()) if near and np.concatenate(near).size else 0.0,
         "speed_correlation": float(np.mean(known)) if known else 0.0,
         "foot_slide_mps": _foot_slide(motion),
     }

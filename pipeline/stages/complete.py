@@ -20,7 +20,10 @@ _MIN_SEEN_AT_EDGE: Final = 0.7
 _EDGE_S: Final = 0.5
 _BODY: Final = [
     LANDMARK_INDEX[name]
-    for name in ("nose", *(f"{side}_{part}" for part in ("shoulder", "hip", "knee") for side in ("left", "right")))
+    for name in (
+        "nose",
+        *(f"{side}_{part}" for part in ("shoulder", "hip", "knee") for side in ("left", "right")),
+    )
 ]
 
 

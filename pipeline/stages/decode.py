@@ -10,7 +10,9 @@ from typing import Final
 import av
 import av.error
 import numpy as np
+from av.stream import Disposition
 
+from opendance_hf.music import clock_origin
 from opendance_hf.pipeline.backends.base import Image
 from opendance_hf.pipeline.outcome import Rejected
 
@@ -39,11 +41,11 @@ def probe(path: Path) -> VideoInfo:
     if path.stat().st_size == 0:
         raise Rejected("the file is empty (0 bytes)")
     try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
+        with _open(path) as container:
+            stream = _video_stream(container)
+            if stream is None:
                 kind = "audio only" if container.streams.audio else "no video stream"
                 raise Rejected(f"not a video: {kind}")
-            stream = container.streams.video[0]
             duration_s = _duration(container, stream)
             if container.format.name in _PICTURES or stream.frames == 1 or duration_s <= 0:
                 raise Rejected("a picture, not a video")
@@ -63,12 +65,28 @@ def probe(path: Path) -> VideoInfo:
     except StopIteration:
         raise Rejected("the video has no decodable frame") from None
     except av.error.FFmpegError as error:
-        raise Rejected(f"not a readable video ({error.strerror or error})") from None
+        raise Rejected(
+            f"not a readable video: damaged, cut off, or another kind of file ({error.strerror or error}); "
+            "check that it plays"
+        ) from None
+
+
+def _open(path: Path) -> av.container.InputContainer:
+    # Broken tags (a title that is not UTF-8) are no reason to refuse the pictures.
+    return av.open(str(path), metadata_errors="ignore")
+
+
+def _video_stream(container: av.container.InputContainer) -> av.VideoStream | None:
+    """The first stream of moving pictures; an album cover is none."""
+    streams = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
+    return next(streams, None)
 
 
 def _duration(container: av.container.InputContainer, stream: av.VideoStream) -> float:
+    """Seconds from the clock's origin to the end of the stream, or of the file where the stream does not say."""
     if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
+        end_s = float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+        return end_s - clock_origin(container)
     return float(container.duration or 0) / av.time_base
 
 
@@ -77,13 +95,15 @@ def read_frames(
 ) -> Iterator[tuple[float, Image]]:
     """Frames as (time in seconds, (H, W, 3) RGB), upright, in order of time, with start_s <= time < end_s.
 
-    Times are the container's presentation times, so variable frame rates come out right. A frame that does not come
+    Times are the file's presentation times on the clock of its sound (:func:`opendance_hf.music.clock_origin`), so variable frame rates come out right. A frame that does not come
     after the one before it is dropped; decoding ends quietly at the first damaged packet.
     """
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
+    with _open(path) as container:
+        stream = _video_stream(container)
+        if stream is None:
+            return
         stream.thread_type = "AUTO"
-        origin_s = (container.start_time or 0) / av.time_base
+        origin_s = clock_origin(container)
         last_s = -float("inf")
         frames = container.decode(stream)
         while True:
@@ -99,6 +119,6 @@ def read_frames(
             if time_s >= end_s - 1e-6:
                 return
             last_s = time_s
-            image = frame.to_ndarray(format="rgb24")
-            turns = round(frame.rotation / 90) % 4
+            image = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+            turns = round(frame.rotation / 90) % 4  # counterclockwise, as rot90 counts them
             yield time_s, np.ascontiguousarray(np.rot90(image, turns)) if turns else image

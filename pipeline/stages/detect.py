@@ -83,12 +83,10 @@ def clothing_of(image: Image, box: Floats) -> Floats:
     if patch.size == 0:
         return np.full(DESCRIPTOR_DIM, 1 / DESCRIPTOR_DIM, np.float32)
     if max(patch.shape[:2]) > 64:
-        patch = cv2.resize(patch, (32, 32), interpolation=cv2.INTER_AREA)
+        patch = np.asarray(cv2.resize(patch, (32, 32), interpolation=cv2.INTER_AREA), dtype=np.uint8)
     lab = cv2.cvtColor(np.ascontiguousarray(patch), cv2.COLOR_RGB2LAB).reshape(-1, 3).astype(np.int64)
     # a and b of clothes lie within +-64 of grey; finer bins there tell more.
     lab[:, 1:] = np.clip((lab[:, 1:] - 128) * 2 + 128, 0, 255)
-    parts = [
-        np.bincount(lab[:, c] * bins // 256, minlength=bins) for c, bins in enumerate(_LAB_BINS)
-    ]
+    parts = [np.bincount(lab[:, c] * bins // 256, minlength=bins) for c, bins in enumerate(_LAB_BINS)]
     histogram = np.concatenate(parts).astype(np.float32)
     return histogram / histogram.sum()

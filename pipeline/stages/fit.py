@@ -8,12 +8,14 @@ towards the camera); :func:`place` then puts it on the ground of a world frame.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.ndimage import gaussian_filter1d, median_filter
 from torch import Tensor
 
 from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS, NUM_JOINTS, PARENTS
@@ -24,7 +26,7 @@ from opendance_hf.schema import Camera
 
 _J, _L = JOINT_INDEX, LANDMARK_INDEX
 _SIDES: Final = ("left", "right")
-_STEPS: Final = (250, 150)
+_STEPS: Final = (200, 120, 80)
 _LEARNING_RATE: Final = 0.03
 
 #: Landmarks that are a joint of the skeleton: (joint, landmark, weight).
@@ -72,14 +74,18 @@ _W_HINGE = 0.05
 _W_ACCELERATION = 4.0
 _W_DEPTH_ACCELERATION = 40.0
 _W_SPIN = 0.02
-_W_CONTACT = 2.0
+_W_GROUND = 5.0
+_W_CONTACT = 100.0
 _HUBER_M: Final = 0.1
 _CONTACT_SPEED_MPS: Final = 0.35
 _CONTACT_HEIGHT_M: Final = 0.12
 _TOE_ABOVE_GROUND_M: Final = 0.025
-#: The ground's tilt against the camera is estimated only from feet this far apart in depth.
-_TILT_RANGE_M: Final = 0.7
+#: A foot further than this above the ground, or below it, is a jump or an error, and pulls no harder.
+_GROUND_HUBER_M: Final = 0.05
+_GROUND_SMOOTH_S: Final = 0.5
 _MAX_TILT_RAD: Final = 0.35
+#: How long a lean lasts: the spans that count as independent views of what is upright.
+_PHRASE_S: Final = 3.0
 
 
 @dataclass
@@ -104,8 +110,11 @@ class Fit:
 def fit(found: Landmarks, width_px: int, height_px: int) -> Fit:
     """Fit the skeleton to smooth, completed landmarks of all dancers of a span."""
     problem = _Problem(found, width_px, height_px)
-    problem.optimise(_STEPS[0], contacts=None)
-    problem.optimise(_STEPS[1], contacts=problem.contacts())
+    problem.optimise(_STEPS[0])
+    problem.find_ground()
+    problem.optimise(_STEPS[1])
+    problem.find_contacts()
+    problem.optimise(_STEPS[2])
     return problem.place()
 
 
@@ -127,7 +136,7 @@ class _Problem:
         self.rider_offset = torch.tensor([offset for _, _, offset, _ in _RIDERS])
         shown = torch.from_numpy(found.visibility[:, :, marks])
         # A hidden landmark is still a guess of the model: little trusted in depth, hardly in the picture.
-        self.w_world = torch.tensor(weight) * (0.1 + 0.9 * shown)
+        self.w_world = torch.tensor(weight) * (0.03 + 0.97 * shown)
         self.w_image = torch.tensor(weight) * (0.02 + 0.98 * shown**2) * (shown > 0)
         world = _face_camera(found, width_px, height_px, self.focal_px)
         self.world = torch.from_numpy(world[:, :, marks].astype(np.float32))
@@ -147,6 +156,9 @@ class _Problem:
                 self.bone_of_joint[_J[name]] = bone
         self.mean_offsets = torch.from_numpy(MEAN_OFFSETS.copy())
         self.stiffness = torch.tensor([_STIFFNESS.get(name, 0.0) for name in _J])
+        #: Slope and level of the ground line y = level + slope * z, and (D, T, 2) feet at rest, once found.
+        self.ground: tuple[float, float] | None = None
+        self.contacts: Tensor | None = None
 
     def offsets(self) -> Tensor:
         """(D, 24, 3) rest offsets."""
@@ -171,8 +183,8 @@ class _Problem:
         y = -mean_i[..., 1] * depth - mean_w[..., 1]
         return torch.stack([x, y, -depth], dim=-1)
 
-    def optimise(self, steps: int, contacts: Tensor | None) -> None:
-        """Minimise all losses; ``contacts`` (D, T, 2) marks feet on the ground."""
+    def optimise(self, steps: int) -> None:
+        """Minimise all losses, with those of the ground and of contacts once these are known."""
         optimiser = torch.optim.Adam(
             [
                 {"params": [self.six, self.transl], "lr": _LEARNING_RATE},
@@ -182,7 +194,7 @@ class _Problem:
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps, _LEARNING_RATE / 30)
         for _ in range(steps):
             optimiser.zero_grad()
-            loss = self.loss(contacts)
+            loss = self.loss()
             loss.backward()
             optimiser.step()
             schedule.step()
@@ -193,7 +205,7 @@ class _Problem:
         joints, turned = kinematics(local, self.transl, self.offsets()[:, None])
         return local, joints, turned
 
-    def loss(self, contacts: Tensor | None) -> Tensor:
+    def loss(self) -> Tensor:
         """The sum of all terms, per pose."""
         local, joints, turned = self.pose()
         riders = joints[:, :, self.rider_index] + (
@@ -220,44 +232,72 @@ class _Problem:
             total = total + _W_DEPTH_ACCELERATION * pace * sway[..., 2].square().mean()
             spin = local[:, 1:] - local[:, :-1]
             total = total + _W_SPIN * pace**0.5 * spin.square().sum((-1, -2)).mean()
-        if contacts is not None:
-            total = total + _W_CONTACT * self._slide(joints, contacts)
+        feet = self._feet(joints)
+        if self.ground is not None:
+            # Size tells depth badly, and the ground well: some foot is on it nearly always.
+            lowest = self._height(feet).amin(dim=2)
+            total = total + _W_GROUND * (((lowest / _GROUND_HUBER_M).square() + 1).sqrt() - 1).mean() * 0.1
+        if self.contacts is not None:
+            step = (feet[:, 1:] - feet[:, :-1]).square().sum(-1) * (self.rate / 30) ** 2
+            total = total + _W_CONTACT * (step * self.contacts[:, 1:] * self.contacts[:, :-1]).mean()
         return total
 
     def _feet(self, joints: Tensor) -> Tensor:
         """(D, T, 2, 3) toes."""
         return joints[:, :, [_J["left_foot"], _J["right_foot"]]]
 
-    def _slide(self, joints: Tensor, contacts: Tensor) -> Tensor:
-        feet = self._feet(joints)
-        step = (feet[:, 1:] - feet[:, :-1]).square().sum(-1)
-        both = contacts[:, 1:] * contacts[:, :-1]
-        slope, level = self._ground
-        height = feet[..., 1] - (level + slope * feet[..., 2])
-        return (step * both).mean() * (self.rate / 30) ** 2 + 0.2 * (height.square() * contacts).mean()
+    def _height(self, feet: Tensor) -> Tensor:
+        """(D, T, 2) height of the toes over where toes at rest are."""
+        assert self.ground is not None
+        slope, level = self.ground
+        return feet[..., 1] - (level + slope * feet[..., 2])
 
     @torch.no_grad()
-    def contacts(self) -> Tensor:
-        """(D, T, 2) which feet rest on the ground: slow, and as low as feet get. Also finds the ground."""
+    def find_ground(self) -> None:
+        """The ground from how the dancers stand: people are upright on average, and their lower foot is on it.
+
+        Depth errors move feet along the camera's rays, so a plane through the feet would follow these rays instead.
+        """
+        _, joints, _ = self.pose()
+        neck = joints[:, :, _J["neck"]]
+        ankles = (joints[:, :, _J["left_ankle"]] + joints[:, :, _J["right_ankle"]]) / 2
+        up = torch.nn.functional.normalize(neck - ankles, dim=-1).reshape(-1, 3)
+        tilt = float(torch.atan2(up[:, 2].median(), up[:, 1].median()))
+        # People lean by several degrees for seconds, and cameras are held level to several degrees: believe the lean
+        # to be the camera's only as far as there is much of it to see.
+        phrases = self.dancers * self.frames / self.rate / _PHRASE_S
+        tilt *= phrases / (phrases + 1)
+        slope = -math.tan(max(-_MAX_TILT_RAD, min(_MAX_TILT_RAD, tilt)))
+        feet = self._feet(joints)
+        lowest = (feet[..., 1] - slope * feet[..., 2]).amin(dim=2)
+        self.ground = (slope, float(lowest.median()))
+        # Move everyone along their ray to the depth at which that foot's ray meets the ground; gradient steps alone
+        # are slow at this.
+        index = (feet[..., 1] - slope * feet[..., 2]).argmin(dim=2)[..., None, None].expand(-1, -1, 1, 3)
+        foot = feet.gather(2, index)[:, :, 0]
+        ray_y = foot[..., 1] / -foot[..., 2]
+        shift = (self.ground[1] / (ray_y + slope) + foot[..., 2]).clamp(-1, 1).numpy()
+        size = max(3, round(_GROUND_SMOOTH_S * self.rate))
+        shift = gaussian_filter1d(median_filter(shift, size=(1, size), mode="nearest"), size / 4, axis=1)
+        self.transl += torch.from_numpy(shift)[..., None] * self.transl / -self.transl[..., 2:]
+
+    @torch.no_grad()
+    def find_contacts(self) -> None:
+        """Which feet rest on the ground: slow and low."""
         _, joints, _ = self.pose()
         feet = self._feet(joints)
         pace = torch.zeros(feet.shape[:3])
         pace[:, 1:-1] = (feet[:, 2:] - feet[:, :-2]).norm(dim=-1) * self.rate / 2
         pace[:, 0], pace[:, -1] = pace[:, 1], pace[:, -2]
-        slow = pace < _CONTACT_SPEED_MPS
-        lower = feet[..., 1] <= feet[..., 1].min(dim=2, keepdim=True).values + 0.05
-        rest = (slow & lower).numpy()
-        points = feet.numpy()[rest] if rest.sum() >= 10 else feet.numpy().reshape(-1, 3)
-        self._ground = _ground_line(points)
-        slope, level = self._ground
-        height = feet[..., 1] - (level + slope * feet[..., 2])
-        return (slow & (height.abs() < _CONTACT_HEIGHT_M)).float()
+        low = self._height(feet) < _CONTACT_HEIGHT_M
+        self.contacts = ((pace < _CONTACT_SPEED_MPS) & low).float()
 
     @torch.no_grad()
     def place(self) -> Fit:
         """The result in a world whose ground is y = 0 and whose origin lies under the dancers' first place."""
         local, joints, _ = self.pose()
-        slope, level = self._ground
+        assert self.ground is not None
+        slope, level = self.ground
         # Turn the view frame about x so that the ground line y = level + slope * z becomes level.
         tilt = float(np.arctan(slope))
         cos, sin = np.cos(tilt), np.sin(tilt)
@@ -298,18 +338,6 @@ def _face_camera(found: Landmarks, width_px: int, height_px: int, focal_px: floa
     ray = unit(np.stack([x, y, -np.ones_like(x)], axis=-1))
     turn = _between(np.broadcast_to([0.0, 0.0, -1.0], ray.shape), ray)
     return np.einsum("dtij,dtkj->dtki", turn, found.world.astype(np.float64))
-
-
-def _ground_line(points: Floats) -> tuple[float, float]:
-    """Slope and level of the line y = level + slope * z through feet at rest (Theil-Sen on quantiles)."""
-    y, z = points[:, 1].astype(np.float64), points[:, 2].astype(np.float64)
-    low, high = np.quantile(z, [0.1, 0.9])
-    slope = 0.0
-    if high - low >= _TILT_RANGE_M:
-        near, far = z >= np.quantile(z, 0.75), z <= np.quantile(z, 0.25)
-        slope = (np.median(y[near]) - np.median(y[far])) / (np.median(z[near]) - np.median(z[far]))
-        slope = float(np.clip(slope, -np.tan(_MAX_TILT_RAD), np.tan(_MAX_TILT_RAD)))
-    return slope, float(np.median(y - slope * z))
 
 
 def kinematics(local: Tensor, transl: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
@@ -466,5 +494,3 @@ def _limb(
     mixed = unit(mixed - (mixed * first).sum(-1, keepdims=True) * first)
     rest = np.stack([along, bend, np.cross(along, bend)], axis=-1)
     return np.stack([first, mixed, np.cross(first, mixed)], axis=-1) @ rest.T
-
-

@@ -106,7 +106,7 @@ def estimate_landmarks(
     )
     size = np.array([image.shape[1], image.shape[0]])
     inside = ((result.image >= 0) & (result.image < size)).all(axis=-1)
-    scores = _stack(second, lambda person: np.float32(person.score))
+    scores = _stack(second, lambda person: np.asarray(person.score, np.float32))
     result.visibility *= inside & (scores >= _MIN_SCORE)[..., None]
     if len(boxes) > 1:
         _drop_strangers(result, np.stack(clothing, axis=1))
@@ -122,9 +122,9 @@ def _regions_of_boxes(boxes: Floats) -> list[list[Region]]:
     out = []
     for track in boxes:
         seen = ~np.isnan(track[:, 0])
-        filled = np.stack(
-            [np.interp(frames, frames[seen], track[seen, c]) for c in range(4)], axis=1
-        ).astype(np.float32)
+        filled = np.stack([np.interp(frames, frames[seen], track[seen, c]) for c in range(4)], axis=1).astype(
+            np.float32
+        )
         steady = gaussian_filter1d(median_filter(filled, size=(5, 1), mode="nearest"), 1.0, axis=0)
         out.append([region_of_box(box) for box in steady])
     return out
@@ -140,9 +140,7 @@ def _steady(people: list[Keypoints], fallback: list[Region], seen: npt.NDArray[n
             shift < _MAX_SHIFT and 0.5 < own.size / region.size < 1.6 if detected else shift < 2 * _MAX_SHIFT
         )
         best = own if believed else region
-        rows.append(
-            [best.cx, best.cy, np.log(best.size), np.cos(best.rotation), np.sin(best.rotation)]
-        )
+        rows.append([best.cx, best.cy, np.log(best.size), np.cos(best.rotation), np.sin(best.rotation)])
     table = median_filter(np.asarray(rows), size=(5, 1), mode="nearest")
     table = gaussian_filter1d(table, _SMOOTH_FRAMES, axis=0, mode="nearest")
     return [
@@ -193,5 +191,3 @@ def _drop_strangers(found: Landmarks, clothing: Floats) -> None:
             like_a = np.abs(here - usual_a).sum(-1) <= np.abs(here - usual_b).sum(-1)
             found.visibility[b, same & like_a] = 0
             found.visibility[a, same & ~like_a] = 0
-
-

@@ -62,9 +62,9 @@ def retime(fitted: Fit, confidence: Floats) -> Motion:
 
     quaternions = matrix_to_quaternion(fitted.rotations.astype(np.float64))
     share = np.broadcast_to(fraction[:, None], (len(quaternions), num_frames, quaternions.shape[2]))
-    poses = quaternion_to_axis_angle(slerp(quaternions[:, before], quaternions[:, after], share))
-    transl = _lerp(fitted.transl.astype(np.float64), before, after, fraction[:, None])
-    poses, transl = poses.astype(np.float32), transl.astype(np.float32)
+    turned = quaternion_to_axis_angle(slerp(quaternions[:, before], quaternions[:, after], share))
+    moved = _lerp(fitted.transl.astype(np.float64), before, after, fraction[:, None])
+    poses, transl = turned.astype(np.float32), moved.astype(np.float32)
     return Motion(
         start_s=start_s,
         end_s=start_s + num_frames / FPS,

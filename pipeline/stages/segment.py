@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -16,6 +17,8 @@ MAX_SPAN_S: Final = 120.0
 MAX_DANCERS: Final = 2
 #: A dancer who is not detected for longer than this is gone, not hidden for a moment.
 _MAX_GAP_S: Final = 1.0
+#: One who is seen for less than this is a false detection or passes by; nobody's span is cut for it.
+_MIN_PRESENCE_S: Final = 0.5
 #: Share of the picture's height at its top and bottom edge within which a box is cut off by the edge.
 _EDGE: Final = 0.01
 
@@ -65,12 +68,14 @@ def find_spans(tracks: Tracks, height_px: int) -> tuple[list[Span], list[Dropped
         elif len(dancers) > MAX_DANCERS:
             dropped.append(Dropped(start_s, end_s, f"more than two people ({len(dancers)})"))
         elif end_s - start_s < MIN_SPAN_S:
-            reason = f"{len(dancers)} dancer(s) for {end_s - start_s:.1f} s; at least {MIN_SPAN_S:.0f} s needed"
+            reason = (
+                f"{len(dancers)} dancer(s) for {end_s - start_s:.1f} s; at least {MIN_SPAN_S:.0f} s needed"
+            )
             dropped.append(Dropped(start_s, end_s, reason))
         else:
             parts = math.ceil((end_s - start_s) / MAX_SPAN_S)
             cuts = np.linspace(start_s, end_s, parts + 1).tolist()
-            spans += [Span(a, b, dancers) for a, b in zip(cuts, cuts[1:], strict=False)]
+            spans += [Span(a, b, dancers) for a, b in pairwise(cuts)]
     return spans, dropped
 
 
@@ -85,7 +90,11 @@ def _bridge(seen: npt.NDArray[np.bool_], times: npt.NDArray[np.float64]) -> npt.
     """Presence with short gaps filled and lone moments removed."""
     out = seen.copy()
     frames = np.flatnonzero(seen)
-    for a, b in zip(frames, frames[1:], strict=False):
+    for a, b in pairwise(frames):
         if times[b] - times[a] <= _MAX_GAP_S:
             out[a:b] = True
+    edges = np.flatnonzero(np.diff(out, prepend=False, append=False))
+    for a, b in zip(edges[::2], edges[1::2], strict=True):
+        if times[b - 1] - times[a] < _MIN_PRESENCE_S:
+            out[a:b] = False
     return out

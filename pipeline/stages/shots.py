@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
+from typing import Final
 
-from scenedetect import ContentDetector, SceneManager, open_video
+import cv2
+from scenedetect import ContentDetector, FrameTimecode
+from scenedetect.common import Timecode
+
+from opendance_hf.pipeline.stages.decode import read_frames
+
+#: The longer side of the pictures compared, as PySceneDetect has it.
+_SIDE_PX: Final = 256
+#: Cuts closer together than this are one.
+_MIN_SHOT_S: Final = 0.5
+_TICK: Final = Fraction(1, 1_000_000)
 
 
 @dataclass(frozen=True)
@@ -17,13 +29,18 @@ class Shot:
     end_s: float
 
 
-def find_shots(path: Path, duration_s: float) -> list[Shot]:
+def find_shots(path: Path) -> list[Shot]:
     """The shots of a video in order, together covering all of it; a video without a cut is one shot."""
-    logging.getLogger("pyscenedetect").setLevel(logging.ERROR)
-    manager = SceneManager()
-    manager.add_detector(ContentDetector())
-    # The pyav backend keeps real timestamps; OpenCV's counts frames, which is wrong for variable rates.
-    manager.detect_scenes(open_video(str(path), backend="pyav"))
-    cuts = [scene[0].seconds for scene in manager.get_scene_list()[1:]]
-    edges = [0.0, *(cut for cut in cuts if 0 < cut < duration_s), float("inf")]
-    return [Shot(start, end) for start, end in zip(edges, edges[1:], strict=False)]
+    # Fed with our own frames: PySceneDetect's reader counts from the first frame, which may start after the sound.
+    detector = ContentDetector(min_scene_len=_MIN_SHOT_S)
+    cuts: set[float] = set()
+    for time_s, image in read_frames(path):
+        height, width = image.shape[:2]
+        shrink = min(1.0, _SIDE_PX / max(height, width))
+        size = max(1, round(width * shrink)), max(1, round(height * shrink))
+        small = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)[..., ::-1]
+        # The rate serves only to count frames, which nothing here asks for.
+        clock = FrameTimecode(Timecode(round(time_s / _TICK), _TICK), fps=30.0)
+        cuts.update(cut.seconds for cut in detector.process_frame(clock, small))
+    edges = [0.0, *sorted(cut for cut in cuts if cut > 0), float("inf")]
+    return [Shot(start, end) for start, end in pairwise(edges)]

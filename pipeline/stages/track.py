@@ -193,9 +193,7 @@ def _assign(
         jump = _JUMP * (1 - box_iou(boxes[t - 1], b)) + _TRACK_CHANGE * (ids[t - 1][:, None] != ids[t][None])
         move = np.zeros((len(boxes[t - 1]) + 1, len(b) + 1))
         move[:-1, :-1] = jump
-        step = sum(
-            move[states[t - 1][:, k][:, None], states[t][:, k][None]] for k in range(num_dancers)
-        )
+        step = sum(move[states[t - 1][:, k][:, None], states[t][:, k][None]] for k in range(num_dancers))
         total = cost[:, None] + step
         back.append(np.argmin(total, axis=0))
         cost = total.min(axis=0) + here

@@ -99,7 +99,7 @@ def test_parity_vqvae_root(fixture: Any) -> None:
 
 
 def test_parity_codebook_update(fixture: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    facts, data = fixture
+    _, data = fixture
     config = BailandoVQVAEConfig(hidden_size=8, codebook_size=16)
     book = BailandoCodebook(config)
     book.codes.copy_(torch.from_numpy(data["ema_k0"]))

@@ -1,0 +1,141 @@
+"""What a training run is made of: a YAML recipe, changed on the command line, turned into a ``transformers.Trainer``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+from torch.optim.lr_scheduler import MultiStepLR
+from torch.utils.data import Dataset
+from transformers import HfArgumentParser, Trainer, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be used; the message says what to change."""
+
+
+@dataclass
+class RunArguments:
+    """What every training script takes on its command line."""
+
+    dataset: str = field(metadata={"help": "Dataset folder or Hub id."})
+    output_dir: str = field(metadata={"help": "Where the model and its checkpoints go."})
+    config: str = field(default="debug", metadata={"help": "Recipe: debug, paper, or a YAML file."})
+    resume: bool = field(default=True, metadata={"help": "Go on from the last checkpoint in output_dir."})
+    overrides: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Changes to the recipe, as section.key=value: trainer.max_steps=100."},
+    )
+
+
+def load_recipe(stage: str, config: str, overrides: list[str] | None = None) -> dict[str, dict[str, Any]]:
+    """The recipe of a stage: one of the package's by name, or a YAML file by path, with changes applied.
+
+    Raises:
+        RecipeError: if there is no such recipe, or a change does not read ``section.key=value``.
+    """
+    packaged = resources.files(__package__).joinpath("recipes", f"{stage}_{config}.yaml")
+    if packaged.is_file():
+        text = packaged.read_text()
+    elif Path(config).is_file():
+        text = Path(config).read_text()
+    else:
+        raise RecipeError(f"no recipe {config!r} for {stage}: give debug, paper, or the path of a YAML file")
+    recipe: dict[str, dict[str, Any]] = {"model": {}, "data": {}, "trainer": {}, **yaml.safe_load(text)}
+    for change in overrides or []:
+        name, equals, value = change.partition("=")
+        section, _, key = name.partition(".")
+        if not equals or section not in recipe or not key:
+            raise RecipeError(
+                f"cannot apply {change!r}: write model.KEY=VALUE, data.KEY=... or trainer.KEY=..."
+            )
+        recipe[section][key] = yaml.safe_load(value)
+    return recipe
+
+
+def parse(argv: list[str] | None) -> RunArguments:
+    """The command line of a training script."""
+    (arguments,) = HfArgumentParser(RunArguments).parse_args_into_dataclasses(argv)  # type: ignore[arg-type]
+    return arguments
+
+
+class MetricsTrainer(Trainer):
+    """A Trainer that logs the named scalars a model returns beside its loss."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._metrics: dict[str, float] = {}
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """See ``Trainer.compute_loss``."""
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        if self.state.global_step % max(1, int(self.args.logging_steps)) == 0:
+            self._metrics = {name: float(value) for name, value in (outputs.get("metrics") or {}).items()}
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """See ``Trainer.log``."""
+        if "loss" in logs:
+            logs = {**logs, **self._metrics}
+        super().log(logs, *args, **kwargs)
+
+
+def train(
+    model: nn.Module,
+    data: Dataset,
+    collate: Any,
+    options: dict[str, Any],
+    run: RunArguments,
+) -> Trainer:
+    """Train a model as a recipe's ``trainer`` section says; returns the trainer when it is done.
+
+    Besides ``TrainingArguments``, the section may hold ``milestones`` (steps) or ``milestone_epochs`` at which the
+    learning rate is divided by ten, as the official schedules do.
+
+    Raises:
+        RecipeError: if an option does not exist.
+    """
+    options = dict(options)
+    milestones, epochs = options.pop("milestones", None), options.pop("milestone_epochs", None)
+    try:
+        arguments = TrainingArguments(
+            output_dir=run.output_dir,
+            use_cpu=not torch.cuda.is_available(),
+            remove_unused_columns=False,
+            lr_scheduler_type="constant",
+            ddp_find_unused_parameters=False,
+            dataloader_drop_last=len(data) >= options.get("per_device_train_batch_size", 8),  # type: ignore[arg-type]
+            **{"report_to": "none", "save_strategy": "steps", "max_grad_norm": 0.0, **options},
+        )
+    except TypeError as error:
+        raise RecipeError(f"recipe section 'trainer': {error}") from None
+    optimizer = torch.optim.Adam(
+        [p for p in model.parameters() if p.requires_grad],
+        lr=arguments.learning_rate,
+        betas=(arguments.adam_beta1, arguments.adam_beta2),
+    )
+    per_epoch = math.ceil(len(data) / (arguments.train_batch_size * arguments.world_size))  # type: ignore[arg-type]
+    steps = milestones or [epoch * per_epoch for epoch in epochs or []]
+    trainer = MetricsTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=data,
+        data_collator=collate,
+        optimizers=(optimizer, MultiStepLR(optimizer, steps)),
+    )
+    last = get_last_checkpoint(run.output_dir) if run.resume and Path(run.output_dir).is_dir() else None
+    trainer.train(resume_from_checkpoint=last)
+    return trainer

@@ -1,0 +1,92 @@
+"""Processors for tests of the runner; what one does with an item is the item's name."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from opendance_hf.pipeline.ledger import Item, Ledger
+from opendance_hf.pipeline.outcome import Rejected
+from opendance_hf.pipeline.runners.local import run_local
+
+
+class Span(NamedTuple):
+    start_s: float
+    end_s: float
+    reason: str
+
+
+@dataclass
+class Outcome:
+    sequences: list[dict[str, Any]]
+    dropped: list[Span] = field(default_factory=list)
+
+
+class FakeProcessor:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, item: Item, on_stage: Callable[..., None], on_step: Callable[..., None]) -> Outcome:
+        (self.folder / f"{item.name}.{item.attempts}.{os.getpid()}").touch()
+        on_step("fit", 0.5)
+        on_stage("fit", 1.5)
+        if item.name.startswith("reject"):
+            raise Rejected("nobody in the picture")
+        if item.name.startswith("raise"):
+            raise ValueError("the numbers do not fit")
+        if item.name.startswith("unpicklable"):
+            return Outcome([{"id": "x", "what": lambda: None}])
+        if item.name.startswith("die"):
+            os._exit(3)
+        if item.name.startswith("once") and len(list(self.folder.glob(f"{item.name}.*"))) == 1:
+            os._exit(3)
+        if item.name.startswith("hang"):
+            time.sleep(600)
+        while item.name.startswith("busy"):  # goes on saying that it makes progress
+            on_step("fit", 0.5)
+            time.sleep(0.01)
+        return Outcome([{"id": f"{item.name}_00", "pid": os.getpid()}], [Span(1.0, 2.0, "dark")])
+
+
+@dataclass(frozen=True)
+class Make:
+    folder: Path
+
+    def __call__(self) -> FakeProcessor:
+        return FakeProcessor(self.folder)
+
+
+@dataclass(frozen=True)
+class MakeBroken:
+    def __call__(self) -> FakeProcessor:
+        raise OSError("the weights are damaged")
+
+
+class Quiet:
+    """Notes what a runner says."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, ...]] = []
+
+    def started(self, item: Item) -> None:
+        self.said.append(("started", item.name))
+
+    def step(self, item: Item, stage: str, share: float) -> None:
+        if self.said[-1] != ("step", item.name, stage):
+            self.said.append(("step", item.name, stage))
+
+    def ended(self, item: Item, status: str, reason: str) -> None:
+        self.said.append(("ended", item.name, status, reason))
+
+
+if __name__ == "__main__":  # a build of two videos that hang, for a test to kill
+    work = Path(sys.argv[1])
+    ledger = Ledger(work / "ledger.sqlite")
+    for name in ("hang1", "hang2"):
+        ledger.add(name, name, name, "f")
+    run_local(ledger, Make(work / "seen"), workers=2, timeout_s=600, progress=Quiet())

@@ -1,0 +1,155 @@
+"""The ledger remembers what happened, and knows what has to run again."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opendance_hf.pipeline.ledger import Item, Ledger
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path / "ledger.sqlite")
+
+
+def only(ledger: Ledger) -> Item:
+    (item,) = ledger.items()
+    return item
+
+
+def test_new_inputs_are_pending_in_order_of_path(ledger: Ledger) -> None:
+    for name in ("b", "a", "c"):
+        ledger.add(f"/in/{name}.mp4", f"{name}.mp4", name * 8, "f")
+    assert [(item.name, item.status, item.attempts) for item in ledger.items()] == [
+        ("a.mp4", "pending", 0),
+        ("b.mp4", "pending", 0),
+        ("c.mp4", "pending", 0),
+    ]
+
+
+def test_round_trip_of_a_published_input(ledger: Ledger) -> None:
+    ledger.add("/in/a.mp4", "a.mp4", "abc", "f")
+    assert ledger.start("/in/a.mp4") == 1
+    assert only(ledger).status == "running"
+    for number, stage in enumerate(("probe", "pose", "fit")):
+        ledger.stage("/in/a.mp4", stage, 0.5 * number)
+    rows = [{"id": "x_01", "bpm": 120.5, "metrics": {"pck": 0.5}}, {"id": "x_00", "bpm": 99.0}]
+    dropped = [(7.5, 9.0, "nobody in the picture"), (0.0, 1.5, "more than two people (3)")]
+    ledger.finish("/in/a.mp4", "published", "", 12.5, rows, dropped)
+    item = only(ledger)
+    assert (item.status, item.reason, item.seconds, item.attempts) == ("published", "", 12.5, 1)
+    assert list(ledger.stages("/in/a.mp4").items()) == [("probe", 0.0), ("pose", 0.5), ("fit", 1.0)]
+    assert ledger.sequences("/in/a.mp4") == ledger.sequences() == [rows[1], rows[0]]
+    assert ledger.dropped("/in/a.mp4") == sorted(dropped)
+    assert ledger.sequences("/in/other.mp4") == ledger.dropped("/in/other.mp4") == []
+
+
+@pytest.mark.parametrize(
+    ("status", "after"),
+    [
+        ("pending", "pending"),
+        ("running", "pending"),
+        ("failed", "pending"),
+        ("published", "published"),
+        ("rejected", "rejected"),
+    ],
+)
+def test_what_a_second_build_does_again(ledger: Ledger, status: str, after: str) -> None:
+    ledger.add("/in/a.mp4", "a.mp4", "abc", "f")
+    if status != "pending":
+        ledger.start("/in/a.mp4")
+    if status not in ("pending", "running"):
+        rows = [{"id": "x"}] if status == "published" else []
+        ledger.finish("/in/a.mp4", status, "why", 1.0, rows, [(0.0, 1.0, "dark")])  # type: ignore[arg-type]
+    ledger.add("/in/a.mp4", "a.mp4", "abc", "f")
+    item = only(ledger)
+    assert item.status == after
+    if after == "pending":
+        assert item.attempts == 0
+        assert ledger.start("/in/a.mp4") == 1
+    else:
+        assert item.reason == "why"
+        assert ledger.dropped("/in/a.mp4") == [(0.0, 1.0, "dark")]
+
+
+@pytest.mark.parametrize(("sha256", "fingerprint"), [("other", "f"), ("abc", "other")])
+def test_another_content_or_other_settings_start_anew(ledger: Ledger, sha256: str, fingerprint: str) -> None:
+    ledger.add("/in/a.mp4", "a.mp4", "abc", "f")
+    ledger.start("/in/a.mp4")
+    ledger.stage("/in/a.mp4", "fit", 1.0)
+    ledger.finish("/in/a.mp4", "published", "", 1.0, [{"id": "x"}], [(0.0, 1.0, "dark")])
+    ledger.add("/in/a.mp4", "a.mp4", sha256, fingerprint)
+    assert (only(ledger).status, only(ledger).sha256, only(ledger).attempts) == ("pending", sha256, 0)
+    assert not ledger.sequences()
+    assert not ledger.stages("/in/a.mp4")
+    assert not ledger.dropped("/in/a.mp4")
+
+
+def test_a_second_attempt_forgets_the_first(ledger: Ledger) -> None:
+    ledger.add("/in/a.mp4", "a.mp4", "abc", "f")
+    ledger.start("/in/a.mp4")
+    ledger.stage("/in/a.mp4", "detect", 3.0)
+    ledger.finish("/in/a.mp4", "pending", "the worker died", 3.0, dropped=[(0.0, 1.0, "dark")])
+    assert ledger.start("/in/a.mp4") == 2
+    assert not ledger.stages("/in/a.mp4")
+    assert not ledger.dropped("/in/a.mp4")
+    assert only(ledger).reason == ""
+
+
+def test_inputs_that_left_are_forgotten_with_all_they_made(ledger: Ledger) -> None:
+    for name in "ab":
+        ledger.add(name, name, name, "f")
+        ledger.start(name)
+        ledger.stage(name, "fit", 1.0)
+        ledger.finish(name, "published", "", 1.0, [{"id": f"{name}_00"}], [(0.0, 1.0, "dark")])
+    ledger.keep_only(["b", "c"])
+    assert only(ledger).path == "b"
+    assert ledger.sequences() == [{"id": "b_00"}]
+    assert not ledger.stages("a")
+    assert not ledger.dropped("a")
+
+
+@given(st.binary(min_size=1, max_size=40).filter(lambda raw: b"\0" not in raw))
+def test_paths_are_bytes(raw: bytes) -> None:
+    ledger = Ledger(Path(":memory:"))
+    path = os.fsdecode(b"/in/" + raw)
+    ledger.add(path, "name", "abc", "f")
+    ledger.start(path)
+    ledger.stage(path, "fit", 1.0)
+    ledger.finish(path, "published", "", 1.0, [{"id": "x"}], [(0.0, 1.0, "dark")])
+    ledger.keep_only([path])
+    assert only(ledger).path == path
+    assert os.fsencode(only(ledger).path) == b"/in/" + raw
+    assert ledger.sequences(path) == [{"id": "x"}]
+    assert ledger.stages(path) == {"fit": 1.0}
+    assert ledger.dropped(path) == [(0.0, 1.0, "dark")]
+    ledger.close()
+
+
+def test_a_finish_that_fails_leaves_nothing_behind(ledger: Ledger) -> None:
+    ledger.add("a", "a", "abc", "f")
+    ledger.start("a")
+    with pytest.raises(sqlite3.Error):
+        ledger.finish("a", "published", "", 1.0, [{"id": "x"}], [(0.0, 1.0, None)])  # type: ignore[list-item]
+    assert only(ledger).status == "running"
+    assert not ledger.sequences()
+
+
+def test_reopened_file_says_the_same(tmp_path: Path) -> None:
+    first = Ledger(tmp_path / "ledger.sqlite")
+    first.add("a", "a", "abc", "f")
+    first.start("a")
+    first.finish("a", "rejected", "the file is empty", 0.1)
+    items = first.items()
+    # Read by somebody else while it is open, and again after it was closed.
+    second = Ledger(tmp_path / "ledger.sqlite")
+    assert second.items() == items
+    first.close()
+    second.close()
+    assert Ledger(tmp_path / "ledger.sqlite").items() == items

@@ -1,0 +1,177 @@
+"""Two passes with steady regions; strangers are dropped by their clothes; what is outside the picture is not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from opendance_hf.pipeline.backends.base import Image, Keypoints, Region
+from opendance_hf.pipeline.backends.blazepose import LANDMARK_INDEX
+from opendance_hf.pipeline.stages.pose import Landmarks, estimate_landmarks
+
+WIDTH, HEIGHT = 640, 360
+RED, BLUE = (200, 30, 30), (30, 30, 200)
+#: A standing body in a square of side 1, x and y from its centre.
+BODY = np.zeros((33, 2), np.float32)
+for _name, _place in {
+    "nose": (0, -0.4), "left_shoulder": (0.1, -0.28), "right_shoulder": (-0.1, -0.28), "left_hip": (0.07, 0.0),
+    "right_hip": (-0.07, 0.0), "left_knee": (0.07, 0.2), "right_knee": (-0.07, 0.2), "left_ankle": (0.07, 0.4),
+    "right_ankle": (-0.07, 0.4), "left_wrist": (0.2, 0.0), "right_wrist": (-0.2, 0.0),
+}.items():  # fmt: skip
+    BODY[LANDMARK_INDEX[_name]] = _place
+
+
+class FakeEstimator:
+    """Sees the person of a scene who is nearest to the region's centre; notes the regions it was given."""
+
+    name, version = "fake", "0"
+
+    def __init__(
+        self, people: np.ndarray, answer: Callable[[int, Keypoints], Keypoints] | None = None
+    ) -> None:
+        self.people, self.answer = people, answer
+        self.regions: list[Region] = []
+
+    def estimate(self, image: Image, region: Region) -> Keypoints:
+        frame = int(image[0, 0, 0])
+        self.regions.append(region)
+        x, y, side = min(
+            self.people[:, frame], key=lambda person: np.hypot(person[0] - region.cx, person[1] - region.cy)
+        )
+        points = BODY * side + (x, y)
+        found = Keypoints(
+            image=points.astype(np.float32),
+            world=np.zeros((33, 3), np.float32),
+            visibility=np.full(33, 0.9, np.float32),
+            score=0.95,
+            region=Region(float(x), float(y), 1.25 * float(side)),
+        )
+        return self.answer(frame, found) if self.answer else found
+
+
+def standing(*xs: float, frames: int = 40, side: float = 240) -> np.ndarray:
+    """(D, T, 3) centre and size of people who stand still."""
+    return np.tile(np.array([[[x, HEIGHT / 2, side]] for x in xs], float), (1, frames, 1))
+
+
+def boxes_of(people: np.ndarray) -> np.ndarray:
+    half = people[..., 2:] * (0.2, 0.45)
+    return np.concatenate([people[..., :2] - half, people[..., :2] + half], axis=-1).astype(np.float32)
+
+
+def film(people: np.ndarray, colours: list[tuple[int, int, int]]) -> Callable[[], list[tuple[float, Image]]]:
+    """Frames with a coloured torso for each person, the last in front; pixel (0, 0) holds the frame's number."""
+
+    def frames() -> list[tuple[float, Image]]:
+        out = []
+        for t in range(people.shape[1]):
+            image = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
+            for (x, y, side), colour in zip(people[:, t], colours, strict=True):
+                rows = slice(int(y - 0.35 * side), int(y + 0.1 * side))
+                image[rows, max(int(x - 0.15 * side), 0) : int(x + 0.15 * side)] = colour
+            image[0, 0] = t
+            out.append((t / 30, image))
+        return out
+
+    return frames
+
+
+def test_shapes_and_values() -> None:
+    people = standing(180, 450)
+    found = estimate_landmarks(
+        film(people, [RED, BLUE]), boxes_of(people), FakeEstimator(people), FakeEstimator(people)
+    )
+    assert found.image.shape == (2, 40, 33, 2)
+    assert found.world.shape == (2, 40, 33, 3)
+    np.testing.assert_allclose(found.times_s, np.arange(40) / 30)
+    np.testing.assert_allclose(found.image[1, 7], BODY * 240 + (450, 180), atol=1e-3)
+    np.testing.assert_allclose(found.visibility, 0.9)
+    np.testing.assert_allclose(found.confidence(), 0.9)
+    np.testing.assert_allclose(found.regions_px, 300, rtol=0.02)
+
+
+def test_regions_of_the_second_pass_are_steady() -> None:
+    """Restless and missing boxes, a restless first pass: the accurate model's crop moves smoothly with the dancer."""
+    rng = np.random.default_rng(0)
+    people = standing(0, frames=90)
+    people[0, :, 0] = np.linspace(200, 440, 90)
+    boxes = boxes_of(people) + rng.normal(0, 8, (1, 90, 4)).astype(np.float32)
+    boxes[0, 30:38] = np.nan
+
+    def restless(frame: int, found: Keypoints) -> Keypoints:
+        own = found.region
+        moved = Region(
+            own.cx + rng.normal(0, 8), own.cy + rng.normal(0, 8), own.size * rng.uniform(0.95, 1.05)
+        )
+        bad = Region(own.cx + 400, own.cy, own.size * 3) if frame % 20 == 10 else moved
+        return Keypoints(found.image, found.world, found.visibility, found.score, bad)
+
+    light, accurate = FakeEstimator(people, restless), FakeEstimator(people)
+    estimate_landmarks(film(people, [RED]), boxes, light, accurate)
+    path = np.array([[r.cx, r.cy, r.size] for r in accurate.regions])
+    assert np.abs(path[:, 0] - people[0, :, 0]).max() < 15
+    assert np.abs(np.diff(path[:, :2], 2, axis=0)).max() < 3
+    # Independent noise of 8 pixels has mean second differences of 16.
+    assert np.abs(np.diff(path[:, :2], 2, axis=0)).mean() < 1
+    assert np.abs(path[:, 2] / 300 - 1).max() < 0.1
+
+
+def test_outside_the_picture_is_not_seen() -> None:
+    people = standing(20)
+    found = estimate_landmarks(
+        film(people, [RED]), boxes_of(people), FakeEstimator(people), FakeEstimator(people)
+    )
+    outside = (found.image[..., 0] < 0) | (found.image[..., 0] >= WIDTH)
+    assert outside.any()
+    assert not found.visibility[outside].any()
+    assert (found.visibility[~outside] > 0.8).all()
+
+
+def test_nobody_there_is_not_seen() -> None:
+    people = standing(300)
+
+    def unsure(frame: int, found: Keypoints) -> Keypoints:
+        return Keypoints(
+            found.image, found.world, found.visibility, 0.2 if 10 <= frame < 15 else 0.9, found.region
+        )
+
+    found = estimate_landmarks(
+        film(people, [RED]), boxes_of(people), FakeEstimator(people), FakeEstimator(people, unsure)
+    )
+    assert not found.visibility[0, 10:15].any()
+    assert (np.delete(found.visibility[0], range(10, 15), axis=0) > 0.8).all()
+
+
+@pytest.mark.parametrize("front", [0, 1])
+def test_the_one_in_front_keeps_the_estimate(front: int) -> None:
+    """While one hides the other, both estimates are of the one in front; the clothes say who that is."""
+    people = standing(180, 450, frames=60)
+    hidden = slice(25, 35)
+    meeting = people.copy()
+    meeting[:, hidden] = people[front, hidden]
+    colours = [RED, BLUE]
+    shown = film(meeting[[1 - front, front]], [colours[1 - front], colours[front]])
+    boxes = boxes_of(meeting)
+    boxes[1 - front, hidden] = np.nan
+    # Whoever is asked for the hidden dancer's region sees the one in front.
+    found = estimate_landmarks(shown, boxes, FakeEstimator(meeting), FakeEstimator(meeting))
+    same = np.linalg.norm(found.image[0] - found.image[1], axis=-1).mean(axis=-1) < 20
+    assert same[hidden].any()
+    assert (found.visibility[front].max(axis=-1) > 0.8).all()
+    assert not found.visibility[1 - front, same].any()
+    assert (found.visibility[1 - front, ~same].max(axis=-1) > 0.8).all()
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    people = standing(180, 450, frames=5)
+    found = estimate_landmarks(
+        film(people, [RED, BLUE]), boxes_of(people), FakeEstimator(people), FakeEstimator(people)
+    )
+    found.save(tmp_path / "work" / "landmarks.npz")
+    again = Landmarks.load(tmp_path / "work" / "landmarks.npz")
+    for name, value in vars(found).items():
+        np.testing.assert_array_equal(getattr(again, name), value)
+    assert [path.name for path in (tmp_path / "work").iterdir()] == ["landmarks.npz"]

@@ -1,0 +1,54 @@
+"""Cuts are found at their time, on the clock of the sound; steady pictures are one shot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from opendance_hf.pipeline.stages.shots import find_shots
+from tests.pipeline.clips import write_clip
+
+
+def scene(colour: tuple[int, int, int], frames: int, seed: int) -> list[np.ndarray]:
+    """A square that moves over a coloured ground."""
+    rng = np.random.default_rng(seed)
+    out = []
+    for number in range(frames):
+        picture = np.full((96, 128, 3), colour, np.uint8)
+        picture[30:60, 10 + number % 60 : 40 + number % 60] = rng.integers(0, 255, 3)
+        picture[30:60, 10 + number % 60 : 40 + number % 60] //= 2
+        out.append(picture)
+    return out
+
+
+RED, BLUE, GREEN = (200, 30, 30), (30, 30, 200), (30, 200, 60)
+
+
+def test_one_cut_makes_two_shots(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", scene(RED, 45, 0) + scene(BLUE, 55, 1))
+    first, second = find_shots(path)
+    assert (first.start_s, second.end_s) == (0.0, float("inf"))
+    assert first.end_s == second.start_s == pytest.approx(45 / 20, abs=1e-3)
+
+
+def test_no_cut_is_one_shot(tmp_path: Path) -> None:
+    steady = [picture for _ in range(3) for picture in scene(RED, 20, 0)[:1] * 20]
+    (shot,) = find_shots(write_clip(tmp_path / "a.mp4", steady))
+    assert (shot.start_s, shot.end_s) == (0.0, float("inf"))
+
+
+def test_cuts_have_real_times(tmp_path: Path) -> None:
+    """Frames of uneven length, and pictures that start after the sound."""
+    times = 1.0 + np.cumsum(np.random.default_rng(5).choice([0.02, 0.05, 0.1], 120))
+    pictures = scene(RED, 40, 0) + scene(BLUE, 40, 1) + scene(GREEN, 40, 2)
+    path = write_clip(tmp_path / "late.mkv", pictures, times, sound_s=(0.0, 8.0))
+    shots = find_shots(path)
+    assert [shot.start_s for shot in shots] == pytest.approx([0.0, times[40], times[80]], abs=2e-3)
+    assert [shot.end_s for shot in shots[:-1]] == [shot.start_s for shot in shots[1:]]
+
+
+def test_flash_cuts_at_most_once(tmp_path: Path) -> None:
+    pictures = scene(RED, 40, 0) + scene(BLUE, 2, 1) + scene(RED, 40, 2)
+    assert len(find_shots(write_clip(tmp_path / "flash.mp4", pictures))) <= 2

@@ -1,0 +1,183 @@
+"""Who is who: clothing keeps dancers apart through a crossing, motion where clothing cannot."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from opendance_hf.pipeline.backends.bytetrack import ByteTrack
+from opendance_hf.pipeline.stages.detect import DESCRIPTOR_DIM, Detections
+from opendance_hf.pipeline.stages.track import Tracks, box_iou, count_people, people, track_dancers
+
+FPS = 30
+HEIGHT, WIDTH = 400.0, 140.0
+
+
+def wear(*bins: int) -> np.ndarray:
+    clothing = np.full(DESCRIPTOR_DIM, 0.002)
+    clothing[list(bins)] += 1.0
+    return clothing / clothing.sum()
+
+
+RED, BLUE = wear(2, 12, 30), wear(5, 20, 25)
+
+
+def box(x: float, y: float = 100.0, score: float = 0.9, height: float = HEIGHT) -> list[float]:
+    width = WIDTH * height / HEIGHT
+    return [x - width / 2, y, x + width / 2, y + height, score]
+
+
+def detections(
+    frames: list[list[tuple[list[float], np.ndarray]]],
+    order: np.random.Generator | None = None,
+    noise: float = 0.0,
+) -> Detections:
+    """Frames of (box, clothing) pairs, optionally in random order and with restless boxes and colours."""
+    rng = np.random.default_rng(0)
+    found = Detections(times_s=np.arange(len(frames)) / FPS)
+    for people_here in frames:
+        boxes = np.array([b for b, _ in people_here], np.float32).reshape(-1, 5)
+        boxes[:, :4] += rng.normal(0, 6 * noise, (len(boxes), 4))
+        boxes[:, 4] -= rng.uniform(0, 0.1 * noise, len(boxes))
+        clothing = np.array([c for _, c in people_here], np.float32).reshape(-1, DESCRIPTOR_DIM)
+        clothing = np.abs(clothing + rng.normal(0, 0.01 * noise, clothing.shape))
+        clothing /= clothing.sum(axis=1, keepdims=True)
+        index = np.arange(len(boxes)) if order is None else order.permutation(len(boxes))
+        found.boxes.append(boxes[index])
+        found.clothing.append(clothing[index].astype(np.float32))
+    return found
+
+
+def crossing(
+    left: np.ndarray, right: np.ndarray, *, merged_s: float = 0.5, meet: bool = True
+) -> tuple[list[list[tuple[list[float], np.ndarray]]], np.ndarray]:
+    """Two dancers walk past each other in 4 s, seen as one box while they overlap; and their true x (2, T)."""
+    time = np.arange(4 * FPS) / FPS
+    x = np.stack([200 + 150 * time, 800 - 150 * time])
+    if not meet:
+        x = np.stack([250 + 100 * np.sin(time * 3), 750 + 100 * np.cos(time * 3)])
+    frames = []
+    for t in range(len(time)):
+        if meet and abs(time[t] - 2.0) <= merged_s / 2:
+            frames.append([(box(float(x[:, t].mean()), score=0.85), (left + right) / 2)])
+        else:
+            frames.append([(box(float(x[0, t])), left), (box(float(x[1, t])), right)])
+    return frames, x
+
+
+def centres(tracks: Tracks) -> np.ndarray:
+    return tracks.boxes[..., [0, 2]].mean(axis=-1)
+
+
+def track(found: Detections, num_dancers: int) -> Tracks:
+    return track_dancers(found, num_dancers, ByteTrack(FPS))
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_clothing_keeps_identities_through_a_crossing(swap: bool) -> None:
+    left, right = (BLUE, RED) if swap else (RED, BLUE)
+    frames, x = crossing(left, right)
+    tracks = track(detections(frames, np.random.default_rng(1), noise=1.0), 2)
+    assert tracks.boxes.shape == (2, len(frames), 4)
+    apart = np.array([len(frame) == 2 for frame in frames])
+    assert tracks.seen[:, apart].all()
+    assert np.abs(centres(tracks) - x)[:, apart].max() < 30
+    # One box is one dancer at most.
+    assert tracks.seen[:, ~apart].sum(axis=0).max() <= 1
+
+
+def test_same_clothing_is_followed_by_motion() -> None:
+    frames, x = crossing(RED, RED, meet=False)
+    tracks = track(detections(frames, np.random.default_rng(2), noise=1.0), 2)
+    assert np.abs(centres(tracks) - x).max() < 30
+
+
+def test_dancers_are_numbered_from_left_to_right() -> None:
+    frames = [[(box(700), RED), (box(200), BLUE)] for _ in range(30)]
+    tracks = track(detections(frames), 2)
+    assert np.nanmean(centres(tracks), axis=1) == pytest.approx([200, 700])
+
+
+def test_one_dancer_among_false_boxes() -> None:
+    rng = np.random.default_rng(3)
+    x = 400 + 100 * np.sin(np.arange(90) / 15)
+    frames = []
+    for t in range(90):
+        here = [(box(float(x[t])), RED)]
+        if t % 3 == 0:
+            here.append((box(float(rng.uniform(0, 900)), score=0.3), BLUE))
+        if t % 4 == 0:  # an arm of the dancer
+            here.append(([x[t], 150, x[t] + 60, 260, 0.4], RED))
+        frames.append(here)
+    frames[40:50] = [[] for _ in range(10)]
+    found = detections(frames, np.random.default_rng(4))
+    assert count_people(found) == 1
+    tracks = track(found, 1)
+    assert not tracks.seen[0, 40:50].any()
+    seen = tracks.seen[0]
+    assert seen[:40].all()
+    assert seen[50:].all()
+    assert np.abs(centres(tracks)[0, seen] - x[seen]).max() < 5
+
+
+def test_a_dancer_who_leaves_is_unseen_and_comes_back() -> None:
+    frames = [
+        [(box(300), RED), (box(700), BLUE)] if not 30 <= t < 60 else [(box(300), RED)] for t in range(90)
+    ]
+    tracks = track(detections(frames, noise=0.5), 2)
+    assert tracks.seen[0].all()
+    np.testing.assert_array_equal(tracks.seen[1], [len(frame) == 2 for frame in frames])
+
+
+def test_count_ignores_parts_and_people_far_away() -> None:
+    dancer, other = (box(300), RED), (box(700), BLUE)
+    torso = ([250.0, 120.0, 350.0, 380.0, 0.8], RED)
+    tiny = (box(500, height=0.3 * HEIGHT), BLUE)
+    unsure = (box(500, score=0.4), BLUE)
+    assert count_people(detections([[dancer]] * 20)) == 1
+    assert count_people(detections([[dancer, torso, tiny, unsure]] * 20)) == 1
+    assert count_people(detections([[dancer, other, torso, tiny]] * 20)) == 2
+    assert count_people(detections([[torso, tiny, dancer]] * 20)) == 1
+    assert len(people(np.array([dancer[0], torso[0], other[0]], np.float32))) == 2
+
+
+def test_count_needs_a_fifth_of_the_frames() -> None:
+    alone, together = [(box(300), RED)], [(box(300), RED), (box(700), BLUE)]
+    assert count_people(detections([alone] * 85 + [together] * 15)) == 1
+    assert count_people(detections([alone] * 75 + [together] * 25)) == 2
+    assert count_people(detections([[]] * 30)) == 0
+    assert count_people(Detections()) == 0
+
+
+@pytest.mark.parametrize("num_dancers", [0, 5])
+def test_impossible_number_of_dancers(num_dancers: int) -> None:
+    with pytest.raises(ValueError, match="1 to 4"):
+        track(detections([[(box(300), RED)]] * 3), num_dancers)
+
+
+@settings(max_examples=8)
+@given(st.integers(0, 2**32 - 1))
+def test_order_of_boxes_within_a_frame_does_not_matter(seed: int) -> None:
+    frames, _ = crossing(RED, BLUE)
+    frames = [[*frame, (box(500, 20, 0.3, 200), wear(seed % 40))] for frame in frames]
+    usual = track(detections(frames, noise=1.0), 2)
+    shuffled = track(detections(frames, np.random.default_rng(seed), noise=1.0), 2)
+    np.testing.assert_array_equal(usual.boxes, shuffled.boxes)
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 900), st.floats(0, 600), st.floats(1, 300), st.floats(1, 300)),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_iou(rows: list[tuple[float, float, float, float]]) -> None:
+    boxes = np.array([[x, y, x + w, y + h] for x, y, w, h in rows])
+    iou = box_iou(boxes, boxes)
+    np.testing.assert_allclose(iou, iou.T)
+    np.testing.assert_allclose(np.diag(iou), 1)
+    assert iou.min() >= 0
+    assert iou.max() <= 1 + 1e-6

@@ -1,0 +1,83 @@
+"""The documents keep in step with the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from opendance_hf.assets import ASSETS
+from opendance_hf.cli import app
+from opendance_hf.motion.skeleton import JOINT_NAMES
+from opendance_hf.schema import GENRES, features
+from opendance_hf.storage import pack
+from tests.factories import make_sequence
+
+DOCUMENTS = ("README.md", "docs/pipeline.md", "docs/dataset.md")
+
+
+def test_every_column_is_documented(repo: Path) -> None:
+    text = (repo / "docs/dataset.md").read_text(encoding="utf-8")
+    table = {
+        name for line in text.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+)`", line)
+    }
+    columns = features()
+    assert set(columns) <= table
+    assert set(columns["provenance"]) <= table
+    assert set(columns["provenance"]["camera"]) <= table
+    assert ", ".join(GENRES) in text
+    assert ", ".join(JOINT_NAMES) in " ".join(text.split())
+
+
+def test_every_command_of_the_documents_exists(repo: Path) -> None:
+    group = typer.main.get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    for document in DOCUMENTS:
+        text = (repo / document).read_text(encoding="utf-8")
+        for name in re.findall(r"(?:^|`)opendance ([a-z]\S*)", text, flags=re.MULTILINE):
+            assert name.rstrip("`") in group.commands, f"{document}: opendance {name}"
+
+
+def test_every_option_of_the_readme_exists(repo: Path) -> None:
+    text = (repo / "README.md").read_text(encoding="utf-8")
+    options = set(re.findall(r"(--[a-z][a-z-]+)", text))
+    group = typer.main.get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    known = {name for command in group.commands.values() for option in command.params for name in option.opts}
+    assert options <= known | {"--help"}
+    assert {"--allow-empty", "--strict", "--out"} <= options
+    assert CliRunner().invoke(app, ["build", "--help"]).exit_code == 0
+
+
+def test_every_target_of_the_readme_exists(repo: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (repo / "Makefile").read_text(), flags=re.MULTILINE))
+    used = set(re.findall(r"^make ([a-z-]+)", (repo / "README.md").read_text(), flags=re.MULTILINE))
+    assert used == {"demo", "test"}
+    assert used <= targets
+
+
+def test_the_readme_names_the_pinned_weights(repo: Path) -> None:
+    text = (repo / "README.md").read_text(encoding="utf-8")
+    for asset in ASSETS.values():
+        assert f"`{asset.package}` {asset.version}" in text
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(repo: Path, document: str) -> None:
+    path = repo / document
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
+        assert (path.parent / target).exists(), f"{document}: {target}"
+
+
+def test_the_readmes_examples_run(repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pack([make_sequence(0), make_sequence(1, num_dancers=2)], tmp_path / "opendance-3d")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(
+        r"```python\n(.*?)```", (repo / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL
+    )
+    assert len(blocks) == 3
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
