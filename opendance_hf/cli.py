@@ -106,6 +106,71 @@ def demo(
 
 
 @app.command()
+def train(
+    stage: Annotated[str, typer.Argument(help="vqvae or gpt.")],
+    dataset: Annotated[str, typer.Option(help="Dataset folder or Hub id.")],
+    output_dir: Annotated[Path, typer.Option(help="Where the model and its checkpoints go.")],
+    config: Annotated[str, typer.Option(help="Recipe: debug, paper, or a YAML file.")] = "debug",
+    vqvae: Annotated[str, typer.Option(help="For gpt: folder or Hub id of the trained VQ-VAE.")] = "",
+    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in OUTPUT_DIR.")] = True,
+    override: Annotated[
+        list[str] | None, typer.Option("--set", help="Change the recipe: --set trainer.max_steps=100.")
+    ] = None,
+) -> None:
+    """Train a stage of Bailando; on several GPUs, use accelerate launch -m opendance_hf.training.STAGE."""
+    from opendance_hf.training import gpt
+    from opendance_hf.training import vqvae as vqvae_stage
+    from opendance_hf.training.recipe import RunArguments
+
+    common: dict[str, Any] = {
+        "dataset": dataset,
+        "output_dir": str(output_dir),
+        "config": config,
+        "resume": resume,
+        "overrides": override or [],
+    }
+    with _plain_errors() as console:
+        if stage == "vqvae":
+            vqvae_stage.run(RunArguments(**common))
+        elif stage == "gpt" and vqvae:
+            gpt.run(gpt.GPTArguments(**common, vqvae=vqvae))
+        else:
+            hint = "gpt needs --vqvae" if stage == "gpt" else f"no stage {stage!r}: vqvae or gpt"
+            raise typer.BadParameter(hint)
+        console.print(f"model:    {output_dir}", markup=False, highlight=False)
+
+
+@app.command()
+def generate(
+    song: Annotated[Path, typer.Argument(help="Any audio or video file.")],
+    model: Annotated[str, typer.Option(help="Folder or Hub id of a trained Bailando.")],
+    out: Annotated[Path, typer.Option(help="dance.mp4 (writes dance.npz too) or dance.npz.")] = Path(
+        "dance.mp4"
+    ),
+    seed: Annotated[int, typer.Option(help="Another seed, another dance.")] = 0,
+    sample: Annotated[bool, typer.Option(help="Draw codes; --no-sample takes the likeliest.")] = True,
+    temperature: Annotated[float, typer.Option(min=0.01)] = 1.0,
+    top_k: Annotated[int, typer.Option(min=1, help="Draw from this many likeliest codes.")] = 20,
+) -> None:
+    """Let a trained model dance to a song; the dance lasts exactly as long as the song."""
+    from opendance_hf.apps.generate import generate as dance
+
+    with _plain_errors() as console:
+        written = dance(
+            song,
+            model,
+            out,
+            seed=seed,
+            do_sample=sample,
+            temperature=temperature,
+            top_k=top_k,
+            tell=lambda line: console.print(line, markup=False, highlight=False),
+        )
+        for path in written:
+            console.print(f"look:     {path}", markup=False, highlight=False)
+
+
+@app.command()
 def evaluate(
     predictions: Annotated[
         Path, typer.Option(help="Dances of a model: a dataset, a folder of .npz, or one .npz.")
@@ -153,18 +218,29 @@ class _plain_errors:
         return make_console()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        from opendance_hf.apps.evaluate import EvaluateError
-        from opendance_hf.assets import AssetError
-        from opendance_hf.pipeline.build import BuildError
-        from opendance_hf.storage.pack import PackError
-
-        if isinstance(error, AssetError | BuildError | EvaluateError | PackError):
+        if isinstance(error, _told_errors()):
             message = f"error: {error}"
             Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
             raise typer.Exit(2) from None
         if isinstance(error, KeyboardInterrupt):
             Console(stderr=True).print("stopped; run the same command again to go on", style="yellow")
             raise typer.Exit(130) from None
+
+
+def _told_errors() -> tuple[type[Exception], ...]:
+    """Errors whose message is all a user needs, of the parts that this command has loaded."""
+    import sys
+
+    named = {
+        "opendance_hf.apps.evaluate": "EvaluateError",
+        "opendance_hf.apps.generate": "GenerateError",
+        "opendance_hf.assets": "AssetError",
+        "opendance_hf.music.decode": "AudioError",
+        "opendance_hf.pipeline.build": "BuildError",
+        "opendance_hf.storage.pack": "PackError",
+        "opendance_hf.training.recipe": "RecipeError",
+    }
+    return tuple(getattr(sys.modules[name], error) for name, error in named.items() if name in sys.modules)
 
 
 def main() -> None:

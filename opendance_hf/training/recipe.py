@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass, field
 from importlib import resources
@@ -56,8 +57,16 @@ def load_recipe(stage: str, config: str, overrides: list[str] | None = None) -> 
             raise RecipeError(
                 f"cannot apply {change!r}: write model.KEY=VALUE, data.KEY=... or trainer.KEY=..."
             )
-        recipe[section][key] = yaml.safe_load(value)
+        recipe[section][key] = _value(value)
     return recipe
+
+
+def _value(text: str) -> Any:
+    value = yaml.safe_load(text)
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):  # YAML takes 1e-3 for a word
+            return float(value)
+    return value
 
 
 def parse(argv: list[str] | None) -> RunArguments:
@@ -108,7 +117,8 @@ def train(
     Raises:
         RecipeError: if an option does not exist.
     """
-    options = dict(options)
+    # YAML reads a bare `no` as false; for a strategy it is a word.
+    options = {k: "no" if v is False and k.endswith("_strategy") else v for k, v in options.items()}
     milestones, epochs = options.pop("milestones", None), options.pop("milestone_epochs", None)
     try:
         arguments = TrainingArguments(

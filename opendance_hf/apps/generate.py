@@ -1,0 +1,159 @@
+"""A dance for any song: audio or video file in, an MP4 with the song and an npz with the motion out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.ndimage import gaussian_filter1d, minimum_filter1d
+
+from opendance_hf.modeling.bailando import BailandoForDanceGeneration
+from opendance_hf.motion.body import forward_kinematics
+from opendance_hf.motion.ik import joints_to_poses
+from opendance_hf.motion.skeleton import JOINT_INDEX
+from opendance_hf.music import (
+    SAMPLE_RATE_7P5FPS,
+    SAMPLE_RATE_60FPS,
+    MusicAnnotation,
+    decode_audio,
+    extract_audio,
+)
+from opendance_hf.render.avatar import AvatarRenderer
+from opendance_hf.render.camera import frame_dancers
+from opendance_hf.render.video import VideoWriter
+from opendance_hf.schema import FPS
+
+_SOUND_RATE: Final = 44_100
+_VIDEO_FPS: Final = 30
+_SIZE_PX: Final = (640, 640)
+_TOE_ABOVE_GROUND_M: Final = 0.025
+_JUMP_S: Final = 0.8
+MIN_SONG_S: Final = 1.0
+
+
+class GenerateError(RuntimeError):
+    """A song or a model that cannot be used; the message says why and what to do."""
+
+
+def load_song(song: Path) -> tuple[MusicAnnotation, int]:
+    """The music features of a whole song, and how many motion frames last exactly as long.
+
+    Raises:
+        AudioError: if the file has no readable sound.
+        GenerateError: if it is shorter than a second.
+    """
+    sound = decode_audio(song, SAMPLE_RATE_60FPS)
+    num_frames = round(len(sound) / SAMPLE_RATE_60FPS * FPS)
+    if num_frames < MIN_SONG_S * FPS:
+        raise GenerateError(
+            f"{song}: {len(sound) / SAMPLE_RATE_60FPS:.2f} s of sound; at least 1 s is needed"
+        )
+    return extract_audio(sound, decode_audio(song, SAMPLE_RATE_7P5FPS), num_frames), num_frames
+
+
+def generate(
+    song: Path,
+    model: str | os.PathLike[str],
+    out: Path,
+    *,
+    seed: int = 0,
+    do_sample: bool = True,
+    temperature: float = 1.0,
+    top_k: int | None = 20,
+    tell: Callable[[str], None] = print,
+) -> list[Path]:
+    """Let a trained Bailando dance to a song.
+
+    Args:
+        song: any audio or video file.
+        model: folder or Hub id of a :class:`BailandoForDanceGeneration`.
+        out: ``.mp4`` (an ``.npz`` of the same name is written beside it) or ``.npz`` alone.
+        seed: of the first code and, when sampling, of every draw.
+        do_sample: draw codes instead of taking the likeliest: greedy dances tend to freeze or repeat.
+        temperature: of the draws.
+        top_k: draw from this many likeliest codes only.
+        tell: prints a line for people.
+
+    Returns:
+        The files written. The npz holds ``joints`` (T, 24, 3) in metres, ``smpl_pose`` (T, 24, 3), ``smpl_transl``
+        (T, 3), ``rest_offsets`` (24, 3), ``music_beats``, ``fps``, ``id`` and ``seed``.
+
+    Raises:
+        GenerateError: if the output is of another kind, or the model cannot be loaded.
+    """
+    if out.suffix not in (".mp4", ".npz"):
+        raise GenerateError(f"{out}: write to a file that ends in .mp4 or .npz")
+    try:
+        bailando = BailandoForDanceGeneration.from_pretrained(os.fspath(model)).eval()
+    except (OSError, ValueError) as error:
+        raise GenerateError(
+            f"{model}: not a Bailando ({error}); train one with `opendance train`, or name one on the Hub"
+        ) from None
+    tell(f"Listening to {song.name} ...")
+    music, num_frames = load_song(song)
+    tell(f"Dancing {num_frames / FPS:.2f} s at {music.bpm:.0f} bpm ...")
+    dance = bailando.generate_dance(
+        torch.from_numpy(music.music_features_7p5fps)[None],
+        num_frames,
+        do_sample=do_sample,
+        temperature=temperature,
+        top_k=top_k,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    assert dance.joints is not None
+    joints = stand_on_ground(dance.joints[0].numpy().astype(np.float64))
+    poses, transl, rest_offsets = joints_to_poses(joints)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    motion = out.with_suffix(".npz")
+    part = motion.with_name(f".{motion.name}.{os.getpid()}.partial")
+    with part.open("wb") as file:
+        np.savez(
+            file,
+            joints=joints.astype(np.float32),
+            smpl_pose=poses.astype(np.float32),
+            smpl_transl=transl.astype(np.float32),
+            rest_offsets=rest_offsets.astype(np.float32),
+            music_beats=music.music_beats,
+            fps=np.int32(FPS),
+            id=np.str_(out.stem),
+            seed=np.int64(seed),
+        )
+    part.replace(motion)
+    if out.suffix == ".npz":
+        return [motion]
+    tell("Filming ...")
+    film(out, poses, transl, rest_offsets, decode_audio(song, _SOUND_RATE, 0.0, num_frames / FPS))
+    return [out, motion]
+
+
+def stand_on_ground(joints: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(T, 24, 3) joints moved up or down so that the lower foot of every moment finds the ground y = 0.
+
+    A dance is decoded as velocities, and their sum drifts in height; what is slower than a jump is drift.
+    """
+    toes = joints[:, [JOINT_INDEX["left_foot"], JOINT_INDEX["right_foot"]], 1].min(axis=1)
+    window = round(_JUMP_S * FPS)
+    level = gaussian_filter1d(minimum_filter1d(toes, window, mode="nearest"), window / 2, mode="nearest")
+    return joints - np.stack([0 * level, level - _TOE_ABOVE_GROUND_M, 0 * level], axis=-1)[:, None]
+
+
+def film(
+    path: Path,
+    poses: npt.NDArray[np.floating],
+    transl: npt.NDArray[np.floating],
+    rest_offsets: npt.NDArray[np.floating],
+    sound: npt.NDArray[np.float32],
+) -> None:
+    """Write a video of one dancer, (T, 24, 3) poses and (T, 3) transl at 60 FPS, with sound at 44.1 kHz."""
+    joints = forward_kinematics(poses, transl, rest_offsets)
+    camera = frame_dancers(joints[None], *_SIZE_PX)
+    renderer = AvatarRenderer(camera, rest_offsets[None])
+    step = FPS // _VIDEO_FPS
+    with VideoWriter(path, _VIDEO_FPS, audio=sound, sample_rate=_SOUND_RATE) as video:
+        for frame in range(0, len(poses), step):
+            video.write(renderer.draw(poses[None, frame], transl[None, frame]))
