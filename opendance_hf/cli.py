@@ -77,31 +77,17 @@ def demo(
     videos: Annotated[list[Path] | None, typer.Argument(help="Dance videos, or folders of them.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo"),
     workers: Workers = _DEFAULT_WORKERS,
+    train: Annotated[bool, typer.Option(help="Train a small model on the result, and let it dance.")] = True,
 ) -> None:
-    """Build a dataset from your videos, load it, and write a page to look at: OUT/index.html."""
-    from opendance_hf.apps.build import Verdict, run_build
-    from opendance_hf.apps.demo import show_loading
-    from opendance_hf.pipeline.process import Settings
+    """The whole story: build a dataset, load it, train on it, dance, evaluate; see OUT/index.html.
 
-    if not videos:
-        typer.echo(
-            "The demo without videos, on synthetic dances of known truth, comes next. For now, give it a folder of "
-            "dance videos:\n  make demo VIDEOS=path/to/videos"
-        )
-        raise typer.Exit(2)
+    Without videos, it renders synthetic dances whose 3D truth is known, and measures the pipeline against it.
+    """
+    from opendance_hf.apps.build import Verdict
+    from opendance_hf.apps.demo import DemoOptions, run_demo
+
     with _plain_errors() as console:
-        result = run_build(
-            videos,
-            out / "opendance-3d",
-            out / "build",
-            out / "index.html",
-            Settings(),
-            workers=workers,
-            timeout_s=3600,
-            console=console,
-        )
-        if result.count("published"):
-            show_loading(out / "opendance-3d", console)
+        result = run_demo(DemoOptions(out, videos or [], workers, train), console)
     raise typer.Exit(Verdict().exit_code(result))
 
 
@@ -238,6 +224,7 @@ def _told_errors() -> tuple[type[Exception], ...]:
         "opendance_hf.music.decode": "AudioError",
         "opendance_hf.pipeline.build": "BuildError",
         "opendance_hf.storage.pack": "PackError",
+        "opendance_hf.synthetic.body": "MissingBodyError",
         "opendance_hf.training.recipe": "RecipeError",
     }
     return tuple(getattr(sys.modules[name], error) for name, error in named.items() if name in sys.modules)

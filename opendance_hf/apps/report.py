@@ -78,13 +78,39 @@ class SequenceRow:
 
 
 @dataclass(frozen=True)
+class DanceRow:
+    """A generated dance.
+
+    Attributes:
+        video: path relative to the page, with forward slashes.
+        caption: what made it, of what.
+        scores: name to number, or to the text that stands for it.
+    """
+
+    video: str
+    caption: str
+    scores: dict[str, float | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class BuildReport:
-    """A finished build. ``dataset`` is the directory or Hub name that ``load_dataset`` takes."""
+    """A finished build.
+
+    Attributes:
+        inputs: what happened to each of them.
+        sequences: what was published.
+        title: heading of the page.
+        dataset: the directory or Hub name that ``load_dataset`` takes.
+        truth: errors of clips whose truth is known, a row a clip; keys end in their unit.
+        dances: what a model trained on the dataset dances.
+    """
 
     inputs: list[InputRow]
     sequences: list[SequenceRow]
     title: str = "OpenDance-3D build"
     dataset: str = "opendance-3d"
+    truth: list[dict[str, float | str]] = field(default_factory=list)
+    dances: list[DanceRow] = field(default_factory=list)
 
 
 def write_report(path: str | os.PathLike[str], report: BuildReport) -> None:
@@ -102,6 +128,9 @@ def write_report(path: str | os.PathLike[str], report: BuildReport) -> None:
             raise ValueError(
                 f"sequence {row.id!r}: preview {row.preview!r} must be a relative path inside the folder"
             )
+    for dance in report.dances:
+        if not _is_inside(dance.video):
+            raise ValueError(f"dance {dance.video!r} must be a relative path inside the folder")
     page = render_report(report)
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -163,7 +192,9 @@ def _unit(name: str) -> str:
     return _split_unit(name)[1]
 
 
-def _number(value: float) -> str:
+def _number(value: float | str) -> str:
+    if isinstance(value, str):
+        return value
     if value != value or value in (float("inf"), float("-inf")):
         return "–"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"

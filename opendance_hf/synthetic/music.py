@@ -1,0 +1,100 @@
+"""Synthesised music whose beats are known: drums, a bass and chords over a seeded tempo and key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy.signal import butter, sosfilt
+
+SAMPLE_RATE: Final = 44_100
+_MIN_BPM: Final = 90.0
+_MAX_BPM: Final = 130.0
+_LEAD_S: Final = 0.25  # the first beat comes a moment after the start
+#: Degrees of a minor key, as roots in semitones and whether the chord is minor.
+_PROGRESSIONS: Final = (
+    ((0, True), (8, False), (3, False), (10, False)),
+    ((0, True), (5, True), (10, False), (3, False)),
+    ((0, True), (3, False), (8, False), (7, True)),
+)
+
+Array = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Music:
+    """Mono ``samples`` (N,) in [-1, 1] at :data:`SAMPLE_RATE`, its ``beats_s`` (K,) and ``bpm``."""
+
+    samples: npt.NDArray[np.float32]
+    beats_s: npt.NDArray[np.float64]
+    bpm: float
+
+
+def make_music(seed: int, duration_s: float) -> Music:
+    """A piece of so many seconds; all beats before its end are in ``beats_s``."""
+    rng = np.random.default_rng([seed, 2])
+    bpm = float(np.round(rng.uniform(_MIN_BPM, _MAX_BPM), 1))
+    beat_s = 60 / bpm
+    beats_s = np.arange(_LEAD_S, duration_s, beat_s)
+    out = np.zeros(int(np.ceil(duration_s * SAMPLE_RATE)))
+    key_hz = 55.0 * 2 ** (rng.integers(0, 12) / 12)
+    chords = _PROGRESSIONS[rng.integers(len(_PROGRESSIONS))]
+    offbeat = rng.random() < 0.5
+    kick, snare, hat = _kick(), _snare(rng), _hat(rng)
+    for k, at_s in enumerate(beats_s):
+        root, minor = chords[(k // 4) % len(chords)]
+        _add(out, kick if k % 2 == 0 or rng.random() < 0.3 else 0.5 * kick, at_s, 0.9)
+        if k % 2 == 1:
+            _add(out, snare, at_s, 0.5)
+        for half in (0.0, 0.5):
+            _add(out, hat, at_s + half * beat_s, 0.16 if half else 0.10)
+        bass_hz = key_hz * 2 ** (root / 12)
+        _add(out, _bass(bass_hz, 0.42 * beat_s), at_s, 0.35)
+        if offbeat:
+            _add(out, _bass(2 * bass_hz, 0.3 * beat_s), at_s + 0.5 * beat_s, 0.22)
+        if k % 4 == 0:
+            third = 3 if minor else 4
+            _add(out, _pad([4 * bass_hz * 2 ** (n / 12) for n in (0, third, 7)], 4 * beat_s), at_s, 0.10)
+    return Music((0.8 * np.tanh(out) / np.tanh(1.6)).clip(-1, 1).astype(np.float32), beats_s, bpm)
+
+
+def _add(out: Array, sound: Array, at_s: float, gain: float) -> None:
+    start = round(at_s * SAMPLE_RATE)
+    length = min(len(sound), len(out) - start)
+    if length > 0:
+        out[start : start + length] += gain * sound[:length]
+
+
+def _clock(seconds: float) -> Array:
+    return np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+
+
+def _kick() -> Array:
+    t = _clock(0.25)
+    return np.sin(2 * np.pi * (48 * t + 4.2 * (1 - np.exp(-t * 38)))) * np.exp(-t * 14)
+
+
+def _snare(rng: np.random.Generator) -> Array:
+    t = _clock(0.18)
+    noise = sosfilt(butter(2, (900, 7000), "bandpass", fs=SAMPLE_RATE, output="sos"), rng.normal(size=len(t)))
+    return (noise + 0.5 * np.sin(2 * np.pi * 190 * t)) * np.exp(-t * 22)
+
+
+def _hat(rng: np.random.Generator) -> Array:
+    t = _clock(0.06)
+    noise = sosfilt(butter(2, 6500, "highpass", fs=SAMPLE_RATE, output="sos"), rng.normal(size=len(t)))
+    return noise * np.exp(-t * 70)
+
+
+def _bass(hertz: float, seconds: float) -> Array:
+    t = _clock(seconds)
+    tone = sum(np.sin(2 * np.pi * n * hertz * t) / n for n in (1, 2, 3))
+    return np.asarray(tone * np.minimum(t / 0.005, 1) * np.exp(-t * 3) * np.minimum((seconds - t) / 0.01, 1))
+
+
+def _pad(tones_hz: list[float], seconds: float) -> Array:
+    t = _clock(seconds)
+    tone = sum(np.sin(2 * np.pi * f * t) + 0.4 * np.sin(4 * np.pi * f * t) for f in tones_hz)
+    return np.asarray(tone * np.minimum(t / 0.08, 1) * np.minimum((seconds - t) / 0.1, 1))

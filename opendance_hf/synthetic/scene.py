@@ -1,0 +1,196 @@
+"""A room, a light and a camera: pictures of posed figures, drawn with the z-buffer of :mod:`opendance_hf.render`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from opendance_hf.render.camera import look_at
+from opendance_hf.render.raster import cast_shadows, draw_triangles, resolve, shade
+from opendance_hf.schema import Camera
+from opendance_hf.synthetic.figure import Figure
+
+Array = npt.NDArray[np.floating]
+Image = npt.NDArray[np.uint8]
+Colour = tuple[int, int, int]
+
+_SUPERSAMPLE: Final = 2
+_SHADOW_REACH_M: Final = 0.9
+_WALLS: Final[tuple[Colour, ...]] = (
+    (214, 206, 196),
+    (176, 190, 200),
+    (206, 210, 206),
+    (150, 144, 150),
+    (222, 200, 176),
+)
+_FLOORS: Final[tuple[Colour, ...]] = ((168, 128, 92), (128, 122, 116), (196, 178, 152), (104, 84, 70))
+
+
+@dataclass(frozen=True)
+class Room:
+    """A room with a back wall at ``wall_z`` metres, and the direction (3,) its light comes from."""
+
+    wall: Colour
+    floor: Colour
+    wall_z: float
+    plank_m: float
+    light: tuple[float, float, float]
+    bright: float
+
+    @classmethod
+    def random(cls, rng: np.random.Generator) -> Room:
+        """A room of ordinary colours."""
+        light = np.array([rng.uniform(-0.7, 0.7), rng.uniform(0.6, 0.9), rng.uniform(0.4, 0.8)])
+        light /= np.linalg.norm(light)
+        return cls(
+            wall=_WALLS[rng.integers(len(_WALLS))],
+            floor=_FLOORS[rng.integers(len(_FLOORS))],
+            wall_z=float(rng.uniform(-2.8, -1.9)),
+            plank_m=float(rng.uniform(0.12, 0.22)),
+            light=(float(light[0]), float(light[1]), float(light[2])),
+            bright=float(rng.uniform(0.92, 1.06)),
+        )
+
+
+def random_camera(rng: np.random.Generator, joints: Array, width_px: int, height_px: int) -> Camera:
+    """A camera held by somebody in front of the dancers: any usual height, tilt and focal length.
+
+    Args:
+        rng: draws height, tilt and focal length.
+        joints: (..., 3) everything it has to see, world metres.
+        width_px: picture width.
+        height_px: picture height.
+    """
+    points = joints.reshape(-1, 3)
+    focal_px = float(np.hypot(width_px, height_px) * rng.uniform(0.85, 1.15))
+    height = rng.uniform(0.9, 1.55)
+    middle = 0.5 * (points.min(axis=0) + points.max(axis=0))
+    aside = rng.uniform(-0.25, 0.25)
+    target = np.array([middle[0], 0.92 + rng.uniform(-0.05, 0.05), middle[2]])
+    half = np.array([width_px, height_px]) / 2 - 0.01 * height_px
+    for distance in np.arange(2.2, 12.0, 0.05):
+        camera = look_at(
+            np.array([middle[0] + aside, height, middle[2] + distance]), target, width_px, height_px, focal_px
+        )
+        off = np.abs(camera.project(points) - np.array([width_px, height_px]) / 2)
+        if (off <= half).all():
+            break
+    return camera
+
+
+class Stage:
+    """Draws figures in a room before a static camera."""
+
+    def __init__(self, camera: Camera, room: Room, figures: list[Figure], rng: np.random.Generator) -> None:
+        self.camera = camera
+        self._figures = figures
+        self._rotation = np.asarray(camera.rotation).reshape(3, 3)
+        self._eye = (-self._rotation.T @ np.asarray(camera.translation)).astype(np.float32)
+        self._light = np.asarray(room.light, dtype=np.float32)
+        self._colours = [(figure.colour * room.bright).astype(np.float32) for figure in figures]
+        self._background, self._ground = _paint_room(camera, self._eye, room, rng)
+        fine = (camera.height_px * _SUPERSAMPLE, camera.width_px * _SUPERSAMPLE)
+        self._depth = np.zeros(fine, dtype=np.float32)
+        self._fine = np.zeros((*fine, 3), dtype=np.uint8)
+        self._labels = np.zeros(fine, dtype=np.int8)
+
+    def draw(self, poses: list[tuple[Array, Array]]) -> Image:
+        """(H, W, 3) picture of the figures, each with its bones' (rotations, positions)."""
+        image = self._background.copy()
+        low, high = self._rasterise(poses)
+        blobs = np.concatenate([_shadow_blobs(positions) for _, positions in poses])
+        cast_shadows(image, self._ground, blobs, self._blob_boxes(blobs))
+        resolve(
+            image, self._depth, self._fine, _SUPERSAMPLE, int(low[0]), int(high[0]), int(low[1]), int(high[1])
+        )
+        return image
+
+    def silhouettes(self, poses: list[tuple[Array, Array]]) -> npt.NDArray[np.int8]:
+        """(H, W) which figure is seen at each pixel, -1 where none."""
+        self._rasterise(poses)
+        seen = np.where(self._depth > 0, self._labels, np.int8(-1))
+        return np.ascontiguousarray(seen[1::_SUPERSAMPLE, 1::_SUPERSAMPLE])
+
+    def _rasterise(self, poses: list[tuple[Array, Array]]) -> tuple[Array, Array]:
+        self._depth.fill(0)
+        size = np.array([self.camera.width_px, self.camera.height_px])
+        low, high = size.copy(), np.zeros(2, dtype=int)
+        for number, (figure, (rotations, positions)) in enumerate(zip(self._figures, poses, strict=True)):
+            vertices = figure.pose(rotations, positions)
+            colour = shade(vertices, figure.faces, self._colours[number], self._eye, self._light)
+            screen = self._to_screen(vertices)
+            draw_triangles(screen, figure.faces, colour, number, self._depth, self._fine, self._labels)
+            pixels = screen[:, :2] / _SUPERSAMPLE
+            low = np.minimum(low, np.floor(pixels.min(axis=0)).astype(int) - 1)
+            high = np.maximum(high, np.ceil(pixels.max(axis=0)).astype(int) + 1)
+        return np.clip(low, 0, size), np.clip(high, 0, size)
+
+    def _to_screen(self, points: Array) -> Array:
+        view = points @ self._rotation.T + np.asarray(self.camera.translation)
+        centre = np.array([self.camera.width_px, self.camera.height_px]) / 2
+        pixels = (view[:, :2] / view[:, 2:] * self.camera.focal_px + centre) * _SUPERSAMPLE
+        return np.concatenate([pixels, view[:, 2:]], axis=1)
+
+    def _blob_boxes(self, blobs: Array) -> npt.NDArray[np.int32]:
+        around = np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]]) * blobs[:, None, 2:3]
+        corners = np.zeros((len(blobs), 4, 3))
+        corners[..., [0, 2]] = blobs[:, None, :2] + around
+        pixels = self._to_screen(corners.reshape(-1, 3)).reshape(-1, 4, 3)[..., :2] / _SUPERSAMPLE
+        low, high = np.floor(pixels.min(axis=1)), np.ceil(pixels.max(axis=1)) + 1
+        return np.stack([low[:, 0], high[:, 0], low[:, 1], high[:, 1]], axis=1).astype(np.int32)
+
+
+def _shadow_blobs(positions: Array) -> npt.NDArray[np.float32]:
+    """(N, 4) x, z, radius, strength of soft shadows under the bones' starts."""
+    points = positions[positions[:, 1] < _SHADOW_REACH_M]
+    height = np.maximum(points[:, 1], 0)
+    radius = 0.13 + 0.30 * height
+    strength = 0.50 / (1 + (height / 0.30) ** 2) * (1 - height / _SHADOW_REACH_M)
+    return np.stack([points[:, 0], points[:, 2], radius, strength], axis=1).astype(np.float32)
+
+
+def _paint_room(camera: Camera, eye: Array, room: Room, rng: np.random.Generator) -> tuple[Image, Array]:
+    """The empty room, and (H, W, 2) x and z of the floor at each pixel, NaN where the wall is."""
+    scale = 2
+    columns = (np.arange(camera.width_px * scale) + 0.5) / scale - camera.width_px / 2
+    rows = (np.arange(camera.height_px * scale) + 0.5) / scale - camera.height_px / 2
+    x, y = np.meshgrid(columns / camera.focal_px, rows / camera.focal_px)
+    rays = np.stack([x, y, np.ones_like(x)], axis=-1) @ np.asarray(camera.rotation).reshape(3, 3)
+    to_wall = (room.wall_z - eye[2]) / np.minimum(rays[..., 2], -1e-6)
+    with np.errstate(divide="ignore"):
+        to_floor = np.where(rays[..., 1] < -1e-6, -eye[1] / np.minimum(rays[..., 1], -1e-6), np.inf)
+    floor = to_floor < to_wall
+    point = eye + rays * np.where(floor, to_floor, to_wall)[..., None]
+
+    plank = np.floor(point[..., 0] / room.plank_m)
+    tone = np.sin(plank * 12.9898 + 4.1) * 0.05
+    seam = np.abs(point[..., 0] / room.plank_m - plank - 0.5) > 0.47
+    grain = 0.02 * np.sin(point[..., 2] * 40 + plank * 7) + 0.015 * np.sin(point[..., 2] * 113 + plank * 3)
+    near = np.exp(-((point[..., 0] / 2.5) ** 2) - ((point[..., 2] - 0.3) / 3.0) ** 2)
+    boards = (
+        np.array(room.floor)
+        * ((1 + tone + grain) * np.where(seam, 0.86, 1.0) * (0.78 + 0.3 * near))[..., None]
+    )
+    skirting = (point[..., 1] < 0.09) & ~floor
+    lamp = np.exp(-(((point[..., 0] - 2 * room.light[0]) / 2.2) ** 2) - ((point[..., 1] - 1.8) / 1.6) ** 2)
+    plaster = (
+        np.array(room.wall)
+        * (0.80 + 0.2 * lamp + 0.01 * np.sin(point[..., 0] * 9 + point[..., 1] * 5))[..., None]
+    )
+    plaster = np.where(skirting[..., None], np.minimum(plaster * 1.12, 240), plaster)
+    corner = 1 - 0.25 * np.exp(-np.abs(point[..., 2] - room.wall_z) / 0.35) * np.exp(-point[..., 1] / 0.25)
+    # A framed picture and a door: rooms have things in them.
+    things = [(rng.uniform(-1.6, 1.4), 1.35, rng.uniform(0.4, 0.7), rng.uniform(0.35, 0.6)) for _ in range(2)]
+    for left, bottom, width, height in things:
+        inside = (point[..., 0] > left) & (point[..., 0] < left + width)
+        inside &= (point[..., 1] > bottom) & (point[..., 1] < bottom + height) & ~floor
+        mix = rng.uniform(60, 190, 3)
+        plaster = np.where(inside[..., None], 0.6 * mix + 0.3 * plaster, plaster)
+    picture = np.where(floor[..., None], boards, plaster) * corner[..., None] * room.bright
+    blocks = picture.reshape(camera.height_px, scale, camera.width_px, scale, 3).mean(axis=(1, 3))
+    blocks += rng.normal(0, 1.5, blocks.shape)
+    ground = np.where(floor[..., None], point[..., [0, 2]], np.nan)[::scale, ::scale]
+    return np.clip(np.round(blocks), 0, 255).astype(np.uint8), np.ascontiguousarray(ground, dtype=np.float32)

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from opendance_hf.pipeline.stages.decode import probe
+from opendance_hf.synthetic import body as body_module
+from opendance_hf.synthetic.body import MissingBodyError
+from opendance_hf.synthetic.clips import (
+    MIN_AWAY,
+    MIN_LIVELINESS_M,
+    Clip,
+    Truth,
+    make_clip,
+    pose_of,
+    render_clip,
+    truth_of,
+    truth_path,
+)
+from opendance_hf.synthetic.figure import random_looks
+from opendance_hf.synthetic.score import constant_pose_error
+from tests.synthetic.support import needs_body
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["solo", "duo"])
+def clip(request: pytest.FixtureRequest) -> Clip:
+    return make_clip(1, request.param)
+
+
+@needs_body
+def test_the_dance_is_lively_and_turns_its_back(clip: Clip) -> None:
+    for dance in clip.dances:
+        assert constant_pose_error(dance.joints()) >= MIN_LIVELINESS_M
+        assert (np.cos(dance.facing_rad) < 0).mean() >= MIN_AWAY
+
+
+@needs_body
+def test_everyone_stays_in_the_picture(clip: Clip) -> None:
+    camera = clip.stage.camera
+    for dance in clip.dances:
+        pixels = camera.project(dance.positions)
+        assert pixels.min() > 0
+        assert (pixels < [camera.width_px, camera.height_px]).all()
+
+
+@needs_body
+def test_true_joints_lie_in_the_drawn_dancers(clip: Clip) -> None:
+    truth = truth_of(clip)
+    inside = [name for name in truth.names if name not in ("left_wrist", "right_wrist")]
+    rows = [truth.names.index(name) for name in inside]
+    for frame in range(0, len(clip.times_s), 40):
+        seen = clip.stage.silhouettes(pose_of(clip, frame))
+        for joints in truth.joints:
+            x, y = clip.stage.camera.project(joints[frame, rows]).astype(int).T
+            assert (seen[y, x] >= 0).mean() > 0.9
+        assert set(np.unique(seen)) - {-1} <= set(range(len(clip.dances)))
+
+
+@needs_body
+def test_the_nearer_dancer_hides_the_other() -> None:
+    clip = make_clip(1, 2)
+    rotations, positions = (np.asarray(values[0]) for values in zip(*pose_of(clip, 0), strict=True))
+    near, far = (rotations, positions), (rotations, positions - np.array([0, 0, 0.8]))
+    for poses, nearest in (([near, far], 0), ([far, near], 1)):
+        seen = clip.stage.silhouettes(poses)
+        chest = positions[body_module.BONES.index("spine02")]
+        x, y = clip.stage.camera.project(chest).astype(int)
+        assert seen[y, x] == nearest
+
+
+@needs_body
+def test_two_dancers_wear_different_tops() -> None:
+    for seed in range(5):
+        first, second = random_looks(np.random.default_rng(seed), 2)
+        assert np.abs(np.subtract(first.top, second.top)).max() > 60
+
+
+@needs_body
+def test_a_rendered_clip_is_a_video_with_sound_and_its_truth_lies_apart(tmp_path: Path) -> None:
+    video = render_clip(2, 1, tmp_path, duration_s=1.5, size=(160, 284))
+    assert video == tmp_path / "videos" / "solo_002.mp4"
+    assert [path.name for path in video.parent.iterdir()] == ["solo_002.mp4"]
+    info = probe(video)
+    assert (info.width_px, info.height_px, info.fps, info.has_audio) == (160, 284, 30.0, True)
+    truth = Truth.load(truth_path(video))
+    assert truth.joints.shape == (1, 45, 14, 3)
+    assert truth.root.shape == (1, 45, 3)
+    assert truth.facing_rad.shape == (1, 45)
+    np.testing.assert_array_equal(truth.times_s, np.arange(45) / 30)
+    np.testing.assert_allclose(truth.root, truth.joints[:, :, :2].mean(axis=2))
+    assert len(truth.beats_s) >= 2
+    assert truth.camera.width_px == 160
+
+    again = render_clip(2, 1, tmp_path / "again", duration_s=1.5, size=(160, 284))
+    assert truth_path(again).read_bytes() == truth_path(video).read_bytes()
+    assert again.read_bytes() == video.read_bytes()
+
+
+def test_without_the_body_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_module.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingBodyError, match=r"opendance-hf\[synthetic\]"):
+        body_module.data_folder()
+
+
+@pytest.mark.parametrize(("dancers", "duration_s", "match"), [(3, 8.0, "one or two"), (1, 0.3, "too short")])
+def test_impossible_clips_are_refused(dancers: int, duration_s: float, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        make_clip(0, dancers, duration_s=duration_s)
