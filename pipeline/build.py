@@ -185,7 +185,11 @@ def build_dataset(
                 tell(f"Packing {len(rows)} sequence(s) into {out} ...")
                 files = (build / "sequences" / f"{row['id']}.npz" for row in rows)
                 pack((load_sequence(file) for file in files), out, licence=settings.licence)
-                _sweep(out)
+            elif out.exists() and not any(item.status == "failed" for item in items):
+                # Nothing of it is left in the build: what was withdrawn must not stay published.
+                tell(f"Nothing is published any more: removing the dataset in {out} ...")
+                shutil.rmtree(out)
+            _sweep(out)
         finally:
             ledger.close()
     return BuildResult(out, build, items)

@@ -213,14 +213,18 @@ class BailandoCodebook(nn.Module):
         Returns:
             (B, C, S) codes with a straight-through gradient, (B, S) indices, and the commitment loss.
         """
-        vectors = hidden.transpose(1, 2).reshape(-1, hidden.shape[1])
-        if update and self.step == 0:
-            self.initialise(vectors.detach())
-        indices = self.quantize(vectors.detach())
-        chosen = F.embedding(indices, self.codes).view(hidden.shape[0], -1, hidden.shape[1]).transpose(1, 2)
-        commitment = (chosen.detach() - hidden).square().mean()
-        if update:
-            self.update(vectors.detach(), indices)
+        # Never in half precision: which code is nearest, and a running mean, both hang on small differences.
+        with torch.autocast(hidden.device.type, enabled=False):
+            hidden = hidden.float()
+            vectors = hidden.transpose(1, 2).reshape(-1, hidden.shape[1])
+            if update and self.step == 0:
+                self.initialise(vectors.detach())
+            indices = self.quantize(vectors.detach())
+            chosen = F.embedding(indices, self.codes).view(hidden.shape[0], -1, hidden.shape[1])
+            chosen = chosen.transpose(1, 2)
+            commitment = (chosen.detach() - hidden).square().mean()
+            if update:
+                self.update(vectors.detach(), indices)
         return hidden + (chosen - hidden).detach(), indices.view(hidden.shape[0], -1), commitment
 
     @torch.no_grad()
@@ -584,7 +588,9 @@ def _choose(
     if top_k is not None:
         least = logits.topk(min(top_k, logits.shape[-1]), dim=-1).values[:, -1:]
         logits = logits.masked_fill(logits < least, -torch.inf)
-    return torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
+    # On the CPU, where the generator is: the same seed gives the same dance on every device.
+    draw = torch.multinomial(logits.float().softmax(-1).cpu(), 1, generator=generator)[:, 0]
+    return draw.to(logits.device)
 
 
 class BailandoForDanceGeneration(PreTrainedModel):

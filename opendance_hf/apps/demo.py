@@ -61,7 +61,7 @@ def run_demo(options: DemoOptions, console: Console) -> BuildResult:
         out / "opendance-3d",
         out / "build",
         page,
-        Settings(),
+        Settings(licence="other" if options.videos else "apache-2.0"),
         workers=options.workers,
         timeout_s=3600,
         console=console,
@@ -135,6 +135,7 @@ def dance(
 ) -> tuple[BuildReport, dict[str, Any]]:
     """Train a small Bailando on the demo's own dataset, let it dance to one of the songs, and score that dance."""
     import torch
+    from transformers.utils import logging
 
     from opendance_hf.apps.evaluate import run_evaluate
     from opendance_hf.apps.generate import generate
@@ -143,6 +144,7 @@ def dance(
 
     # Networks this small gain little from a second thread, and on a busy machine two threads crawl.
     torch.set_num_threads(1)
+    logging.disable_progress_bar()
     dataset = str(out / "opendance-3d")
     quiet = ["trainer.disable_tqdm=true", "trainer.logging_steps=100", "trainer.save_strategy=no"]
     tell(f"Training the pose VQ-VAE at debug size, {_VQVAE_STEPS} steps ...")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -89,11 +89,17 @@ def generate(
     if out.suffix not in (".mp4", ".npz"):
         raise GenerateError(f"{out}: write to a file that ends in .mp4 or .npz")
     try:
-        bailando = BailandoForDanceGeneration.from_pretrained(os.fspath(model)).eval()
+        loaded: Any = BailandoForDanceGeneration.from_pretrained(os.fspath(model), output_loading_info=True)
     except (OSError, ValueError) as error:
         raise GenerateError(
             f"{model}: not a Bailando ({error}); train one with `opendance train`, or name one on the Hub"
         ) from None
+    bailando, info = loaded
+    if info["missing_keys"]:
+        raise GenerateError(
+            f"{model}: not a whole Bailando; give the folder that `opendance train gpt` wrote"
+        )
+    bailando.eval()
     tell(f"Listening to {song.name} ...")
     music, num_frames = load_song(song)
     tell(f"Dancing {num_frames / FPS:.2f} s at {music.bpm:.0f} bpm ...")

@@ -193,8 +193,8 @@ def _unit(name: str) -> str:
 
 
 def _number(value: float | str) -> str:
-    if isinstance(value, str):
-        return value
+    if isinstance(value, str | int):
+        return str(value)
     if value != value or value in (float("inf"), float("-inf")):
         return "–"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"

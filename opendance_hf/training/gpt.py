@@ -7,6 +7,7 @@ Writes a whole Bailando (VQ-VAE and GPT) that ``opendance generate`` and ``from_
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +26,7 @@ from opendance_hf.modeling.bailando import (
     split_root,
 )
 from opendance_hf.motion.skeleton import NUM_JOINTS
-from opendance_hf.training.recipe import RunArguments, load_recipe, train
+from opendance_hf.training.recipe import RunArguments, checked, load_recipe, told, train
 
 
 @dataclass
@@ -70,6 +71,13 @@ class CodeWindows(Dataset[dict[str, torch.Tensor]]):
     def __len__(self) -> int:
         return len(self.windows)
 
+    def fingerprint(self) -> str:
+        """Changes with the VQ-VAE and with the dataset: a hash of all codes."""
+        total = hashlib.sha256()
+        for upper, lower, _ in self.pieces:
+            total.update(upper.numpy().tobytes() + lower.numpy().tobytes())
+        return total.hexdigest()
+
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         piece, start = self.windows[index]
         upper, lower, music = (values[start : start + self.num_codes] for values in self.pieces[piece])
@@ -91,12 +99,21 @@ def collate(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 def run(arguments: GPTArguments) -> BailandoForDanceGeneration:
     """Train as the recipe says, write the whole Bailando to ``output_dir`` and return it."""
     recipe = load_recipe("gpt", arguments.config, arguments.overrides)
-    vqvae = BailandoVQVAE.from_pretrained(arguments.vqvae).eval()
+    with told():
+        vqvae = BailandoVQVAE.from_pretrained(arguments.vqvae).eval()
     torch.manual_seed(recipe["trainer"].get("seed", 42))
-    config = BailandoGPTConfig(codebook_size=vqvae.config.codebook_size, **recipe["model"])
+    options = checked(BailandoGPTConfig, recipe["model"])
+    config = BailandoGPTConfig(codebook_size=vqvae.config.codebook_size, **options)
     gpt = BailandoGPT(config)
-    data = CodeWindows(arguments.dataset, vqvae, num_codes=config.max_codes + 1, **recipe["data"])
-    trainer = train(gpt, data, collate, recipe["trainer"], arguments)
+    with told():
+        data = CodeWindows(arguments.dataset, vqvae, num_codes=config.max_codes + 1, **recipe["data"])
+    identity = {
+        "stage": "gpt",
+        "codes": data.fingerprint(),
+        "model": recipe["model"],
+        "data": recipe["data"],
+    }
+    trainer = train(gpt, data, collate, recipe["trainer"], arguments, identity)
     whole = BailandoForDanceGeneration(BailandoConfig(vqvae.config, config))
     whole.vqvae.load_state_dict(vqvae.state_dict())
     whole.gpt.load_state_dict({name: value.cpu() for name, value in gpt.state_dict().items()})

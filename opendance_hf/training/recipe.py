@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
+import json
 import math
+import os
+import shutil
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -14,8 +20,15 @@ import yaml
 from torch import nn
 from torch.optim.lr_scheduler import MultiStepLR
 from torch.utils.data import Dataset
-from transformers import HfArgumentParser, Trainer, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
+from transformers import (
+    HfArgumentParser,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 
 class RecipeError(ValueError):
@@ -69,10 +82,54 @@ def _value(text: str) -> Any:
     return value
 
 
+def checked(config: type, options: dict[str, Any]) -> dict[str, Any]:
+    """Keyword arguments of a configuration class.
+
+    Raises:
+        RecipeError: if one of them does not exist (``transformers`` would store a typo without a word).
+    """
+    known = set(inspect.signature(config).parameters) - {"kwargs"}
+    if unknown := sorted(set(options) - known):
+        raise RecipeError(
+            f"recipe section 'model': no option {', '.join(unknown)}; there are {sorted(known)}"
+        )
+    return options
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """Turn what goes wrong while data and models are opened into an error that says so.
+
+    Raises:
+        RecipeError: instead of ``OSError`` and ``ValueError``.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise RecipeError(str(error)) from error
+
+
 def parse(argv: list[str] | None) -> RunArguments:
     """The command line of a training script."""
     (arguments,) = HfArgumentParser(RunArguments).parse_args_into_dataclasses(argv)  # type: ignore[arg-type]
     return arguments
+
+
+class LogLine(TrainerCallback):
+    """One short line a log, where there is no terminal for a progress bar."""
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        """See ``TrainerCallback.on_log``."""
+        if state.is_world_process_zero and logs and "loss" in logs:
+            rate = logs.get("learning_rate", 0.0)
+            print(f"  step {state.global_step}/{state.max_steps}: loss {logs['loss']:.4f}, rate {rate:.1e}")
 
 
 class MetricsTrainer(Trainer):
@@ -108,14 +165,17 @@ def train(
     collate: Any,
     options: dict[str, Any],
     run: RunArguments,
+    identity: dict[str, Any],
 ) -> Trainer:
     """Train a model as a recipe's ``trainer`` section says; returns the trainer when it is done.
 
     Besides ``TrainingArguments``, the section may hold ``milestones`` (steps) or ``milestone_epochs`` at which the
     learning rate is divided by ten, as the official schedules do.
 
+    ``identity`` tells this run from others: a run is only resumed under the same one.
+
     Raises:
-        RecipeError: if an option does not exist.
+        RecipeError: if an option does not exist, or the folder holds another run's checkpoints.
     """
     # YAML reads a bare `no` as false; for a strategy it is a word.
     options = {k: "no" if v is False and k.endswith("_strategy") else v for k, v in options.items()}
@@ -128,7 +188,13 @@ def train(
             lr_scheduler_type="constant",
             ddp_find_unused_parameters=False,
             dataloader_drop_last=len(data) >= options.get("per_device_train_batch_size", 8),  # type: ignore[arg-type]
-            **{"report_to": "none", "save_strategy": "steps", "max_grad_norm": 0.0, **options},
+            **{
+                "disable_tqdm": not sys.stderr.isatty(),
+                "report_to": "none",
+                "save_strategy": "steps",
+                "max_grad_norm": 0.0,
+                **options,
+            },
         )
     except TypeError as error:
         raise RecipeError(f"recipe section 'trainer': {error}") from None
@@ -137,7 +203,14 @@ def train(
         lr=arguments.learning_rate,
         betas=(arguments.adam_beta1, arguments.adam_beta2),
     )
-    per_epoch = math.ceil(len(data) / (arguments.train_batch_size * arguments.world_size))  # type: ignore[arg-type]
+    if arguments.n_gpu > 1:
+        raise RecipeError(
+            "several GPUs in one process would each keep a codebook of their own: use accelerate launch "
+            "(see docs/training.md), or choose one with CUDA_VISIBLE_DEVICES"
+        )
+    batches = len(data) / (arguments.train_batch_size * arguments.world_size)  # type: ignore[arg-type]
+    batches = math.floor(batches) if arguments.dataloader_drop_last else math.ceil(batches)
+    per_epoch = max(1, batches // arguments.gradient_accumulation_steps)
     steps = milestones or [epoch * per_epoch for epoch in epochs or []]
     trainer = MetricsTrainer(
         model=model,
@@ -146,6 +219,39 @@ def train(
         data_collator=collate,
         optimizers=(optimizer, MultiStepLR(optimizer, steps)),
     )
-    last = get_last_checkpoint(run.output_dir) if run.resume and Path(run.output_dir).is_dir() else None
+    if arguments.disable_tqdm:
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(LogLine)
+    last = last_checkpoint(Path(run.output_dir)) if run.resume else None
+    _same_run(Path(run.output_dir), identity, resuming=last is not None)
     trainer.train(resume_from_checkpoint=last)
+    # The arguments again, pickled; a folder that people load models from holds no pickle.
+    Path(run.output_dir, "training_args.bin").unlink(missing_ok=True)
     return trainer
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that was written to its end; those cut off by a kill are removed."""
+    for path in sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]), reverse=True):
+        try:
+            json.loads((path / "trainer_state.json").read_text())  # written last
+            return os.fspath(path)
+        except (OSError, ValueError):
+            shutil.rmtree(path, ignore_errors=True)
+    return None
+
+
+def _same_run(folder: Path, identity: dict[str, Any], *, resuming: bool) -> None:
+    """Refuse to go on with a run that learned something else.
+
+    Raises:
+        RecipeError: if the checkpoints in the folder were made with another model, data or VQ-VAE.
+    """
+    note = folder / "run.json"
+    if resuming and note.is_file() and json.loads(note.read_text()) != identity:
+        raise RecipeError(
+            f"{folder} holds checkpoints of another run (other data, model or VQ-VAE): choose another folder, or "
+            "start anew with --no-resume"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps(identity, indent=2) + "\n")

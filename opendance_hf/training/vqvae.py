@@ -15,7 +15,7 @@ import torch
 
 from opendance_hf.data import MotionWindows
 from opendance_hf.modeling.bailando import BailandoVQVAE, BailandoVQVAEConfig, split_root
-from opendance_hf.training.recipe import RunArguments, load_recipe, parse, train
+from opendance_hf.training.recipe import RunArguments, checked, load_recipe, parse, told, train
 
 
 def collate(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
@@ -28,9 +28,11 @@ def run(arguments: RunArguments) -> BailandoVQVAE:
     """Train as the recipe says, write the model to ``output_dir`` and return it."""
     recipe = load_recipe("vqvae", arguments.config, arguments.overrides)
     torch.manual_seed(recipe["trainer"].get("seed", 42))
-    model = BailandoVQVAE(BailandoVQVAEConfig(**recipe["model"]))
-    data = MotionWindows(arguments.dataset, **recipe["data"])
-    trainer = train(model, data, collate, recipe["trainer"], arguments)
+    model = BailandoVQVAE(BailandoVQVAEConfig(**checked(BailandoVQVAEConfig, recipe["model"])))
+    with told():
+        data = MotionWindows(arguments.dataset, **recipe["data"])
+    identity = {"stage": "vqvae", "windows": len(data), "model": recipe["model"], "data": recipe["data"]}
+    trainer = train(model, data, collate, recipe["trainer"], arguments, identity)
     trainer.save_model(arguments.output_dir)
     return model
 

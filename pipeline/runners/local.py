@@ -83,7 +83,7 @@ def run_local(
     pool: list[_Worker] = []
     try:
         while pending or any(worker.item for worker in pool):
-            while pending and len(pool) < workers:
+            while len(pool) < workers and sum(worker.item is None for worker in pool) < len(pending):
                 pool.append(_start(make_processor))
             for worker in pool:
                 if worker.item is None and pending:

@@ -156,6 +156,7 @@ def test_a_killed_build_gives_the_same_dataset(shared: Path, tmp_path: Path) -> 
         if not running or process.poll() is not None:
             process.wait()
             shutil.rmtree(stormy.parent)  # done before the blow fell: from the beginning
+            killed = 0
             continue
         _kill(process, whole_group=moments.random() < 0.5)
         killed += 1
