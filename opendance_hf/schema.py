@@ -33,7 +33,6 @@ BETAS_DIM: Final = 10
 GENRES: Final = (
     "blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock",
 )  # fmt: skip
-CONFIG_OF_DANCERS: Final = {1: "individual", 2: "collaborative"}
 
 # No dot: a WebDataset member is named key, first dot, column.
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")

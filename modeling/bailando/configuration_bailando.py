@@ -26,7 +26,6 @@ class BailandoVQVAEConfig(PretrainedConfig):
         velocity_weight: of the L1 loss of first differences.
         acceleration_weight: of the L1 loss of second differences.
         lower_joints: joints of the lower half; all others are the upper half's.
-        initializer_range: unused by the convolutions, which keep PyTorch's own initialisation as published.
     """
 
     model_type = "bailando_vqvae"
