@@ -159,23 +159,41 @@ def generate(
 @app.command()
 def evaluate(
     predictions: Annotated[
-        Path, typer.Option(help="Dances of a model: a dataset, a folder of .npz, or one .npz.")
+        str,
+        typer.Option(help="Dances of a model: a dataset (folder or Hub id), or a folder of .npz or .pkl."),
     ],
     reference: Annotated[
-        Path, typer.Option(help="Dances to compare with, likewise; the paper takes all of them.")
+        str, typer.Option(help="Dances to compare with, likewise; the paper takes all of them.")
     ],
+    protocol: Annotated[
+        str, typer.Option(help="opendance-3d, bailando (first 20 s of a prediction) or corrected.")
+    ] = "opendance-3d",
+    versus: Annotated[
+        str | None, typer.Option(help="Dances of another system to the same songs, for paired tests.")
+    ] = None,
     json: Annotated[
         Path | None, typer.Option("--json", help="Write all numbers, clip by clip, to this file.")
     ] = None,
-    protocol: Annotated[
-        str, typer.Option(help="opendance-3d or bailando (first 20 s of a prediction).")
-    ] = "opendance-3d",
+    figures: Annotated[
+        Path | None,
+        typer.Option(help="Draw speed and beats (figure 5) of every predicted dance into this folder."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of subsets and resamples.")] = 0,
 ) -> None:
-    """Score dances: FID, diversity, music-motion and motion-motion score, as a table and as JSON."""
+    """Score dances: FID, diversity, beats, feet, couples, with intervals; as tables, JSON and figures."""
     from opendance_hf.apps.evaluate import run_evaluate
 
     with _plain_errors() as console:
-        run_evaluate(predictions, reference, json, protocol=protocol, console=console)
+        run_evaluate(
+            predictions,
+            reference,
+            json,
+            protocol=protocol,
+            versus=versus,
+            figures=figures,
+            seed=seed,
+            console=console,
+        )
 
 
 @app.command()

@@ -175,13 +175,16 @@ def _readable(result: EvaluationResult) -> dict[str, float | str]:
 
     def of(score: Score, features: int = 0) -> float | str:
         if score.value is None or score.rank_deficient:
-            needs = max(score.needs_n or 0, features + 1)
-            return f"needs N >= {needs}" if needs > 1 else "needs two dancers"
+            return f"needs N >= {max(score.needs_n or 0, features + 1)}"
         return score.value
 
+    def mean(name: str, missing: str) -> float | str:
+        value = result.predictions.means[name].mean
+        return missing if value is None else value
+
     return {
-        "music_motion_score": of(result.predictions.music_motion),
-        "motion_motion_score": of(result.predictions.motion_motion),
+        "music_motion_score": mean("music_motion", "no beats"),
+        "motion_motion_score": mean("motion_motion", "needs two dancers"),
         "fid_k": of(result.fid_k, 72),
         "fid_g": of(result.fid_g, 32),
         "div_k": of(result.predictions.div_k),

@@ -1,161 +1,203 @@
-"""``opendance evaluate``: dances from files, their scores as a table and as JSON."""
+"""``opendance evaluate``: dances from files, their scores as a table, as JSON and as figures."""
 
 from __future__ import annotations
 
 import json
-import zipfile
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 from rich import box
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from opendance_hf.metrics import Clip, ClipScores, EvaluationResult, Score, SetScores, evaluate
-from opendance_hf.motion.skeleton import NUM_JOINTS
-from opendance_hf.schema import FPS, DanceSequence, per_dancer
-from opendance_hf.storage import load_sequence, read_parquet
+from opendance_hf.apps.clips import EvaluateError, load_clips
+from opendance_hf.metrics import (
+    MEASURES,
+    Clip,
+    ClipScores,
+    EvaluationResult,
+    Interval,
+    PairedTest,
+    Score,
+    SubsampleInterval,
+    compare_sets,
+    compare_systems,
+    get_protocol,
+    measure,
+)
 
 #: Longer sets are cut in the terminal; the JSON has every clip.
 _MAX_ROWS: Final = 30
-
-
-class EvaluateError(ValueError):
-    """The dances cannot be evaluated; the message says which file and why."""
+#: Of each clip in the terminal.
+_CLIP_COLUMNS: Final = ("music_motion", "beat_f1", "motion_motion", "foot_skate")
 
 
 def run_evaluate(
-    predictions: Path,
-    reference: Path,
+    predictions: str | Path,
+    reference: str | Path,
     out: Path | None = None,
     *,
     protocol: str = "opendance-3d",
+    versus: str | Path | None = None,
+    figures: Path | None = None,
+    seed: int = 0,
     console: Console | None = None,
 ) -> EvaluationResult:
-    """Evaluate the dances of one folder against those of another, print a table and write JSON.
+    """Evaluate the dances of one set against those of another, print tables and write JSON and figures.
 
     Args:
-        predictions, reference: see :func:`load_clips`.
+        predictions, reference: see :func:`opendance_hf.apps.clips.load_clips`.
         out: where to write the JSON, or None.
         protocol: a key of :data:`opendance_hf.metrics.PROTOCOLS`.
+        versus: the dances of another system to the same songs, for paired tests, or None.
+        figures: a folder for figure 5 of the paper of every predicted clip, or None.
+        seed: of everything drawn at random.
         console: where to print, or None.
 
     Raises:
-        EvaluateError: if a file holds no valid dance, a folder has none, or the protocol is unknown.
+        EvaluateError: if a file holds no valid dance, a set has none, the protocol is unknown, or two systems have no
+            clip in common.
     """
     try:
-        result = evaluate(load_clips(predictions), load_clips(reference), protocol)
+        rule = get_protocol(protocol)
+        found = measure(_told(load_clips(predictions), "predictions", console), rule, rule.prediction_frames)
+        truth = measure(_told(load_clips(reference), "reference", console), rule)
+        result = compare_sets(found, truth, rule, seed=seed)
+        tests, other = {}, None
+        if versus is not None:
+            rows = measure(_told(load_clips(versus), "versus", console), rule, rule.prediction_frames)
+            other = compare_sets(rows, truth, rule, seed=seed)
+            tests = compare_systems(result.predictions, other.predictions, seed=seed)
     except EvaluateError:
         raise
     except ValueError as error:
         raise EvaluateError(str(error)) from None
     if out is not None:
+        report: dict[str, Any] = asdict(result)
+        if other is not None:
+            report["versus"] = {
+                "fid": {"k": asdict(other.fid_k), "g": asdict(other.fid_g), "cd": asdict(other.fid_cd)},
+                "predictions": asdict(other.predictions),
+                "tests": {name: asdict(test) for name, test in tests.items()},
+            }
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(asdict(result), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        partial = out.with_name(f".{out.name}.partial")
+        partial.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        partial.replace(out)
     if console is not None:
-        print_result(console, result)
+        print_result(console, result, other)
+        if tests:
+            print_tests(console, tests)
+    if figures is not None:
+        written = write_figures(predictions, reference, figures)
+        if console is not None:
+            console.print(f"figures:  {figures} ({written})", markup=False, highlight=False)
     return result
 
 
-def load_clips(path: Path) -> Iterator[Clip]:
-    """The dances of a dataset folder, a folder of ``.npz`` files, or one ``.npz`` file; one in memory at a time.
+def _told(clips: Iterator[Clip], what: str, console: Console | None) -> Iterable[Clip]:
+    if console is None or not console.is_terminal:
+        return clips
+    return track(clips, f"measuring the {what}", console=console, transient=True)
 
-    Of a dataset, all configurations and splits. An ``.npz`` file is an annotated sequence
-    (:func:`opendance_hf.storage.load_sequence`) or a generated dance: ``joints`` (T, 24, 3) or (D, T, 24, 3) in metres
-    at 60 FPS, y-up; optionally ``music_beats`` (frame indices), ``id`` and ``fps`` (which must then be 60).
 
-    Raises:
-        EvaluateError: if there are no dances, or a file is damaged or holds something else.
+def write_figures(predictions: str | Path, reference: str | Path, folder: Path) -> int:
+    """Figure 5 of the paper for every dancer of every predicted clip; returns how many PNG files were written.
+
+    A clip that has a reference of the same id is drawn below it, as in the paper.
     """
-    if not path.exists():
-        raise EvaluateError(f"{path}: no such file or folder")
-    shards = sorted(path.glob("data/*/*-?????-of-?????.parquet"))
-    if shards:
-        splits = dict.fromkeys(
-            (shard.parent.name, shard.name[: -len("-00000-of-00001.parquet")]) for shard in shards
-        )
-        for config, split in splits:
-            for seq in read_parquet(path, config, split):
-                yield _clip(seq)
-        return
-    files = [path] if path.is_file() else sorted(path.glob("*.npz"))
-    if not files:
-        raise EvaluateError(f"{path}: neither a dataset (data/CONFIG/*.parquet) nor a folder of .npz files")
-    for file in files:
-        yield _load_npz(file)
+    from opendance_hf.render.beats import BeatRow, beat_figure
+
+    wanted = {clip.id for clip in load_clips(predictions)}
+    truth = {clip.id: clip for clip in load_clips(reference) if clip.id in wanted}
+    written = 0
+    for clip in load_clips(predictions):
+        for number, joints in enumerate(clip.joints):
+            rows = [BeatRow("prediction", joints, clip.music_beats, clip.fps)]
+            real = truth.get(clip.id)
+            if real is not None and number < len(real.joints):
+                rows.insert(0, BeatRow("reference", real.joints[number], real.music_beats, real.fps))
+            dancer = f"-dancer{number}" if len(clip.joints) > 1 else ""
+            name = re.sub(r"[^\w-]", "_", clip.id)
+            beat_figure(rows, folder / f"{name}{dancer}.png")
+            written += 1
+    return written
 
 
-def _clip(seq: DanceSequence) -> Clip:
-    return Clip(seq.id, per_dancer(seq.joints, seq.num_dancers, NUM_JOINTS, 3), seq.music_beats)
-
-
-def _load_npz(file: Path) -> Clip:
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise EvaluateError(f"{file}: a bare .npy array, not an .npz file")
-            if "provenance" not in archive.files:
-                wanted = ("joints", "music_beats", "id", "fps")
-                return _generated(file, {name: archive[name] for name in wanted if name in archive.files})
-        return _clip(load_sequence(file))
-    except EvaluateError:
-        raise
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        text = str(error)
-        raise EvaluateError(text if text.startswith(str(file)) else f"{file}: {text}") from None
-
-
-def _generated(file: Path, arrays: dict[str, Any]) -> Clip:
-    if "joints" not in arrays:
-        raise EvaluateError(f"{file}: holds no array 'joints'")
-    if "fps" in arrays and float(arrays["fps"]) != FPS:
-        raise EvaluateError(f"{file}: {float(arrays['fps']):g} FPS; resample the motion to {FPS} first")
-    joints = arrays["joints"]
-    name = str(arrays["id"]) if "id" in arrays else file.stem
-    return Clip(name, joints[None] if joints.ndim == 3 else joints, arrays.get("music_beats"))
-
-
-def print_result(console: Console, result: EvaluationResult) -> None:
-    """The row of paper table 3 for predictions and reference, what to beware of, and every predicted clip."""
-    undefined = Score(None, 0)  # the reference has no distance to itself
-    rows: list[tuple[str, SetScores, dict[str, Score]]] = []
-    for name, scores in (("reference", result.reference), ("predictions", result.predictions)):
-        predicted = scores is result.predictions
-        rows.append(
-            (
-                name,
-                scores,
-                {
-                    "FID_k": result.fid_k if predicted else undefined,
-                    "FID_g": result.fid_g if predicted else undefined,
-                    "Div_k": scores.div_k,
-                    "Div_g": scores.div_g,
-                    "music-motion": scores.music_motion,
-                    "motion-motion": scores.motion_motion,
-                },
-            )
-        )
-    table = _table(f"Evaluation, protocol {result.protocol.name}", "set", "clips", "N", *rows[0][2])
-    for name, scores, columns in rows:
+def print_result(console: Console, result: EvaluationResult, other: EvaluationResult | None = None) -> None:
+    """The row of paper table 3 for each set, what a perfect model would get, every mean, and every predicted clip."""
+    sets = {"reference": result.reference, "predictions": result.predictions}
+    if other is not None:
+        sets["versus"] = other.predictions
+    fids: dict[str, dict[str, Score]] = {
+        name: {"FID_k": of.fid_k, "FID_g": of.fid_g, "FID_cd": of.fid_cd}
+        for name, of in (("predictions", result), ("versus", other))
+        if of is not None
+    }
+    table = _table(
+        f"Evaluation, protocol {result.protocol.name}", "set", "clips", "dancers", "FID_k", "FID_g", "FID_cd", "Div_k",
+        "Div_g", "Div_cd",
+    )  # fmt: skip
+    notes = []
+    for name, scores in sets.items():
+        columns = fids.get(name, dict.fromkeys(("FID_k", "FID_g", "FID_cd"), Score(None, 0)))
+        columns = {**columns, "Div_k": scores.div_k, "Div_g": scores.div_g, "Div_cd": scores.div_cd}
         cells = [_number(score.value) + ("*" if score.note else "") for score in columns.values()]
         table.add_row(name, str(scores.num_clips), str(scores.num_samples), *cells)
+        notes += [f"* {column} of {name}: {score.note}" for column, score in columns.items() if score.note]
     console.print(table)
-    for name, _, columns in rows:
-        for column, score in columns.items():
-            if score.note:
-                console.print(f"* {column} of {name}: {score.note}", markup=False, highlight=False)
+    for note in notes:
+        console.print(note, markup=False, highlight=False)
+
+    table = _table(
+        "The same at equal N: median [2.5%, 97.5%] over subsets", "FID", "N", "predictions", "reference"
+    )
+    for kind, at_n in result.fid_at_n.items():
+        floor = result.floor_at_n[kind]
+        if at_n.median is not None or floor.median is not None:
+            table.add_row(f"FID_{kind}", str(at_n.n), _spread(at_n), _spread(floor))
+    if table.row_count:
+        console.print(table)
+        console.print(
+            "  Both are biased upwards by the small N; predictions within the spread of the reference cannot be told\n"
+            "  from it. These are not confidence intervals.",
+            highlight=False,
+        )  # fmt: skip
+
+    table = _table("Means with 95% intervals over groups (songs)", "score", *sets, "better")
+    for name, score in MEASURES.items():
+        if any(scores.means[name].n for scores in sets.values()):
+            cells = [_interval(scores.means[name]) for scores in sets.values()]
+            table.add_row(f"{score.label}{f', {score.unit}' if score.unit else ''}", *cells, score.better)
+    console.print(table)
 
     clips = result.predictions.clips
-    table = _table("Predicted clips", "id", "dancers", "frames", "music beats", "motion beats", "music-motion", "motion-motion")  # fmt: skip
+    table = _table("Predicted clips", "id", "dancers", "frames", "music beats", "motion beats", *(MEASURES[name].label for name in _CLIP_COLUMNS))  # fmt: skip
     for clip in clips[:_MAX_ROWS]:
         table.add_row(*_cells(clip))
     console.print(table)
     if len(clips) > _MAX_ROWS:
         console.print(f"... and {len(clips) - _MAX_ROWS} more", highlight=False)
+
+
+def print_tests(console: Console, tests: dict[str, PairedTest]) -> None:
+    """Predictions minus the other system, on the clips both danced."""
+    table = _table("Predictions minus versus, paired by clip", "score", "difference", "p", "pairs", "groups")
+    for name, test in tests.items():
+        if test.n:
+            table.add_row(
+                MEASURES[name].label,
+                _interval(test.interval),
+                _number(test.p_value),
+                str(test.n),
+                str(test.num_groups),
+            )
+    console.print(table)
 
 
 def _cells(clip: ClipScores) -> list[str | Text]:
@@ -165,8 +207,10 @@ def _cells(clip: ClipScores) -> list[str | Text]:
         str(clip.frames_used),
         "-" if clip.num_music_beats is None else str(clip.num_music_beats),
         ", ".join(map(str, clip.num_motion_beats)),
-        ", ".join(map(_number, clip.music_motion)),
-        _number(clip.motion_motion),
+        *(
+            ", ".join("-" if value is None else f"{value:.3f}" for value in clip.scores.get(name, (None,)))
+            for name in _CLIP_COLUMNS
+        ),
     ]
 
 
@@ -179,4 +223,20 @@ def _table(title: str, first: str, *columns: str) -> Table:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
+    if value is None:
+        return "-"
+    if abs(value) < 5e-5:
+        return "0.0000"  # and never -0.0000
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}" if abs(value) < 1e5 else f"{value:.3g}"
+
+
+def _interval(interval: Interval) -> str:
+    if interval.low is None or interval.high is None:
+        return _number(interval.mean)
+    return f"{_number(interval.mean)} [{_number(interval.low)}, {_number(interval.high)}]"
+
+
+def _spread(spread: SubsampleInterval) -> str:
+    if spread.median is None:
+        return "-"
+    return f"{_number(spread.median)} [{_number(spread.low)}, {_number(spread.high)}]"

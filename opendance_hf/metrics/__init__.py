@@ -4,6 +4,7 @@ Plain functions on numpy arrays: joints are (T, 24, 3) in metres, y-up, 60 FPS, 
 is undefined is None with a reason, never NaN. :func:`evaluate` does all of it by a written-down :class:`Protocol`.
 """
 
+from opendance_hf.metrics.agreement import BeatAgreement, matched_beats
 from opendance_hf.metrics.beats import (
     beat_alignment,
     joint_speed,
@@ -12,8 +13,26 @@ from opendance_hf.metrics.beats import (
     motion_motion_score,
     music_motion_score,
     mutual_beat_alignment,
+    speed_minima,
 )
-from opendance_hf.metrics.duet import beat_echo_degree, cross_distance_features
+from opendance_hf.metrics.duet import (
+    beat_echo_degree,
+    cross_distance_features,
+    hand_hold_distance,
+    interpenetration,
+)
+from opendance_hf.metrics.evaluation import (
+    MEASURES,
+    ClipScores,
+    EvaluationResult,
+    Measure,
+    SetScores,
+    compare_sets,
+    compare_systems,
+    evaluate,
+    get_protocol,
+    measure,
+)
 from opendance_hf.metrics.features import (
     MotionFeatures,
     geometric_features,
@@ -29,42 +48,78 @@ from opendance_hf.metrics.frechet import (
     frechet_score,
     normalise,
 )
-from opendance_hf.metrics.protocol import (
-    PROTOCOLS,
-    Clip,
-    ClipScores,
-    EvaluationResult,
-    Protocol,
-    SetScores,
-    evaluate,
+from opendance_hf.metrics.protocol import PROTOCOLS, STD_FLOORS, Clip, Protocol
+from opendance_hf.metrics.quality import (
+    GroundPenetration,
+    floor_height,
+    foot_skate_ratio,
+    ground_penetration,
+    jitter,
+    physical_foot_contact,
+)
+from opendance_hf.metrics.uncertainty import (
+    Interval,
+    PairedTest,
+    SubsampleInterval,
+    bootstrap_mean,
+    diversity_subsamples,
+    frechet_floor,
+    frechet_subsamples,
+    paired_test,
 )
 
 __all__ = [
+    "MEASURES",
     "PROTOCOLS",
+    "STD_FLOORS",
+    "BeatAgreement",
     "Clip",
     "ClipScores",
     "EvaluationResult",
+    "GroundPenetration",
+    "Interval",
+    "Measure",
     "MotionFeatures",
+    "PairedTest",
     "Protocol",
     "Score",
     "SetScores",
+    "SubsampleInterval",
     "average_pairwise_distance",
     "beat_alignment",
     "beat_echo_degree",
+    "bootstrap_mean",
+    "compare_sets",
+    "compare_systems",
     "cross_distance_features",
     "diversity_score",
+    "diversity_subsamples",
     "evaluate",
+    "floor_height",
+    "foot_skate_ratio",
     "frechet_distance",
+    "frechet_floor",
     "frechet_score",
+    "frechet_subsamples",
     "geometric_features",
+    "get_protocol",
+    "ground_penetration",
+    "hand_hold_distance",
+    "interpenetration",
+    "jitter",
     "joint_speed",
     "kinetic_features",
+    "matched_beats",
     "mean_mutual_beat_alignment",
+    "measure",
     "motion_beats",
     "motion_features",
     "motion_motion_score",
     "music_motion_score",
     "mutual_beat_alignment",
     "normalise",
+    "paired_test",
+    "physical_foot_contact",
     "root_at_origin",
+    "speed_minima",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,11 @@ Beats = npt.NDArray[np.integer] | npt.NDArray[np.floating] | Sequence[float]
 SPEED_SIGMA: Final = 5.0
 #: Width of the tolerance of equation 1, frames of 1/60 s.
 BEAT_SIGMA: Final = 3.0
+#: The frame rate that both widths are meant for; at others they scale with it.
+FPS: Final = 60.0
+
+#: Whose beats equation 1 is averaged over.
+Anchor = Literal["music", "motion"]
 
 
 def joint_speed(joints: npt.ArrayLike, *, sigma: float = SPEED_SIGMA) -> Floats:
@@ -36,16 +41,17 @@ def joint_speed(joints: npt.ArrayLike, *, sigma: float = SPEED_SIGMA) -> Floats:
     p = as_joints(joints, num_joints=None, min_frames=2)
     if p.ndim != 3:
         raise ValueError(f"joints must be (frames, joints, 3), got {p.shape}")
-    speed = np.linalg.norm(np.diff(p, axis=0), axis=-1).mean(axis=-1)
+    step = np.diff(p, axis=0)
+    speed = np.sqrt(np.einsum("tji,tji->tj", step, step)).mean(axis=-1)
     return gaussian_filter1d(speed, sigma, mode="reflect") if sigma > 0 else speed
 
 
-def motion_beats(joints: npt.ArrayLike, *, sigma: float = SPEED_SIGMA) -> npt.NDArray[np.intp]:
+def motion_beats(joints: npt.ArrayLike, *, fps: float = FPS) -> npt.NDArray[np.intp]:
     """Beats of a motion: the strict local minima of its :func:`joint_speed` (paper section 4.2).
 
     Args:
-        joints: (T, J, 3), metres, 60 FPS.
-        sigma: smoothing of the speed, frames.
+        joints: (T, J, 3), metres.
+        fps: frames a second; the speed is smoothed over 5 frames at 60, and as many milliseconds at other rates.
 
     Returns:
         (B,) frame indices, increasing; the first and last step are never minima. Empty for a motion without any.
@@ -53,7 +59,11 @@ def motion_beats(joints: npt.ArrayLike, *, sigma: float = SPEED_SIGMA) -> npt.ND
     Raises:
         ValueError: if the joints have another shape, fewer than two frames, NaN or infinity.
     """
-    speed = joint_speed(joints, sigma=sigma)
+    return speed_minima(joint_speed(joints, sigma=SPEED_SIGMA * fps / FPS))
+
+
+def speed_minima(speed: Floats) -> npt.NDArray[np.intp]:
+    """Indices of the strict local minima of a vector, ends excluded."""
     inner = speed[1:-1]
     return np.flatnonzero((inner < speed[:-2]) & (inner < speed[2:])) + 1
 
@@ -118,13 +128,21 @@ def mean_mutual_beat_alignment(dancers: Sequence[Beats], *, sigma: float = BEAT_
     return float(np.mean(known)) if len(known) == len(pairs) else None
 
 
-def music_motion_score(joints: npt.ArrayLike, music_beats: Beats) -> float | None:
-    """The music-motion score of one dancer: equation 1 from the music's beats to the motion's.
+def music_motion_score(
+    joints: npt.ArrayLike, music_beats: Beats, *, anchor: Anchor = "music", fps: float = FPS
+) -> float | None:
+    """The music-motion score of one dancer: equation 1 between the beats of music and motion.
+
+    Two forms are in use. Averaged over the music's beats (paper equation 1, Bailando) it asks whether every beat of
+    the music is danced to, and extra motion beats are free. Averaged over the motion's beats (FACT, Li et al., ICCV
+    2021, section 5.2.3) it asks whether every beat of the motion is on the music, and beats left out are free.
 
     Args:
-        joints: (T, 24, 3), metres, 60 FPS.
+        joints: (T, 24, 3), metres.
         music_beats: frame indices. Beats from frame T-1 on are left out, as in Bailando's evaluation: a motion of T
             frames has T-1 speeds.
+        anchor: whose beats are averaged over.
+        fps: frames a second of motion and beats; the tolerance is 3 frames at 60, and as many milliseconds at others.
 
     Returns:
         A number in [0, 1]; None if music or motion has no beats.
@@ -132,7 +150,15 @@ def music_motion_score(joints: npt.ArrayLike, music_beats: Beats) -> float | Non
     Raises:
         ValueError: as :func:`motion_beats` and :func:`beat_alignment`.
     """
-    return beat_alignment(beats_within(music_beats, len(np.asarray(joints))), motion_beats(joints))
+    if anchor not in ("music", "motion"):
+        raise ValueError(f"anchor must be 'music' or 'motion', got {anchor!r}")
+    music, motion = beats_within(music_beats, len(np.asarray(joints))), motion_beats(joints, fps=fps)
+    sigma = BEAT_SIGMA * fps / FPS
+    return (
+        beat_alignment(music, motion, sigma=sigma)
+        if anchor == "music"
+        else beat_alignment(motion, music, sigma=sigma)
+    )
 
 
 def beats_within(music_beats: Beats, num_frames: int) -> Floats:
@@ -141,11 +167,14 @@ def beats_within(music_beats: Beats, num_frames: int) -> Floats:
     return beats[(beats >= 0) & (beats < num_frames - 1)]
 
 
-def motion_motion_score(dancers: Sequence[npt.ArrayLike] | npt.NDArray[np.floating]) -> float | None:
+def motion_motion_score(
+    dancers: Sequence[npt.ArrayLike] | npt.NDArray[np.floating], *, fps: float = FPS
+) -> float | None:
     """The motion-motion score (equation 2) of dancers to one music; the mean over pairs for more than two.
 
     Args:
-        dancers: for each dancer joints (T, 24, 3), metres, 60 FPS; an array (D, T, 24, 3) will do too.
+        dancers: for each dancer joints (T, 24, 3), metres; an array (D, T, 24, 3) will do too.
+        fps: frames a second; both widths in time scale with it.
 
     Returns:
         A number in [0, 1]; None if a dancer has no beats.
@@ -153,7 +182,8 @@ def motion_motion_score(dancers: Sequence[npt.ArrayLike] | npt.NDArray[np.floati
     Raises:
         ValueError: with fewer than two dancers, and as :func:`motion_beats`.
     """
-    return mean_mutual_beat_alignment([motion_beats(joints) for joints in dancers])
+    beats = [motion_beats(joints, fps=fps) for joints in dancers]
+    return mean_mutual_beat_alignment(beats, sigma=BEAT_SIGMA * fps / FPS)
 
 
 def _as_beats(beats: Beats) -> Floats:

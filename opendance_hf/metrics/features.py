@@ -2,17 +2,20 @@
 
 Kinetic: energies of the 24 joints (Onuma et al., FMDistance, Eurographics 2008). Geometric: how often each of 32
 relations between body parts holds (Müller et al., Efficient content-based retrieval of motion capture data, SIGGRAPH
-2005). Source: paper section 5.2. The numbers are those of the evaluation code of Bailando and AIST++, which the field
-reports, so these peculiarities of it are kept on purpose:
+2005). Source: paper section 5.2. By default the numbers are those of the evaluation code of Bailando and AIST++,
+which the field reports, with its peculiarities; ``corrected`` mends each of them:
 
 * *Energy expenditure* is meant to be an acceleration, but one of its two velocities divides only the earlier position
   by the frame time. It grows with 60 times the distance from the origin, which is why :func:`motion_features`
-  first moves the root of frame 0 there.
+  first moves the root of frame 0 there. Corrected: both velocities are divided.
 * The geometric features take velocities as if frames were 1/120 s apart. At 60 FPS their speed thresholds are half of
-  what the table below says.
-* Geometric features 4 and 5 are one and the same; 10 and 11 use fewer joints than their definition asks for.
+  what the table below says. Corrected: the true frame rate.
+* Geometric features 4 and 5 are one and the same (the chest against the spine) and 10 and 11 mix up the hands, since
+  the code ignores the last of four joints. Corrected, after Müller et al.: 4 and 5, the right and left hand rises
+  along the trunk; 9, the hands approach; 10 and 11, the right and left hand leaves the pelvis.
+* A kinetic window is 2 frames to either side. Corrected: 2/60 s, whatever the frame rate.
 
-Joints are y-up, metres, 60 FPS, in the order of :mod:`opendance_hf.motion.skeleton`.
+Joints are y-up, metres, in the order of :mod:`opendance_hf.motion.skeleton`.
 """
 
 from __future__ import annotations
@@ -33,10 +36,10 @@ GEOMETRIC_DIM: Final = 32
 #: A difference of differences needs three frames.
 MIN_FRAMES: Final = 3
 
-_FRAME_S = 1 / 60
-#: Velocities and accelerations are averaged over this many frames to either side.
+_FPS = 60.0
+#: Velocities and accelerations are averaged over this many frames to either side, at 60 FPS.
 _WINDOW = 2
-_GEOMETRIC_FRAME_S = 1 / 120
+_GEOMETRIC_FPS = 120.0
 
 
 class MotionFeatures(NamedTuple):
@@ -46,15 +49,19 @@ class MotionFeatures(NamedTuple):
     geometric: Floats
 
 
-def motion_features(motions: Iterable[Motion]) -> MotionFeatures:
+def motion_features(
+    motions: Iterable[Motion], *, corrected: bool = False, fps: float = _FPS
+) -> MotionFeatures:
     """Both features of every motion, each motion moved so that its root starts at the origin.
 
     Args:
-        motions: N arrays (T, 24, 3), metres, y-up, 60 FPS; T may differ. An array of equal lengths will do too.
+        motions: N arrays (T, 24, 3), metres, y-up; T may differ. An array of equal lengths will do too.
+        corrected: mend the peculiarities of the official code, listed above.
+        fps: frames a second. Only corrected features know any other than 60.
 
     Raises:
         ValueError: if a motion has another shape, fewer than three frames, NaN or infinity; the message counts
-            motions from 0.
+            motions from 0. If the frame rate is not 60 and the features are not corrected.
     """
     kinetic, geometric = [], []
     for i, motion in enumerate(motions):
@@ -62,8 +69,8 @@ def motion_features(motions: Iterable[Motion]) -> MotionFeatures:
             rooted = root_at_origin(as_joints(motion))
         except ValueError as error:
             raise ValueError(f"motion {i}: {error}") from None
-        kinetic.append(kinetic_features(rooted))
-        geometric.append(geometric_features(rooted))
+        kinetic.append(kinetic_features(rooted, corrected=corrected, fps=fps))
+        geometric.append(geometric_features(rooted, corrected=corrected, fps=fps))
     return MotionFeatures(
         np.reshape(kinetic, (-1, KINETIC_DIM)).astype(np.float64),
         np.reshape(geometric, (-1, GEOMETRIC_DIM)).astype(np.float64),
@@ -94,44 +101,75 @@ def as_joints(
     return array
 
 
-def kinetic_features(joints: npt.ArrayLike) -> Floats:
+def kinetic_features(joints: npt.ArrayLike, *, corrected: bool = False, fps: float = _FPS) -> Floats:
     """Kinetic features (..., 72) of joints (..., T, 24, 3): for each joint three means over frames 1 to T-1.
 
     The three are horizontal kinetic energy vx² + vz², vertical kinetic energy vy² (m²/s²), both of the velocity across
-    a window of five frames, and *energy expenditure*, the norm of the windowed acceleration with the slip described
-    above. The result depends on where the motion stands; comparable numbers are those of :func:`motion_features`.
+    a window of five frames, and *energy expenditure*, the norm of the windowed acceleration (m/s²), by default with
+    the slip described above. With it the result depends on where the motion stands; comparable numbers are those of
+    :func:`motion_features`.
+
+    Args:
+        joints: metres, y-up.
+        corrected: without the slip, and with a window of the same duration at any frame rate.
+        fps: frames a second; 60 unless corrected.
 
     Raises:
-        ValueError: if the joints have another shape, fewer than three frames, NaN or infinity.
+        ValueError: if the joints have another shape, fewer than three frames, NaN or infinity; see also
+            :func:`motion_features`.
     """
     p = as_joints(joints)
+    frame_s = 1 / _checked_fps(corrected, fps)
+    reach = max(1, round(_WINDOW * fps / _FPS))
     last = p.shape[-3] - 1
     frame = np.arange(1, last + 1)
-    squared = _window_difference(p, np.minimum(frame + _WINDOW, last), np.maximum(frame - _WINDOW - 1, 0))
+    squared = _window_difference(
+        p, np.minimum(frame + reach, last), np.maximum(frame - reach - 1, 0), frame_s
+    )
     np.square(squared, out=squared)
 
-    # (p[k+1] - p[k]) / dt minus the slip p[k] - p[k-1] / dt, summed from frame 1 to k.
-    middle = p[..., 1:-1, :, :]
-    running = np.zeros_like(p[..., 1:, :, :])
-    change = running[..., 1:, :, :]
-    np.add(p[..., 2:, :, :], p[..., :-2, :, :], out=change)
-    change -= middle * (1 + _FRAME_S)
-    np.cumsum(change, axis=-3, out=change)
-    windowed = _window_difference(
-        running, np.minimum(frame + _WINDOW, last - 1), np.maximum(frame - _WINDOW, 1) - 1
-    )
-    windowed /= _FRAME_S
+    # Accelerations exist at frames 1 to T-2; the first and last of a window:
+    first, final = np.maximum(frame - reach, 1), np.minimum(frame + reach, last - 1)
+    if corrected:
+        # Their sum telescopes to the difference of the velocities before and after the window.
+        velocity = np.diff(p, axis=-3)
+        velocity /= frame_s
+        windowed = np.take(velocity, final, axis=-3)
+        windowed -= np.take(velocity, first - 1, axis=-3)
+        windowed /= ((final - first + 1) * frame_s)[:, None, None]
+    else:
+        # (p[k+1] - p[k]) / dt minus the slip p[k] - p[k-1] / dt, summed from frame 1 to k.
+        middle = p[..., 1:-1, :, :]
+        running = np.zeros_like(p[..., 1:, :, :])
+        change = running[..., 1:, :, :]
+        np.add(p[..., 2:, :, :], p[..., :-2, :, :], out=change)
+        change -= middle * (1 + frame_s)
+        np.cumsum(change, axis=-3, out=change)
+        windowed = _window_difference(running, final, first - 1, frame_s)
+        windowed /= frame_s
 
     per_frame = (squared[..., 0] + squared[..., 2], squared[..., 1], _norm(windowed))
     means = np.stack([values.mean(axis=-2) for values in per_frame], axis=-1)
     return means.reshape(*means.shape[:-2], KINETIC_DIM)
 
 
-def _window_difference(values: Floats, high: npt.NDArray[np.intp], low: npt.NDArray[np.intp]) -> Floats:
+def _checked_fps(corrected: bool, fps: float) -> float:
+    if not (np.isfinite(fps) and fps > 0):
+        raise ValueError(f"fps must be positive, got {fps}")
+    if not corrected and fps != _FPS:
+        raise ValueError(
+            f"the official features are defined at 60 FPS, got {fps:g}: resample, or use corrected=True"
+        )
+    return fps
+
+
+def _window_difference(
+    values: Floats, high: npt.NDArray[np.intp], low: npt.NDArray[np.intp], frame_s: float
+) -> Floats:
     """values[high] - values[low] over frames, divided by the time between; in place, for temporaries cost most."""
     out = np.take(values, high, axis=-3)
     out -= np.take(values, low, axis=-3)
-    out /= ((high - low) * _FRAME_S)[:, None, None]
+    out /= ((high - low) * frame_s)[:, None, None]
     return out
 
 
@@ -147,7 +185,7 @@ _POINTS: Final[dict[str, int]] = {
 # Every relation is a rule of the points a, b, c, d and a threshold; all comparisons are strict.
 #   beyond    p lies more than t along a->b, seen from c            (points a, b, c, p)
 #   off_plane p lies more than t off the plane of a, b, c           (points a, b, c, p)
-#   along     p moves faster than t along a->b, relative to a       (points a, b, p)
+#   along     p moves faster than t along a->b, relative to c       (points a, b, c, p)
 #   off       p moves faster than t off the plane of a, b, c        (points a, b, c, p)
 #   fast      p moves faster than t                                 (point p)
 #   angle     the angle between a->b and c->d lies in (low, high)   (points a, b, c, d; degrees)
@@ -157,14 +195,14 @@ _RELATIONS: Final[tuple[tuple[str, str, _Threshold], ...]] = (
     ("off", "neck left_hip right_hip left_wrist", 1.8 * _HUMERUS),
     ("beyond", "spine3 neck neck right_wrist", 0.2 * _HUMERUS),
     ("beyond", "spine3 neck neck left_wrist", 0.2 * _HUMERUS),
-    ("along", "spine1 spine3 spine3", 1.8 * _HUMERUS),
-    ("along", "spine1 spine3 spine3", 1.8 * _HUMERUS),
+    ("along", "spine1 spine3 spine1 spine3", 1.8 * _HUMERUS),
+    ("along", "spine1 spine3 spine1 spine3", 1.8 * _HUMERUS),
     ("angle", "right_elbow right_shoulder right_elbow right_wrist", (0, 110)),
     ("angle", "left_elbow left_shoulder left_elbow left_wrist", (0, 110)),
     ("beyond", "left_shoulder right_shoulder left_wrist right_wrist", 2.5 * _SHOULDERS),
-    ("along", "left_wrist right_wrist right_wrist", 1.4 * _HUMERUS),
-    ("along", "right_wrist pelvis left_wrist", 1.4 * _HUMERUS),
-    ("along", "left_wrist pelvis right_wrist", 1.4 * _HUMERUS),
+    ("along", "left_wrist right_wrist left_wrist right_wrist", 1.4 * _HUMERUS),
+    ("along", "right_wrist pelvis right_wrist left_wrist", 1.4 * _HUMERUS),
+    ("along", "left_wrist pelvis left_wrist right_wrist", 1.4 * _HUMERUS),
     ("fast", "right_wrist", 2.5 * _HUMERUS),
     ("fast", "left_wrist", 2.5 * _HUMERUS),
     ("off_plane", "pelvis left_hip left_foot right_ankle", 0.38 * _HUMERUS),
@@ -187,6 +225,15 @@ _RELATIONS: Final[tuple[tuple[str, str, _Threshold], ...]] = (
     ("fast", "pelvis", 2.3 * _HUMERUS),
 )
 
+# The same with the hands where Müller et al. have them.
+_MENDED: Final[dict[int, str]] = {
+    4: "spine1 spine3 spine3 right_wrist",
+    5: "spine1 spine3 spine3 left_wrist",
+    9: "left_wrist right_wrist right_wrist left_wrist",
+    10: "right_wrist pelvis right_wrist pelvis",
+    11: "left_wrist pelvis left_wrist pelvis",
+}
+
 
 class _Group(NamedTuple):
     """All relations of one rule: their columns, their points (4 or fewer index arrays) and thresholds."""
@@ -196,25 +243,37 @@ class _Group(NamedTuple):
     thresholds: Floats
 
 
-def _group(rule: str) -> _Group:
+def _group(rule: str, mended: dict[int, str]) -> _Group:
     columns = [i for i, relation in enumerate(_RELATIONS) if relation[0] == rule]
-    points = np.array([[_POINTS[name] for name in _RELATIONS[i][1].split()] for i in columns])
+    names = [mended.get(i, _RELATIONS[i][1]).split() for i in columns]
+    points = np.array([[_POINTS[name] for name in row] for row in names])
     return _Group(
         np.array(columns), list(points.T), np.array([_RELATIONS[i][2] for i in columns], dtype=np.float64)
     )
 
 
-_GROUPS: Final = {rule: _group(rule) for rule in dict.fromkeys(relation[0] for relation in _RELATIONS)}
+_RULES: Final = tuple(dict.fromkeys(relation[0] for relation in _RELATIONS))
+_GROUPS: Final = {
+    corrected: {rule: _group(rule, _MENDED if corrected else {}) for rule in _RULES}
+    for corrected in (False, True)
+}
 
 
-def geometric_features(joints: npt.ArrayLike) -> Floats:
+def geometric_features(joints: npt.ArrayLike, *, corrected: bool = False, fps: float = _FPS) -> Floats:
     """Geometric features (..., 32) of joints (..., T, 24, 3): the share of frames 1 to T-1 where each relation holds.
 
+    Args:
+        joints: metres, y-up.
+        corrected: true velocities, and the right hands; see above.
+        fps: frames a second; 60 unless corrected.
+
     Raises:
-        ValueError: if the joints have another shape, fewer than three frames, NaN or infinity.
+        ValueError: if the joints have another shape, fewer than three frames, NaN or infinity; see also
+            :func:`motion_features`.
     """
     p = as_joints(joints)
-    velocity = np.diff(p, axis=-3) / _GEOMETRIC_FRAME_S
+    fps = _checked_fps(corrected, fps)
+    velocity = np.diff(p, axis=-3) * (fps if corrected else _GEOMETRIC_FPS)
     p = p[..., 1:, :, :]
     extra = np.zeros((*p.shape[:-2], 4, 3))
     extra[..., 1, 1], extra[..., 2, 1] = 1, -1
@@ -229,7 +288,7 @@ def geometric_features(joints: npt.ArrayLike) -> Floats:
 
     out = np.empty((*p.shape[:-3], GEOMETRIC_DIM))
     with np.errstate(divide="ignore", invalid="ignore"):  # joints that coincide span no direction: never true
-        for rule, (columns, points, thresholds) in _GROUPS.items():
+        for rule, (columns, points, thresholds) in _GROUPS[corrected].items():
             if rule == "beyond":
                 a, b, c, d = map(at, points)
                 holds = _along(b - a, d - c) > thresholds
@@ -238,7 +297,7 @@ def geometric_features(joints: npt.ArrayLike) -> Floats:
                 holds = _along(np.cross(c - a, b - a), d - a) > thresholds
             elif rule == "along":
                 a, b = map(at, points[:2])
-                holds = _along(b - a, speed_of(points[2]) - speed_of(points[0])) > thresholds
+                holds = _along(b - a, speed_of(points[3]) - speed_of(points[2])) > thresholds
             elif rule == "off":
                 a, b, c = map(at, points[:3])
                 relative = speed_of(points[3]) - speed_of(points[0])

@@ -47,12 +47,16 @@ class Score:
     note: str | None = None
 
 
-def normalise(features: npt.ArrayLike, reference: npt.ArrayLike) -> tuple[Floats, Floats]:
+def normalise(
+    features: npt.ArrayLike, reference: npt.ArrayLike, *, floor: float = 0.0
+) -> tuple[Floats, Floats]:
     """Both sets minus the reference's mean, divided by its (population) standard deviation + 1e-10.
 
     Args:
         features: (N, F).
         reference: (M, F).
+        floor: the smallest deviation to divide by. With 0, the official code's, a feature that is constant in the
+            reference is divided by 1e-10.
 
     Raises:
         ValueError: if the sets are no matrices of one width, or the reference is empty.
@@ -60,7 +64,7 @@ def normalise(features: npt.ArrayLike, reference: npt.ArrayLike) -> tuple[Floats
     x, y = _as_sets(features, reference)
     if not len(y):
         raise ValueError("the reference set is empty")
-    mean, scale = y.mean(axis=0), y.std(axis=0) + EPSILON
+    mean, scale = y.mean(axis=0), np.maximum(y.std(axis=0), floor) + EPSILON
     return (x - mean) / scale, (y - mean) / scale
 
 
@@ -103,11 +107,12 @@ def average_pairwise_distance(features: npt.ArrayLike) -> float:
     return float(total / (len(x) * (len(x) - 1)))
 
 
-def frechet_score(features: npt.ArrayLike, reference: npt.ArrayLike) -> Score:
+def frechet_score(features: npt.ArrayLike, reference: npt.ArrayLike, *, floor: float = 0.0) -> Score:
     """FID of (N, F) features against an (M, F) reference, both normalised by the reference, with what it is worth.
 
     ``needs_n`` is F + 1 for either set: the covariance of N samples has rank N - 1 at most, so F features need more
-    than F samples.
+    than F samples. ``floor`` is that of :func:`normalise`; without one, features that are constant in the reference
+    only, by which the official number explodes, give a reason instead of a number.
 
     Raises:
         ValueError: if the sets are no matrices of one width.
@@ -115,34 +120,38 @@ def frechet_score(features: npt.ArrayLike, reference: npt.ArrayLike) -> Score:
     x, y = _as_sets(features, reference)
     needs_n = x.shape[1] + 1
     deficient = min(len(x), len(y)) < needs_n
-    reason = _why_undefined(x, y, least=2)
+    reason = _why_undefined(x, y, floor)
     if reason is not None:
         return Score(None, len(x), len(y), needs_n, deficient, reason)
-    x, y = normalise(*_without_constants(x, y))
+    x, y = _normalised(x, y, floor)
     note = f"needs N >= {needs_n} in both sets for a covariance of full rank" if deficient else None
     return Score(frechet_distance(x, y), len(x), len(y), needs_n, deficient, note)
 
 
-def diversity_score(features: npt.ArrayLike, reference: npt.ArrayLike) -> Score:
+def diversity_score(features: npt.ArrayLike, reference: npt.ArrayLike, *, floor: float = 0.0) -> Score:
     """Div of (N, F) features: their mean pairwise distance, normalised by the (M, F) reference.
+
+    ``floor`` is that of :func:`normalise`, as in :func:`frechet_score`.
 
     Raises:
         ValueError: if the sets are no matrices of one width.
     """
     x, y = _as_sets(features, reference)
-    reason = _why_undefined(x, y, least=2)
+    reason = _why_undefined(x, y, floor)
     if reason is not None:
         return Score(None, len(x), len(y), 2, note=reason)
-    x, _ = normalise(*_without_constants(x, y))
+    x, _ = _normalised(x, y, floor)
     return Score(average_pairwise_distance(x), len(x), len(y), 2)
 
 
-def _why_undefined(x: Floats, y: Floats, *, least: int) -> str | None:
-    if min(len(x), len(y)) < least:
-        return f"needs N >= {least} in both sets, got {len(x)} and {len(y)}"
+def _why_undefined(x: Floats, y: Floats, floor: float) -> str | None:
+    if min(len(x), len(y)) < 2:
+        return f"needs N >= 2 in both sets, got {len(x)} and {len(y)}"
     for name, values in (("features", x), ("reference features", y)):
         if not np.isfinite(values).all():
             return f"the {name} hold NaN or infinity"
+    if floor > 0:
+        return None
     constant, tolerance = _constant(y)
     varying = np.flatnonzero(constant & (np.abs(x - y.mean(axis=0)).max(axis=0) > tolerance))
     if len(varying):
@@ -160,10 +169,15 @@ def _constant(reference: Floats) -> tuple[npt.NDArray[np.bool_], Floats]:
     return reference.std(axis=0) <= tolerance, tolerance
 
 
-def _without_constants(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Features equal in both sets add nothing to a distance; left in, their rounding errors would be divided by 0."""
+def _normalised(x: Floats, y: Floats, floor: float) -> tuple[Floats, Floats]:
+    """:func:`normalise` for features of which those constant in the reference are equal to it in both sets.
+
+    Those add nothing to a distance; left in, their rounding errors would be divided by 0.
+    """
+    if floor > 0:
+        return normalise(x, y, floor=floor)
     keep = ~_constant(y)[0]
-    return x[:, keep], y[:, keep]
+    return normalise(x[:, keep], y[:, keep])
 
 
 def _covariance_factor(x: Floats) -> Floats:

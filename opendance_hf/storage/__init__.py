@@ -3,7 +3,7 @@
 from opendance_hf.storage.card import dataset_card
 from opendance_hf.storage.npz import load_sequence, save_sequence
 from opendance_hf.storage.pack import PackError, PackReport, pack
-from opendance_hf.storage.parquet import ParquetWriter, read_parquet, write_parquet
+from opendance_hf.storage.parquet import ParquetWriter, read_parquet, read_rows, write_parquet
 from opendance_hf.storage.splits import assign_splits
 from opendance_hf.storage.webdataset import WebDatasetWriter, read_webdataset, write_webdataset
 
@@ -17,6 +17,7 @@ __all__ = [
     "load_sequence",
     "pack",
     "read_parquet",
+    "read_rows",
     "read_webdataset",
     "save_sequence",
     "write_parquet",

@@ -138,6 +138,17 @@ def read_parquet(root: Path | str, config: str, split: str) -> Iterator[DanceSeq
     Raises:
         FileNotFoundError: if the dataset has no such config and split.
     """
+    return map(from_row, read_rows(root, config, split))
+
+
+def read_rows(
+    root: Path | str, config: str, split: str, columns: list[str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of one config and split, of which only the ``columns`` asked for are decoded.
+
+    Raises:
+        FileNotFoundError: if the dataset has no such config and split.
+    """
     folder = Path(root) / "data" / config
     shards = sorted(folder.glob(f"{split}-?????-of-?????.parquet"))
     if not shards:
@@ -145,9 +156,9 @@ def read_parquet(root: Path | str, config: str, split: str) -> Iterator[DanceSeq
     for shard in shards:
         with pq.ParquetFile(shard) as file:
             for group in range(file.num_row_groups):
-                table = file.read_row_group(group)
+                table = file.read_row_group(group, columns=columns)
                 for i in range(table.num_rows):
-                    yield from_row({name: _value(table[name], i) for name in table.column_names})
+                    yield {name: _value(table[name], i) for name in table.column_names}
 
 
 def _table(rows: list[dict[str, Any]], schema: datasets.Features) -> pa.Table:

@@ -2,13 +2,18 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
-from opendance_hf.apps.evaluate import EvaluateError, load_clips, run_evaluate
+from opendance_hf.apps.clips import EvaluateError, _load_hub, load_clips
+from opendance_hf.apps.evaluate import run_evaluate
+from opendance_hf.motion.skeleton import MEAN_OFFSETS
 from opendance_hf.storage import save_sequence, write_parquet
 from tests.factories import make_sequence
 from tests.fixtures.make_metrics_small import synth_motion
@@ -65,7 +70,7 @@ def test_table_and_json(generated: Path, dataset: Path, tmp_path: Path) -> None:
     assert "Evaluation, protocol bailando" in shown
     assert "* FID_k of predictions: needs N >= 73 in both sets" in shown
     assert "pas-de-deux" in shown
-    assert f"{result.predictions.motion_motion.value:.4f}" in shown
+    assert f"{result.predictions.means['motion_motion'].mean:.4f}" in shown
 
 
 def test_errors_name_the_file(generated: Path, tmp_path: Path) -> None:
@@ -77,7 +82,7 @@ def test_errors_name_the_file(generated: Path, tmp_path: Path) -> None:
     assert message(tmp_path / "none") == f"{tmp_path / 'none'}: no such file or folder"
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "neither a dataset (data/CONFIG/*.parquet) nor a folder of .npz files" in message(empty)
+    assert "neither a dataset (data/CONFIG/*.parquet) nor a folder of .npz or .pkl files" in message(empty)
     bad = tmp_path / "bad.npz"
     bad.write_bytes(b"no archive")
     assert message(bad).startswith(f"{bad}: ")
@@ -86,10 +91,104 @@ def test_errors_name_the_file(generated: Path, tmp_path: Path) -> None:
     np.savez(bad, poses=np.zeros(3))
     assert message(bad) == f"{bad}: holds no array 'joints'"
     np.savez(bad, joints=synth_motion(1), fps=30)
-    assert message(bad) == f"{bad}: 30 FPS; resample the motion to 60 first"
+    assert "clip 'bad' has 30 FPS, but the protocol opendance-3d is defined at 60: resample" in message(bad)
     np.savez(bad, joints=np.zeros((9, 22, 3)))
     assert message(bad) == f"{bad}: clip 'bad': joints must be (frames, 24, 3), got (1, 9, 22, 3)"
     np.savez(bad, provenance="{}")
     assert message(bad).startswith(f"{bad}: misses the column(s)")
     with pytest.raises(EvaluateError, match="unknown protocol"):
         run_evaluate(generated, generated, protocol="x")
+
+
+def aist_motion(frames: int = 90, **changes: object) -> dict[str, object]:
+    """What AIST++ pickles hold: the body sways, 93.78 units to the metre."""
+    poses = np.zeros((frames, 72))
+    poses[:, 48:54] = np.sin(np.arange(frames) / 8)[:, None]
+    transl = np.tile([0.0, 93.78, 93.78], (frames, 1))
+    return {
+        "smpl_poses": poses,
+        "smpl_trans": transl,
+        "smpl_scaling": np.array([93.78]),
+        "smpl_loss": 0.1,
+    } | changes
+
+
+def test_aist_pickles(tmp_path: Path) -> None:
+    for music in ("mBR0", "mJB3"):
+        name = f"gBR_sBM_cAll_d04_{music}_ch01.pkl"
+        (tmp_path / name).write_bytes(pickle.dumps(aist_motion(), protocol=2))
+    clips = list(load_clips(tmp_path))
+    assert [clip.group for clip in clips] == ["mBR0", "mJB3"]
+    assert clips[0].joints.shape == (1, 90, 24, 3)
+    np.testing.assert_allclose(clips[0].joints[0, :, 0], np.tile([0, 1, 1], (90, 1)), atol=1e-9)
+    wrist = np.linalg.norm(clips[0].joints[0, :, 20] - clips[0].joints[0, :, 18], axis=-1)
+    np.testing.assert_allclose(wrist, np.linalg.norm(MEAN_OFFSETS[20]), rtol=1e-6)
+
+
+def test_bad_pickles_give_one_error_and_run_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "evil.pkl"
+    proof = tmp_path / "executed"
+    for content, why in (
+        (b"cos\nsystem\n(S'touch " + str(proof).encode() + b"'\ntR.", "asks for os.system"),
+        (b"no pickle at all", "damaged, or not a pickle"),
+        (pickle.dumps(aist_motion())[:-200], "damaged, or not a pickle"),
+        (pickle.dumps({"keypoints3d": np.zeros((9, 17, 3))}), "not 'keypoints3d'"),
+        (pickle.dumps(aist_motion(smpl_trans=np.zeros((5, 3)))), "are no SMPL motion"),
+        (pickle.dumps(aist_motion(smpl_scaling=np.array([0.0]))), "are no SMPL motion"),
+        (pickle.dumps(aist_motion(smpl_trans=np.full((90, 3), np.nan))), "joints hold NaN"),
+        (pickle.dumps(aist_motion(2)), "at least 3 frames"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(EvaluateError) as caught:
+            list(load_clips(path))
+        assert str(caught.value).startswith(f"{path}: ")
+        assert why in str(caught.value)
+    assert not proof.exists()
+
+
+def test_hub_datasets_are_read_like_folders(dataset: Path) -> None:
+    found, expected = list(_load_hub(str(dataset))), list(load_clips(dataset))
+    assert sorted(clip.id for clip in found) == sorted(clip.id for clip in expected)
+    by_id = {clip.id: clip for clip in expected}
+    for clip in found:
+        np.testing.assert_array_equal(clip.joints, by_id[clip.id].joints)
+        np.testing.assert_array_equal(clip.music_beats, by_id[clip.id].music_beats)
+        assert (clip.group, clip.ground) == (by_id[clip.id].group, 0.0)
+
+
+def test_a_hub_that_does_not_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    with pytest.raises(EvaluateError, match="nobody/nothing: no such folder, and not to be had from the Hub"):
+        list(load_clips("nobody/nothing"))
+
+
+def test_two_systems_and_figures(generated: Path, dataset: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(generated, other)
+    with np.load(other / "a.npz") as arrays:
+        noisy = dict(arrays)
+    noisy["joints"] = noisy["joints"] + np.random.default_rng(0).normal(0, 0.05, noisy["joints"].shape)
+    np.savez(other / "a.npz", **noisy)
+    out, text = tmp_path / "scores.json", io.StringIO()
+    run_evaluate(
+        generated,
+        dataset,
+        out,
+        versus=other,
+        figures=tmp_path / "figures",
+        seed=3,
+        console=Console(file=text, width=160),
+    )
+    restored = json.loads(out.read_text())
+    assert restored["seed"] == 3
+    assert restored["versus"]["tests"]["jitter"]["difference"] < 0
+    assert restored["versus"]["tests"]["jitter"]["n"] == 5
+    assert restored["versus"]["predictions"]["num_clips"] == 3
+    assert "Predictions minus versus" in text.getvalue()
+    drawn = sorted(path.name for path in (tmp_path / "figures").iterdir())
+    assert drawn[:3] == ["a.png", "pas-de-deux-dancer0.png", "pas-de-deux-dancer1.png"]
+    assert len(drawn) == 5
+    with Image.open(tmp_path / "figures" / "a.png") as image:
+        assert image.width > 1000
+        assert len(image.convert("RGB").getcolors(1 << 20) or []) > 100

@@ -17,6 +17,7 @@ from opendance_hf.metrics import (
     motion_motion_score,
     music_motion_score,
     mutual_beat_alignment,
+    speed_minima,
 )
 from tests.fixtures.make_metrics_small import SCORED, SETS, synth_motion, synth_music_beats
 
@@ -99,7 +100,31 @@ def test_empty_lists_have_no_score() -> None:
 def test_beats_are_where_the_body_stops() -> None:
     # Speed number t is the step from frame t to t+1, and is zero at multiples of 30 minus one.
     np.testing.assert_array_equal(motion_beats(stop_and_go()), np.arange(29, 238, 30))
-    np.testing.assert_array_equal(motion_beats(stop_and_go(), sigma=0), np.arange(29, 238, 30))
+    np.testing.assert_array_equal(speed_minima(joint_speed(stop_and_go(), sigma=0)), np.arange(29, 238, 30))
+
+
+def test_the_motion_anchored_score_by_hand() -> None:
+    motion = stop_and_go(frames=100)  # beats at 29, 59 and 89
+    np.testing.assert_array_equal(motion_beats(motion), [29, 59, 89])
+    three_off = math.exp(-0.5)
+    # Both music beats are danced to, but one motion beat in three is off the music, by 27 frames.
+    assert music_motion_score(motion, [29, 62]) == pytest.approx((1 + three_off) / 2)
+    by_motion = music_motion_score(motion, [29, 62], anchor="motion")
+    assert by_motion == pytest.approx((1 + three_off + math.exp(-(27**2) / 18)) / 3)  # 0.5355
+    # Beats of the music that nobody dances to are free.
+    assert music_motion_score(motion, [29, 45, 59, 75, 89], anchor="motion") == 1
+    assert music_motion_score(motion, [29, 45, 59, 75, 89]) == pytest.approx(0.6, abs=1e-3)
+    with pytest.raises(ValueError, match="anchor must be 'music' or 'motion', got 'both'"):
+        music_motion_score(motion, [29], anchor="both")  # type: ignore[arg-type]
+
+
+def test_times_scale_with_the_frame_rate() -> None:
+    twice = np.repeat(stop_and_go(frames=100), 2, axis=0)  # 120 FPS, each frame held
+    beats = motion_beats(twice, fps=120)
+    np.testing.assert_allclose(beats / 2, [29, 59, 89], atol=1)
+    off = beats[:1] + 6  # 50 ms
+    assert music_motion_score(twice, off, fps=120) == pytest.approx(math.exp(-0.5))
+    assert motion_motion_score([twice, twice], fps=120) == 1
 
 
 def test_beats_past_the_motion_do_not_count() -> None:

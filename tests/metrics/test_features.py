@@ -57,6 +57,56 @@ def test_a_raised_foot_and_a_fast_wrist_by_hand() -> None:
     assert (got[12], got[13], got[31]) == (0, 1, 0)
 
 
+@pytest.mark.parametrize("fps", [60, 120, 25])
+def test_corrected_energy_expenditure_is_the_acceleration_wherever_the_dance_stands(fps: float) -> None:
+    seconds = np.arange(40)[:, None, None] / fps
+    joints = np.zeros((40, 24, 3)) + 0.5 * seconds**2 * np.array([3.0, 0.0, 4.0])  # 5 m/s²
+    for place in (0.0, 100.0):
+        energy = kinetic_features(joints + place, corrected=True, fps=fps).reshape(24, 3)[:, 2]
+        np.testing.assert_allclose(energy, 5, rtol=1e-6)
+    official = [kinetic_features(joints + place).reshape(24, 3)[0, 2] for place in (0.0, 100.0)]
+    assert official[1] > 50 * official[0]  # the slip: it measures the distance from the origin
+
+
+def test_corrected_speeds_are_those_of_the_frame_rate() -> None:
+    for fps in (60, 120):
+        joints = np.zeros((11, 24, 3))
+        joints[:, :, 0] = np.arange(24)
+        joints[:, JOINT_INDEX["left_wrist"], 2] = np.arange(11) * 0.4 / fps  # 0.4 m/s, limit 0.642
+        joints[:, JOINT_INDEX["right_wrist"], 2] = np.arange(11) * 0.7 / fps
+        got = geometric_features(joints, corrected=True, fps=fps)
+        assert (got[12], got[13]) == (1, 0)
+
+
+def test_corrected_hands_are_the_ones_the_definitions_name() -> None:
+    still = np.zeros((11, 24, 3))
+    still[:, JOINT_INDEX["spine3"], 1] = 0.3
+    still[:, JOINT_INDEX["spine1"], 1] = 0.1
+    still[:, JOINT_INDEX["right_wrist"]] = (-0.3, 0.3, 0.1)
+    still[:, JOINT_INDEX["left_wrist"]] = (0.3, 0.3, 0.1)
+
+    def moved(joint: str, *velocity: float) -> np.ndarray:
+        joints = still.copy()
+        joints[:, JOINT_INDEX[joint]] += np.arange(11)[:, None] / 60 * np.array(velocity)
+        return geometric_features(joints, corrected=True)[[4, 5, 9, 10, 11]]
+
+    # The right hand rises, the left hand rises, the hands approach, the right, the left leaves the pelvis.
+    np.testing.assert_array_equal(moved("right_wrist", 0, 0, 0), [0, 0, 0, 0, 0])
+    np.testing.assert_array_equal(moved("right_wrist", 0, 0.8, 0), [1, 0, 0, 1, 0])
+    np.testing.assert_array_equal(moved("left_wrist", 0, 0.8, 0), [0, 1, 0, 0, 1])
+    np.testing.assert_array_equal(moved("left_wrist", -0.8, 0, 0), [0, 0, 1, 0, 0])
+    np.testing.assert_array_equal(moved("left_wrist", 0.8, 0, 0), [0, 0, 0, 0, 1])
+    np.testing.assert_array_equal(moved("right_wrist", 0.8, 0, 0), [0, 0, 1, 0, 0])
+
+
+def test_only_corrected_features_know_other_frame_rates() -> None:
+    for function in (kinetic_features, geometric_features):
+        with pytest.raises(ValueError, match="the official features are defined at 60 FPS, got 120"):
+            function(synth_motion(0), fps=120)
+        with pytest.raises(ValueError, match="fps must be positive"):
+            function(synth_motion(0), corrected=True, fps=0)
+
+
 def test_batches_and_lists_agree() -> None:
     motions = [synth_motion(i)[:50] for i in range(4)]
     together = motion_features(np.stack(motions))

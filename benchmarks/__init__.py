@@ -1,0 +1,1 @@
+"""Benchmarks of what is meant to be fast; `make bench` runs them."""

@@ -1,0 +1,523 @@
+"""From two sets of dances to the numbers of a table, by a written-down protocol, with everything needed to read them.
+
+Every clip is measured once, by itself (:class:`ClipScores`); sets of clips are then summarised and compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Final, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from opendance_hf import __version__
+from opendance_hf.metrics.agreement import matched_beats
+from opendance_hf.metrics.beats import (
+    BEAT_SIGMA,
+    FPS,
+    Beats,
+    beat_alignment,
+    beats_within,
+    mean_mutual_beat_alignment,
+    motion_beats,
+)
+from opendance_hf.metrics.duet import (
+    HOLD_DISTANCE,
+    cross_distance_features,
+    hand_hold_distance,
+    interpenetration,
+)
+from opendance_hf.metrics.features import GEOMETRIC_DIM, KINETIC_DIM, Floats, as_joints, motion_features
+from opendance_hf.metrics.frechet import Score, diversity_score, frechet_score
+from opendance_hf.metrics.protocol import PROTOCOLS, STD_FLOORS, Clip, Protocol
+from opendance_hf.metrics.quality import (
+    floor_height,
+    foot_skate_ratio,
+    ground_penetration,
+    jitter,
+    physical_foot_contact,
+)
+from opendance_hf.metrics.uncertainty import (
+    Interval,
+    PairedTest,
+    SubsampleInterval,
+    bootstrap_mean,
+    diversity_subsamples,
+    frechet_floor,
+    frechet_subsamples,
+    paired_test,
+)
+
+
+class Measure(NamedTuple):
+    """What a score of one clip means.
+
+    Attributes:
+        label: for a table.
+        unit: empty for a plain number.
+        better: whether more is better, less, or being like the reference.
+        each_dancer: one value a dancer; otherwise one a clip of two or more dancers, the mean over pairs.
+        what: one line.
+    """
+
+    label: str
+    unit: str
+    better: Literal["higher", "lower", "like the reference"]
+    each_dancer: bool
+    what: str
+
+
+#: Every score of a clip, in the order of the table.
+MEASURES: Final[dict[str, Measure]] = {
+    "music_motion": Measure("music-motion", "", "higher", True, "equation 1, mean over music beats"),
+    "music_motion_by_motion": Measure(
+        "music-motion (FACT)", "", "higher", True, "equation 1, mean over motion beats"
+    ),
+    "beat_precision": Measure(
+        "beat precision", "", "higher", True, "motion beats that match a music beat, above chance"
+    ),
+    "beat_recall": Measure(
+        "beat recall", "", "higher", True, "music beats that match a motion beat, above chance"
+    ),
+    "beat_f1": Measure("beat F1", "", "higher", True, "both together, above chance"),
+    "motion_beat_density": Measure(
+        "motion beats", "1/s", "like the reference", True, "what inflates equation 1"
+    ),
+    "jitter": Measure("jitter", "m/s³", "like the reference", True, "mean jerk of the joints"),
+    "foot_skate": Measure(
+        "foot skate", "", "lower", True, "share of steps on the ground without a standing foot"
+    ),
+    "pfc": Measure("PFC", "", "lower", True, "physical foot contact, accelerations in units of gravity"),
+    "pfc_edge": Measure("PFC (EDGE)", "", "lower", True, "the same by each clip's largest acceleration"),
+    "penetration": Measure(
+        "penetration", "m", "lower", True, "mean depth of the lowest joint below the ground"
+    ),
+    "motion_motion": Measure("motion-motion", "", "higher", False, "equation 2"),
+    "partner_f1": Measure(
+        "partner F1", "", "higher", False, "matched motion beats of partners, above chance"
+    ),
+    "hand_distance": Measure(
+        "hand distance", "m", "like the reference", False, "median of the nearest hands"
+    ),
+    "hand_hold": Measure(
+        "hand hold", "", "like the reference", False, "share of frames with hands within 20 cm"
+    ),
+    "interpenetration": Measure(
+        "interpenetration", "m", "lower", False, "mean depth of one body inside the other"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ClipScores:
+    """Scores of one clip; a value that is undefined is None, and ``notes`` says why.
+
+    Attributes:
+        id: the clip's name.
+        group: the clip's group, usually its song.
+        num_dancers: each is one sample.
+        num_frames: its length.
+        fps: frames a second.
+        frames_used: how many of its frames the protocol counts.
+        num_music_beats: beats of the music within those frames; None if unknown.
+        num_motion_beats: beats of each dancer.
+        scores: keys of :data:`MEASURES` to one value a dancer, or to one value for what dancers share.
+        notes: name of a score to the reason why it is undefined.
+    """
+
+    id: str
+    group: str
+    num_dancers: int
+    num_frames: int
+    fps: float
+    frames_used: int
+    num_music_beats: int | None
+    num_motion_beats: tuple[int, ...]
+    scores: dict[str, tuple[float | None, ...]]
+    notes: dict[str, str]
+
+
+@dataclass(frozen=True)
+class SetScores:
+    """Scores of one set of clips: a row of paper table 3.
+
+    Attributes:
+        num_clips: clips in the set.
+        num_samples: dancers in the set.
+        num_groups: groups, usually songs, in the set.
+        min_frames, median_frames, max_frames: the lengths used, over clips.
+        min_fps, max_fps: the frame rates, over clips.
+        fingerprint: SHA-256 of all joints and beats, whatever the order and names of the clips.
+        div_k, div_g, div_cd: diversity, normalised by the reference; cd is of the distances within couples, each of
+            whom is once taken for the leader.
+        div_at_n: "k", "g", "cd" to how the diversity comes out for subsets of the N of :attr:`EvaluationResult.fid_at_n`.
+        means: keys of :data:`MEASURES` to the mean over dancers, or over clips for what dancers share, with its
+            bootstrap interval over groups.
+        clips: every clip.
+    """
+
+    num_clips: int
+    num_samples: int
+    num_groups: int
+    min_frames: int
+    median_frames: float
+    max_frames: int
+    min_fps: float
+    max_fps: float
+    fingerprint: str
+    div_k: Score
+    div_g: Score
+    div_cd: Score
+    div_at_n: dict[str, SubsampleInterval]
+    means: dict[str, Interval]
+    clips: tuple[ClipScores, ...]
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What :func:`evaluate` found; ``dataclasses.asdict`` of it is ready for JSON and holds no NaN.
+
+    Attributes:
+        protocol: how it was measured.
+        version: of opendance-hf.
+        seed: of everything drawn at random.
+        fid_k, fid_g, fid_cd: Fréchet distance of predictions to reference on kinetic and geometric features, and on
+            the distances within couples.
+        fid_at_n: "k", "g", "cd" to the distance between N predictions and N reference samples, N being the number of
+            predictions or half the reference, whichever is less.
+        floor_at_n: likewise, between N and N reference samples without a common group: what a perfect model would
+            get. Both are biased upwards by the same small N, and neither is a confidence interval.
+        predictions: the row of the method.
+        reference: the row of the ground truth.
+    """
+
+    protocol: Protocol
+    version: str
+    seed: int
+    fid_k: Score
+    fid_g: Score
+    fid_cd: Score
+    fid_at_n: dict[str, SubsampleInterval]
+    floor_at_n: dict[str, SubsampleInterval]
+    predictions: SetScores
+    reference: SetScores
+
+
+def evaluate(
+    predictions: Iterable[Clip],
+    reference: Iterable[Clip],
+    protocol: str = "opendance-3d",
+    *,
+    seed: int = 0,
+    draws: int = 100,
+) -> EvaluationResult:
+    """Compare predicted dances with reference dances.
+
+    Both are read once, in order; only features and scores are kept, so datasets larger than memory can be streamed.
+
+    Args:
+        predictions: the dances of a model.
+        reference: the dances it should look like. The paper takes all sequences of the dataset, training and test.
+        protocol: a key of :data:`PROTOCOLS`.
+        seed: of everything drawn at random.
+        draws: subsets taken for ``fid_at_n``, ``floor_at_n`` and ``div_at_n``.
+
+    Raises:
+        ValueError: if the protocol is unknown, a set is empty, or a clip has a frame rate that the protocol does not
+            know.
+    """
+    rule = get_protocol(protocol)
+    return compare_sets(
+        measure(predictions, rule, rule.prediction_frames),
+        measure(reference, rule),
+        rule,
+        seed=seed,
+        draws=draws,
+    )
+
+
+def compare_sets(
+    found: Measured, truth: Measured, rule: Protocol, *, seed: int = 0, draws: int = 100
+) -> EvaluationResult:
+    """:func:`evaluate` for sets that are measured already: several methods against one reference.
+
+    Raises:
+        ValueError: if a set is empty.
+    """
+    for name, measured in (("predictions", found), ("reference", truth)):
+        if not measured.clips:
+            raise ValueError(f"no {name} to evaluate")
+    fid, at_n, floor_at_n, num = {}, {}, {}, {}
+    for kind in FEATURES:
+        x, y, floor = found.features[kind], truth.features[kind], _floor(rule, kind)
+        n = num[kind] = max(2, min(len(x), len(y) // 2))
+        fid[kind] = frechet_score(x, y, floor=floor)
+        at_n[kind] = frechet_subsamples(x, y, n=n, draws=draws, seed=seed, floor=floor)
+        floor_at_n[kind] = frechet_floor(y, truth.groups[kind], n=n, draws=draws, seed=seed, floor=floor)
+    return EvaluationResult(
+        protocol=rule,
+        version=__version__,
+        seed=seed,
+        fid_k=fid["k"],
+        fid_g=fid["g"],
+        fid_cd=fid["cd"],
+        fid_at_n=at_n,
+        floor_at_n=floor_at_n,
+        predictions=_summarise(found, truth, rule, num, seed, draws),
+        reference=_summarise(truth, truth, rule, num, seed, draws),
+    )
+
+
+def compare_systems(a: SetScores, b: SetScores, *, seed: int = 0) -> dict[str, PairedTest]:
+    """Paired tests between two systems on the clips, by id, that both danced: a minus b, a key of :data:`MEASURES` each.
+
+    Dancers are paired in their order; clips in which the systems have another number of dancers are left out.
+
+    Raises:
+        ValueError: if no clip is common to both.
+    """
+    others = {clip.id: clip for clip in b.clips}
+    pairs = [
+        (one, others[one.id])
+        for one in a.clips
+        if one.id in others and one.num_dancers == others[one.id].num_dancers
+    ]
+    if not pairs:
+        raise ValueError("no clip, by id and number of dancers, is common to both systems")
+    tests = {}
+    for name in MEASURES:
+        rows = [
+            (x, y, one.group)
+            for one, other in pairs
+            for x, y in zip(one.scores.get(name, ()), other.scores.get(name, ()), strict=True)
+        ]
+        if rows:
+            first, second, groups = zip(*rows, strict=True)
+            tests[name] = paired_test(first, second, groups=groups, seed=seed)
+    return tests
+
+
+def get_protocol(name: str) -> Protocol:
+    """The protocol of that name.
+
+    Raises:
+        ValueError: naming those there are.
+    """
+    if name not in PROTOCOLS:
+        raise ValueError(f"unknown protocol {name!r}; there are {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
+
+
+#: Kinds of features with a Fréchet distance and a diversity, and how many numbers each has.
+FEATURES: Final[dict[str, int]] = {"k": KINETIC_DIM, "g": GEOMETRIC_DIM, "cd": 100}
+
+
+def _floor(rule: Protocol, kind: str) -> float:
+    return STD_FLOORS[kind] if rule.corrected else 0.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What :func:`measure` keeps of a set of clips.
+
+    Attributes:
+        clips: the scores of each.
+        features: "k", "g", "cd" to (N, F) features of all samples.
+        groups: "k", "g", "cd" to the group of each sample.
+        fingerprint: see :class:`SetScores`.
+    """
+
+    clips: list[ClipScores]
+    features: dict[str, Floats]
+    groups: dict[str, list[str]]
+    fingerprint: str
+
+
+def measure(clips: Iterable[Clip], rule: Protocol, max_frames: int | None = None) -> Measured:
+    """Measure every clip by itself.
+
+    Args:
+        clips: read once, in order.
+        rule: how.
+        max_frames: only this many first frames of each count; None for all.
+
+    Raises:
+        ValueError: if a clip has a frame rate that the protocol does not know.
+    """
+    scores: list[ClipScores] = []
+    rows: dict[str, list[Floats]] = {kind: [np.empty((0, width))] for kind, width in FEATURES.items()}
+    groups: dict[str, list[str]] = {kind: [] for kind in FEATURES}
+    digests = []
+    for clip in clips:
+        if not rule.corrected and clip.fps != FPS:
+            raise ValueError(
+                f"clip {clip.id!r} has {clip.fps:g} FPS, but the protocol {rule.name} is defined at {FPS:g}: "
+                f"resample the motion, or use the protocol corrected"
+            )
+        digests.append(_digest(clip))
+        joints = as_joints(clip.joints)[:, :max_frames]
+        scores.append(_clip_scores(clip, joints))
+        for kind, found in _features(joints, rule, clip.fps).items():
+            rows[kind].append(found)
+            groups[kind] += [clip.group] * len(found)
+    fingerprint = hashlib.sha256(b"".join(sorted(digests))).hexdigest()
+    return Measured(scores, {k: np.concatenate(parts) for k, parts in rows.items()}, groups, fingerprint)
+
+
+def _digest(clip: Clip) -> bytes:
+    digest = hashlib.sha256(f"{clip.joints.shape} {clip.fps:g}".encode())
+    digest.update(np.ascontiguousarray(clip.joints, dtype="<f4").data)
+    if clip.music_beats is not None:
+        digest.update(np.asarray(clip.music_beats, dtype="<f8").tobytes())
+    return digest.digest()
+
+
+def _features(joints: Floats, rule: Protocol, fps: float) -> dict[str, Floats]:
+    """Features of one clip, joints (D, T, 24, 3): a row for every dancer, or pair, and window."""
+    num_dancers, num_frames = joints.shape[:2]
+    length = num_frames if rule.window_s is None else round(rule.window_s * fps)
+    count = num_frames // length
+    windows = joints[:, : count * length].reshape(num_dancers, count, length, *joints.shape[2:])
+    found = motion_features(windows.reshape(-1, length, *joints.shape[2:]), corrected=rule.corrected, fps=fps)
+    # Nobody says who leads: each of a couple is once the follower.
+    pairs = [
+        cross_distance_features(windows[one], windows[two])
+        for pair in combinations(range(num_dancers), 2)
+        for one, two in (pair, pair[::-1])
+    ]
+    cross = np.concatenate(pairs) if pairs else np.empty((0, FEATURES["cd"]))
+    return {"k": found.kinetic, "g": found.geometric, "cd": cross}
+
+
+def _clip_scores(clip: Clip, joints: Floats) -> ClipScores:
+    frames_used = joints.shape[1]
+    beats = [motion_beats(dancer, fps=clip.fps) for dancer in joints]
+    music = None if clip.music_beats is None else beats_within(clip.music_beats, frames_used)
+    scores: dict[str, tuple[float | None, ...]] = {}
+    notes: dict[str, str] = {}
+    still = [str(i) for i, found in enumerate(beats) if not len(found)]
+    if still:
+        why = f"dancer {', '.join(still)} has no motion beats"
+        notes |= dict.fromkeys((*_WITH_MUSIC, *_WITH_PARTNER), why)
+    if music is None or not len(music):
+        why = "no music beats given" if music is None else "the music has no beats within the dance"
+        notes |= dict.fromkeys(_WITH_MUSIC, why)
+        scores |= dict.fromkeys(_WITH_MUSIC, (None,) * len(joints))
+    else:
+        rows = [_with_music(music, found, frames_used - 1, clip.fps) for found in beats]
+        scores |= dict(zip(_WITH_MUSIC, zip(*rows, strict=True), strict=True))
+    seconds = (frames_used - 1) / clip.fps
+    scores["motion_beat_density"] = tuple(len(found) / seconds for found in beats)
+    _add_quality(scores, notes, clip, joints)
+    if len(joints) > 1:
+        _add_duet(scores, joints, beats, clip.fps)
+    return ClipScores(
+        id=clip.id,
+        group=clip.group,
+        num_dancers=len(joints),
+        num_frames=clip.joints.shape[1],
+        fps=clip.fps,
+        frames_used=frames_used,
+        num_music_beats=None if music is None else len(music),
+        num_motion_beats=tuple(map(len, beats)),
+        scores={name: scores[name] for name in MEASURES if name in scores},
+        notes={name: why for name, why in notes.items() if None in scores.get(name, ())},
+    )
+
+
+_WITH_MUSIC = ("music_motion", "music_motion_by_motion", "beat_precision", "beat_recall", "beat_f1")
+_WITH_PARTNER = ("motion_motion", "partner_f1")
+
+
+def _with_music(music: Floats, beats: Beats, num_frames: int, fps: float) -> tuple[float | None, ...]:
+    """The scores of _WITH_MUSIC for one dancer."""
+    sigma = BEAT_SIGMA * fps / FPS
+    agreement = matched_beats(music, beats, num_frames, fps=fps)
+    return (
+        beat_alignment(music, beats, sigma=sigma),
+        beat_alignment(beats, music, sigma=sigma),
+        agreement.corrected_precision,
+        agreement.corrected_recall,
+        agreement.corrected_f1,
+    )
+
+
+def _add_quality(
+    scores: dict[str, tuple[float | None, ...]], notes: dict[str, str], clip: Clip, joints: Floats
+) -> None:
+    fps, ground = clip.fps, clip.ground
+    floors = [floor_height(dancer) if ground is None else ground for dancer in joints]
+
+    def each(name: str, score: Callable[[Floats, float], float | None]) -> None:
+        try:
+            scores[name] = tuple(score(dancer, floor) for dancer, floor in zip(joints, floors, strict=True))
+        except ValueError as error:  # the joints are sound: there are too few frames
+            scores[name], notes[name] = (None,) * len(joints), str(error)
+
+    each("jitter", lambda dancer, _: jitter(dancer, fps=fps))
+    each("foot_skate", lambda dancer, floor: foot_skate_ratio(dancer, fps=fps, floor=floor))
+    each("pfc", lambda dancer, _: physical_foot_contact(dancer, fps=fps))
+    each("pfc_edge", lambda dancer, _: physical_foot_contact(dancer, fps=fps, acceleration_scale=None))
+    if ground is None:
+        scores["penetration"], notes["penetration"] = (
+            (None,) * len(joints),
+            "the height of the ground is unknown",
+        )
+    else:
+        each("penetration", lambda dancer, floor: ground_penetration(dancer, floor=floor).mean_depth)
+    notes.setdefault("pfc_edge", "the pelvis does not accelerate")
+
+
+def _add_duet(
+    scores: dict[str, tuple[float | None, ...]], joints: Floats, beats: list[npt.NDArray[np.intp]], fps: float
+) -> None:
+    pairs = list(combinations(range(len(joints)), 2))
+    agreements = [
+        matched_beats(beats[i], beats[j], joints.shape[1] - 1, fps=fps).corrected_f1 for i, j in pairs
+    ]
+    hands = [hand_hold_distance(joints[i], joints[j]) for i, j in pairs]
+    depths = [interpenetration(joints[i], joints[j]).mean() for i, j in pairs]
+    f1 = [value for value in agreements if value is not None]
+    scores["motion_motion"] = (mean_mutual_beat_alignment(beats, sigma=BEAT_SIGMA * fps / FPS),)
+    scores["partner_f1"] = (float(np.mean(f1)) if len(f1) == len(pairs) else None,)
+    scores["hand_distance"] = (float(np.mean([np.median(distance) for distance in hands])),)
+    scores["hand_hold"] = (float(np.mean([(distance < HOLD_DISTANCE).mean() for distance in hands])),)
+    scores["interpenetration"] = (float(np.mean(depths)),)
+
+
+def _summarise(
+    measured: Measured, truth: Measured, rule: Protocol, num: dict[str, int], seed: int, draws: int
+) -> SetScores:
+    clips = measured.clips
+    frames = [clip.frames_used for clip in clips]
+    div, at_n = {}, {}
+    for kind, n in num.items():
+        x, y, floor = measured.features[kind], truth.features[kind], _floor(rule, kind)
+        div[kind] = diversity_score(x, y, floor=floor)
+        at_n[kind] = diversity_subsamples(x, y, n=n, draws=draws, seed=seed, floor=floor)
+    return SetScores(
+        num_clips=len(clips),
+        num_samples=sum(clip.num_dancers for clip in clips),
+        num_groups=len({clip.group for clip in clips}),
+        min_frames=min(frames),
+        median_frames=float(np.median(frames)),
+        max_frames=max(frames),
+        min_fps=min(clip.fps for clip in clips),
+        max_fps=max(clip.fps for clip in clips),
+        fingerprint=measured.fingerprint,
+        div_k=div["k"],
+        div_g=div["g"],
+        div_cd=div["cd"],
+        div_at_n=at_n,
+        means={name: _mean(name, clips, seed) for name in MEASURES},
+        clips=tuple(clips),
+    )
+
+
+def _mean(name: str, clips: list[ClipScores], seed: int) -> Interval:
+    values = [(value, clip.group) for clip in clips for value in clip.scores.get(name, ())]
+    return bootstrap_mean([value for value, _ in values], groups=[group for _, group in values], seed=seed)
