@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.made
 VIDEOS ?=
 
-.PHONY: help demo fetch test test-slow lint format wheel-check clean
+.PHONY: help demo fetch test test-slow bench lint format wheel-check clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -21,6 +21,9 @@ test: lint  ## all checks but the slow tests
 
 test-slow: $(STAMP)  ## only the slow tests
 	$(BIN)/python -m pytest -m slow
+
+bench: $(STAMP)  ## measure what is meant to be fast beside its plain version: make bench [SECTIONS=...]
+	$(BIN)/python -m benchmarks $(SECTIONS)
 
 lint: $(STAMP)  ## style, types and the direction of imports
 	$(BIN)/ruff check .

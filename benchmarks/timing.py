@@ -10,16 +10,22 @@ from collections.abc import Callable
 from typing import Any
 
 
-def seconds(*functions: Callable[[], Any], repeats: int = 5) -> list[float]:
-    """The median seconds of each function, called in turns so that a busy moment hits all of them; first calls warm up."""
+def seconds(*functions: Callable[[], Any], repeats: int = 5, at_least_s: float = 0.1) -> list[float]:
+    """The median seconds of one call of each function, warm.
+
+    Functions take turns, so that a busy moment of the machine hits all of them; in its turn a function is called until
+    ``at_least_s`` have passed, once at least.
+    """
     for function in functions:
         function()
     times: list[list[float]] = [[] for _ in functions]
     for _ in range(repeats):
         for function, found in zip(functions, times, strict=True):
-            start = time.perf_counter()
-            function()
-            found.append(time.perf_counter() - start)
+            calls, start, passed = 0, time.perf_counter(), 0.0
+            while passed < at_least_s:
+                function()
+                calls, passed = calls + 1, time.perf_counter() - start
+            found.append(passed / calls)
     return [statistics.median(found) for found in times]
 
 

@@ -11,12 +11,13 @@ from typer.testing import CliRunner
 
 from opendance_hf.assets import ASSETS
 from opendance_hf.cli import app
+from opendance_hf.metrics import MEASURES, PROTOCOLS
 from opendance_hf.motion.skeleton import JOINT_NAMES
 from opendance_hf.schema import GENRES, features
 from opendance_hf.storage import pack
 from tests.factories import make_sequence
 
-DOCUMENTS = ("README.md", "docs/pipeline.md", "docs/dataset.md")
+DOCUMENTS = ("README.md", "docs/pipeline.md", "docs/dataset.md", "docs/metrics.md")
 
 
 def test_every_column_is_documented(repo: Path) -> None:
@@ -65,6 +66,16 @@ def test_the_readme_names_the_pinned_weights(repo: Path) -> None:
         assert f"`{asset.package}` {asset.version}" in text
 
 
+def test_every_score_is_documented(repo: Path) -> None:
+    text = (repo / "docs/metrics.md").read_text(encoding="utf-8")
+    table = {
+        name for line in text.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+)`", line)
+    }
+    assert set(MEASURES) <= table
+    for name in PROTOCOLS:
+        assert f"`{name}`" in text
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_lead_somewhere(repo: Path, document: str) -> None:
     path = repo / document
@@ -72,12 +83,15 @@ def test_links_lead_somewhere(repo: Path, document: str) -> None:
         assert (path.parent / target).exists(), f"{document}: {target}"
 
 
-def test_the_readmes_examples_run(repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("document", "count"), [("README.md", 3), ("docs/metrics.md", 1)])
+def test_the_examples_run(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, document: str, count: int
+) -> None:
     pack([make_sequence(0), make_sequence(1, num_dancers=2)], tmp_path / "opendance-3d")
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(
-        r"```python\n(.*?)```", (repo / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL
+        r"```python\n(.*?)```", (repo / document).read_text(encoding="utf-8"), flags=re.DOTALL
     )
-    assert len(blocks) == 3
+    assert len(blocks) == count
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
+        exec(compile(block, document, "exec"), {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,12 @@ _COLUMNS: Final = ["id", "group", "num_dancers", "joints", "music_beats"]
 _HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
 #: gBR_sBM_cAll_d04_mBR0_ch01: genre, situation, cameras, dancer, music, choreography.
 _AIST_MUSIC: Final = re.compile(r"_(m[A-Z]{2}\d)_")
+
+
+# What numpy and zipfile raise on archives that are damaged, encrypted or claim absurd sizes.
+_DAMAGED: Final = (
+    ValueError, EOFError, KeyError, OSError, RuntimeError, OverflowError, MemoryError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 class EvaluateError(ValueError):
@@ -104,8 +111,8 @@ def _load_file(file: Path) -> Clip:
         return _load_pickle(file) if file.suffix == ".pkl" else _load_npz(file)
     except EvaluateError:
         raise
-    except (ValueError, EOFError, KeyError, OSError, zipfile.BadZipFile) as error:
-        text = str(error)
+    except _DAMAGED as error:
+        text = str(error) or type(error).__name__
         raise EvaluateError(text if text.startswith(str(file)) else f"{file}: {text}") from None
 
 

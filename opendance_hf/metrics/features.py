@@ -118,39 +118,45 @@ def kinetic_features(joints: npt.ArrayLike, *, corrected: bool = False, fps: flo
         ValueError: if the joints have another shape, fewer than three frames, NaN or infinity; see also
             :func:`motion_features`.
     """
-    p = as_joints(joints)
+    p = _components(as_joints(joints))
     frame_s = 1 / _checked_fps(corrected, fps)
     reach = max(1, round(_WINDOW * fps / _FPS))
-    last = p.shape[-3] - 1
+    last = p.shape[-1] - 1
     frame = np.arange(1, last + 1)
-    squared = _window_difference(
-        p, np.minimum(frame + reach, last), np.maximum(frame - reach - 1, 0), frame_s
-    )
-    np.square(squared, out=squared)
+    seconds = (np.minimum(frame + reach, last) - np.maximum(frame - reach - 1, 0)) * frame_s
+    # Accelerations exist at frames 1 to T-2; so many are in the window of each frame:
+    count = np.minimum(frame + reach, last - 1) - np.maximum(frame - reach, 1) + 1
 
-    # Accelerations exist at frames 1 to T-2; the first and last of a window:
-    first, final = np.maximum(frame - reach, 1), np.minimum(frame + reach, last - 1)
-    if corrected:
-        # Their sum telescopes to the difference of the velocities before and after the window.
-        velocity = np.diff(p, axis=-3)
-        velocity /= frame_s
-        windowed = np.take(velocity, final, axis=-3)
-        windowed -= np.take(velocity, first - 1, axis=-3)
-        windowed /= ((final - first + 1) * frame_s)[:, None, None]
-    else:
-        # (p[k+1] - p[k]) / dt minus the slip p[k] - p[k-1] / dt, summed from frame 1 to k.
-        middle = p[..., 1:-1, :, :]
-        running = np.zeros_like(p[..., 1:, :, :])
-        change = running[..., 1:, :, :]
-        np.add(p[..., 2:, :, :], p[..., :-2, :, :], out=change)
-        change -= middle * (1 + frame_s)
-        np.cumsum(change, axis=-3, out=change)
-        windowed = _window_difference(running, final, first - 1, frame_s)
-        windowed /= frame_s
-
-    per_frame = (squared[..., 0] + squared[..., 2], squared[..., 1], _norm(windowed))
-    means = np.stack([values.mean(axis=-2) for values in per_frame], axis=-1)
+    energies, square = [], np.zeros_like(p[0, ..., 1:])
+    for x in p:  # one component at a time stays in the cache
+        velocity = _window_difference(x, reach, last)
+        velocity /= seconds
+        velocity *= velocity
+        energies.append(velocity.mean(axis=-1))
+        if corrected:
+            # The sum of accelerations telescopes to the difference of the velocities before and after the window.
+            windowed = _window_difference(np.diff(x), reach, last)
+            windowed /= count * frame_s**2
+        else:
+            # (x[k+1] - x[k]) / dt minus the slip x[k] - x[k-1] / dt, summed from frame 1 to k.
+            running = np.zeros_like(x[..., 1:])
+            change = running[..., 1:]
+            np.multiply(x[..., 1:-1], -(1 + frame_s), out=change)
+            change += x[..., 2:]
+            change += x[..., :-2]
+            np.cumsum(change, axis=-1, out=change)
+            windowed = _window_difference(running, reach, last)
+            windowed /= count * frame_s**2
+        windowed *= windowed
+        square += windowed
+    expenditure = np.sqrt(square, out=square).mean(axis=-1)
+    means = np.stack([energies[0] + energies[2], energies[1], expenditure], axis=-1)
     return means.reshape(*means.shape[:-2], KINETIC_DIM)
+
+
+def _components(p: Floats) -> Floats:
+    """(..., T, J, 3) as (3, ..., J, T): numpy runs along the last axis, and time is the long one."""
+    return np.ascontiguousarray(np.moveaxis(p, (-1, -3), (0, -1)))
 
 
 def _checked_fps(corrected: bool, fps: float) -> float:
@@ -163,14 +169,15 @@ def _checked_fps(corrected: bool, fps: float) -> float:
     return fps
 
 
-def _window_difference(
-    values: Floats, high: npt.NDArray[np.intp], low: npt.NDArray[np.intp], frame_s: float
-) -> Floats:
-    """values[high] - values[low] over frames, divided by the time between; in place, for temporaries cost most."""
-    out = np.take(values, high, axis=-3)
-    out -= np.take(values, low, axis=-3)
-    out /= ((high - low) * frame_s)[:, None, None]
-    return out
+def _window_difference(values: Floats, reach: int, last: int) -> Floats:
+    """values[t + reach] - values[t - reach - 1] for frames t = 1 to ``last``; indices stop at the ends of values."""
+    after = reach + 1 + last - values.shape[-1]
+    # Slices of a padded copy are several times as fast as picking frames by index.
+    padded = np.concatenate(
+        [np.repeat(values[..., :1], reach, axis=-1), values, np.repeat(values[..., -1:], after, axis=-1)],
+        axis=-1,
+    )
+    return padded[..., 2 * reach + 1 :] - padded[..., :last]
 
 
 # Lengths of the template body that thresholds are given in, metres.
@@ -271,13 +278,13 @@ def geometric_features(joints: npt.ArrayLike, *, corrected: bool = False, fps: f
         ValueError: if the joints have another shape, fewer than three frames, NaN or infinity; see also
             :func:`motion_features`.
     """
-    p = as_joints(joints)
+    p = _components(as_joints(joints))
     fps = _checked_fps(corrected, fps)
-    velocity = np.diff(p, axis=-3) * (fps if corrected else _GEOMETRIC_FPS)
-    p = p[..., 1:, :, :]
-    extra = np.zeros((*p.shape[:-2], 4, 3))
-    extra[..., 1, 1], extra[..., 2, 1] = 1, -1
-    extra[..., 3, 1] = p[..., 1].min(axis=-1)
+    velocity = np.diff(p) * (fps if corrected else _GEOMETRIC_FPS)
+    p = p[..., 1:]
+    extra = np.zeros((*p.shape[:-2], 4, p.shape[-1]))
+    extra[1, ..., 1, :], extra[1, ..., 2, :] = 1, -1
+    extra[1, ..., 3, :] = p[1].min(axis=-2)
     p = np.concatenate([p, extra], axis=-2)
 
     def at(index: npt.NDArray[np.intp]) -> Floats:
@@ -286,41 +293,51 @@ def geometric_features(joints: npt.ArrayLike, *, corrected: bool = False, fps: f
     def speed_of(index: npt.NDArray[np.intp]) -> Floats:
         return np.take(velocity, index, axis=-2)
 
-    out = np.empty((*p.shape[:-3], GEOMETRIC_DIM))
+    out = np.empty((*p.shape[1:-2], GEOMETRIC_DIM))
     with np.errstate(divide="ignore", invalid="ignore"):  # joints that coincide span no direction: never true
         for rule, (columns, points, thresholds) in _GROUPS[corrected].items():
+            limits = thresholds[..., None]  # the same for all frames
             if rule == "beyond":
                 a, b, c, d = map(at, points)
-                holds = _along(b - a, d - c) > thresholds
+                holds = _along(b - a, d - c) > limits
             elif rule == "off_plane":
                 a, b, c, d = map(at, points)
-                holds = _along(np.cross(c - a, b - a), d - a) > thresholds
+                holds = _along(_cross(c - a, b - a), d - a) > limits
             elif rule == "along":
                 a, b = map(at, points[:2])
-                holds = _along(b - a, speed_of(points[3]) - speed_of(points[2])) > thresholds
+                holds = _along(b - a, speed_of(points[3]) - speed_of(points[2])) > limits
             elif rule == "off":
                 a, b, c = map(at, points[:3])
                 relative = speed_of(points[3]) - speed_of(points[0])
-                holds = _along(np.cross(c - a, b - a), relative) > thresholds
+                holds = _along(_cross(c - a, b - a), relative) > limits
             elif rule == "fast":
-                holds = _norm(speed_of(points[0])) > thresholds
+                holds = _norm(speed_of(points[0])) > limits
             else:
                 a, b, c, d = map(at, points)
-                cosine = _along(b - a, d - c) / _norm(d - c)
-                degrees = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
-                holds = (degrees > thresholds[:, 0]) & (degrees < thresholds[:, 1])
-            out[..., columns] = holds.mean(axis=-2)
+                between = d - c
+                cosine = _along(b - a, between) / _norm(between)
+                # Angles in degrees; the cosine falls as they grow, and rounding may take it past 1.
+                widest, narrowest = np.cos(np.radians(limits[:, 1])), np.cos(np.radians(limits[:, 0]))
+                holds = (cosine < narrowest) & (cosine > widest)
+            out[..., columns] = holds.mean(axis=-1)
     return out
 
 
+# Vectors of these are component first: (3, ...).
 def _along(direction: Floats, vector: Floats) -> Floats:
-    """The component of ``vector`` along ``direction``, both (..., 3)."""
+    """The component of ``vector`` along ``direction``."""
     return _dot(direction, vector) / _norm(direction)
 
 
-# einsum over three numbers is three times as fast as linalg.norm or a product and a sum.
+def _cross(a: Floats, b: Floats) -> Floats:
+    return np.stack([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
+
+
 def _dot(a: Floats, b: Floats) -> Floats:
-    return np.einsum("...i,...i->...", a, b)
+    out = a[0] * b[0]
+    out += a[1] * b[1]
+    out += a[2] * b[2]
+    return out
 
 
 def _norm(a: Floats) -> Floats:

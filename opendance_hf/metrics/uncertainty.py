@@ -27,6 +27,8 @@ Indices = npt.NDArray[np.intp]
 
 #: With fewer groups no interval of a mean is given: resampling three or four says nothing.
 MIN_GROUPS: Final = 5
+# Numbers in memory at a time while resampling.
+_BLOCK = 1_000_000
 # Up to this many groups all 2^n signs are tried: 8,192.
 _EXACT_GROUPS = 13
 
@@ -138,17 +140,27 @@ def _bootstrap_t(
 ) -> tuple[float, float]:
     """Interval about a mean of 0, given the sum of the residuals of each group, and the sizes of the groups."""
     num_groups = len(residuals)
-    index = np.random.default_rng(seed).integers(0, num_groups, (num_resamples, num_groups))
+    rng = np.random.default_rng(seed)
+    # What a resample needs of its groups are sums, weighted by how often each was drawn.
+    columns = np.stack([residuals, counts, residuals**2, residuals * counts, counts**2], axis=1)
 
-    def mean_and_error(e: Floats, c: Floats) -> tuple[Floats, Floats]:
-        # Errors are only divided by each other, so a factor that all of them have is left out.
-        total = c.sum(axis=-1)
-        mean = e.sum(axis=-1) / total
-        return mean, np.sqrt(((e - mean[..., None] * c) ** 2).sum(axis=-1)) / total
+    def mean_and_error(sums: Floats) -> tuple[Floats, Floats]:
+        e, c, ee, ec, cc = np.moveaxis(sums, -1, 0)
+        mean = e / c
+        scatter = np.maximum(ee - 2 * mean * ec + mean**2 * cc, 0)
+        return mean, np.sqrt(scatter * num_groups / (num_groups - 1)) / c
 
-    _, error = mean_and_error(residuals, counts)
-    shift, its_error = mean_and_error(residuals[index], counts[index])
-    usable = its_error > 1e-9 * error  # not one group over and over
+    drawn = []
+    block = max(1, _BLOCK // num_groups)
+    for start in range(0, num_resamples, block):
+        rows = min(block, num_resamples - start)
+        index = rng.integers(0, num_groups, (rows, num_groups))
+        index += np.arange(rows)[:, None] * num_groups
+        weights = np.bincount(index.ravel(), minlength=rows * num_groups).reshape(rows, num_groups)
+        drawn.append(weights @ columns)
+    _, error = mean_and_error(columns.sum(axis=0))
+    shift, its_error = mean_and_error(np.concatenate(drawn))
+    usable = its_error > 1e-6 * error  # not one group over and over
     if not usable.any():
         return 0.0, 0.0  # all values are equal
     low, high = np.quantile(shift[usable] / its_error[usable], [(1 - level) / 2, (1 + level) / 2])

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
@@ -192,3 +194,22 @@ def test_two_systems_and_figures(generated: Path, dataset: Path, tmp_path: Path)
     with Image.open(tmp_path / "figures" / "a.png") as image:
         assert image.width > 1000
         assert len(image.convert("RGB").getcolors(1 << 20) or []) > 100
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_damaged_archives_give_one_error(tmp_path: Path, data: st.DataObject) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, joints=synth_motion(1)[:5], music_beats=np.array([1, 3]), id="a", fps=60)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 5))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    message = f"{path}: "
+    try:
+        (clip,) = load_clips(path)
+    except EvaluateError as error:
+        message = str(error)
+    else:
+        assert np.isfinite(clip.joints).all()
+    assert message.startswith(f"{path}: ")

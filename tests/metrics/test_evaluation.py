@@ -6,10 +6,13 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter1d
 
 from opendance_hf.metrics import (
     MEASURES,
+    PROTOCOLS,
     Clip,
     compare_systems,
     cross_distance_features,
@@ -294,3 +297,42 @@ def test_bad_input() -> None:
         Clip("a", np.zeros((1, 9, 24, 3)), fps=0)
     with pytest.raises(ValueError, match="clip 'a': the ground must be at a finite height"):
         Clip("a", np.zeros((1, 9, 24, 3)), ground=float("nan"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.lists(st.integers(0, 5) | st.just(24) | st.just(3), max_size=5),
+    spoiled=st.sampled_from([None, np.nan, np.inf, -np.inf]),
+    data=st.data(),
+)
+def test_any_joints_are_measured_or_refused_by_name(
+    shape: list[int], spoiled: float | None, data: st.DataObject
+) -> None:
+    joints = np.random.default_rng(0).normal(size=shape)
+    good = len(shape) == 4 and shape[0] > 0 and shape[1] >= 3 and shape[2:] == [24, 3]
+    if spoiled is not None and joints.size:
+        joints.flat[data.draw(st.integers(0, joints.size - 1))] = spoiled
+        good = False
+    if good:
+        assert evaluate([Clip("a", joints)], [Clip("b", joints)]).predictions.num_clips == 1
+    else:
+        with pytest.raises(ValueError, match="clip 'a': joints"):
+            Clip("a", joints)
+
+
+@settings(max_examples=15, deadline=None)
+@given(sizes=st.tuples(st.integers(1, 6), st.integers(1, 6)), protocol=st.sampled_from(sorted(PROTOCOLS)))
+def test_sets_of_any_size_have_numbers_or_reasons(sizes: tuple[int, int], protocol: str) -> None:
+    result = evaluate(clips(sizes[0]), clips(sizes[1], first=50), protocol, draws=3)
+    for score in (
+        result.fid_k,
+        result.fid_g,
+        result.fid_cd,
+        result.predictions.div_k,
+        result.reference.div_g,
+    ):
+        assert (score.value is None) <= bool(score.note)
+        assert score.value is None or np.isfinite(score.value)
+    for spread in (*result.fid_at_n.values(), *result.floor_at_n.values()):
+        assert (spread.median is None) <= bool(spread.note)
+    json.dumps(asdict(result), allow_nan=False)
