@@ -7,10 +7,15 @@ prints every section and writes it to ``benchmarks/latest.json``; sections that 
 
 from __future__ import annotations
 
+import os
+
+# Before numpy's threads start: a product split over two threads waits for the slower one, which on a shared machine
+# measures the neighbours. Sections that want threads say so themselves.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import argparse
 import importlib
 import json
-import os
 import platform
 from datetime import UTC, datetime
 from pathlib import Path

@@ -157,6 +157,33 @@ def generate(
 
 
 @app.command()
+def music(
+    song: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Any audio or video file.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The .npz to write. Default: the song's name with .npz, here.")
+    ] = None,
+    start_s: Annotated[float, typer.Option(min=0, help="Second of the first frame.")] = 0.0,
+    end_s: Annotated[
+        float | None, typer.Option(help="Second where the last frame ends. Default: the end.")
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="fast, librosa (the same numbers, slower) or librosa-0.8.1 (Bailando's).")
+    ] = "fast",
+) -> None:
+    """Music features of a song at 60 and 7.5 frames a second, its beats and its tempo."""
+    from opendance_hf.apps.music import write_music
+
+    with _plain_errors() as console:
+        target = out or Path(song.stem + ".npz")
+        found = write_music(song, target, start_s=start_s, end_s=end_s, engine=engine)
+        frames, beats = len(found.music_features), len(found.music_beats)
+        console.print(
+            f"{frames / 60:.2f} s, {frames} frames, {beats} beats, {found.bpm:.1f} bpm", highlight=False
+        )
+        console.print(f"written:  {target}", markup=False, highlight=False)
+
+
+@app.command()
 def evaluate(
     predictions: Annotated[
         str,
@@ -194,6 +221,21 @@ def evaluate(
             seed=seed,
             console=console,
         )
+
+
+@app.command()
+def push(
+    folder: Annotated[Path, typer.Argument(help="A dataset or a trained model.")],
+    repo: Annotated[str, typer.Argument(help="Its name on the Hub: user/name.")],
+    private: Annotated[bool, typer.Option(help="Make a new repository private.")] = False,
+    revision: Annotated[str | None, typer.Option(help="Branch; the main one by default.")] = None,
+) -> None:
+    """Publish a dataset or a model on the Hub; video and audio are refused."""
+    from opendance_hf.hub import push as push_folder
+
+    with _plain_errors() as console:
+        url = push_folder(folder, repo, private=private, revision=revision)
+        console.print(f"pushed:   {url}", markup=False, highlight=False)
 
 
 @app.command()
@@ -238,7 +280,9 @@ def _told_errors() -> tuple[type[Exception], ...]:
     named = {
         "opendance_hf.apps.evaluate": "EvaluateError",
         "opendance_hf.apps.generate": "GenerateError",
+        "opendance_hf.apps.music": "MusicError",
         "opendance_hf.assets": "AssetError",
+        "opendance_hf.hub": "HubError",
         "opendance_hf.music.decode": "AudioError",
         "opendance_hf.pipeline.build": "BuildError",
         "opendance_hf.storage.pack": "PackError",

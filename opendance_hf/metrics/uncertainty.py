@@ -6,8 +6,9 @@ are drawn, flipped or split as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -27,8 +28,9 @@ Indices = npt.NDArray[np.intp]
 
 #: With fewer groups no interval of a mean is given: resampling three or four says nothing.
 MIN_GROUPS: Final = 5
-# Numbers in memory at a time while resampling.
+# Numbers in memory at a time while resampling, and kept for the next score.
 _BLOCK = 1_000_000
+_CACHED = 4_000_000
 # Up to this many groups all 2^n signs are tried: 8,192.
 _EXACT_GROUPS = 13
 
@@ -140,7 +142,6 @@ def _bootstrap_t(
 ) -> tuple[float, float]:
     """Interval about a mean of 0, given the sum of the residuals of each group, and the sizes of the groups."""
     num_groups = len(residuals)
-    rng = np.random.default_rng(seed)
     # What a resample needs of its groups are sums, weighted by how often each was drawn.
     columns = np.stack([residuals, counts, residuals**2, residuals * counts, counts**2], axis=1)
 
@@ -150,14 +151,7 @@ def _bootstrap_t(
         scatter = np.maximum(ee - 2 * mean * ec + mean**2 * cc, 0)
         return mean, np.sqrt(scatter * num_groups / (num_groups - 1)) / c
 
-    drawn = []
-    block = max(1, _BLOCK // num_groups)
-    for start in range(0, num_resamples, block):
-        rows = min(block, num_resamples - start)
-        index = rng.integers(0, num_groups, (rows, num_groups))
-        index += np.arange(rows)[:, None] * num_groups
-        weights = np.bincount(index.ravel(), minlength=rows * num_groups).reshape(rows, num_groups)
-        drawn.append(weights @ columns)
+    drawn = [weights @ columns for weights in _resamples(num_groups, num_resamples, seed)]
     _, error = mean_and_error(columns.sum(axis=0))
     shift, its_error = mean_and_error(np.concatenate(drawn))
     usable = its_error > 1e-6 * error  # not one group over and over
@@ -165,6 +159,29 @@ def _bootstrap_t(
         return 0.0, 0.0  # all values are equal
     low, high = np.quantile(shift[usable] / its_error[usable], [(1 - level) / 2, (1 + level) / 2])
     return float(-high * error), float(-low * error)
+
+
+def _resamples(num_groups: int, num_resamples: int, seed: int) -> Iterable[Floats]:
+    """(some resamples, num_groups) how often each group is drawn, until there are ``num_resamples``."""
+    few = num_groups * num_resamples <= _CACHED
+    # Every score of a table is resampled in the same way.
+    return _all_resamples(num_groups, num_resamples, seed) if few else _draw(num_groups, num_resamples, seed)
+
+
+@lru_cache(maxsize=2)
+def _all_resamples(num_groups: int, num_resamples: int, seed: int) -> tuple[Floats, ...]:
+    return tuple(_draw(num_groups, num_resamples, seed))
+
+
+def _draw(num_groups: int, num_resamples: int, seed: int) -> Iterator[Floats]:
+    rng = np.random.default_rng(seed)
+    block = max(1, _BLOCK // num_groups)
+    for start in range(0, num_resamples, block):
+        rows = min(block, num_resamples - start)
+        index = rng.integers(0, num_groups, (rows, num_groups))
+        index += np.arange(rows)[:, None] * num_groups
+        counts = np.bincount(index.ravel(), minlength=rows * num_groups)
+        yield counts.reshape(rows, num_groups).astype(np.float64)
 
 
 def paired_test(

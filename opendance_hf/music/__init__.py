@@ -2,17 +2,22 @@
 
 from opendance_hf.music.decode import AudioError, NoAudioError, clock_origin, decode_audio
 from opendance_hf.music.features import (
+    MusicAnnotation,
+    annotate_music,
+    extract,
+    extract_audio,
+    fact_features,
+    music_features,
+    tpami_features,
+)
+from opendance_hf.music.layout import (
     BLOCKS,
     FACT_BLOCKS,
     HOP,
     SAMPLE_RATE_7P5FPS,
     SAMPLE_RATE_60FPS,
-    MusicAnnotation,
+    Engine,
     MusicFeatures,
-    extract,
-    extract_audio,
-    fact_features,
-    music_features,
 )
 
 __all__ = [
@@ -22,13 +27,16 @@ __all__ = [
     "SAMPLE_RATE_7P5FPS",
     "SAMPLE_RATE_60FPS",
     "AudioError",
+    "Engine",
     "MusicAnnotation",
     "MusicFeatures",
     "NoAudioError",
+    "annotate_music",
     "clock_origin",
     "decode_audio",
     "extract",
     "extract_audio",
     "fact_features",
     "music_features",
+    "tpami_features",
 ]

@@ -1,75 +1,52 @@
-"""The music features of Bailando (438 numbers a frame) and FACT (35), by librosa, on the motion's frames.
+"""The music features of Bailando (438 numbers a frame) and FACT (35), on the motion's frames.
 
 Every feature uses windows of 2,048 samples, 512 apart. Audio at 30,720 Hz therefore gives 60 frames a second,
 the rate of the motion, and audio at 3,840 Hz gives 7.5, the rate of Bailando's dance codes.
 
 Sources: Siyao et al., "Bailando", CVPR 2022, and Li et al., "AI Choreographer" (FACT), ICCV 2021; both
 describe the music by librosa features of these kinds, and the settings here are those of their released data
-preparation. The numbers are those of librosa 0.11. With 0.8.1, which Bailando pinned, the onset envelope
-differs (its mel bands reach up to 11,025 Hz at any sample rate, so that half of them are empty at 3,840 Hz),
-and with it the tempogram and the beats; the chroma differs a little.
+preparation.
+
+Three engines compute them:
+
+- ``"fast"``, the default, computes the numbers of librosa 0.11 without librosa.
+- ``"librosa"`` calls librosa 0.11, as the data preparations do; it is slower, above all in a new process.
+- ``"librosa-0.8.1"`` computes the numbers of librosa 0.8.1 (without librosa), which Bailando pinned: for models
+  trained on the features that its authors published. The onset envelope differs most: its mel bands reach up to
+  11,025 Hz at any sample rate, so that half of them are empty at 3,840 Hz, and with it beats and tempogram; at
+  the ends of a piece spectra see the sound mirrored instead of silence; chroma has narrower filters. Chroma is
+  that of librosa 0.8.1 with resampy 0.3 or later. resampy 0.2.2, the newest when those features were made,
+  halves rates by another filter: its chroma differs by up to 0.005 where next to nothing sounds.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
-from typing import Final
+from typing import Final, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from opendance_hf.music.decode import decode_audio
+from opendance_hf.music import fast, librosa_engine
+from opendance_hf.music.decode import AudioError, decode_audio
+from opendance_hf.music.layout import (
+    CHROMA_OCTAVES,
+    HOP,
+    SAMPLE_RATE_7P5FPS,
+    SAMPLE_RATE_60FPS,
+    WINDOW,
+    Engine,
+    Floats,
+    Ints,
+    MusicFeatures,
+)
 
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int32]
-
-HOP: Final = 512
-SAMPLE_RATE_60FPS: Final = 60 * HOP
-SAMPLE_RATE_7P5FPS: Final = SAMPLE_RATE_60FPS // 8
-
-#: Columns of ``music_features``. ``onset_env`` and ``onset_beat`` are one column each.
-BLOCKS: Final[dict[str, slice]] = {
-    "mfcc": slice(0, 20),
-    "mfcc_delta": slice(20, 40),
-    "chroma_cqt": slice(40, 52),
-    "onset_env": slice(52, 53),
-    "onset_beat": slice(53, 54),
-    "tempogram": slice(54, 438),
-}
-#: Columns of ``music_features_fact``.
-FACT_BLOCKS: Final[dict[str, slice]] = {
-    "onset_env": slice(0, 1),
-    "mfcc": slice(1, 21),
-    "chroma_cens": slice(21, 33),
-    "onset_peak": slice(33, 34),
-    "onset_beat": slice(34, 35),
-}
-
-_FPS = 60
-_CODE_FRAMES = SAMPLE_RATE_60FPS // SAMPLE_RATE_7P5FPS
-# Seven octaves above C1 reach 4.2 kHz, more than the 1.92 kHz of audio at 3,840 Hz; five reach 1.05 kHz.
-_CHROMA_OCTAVES = {SAMPLE_RATE_60FPS: 7, SAMPLE_RATE_7P5FPS: 5}
+_FPS: Final = 60
+_CODE_FRAMES: Final = SAMPLE_RATE_60FPS // SAMPLE_RATE_7P5FPS
 # On less than one window librosa 0.11 fails: the delta lacks frames, the inverse STFT may turn to NaN.
-_MIN_SAMPLES = 2048
-
-
-@dataclass(frozen=True)
-class MusicFeatures:
-    """The 438 features of one piece of audio.
-
-    Attributes:
-        features: (frames, 438), columns as in :data:`BLOCKS`.
-        beats: (beats,) frame indices, increasing; where the column ``onset_beat`` is 1.
-        bpm: estimated beats per minute; 0 when nothing sounds.
-    """
-
-    features: Floats
-    beats: Ints
-    bpm: float
+_MIN_SAMPLES: Final = WINDOW
+_TPAMI_DIM: Final = 55
 
 
 @dataclass(frozen=True)
@@ -91,7 +68,38 @@ class MusicAnnotation:
     bpm: float
 
 
-def extract(path: str | PathLike[str], start_s: float, end_s: float, num_frames: int) -> MusicAnnotation:
+def annotate_music(
+    path: str | PathLike[str], *, start_s: float = 0.0, end_s: float | None = None, engine: Engine = "fast"
+) -> MusicAnnotation:
+    """The music of a file, or of a part of it, at 60 and at 7.5 FPS.
+
+    The features have exactly as many frames as a motion over the same time: ``round(60 * seconds)``.
+
+    Args:
+        path: an audio or video file.
+        start_s: time of the first frame, in seconds; time 0 as in :func:`decode_audio`.
+        end_s: time where the last frame ends, in seconds; by default the end of the sound. Beyond that is
+            silence.
+        engine: see the top of this module.
+
+    Raises:
+        FileNotFoundError, NoAudioError: see :func:`decode_audio`.
+        AudioError: see :func:`decode_audio`; also if nothing is left of the sound after ``start_s``.
+        ValueError: the span is impossible or shorter than a frame, or the engine is unknown.
+    """
+    _check_engine(engine)
+    if end_s is not None:
+        return extract(path, start_s, end_s, round(_FPS * (end_s - start_s)), engine=engine)
+    audio = decode_audio(path, SAMPLE_RATE_60FPS, start_s)
+    num_frames = round(len(audio) / HOP)
+    if num_frames == 0:
+        raise AudioError(f"{path}: no sound after {start_s} s; start earlier")
+    return extract_audio(audio, decode_audio(path, SAMPLE_RATE_7P5FPS, start_s), num_frames, engine=engine)
+
+
+def extract(
+    path: str | PathLike[str], start_s: float, end_s: float, num_frames: int, *, engine: Engine = "fast"
+) -> MusicAnnotation:
     """The music of a file between two times, for a motion of exactly ``num_frames`` frames at 60 FPS.
 
     Args:
@@ -99,11 +107,13 @@ def extract(path: str | PathLike[str], start_s: float, end_s: float, num_frames:
         start_s: time of the motion's first frame, in seconds; time 0 as in :func:`decode_audio`.
         end_s: time where the motion ends, in seconds.
         num_frames: of the motion, ``round(60 * (end_s - start_s))``.
+        engine: see the top of this module.
 
     Raises:
         FileNotFoundError, AudioError, NoAudioError: see :func:`decode_audio`.
-        ValueError: the span is impossible, or ``num_frames`` does not match it.
+        ValueError: the span is impossible, ``num_frames`` does not match it, or the engine is unknown.
     """
+    _check_engine(engine)
     if num_frames != round(_FPS * (end_s - start_s)):
         raise ValueError(
             f"num_frames is {num_frames}, but {start_s} s to {end_s} s are "
@@ -113,11 +123,16 @@ def extract(path: str | PathLike[str], start_s: float, end_s: float, num_frames:
         decode_audio(path, SAMPLE_RATE_60FPS, start_s, end_s),
         decode_audio(path, SAMPLE_RATE_7P5FPS, start_s, end_s),
         num_frames,
+        engine=engine,
     )
 
 
 def extract_audio(
-    audio_30720: npt.NDArray[np.floating], audio_3840: npt.NDArray[np.floating], num_frames: int
+    audio_30720: npt.NDArray[np.floating],
+    audio_3840: npt.NDArray[np.floating],
+    num_frames: int,
+    *,
+    engine: Engine = "fast",
 ) -> MusicAnnotation:
     """The same as :func:`extract` for audio already decoded, at 30,720 Hz and at 3,840 Hz.
 
@@ -129,20 +144,21 @@ def extract_audio(
         audio_30720: (samples,) mono at 30,720 Hz; ``512 * num_frames`` samples last as long as the motion.
         audio_3840: (samples,) the same sound at 3,840 Hz.
         num_frames: T, the frames of the motion at 60 FPS.
+        engine: see the top of this module.
 
     Raises:
-        ValueError: the audio is not mono or not finite, or ``num_frames`` is not positive.
+        ValueError: the audio is not mono or not finite, ``num_frames`` is not positive, or the engine unknown.
     """
+    _check_engine(engine)
     if num_frames < 1:
         raise ValueError(f"num_frames must be at least 1, got {num_frames}")
     num_codes = -(-num_frames // _CODE_FRAMES)
     audio = _checked(audio_30720, (num_frames - 1) * HOP)
     slow_audio = _checked(audio_3840, (num_codes - 1) * HOP)
-    with _short_audio_is_fine():
-        mel = _mel_power(audio, SAMPLE_RATE_60FPS)
-        full = _music_features(audio, SAMPLE_RATE_60FPS, mel)
-        slow = _music_features(slow_audio, SAMPLE_RATE_7P5FPS, _mel_power(slow_audio, SAMPLE_RATE_7P5FPS))
-        fact = _fact_features(audio, mel, start_bpm=120.0)
+    analysis = _analysis(engine, audio, SAMPLE_RATE_60FPS)
+    full = analysis.music()
+    fact = analysis.fact(start_bpm=120.0)
+    slow = _analysis(engine, slow_audio, SAMPLE_RATE_7P5FPS).music()
     return MusicAnnotation(
         music_features=full.features[:num_frames],
         music_features_7p5fps=slow.features[:num_codes],
@@ -152,7 +168,9 @@ def extract_audio(
     )
 
 
-def music_features(audio: npt.NDArray[np.floating], sample_rate: int = SAMPLE_RATE_60FPS) -> MusicFeatures:
+def music_features(
+    audio: npt.NDArray[np.floating], sample_rate: int = SAMPLE_RATE_60FPS, *, engine: Engine = "fast"
+) -> MusicFeatures:
     """The 438 features a frame that Bailando reads.
 
     The signal is split into a harmonic and a percussive part. From the whole come 20 MFCCs, relative to the
@@ -166,23 +184,41 @@ def music_features(audio: npt.NDArray[np.floating], sample_rate: int = SAMPLE_RA
     Args:
         audio: (samples,) mono.
         sample_rate: 30,720 Hz for 60 frames a second, 3,840 Hz for 7.5.
+        engine: see the top of this module.
 
     Returns:
         ``1 + samples // 512`` frames; frame i is centred on sample 512 i.
 
     Raises:
-        ValueError: another sample rate, or audio that is not mono or not finite.
+        ValueError: another sample rate, an unknown engine, or audio that is not mono or not finite.
     """
-    if sample_rate not in _CHROMA_OCTAVES:
+    _check_engine(engine)
+    if sample_rate not in CHROMA_OCTAVES:
         raise ValueError(f"sample_rate must be 30720 (60 FPS) or 3840 (7.5 FPS), got {sample_rate}")
-    signal = _checked(audio)
-    with _short_audio_is_fine():
-        result = _music_features(signal, sample_rate, _mel_power(signal, sample_rate))
+    result = _analysis(engine, _checked(audio), sample_rate).music()
     num_frames = 1 + len(audio) // HOP
     return MusicFeatures(result.features[:num_frames], result.beats[result.beats < num_frames], result.bpm)
 
 
-def fact_features(audio: npt.NDArray[np.floating], start_bpm: float = 120.0) -> Floats:
+def tpami_features(music_features: Floats) -> Floats:
+    """The 55 features a frame of Bailando++'s journal version (TPAMI): the first 55 of the 438.
+
+    They are the MFCCs, their slope, the chroma, the onset envelope, the beats, and one column of the tempogram.
+    That column is the one of lag 0, the autocorrelation's largest value: 1 wherever something sounds within
+    3.2 s (at 60 FPS), and no more than that is to be learned from it.
+
+    Args:
+        music_features: (frames, 438) at 60 or 7.5 FPS.
+
+    Returns:
+        (frames, 55), a view.
+    """
+    return music_features[:, :_TPAMI_DIM]
+
+
+def fact_features(
+    audio: npt.NDArray[np.floating], start_bpm: float = 120.0, *, engine: Engine = "fast"
+) -> Floats:
     """The 35 features a frame that FACT reads, at 60 FPS; columns as in :data:`FACT_BLOCKS`.
 
     All of them come from the unseparated signal: the onset envelope is the mean over the mel bands, its peaks
@@ -195,16 +231,19 @@ def fact_features(audio: npt.NDArray[np.floating], start_bpm: float = 120.0) -> 
         audio: (samples,) mono at 30,720 Hz.
         start_bpm: the tempo that the beat tracker expects. FACT's data preparation passes the known tempo of
             each AIST piece; 120 is librosa's guess for unknown music.
+        engine: see the top of this module.
 
     Returns:
         (1 + samples // 512, 35); frame i is centred on sample 512 i.
 
     Raises:
-        ValueError: audio that is not mono or not finite.
+        ValueError: audio that is not mono or not finite, a ``start_bpm`` that is not positive, or an unknown
+            engine.
     """
-    signal = _checked(audio)
-    with _short_audio_is_fine():
-        result = _fact_features(signal, _mel_power(signal, SAMPLE_RATE_60FPS), start_bpm)
+    _check_engine(engine)
+    if not start_bpm > 0:
+        raise ValueError(f"start_bpm must be positive, got {start_bpm}")
+    result = _analysis(engine, _checked(audio), SAMPLE_RATE_60FPS).fact(start_bpm)
     return result[: 1 + len(audio) // HOP]
 
 
@@ -218,71 +257,18 @@ def _checked(audio: npt.NDArray[np.floating], min_samples: int = 0) -> Floats:
     return np.pad(signal, (0, max(0, max(min_samples, _MIN_SAMPLES) - len(signal))))
 
 
-@contextmanager
-def _short_audio_is_fine() -> Iterator[None]:
-    """No warnings of librosa about what is documented here: clips shorter than a CQT filter, and silence."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="n_fft=.* is too large for input signal")
-        warnings.filterwarnings("ignore", message="Trying to estimate tuning from empty frequency set")
-        yield
+class _Analysis(Protocol):
+    def music(self) -> MusicFeatures: ...
+
+    def fact(self, start_bpm: float) -> Floats: ...
 
 
-def _mel_power(audio: Floats, sample_rate: int) -> Floats:
-    """(128, frames), the spectrogram that the MFCCs of both feature sets and FACT's onset envelope share."""
-    import librosa
-
-    mel: Floats = librosa.feature.melspectrogram(y=audio, sr=sample_rate, hop_length=HOP)
-    return mel
+def _analysis(engine: Engine, audio: Floats, sample_rate: int) -> _Analysis:
+    if engine == "librosa":
+        return librosa_engine.Analysis(audio, sample_rate)
+    return fast.Analysis(audio, sample_rate, like_0_8_1=engine == "librosa-0.8.1")
 
 
-def _music_features(audio: Floats, sample_rate: int, mel: Floats) -> MusicFeatures:
-    import librosa
-
-    harmonic, percussive = librosa.effects.hpss(audio)
-    mfcc = librosa.feature.mfcc(S=librosa.power_to_db(mel, ref=np.max), n_mfcc=20)
-    chroma = librosa.feature.chroma_cqt(
-        y=harmonic, sr=sample_rate, hop_length=HOP, n_octaves=_CHROMA_OCTAVES[sample_rate]
-    )
-    envelope = librosa.onset.onset_strength(y=percussive, sr=sample_rate, hop_length=HOP, aggregate=np.median)
-    tempogram = librosa.feature.tempogram(
-        onset_envelope=envelope, sr=sample_rate, hop_length=HOP, win_length=384
-    )
-    tempo, beats = librosa.beat.beat_track(onset_envelope=envelope, sr=sample_rate, hop_length=HOP)
-    blocks = (
-        mfcc,
-        librosa.feature.delta(mfcc, width=3),
-        chroma,
-        envelope[None],
-        _one_hot(beats, len(envelope)),
-        tempogram,
-    )
-    return MusicFeatures(_columns(*blocks), np.asarray(beats, dtype=np.int32), float(np.max(tempo)))
-
-
-def _fact_features(audio: Floats, mel: Floats, start_bpm: float) -> Floats:
-    import librosa
-
-    rate = SAMPLE_RATE_60FPS
-    decibels = librosa.power_to_db(mel)
-    envelope = librosa.onset.onset_strength(S=decibels, sr=rate, hop_length=HOP)
-    peaks = librosa.onset.onset_detect(onset_envelope=envelope, sr=rate, hop_length=HOP)
-    _, beats = librosa.beat.beat_track(onset_envelope=envelope, sr=rate, hop_length=HOP, start_bpm=start_bpm)
-    return _columns(
-        envelope[None],
-        librosa.feature.mfcc(S=decibels, n_mfcc=20),
-        librosa.feature.chroma_cens(y=audio, sr=rate, hop_length=HOP),
-        _one_hot(peaks, len(envelope)),
-        _one_hot(beats, len(envelope)),
-    )
-
-
-def _one_hot(frames: npt.NDArray[np.integer], num_frames: int) -> Floats:
-    """(1, num_frames), 1 at the given frames."""
-    row = np.zeros((1, num_frames), dtype=np.float32)
-    row[0, frames] = 1
-    return row
-
-
-def _columns(*blocks: npt.NDArray[np.floating]) -> Floats:
-    """Blocks (width, frames) side by side, as (frames, total width)."""
-    return np.ascontiguousarray(np.concatenate(blocks).T, dtype=np.float32)
+def _check_engine(engine: str) -> None:
+    if engine not in get_args(Engine):
+        raise ValueError(f"engine must be one of {', '.join(get_args(Engine))}, got {engine!r}")

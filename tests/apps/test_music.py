@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from opendance_hf.cli import app
+from opendance_hf.music import SAMPLE_RATE_60FPS, music_features
+from tests.fixtures.make_music_synth import synth_music
+
+
+@pytest.fixture(scope="module")
+def song(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("song") / "song.wav"
+    soundfile.write(path, synth_music(SAMPLE_RATE_60FPS), SAMPLE_RATE_60FPS, subtype="FLOAT")
+    return path
+
+
+def test_a_song_becomes_an_archive(song: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "song.npz"
+    done = CliRunner().invoke(app, ["music", str(song), "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    expected = music_features(synth_music(SAMPLE_RATE_60FPS))
+    with np.load(out, allow_pickle=False) as found:
+        frames = len(synth_music(SAMPLE_RATE_60FPS)) // 512
+        assert found["music_features"].shape == (frames, 438)
+        assert found["music_features_7p5fps"].shape == (-(-frames // 8), 438)
+        assert found["music_features_fact"].shape == (frames, 35)
+        assert found["music_features_tpami"].shape == (frames, 55)
+        np.testing.assert_allclose(found["music_features"], expected.features[:frames], atol=1e-2)
+        np.testing.assert_array_equal(found["music_beats"], expected.beats[expected.beats < frames])
+        assert f"{float(found['bpm']):.1f} bpm" in done.output
+    assert [path.name for path in out.parent.iterdir()] == ["song.npz"]
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--engine", "fastest"], "engine must be one of fast, librosa"),
+        (["--start-s", "5", "--end-s", "2"], "end_s must be finite and later"),
+        (["--start-s", "500"], "no sound after 500"),
+        (["--end-s", "0.001"], "num_frames must be at least 1"),
+    ],
+)
+def test_what_cannot_be_is_one_line(song: Path, tmp_path: Path, options: list[str], why: str) -> None:
+    out = tmp_path / "song.npz"
+    done = CliRunner().invoke(app, ["music", str(song), "--out", str(out), *options])
+    assert done.exit_code == 2
+    assert why in done.output
+    assert "Traceback" not in done.output
+    assert not out.exists()
+
+
+def test_files_without_sound_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "noise.mp3"
+    path.write_bytes(np.random.default_rng(0).bytes(5000))
+    done = CliRunner().invoke(app, ["music", str(path)])
+    assert done.exit_code == 2
+    assert str(path) in done.output.replace("\n", "")
