@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
-from opendance_hf.motion.skeleton import NUM_JOINTS
+from opendance_hf.motion.skeleton import NUM_JOINTS, mirror_index
+from opendance_hf.schema import FPS
 
 Floats = npt.NDArray[np.float32]
 
@@ -64,14 +66,25 @@ class SequenceReader:
 class MotionWindows(Dataset[dict[str, torch.Tensor]]):
     """Windows of single dancers: every dancer of every row, every ``stride`` frames.
 
+    Copies of a window, mirrored or turned, are items of their own, drawn like all others: an index always gives the
+    same item, so a resumed training sees what an uninterrupted one would.
+
     Args:
-        dataset: see :class:`SequenceReader`.
+        dataset: see :class:`SequenceReader`; or a folder of ``.npz`` files, each with ``joints`` (T, 24, 3) or
+            (D, T, 24, 3) in metres, y up, and optionally ``fps``; other rates are resampled to 60.
         num_frames: length of a window at 60 FPS.
         stride: frames between the starts of neighbouring windows.
         configs: see :class:`SequenceReader`.
-        split: see :class:`SequenceReader`.
+        split: see :class:`SequenceReader`; a folder of ``.npz`` files is one split.
+        only: ids, or names of ``.npz`` files without suffix, to read; all if None.
+        leave_out: likewise, not to read.
+        mirror: every window also with left and right exchanged.
+        turns: every window that many times, turned about the vertical axis by equal angles from a start of its own.
 
     Items are ``{"joints": (num_frames, 24, 3)}`` in metres, world frame.
+
+    Raises:
+        ValueError: if no window is left, or a file holds no such joints.
     """
 
     def __init__(
@@ -81,26 +94,101 @@ class MotionWindows(Dataset[dict[str, torch.Tensor]]):
         stride: int,
         configs: list[str] | None = None,
         split: str = "train",
+        only: list[str] | None = None,
+        leave_out: list[str] | None = None,
+        mirror: bool = False,
+        turns: int = 1,
     ) -> None:
-        self.reader = SequenceReader(dataset, configs, split)
         self.num_frames = num_frames
-        windows: list[tuple[int, int, int]] = []
-        for index in range(len(self.reader)):
-            row = self.reader.row(index)
-            frames = self.reader.scalar(row, "num_frames")
-            for dancer in range(self.reader.scalar(row, "num_dancers")):
-                windows += [(index, dancer, s) for s in range(0, frames - num_frames + 1, stride)]
-        if not windows:
+        self.mirror, self.turns = mirror, turns
+        npz = sorted(Path(dataset).glob("*.npz")) if Path(dataset).is_dir() else []
+        self._motions: _NpzMotions | _DatasetMotions = (
+            _NpzMotions(npz) if npz else _DatasetMotions(SequenceReader(dataset, configs, split))
+        )
+        known = set(self._motions.ids)
+        if unknown := (set(only or []) | set(leave_out or [])) - known:
+            raise ValueError(f"{dataset}: no sequence {', '.join(sorted(unknown))}")
+        wanted = (set(only) if only is not None else known) - set(leave_out or [])
+        self.windows = [
+            (index, dancer, start)
+            for index, (name, dancers, frames) in enumerate(self._motions.sizes)
+            if name in wanted
+            for dancer in range(dancers)
+            for start in range(0, frames - num_frames + 1, stride)
+        ]
+        if not self.windows:
             raise ValueError(f"{dataset}: no sequence has {num_frames} frames")
-        self.windows = windows
 
     def __len__(self) -> int:
-        return len(self.windows)
+        return len(self.windows) * self.turns * (2 if self.mirror else 1)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        row_index, dancer, start = self.windows[index]
-        row = self.reader.row(row_index)
-        joints = self.reader.matrix(row, "joints", start, self.num_frames)
+        copy, number = divmod(index, len(self.windows))
+        turn, mirrored = divmod(copy, 2) if self.mirror else (copy, 0)
+        joints = self._motions.cut(*self.windows[number], self.num_frames)
+        if mirrored:
+            joints = joints[:, _MIRROR] * _FLIP
+        if self.turns > 1:
+            # The golden ratio spreads the starts of neighbouring windows evenly.
+            angle = 2 * np.pi * ((turn + number * 0.618034 % 1) / self.turns)
+            cos, sin = np.cos(angle), np.sin(angle)
+            joints = joints @ np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]], dtype=np.float32)
+        return {"joints": torch.from_numpy(np.ascontiguousarray(joints))}
+
+
+_MIRROR = mirror_index()
+_FLIP = np.array([-1, 1, 1], dtype=np.float32)
+
+
+class _DatasetMotions:
+    def __init__(self, reader: SequenceReader) -> None:
+        self.reader = reader
+        rows = (reader.row(index) for index in range(len(reader)))
+        self.sizes = [
+            (reader.scalar(r, "id"), reader.scalar(r, "num_dancers"), reader.scalar(r, "num_frames"))
+            for r in rows
+        ]
+        self.ids = [name for name, _, _ in self.sizes]
+
+    def cut(self, index: int, dancer: int, start: int, length: int) -> Floats:
+        joints = self.reader.matrix(self.reader.row(index), "joints", start, length)
         width = NUM_JOINTS * 3
-        mine = joints[:, dancer * width : (dancer + 1) * width].reshape(-1, NUM_JOINTS, 3)
-        return {"joints": torch.from_numpy(mine.copy())}
+        # A copy: the rows are a view of the file, which nobody may write to.
+        return joints[:, dancer * width : (dancer + 1) * width].reshape(-1, NUM_JOINTS, 3).copy()
+
+
+class _NpzMotions:
+    def __init__(self, files: list[Path]) -> None:
+        self.ids = [file.stem for file in files]
+        self._arrays = [_load_motion(file) for file in files]
+        self.sizes = [
+            (name, len(joints), joints.shape[1]) for name, joints in zip(self.ids, self._arrays, strict=True)
+        ]
+
+    def cut(self, index: int, dancer: int, start: int, length: int) -> Floats:
+        return self._arrays[index][dancer, start : start + length].copy()
+
+
+def _load_motion(file: Path) -> Floats:
+    """(D, T, 24, 3) at 60 FPS."""
+    with np.load(file, allow_pickle=False) as arrays:
+        if "joints" not in arrays:
+            raise ValueError(f"{file}: holds no array 'joints'")
+        joints = np.asarray(arrays["joints"], dtype=np.float32)
+        fps = float(arrays["fps"]) if "fps" in arrays else float(FPS)
+    joints = joints[None] if joints.ndim == 3 else joints
+    if (
+        joints.ndim != 4
+        or joints.shape[2:] != (NUM_JOINTS, 3)
+        or not np.isfinite(joints).all()
+        or not fps > 0
+    ):
+        raise ValueError(
+            f"{file}: joints must be finite (dancers, frames, 24, 3) at a positive rate, got {joints.shape}"
+        )
+    if fps == FPS or joints.shape[1] < 2:
+        return joints
+    at = np.arange(0, joints.shape[1] - 1 + 1e-6, fps / FPS)
+    low = np.minimum(at.astype(int), joints.shape[1] - 2)
+    part = (at - low).astype(np.float32)[:, None, None]
+    return joints[:, low] * (1 - part) + joints[:, low + 1] * part

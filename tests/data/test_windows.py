@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from opendance_hf.data import MotionWindows, SequenceReader
+from opendance_hf.motion.skeleton import JOINT_INDEX, mirror_index
 from opendance_hf.schema import per_dancer
 from opendance_hf.storage import pack
 from tests.factories import make_sequence
@@ -48,3 +49,50 @@ def test_nothing_to_cut_is_said(dataset: tuple[Path, list]) -> None:
         MotionWindows(folder, num_frames=1000, stride=10)
     with pytest.raises(ValueError, match="no rows in split 'test'"):
         SequenceReader(folder, split="test")
+
+
+def test_copies_are_the_same_dance_mirrored_and_turned(dataset: tuple[Path, list]) -> None:
+    folder, _ = dataset
+    plain = MotionWindows(folder, num_frames=32, stride=10)
+    copies = MotionWindows(folder, num_frames=32, stride=10, mirror=True, turns=3)
+    assert len(copies) == 6 * len(plain)
+    for index in (0, 5, len(plain) + 2, 3 * len(plain) + 1, len(copies) - 1):
+        np.testing.assert_array_equal(copies[index]["joints"], copies[index]["joints"])
+        one, original = copies[index]["joints"].numpy(), plain[index % len(plain)]["joints"].numpy()
+        mirrored = (index // len(plain)) % 2 == 1
+        np.testing.assert_allclose(
+            one[..., 1], (original[:, mirror_index()] if mirrored else original)[..., 1], atol=1e-6
+        )
+        # Distances between joints survive; a mirrored left hand is as far from the head as the right one was.
+        left, right = JOINT_INDEX["left_hand"], JOINT_INDEX["right_hand"]
+        hand = right if mirrored else left
+        head = JOINT_INDEX["head"]
+        np.testing.assert_allclose(
+            np.linalg.norm(one[:, left] - one[:, head], axis=-1),
+            np.linalg.norm(original[:, hand] - original[:, head], axis=-1),
+            rtol=1e-4,
+        )
+    quarter = MotionWindows(folder, num_frames=32, stride=10, turns=4)
+    first = [quarter[i * len(plain)]["joints"].numpy() for i in range(4)]
+    np.testing.assert_allclose(first[2][..., [0, 2]], -first[0][..., [0, 2]], atol=1e-5)
+    np.testing.assert_allclose(first[0], plain[0]["joints"], atol=1e-6)
+
+
+def test_a_folder_of_motion_capture(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    slow = rng.normal(size=(2, 61, 24, 3)).astype(np.float32)
+    np.savez(tmp_path / "a.npz", joints=slow, fps=30)
+    np.savez(tmp_path / "b.npz", joints=slow[0], fps=120.0)
+    np.savez(tmp_path / "c.npz", joints=slow[0, :40])
+    windows = MotionWindows(tmp_path, num_frames=30, stride=30)
+    assert len(windows) == 2 * 4 + 1 + 1
+    np.testing.assert_allclose(windows[0]["joints"][::2], slow[0, :15], atol=1e-6)
+    np.testing.assert_allclose(windows[0]["joints"][1], (slow[0, 0] + slow[0, 1]) / 2, atol=1e-6)
+    np.testing.assert_allclose(windows[8]["joints"], slow[0, :60:2], atol=1e-6)
+    assert len(MotionWindows(tmp_path, 30, 30, leave_out=["a"])) == 2
+    assert len(MotionWindows(tmp_path, 30, 30, only=["c"])) == 1
+    with pytest.raises(ValueError, match="no sequence d"):
+        MotionWindows(tmp_path, 30, 30, leave_out=["d"])
+    np.savez(tmp_path / "d.npz", joints=slow[:, :, :22])
+    with pytest.raises(ValueError, match=r"d.npz: joints must be finite \(dancers, frames, 24, 3\)"):
+        MotionWindows(tmp_path, 30, 30)
