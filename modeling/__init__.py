@@ -1,6 +1,33 @@
 """Models that read music and write dance: one folder a model, each with a configuration, a model and a processor.
 
-Empty for now. What will live here: ``bailando``, ``bailando_pp`` (dancers together), ``fact``, and the estimators the
-pipeline uses, ``cliff``, ``smoothnet`` and ``music_genre``. A model imports the core of ``opendance_hf`` and nothing
-of the pipeline or the front doors.
+``bailando`` (solo), ``bailando_pp`` (dancers together) and ``fact`` (the baseline). Importing this package makes
+``transformers``' Auto classes and ``transformers.pipeline("music-to-dance")`` know them. A model imports the core of
+``opendance_hf`` and nothing of the pipeline or the front doors.
 """
+
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+
+from opendance_hf.modeling.bailando.configuration_bailando import (
+    BailandoConfig,
+    BailandoGPTConfig,
+    BailandoVQVAEConfig,
+)
+from opendance_hf.modeling.bailando.modeling_bailando import BailandoForDanceGeneration, BailandoGPT
+from opendance_hf.modeling.bailando.modeling_bailando_vqvae import BailandoVQVAE
+from opendance_hf.modeling.bailando.processing_bailando import BailandoProcessor
+from opendance_hf.modeling.bailando_pp import BailandoPPConfig, BailandoPPForDanceGeneration
+from opendance_hf.modeling.fact import FACTConfig, FACTForDanceGeneration
+from opendance_hf.modeling.music_to_dance import register
+
+for _config, _model in (
+    (BailandoConfig, BailandoForDanceGeneration),
+    (BailandoVQVAEConfig, BailandoVQVAE),
+    (BailandoGPTConfig, BailandoGPT),
+    (BailandoPPConfig, BailandoPPForDanceGeneration),
+    (FACTConfig, FACTForDanceGeneration),
+):
+    AutoConfig.register(_config.model_type, _config, exist_ok=True)
+    AutoModel.register(_config, _model, exist_ok=True)
+for _config in (BailandoConfig, BailandoPPConfig):
+    AutoFeatureExtractor.register(_config, BailandoProcessor, exist_ok=True)
+register()

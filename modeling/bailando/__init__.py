@@ -1,6 +1,14 @@
-"""Bailando (paper section 4.1): pose VQ-VAE, motion GPT, and both together."""
+"""Bailando (paper section 4.1): pose VQ-VAE, motion GPT, both together, and actor-critic fine-tuning."""
 
+from opendance_hf.modeling.bailando.actor_critic import (
+    BailandoActorCritic,
+    BailandoActorCriticOutput,
+    beat_rewards,
+    reward_joints,
+    window_mask,
+)
 from opendance_hf.modeling.bailando.configuration_bailando import (
+    BailandoActorCriticConfig,
     BailandoConfig,
     BailandoGPTConfig,
     BailandoVQVAEConfig,
@@ -10,13 +18,20 @@ from opendance_hf.modeling.bailando.modeling_bailando import (
     BailandoForDanceGeneration,
     BailandoGPT,
     BailandoGPTOutput,
+    CodeStreamer,
+)
+from opendance_hf.modeling.bailando.modeling_bailando_vqvae import (
     BailandoVQVAE,
     BailandoVQVAEOutput,
     join_root,
+    nearest_rotations,
     split_root,
 )
 
 __all__ = [
+    "BailandoActorCritic",
+    "BailandoActorCriticConfig",
+    "BailandoActorCriticOutput",
     "BailandoConfig",
     "BailandoDanceOutput",
     "BailandoForDanceGeneration",
@@ -26,6 +41,11 @@ __all__ = [
     "BailandoVQVAE",
     "BailandoVQVAEConfig",
     "BailandoVQVAEOutput",
+    "CodeStreamer",
+    "beat_rewards",
     "join_root",
+    "nearest_rotations",
+    "reward_joints",
     "split_root",
+    "window_mask",
 ]

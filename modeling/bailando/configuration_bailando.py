@@ -26,6 +26,7 @@ class BailandoVQVAEConfig(PretrainedConfig):
         velocity_weight: of the L1 loss of first differences.
         acceleration_weight: of the L1 loss of second differences.
         lower_joints: joints of the lower half; all others are the upper half's.
+        rotation_head: also decode codes to rotation matrices of the joints, as in Bailando++ (Siyao et al., TPAMI 2023).
     """
 
     model_type = "bailando_vqvae"
@@ -44,6 +45,7 @@ class BailandoVQVAEConfig(PretrainedConfig):
         velocity_weight: float = 1.0,
         acceleration_weight: float = 1.0,
         lower_joints: tuple[int, ...] | list[int] = LOWER_JOINTS,
+        rotation_head: bool = False,
         **kwargs: Any,
     ) -> None:
         self.hidden_size = hidden_size
@@ -58,6 +60,7 @@ class BailandoVQVAEConfig(PretrainedConfig):
         self.velocity_weight = velocity_weight
         self.acceleration_weight = acceleration_weight
         self.lower_joints = list(lower_joints)
+        self.rotation_head = rotation_head
         super().__init__(**kwargs)
 
     @property
@@ -76,9 +79,25 @@ class BailandoGPTConfig(PretrainedConfig):
         num_base_layers: blocks below the point where actor-critic training sets in.
         num_head_layers: blocks above it.
         num_attention_heads: of every block.
-        max_codes: codes in training; generation looks back one code less.
+        max_codes: codes in training. With absolute positions also the most the model can read; generation then looks
+            back one code less, as published.
         dropout: everywhere.
         initializer_range: standard deviation of linear and embedding weights at the start.
+        position_embedding_type: ``"absolute"``, a learned vector for each step, as published; or ``"rotary"``, keys and
+            queries turned by their step. Rotary positions do not change when old codes fall out of sight, so that
+            generation keeps what it computed, for a song of any length.
+        attention_window: rotary only: how many codes back a code sees in every block, its own included; ``max_codes`` by
+            default. Training on more codes than that shows the model what generation will: blocks that read older
+            codes through the codes between.
+        rotary_base: rotary only: the slowest pair of channels turns once in 2 pi times about this many codes.
+        music_window: frames that the music transformer of Bailando++ (Siyao et al., TPAMI 2023) sees ahead and back of
+            a code, 40 as published; ``None`` is the model without one. The music then comes at 60 FPS, and
+            ``music_dim`` is the number of its columns (55 as published).
+        num_music_layers: blocks of the music transformer.
+        frames_per_code: of the VQ-VAE, for the music transformer.
+
+    Raises:
+        ValueError: if ``position_embedding_type`` is neither, or if ``music_window`` is no multiple of ``frames_per_code``.
     """
 
     model_type = "bailando_gpt"
@@ -94,8 +113,20 @@ class BailandoGPTConfig(PretrainedConfig):
         max_codes: int = 29,
         dropout: float = 0.1,
         initializer_range: float = 0.02,
+        position_embedding_type: str = "absolute",
+        attention_window: int | None = None,
+        rotary_base: float = 10_000.0,
+        music_window: int | None = None,
+        num_music_layers: int = 3,
+        frames_per_code: int = 8,
         **kwargs: Any,
     ) -> None:
+        if position_embedding_type not in ("absolute", "rotary"):
+            raise ValueError(f"position_embedding_type {position_embedding_type!r}: give absolute or rotary")
+        if music_window is not None and (music_window <= 0 or music_window % frames_per_code):
+            raise ValueError(
+                f"music_window {music_window}: give a multiple of {frames_per_code} frames, or None"
+            )
         self.codebook_size = codebook_size
         self.music_dim = music_dim
         self.hidden_size = hidden_size
@@ -105,6 +136,60 @@ class BailandoGPTConfig(PretrainedConfig):
         self.max_codes = max_codes
         self.dropout = dropout
         self.initializer_range = initializer_range
+        self.position_embedding_type = position_embedding_type
+        self.attention_window = attention_window
+        self.rotary_base = rotary_base
+        self.music_window = music_window
+        self.num_music_layers = num_music_layers
+        self.frames_per_code = frames_per_code
+        super().__init__(**kwargs)
+
+    @property
+    def rotary(self) -> bool:
+        """Whether positions are rotary."""
+        return self.position_embedding_type == "rotary"
+
+    @property
+    def context(self) -> int:
+        """How many codes back a code sees, its own included."""
+        return (self.attention_window or self.max_codes) if self.rotary else self.max_codes - 1
+
+    @property
+    def music_band(self) -> int:
+        """How many frames each block of the music transformer sees ahead and back.
+
+        As published every block sees ``music_window`` frames, so that three see three times as far where there is music
+        to see, which in generation there is not. With rotary positions all blocks together see no further than
+        ``music_window``: the same in training and generation, and once for a whole song.
+        """
+        window = self.music_window or 0
+        return window // self.num_music_layers if self.rotary else window
+
+
+class BailandoActorCriticConfig(PretrainedConfig):
+    """Bailando's actor-critic fine-tuning: a GPT and the network that judges its states.
+
+    Args:
+        gpt_config: of the GPT.
+        num_critic_layers: blocks of the critic, above the GPT's base.
+        discount: of the value of the state that follows; 1 as published.
+    """
+
+    model_type = "bailando_actor_critic"
+    sub_configs = {"gpt_config": BailandoGPTConfig}  # noqa: RUF012
+
+    def __init__(
+        self,
+        gpt_config: dict[str, Any] | BailandoGPTConfig | None = None,
+        num_critic_layers: int = 3,
+        discount: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        if not isinstance(gpt_config, BailandoGPTConfig):
+            gpt_config = BailandoGPTConfig(**(gpt_config or {}))
+        self.gpt_config = gpt_config
+        self.num_critic_layers = num_critic_layers
+        self.discount = discount
         super().__init__(**kwargs)
 
 

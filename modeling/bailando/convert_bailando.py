@@ -1,22 +1,125 @@
-"""Names of the official Bailando checkpoints in ours."""
+"""Official Bailando checkpoints in ours: their names, and whole folders that ``from_pretrained`` loads.
+
+    python -m opendance_hf.modeling.bailando.convert_bailando vqvae.pt gpt.pt --out bailando
+
+Reads what the conference paper's program writes (pose and root VQ-VAE, GPT, actor-critic) and what the journal version's
+does (rotation decoders, music windows; Siyao et al., TPAMI 2023).
+"""
 
 from __future__ import annotations
 
+import argparse
+import os
+import pickle
 import re
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+
+from opendance_hf.modeling.bailando.actor_critic import BailandoActorCritic
+from opendance_hf.modeling.bailando.configuration_bailando import (
+    BailandoActorCriticConfig,
+    BailandoConfig,
+    BailandoGPTConfig,
+    BailandoVQVAEConfig,
+)
+from opendance_hf.modeling.bailando.modeling_bailando import BailandoForDanceGeneration
 
 _HALF = {"vqvae_up": "upper", "vqvae_down": "lower"}
-_NEVER_OURS = re.compile(r"\.attn\.mask$")
+#: Masks are computed, and the music transformer's positions are never used.
+_NEVER_OURS = re.compile(r"\.attn\.mask$|^music_trans\.pos_emb$")
+#: All official transformers have heads of this width; weights do not tell.
+_HEAD_WIDTH = 64
+_LOOK_AHEAD_FRAMES = 40
+
+
+class ConversionError(ValueError):
+    """A file that is no official checkpoint, or not a whole model; the message says why."""
 
 
 class ConversionReport(dict[str, list[str]]):
-    """Official keys that found no place (``unmatched``), and those that are not weights (``dropped``)."""
+    """What did not take part in a conversion.
+
+    ``unmatched``: official keys that found no place; ``dropped``: those that are not weights of the model asked for;
+    ``missing``: our weights that no official key filled.
+    """
+
+
+class _Settings:
+    """Stands in for ``easydict.EasyDict`` in a checkpoint, by name: what becomes of one is a plain dictionary."""
+
+    def __new__(cls) -> Any:
+        """An ordered dictionary: the restricted unpickler fills no class of ours."""
+        return OrderedDict()
+
+
+_Settings.__module__, _Settings.__name__, _Settings.__qualname__ = "easydict", "EasyDict", "EasyDict"
+
+
+def load_official(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read an official ``.pt`` file without letting it run anything.
+
+    Such files are pickles, which can hold programs, and carry an ``easydict.EasyDict`` of settings beside the weights.
+    Only tensors, dictionaries, lists, numbers and text come out.
+
+    Raises:
+        ConversionError: if the file holds anything else, or cannot be read.
+    """
+    try:
+        with torch.serialization.safe_globals([_Settings]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        return _plain_mapping(content)
+    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().splitlines()
+        if isinstance(error, pickle.UnpicklingError):
+            found = re.search(r"GLOBAL (\S+)", str(error))
+            reason = [
+                f"it asks for {found[1]}, which is no part of a checkpoint; nothing was run"
+                if found
+                else "no pickle"
+            ]
+        raise ConversionError(
+            f"{path}: not an official checkpoint ({reason[0] if reason else error!r})"
+        ) from None
+
+
+def _plain_mapping(content: Any) -> dict[str, Any]:
+    plain = _plain(content)
+    if not isinstance(plain, dict):
+        raise pickle.UnpicklingError(f"GLOBAL {type(content).__name__}")
+    return plain
+
+
+def _plain(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {str(key): _plain(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_plain(value) for value in content]
+    if content is None or isinstance(content, Tensor | bool | int | float | str):
+        return content
+    raise pickle.UnpicklingError(f"GLOBAL {type(content).__name__}")
+
+
+def weights_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The state dict in what :func:`load_official` returns: the content itself, or its entry full of tensors.
+
+    Raises:
+        ConversionError: if there is none.
+    """
+    for content in (checkpoint, *checkpoint.values()):
+        if isinstance(content, Mapping):
+            state = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+            if state and len(state) == len(content):
+                return state
+    raise ConversionError(f"no weights; there are {', '.join(sorted(checkpoint)) or 'no entries'}")
 
 
 def convert_vqvae_state(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], ConversionReport]:
-    """Official ``SepVQVAE`` / ``SepVQVAER`` weights under our names.
+    """Official VQ-VAE weights (``SepVQVAE``, with a root ``SepVQVAER``, with rotations ``SepVQVAERmix``) under our names.
 
     The running sums of the codebook are not part of official checkpoints; they start anew, as they did there.
     """
@@ -50,8 +153,12 @@ def _vqvae_name(key: str) -> str | None:
             return f"{half}.encoder.downsamples.{level}.{found[1]}"
         if found := re.fullmatch(r"1\.model\.(\d+)\.model\.([13])\.(weight|bias)", inner):
             return f"{half}.encoder.residuals.{level}.{found[1]}.conv{_CONV[found[2]]}.{found[3]}"
-    if match := re.fullmatch(r"(decoders|decoders_root)\.0\.(.+)", rest):
-        decoder = f"{half}.decoder" if match[1] == "decoders" else "root_decoder"
+    if match := re.fullmatch(r"(decoders|decoders_root|decoders_rot)\.0\.(.+)", rest):
+        decoder = {
+            "decoders": f"{half}.decoder",
+            "decoders_root": "root_decoder",
+            "decoders_rot": f"{half}_rotation_decoder",
+        }[match[1]]
         inner = match[2]
         if inner.startswith("out."):
             return f"{decoder}.{inner}"
@@ -74,6 +181,7 @@ _GPT_NAMES = {
     "head_up": "upper_head",
     "head_down": "lower_head",
 }
+_MUSIC_NAMES = {"cond_emb": "embedding", "downsample": "fold"}
 _BLOCK_NAMES = {
     "attn.query": "attention.q_proj",
     "attn.key": "attention.k_proj",
@@ -84,10 +192,16 @@ _BLOCK_NAMES = {
     "ln1": "ln1",
     "ln2": "ln2",
 }
+_PARTS = {
+    "gpt_base": ("gpt.", "gpt.base.", _GPT_NAMES),
+    "gpt_head": ("gpt.", "gpt.head.", _GPT_NAMES),
+    "critic_net": ("critic.", "critic.blocks.", _GPT_NAMES),
+    "music_trans": ("gpt.music_transformer.", "gpt.music_transformer.blocks.", _MUSIC_NAMES),
+}
 
 
-def convert_gpt_state(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], ConversionReport]:
-    """Official ``CrossCondGPT2`` weights under our names."""
+def convert_actor_critic_state(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], ConversionReport]:
+    """Official ``CrossCondGPT2AC`` weights, with or without a music window, under the names of ``BailandoActorCritic``."""
     out: dict[str, Tensor] = {}
     report = ConversionReport(unmatched=[], dropped=[])
     for key, value in state.items():
@@ -95,7 +209,7 @@ def convert_gpt_state(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], C
         if _NEVER_OURS.search(bare):
             report["dropped"].append(key)
         elif bare == "gpt_base.pos_emb":
-            out["position_embedding"] = value.reshape(3, -1, value.shape[-1])
+            out["gpt.position_embedding"] = value.reshape(3, -1, value.shape[-1])
         elif (name := _gpt_name(bare)) is not None:
             out[name] = value
         else:
@@ -103,10 +217,144 @@ def convert_gpt_state(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], C
     return out, report
 
 
+def convert_gpt_state(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], ConversionReport]:
+    """Official GPT weights, with or without a music window or critic, under the names of ``BailandoGPT``.
+
+    A critic is dropped: it is for training only.
+    """
+    critic = [key for key in state if key.removeprefix("module.").startswith("critic_net.")]
+    out, report = convert_actor_critic_state({key: state[key] for key in state if key not in critic})
+    report["dropped"] += critic
+    return {name.removeprefix("gpt."): value for name, value in out.items()}, report
+
+
 def _gpt_name(key: str) -> str | None:
-    if match := re.fullmatch(r"gpt_(base|head)\.blocks\.(\d+)\.(.+)\.(weight|bias)", key):
-        part, layer, inner, kind = match.groups()
-        return f"{part}.{layer}.{_BLOCK_NAMES[inner]}.{kind}" if inner in _BLOCK_NAMES else None
-    if match := re.fullmatch(r"gpt_(?:base|head)\.(\w+)\.(weight|bias)", key):
-        return f"{_GPT_NAMES[match[1]]}.{match[2]}" if match[1] in _GPT_NAMES else None
+    part, _, rest = key.partition(".")
+    if part not in _PARTS:
+        return None
+    own, blocks, names = _PARTS[part]
+    if match := re.fullmatch(r"blocks\.(\d+)\.(.+)\.(weight|bias)", rest):
+        layer, inner, kind = match.groups()
+        return f"{blocks}{layer}.{_BLOCK_NAMES[inner]}.{kind}" if inner in _BLOCK_NAMES else None
+    if match := re.fullmatch(r"(\w+)\.(weight|bias)", rest):
+        return f"{own}{names[match[1]]}.{match[2]}" if match[1] in names else None
     return None
+
+
+def vqvae_config_of(state: Mapping[str, Tensor]) -> BailandoVQVAEConfig:
+    """The configuration that converted VQ-VAE weights fit; what weights do not tell is as published."""
+    size, width = state["upper.codebook.codes"].shape
+    return BailandoVQVAEConfig(
+        hidden_size=width,
+        codebook_size=size,
+        num_downsamples=_count(state, r"upper\.encoder\.downsamples\.(\d+)\."),
+        num_residual_layers=_count(state, r"upper\.encoder\.residuals\.0\.(\d+)\."),
+        rotation_head="upper_rotation_decoder.out.weight" in state,
+    )
+
+
+def gpt_config_of(state: Mapping[str, Tensor]) -> BailandoGPTConfig:
+    """The configuration that converted GPT weights fit; what weights do not tell is as published."""
+    size, width = state["upper_embedding.weight"].shape
+    windowed = "music_transformer.fold.weight" in state
+    music = state["music_transformer.embedding.weight" if windowed else "music_embedding.weight"]
+    return BailandoGPTConfig(
+        codebook_size=size,
+        music_dim=music.shape[1],
+        hidden_size=width,
+        num_base_layers=_count(state, r"base\.(\d+)\."),
+        num_head_layers=_count(state, r"head\.(\d+)\."),
+        num_attention_heads=max(1, width // _HEAD_WIDTH),
+        max_codes=state["position_embedding"].shape[1],
+        music_window=_LOOK_AHEAD_FRAMES if windowed else None,
+        num_music_layers=_count(state, r"music_transformer\.blocks\.(\d+)\.") or 3,
+        frames_per_code=state["music_transformer.fold.weight"].shape[1] // width if windowed else 8,
+    )
+
+
+def _count(state: Mapping[str, Tensor], pattern: str) -> int:
+    return len({match[1] for name in state if (match := re.match(pattern, name))})
+
+
+def convert_bailando(
+    *checkpoints: str | os.PathLike[str], out: str | os.PathLike[str]
+) -> tuple[BailandoForDanceGeneration, ConversionReport]:
+    """Official checkpoint files to one saved :class:`BailandoForDanceGeneration`.
+
+    Args:
+        checkpoints: a VQ-VAE's and a GPT's or actor-critic's, in any order. Of several with the same weights (pose and
+            root stages of the VQ-VAE, say) the later ones count.
+        out: folder to save to. With an actor-critic among the checkpoints, its subfolder ``actor_critic`` gets the
+            critic too, for going on with training.
+
+    Returns:
+        The model, and the report of keys over all files.
+
+    Raises:
+        ConversionError: if a file cannot be read, is no Bailando, or if the VQ-VAE or the GPT is missing.
+    """
+    vqvae: dict[str, Tensor] = {}
+    gpt: dict[str, Tensor] = {}
+    total = ConversionReport(unmatched=[], dropped=[], missing=[])
+    for path in checkpoints:
+        try:
+            state = weights_of(load_official(path))
+        except ConversionError as error:
+            raise ConversionError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+        is_vqvae = any(key.removeprefix("module.").partition(".")[0] in _HALF for key in state)
+        found, report = (convert_vqvae_state if is_vqvae else convert_actor_critic_state)(state)
+        if not found:
+            raise ConversionError(f"{path}: no Bailando: none of its {len(state)} weights has a known name")
+        (vqvae if is_vqvae else gpt).update(found)
+        for kind, keys in report.items():
+            total[kind] += keys
+    if not vqvae or not gpt:
+        raise ConversionError(
+            f"no {'GPT' if vqvae else 'VQ-VAE'} among the checkpoints: a whole Bailando needs both"
+        )
+    actor = {name.removeprefix("gpt."): value for name, value in gpt.items() if name.startswith("gpt.")}
+    try:
+        config = BailandoConfig(vqvae_config_of(vqvae), gpt_config_of(actor))
+    except KeyError as error:
+        raise ConversionError(f"not a whole Bailando: no weights for {error}") from None
+    model = BailandoForDanceGeneration(config)
+    total["missing"] += [f"vqvae.{name}" for name in _fill(model.vqvae, vqvae)]
+    total["missing"] += [f"gpt.{name}" for name in _fill(model.gpt, actor)]
+    model.eval().save_pretrained(out)
+    if layers := _count(gpt, r"critic\.blocks\.(\d+)\."):
+        trained = BailandoActorCritic(BailandoActorCriticConfig(config.gpt_config, num_critic_layers=layers))
+        total["missing"] += [name for name in _fill(trained, gpt) if name.startswith("critic.")]
+        trained.save_pretrained(Path(out, "actor_critic"))
+    return model, total
+
+
+def _fill(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """Load what fits by name; returns the names left as they were.
+
+    Raises:
+        ConversionError: if a weight has another shape than its name's.
+    """
+    try:
+        return list(model.load_state_dict(dict(state), strict=False).missing_keys)
+    except RuntimeError as error:
+        raise ConversionError(str(error).splitlines()[-1].strip()) from None
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Convert checkpoints named on the command line, and say what did not fit."""
+    parser = argparse.ArgumentParser(description="Convert official Bailando checkpoints.")
+    parser.add_argument("checkpoints", nargs="+", help="official .pt files")
+    parser.add_argument("--out", required=True, help="folder of the converted model")
+    arguments = parser.parse_args(argv)
+    try:
+        _, report = convert_bailando(*arguments.checkpoints, out=arguments.out)
+    except ConversionError as error:
+        parser.error(str(error))
+    for kind in ("unmatched", "missing"):
+        if report[kind]:
+            print(f"{kind}: {', '.join(report[kind])}")
+    print(f"written: {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,461 @@
+"""Bailando's pose VQ-VAE: a codebook of dancing units for each half of the body (paper section 4.1).
+
+Siyao et al., "Bailando: 3D Dance Generation by Actor-Critic GPT with Choreographic Memory", CVPR 2022. Notable:
+
+- the body is coded in two halves, upper and lower, each by its own VQ-VAE without normalisation layers; 8 frames a code;
+- codes are running means of the encoder outputs they stand for; unused ones are replaced by random encoder outputs.
+  Under data parallelism both are computed over all ranks, so that every rank keeps the same, correct codebook;
+- poses are relative to the pelvis; a second decoder reads the pelvis' velocity off the lower half's codes;
+- optional further decoders read the joints' rotations off the codes, as in the journal version (TPAMI 2023).
+
+Joints are (..., 24, 3) SMPL joints in metres, y up, at 60 FPS.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.utils.generic import ModelOutput
+
+from opendance_hf.modeling.bailando.configuration_bailando import BailandoVQVAEConfig
+
+NUM_JOINTS = 24
+
+
+@dataclass
+class BailandoVQVAEOutput(ModelOutput):
+    """Output of :class:`BailandoVQVAE`. T is a multiple of 8, S = T / 8.
+
+    Attributes:
+        loss: what training minimises: the sum of the losses below, or the one that is not frozen.
+        pose_loss: mean of the two halves' reconstruction, velocity, acceleration and commitment losses.
+        root_loss: L1 of the root's velocity and of its first differences; None without ``root_velocity``.
+        rotation_loss: mean of the two halves' L1 of rotation matrices and of their first and second differences; None
+            without ``rotations``.
+        joints: (B, T, 24, 3) reconstruction relative to the pelvis.
+        root_velocity: (B, T, 3) metres per frame.
+        rotations: (B, T, 24, 3, 3) as decoded, not yet quite rotations; None without a rotation head.
+        upper_codes: (B, S) indices.
+        lower_codes: (B, S) indices.
+        metrics: named scalars for logs: the parts of the losses, and ``used`` codes of each half.
+    """
+
+    loss: Tensor | None = None
+    pose_loss: Tensor | None = None
+    root_loss: Tensor | None = None
+    rotation_loss: Tensor | None = None
+    joints: Tensor | None = None
+    root_velocity: Tensor | None = None
+    rotations: Tensor | None = None
+    upper_codes: Tensor | None = None
+    lower_codes: Tensor | None = None
+    metrics: dict[str, Tensor] | None = None
+
+
+def split_root(joints: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, T, 24, 3) joints to joints relative to the pelvis, and the pelvis' velocity (B, T, 3) per frame.
+
+    The velocity of frame t leads to frame t + 1; the last repeats the one before it.
+    """
+    root = joints[..., 0, :]
+    velocity = root[:, 1:] - root[:, :-1]
+    velocity = torch.cat([velocity, velocity[:, -1:]], dim=1)
+    return joints - root[..., None, :], velocity
+
+
+def join_root(relative: Tensor, root_velocity: Tensor, start: Tensor | None = None) -> Tensor:
+    """The inverse of :func:`split_root`; ``start`` (B, 3) is the pelvis of the first frame, zero by default."""
+    root = torch.cumsum(root_velocity, dim=1) - root_velocity
+    if start is not None:
+        root = root + start[:, None]
+    return relative + root[..., None, :]
+
+
+def nearest_rotations(matrices: Tensor) -> Tensor:
+    """(..., 3, 3) matrices to the rotations nearest to them in the least squares, by singular value decomposition."""
+    left, _, right = torch.linalg.svd(matrices.float())
+    # Never a reflection: where the nearest orthogonal matrix is one, the least certain axis is turned over.
+    sign = torch.ones_like(left[..., 0])
+    sign[..., 2] = torch.linalg.det(left @ right).sign()
+    return ((left * sign[..., None, :]) @ right).to(matrices.dtype)
+
+
+class BailandoResidualBlock(nn.Module):
+    """x + conv1(relu(conv3(relu(x)))), the first convolution dilated."""
+
+    def __init__(self, width: int, dilation: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv1d(width, width, 3, padding=dilation, dilation=dilation)
+        self.conv2 = nn.Conv1d(width, width, 1)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(B, C, T) to (B, C, T)."""
+        return hidden + self.conv2(F.relu(self.conv1(F.relu(hidden))))
+
+
+def _residual_stack(config: BailandoVQVAEConfig, *, reverse: bool) -> nn.Sequential:
+    dilations = [config.dilation_growth**depth for depth in range(config.num_residual_layers)]
+    if reverse:
+        dilations.reverse()
+    return nn.Sequential(*(BailandoResidualBlock(config.hidden_size, d) for d in dilations))
+
+
+class BailandoEncoder(nn.Module):
+    """(B, channels, T) to (B, hidden_size, T / 8)."""
+
+    def __init__(self, config: BailandoVQVAEConfig, channels: int) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.downsamples = nn.ModuleList(
+            nn.Conv1d(channels if i == 0 else width, width, 4, stride=2, padding=1)
+            for i in range(config.num_downsamples)
+        )
+        self.residuals = nn.ModuleList(
+            _residual_stack(config, reverse=False) for _ in range(config.num_downsamples)
+        )
+        self.out = nn.Conv1d(width, width, 3, padding=1)
+
+    def forward(self, poses: Tensor) -> Tensor:
+        """See the class."""
+        hidden = poses
+        for downsample, residual in zip(self.downsamples, self.residuals, strict=True):
+            hidden = residual(downsample(hidden))
+        return self.out(hidden)
+
+
+class BailandoDecoder(nn.Module):
+    """(B, hidden_size, S) to (B, channels, 8 S)."""
+
+    def __init__(self, config: BailandoVQVAEConfig, channels: int) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.inp = nn.Conv1d(width, width, 3, padding=1)
+        self.residuals = nn.ModuleList(
+            _residual_stack(config, reverse=True) for _ in range(config.num_downsamples)
+        )
+        self.upsamples = nn.ModuleList(
+            nn.ConvTranspose1d(width, width, 4, stride=2, padding=1) for _ in range(config.num_downsamples)
+        )
+        self.out = nn.Conv1d(width, channels, 3, padding=1)
+
+    def forward(self, codewords: Tensor) -> Tensor:
+        """See the class."""
+        hidden = self.inp(codewords)
+        for residual, upsample in zip(self.residuals, self.upsamples, strict=True):
+            hidden = upsample(residual(hidden))
+        return self.out(hidden)
+
+
+class BailandoCodebook(nn.Module):
+    """Codes as exponential moving averages of the encoder outputs assigned to them.
+
+    All its state is in buffers, so a resumed training goes on exactly.
+    """
+
+    codes: Tensor
+    code_sum: Tensor
+    code_count: Tensor
+    step: Tensor
+
+    def __init__(self, config: BailandoVQVAEConfig) -> None:
+        super().__init__()
+        size, width = config.codebook_size, config.hidden_size
+        self.decay, self.min_count, self.seed = (
+            config.codebook_decay,
+            config.codebook_min_count,
+            config.codebook_seed,
+        )
+        self.register_buffer("codes", torch.zeros(size, width))
+        self.register_buffer("code_sum", torch.zeros(size, width))
+        self.register_buffer("code_count", torch.ones(size))
+        #: Updates so far; 0 means that the codes are still to be drawn from the first batch.
+        self.register_buffer("step", torch.zeros((), dtype=torch.long))
+
+    def quantize(self, vectors: Tensor) -> Tensor:
+        """(N, C) to the index of the nearest code, (N,)."""
+        distance = self.codes.square().sum(-1) - 2 * vectors @ self.codes.T
+        return distance.argmin(dim=-1)
+
+    def forward(self, hidden: Tensor, *, update: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Replace encoder outputs by codes.
+
+        Args:
+            hidden: (B, C, S) encoder outputs.
+            update: learn from this batch. The result uses the codes as they were before.
+
+        Returns:
+            (B, C, S) codes with a straight-through gradient, (B, S) indices, and the commitment loss.
+        """
+        # Never in half precision: which code is nearest, and a running mean, both hang on small differences.
+        with torch.autocast(hidden.device.type, enabled=False):
+            hidden = hidden.float()
+            vectors = hidden.transpose(1, 2).reshape(-1, hidden.shape[1])
+            if update and self.step == 0:
+                self.initialise(vectors.detach())
+            indices = self.quantize(vectors.detach())
+            chosen = F.embedding(indices, self.codes).view(hidden.shape[0], -1, hidden.shape[1])
+            chosen = chosen.transpose(1, 2)
+            commitment = (chosen.detach() - hidden).square().mean()
+            if update:
+                self.update(vectors.detach(), indices)
+        return hidden + (chosen - hidden).detach(), indices.view(hidden.shape[0], -1), commitment
+
+    @torch.no_grad()
+    def initialise(self, vectors: Tensor) -> None:
+        """Draw the first codes from encoder outputs (N, C), repeated with a little noise if these are too few."""
+        vectors = _gather(vectors).float()
+        size, width = self.codes.shape
+        repeats = math.ceil(size / len(vectors))
+        if repeats > 1:
+            vectors = vectors.repeat(repeats, 1)
+            noise = torch.randn(vectors.shape, generator=self._generator())
+            vectors = vectors + noise.to(vectors.device) * 0.01 / width**0.5
+        self.codes.copy_(vectors[self._draw(len(vectors))[:size]])
+        self.code_sum.copy_(self.codes)
+        self.code_count.fill_(1.0)
+
+    @torch.no_grad()
+    def update(self, vectors: Tensor, indices: Tensor) -> None:
+        """Move the codes towards the encoder outputs (N, C) assigned to them, over all ranks."""
+        everything = _gather(vectors).float()
+        assigned = F.one_hot(_gather(indices), len(self.codes)).to(everything.dtype)
+        self.code_sum.mul_(self.decay).add_(assigned.T @ everything, alpha=1 - self.decay)
+        self.code_count.mul_(self.decay).add_(assigned.sum(0), alpha=1 - self.decay)
+        used = self.code_count >= self.min_count
+        if len(everything) < len(self.codes):
+            everything = everything.repeat(math.ceil(len(self.codes) / len(everything)), 1)
+        fresh = everything[self._draw(len(everything))[: len(self.codes)]]
+        # A replaced code keeps its sums: it is replaced again until it is used often enough.
+        average = self.code_sum / self.code_count.clamp(min=1e-9)[:, None]
+        self.codes.copy_(torch.where(used[:, None], average, fresh))
+        self.step.add_(1)
+
+    def _generator(self) -> torch.Generator:
+        return torch.Generator().manual_seed(self.seed * 1_000_003 + int(self.step))
+
+    def _draw(self, count: int) -> Tensor:
+        """A permutation of ``count``, the same on every rank and after a resume."""
+        return torch.randperm(count, generator=self._generator()).to(self.codes.device)
+
+
+def _gather(rows: Tensor) -> Tensor:
+    """The rows of all ranks in order of rank (every rank has as many); just the rows without other ranks."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return rows
+    parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, rows.contiguous())
+    return torch.cat(parts)
+
+
+class BailandoHalf(nn.Module):
+    """Encoder, codebook and decoder of one half of the body."""
+
+    def __init__(self, config: BailandoVQVAEConfig, channels: int) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = BailandoEncoder(config, channels)
+        self.codebook = BailandoCodebook(config)
+        self.decoder = BailandoDecoder(config, channels)
+
+    def forward(self, poses: Tensor, *, update: bool) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+        """(B, C, T) to the reconstruction, straight-through codes, indices, and the parts of the loss."""
+        quantized, indices, commitment = self.codebook(self.encoder(poses), update=update)
+        output = self.decoder(quantized)
+        losses = difference_losses(output, poses)
+        losses["commitment"] = commitment
+        return output, quantized, indices, losses
+
+
+def difference_losses(output: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """L1 of (..., T) signals and of their first and second differences over frames."""
+    losses = {"reconstruction": F.l1_loss(output, target)}
+    for name in ("velocity", "acceleration"):
+        output, target = output.diff(dim=-1), target.diff(dim=-1)
+        losses[name] = F.l1_loss(output, target)
+    return losses
+
+
+class BailandoVQVAE(PreTrainedModel):
+    """The pose VQ-VAE with its root-velocity decoder, and its rotation decoders if configured."""
+
+    config_class = BailandoVQVAEConfig
+    config: BailandoVQVAEConfig
+    base_model_prefix = "vqvae"
+    main_input_name = "joints"
+
+    def __init__(self, config: BailandoVQVAEConfig) -> None:
+        super().__init__(config)
+        lower = list(config.lower_joints)
+        upper = [joint for joint in range(NUM_JOINTS) if joint not in lower]
+        self.joints_of = {"upper": upper, "lower": lower}
+        self.upper = BailandoHalf(config, 3 * len(upper))
+        self.lower = BailandoHalf(config, 3 * len(lower))
+        self.root_decoder = BailandoDecoder(config, 3)
+        if config.rotation_head:
+            self.upper_rotation_decoder = BailandoDecoder(config, 9 * len(upper))
+            self.lower_rotation_decoder = BailandoDecoder(config, 9 * len(lower))
+        #: Stage 2 of the official training: only the root decoder learns.
+        self.pose_frozen = False
+        #: The last stage of the journal version: only the rotation decoders learn.
+        self.all_but_rotation_frozen = False
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Convolutions keep PyTorch's initialisation, as published."""
+
+    def freeze_pose(self) -> None:
+        """Train the root decoder only: no gradients for, and no codebook updates of, the two halves."""
+        self.pose_frozen = True
+        for half in (self.upper, self.lower):
+            half.requires_grad_(False)
+
+    def freeze_all_but_rotation(self) -> None:
+        """Train the rotation decoders only, on codes that no longer change.
+
+        Raises:
+            ValueError: if the model has no rotation head.
+        """
+        if not self.config.rotation_head:
+            raise ValueError("this VQ-VAE has no rotation head: set rotation_head in its configuration")
+        self.freeze_pose()
+        self.root_decoder.requires_grad_(False)
+        self.all_but_rotation_frozen = True
+
+    def forward(
+        self,
+        joints: Tensor,
+        root_velocity: Tensor | None = None,
+        rotations: Tensor | None = None,
+        return_loss: bool = True,
+        **_: Any,
+    ) -> BailandoVQVAEOutput:
+        """Code and decode motion.
+
+        Args:
+            joints: (B, T, 24, 3) relative to the pelvis (see :func:`split_root`), T a multiple of 8.
+            root_velocity: (B, T, 3) the root decoder's target.
+            rotations: (B, T, 24, 3, 3) the rotation decoders' target: of every joint in its parent's frame.
+            return_loss: always true; there for ``transformers.Trainer``.
+
+        Raises:
+            ValueError: if ``rotations`` are given without a rotation head, or missing where only that head learns.
+        """
+        if rotations is not None and not self.config.rotation_head:
+            raise ValueError("this VQ-VAE has no rotation head: set rotation_head in its configuration")
+        if rotations is None and self.all_but_rotation_frozen:
+            raise ValueError("only the rotation head learns: give rotations")
+        update = self.training and not self.pose_frozen
+        outputs, halves, metrics, indices = torch.empty_like(joints), {}, {}, {}
+        pose_loss = joints.new_zeros(())
+        for name, half in (("upper", self.upper), ("lower", self.lower)):
+            target = self._channels(joints, name)
+            output, halves[name], indices[name], losses = half(target, update=update)
+            outputs[:, :, self.joints_of[name]] = self._joints(output).to(joints.dtype)
+            pose_loss = pose_loss + 0.5 * self._weigh(losses)
+            metrics.update({f"{name}_{part}": value.detach() for part, value in losses.items()})
+            metrics[f"{name}_used"] = indices[name].unique().numel() * joints.new_ones(())
+        velocity = self.root_decoder(halves["lower"].detach())
+        root_loss = None
+        if root_velocity is not None:
+            parts = difference_losses(velocity, root_velocity.transpose(1, 2))
+            # The first difference of a velocity is what the official code calls acceleration.
+            root_loss = parts["reconstruction"] + self.config.acceleration_weight * parts["velocity"]
+            metrics["root_velocity"] = parts["reconstruction"].detach()
+        # These read detached codes, like the root decoder: what they learn does not touch the codes.
+        matrices = self._rotations({name: words.detach() for name, words in halves.items()})
+        rotation_loss = None
+        if rotations is not None:
+            assert matrices is not None
+            rotation_loss = joints.new_zeros(())
+            for name, of_half in self.joints_of.items():
+                channels = [part[:, :, of_half].flatten(2).transpose(1, 2) for part in (matrices, rotations)]
+                losses = difference_losses(channels[0], channels[1])
+                rotation_loss = rotation_loss + 0.5 * self._weigh(losses)
+                metrics.update({f"{name}_rotation_{part}": value.detach() for part, value in losses.items()})
+        parts_of_loss = [None if self.pose_frozen else pose_loss, root_loss, rotation_loss]
+        learned = [rotation_loss] if self.all_but_rotation_frozen else parts_of_loss
+        losses_learned = [part for part in learned if part is not None]
+        return BailandoVQVAEOutput(
+            loss=torch.stack(losses_learned).sum() if losses_learned else None,
+            pose_loss=pose_loss,
+            root_loss=root_loss,
+            rotation_loss=rotation_loss,
+            joints=outputs,
+            root_velocity=velocity.transpose(1, 2),
+            rotations=matrices,
+            upper_codes=indices["upper"],
+            lower_codes=indices["lower"],
+            metrics=metrics,
+        )
+
+    def _weigh(self, losses: dict[str, Tensor]) -> Tensor:
+        config = self.config
+        return (
+            losses["reconstruction"]
+            + config.velocity_weight * losses["velocity"]
+            + config.acceleration_weight * losses["acceleration"]
+            + config.commitment_weight * losses.get("commitment", 0.0)
+        )
+
+    def _rotations(self, codewords: dict[str, Tensor]) -> Tensor | None:
+        """(B, C, S) codewords of each half to (B, 8 S, 24, 3, 3) matrices."""
+        if not self.config.rotation_head:
+            return None
+        decoders = {"upper": self.upper_rotation_decoder, "lower": self.lower_rotation_decoder}
+        decoded = {name: decoders[name](words).transpose(1, 2) for name, words in codewords.items()}
+        matrices = decoded["upper"].new_empty(*decoded["upper"].shape[:2], NUM_JOINTS, 3, 3)
+        for name, channels in decoded.items():
+            matrices[:, :, self.joints_of[name]] = channels.unflatten(-1, (-1, 3, 3))
+        return matrices
+
+    @torch.no_grad()
+    def encode(self, joints: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, 24, 3) joints relative to the pelvis to upper and lower codes, (B, T / 8) each."""
+        codes = []
+        for name, half in (("upper", self.upper), ("lower", self.lower)):
+            hidden = half.encoder(self._channels(joints, name))
+            vectors = hidden.transpose(1, 2).reshape(-1, hidden.shape[1])
+            codes.append(half.codebook.quantize(vectors).view(len(joints), -1))
+        return codes[0], codes[1]
+
+    @torch.no_grad()
+    def decode(self, upper_codes: Tensor, lower_codes: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, S) codes to joints relative to the pelvis (B, 8 S, 24, 3) and root velocity (B, 8 S, 3)."""
+        count, steps = upper_codes.shape
+        frames = steps * self.config.frames_per_code
+        joints = self.upper.codebook.codes.new_zeros(count, frames, NUM_JOINTS, 3)
+        for name, half, codes in (("upper", self.upper, upper_codes), ("lower", self.lower, lower_codes)):
+            words = F.embedding(codes, half.codebook.codes).transpose(1, 2)
+            joints[:, :, self.joints_of[name]] = self._joints(half.decoder(words))
+        return joints, self.root_decoder(words).transpose(1, 2)
+
+    @torch.no_grad()
+    def decode_rotations(self, upper_codes: Tensor, lower_codes: Tensor) -> Tensor:
+        """(B, S) codes to (B, 8 S, 24, 3, 3) rotations, each joint's in its parent's frame.
+
+        Raises:
+            ValueError: if the model has no rotation head.
+        """
+        codes = {"upper": (self.upper, upper_codes), "lower": (self.lower, lower_codes)}
+        words = {
+            name: F.embedding(chosen, half.codebook.codes).transpose(1, 2)
+            for name, (half, chosen) in codes.items()
+        }
+        matrices = self._rotations(words)
+        if matrices is None:
+            raise ValueError("this VQ-VAE has no rotation head: set rotation_head in its configuration")
+        return nearest_rotations(matrices)
+
+    def _channels(self, joints: Tensor, half: str) -> Tensor:
+        return joints[:, :, self.joints_of[half]].flatten(2).transpose(1, 2)
+
+    @staticmethod
+    def _joints(channels: Tensor) -> Tensor:
+        return channels.transpose(1, 2).unflatten(-1, (-1, 3))

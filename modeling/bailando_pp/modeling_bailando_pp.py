@@ -1,0 +1,592 @@
+"""Bailando++: dancers who are generated together, each seeing the others (paper section 4.2, figure 4c).
+
+Built on Bailando (paper section 4.1), whose VQ-VAE all dancers share. Notable:
+
+- the GPT has 1 + 2 N streams: the music, and the upper and the lower codes of each of N dancers. Attention is
+  cross-conditional and causal: a token of any stream at step i sees every stream up to i. This models
+  P(X'_0, X'_1 | X_0, X_1, Y), the paper's problem formulation, for any N;
+- dancers share all weights and are told apart by a learned embedding, so one set of weights serves 1 to
+  ``max_dancers`` dancers, and those of a solo Bailando are a start: alone, the first dancer dances as it did;
+- codes say how a dancer moves, in the world's orientation, and not where it stands. Where dancers start is given, or
+  taken from their seed motions, or foretold by a small head: the partner's place and facing as the first dancer sees
+  them. Dancers are never all left on the origin.
+
+TPAMI's extension of Bailando (a music transformer and a rotation decoder) has the same name and is something else.
+
+Joints are (..., 24, 3) SMPL joints in metres, y up, at 60 FPS. Facing is the yaw of the hips in radians: 0 towards
++z, positive towards the dancer's left.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.utils.generic import ModelOutput
+
+from opendance_hf.modeling.bailando.modeling_bailando import (
+    BailandoBlock,
+    BailandoForDanceGeneration,
+    BailandoGPT,
+    BailandoLayerCache,
+    BailandoVQVAE,
+    cross_conditional_mask,
+    join_root,
+    split_root,
+)
+from opendance_hf.modeling.bailando_pp.configuration_bailando_pp import BailandoPPConfig, BailandoPPGPTConfig
+from opendance_hf.motion.skeleton import JOINT_INDEX
+
+#: Numbers of a placement: x and z in metres, sine and cosine of the facing.
+PLACEMENT_DIM = 4
+
+
+@dataclass
+class BailandoPPGPTOutput(ModelOutput):
+    """Output of :class:`BailandoPPGPT` for N dancers and S steps.
+
+    Attributes:
+        loss: sum of the two halves' mean cross-entropies over all dancers, and of the weighted placement loss.
+        upper_logits: (B, N, S, codebook_size) of the next upper code after each step.
+        lower_logits: (B, N, S, codebook_size) of the next lower code.
+        placement: (B, N - 1, S, 4) of the other dancers relative to the first (see :func:`placement_of`).
+        metrics: named scalars for logs: the parts of the loss.
+    """
+
+    loss: Tensor | None = None
+    upper_logits: Tensor | None = None
+    lower_logits: Tensor | None = None
+    placement: Tensor | None = None
+    metrics: dict[str, Tensor] | None = None
+
+
+@dataclass
+class BailandoPPDanceOutput(ModelOutput):
+    """A generated dance of N dancers.
+
+    Attributes:
+        joints: (B, N, T, 24, 3) metres, all dancers in one world frame.
+        upper_codes: (B, N, S) indices.
+        lower_codes: (B, N, S) indices.
+        start_positions: (B, N, 3) pelvis of the first frame, metres.
+        start_facing: (B, N) yaw of the hips in the first frame, radians.
+    """
+
+    joints: Tensor | None = None
+    upper_codes: Tensor | None = None
+    lower_codes: Tensor | None = None
+    start_positions: Tensor | None = None
+    start_facing: Tensor | None = None
+
+
+def facing(joints: Tensor) -> Tensor:
+    """(..., 24, 3) joints to the yaw of the hips (...), radians."""
+    across = joints[..., JOINT_INDEX["left_hip"], :] - joints[..., JOINT_INDEX["right_hip"], :]
+    return torch.atan2(-across[..., 2], across[..., 0])
+
+
+def turn(points: Tensor, yaw: Tensor) -> Tensor:
+    """(..., 3) points turned about the world's y axis by ``yaw`` (...), radians; adds ``yaw`` to a facing."""
+    x, y, z = points.unbind(-1)
+    sin, cos = yaw.sin(), yaw.cos()
+    return torch.stack([cos * x + sin * z, y.expand_as(cos * x), cos * z - sin * x], dim=-1)
+
+
+def placement_of(joints: Tensor, frames_per_code: int = 8) -> Tensor:
+    """Where dancers stand and face as the first dancer sees them, at the first frame of every code.
+
+    Args:
+        joints: (B, N, T, 24, 3) metres, one world frame.
+        frames_per_code: of the VQ-VAE.
+
+    Returns:
+        (B, N - 1, ceil(T / frames_per_code), 4): x (to the first dancer's left) and z (before it) in metres, sine and
+        cosine of the facing.
+    """
+    joints = joints[:, :, ::frames_per_code]
+    root, yaw = joints[..., 0, :], facing(joints)
+    seen = turn(root[:, 1:] - root[:, :1], -yaw[:, :1].expand_as(yaw[:, 1:]))
+    turned = yaw[:, 1:] - yaw[:, :1]
+    return torch.stack([seen[..., 0], seen[..., 2], turned.sin(), turned.cos()], dim=-1)
+
+
+class BailandoPPLayerCache(BailandoLayerCache):
+    """Keys and values that one block computed for the last ``window`` steps of all streams."""
+
+    def __init__(self, window: int, streams: int) -> None:
+        super().__init__(window)
+        self.streams = streams
+
+    def update(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Add (B, H, streams * S, D) of S new steps; returns what the new steps may see.
+
+        Several steps at once are only possible at the start; a mask must then keep them apart.
+        """
+        new = [part.unflatten(2, (self.streams, -1)) for part in (key, value)]
+        self.steps += new[0].shape[3]
+        if self.slots:
+            new = [
+                torch.cat(parts, dim=3)[:, :, :, -self.window :]
+                for parts in zip(self.slots, new, strict=True)
+            ]
+        self.slots = [part[:, :, :, -self.window :] for part in new]
+        return new[0].flatten(2, 3), new[1].flatten(2, 3)
+
+
+class BailandoPPGPT(PreTrainedModel):
+    """Predicts the next upper and lower code of every dancer from music and all dancers' codes so far."""
+
+    config_class = BailandoPPGPTConfig
+    config: BailandoPPGPTConfig
+    base_model_prefix = "gpt"
+    main_input_name = "upper_codes"
+
+    def __init__(self, config: BailandoPPGPTConfig) -> None:
+        super().__init__(config)
+        width = config.hidden_size
+        self.music_embedding = nn.Linear(config.music_dim, width)
+        self.upper_embedding = nn.Embedding(config.codebook_size, width)
+        self.lower_embedding = nn.Embedding(config.codebook_size, width)
+        #: Tells whose codes they are; the two halves of a dancer share it.
+        self.dancer_embedding = nn.Embedding(config.max_dancers, width)
+        if not config.rotary:
+            #: One learned position for each step of music, upper and lower codes.
+            self.position_embedding = nn.Parameter(torch.zeros(3, config.max_codes, width))
+        self.dropout = nn.Dropout(config.dropout)
+        self.base = nn.ModuleList(BailandoBlock(config) for _ in range(config.num_base_layers))
+        self.head = nn.ModuleList(BailandoBlock(config) for _ in range(config.num_head_layers))
+        self.ln_f = nn.LayerNorm(width)
+        self.upper_head = nn.Linear(width, config.codebook_size, bias=False)
+        self.lower_head = nn.Linear(width, config.codebook_size, bias=False)
+        self.placement_head = nn.Linear(2 * width, PLACEMENT_DIM)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        # A zero head foretells the row in which dancers stand before anything is learned.
+        std = 0.0 if module is self.placement_head else self.config.initializer_range
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=std)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+        if isinstance(module, nn.LayerNorm):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+
+    @classmethod
+    def from_solo(
+        cls, solo: BailandoGPT | Mapping[str, Tensor], config: BailandoPPGPTConfig | None = None
+    ) -> BailandoPPGPT:
+        """A GPT of several dancers that starts from one of a single dancer.
+
+        The first dancer's embedding is zero, so that alone it has exactly the solo model's logits.
+
+        Args:
+            solo: a trained model, or its state dictionary.
+            config: of the result, by default the solo model's with two dancers; needed with a state dictionary.
+
+        Raises:
+            ValueError: if the configuration is missing, or the weights are not those of such a model.
+        """
+        if config is None:
+            if not isinstance(solo, BailandoGPT):
+                raise ValueError("a state dictionary does not say its configuration: give config")
+            if getattr(solo.config, "music_window", None) is not None:
+                raise ValueError("a solo model with a music window cannot become one of several dancers")
+            known = inspect.signature(BailandoPPGPTConfig).parameters
+            options = {name: value for name, value in solo.config.to_dict().items() if name in known}
+            config = BailandoPPGPTConfig(**options)
+        state = solo.state_dict() if isinstance(solo, BailandoGPT) else dict(solo)
+        model = cls(config)
+        own = model.state_dict()
+        new = {name for name in own if name.startswith(("dancer_embedding.", "placement_head."))}
+        wrong = set(own) - new ^ set(state)
+        wrong |= {name for name in set(own) & set(state) if own[name].shape != state[name].shape}
+        if wrong:
+            raise ValueError(f"not the weights of a solo Bailando GPT of this configuration: {sorted(wrong)}")
+        model.load_state_dict(state, strict=False)
+        with torch.no_grad():
+            model.dancer_embedding.weight[0] = 0
+        return model
+
+    def forward(
+        self,
+        upper_codes: Tensor,
+        lower_codes: Tensor,
+        music: Tensor,
+        upper_targets: Tensor | None = None,
+        lower_targets: Tensor | None = None,
+        placement_targets: Tensor | None = None,
+        dancers: Tensor | None = None,
+        return_loss: bool = True,
+        **_: Any,
+    ) -> BailandoPPGPTOutput:
+        """Logits of the codes that follow.
+
+        Args:
+            upper_codes: (B, N, S) codes, N at most ``max_dancers`` and S at most ``max_codes``.
+            lower_codes: (B, N, S) codes.
+            music: (B, S, music_dim); entry i is the music of the code that follows code i.
+            upper_targets: (B, N, S) the codes that follow, for the loss.
+            lower_targets: (B, N, S) likewise.
+            placement_targets: (B, N - 1, S, 4) of the codes' first frames (see :func:`placement_of`), for the loss.
+            dancers: (B, N) or (N,) which embedding each dancer wears, by default 0 to N - 1.
+            return_loss: always true with targets; there for ``transformers.Trainer``.
+
+        Raises:
+            ValueError: if a shape is another.
+        """
+        config = self.config
+        self._check(upper_codes, lower_codes, music)
+        count, steps = upper_codes.shape[1:]
+        if not config.rotary and steps > config.max_codes:
+            raise ValueError(f"{steps} codes are more than max_codes {config.max_codes}")
+        if music.shape[1] != steps:
+            raise ValueError(f"music {tuple(music.shape)} must have one row for each of {steps} codes")
+        hidden = self._run(self._tokens(upper_codes, lower_codes, music, dancers), steps)
+        upper, lower = hidden[:, steps:].unflatten(1, (count, 2, steps)).unbind(2)
+        upper_logits, lower_logits = self.upper_head(upper), self.lower_head(lower)
+        placement = self.placement_head(torch.cat([upper, lower], dim=-1)[:, 1:]) + self._row(count)[:, None]
+        parts: dict[str, Tensor] = {}
+        for name, logits, targets in (
+            ("upper", upper_logits, upper_targets),
+            ("lower", lower_logits, lower_targets),
+        ):
+            if targets is not None:
+                parts[name] = F.cross_entropy(logits.flatten(0, 2), targets.flatten())
+        if placement_targets is not None:
+            if placement_targets.shape != placement.shape:
+                raise ValueError(
+                    f"placement_targets {tuple(placement_targets.shape)} must be {tuple(placement.shape)}"
+                )
+            # A sum and not a mean: a dancer alone has no placement.
+            error = F.l1_loss(placement, placement_targets, reduction="sum")
+            parts["placement"] = config.placement_weight * error / max(1, placement.numel())
+        return BailandoPPGPTOutput(
+            loss=torch.stack(list(parts.values())).sum() if parts else None,
+            upper_logits=upper_logits,
+            lower_logits=lower_logits,
+            placement=placement,
+            metrics={name: value.detach() for name, value in parts.items()},
+        )
+
+    def _tokens(
+        self,
+        upper_codes: Tensor,
+        lower_codes: Tensor,
+        music: Tensor,
+        dancers: Tensor | None = None,
+        first: int = 0,
+    ) -> Tensor:
+        """Codes (B, N, S) and music (B, S, music_dim) to tokens (B, (1 + 2 N) S, C), the first at position ``first``."""
+        count, steps = upper_codes.shape[1:]
+        if dancers is None:
+            dancers = torch.arange(count, device=upper_codes.device)
+        who = self.dancer_embedding(dancers)[..., None, :]
+        sound = self.music_embedding(music.to(self.music_embedding.weight.dtype))
+        upper, lower = self.upper_embedding(upper_codes), self.lower_embedding(lower_codes)
+        if not self.config.rotary:
+            position = self.position_embedding[:, first : first + steps]
+            sound, upper, lower = sound + position[0], upper + position[1], lower + position[2]
+        bodies = torch.stack([upper + who, lower + who], dim=2).flatten(1, 2)
+        return self.dropout(torch.cat([sound[:, None], bodies], dim=1).flatten(1, 2))
+
+    def _run(
+        self,
+        hidden: Tensor,
+        steps: int,
+        caches: list[BailandoPPLayerCache] | None = None,
+        rows: slice | None = None,
+    ) -> Tensor:
+        """All blocks and the last norm on tokens of ``steps`` steps, which follow those in the caches.
+
+        ``rows`` are the tokens that are wanted; the others are only looked at.
+        """
+        config, streams = self.config, hidden.shape[1] // steps
+        mask = None
+        if steps > 1:
+            mask = cross_conditional_mask(steps, streams, hidden.device)
+            if config.rotary and steps > config.context:
+                near = torch.ones(steps, steps, dtype=torch.bool, device=hidden.device).triu(
+                    1 - config.context
+                )
+                mask = mask & near.repeat(streams, streams)
+        rotary = None
+        if config.rotary:
+            half = config.hidden_size // config.num_attention_heads // 2
+            first = caches[0].steps if caches else 0
+            # In double precision: late in a song angles are large.
+            pace = config.rotary_base ** (-torch.arange(half, dtype=torch.float64) / half)
+            angles = torch.arange(first, first + steps, dtype=torch.float64)[:, None] * pace
+            angles = angles.repeat(streams, 2)
+            rotary = angles.cos().to(hidden), angles.sin().to(hidden)
+        blocks = [*self.base, *self.head]
+        for number, block in enumerate(blocks):
+            hidden = block(
+                hidden,
+                mask,
+                rotary=rotary,
+                cache=caches[number] if caches else None,
+                rows=rows if number == len(blocks) - 1 else None,
+            )
+        return self.ln_f(hidden)
+
+    def _check(self, upper_codes: Tensor, lower_codes: Tensor, music: Tensor) -> None:
+        if upper_codes.ndim != 3 or upper_codes.shape != lower_codes.shape:
+            raise ValueError(
+                f"upper_codes {tuple(upper_codes.shape)} and lower_codes {tuple(lower_codes.shape)} "
+                "must both be (B, N, S)"
+            )
+        if not 1 <= upper_codes.shape[1] <= self.config.max_dancers:
+            raise ValueError(
+                f"{upper_codes.shape[1]} dancers: this model has embeddings for 1 to {self.config.max_dancers}"
+            )
+        if music.ndim != 3 or music.shape[0] != len(upper_codes) or music.shape[2] != self.config.music_dim:
+            raise ValueError(
+                f"music {tuple(music.shape)} must be ({len(upper_codes)}, S, {self.config.music_dim})"
+            )
+
+    def _row(self, count: int) -> Tensor:
+        """(count - 1, 4) placements in a row beside the first dancer, alternately to its left and right."""
+        out = self.placement_head.bias.new_zeros(count - 1, PLACEMENT_DIM)
+        for i in range(count - 1):
+            out[i, 0] = self.config.dancer_spacing_m * (i // 2 + 1) * (1 if i % 2 == 0 else -1)
+        out[:, 3] = 1
+        return out
+
+    @torch.no_grad()
+    def generate_codes(
+        self,
+        music: Tensor,
+        upper_codes: Tensor,
+        lower_codes: Tensor,
+        steps: int,
+        *,
+        do_sample: bool = False,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Continue the codes of all dancers to music, one step of all of them at a time.
+
+        With rotary positions every step computes one code of each dancer, whatever the length. With absolute ones that
+        holds until ``max_codes - 1`` codes are seen; then the window slides, and all is computed anew as published.
+
+        Args:
+            music: (B, M, music_dim), entry i being the music of the code that follows code i; M >= S + steps - 1.
+            upper_codes: (B, N, S) codes to start from, S >= 1.
+            lower_codes: (B, N, S) likewise.
+            steps: codes to add to each dancer.
+            do_sample: draw from the distribution instead of taking the likeliest code.
+            temperature: of the distribution.
+            top_k: draw from this many likeliest codes only.
+            top_p: draw from the fewest likeliest codes that together have this probability.
+            generator: of the draws, on the CPU.
+
+        Returns:
+            (B, N, S + steps) upper and lower codes.
+
+        Raises:
+            ValueError: if the music is too short, or a shape is another.
+        """
+        self._check(upper_codes, lower_codes, music)
+        start = upper_codes.shape[2]
+        if start < 1:
+            raise ValueError("each dancer needs at least one code to start from")
+        if music.shape[1] < start + steps - 1:
+            raise ValueError(f"{music.shape[1]} music steps cannot carry {start} + {steps} codes")
+        config, dancers = self.config, upper_codes.shape[1]
+        new = upper_codes.new_zeros(2, len(upper_codes), dancers, steps)
+        codes = torch.cat([torch.stack([upper_codes, lower_codes]), new], dim=-1)
+        layers = config.num_base_layers + config.num_head_layers
+        caches: list[BailandoPPLayerCache] | None = [
+            BailandoPPLayerCache(config.context, 1 + 2 * dancers) for _ in range(layers)
+        ]
+        for count in range(start, start + steps):
+            first = 0 if config.rotary else max(0, count - config.context)
+            if first > 0:
+                caches = None
+            cached = caches[0].steps if caches else 0
+            window, seen = slice(first + cached, count), count - first - cached
+            tokens = self._tokens(
+                codes[0, ..., window], codes[1, ..., window], music[:, window], first=cached
+            )
+            # Of the last block, only what the next codes are read from.
+            hidden = self._run(tokens, seen, caches, slice(2 * seen - 1, None, seen))
+            for half, head in enumerate((self.upper_head, self.lower_head)):
+                logits = head(hidden.unflatten(1, (dancers, 2))[:, :, half])
+                codes[half, ..., count] = _draw(logits, do_sample, temperature, top_k, top_p, generator)
+        upper_codes, lower_codes = codes.unbind(0)
+        return upper_codes, lower_codes
+
+
+def _draw(
+    logits: Tensor,
+    do_sample: bool,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """(..., K) logits to one index each."""
+    if not do_sample:
+        return logits.argmax(dim=-1)
+    # On the CPU, where the generator is: the same seed gives the same dance on every device.
+    flat = logits.float().cpu().flatten(0, -2) / max(temperature, 1e-6)
+    ordered, order = flat.sort(dim=-1, descending=True)
+    probability = ordered.softmax(-1)
+    if top_k is not None:
+        probability[:, max(top_k, 1) :] = 0
+    if top_p is not None:
+        before = probability.cumsum(-1) - probability
+        probability[before >= top_p * probability.sum(-1, keepdim=True)] = 0
+        probability[:, 0] = probability[:, 0].clamp(min=1e-9)
+    chosen = order.gather(-1, torch.multinomial(probability, 1, generator=generator))
+    return chosen.view(logits.shape[:-1]).to(logits.device)
+
+
+class BailandoPPForDanceGeneration(PreTrainedModel):
+    """A whole Bailando++: from music features to a dance of several dancers."""
+
+    config_class = BailandoPPConfig
+    config: BailandoPPConfig
+    main_input_name = "music_features"
+
+    def __init__(self, config: BailandoPPConfig) -> None:
+        super().__init__(config)
+        self.vqvae = BailandoVQVAE(config.vqvae_config)
+        self.gpt = BailandoPPGPT(config.gpt_config)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """The two parts have initialised themselves."""
+
+    @classmethod
+    def from_solo(
+        cls, solo: BailandoForDanceGeneration, gpt_config: BailandoPPGPTConfig | None = None
+    ) -> BailandoPPForDanceGeneration:
+        """A Bailando++ that starts from a Bailando (see :meth:`BailandoPPGPT.from_solo`)."""
+        gpt = BailandoPPGPT.from_solo(solo.gpt, gpt_config)
+        model = cls(BailandoPPConfig(solo.config.vqvae_config, gpt.config))
+        model.vqvae.load_state_dict(solo.vqvae.state_dict())
+        model.gpt.load_state_dict(gpt.state_dict())
+        return model
+
+    @torch.no_grad()
+    def generate_dance(
+        self,
+        music_features: Tensor,
+        num_frames: int,
+        *,
+        num_dancers: int | None = None,
+        seed_joints: Tensor | None = None,
+        start_positions: Tensor | None = None,
+        start_facing: Tensor | None = None,
+        do_sample: bool = False,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        generator: torch.Generator | None = None,
+    ) -> BailandoPPDanceOutput:
+        """A dance of N dancers to a piece of music (paper section 4, problem formulation).
+
+        Where dancers start is ``start_positions`` and ``start_facing``; what of it is not given comes from the seed
+        motions; without them the first dancer starts over the origin as decoded and the placement head places the
+        others. A facing given turns the whole dance of that dancer about where it starts.
+
+        Args:
+            music_features: (B, ceil(num_frames / 8), 438) at 7.5 FPS, one row a code.
+            num_frames: length of the dance at 60 FPS.
+            num_dancers: N, by default as many as ``seed_joints``, ``start_positions`` or ``start_facing`` have, else 2.
+            seed_joints: (B, N, T, 24, 3) seed motion of each dancer, T at least 8, in one world frame; without it, the
+                first codes are drawn.
+            start_positions: (B, N, 3) pelvis of the first frame, metres.
+            start_facing: (B, N) yaw of the hips in the first frame, radians.
+            do_sample: see :meth:`BailandoPPGPT.generate_codes`; likewise the following.
+            temperature: of the distribution.
+            top_k: draw from this many likeliest codes only.
+            top_p: draw from the fewest likeliest codes that together have this probability.
+            generator: of all draws, on the CPU.
+
+        Raises:
+            ValueError: if ``music_features`` do not last ``num_frames``, a seed motion is too short, or shapes do not
+                agree.
+        """
+        per_code = self.config.vqvae_config.frames_per_code
+        steps, batch = math.ceil(num_frames / per_code), len(music_features)
+        if num_frames < 1 or music_features.shape[1] < steps:
+            raise ValueError(
+                f"{music_features.shape[1]} music rows do not last {num_frames} frames ({steps})"
+            )
+        given = {
+            "seed_joints": (seed_joints, (24, 3)),
+            "start_positions": (start_positions, (3,)),
+            "start_facing": (start_facing, ()),
+        }
+        sizes = [value.shape[1] for value, _ in given.values() if value is not None and value.ndim > 1]
+        count = num_dancers if num_dancers is not None else sizes[0] if sizes else 2
+        for name, (value, rest) in given.items():
+            expected = (batch, count, *rest)
+            if value is None:
+                continue
+            shape = tuple(value.shape)
+            if (shape[:2] + shape[3:] if name == "seed_joints" else shape) != expected:
+                raise ValueError(f"{name} has shape {shape}; expected batch and dancers {expected[:2]} first")
+        if seed_joints is not None:
+            usable = seed_joints.shape[2] // per_code * per_code
+            if usable == 0:
+                raise ValueError(
+                    f"a seed motion needs at least {per_code} frames, got {seed_joints.shape[2]}"
+                )
+            relative, _ = split_root(seed_joints[:, :, :usable].flatten(0, 1))
+            upper, lower = (
+                codes[:, :steps].unflatten(0, (batch, count)) for codes in self.vqvae.encode(relative)
+            )
+        else:
+            size = self.config.vqvae_config.codebook_size
+            draw = torch.randint(size, (2, batch, count, 1), generator=generator)
+            upper, lower = draw.to(music_features.device).unbind(0)
+        upper, lower = self.gpt.generate_codes(
+            music_features[:, 1:],
+            upper,
+            lower,
+            steps - upper.shape[2],
+            do_sample=do_sample,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            generator=generator,
+        )
+        relative, velocity = self.vqvae.decode(upper.flatten(0, 1), lower.flatten(0, 1))
+        relative[..., 0, :] = 0  # the pelvis relative to itself; the decoder only comes near
+        joints = join_root(relative, velocity)[:, :num_frames].unflatten(0, (batch, count))
+        yaw = facing(joints[:, :, 0])
+        # The music of the code that follows the first, as in training.
+        heard = music_features[:, 1:2] if steps > 1 else music_features[:, :1]
+        placement = self.gpt(upper[..., :1], lower[..., :1], heard).placement[:, :, 0]
+        if start_facing is None and seed_joints is None:
+            partners = yaw[:, :1] + torch.atan2(placement[..., 2], placement[..., 3])
+            start_facing = torch.cat([yaw[:, :1], partners], dim=1)
+        if start_facing is not None:
+            joints = turn(joints, (start_facing.to(joints) - yaw)[:, :, None, None])
+        if start_positions is None and seed_joints is not None:
+            start_positions = seed_joints[:, :, 0, 0]
+        if start_positions is None:
+            seen = torch.stack([placement[..., 0], 0 * placement[..., 0], placement[..., 1]], dim=-1)
+            partners = turn(seen, facing(joints[:, :1, 0]))
+            start_positions = torch.cat([partners.new_zeros(batch, 1, 3), partners], dim=1)
+        joints = joints + start_positions.to(joints)[:, :, None, None]
+        return BailandoPPDanceOutput(
+            joints=joints,
+            upper_codes=upper,
+            lower_codes=lower,
+            start_positions=joints[:, :, 0, 0],
+            start_facing=facing(joints[:, :, 0]),
+        )

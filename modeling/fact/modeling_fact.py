@@ -1,0 +1,351 @@
+"""FACT: a full-attention cross-modal transformer from seed motion and music to motion (baseline of paper table 6).
+
+Li et al., "AI Choreographer: Music Conditioned 3D Dance Generation with AIST++", ICCV 2021. Notable:
+
+- it reads 2 s of motion and 4 s of music, which begin at the same frame: it hears what is to come;
+- attention is full, not causal, and its scores are scaled by the whole width, not by that of a head;
+- it foretells the 20 frames after the motion at once. Generation keeps the first of them, moves on by one frame and
+  starts again: a dance of T frames costs T - 120 forwards;
+- positions are learned, and relative to the window, so nothing computed for one window holds for the next.
+
+A motion frame is 225 numbers: 6 zeros, the translation in metres, and 24 row-major rotation matrices, each joint
+relative to its parent. y is up; 60 FPS.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.utils.generic import ModelOutput
+
+from opendance_hf.modeling.fact.configuration_fact import FACTConfig
+from opendance_hf.motion.body import forward_kinematics
+from opendance_hf.motion.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from opendance_hf.motion.skeleton import MEAN_OFFSETS, NUM_JOINTS
+
+#: Numbers of a frame that are always zero, and where its translation ends.
+PADDING = 6
+TRANSL_END = PADDING + 3
+MOTION_DIM = TRANSL_END + NUM_JOINTS * 9
+
+
+@dataclass
+class FACTModelOutput(ModelOutput):
+    """Output of :class:`FACTModel`.
+
+    Attributes:
+        last_hidden_state: (B, R, hidden_size) of the first R tokens of motion and music together, 360 unless asked.
+    """
+
+    last_hidden_state: Tensor | None = None
+
+
+@dataclass
+class FACTForDanceGenerationOutput(ModelOutput):
+    """Output of :class:`FACTForDanceGeneration`.
+
+    Attributes:
+        loss: mean squared error of ``motion``, when targets are given.
+        motion: (B, target_frames, 225), the frames that follow.
+        metrics: named scalars for logs: the mean squared errors of translation and rotation.
+    """
+
+    loss: Tensor | None = None
+    motion: Tensor | None = None
+    metrics: dict[str, Tensor] | None = None
+
+
+@dataclass
+class FACTDanceOutput(ModelOutput):
+    """A generated dance of T frames, the seed motion included.
+
+    Attributes:
+        joints: (B, T, 24, 3) metres, world frame.
+        smpl_pose: (B, T, 24, 3) axis-angle, radians, each joint relative to its parent.
+        smpl_transl: (B, T, 3) SMPL's transl, metres.
+        motion: (B, T, 225) as the model wrote it, rotations not yet made orthogonal.
+    """
+
+    joints: Tensor | None = None
+    smpl_pose: Tensor | None = None
+    smpl_transl: Tensor | None = None
+    motion: Tensor | None = None
+
+
+def poses_to_motion(poses: Tensor, transl: Tensor) -> Tensor:
+    """Motion frames of poses.
+
+    Args:
+        poses: (..., 24, 3) axis-angle or (..., 24, 3, 3) rotation matrices.
+        transl: (..., 3) metres.
+
+    Returns:
+        (..., 225)
+
+    Raises:
+        ValueError: if the shapes do not fit.
+    """
+    frames = transl.shape[:-1]
+    if poses.shape == (*frames, NUM_JOINTS, 3):
+        matrices = axis_angle_to_matrix(poses.detach().cpu().double().numpy())
+        poses = torch.from_numpy(matrices).to(transl)
+    if poses.shape != (*frames, NUM_JOINTS, 3, 3) or transl.shape[-1] != 3:
+        raise ValueError(
+            f"poses {tuple(poses.shape)} must be (..., 24, 3) or (..., 24, 3, 3) with transl (..., 3), "
+            f"got transl {tuple(transl.shape)}"
+        )
+    return torch.cat([transl.new_zeros(*frames, PADDING), transl, poses.to(transl).flatten(-3)], dim=-1)
+
+
+def motion_to_poses(motion: Tensor) -> tuple[Tensor, Tensor]:
+    """(..., 225) motion frames to (..., 24, 3, 3) rotation matrices, made orthogonal, and (..., 3) transl in metres."""
+    if motion.shape[-1] != MOTION_DIM:
+        raise ValueError(f"motion {tuple(motion.shape)} must end in {MOTION_DIM}")
+    matrices = motion[..., TRANSL_END:].unflatten(-1, (NUM_JOINTS, 3, 3))
+    return nearest_rotation(matrices), motion[..., PADDING:TRANSL_END]
+
+
+def nearest_rotation(matrices: Tensor) -> Tensor:
+    """(..., 3, 3) matrices to the rotations nearest to them in the least-squares sense."""
+    u, _, vt = torch.linalg.svd(matrices.double())
+    # Where the nearest orthogonal matrix is a mirror, the least important axis turns over.
+    sign = torch.linalg.det(u @ vt)
+    flip = torch.stack([torch.ones_like(sign), torch.ones_like(sign), sign], dim=-1)
+    return ((u * flip[..., None, :]) @ vt).to(matrices.dtype)
+
+
+class FACTAttention(nn.Module):
+    """Full multi-head attention, scaled by the whole width."""
+
+    def __init__(self, config: FACTConfig) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.heads, self.scale = config.num_attention_heads, width**-0.5
+        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(width, width, bias=False) for _ in range(3))
+        self.o_proj = nn.Linear(width, width)
+
+    def forward(self, hidden: Tensor, rows: int | None = None) -> Tensor:
+        """(B, N, C) to what the first ``rows`` tokens, by default all, see in all N."""
+        query, key, value = (
+            projection(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for projection, tokens in (
+                (self.q_proj, hidden[:, :rows]),
+                (self.k_proj, hidden),
+                (self.v_proj, hidden),
+            )
+        )
+        mixed = F.scaled_dot_product_attention(query, key, value, scale=self.scale)
+        return self.o_proj(mixed.transpose(1, 2).flatten(2))
+
+
+class FACTBlock(nn.Module):
+    """Pre-norm transformer block with the tanh approximation of GELU."""
+
+    def __init__(self, config: FACTConfig) -> None:
+        super().__init__()
+        width, eps = config.hidden_size, config.layer_norm_eps
+        self.ln1, self.ln2 = nn.LayerNorm(width, eps=eps), nn.LayerNorm(width, eps=eps)
+        self.attention = FACTAttention(config)
+        self.fc1, self.fc2 = (
+            nn.Linear(width, config.intermediate_size),
+            nn.Linear(config.intermediate_size, width),
+        )
+
+    def forward(self, hidden: Tensor, rows: int | None = None) -> Tensor:
+        """(B, N, C) to (B, rows or N, C)."""
+        hidden = hidden[:, :rows] + self.attention(self.ln1(hidden), rows)
+        return hidden + self.fc2(F.gelu(self.fc1(self.ln2(hidden)), approximate="tanh"))
+
+
+class FACTPreTrainedModel(PreTrainedModel):
+    """Initialisation and names that FACT's models share."""
+
+    config_class = FACTConfig
+    config: FACTConfig
+    base_model_prefix = "fact"
+    main_input_name = "motion"
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=self.config.initializer_range)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        if isinstance(module, nn.LayerNorm):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+        if isinstance(module, FACTModel):
+            nn.init.normal_(module.motion_position, std=self.config.initializer_range)
+            nn.init.normal_(module.audio_position, std=self.config.initializer_range)
+
+
+class FACTModel(FACTPreTrainedModel):
+    """Motion and music, each by its own transformer, then both by one."""
+
+    def __init__(self, config: FACTConfig) -> None:
+        super().__init__(config)
+        width = config.hidden_size
+        self.motion_embedding = nn.Linear(config.motion_dim, width)
+        self.audio_embedding = nn.Linear(config.audio_dim, width)
+        self.motion_position = nn.Parameter(torch.zeros(config.motion_frames, width))
+        self.audio_position = nn.Parameter(torch.zeros(config.audio_frames, width))
+        self.motion_layers = nn.ModuleList(FACTBlock(config) for _ in range(config.num_motion_layers))
+        self.audio_layers = nn.ModuleList(FACTBlock(config) for _ in range(config.num_audio_layers))
+        self.cross_layers = nn.ModuleList(FACTBlock(config) for _ in range(config.num_cross_layers))
+        self.post_init()
+
+    def forward(self, motion: Tensor, audio: Tensor, rows: int | None = None, **_: Any) -> FACTModelOutput:
+        """Hidden states of the tokens of motion, then of music.
+
+        Args:
+            motion: (B, 120, 225) motion frames (see :func:`poses_to_motion`).
+            audio: (B, 240, 35) music features that begin with the motion.
+            rows: how many tokens are asked for; the last block skips the others, which changes nothing else.
+
+        Raises:
+            ValueError: if the window has other lengths or widths.
+        """
+        config = self.config
+        for name, value, shape in (
+            ("motion", motion, (config.motion_frames, config.motion_dim)),
+            ("audio", audio, (config.audio_frames, config.audio_dim)),
+        ):
+            if value.ndim != 3 or value.shape[1:] != shape:
+                raise ValueError(f"{name} {tuple(value.shape)} must be (B, {shape[0]}, {shape[1]})")
+        body = self.motion_embedding(motion) + self.motion_position
+        for block in self.motion_layers:
+            body = block(body)
+        sound = self.audio_embedding(audio) + self.audio_position
+        for block in self.audio_layers:
+            sound = block(sound)
+        hidden = torch.cat([body, sound], dim=1)
+        for block in self.cross_layers[:-1]:
+            hidden = block(hidden)
+        return FACTModelOutput(last_hidden_state=self.cross_layers[-1](hidden, rows))
+
+
+class FACTForDanceGeneration(FACTPreTrainedModel):
+    """FACT with its output layer: the frames that follow, their loss, and whole dances."""
+
+    def __init__(self, config: FACTConfig) -> None:
+        super().__init__(config)
+        self.fact = FACTModel(config)
+        self.head = nn.Linear(config.hidden_size, config.motion_dim)
+        self.post_init()
+
+    def forward(
+        self,
+        motion: Tensor,
+        audio: Tensor,
+        targets: Tensor | None = None,
+        return_loss: bool = True,
+        **_: Any,
+    ) -> FACTForDanceGenerationOutput:
+        """The frames after the motion.
+
+        Args:
+            motion: (B, 120, 225) frames 0 to 119 of a window.
+            audio: (B, 240, 35) music of its frames 0 to 239.
+            targets: (B, 20, 225) its frames 120 to 139, for the loss.
+            return_loss: always true with targets; there for ``transformers.Trainer``.
+
+        Raises:
+            ValueError: if a shape is another.
+        """
+        config = self.config
+        frames = config.target_frames
+        predicted = self.head(self.fact(motion, audio, rows=frames).last_hidden_state)
+        loss, metrics = None, None
+        if targets is not None:
+            if targets.shape != predicted.shape:
+                raise ValueError(f"targets {tuple(targets.shape)} must be {tuple(predicted.shape)}")
+            error = (predicted - targets).square()
+            loss = error.mean()
+            metrics = {
+                "translation": error[..., PADDING:TRANSL_END].detach().mean(),
+                "rotation": error[..., TRANSL_END:].detach().mean(),
+            }
+        return FACTForDanceGenerationOutput(loss=loss, motion=predicted, metrics=metrics)
+
+    @torch.no_grad()
+    def generate_motion(self, motion: Tensor, audio: Tensor, num_frames: int, *, keep: int = 1) -> Tensor:
+        """Continue motion to music, feeding the model its own frames.
+
+        Args:
+            motion: (B, T, 225) seed motion, T at least 120; the model reads its last 120 frames.
+            audio: (B, M, 35) music from the seed's first frame, M at least ``num_frames``. The model listens 120
+                frames ahead; beyond the end it hears the last frame held.
+            num_frames: length of the result, the seed included.
+            keep: frames kept of each forward. 1, as published, is the slowest and drifts least; at most
+                ``target_frames``.
+
+        Returns:
+            (B, num_frames, 225), the seed first.
+
+        Raises:
+            ValueError: if the seed or the music is too short, or ``keep`` out of range.
+        """
+        config = self.config
+        if motion.ndim != 3 or motion.shape[1] < config.motion_frames:
+            raise ValueError(
+                f"a seed motion needs at least {config.motion_frames} frames, got {tuple(motion.shape)}"
+            )
+        if audio.ndim != 3 or audio.shape[1] < num_frames:
+            raise ValueError(f"audio {tuple(audio.shape)} does not last {num_frames} frames")
+        if not 1 <= keep <= config.target_frames:
+            raise ValueError(f"keep must be from 1 to {config.target_frames}, got {keep}")
+        ahead = audio[:, -1:].expand(-1, config.audio_frames, -1)
+        audio = torch.cat([audio, ahead], dim=1)
+        start = motion.shape[1]
+        out = motion.new_empty(len(motion), max(num_frames, start), motion.shape[-1])
+        out[:, :start] = motion
+        for count in range(start, num_frames, keep):
+            first = count - config.motion_frames
+            window = audio[:, first : first + config.audio_frames]
+            following = self(out[:, first:count], window).motion
+            assert following is not None
+            out[:, count : count + keep] = following[:, : min(keep, num_frames - count)]
+        return out[:, :num_frames]
+
+    @torch.no_grad()
+    def generate_dance(
+        self,
+        seed_poses: Tensor,
+        seed_transl: Tensor,
+        audio: Tensor,
+        num_frames: int,
+        *,
+        keep: int = 1,
+        rest_offsets: Tensor | None = None,
+    ) -> FACTDanceOutput:
+        """A dance to a piece of music from a seed motion (paper section 4, problem formulation).
+
+        Args:
+            seed_poses: (B, T, 24, 3) axis-angle or (B, T, 24, 3, 3) matrices of the seed motion, T at least 120.
+            seed_transl: (B, T, 3) SMPL's transl, metres.
+            audio: (B, M, 35) music features at 60 FPS from the seed's first frame, M at least ``num_frames``.
+            num_frames: length of the dance, the seed included.
+            keep: see :meth:`generate_motion`.
+            rest_offsets: (24, 3) or (B, 24, 3) skeleton, metres; by default the mean skeleton.
+
+        Raises:
+            ValueError: see :func:`poses_to_motion` and :meth:`generate_motion`.
+        """
+        motion = self.generate_motion(poses_to_motion(seed_poses, seed_transl), audio, num_frames, keep=keep)
+        matrices, transl = motion_to_poses(motion)
+        offsets = MEAN_OFFSETS if rest_offsets is None else rest_offsets.cpu().numpy()
+        if offsets.ndim == 3:
+            offsets = offsets[:, None]
+        poses = matrix_to_axis_angle(matrices.cpu().double().numpy())
+        joints = forward_kinematics(poses, transl.cpu().double().numpy(), offsets.astype(np.float64))
+        return FACTDanceOutput(
+            joints=torch.from_numpy(joints).to(motion),
+            smpl_pose=torch.from_numpy(poses).to(motion),
+            smpl_transl=transl,
+            motion=motion,
+        )
