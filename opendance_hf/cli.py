@@ -93,36 +93,43 @@ def demo(
 
 @app.command()
 def train(
-    stage: Annotated[str, typer.Argument(help="vqvae or gpt.")],
+    stage: Annotated[
+        str, typer.Argument(help="vqvae, rotation, gpt, actor_critic, bailando_pp (duets) or fact.")
+    ],
     dataset: Annotated[str, typer.Option(help="Dataset folder or Hub id.")],
     output_dir: Annotated[Path, typer.Option(help="Where the model and its checkpoints go.")],
     config: Annotated[str, typer.Option(help="Recipe: debug, paper, or a YAML file.")] = "debug",
-    vqvae: Annotated[str, typer.Option(help="For gpt: folder or Hub id of the trained VQ-VAE.")] = "",
+    vqvae: Annotated[
+        str, typer.Option(help="For gpt and rotation: a trained VQ-VAE, folder or Hub id.")
+    ] = "",
+    bailando: Annotated[
+        str, typer.Option(help="For actor_critic and bailando_pp: a trained Bailando, folder or Hub id.")
+    ] = "",
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in OUTPUT_DIR.")] = True,
     override: Annotated[
         list[str] | None, typer.Option("--set", help="Change the recipe: --set trainer.max_steps=100.")
     ] = None,
+    push_to_hub: Annotated[str, typer.Option(help="Publish the finished model under this name.")] = "",
+    private: Annotated[bool, typer.Option(help="Make a new repository private.")] = False,
+    licence: Annotated[str, typer.Option(help="Of the model, for its card. Default: the dataset's.")] = "",
 ) -> None:
-    """Train a stage of Bailando; on several GPUs, use accelerate launch -m opendance_hf.training.STAGE."""
-    from opendance_hf.training import gpt
-    from opendance_hf.training import vqvae as vqvae_stage
-    from opendance_hf.training.recipe import RunArguments
+    """Train a model; on several GPUs, use accelerate launch -m opendance_hf.training.STAGE."""
+    from opendance_hf.training.stages import run
 
-    common: dict[str, Any] = {
-        "dataset": dataset,
-        "output_dir": str(output_dir),
-        "config": config,
-        "resume": resume,
-        "overrides": override or [],
-    }
     with _plain_errors() as console:
-        if stage == "vqvae":
-            vqvae_stage.run(RunArguments(**common))
-        elif stage == "gpt" and vqvae:
-            gpt.run(gpt.GPTArguments(**common, vqvae=vqvae))
-        else:
-            hint = "gpt needs --vqvae" if stage == "gpt" else f"no stage {stage!r}: vqvae or gpt"
-            raise typer.BadParameter(hint)
+        run(
+            stage,
+            dataset=dataset,
+            output_dir=str(output_dir),
+            config=config,
+            resume=resume,
+            overrides=override or [],
+            vqvae=vqvae,
+            bailando=bailando,
+            push_to_hub=push_to_hub,
+            private=private,
+            licence=licence,
+        )
         console.print(f"model:    {output_dir}", markup=False, highlight=False)
 
 
@@ -281,6 +288,7 @@ def _told_errors() -> tuple[type[Exception], ...]:
         "opendance_hf.apps.evaluate": "EvaluateError",
         "opendance_hf.apps.generate": "GenerateError",
         "opendance_hf.apps.music": "MusicError",
+        "opendance_hf.apps.targets": "TargetError",
         "opendance_hf.assets": "AssetError",
         "opendance_hf.hub": "HubError",
         "opendance_hf.music.decode": "AudioError",

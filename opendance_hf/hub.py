@@ -5,30 +5,21 @@ Everything goes through ``huggingface_hub``, so ``HF_ENDPOINT``, ``HF_TOKEN`` an
 
 from __future__ import annotations
 
+import platform
+import re
+from dataclasses import dataclass
+from importlib import resources
+from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import yaml
+
+from opendance_hf import __version__
 
 #: Never published: the paper releases no video and no audio (section 3.2).
 MEDIA_SUFFIXES: Final = frozenset(
-    [
-        ".mp4",
-        ".mov",
-        ".mkv",
-        ".webm",
-        ".avi",
-        ".m4v",
-        ".flv",
-        ".wmv",
-        ".ts",
-        ".mp3",
-        ".wav",
-        ".flac",
-        ".m4a",
-        ".aac",
-        ".ogg",
-        ".opus",
-        ".wma",
-    ]
+    ".mp4 .mov .mkv .webm .avi .m4v .flv .wmv .ts .mp3 .wav .flac .m4a .aac .ogg .opus .wma".split()  # noqa: SIM905
 )
 
 
@@ -57,7 +48,6 @@ def push(
         HubError: if the folder is neither, has no card, holds video or audio, or the Hub refuses.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
     folder = Path(folder)
     kind = _kind(folder)
@@ -70,10 +60,10 @@ def push(
             repo_type=kind,
             revision=revision,
             commit_message=f"Upload {kind} with opendance-hf",
-            # A model folder keeps the training's checkpoints, which are for resuming only.
-            ignore_patterns=[".*", "**/.*", "checkpoint-*/**", "runs/**", "*.partial"],
+            # A model is the files of its folder; checkpoints, logs and sample dances lie in folders of their own.
+            ignore_patterns=[".*", "**/.*", "*.partial", *(["*/**"] if kind == "model" else [])],
         )
-    except (HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled, ConnectionError) as error:
+    except Exception as error:  # the Hub's own, the HTTP library's and the disk's have no common base
         raise HubError(
             f"{repo_id}: the Hub refuses or cannot be reached ({error}); check `hf auth whoami`, the name and the network"
         ) from None
@@ -83,17 +73,186 @@ def push(
 def _kind(folder: Path) -> str:
     if not folder.is_dir():
         raise HubError(f"{folder}: no such folder")
-    media = sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in MEDIA_SUFFIXES and path.is_file()
-    )
-    if media:
-        raise HubError(f"{media[0]}: video and audio are never published; move it out of {folder}")
     if any(folder.glob("data/*/*.parquet")):
         kind = "dataset"
     elif (folder / "config.json").is_file():
         kind = "model"
     else:
         raise HubError(f"{folder}: neither a dataset (data/CONFIG/*.parquet) nor a model (config.json)")
+    pushed = folder.iterdir() if kind == "model" else folder.rglob("*")
+    media = sorted(path for path in pushed if path.suffix.lower() in MEDIA_SUFFIXES and path.is_file())
+    if media:
+        raise HubError(f"{media[0]}: video and audio are never published; move it out of {folder}")
     if not (folder / "README.md").is_file():
         raise HubError(f"{folder}: has no README.md, the card that tells people what it is")
     return kind
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What a dataset says of itself.
+
+    Attributes:
+        name: for people.
+        hub_id: ``user/name``; empty for a folder.
+        licence: as its card names it; empty where it does not.
+        credit: the paragraph of its card on whom to credit; empty where there is none.
+        splits: configuration, split and sequences.
+    """
+
+    name: str
+    hub_id: str = ""
+    licence: str = ""
+    credit: str = ""
+    splits: tuple[tuple[str, str, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What the card of a trained model is written from.
+
+    Attributes:
+        name: its title, and what examples load.
+        model_class: as imported from ``opendance_hf.modeling``.
+        model_type: of its configuration.
+        stage: training script.
+        recipe: whole, as YAML.
+        parameters: how many.
+        dataset: trained on.
+        trained_on: how much of it, one line.
+        steps: of the optimiser.
+        metrics: on held-out data.
+        split: of that data; None where there was none.
+        base: model that training started from; empty if from nothing.
+        licence: of the model; that of the dataset if empty.
+    """
+
+    name: str
+    model_class: str
+    model_type: str
+    stage: str
+    recipe: str
+    parameters: int
+    dataset: DatasetFacts
+    trained_on: str
+    steps: int
+    metrics: dict[str, float]
+    split: str | None = None
+    base: str = ""
+    licence: str = ""
+
+
+def describe_dataset(dataset: Path | str) -> DatasetFacts:
+    """Read the card of a dataset, a folder or a Hub id; what it does not say stays empty."""
+    folder = Path(dataset)
+    if folder.is_dir():
+        card, name, hub_id = folder / "README.md", folder.resolve().name, ""
+        text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    else:
+        name = hub_id = str(dataset)
+        text = _remote_card(hub_id)
+    front, _, body = (
+        text.removeprefix("---\n").partition("\n---\n") if text.startswith("---\n") else ("", "", text)
+    )
+    try:
+        known = yaml.safe_load(front) or {}
+    except yaml.YAMLError:
+        known = {}
+    licence = known.get("license", "") if isinstance(known, dict) else ""
+    rows = re.findall(r"^\| (\w+) \| (\w+) \| (\d+) \|", body, flags=re.MULTILINE)
+    credit = re.search(
+        r"^## (?:Credits?|Citation)\n+(.+?)(?:\n\n|\n#|\Z)", body, flags=re.MULTILINE | re.DOTALL
+    )
+    return DatasetFacts(
+        name=str(known.get("pretty_name", name)) if isinstance(known, dict) else name,
+        hub_id=hub_id,
+        licence=str(licence[0] if isinstance(licence, list) and licence else licence or ""),
+        credit=" ".join(credit[1].split()) if credit else "",
+        splits=tuple((config, split, int(count)) for config, split, count in rows),
+    )
+
+
+def _remote_card(repo_id: str) -> str:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(repo_id, "README.md", repo_type="dataset")).read_text(encoding="utf-8")
+    except Exception:  # no card, no network, no such name: a trained model must not be lost over that
+        return ""
+
+
+_WHAT: Final = {
+    "bailando_vqvae": "The pose VQ-VAE of Bailando: 8 frames of the upper and of the lower body to one code each, and back.",
+    "bailando": "Bailando, a pose VQ-VAE and a motion GPT: music to a dance of one.",
+    "bailando_pp": "Bailando++, a pose VQ-VAE and a GPT of several dancers who see each other: music to a dance of two or more.",
+    "fact": "FACT, a full-attention cross-modal transformer: two seconds of motion and music to a dance.",
+}
+
+_LOAD: Final = """from opendance_hf.modeling.{module} import {model_class}
+
+model = {model_class}.from_pretrained("{name}").eval()
+{then}"""
+
+_THEN: Final = {
+    "bailando_vqvae": "upper, lower = model.encode(joints)  # (1, 8 n, 24, 3) metres, relative to the pelvis",
+    "bailando": "dance = model.generate_dance(music_features_7p5fps, num_frames, do_sample=True, top_k=20)\n"
+    "dance.joints  # (1, num_frames, 24, 3) metres",
+    "bailando_pp": "dance = model.generate_dance(music_features_7p5fps, num_frames, num_dancers=2, do_sample=True)\n"
+    "dance.joints  # (1, 2, num_frames, 24, 3) metres, one world frame",
+    "fact": "dance = model.generate_dance(seed_poses, seed_transl, music_features_fact, num_frames)\n"
+    "dance.joints  # (1, num_frames, 24, 3) metres, the seed's two seconds included",
+}
+
+
+def model_card(facts: ModelFacts) -> str:
+    """The README.md of a model."""
+    import jinja2
+
+    kind = facts.model_type
+    known = facts.dataset.hub_id
+    front: dict[str, Any] = {
+        "license": facts.licence or facts.dataset.licence or "other",
+        "library_name": "opendance-hf",
+        "pipeline_tag": "other",
+        "tags": ["dance", "music", "motion", "smpl", "3d", "opendance-hf", kind],
+        **({"datasets": [known]} if known else {}),
+        **(
+            {"base_model": facts.base}
+            if re.fullmatch(r"[\w.-]+/[\w.-]+", facts.base) and not Path(facts.base).exists()
+            else {}
+        ),
+    }
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    template = resources.files("opendance_hf.training").joinpath("model_card.md.jinja").read_text("utf-8")
+    rows = [
+        (name, value, facts.metrics.get(f"real_{name}"))
+        for name, value in facts.metrics.items()
+        if not name.startswith("real_")
+    ]
+    return environment.from_string(template).render(
+        facts=facts,
+        rows=rows,
+        front_matter=yaml.safe_dump(front, sort_keys=False, allow_unicode=True),
+        what=_WHAT[kind],
+        usage=_LOAD.format(
+            module=kind.removesuffix("_vqvae"),
+            model_class=facts.model_class,
+            name=facts.name,
+            then=_THEN[kind],
+        ),
+        command=f"opendance generate song.mp3 --model {facts.name} --out dance.mp4"
+        if kind == "bailando"
+        else "",
+        version=__version__,
+        versions={
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "transformers", "accelerate")},
+        },
+    )
+
+
+def write_model_card(folder: Path | str, facts: ModelFacts) -> None:
+    """Write the card of a model into its folder."""
+    Path(folder, "README.md").write_text(model_card(facts), encoding="utf-8")

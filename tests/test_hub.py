@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from opendance_hf.hub import HubError, push
 from opendance_hf.storage import pack
 from tests.factories import make_sequence
 from tests.fakehub import FakeHub
@@ -72,3 +73,38 @@ print(load_dataset("org/opendance-3d", "collaborative", split="train")[0]["num_d
     ).splitlines()
     assert said[0] == said[1] == str(sorted(make_sequence(i).id for i in range(6)))
     assert said[2] == "2"
+
+
+def test_what_cannot_be_pushed_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "opendance-3d"
+    pack([make_sequence(0)], folder)
+    with pytest.raises(HubError, match="bad name!!: the Hub refuses or cannot be reached"):
+        push(folder, "bad name!!")
+    (folder / "data" / "clip.MP4").write_bytes(b"")
+    with pytest.raises(HubError, match=r"clip\.MP4: video and audio are never published"):
+        push(folder, "org/x")
+    (folder / "data" / "clip.MP4").unlink()
+    with pytest.raises(HubError, match="neither a dataset"):
+        push(folder / "data" / "individual", "org/x")
+    (folder / "README.md").unlink()
+    with pytest.raises(HubError, match=r"has no README\.md"):
+        push(folder, "org/x")
+    with pytest.raises(HubError, match="no such folder"):
+        push(tmp_path / "none", "org/x")
+
+
+def test_a_hub_that_does_not_answer_is_one_line(
+    client: Callable[[str], str], tmp_path: Path, hub: FakeHub
+) -> None:
+    pack([make_sequence(0)], tmp_path / "opendance-3d")
+    hub.url = "http://127.0.0.1:9"
+    said = client(
+        """
+from opendance_hf.hub import HubError, push
+try:
+    push("opendance-3d", "org/x")
+except HubError as error:
+    print(error)
+"""
+    )
+    assert said.startswith("org/x: the Hub refuses or cannot be reached")

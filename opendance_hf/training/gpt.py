@@ -7,125 +7,147 @@ Writes a whole Bailando (VQ-VAE and GPT) that ``opendance generate`` and ``from_
 
 from __future__ import annotations
 
-import hashlib
-import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset
-from transformers import HfArgumentParser
+from torch import Tensor
 
-from opendance_hf.data import SequenceReader
 from opendance_hf.modeling.bailando import (
     BailandoConfig,
     BailandoForDanceGeneration,
     BailandoGPT,
     BailandoGPTConfig,
     BailandoVQVAE,
-    split_root,
 )
-from opendance_hf.motion.skeleton import NUM_JOINTS
-from opendance_hf.training.recipe import RunArguments, checked, load_recipe, told, train
+from opendance_hf.training.codes import CodeWindows, collate, load_vqvae
+from opendance_hf.training.finish import finish
+from opendance_hf.training.loop import move, train, undisturbed
+from opendance_hf.training.recipe import RunArguments, checked, load_recipe, parse, told
+from opendance_hf.training.validation import Song, Validation, held_out, mean_loss, score_dances, songs_of
+
+__all__ = ["CodeWindows", "GPTArguments", "collate", "dances", "main", "run"]
 
 
 @dataclass
 class GPTArguments(RunArguments):
     """Adds the VQ-VAE whose codes are learned."""
 
-    vqvae: str = field(default="", metadata={"help": "Folder or Hub id of a trained VQ-VAE."})
+    vqvae: str = field(
+        default="", metadata={"help": "Folder or Hub id of a trained VQ-VAE, or of a model that has one."}
+    )
 
 
-class CodeWindows(Dataset[dict[str, torch.Tensor]]):
-    """Windows of codes with their music, coded once at the start; one window per ``stride`` codes of every dancer."""
+def dances(
+    model: BailandoForDanceGeneration,
+    dataset: str,
+    configs: list[str] | None,
+    split: str,
+    options: Validation,
+    folder: str,
+) -> dict[str, float]:
+    """Dance to held-out songs, each beginning like the real dance, and score that."""
+    config = model.config.gpt_config
+    move(model)
 
-    def __init__(
-        self,
-        dataset: str | os.PathLike[str],
-        vqvae: BailandoVQVAE,
-        num_codes: int,
-        stride: int = 1,
-        configs: list[str] | None = None,
-        split: str = "train",
-    ) -> None:
-        reader = SequenceReader(dataset, configs, split)
-        per_code, width = vqvae.config.frames_per_code, NUM_JOINTS * 3
-        self.pieces: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
-        self.windows: list[tuple[int, int]] = []
-        self.num_codes = num_codes
-        for index in range(len(reader)):
-            row = reader.row(index)
-            joints = reader.matrix(row, "joints")
-            music = torch.from_numpy(reader.matrix(row, "music_features_7p5fps").copy())
-            frames = len(joints) // per_code * per_code
-            for dancer in range(reader.scalar(row, "num_dancers")):
-                mine = joints[:frames, dancer * width : (dancer + 1) * width].reshape(1, -1, NUM_JOINTS, 3)
-                relative, _ = split_root(torch.from_numpy(mine.copy()))
-                upper, lower = (codes[0] for codes in vqvae.encode(relative))
-                starts = range(0, len(upper) - num_codes + 1, stride)
-                self.windows += [(len(self.pieces), start) for start in starts]
-                self.pieces.append((upper, lower, music))
-        if not self.windows:
-            raise ValueError(f"{dataset}: no sequence has {num_codes * per_code} frames")
+    def dance(song: Song) -> Tensor:
+        heard = song.music["music_features_7p5fps"]
+        if config.music_window is not None:
+            heard = song.music["music_features"][:, : config.music_dim]
+        return model.generate_dance(
+            heard[None].to(model.device),
+            song.num_frames,
+            seed_joints=song.joints[:1, : model.config.vqvae_config.frames_per_code].to(model.device),
+            do_sample=True,
+            top_k=20,
+            generator=torch.Generator().manual_seed(0),
+        ).joints  # type: ignore[return-value]
 
-    def __len__(self) -> int:
-        return len(self.windows)
-
-    def fingerprint(self) -> str:
-        """Changes with the VQ-VAE and with the dataset: a hash of all codes."""
-        total = hashlib.sha256()
-        for upper, lower, _ in self.pieces:
-            total.update(upper.numpy().tobytes() + lower.numpy().tobytes())
-        return total.hexdigest()
-
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        piece, start = self.windows[index]
-        upper, lower, music = (values[start : start + self.num_codes] for values in self.pieces[piece])
-        # The music of a code goes with the code before it: what is heard when the code is to be chosen.
-        return {
-            "upper_codes": upper[:-1],
-            "lower_codes": lower[:-1],
-            "music": music[1:],
-            "upper_targets": upper[1:],
-            "lower_targets": lower[1:],
-        }
-
-
-def collate(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Stack the windows."""
-    return {name: torch.stack([item[name] for item in items]) for name in items[0]}
+    with undisturbed(model):
+        found = songs_of(dataset, configs, split, options, dancers=1)
+        return score_dances(found, dance, Path(folder), options)
 
 
 def run(arguments: GPTArguments) -> BailandoForDanceGeneration:
     """Train as the recipe says, write the whole Bailando to ``output_dir`` and return it."""
     recipe = load_recipe("gpt", arguments.config, arguments.overrides)
+    options = Validation(**checked(Validation, recipe["validation"], "validation"))
     with told():
-        vqvae = BailandoVQVAE.from_pretrained(arguments.vqvae).eval()
+        vqvae = load_vqvae(arguments.vqvae)
     torch.manual_seed(recipe["trainer"].get("seed", 42))
-    options = checked(BailandoGPTConfig, recipe["model"])
-    config = BailandoGPTConfig(codebook_size=vqvae.config.codebook_size, **options)
+    model_options = {
+        "frames_per_code": vqvae.config.frames_per_code,
+        **checked(BailandoGPTConfig, recipe["model"]),
+    }
+    config = BailandoGPTConfig(**{**model_options, "codebook_size": vqvae.config.codebook_size})
     gpt = BailandoGPT(config)
+    windows = checked(CodeWindows, recipe["data"], "data")
     with told():
-        data = CodeWindows(arguments.dataset, vqvae, num_codes=config.max_codes + 1, **recipe["data"])
+        data = _windows(arguments.dataset, vqvae, config, windows)
+        split = held_out(
+            arguments.dataset, windows.get("configs"), windows.get("split", "train"), options.split
+        )
+    others = _held_out(arguments.dataset, vqvae, config, {**windows, "split": split}) if split else None
     identity = {
         "stage": "gpt",
         "codes": data.fingerprint(),
         "model": recipe["model"],
         "data": recipe["data"],
     }
-    trainer = train(gpt, data, collate, recipe["trainer"], arguments, identity)
-    whole = BailandoForDanceGeneration(BailandoConfig(vqvae.config, config))
+    validate = None if others is None else lambda: mean_loss(gpt, others, collate, windows=options.windows)
+    trainer = train(
+        gpt,
+        data,
+        collate,
+        recipe["trainer"],
+        arguments,
+        identity,
+        validate=validate,
+        eval_steps=options.eval_steps,
+    )
+    whole = BailandoForDanceGeneration(BailandoConfig(vqvae.config, config)).eval()
     whole.vqvae.load_state_dict(vqvae.state_dict())
     whole.gpt.load_state_dict({name: value.cpu() for name, value in gpt.state_dict().items()})
     if trainer.is_world_process_zero():
-        whole.save_pretrained(arguments.output_dir)
-    return whole.eval()
+        metrics = trainer.held_out
+        if split and options.songs:
+            metrics |= dances(
+                whole, arguments.dataset, windows.get("configs"), split, options, arguments.output_dir
+            )
+        finish(
+            whole.cpu(),
+            "gpt",
+            recipe,
+            arguments,
+            trained_on=f"{len(data):,} windows of {data.num_codes} codes from {len(data.pieces):,} dances.",
+            steps=trainer.state.global_step,
+            metrics=metrics,
+            split=split,
+            base=arguments.vqvae,
+        )
+    return whole
+
+
+def _windows(
+    dataset: str, vqvae: BailandoVQVAE, config: BailandoGPTConfig, options: dict[str, Any]
+) -> CodeWindows:
+    # One code more than the model reads: the last is only a target.
+    return CodeWindows(dataset, vqvae, **{"num_codes": config.max_codes + 1, **options}, config=config)
+
+
+def _held_out(
+    dataset: str, vqvae: BailandoVQVAE, config: BailandoGPTConfig, options: dict[str, Any]
+) -> CodeWindows | None:
+    try:
+        return _windows(dataset, vqvae, config, {**options, "stride": config.max_codes})
+    except ValueError:
+        return None  # all of its sequences are shorter than a window
 
 
 def main(argv: list[str] | None = None) -> Any:
     """Entry point for launchers."""
-    (arguments,) = HfArgumentParser(GPTArguments).parse_args_into_dataclasses(argv)  # type: ignore[arg-type]
-    return run(arguments)
+    return run(parse(GPTArguments, argv))
 
 
 if __name__ == "__main__":

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,9 +27,16 @@ from opendance_hf.training import gpt, vqvae
 from opendance_hf.training.recipe import RecipeError, RunArguments, checked, load_recipe
 from tests.factories import make_sequence
 from tests.training.media import write_song
+from tests.training.support import launch, same
 
 TINY = ["model.hidden_size=32", "model.codebook_size=32", "data.num_frames=64", "data.stride=8"]
-STEPS = [*TINY, "trainer.max_steps=12", "trainer.save_steps=3", "trainer.per_device_train_batch_size=4"]
+STEPS = [
+    *TINY,
+    "trainer.report_to=none",
+    "trainer.max_steps=12",
+    "trainer.save_steps=3",
+    "trainer.per_device_train_batch_size=4",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -69,27 +73,10 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return BailandoVQVAE.from_pretrained(folder).state_dict()
 
 
-def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor], atol: float) -> None:
-    assert left.keys() == right.keys()
-    for name in left:
-        torch.testing.assert_close(
-            left[name], right[name], atol=atol, rtol=0, msg=lambda told, name=name: f"{name}: {told}"
-        )
+VQVAE = "opendance_hf.training.vqvae"
 
 
-def launch(arguments: list[str], ranks: int = 1) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "opendance_hf.training.vqvae", *arguments]
-    if ranks > 1:
-        command = [
-            sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(ranks),
-            "--standalone", *command[1:],
-        ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-
-
+@pytest.mark.slow
 def test_overfits_one_sequence_then_dances_to_a_song(dataset: Path, tmp_path: Path) -> None:
     common = {"dataset": str(dataset), "config": "debug"}
     options = ["model.hidden_size=64", "model.codebook_size=64", "data.num_frames=64", "data.stride=8",
@@ -130,9 +117,7 @@ def test_overfits_one_sequence_then_dances_to_a_song(dataset: Path, tmp_path: Pa
 
 def test_a_killed_run_ends_in_the_same_weights(dataset: Path, tmp_path: Path) -> None:
     arguments = ["--dataset", str(dataset), "--overrides", *STEPS]
-    whole = launch([*arguments, "--output_dir", str(tmp_path / "whole")])
-    assert whole.wait(240) == 0, whole.stdout.read()  # type: ignore[union-attr]
-    cut = launch([*arguments, "--output_dir", str(tmp_path / "cut")])
+    cut = launch(VQVAE, [*arguments, "--output_dir", str(tmp_path / "cut")])
     deadline = time.monotonic() + 240
     while not (tmp_path / "cut" / "checkpoint-6" / "trainer_state.json").is_file():
         assert time.monotonic() < deadline
@@ -140,7 +125,8 @@ def test_a_killed_run_ends_in_the_same_weights(dataset: Path, tmp_path: Path) ->
         time.sleep(0.02)
     cut.send_signal(signal.SIGKILL)
     cut.wait()
-    resumed = launch([*arguments, "--output_dir", str(tmp_path / "cut")])
+    vqvae.run(RunArguments(str(dataset), str(tmp_path / "whole"), overrides=STEPS))
+    resumed = launch(VQVAE, [*arguments, "--output_dir", str(tmp_path / "cut")])
     assert resumed.wait(240) == 0, resumed.stdout.read()  # type: ignore[union-attr]
     same(weights(tmp_path / "cut"), weights(tmp_path / "whole"), atol=1e-6)
 
@@ -188,29 +174,6 @@ def test_half_a_model_does_not_dance(tmp_path: Path) -> None:
     song = write_song(tmp_path / "song.wav", 2.0)
     with pytest.raises(GenerateError, match="not a whole Bailando"):
         generate(song, tmp_path / "vqvae", tmp_path / "dance.npz")
-
-
-def test_two_ranks_keep_the_codebook_of_one(tmp_path: Path) -> None:
-    # Motion that never repeats: among copies of one code, the last bit of a sum decides which is the nearest.
-    pack([make_sequence(1, 1, 400)], tmp_path / "opendance-3d")
-    arguments = [
-        "--dataset",
-        str(tmp_path / "opendance-3d"),
-        "--overrides",
-        *TINY,
-        "trainer.max_steps=4",
-        "trainer.save_strategy=no",
-    ]
-    runs = {}
-    for ranks, batch in ((1, 8), (2, 4)):
-        folder = tmp_path / str(ranks)
-        options = [*arguments, f"trainer.per_device_train_batch_size={batch}", "--output_dir", str(folder)]
-        process = launch(options, ranks)
-        assert process.wait(240) == 0, process.stdout.read()  # type: ignore[union-attr]
-        runs[ranks] = weights(folder)
-    for part, atol in (("codebook", 1e-5), ("", 1e-4)):
-        one, two = ({k: v for k, v in runs[ranks].items() if part in k} for ranks in (1, 2))
-        same(one, two, atol)
 
 
 def test_recipes_say_what_is_wrong() -> None:

@@ -1,0 +1,223 @@
+"""What a model is worth on songs it has not learned from: losses, dances, their scores, and films of a few."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from opendance_hf.apps.generate import stand_on_ground
+from opendance_hf.data import SequenceReader
+from opendance_hf.metrics.evaluation import EvaluationResult, evaluate
+from opendance_hf.metrics.protocol import Clip
+from opendance_hf.motion.ik import joints_to_poses
+from opendance_hf.motion.skeleton import NUM_JOINTS
+from opendance_hf.render.avatar import AvatarRenderer
+from opendance_hf.render.camera import frame_dancers
+from opendance_hf.render.video import VideoWriter
+from opendance_hf.schema import FPS, per_dancer
+
+Joints = npt.NDArray[np.floating]
+
+_CLICK_RATE, _VIDEO_FPS = 22_050, 30
+
+
+@dataclass
+class Validation:
+    """The ``validation`` section of a recipe.
+
+    Attributes:
+        split: held-out split; by default ``validation``, or ``test`` where the dataset has no such.
+        eval_steps: validate every so many steps too, not only at the end; 0 never.
+        windows: at most so many windows for losses.
+        songs: held-out songs to dance to, at the end; 0 for none.
+        samples: how many of these dances to film, into ``samples/`` of the output folder.
+        seconds: a dance lasts no longer.
+        keep: FACT alone: frames kept of each forward; 1 is as published, more is faster.
+    """
+
+    split: str | None = None
+    eval_steps: int = 0
+    windows: int = 512
+    songs: int = 8
+    samples: int = 1
+    seconds: float = 20.0
+    keep: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Song:
+    """A held-out sequence, cut to the length of a dance.
+
+    Attributes:
+        id: of the sequence.
+        group: of the sequence.
+        joints: (D, T, 24, 3) of the real dance, metres.
+        smpl_pose: (D, T, 24, 3).
+        smpl_transl: (D, T, 3).
+        rest_offsets: (D, 24, 3).
+        music_beats: frames.
+        music: feature columns by name, whole.
+    """
+
+    id: str
+    group: str
+    joints: Tensor
+    smpl_pose: Tensor
+    smpl_transl: Tensor
+    rest_offsets: Tensor
+    music_beats: npt.NDArray[np.int64]
+    music: dict[str, Tensor]
+
+    @property
+    def num_frames(self) -> int:
+        """T."""
+        return self.joints.shape[1]
+
+
+def held_out(
+    dataset: str | os.PathLike[str], configs: list[str] | None, trained: str, wanted: str | None
+) -> str | None:
+    """The split to validate on; None where there is none but that of training.
+
+    Raises:
+        ValueError: if the wanted split does not exist.
+    """
+    if wanted is not None:
+        SequenceReader(dataset, configs, wanted)
+        return wanted
+    for split in ("validation", "test"):
+        try:
+            SequenceReader(dataset, configs, split)
+        except ValueError:
+            continue
+        if split != trained:
+            return split
+    return None
+
+
+@torch.no_grad()
+def mean_loss(
+    model: nn.Module, data: Dataset, collate: Any, *, windows: int, batch_size: int = 16
+) -> dict[str, float]:
+    """The mean over windows, evenly picked, of the model's loss and of the scalars it returns beside it."""
+    count = len(data)  # type: ignore[arg-type]
+    picked = sorted({i * count // min(windows, count) for i in range(min(windows, count))})
+    loader = DataLoader(torch.utils.data.Subset(data, picked), batch_size, collate_fn=collate)
+    place = next(model.parameters()).device
+    totals: dict[str, float] = {}
+    for batch in loader:
+        output = model(**{name: value.to(place) for name, value in batch.items()})
+        size = len(next(iter(batch.values())))
+        for name, value in {"loss": output.loss, **(output.get("metrics") or {})}.items():
+            totals[name] = totals.get(name, 0.0) + float(value) * size
+    return {name: value / len(picked) for name, value in totals.items()}
+
+
+def songs_of(
+    dataset: str | os.PathLike[str],
+    configs: list[str] | None,
+    split: str,
+    options: Validation,
+    *,
+    dancers: int | None = None,
+) -> list[Song]:
+    """The first sequences of a split; with ``dancers``, the first so many dancers of those that have them."""
+    reader, found = SequenceReader(dataset, configs, split), []
+    for index in range(len(reader)):
+        row = reader.row(index)
+        count = reader.scalar(row, "num_dancers")
+        length = min(reader.scalar(row, "num_frames"), round(options.seconds * FPS))
+        wanted = count if dancers is None else dancers
+        if count < wanted or length < FPS:
+            continue
+        columns = {
+            name: torch.from_numpy(
+                per_dancer(reader.matrix(row, name, 0, length), count, *shape)[:wanted].copy()
+            )
+            for name, shape in (
+                ("joints", (NUM_JOINTS, 3)),
+                ("smpl_pose", (NUM_JOINTS, 3)),
+                ("smpl_transl", (3,)),
+            )
+        }
+        beats = np.asarray(reader.scalar(row, "music_beats"), dtype=np.int64)
+        names = ("music_features", "music_features_7p5fps", "music_features_fact")
+        found.append(
+            Song(
+                reader.scalar(row, "id"),
+                reader.scalar(row, "group"),
+                rest_offsets=torch.tensor(reader.scalar(row, "rest_offsets")).view(count, NUM_JOINTS, 3)[
+                    :wanted
+                ],
+                music_beats=beats[beats < length],
+                music={name: torch.from_numpy(reader.matrix(row, name).copy()) for name in names},
+                **columns,
+            )
+        )
+        if len(found) == options.songs:
+            break
+    return found
+
+
+def score_dances(
+    songs: list[Song], dance: Callable[[Song], Tensor], folder: Path, options: Validation
+) -> dict[str, float]:
+    """Dance to songs and compare with the real dances, by the protocol of the paper.
+
+    Args:
+        songs: of the held-out split.
+        dance: a song to (D, T, 24, 3) joints.
+        folder: films go to ``samples/`` in it.
+        options: how many films.
+
+    Returns:
+        Scores that are defined for so few dances; those of the real dances, where there is one, as ``real_NAME``.
+    """
+    predicted, real = [], []
+    for number, song in enumerate(songs):
+        joints = np.stack([stand_on_ground(d.double().cpu().numpy()) for d in dance(song)])
+        predicted.append(Clip(song.id, joints, song.music_beats, group=song.group, ground=0.0))
+        real.append(Clip(song.id, song.joints.numpy(), song.music_beats, group=song.group, ground=0.0))
+        if number < options.samples:
+            film(folder / "samples" / f"{song.id}.mp4", joints, song.music_beats)
+    return _scalars(evaluate(predicted, real, draws=10)) if songs else {}
+
+
+def _scalars(result: EvaluationResult) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for name in ("fid_k", "fid_g"):
+        score = getattr(result, name)
+        if score.value is not None and not score.rank_deficient:
+            found[name] = score.value
+    for prefix, row in (("", result.predictions), ("real_", result.reference)):
+        for name in ("div_k", "div_g"):
+            if (value := getattr(row, name).value) is not None:
+                found[prefix + name] = value
+        found |= {prefix + k: v.mean for k, v in row.means.items() if v.mean is not None}
+    return found
+
+
+def film(path: Path, joints: Joints, music_beats: npt.NDArray[np.int64]) -> None:
+    """A silent stage with a click at every beat of the music: datasets hold no sound. Joints are (D, T, 24, 3)."""
+    posed = [joints_to_poses(dancer) for dancer in joints]
+    poses, transl, offsets = (np.stack(parts) for parts in zip(*posed, strict=True))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sound = np.zeros(round(joints.shape[1] / FPS * _CLICK_RATE), dtype=np.float32)
+    time_s = np.arange(_CLICK_RATE // 20) / _CLICK_RATE
+    click = (0.5 * np.exp(-80 * time_s) * np.sin(2 * np.pi * 1_000 * time_s)).astype(np.float32)
+    for beat in music_beats:
+        room = sound[round(beat / FPS * _CLICK_RATE) :][: len(click)]
+        room += click[: len(room)]
+    renderer = AvatarRenderer(frame_dancers(joints, 640, 640), offsets)
+    with VideoWriter(path, _VIDEO_FPS, audio=sound, sample_rate=_CLICK_RATE) as video:
+        for frame in range(0, joints.shape[1], FPS // _VIDEO_FPS):
+            video.write(renderer.draw(poses[:, frame], transl[:, frame]))
