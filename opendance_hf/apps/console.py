@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
-from opendance_hf.apps.report import BuildReport, _label, _number, _unit
+from opendance_hf.apps.report import BuildReport, metric_label, metric_number, metric_unit
 from opendance_hf.pipeline.ledger import Item
 
 _STYLES: Final = {"published": "green", "rejected": "yellow", "failed": "red"}
@@ -129,12 +129,12 @@ def _sequences(report: BuildReport, width: int) -> list[Table]:
         "bpm": [f"{row.bpm:.1f}" for row in rows],
     }
     for name in dict.fromkeys(name for row in rows for name in row.metrics):
-        columns[name] = [_number(row.metrics[name]) if name in row.metrics else "" for row in rows]
+        columns[name] = [metric_number(row.metrics[name]) if name in row.metrics else "" for row in rows]
     tables: list[Table] = []
     used = width
     cells: list[list[list[str]]] = []  # of each table, its columns
     for name, values in columns.items():
-        words = [*_label(name).split(), *filter(None, [_unit(name)])]
+        words = [*metric_label(name).split(), *filter(None, [metric_unit(name)])]
         wanted = max(map(len, (*words, *values))) + _GAP
         if used + wanted > width:
             tables.append(_table("Sequences" if not tables else "Sequences, continued"))

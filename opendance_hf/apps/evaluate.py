@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from opendance_hf.apps.clips import EvaluateError, load_clips
+from opendance_hf.apps.targets import check_targets
 from opendance_hf.metrics import (
     MEASURES,
     Clip,
@@ -62,7 +63,9 @@ def run_evaluate(
     Raises:
         EvaluateError: if a file holds no valid dance, a set has none, the protocol is unknown, or two systems have no
             clip in common.
+        TargetError: before anything is measured, if ``out`` or ``figures`` cannot be written.
     """
+    check_targets(out, figures)
     try:
         rule = get_protocol(protocol)
         found = measure(_told(load_clips(predictions), "predictions", console), rule, rule.prediction_frames)
@@ -82,10 +85,10 @@ def run_evaluate(
         if other is not None:
             report["versus"] = {
                 "fid": {"k": asdict(other.fid_k), "g": asdict(other.fid_g), "cd": asdict(other.fid_cd)},
+                "fid_at_n": {kind: asdict(at_n) for kind, at_n in other.fid_at_n.items()},
                 "predictions": asdict(other.predictions),
                 "tests": {name: asdict(test) for name, test in tests.items()},
             }
-        out.parent.mkdir(parents=True, exist_ok=True)
         partial = out.with_name(f".{out.name}.partial")
         partial.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         partial.replace(out)
@@ -139,41 +142,60 @@ def print_result(console: Console, result: EvaluationResult, other: EvaluationRe
         for name, of in (("predictions", result), ("versus", other))
         if of is not None
     }
+    kinds = ["k", "g"] + (["cd"] if any(of.fid_cd.n for of in (result, other) if of is not None) else [])
     table = _table(
-        f"Evaluation, protocol {result.protocol.name}", "set", "clips", "dancers", "FID_k", "FID_g", "FID_cd", "Div_k",
-        "Div_g", "Div_cd",
+        f"Evaluation, protocol {result.protocol.name}", "set", "clips", "dancers",
+        *(f"{score}_{kind}" for score in ("FID", "Div") for kind in kinds),
     )  # fmt: skip
-    notes = []
+    notes: dict[str, None] = {}
     for name, scores in sets.items():
-        columns = fids.get(name, dict.fromkeys(("FID_k", "FID_g", "FID_cd"), Score(None, 0)))
-        columns = {**columns, "Div_k": scores.div_k, "Div_g": scores.div_g, "Div_cd": scores.div_cd}
+        columns = fids.get(name, dict.fromkeys((f"FID_{kind}" for kind in kinds), Score(None, 0)))
+        columns = {key: score for key, score in columns.items() if key.removeprefix("FID_") in kinds}
+        columns |= {f"Div_{kind}": getattr(scores, f"div_{kind}") for kind in kinds}
         cells = [_number(score.value) + ("*" if score.note else "") for score in columns.values()]
         table.add_row(name, str(scores.num_clips), str(scores.num_samples), *cells)
-        notes += [f"* {column} of {name}: {score.note}" for column, score in columns.items() if score.note]
+        for column, score in columns.items():
+            if score.note:
+                biased = "biased upwards, comparable at this N only; " if score.value is not None else ""
+                notes[f"* {column} of {name}: {biased}{score.note}"] = None
+        if scores.num_short:
+            window = f"{result.protocol.window_s:g} s"
+            notes[f"* {name}: {scores.num_short} of {scores.num_clips} dances are shorter than the {window} windows "
+                  f"of this protocol, and left out of FID and Div"] = None  # fmt: skip
+    rates = {fps for scores in sets.values() for fps in (scores.min_fps, scores.max_fps)}
+    if len(rates) > 1:
+        notes[f"* frame rates differ ({', '.join(f'{fps:g}' for fps in sorted(rates))}): noise makes jitter, foot "
+              "skate and kinetic features grow with the rate; resample before you compare them"] = None  # fmt: skip
     console.print(table)
     for note in notes:
         console.print(note, markup=False, highlight=False)
 
+    others = [other] if other is not None else []
     table = _table(
-        "The same at equal N: median [2.5%, 97.5%] over subsets", "FID", "N", "predictions", "reference"
-    )
-    for kind, at_n in result.fid_at_n.items():
-        floor = result.floor_at_n[kind]
-        if at_n.median is not None or floor.median is not None:
-            table.add_row(f"FID_{kind}", str(at_n.n), _spread(at_n), _spread(floor))
-    if table.row_count:
-        console.print(table)
-        console.print(
-            "  Both are biased upwards by the small N; predictions within the spread of the reference cannot be told\n"
-            "  from it. These are not confidence intervals.",
-            highlight=False,
-        )  # fmt: skip
+        "The same at equal N: median [2.5%, 97.5%] over subsets", "FID", "N", "predictions",
+        *("versus" for _ in others), "reference",
+    )  # fmt: skip
+    reasons: dict[str, None] = {}
+    for kind in kinds:
+        spreads = [result.fid_at_n[kind], *(of.fid_at_n[kind] for of in others), result.floor_at_n[kind]]
+        table.add_row(f"FID_{kind}", str(spreads[0].n), *map(_spread, spreads))
+        reasons |= {
+            f"* FID_{kind} at equal N: {of.note}": None for of in spreads if of.note and of.median is None
+        }
+    console.print(table)
+    for reason in reasons:
+        console.print(reason, markup=False, highlight=False)
+    console.print(
+        "  All are biased upwards by the small N; predictions within the spread of the reference cannot be told\n"
+        "  from it. These are not confidence intervals.",
+        highlight=False,
+    )  # fmt: skip
 
     table = _table("Means with 95% intervals over groups (songs)", "score", *sets, "better")
-    for name, score in MEASURES.items():
+    for name, about in MEASURES.items():
         if any(scores.means[name].n for scores in sets.values()):
             cells = [_interval(scores.means[name]) for scores in sets.values()]
-            table.add_row(f"{score.label}{f', {score.unit}' if score.unit else ''}", *cells, score.better)
+            table.add_row(f"{about.label}{f', {about.unit}' if about.unit else ''}", *cells, about.better)
     console.print(table)
 
     clips = result.predictions.clips

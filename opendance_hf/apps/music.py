@@ -8,6 +8,7 @@ from typing import cast
 
 import numpy as np
 
+from opendance_hf.apps.targets import check_targets
 from opendance_hf.music import AudioError, Engine, MusicAnnotation, annotate_music, tpami_features
 
 
@@ -25,15 +26,16 @@ def write_music(
 
     Raises:
         FileNotFoundError, AudioError: as :func:`opendance_hf.music.annotate_music`.
+        TargetError: ``out`` cannot be written.
         MusicError: the span is impossible or shorter than a frame, or the engine is unknown.
     """
+    check_targets(out)
     try:
         found = annotate_music(song, start_s=start_s, end_s=end_s, engine=cast(Engine, engine))
     except AudioError:
         raise
     except ValueError as error:
         raise MusicError(str(error)) from None
-    out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial.npz")
     try:
         np.savez(

@@ -154,7 +154,7 @@ def render_report(report: BuildReport) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(label=_label, number=_number, unit=_unit, duration=_duration)
+    environment.filters.update(label=metric_label, number=metric_number, unit=metric_unit, duration=_duration)
     statuses = Counter(row.status for row in report.inputs)
     return environment.get_template("report.html.jinja").render(
         report=report,
@@ -184,15 +184,18 @@ def _split_unit(name: str) -> tuple[str, str]:
     return (stem, _UNITS[suffix]) if stem and suffix in _UNITS else (name, "")
 
 
-def _label(name: str) -> str:
+def metric_label(name: str) -> str:
+    """The name of a metric in words, without its unit."""
     return _split_unit(name)[0].replace("_", " ")
 
 
-def _unit(name: str) -> str:
+def metric_unit(name: str) -> str:
+    """The unit that the last word of a metric's name stands for; empty if none."""
     return _split_unit(name)[1]
 
 
-def _number(value: float | str) -> str:
+def metric_number(value: float | str) -> str:
+    """A value as short as it can be read."""
     if isinstance(value, str | int):
         return str(value)
     if value != value or value in (float("inf"), float("-inf")):

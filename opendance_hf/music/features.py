@@ -47,6 +47,10 @@ _CODE_FRAMES: Final = SAMPLE_RATE_60FPS // SAMPLE_RATE_7P5FPS
 # On less than one window librosa 0.11 fails: the delta lacks frames, the inverse STFT may turn to NaN.
 _MIN_SAMPLES: Final = WINDOW
 _TPAMI_DIM: Final = 55
+#: The shortest sound of a file that :func:`annotate_music` takes: below it there is no beat to find.
+MIN_SECONDS: Final = 1.0
+# Integer samples that were never scaled are still fine; beyond, squares overflow.
+_LOUDEST: Final = 1e6
 
 
 @dataclass(frozen=True)
@@ -84,17 +88,26 @@ def annotate_music(
 
     Raises:
         FileNotFoundError, NoAudioError: see :func:`decode_audio`.
-        AudioError: see :func:`decode_audio`; also if nothing is left of the sound after ``start_s``.
-        ValueError: the span is impossible or shorter than a frame, or the engine is unknown.
+        AudioError: see :func:`decode_audio`; also if nothing is left of the sound after ``start_s``, or if it is
+            silent, shorter than a second, or holds NaN, infinity or absurdly large samples.
+        ValueError: the span is impossible, or the engine is unknown.
     """
     _check_engine(engine)
-    if end_s is not None:
-        return extract(path, start_s, end_s, round(_FPS * (end_s - start_s)), engine=engine)
-    audio = decode_audio(path, SAMPLE_RATE_60FPS, start_s)
-    num_frames = round(len(audio) / HOP)
-    if num_frames == 0:
+    audio = decode_audio(path, SAMPLE_RATE_60FPS, start_s, end_s)
+    seconds = len(audio) / SAMPLE_RATE_60FPS
+    if not len(audio):
         raise AudioError(f"{path}: no sound after {start_s} s; start earlier")
-    return extract_audio(audio, decode_audio(path, SAMPLE_RATE_7P5FPS, start_s), num_frames, engine=engine)
+    if seconds < MIN_SECONDS:
+        raise AudioError(
+            f"{path}: {seconds:.2f} s of sound are too short for beats; take {MIN_SECONDS:g} s at least"
+        )
+    if not audio.any():
+        raise AudioError(f"{path}: digitally silent from {start_s} s on; use a file, or a span, with music")
+    slow = decode_audio(path, SAMPLE_RATE_7P5FPS, start_s, end_s)
+    try:
+        return extract_audio(audio, slow, round(len(audio) / HOP), engine=engine)
+    except ValueError as error:
+        raise AudioError(f"{path}: {error}") from None
 
 
 def extract(
@@ -237,12 +250,12 @@ def fact_features(
         (1 + samples // 512, 35); frame i is centred on sample 512 i.
 
     Raises:
-        ValueError: audio that is not mono or not finite, a ``start_bpm`` that is not positive, or an unknown
+        ValueError: audio that is not mono or not finite, a ``start_bpm`` that is no tempo, or an unknown
             engine.
     """
     _check_engine(engine)
-    if not start_bpm > 0:
-        raise ValueError(f"start_bpm must be positive, got {start_bpm}")
+    if not 0 < start_bpm < 1000:
+        raise ValueError(f"start_bpm must be a tempo between 0 and 1000, got {start_bpm}")
     result = _analysis(engine, _checked(audio), SAMPLE_RATE_60FPS).fact(start_bpm)
     return result[: 1 + len(audio) // HOP]
 
@@ -254,6 +267,8 @@ def _checked(audio: npt.NDArray[np.floating], min_samples: int = 0) -> Floats:
         raise ValueError(f"audio must be mono (samples,), got shape {signal.shape}; mix the channels first")
     if not np.isfinite(signal).all():
         raise ValueError("audio holds NaN or infinity; decode or convert the file again")
+    if len(signal) and np.abs(signal).max() > _LOUDEST:
+        raise ValueError(f"audio reaches {np.abs(signal).max():.3g}, where full scale is 1; scale it down")
     return np.pad(signal, (0, max(0, max(min_samples, _MIN_SAMPLES) - len(signal))))
 
 

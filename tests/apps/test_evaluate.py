@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,7 @@ def test_table_and_json(generated: Path, dataset: Path, tmp_path: Path) -> None:
     assert [row["id"] for row in restored["predictions"]["clips"]][1] == "pas-de-deux"
     shown = text.getvalue()
     assert "Evaluation, protocol bailando" in shown
-    assert "* FID_k of predictions: needs N >= 73 in both sets" in shown
+    assert "* FID_k of predictions: biased upwards, comparable at this N only; needs N >= 73" in shown
     assert "pas-de-deux" in shown
     assert f"{result.predictions.means['motion_motion'].mean:.4f}" in shown
 
@@ -89,7 +90,9 @@ def test_errors_name_the_file(generated: Path, tmp_path: Path) -> None:
     bad.write_bytes(b"no archive")
     assert message(bad).startswith(f"{bad}: ")
     np.savez(bad, joints=np.array([object()], dtype=object))
-    assert message(bad).startswith(f"{bad}: Object arrays cannot be loaded")  # nothing is unpickled
+    assert message(bad).startswith(
+        f"{bad}: 'joints' holds Python objects, but must be"
+    )  # nothing is unpickled
     np.savez(bad, poses=np.zeros(3))
     assert message(bad) == f"{bad}: holds no array 'joints'"
     np.savez(bad, joints=synth_motion(1), fps=30)
@@ -213,3 +216,122 @@ def test_damaged_archives_give_one_error(tmp_path: Path, data: st.DataObject) ->
     else:
         assert np.isfinite(clip.joints).all()
     assert message.startswith(f"{path}: ")
+
+
+GOOD: np.ndarray = np.stack([synth_motion(1)])
+
+
+@pytest.mark.parametrize(
+    ("arrays", "why"),
+    [
+        ({"fps": np.array([60.0, 60.0])}, "'fps' has 2 values, but must be one number"),
+        ({"fps": np.array(60 + 0j)}, "'fps' holds complex128"),
+        ({"fps": np.array("sixty")}, "'fps' holds text"),
+        ({"fps": np.array(1e9)}, "between 1 and 1000"),
+        ({"ground": np.zeros(2)}, "'ground' has 2 values"),
+        ({"joints": GOOD.astype(complex)}, "'joints' holds complex"),
+        ({"joints": np.zeros((1, 9, 24, 3), "M8[s]")}, "'joints' holds datetime64"),
+        (
+            {"joints": np.zeros((1, 9, 24), [("x", "f4"), ("y", "f4"), ("z", "f4")])},
+            "'joints' holds structures",
+        ),
+        ({"joints": GOOD * 100}, "clip 'a': joints must be in metres; this body is 1"),
+        ({"joints": GOOD / 100}, "joints must be in metres, but a body measures 0.00"),
+        ({"joints": GOOD + 1e5}, "joints must be in metres; one is 1e+05 m from the origin"),
+        ({"music_beats": np.arange(50) % 9 == 0}, "numpy.flatnonzero"),
+        ({"music_beats": (np.arange(50) % 9 == 0).astype(int)}, "numpy.flatnonzero"),
+        ({"music_beats": np.zeros(3, [("x", "f4")])}, "'music_beats' holds structures"),
+        ({"id": np.array(["a", "b"])}, "'id' has 2 values, but must be one text"),
+        ({"id": np.array("a" * 5000)}, "'id' is too long"),
+    ],
+)
+def test_arrays_of_another_kind(tmp_path: Path, arrays: dict[str, np.ndarray], why: str) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, **{"joints": GOOD, **arrays})  # type: ignore[arg-type]
+    with pytest.raises(EvaluateError) as caught:
+        list(load_clips(path))
+    assert str(caught.value).startswith(f"{path}: ")
+    assert why in str(caught.value)
+
+
+def test_a_collapsed_body_is_a_bad_dance_but_a_dance(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", joints=np.zeros((9, 24, 3)), id=np.array(["one"]), fps=np.array([60]))
+    (clip,) = load_clips(tmp_path)
+    assert (clip.id, clip.fps) == ("one", 60.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"smpl_poses": {}}, "smpl_poses is a dict, not an array of real numbers"),
+        ({"smpl_poses": None}, "smpl_poses is a NoneType"),
+        ({"smpl_poses": [[1.0], [1.0, 2.0]]}, "smpl_poses is a list"),
+        ({"smpl_poses": np.zeros((90, 72), bool)}, "smpl_poses holds bool"),
+        ({"smpl_poses": 1.0, "smpl_trans": 2.0}, "are no SMPL motion"),
+        ({"smpl_poses": np.full((90, 72), 1e300)}, "joints hold NaN"),
+        ({"smpl_scaling": []}, "smpl_scaling is a list"),
+        ({"smpl_scaling": np.zeros(0)}, "are no SMPL motion"),
+        ({"smpl_scaling": None}, "smpl_scaling is a NoneType"),
+        ({"smpl_scaling": float("inf")}, "are no SMPL motion"),
+        ({"smpl_scaling": 1e-9}, "joints must be in metres"),
+    ],
+)
+def test_pickles_that_hold_no_motion(tmp_path: Path, changes: dict[str, object], why: str) -> None:
+    path = tmp_path / "a.pkl"
+    path.write_bytes(pickle.dumps(aist_motion(**changes)))  # type: ignore[arg-type]
+    with pytest.raises(EvaluateError) as caught:
+        list(load_clips(path))
+    assert str(caught.value).startswith(f"{path}: ")
+    assert why in str(caught.value)
+
+
+@pytest.mark.parametrize("annotated", [False, True])
+def test_archives_that_unpack_to_gigabytes_are_refused_unread(tmp_path: Path, annotated: bool) -> None:
+    """Only the directory of the archive is looked at, so claiming the size will do for the test."""
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        if annotated:
+            archive.writestr("provenance.npy", b"")
+        archive.writestr("joints.npy", b"")
+    content = bytearray(path.read_bytes())
+    # The size in the last entry of the central directory; what follows it is 22 bytes, its name 10.
+    entry = len(content) - 22 - 46 - len("joints.npy")
+    content[entry + 24 : entry + 28] = (2_000_000_000).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(
+        EvaluateError, match=r"a\.npz: unpacks to 2,000,000,000 bytes; more than .* are refused"
+    ):
+        list(load_clips(path))
+
+
+def test_headers_that_claim_more_than_there_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<f4", "fortran_order": False, "shape": (1, 10**12, 24, 3)}
+    )
+    for content, why in (
+        (
+            header.getvalue() + bytes(864),
+            "'joints' is damaged: 864 bytes for the shape (1, 1000000000000, 24, 3)",
+        ),
+        (b"\x93NUMPY\x01\x00\x10\x00{[]: 1}         ", "'joints' is damaged, or no array"),
+        (b"text", "'joints' is damaged, or no array"),
+    ):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("joints.npy", content)
+        with pytest.raises(EvaluateError) as caught:
+            list(load_clips(path))
+        assert str(caught.value) == f"{path}: {why}"
+
+
+def test_files_of_another_kind_are_told_what_is_expected(tmp_path: Path) -> None:
+    text, bare = tmp_path / "any.txt", tmp_path / "bare.npz"
+    text.write_text("hello")
+    with bare.open("wb") as file:
+        np.save(file, GOOD)
+    for path, what in ((text, "neither an .npz archive nor a .pkl file"), (bare, "a bare .npy array")):
+        with pytest.raises(EvaluateError) as caught:
+            list(load_clips(path))
+        assert str(caught.value).startswith(f"{path}: {what}; a dance is an .npz file with an array 'joints'")
+        assert "allow_pickle" not in str(caught.value)
