@@ -231,6 +231,28 @@ def evaluate(
 
 
 @app.command()
+def convert(
+    model: Annotated[str, typer.Argument(help="Whose checkpoints they are: bailando.")],
+    checkpoints: Annotated[
+        list[Path],
+        typer.Argument(exists=True, dir_okay=False, help="Official .pt files: VQ-VAE and GPT, any order."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the converted model.")],
+) -> None:
+    """Turn official checkpoints into a model that from_pretrained loads, without unpickling anything but tensors."""
+    from opendance_hf.modeling.bailando.convert_bailando import convert_bailando
+
+    if model != "bailando":
+        raise typer.BadParameter(f"no converter for {model!r}: bailando")
+    with _plain_errors() as console:
+        _, report = convert_bailando(*map(str, checkpoints), out=str(out))
+        for kind in ("unmatched", "missing"):
+            if report[kind]:
+                console.print(f"{kind}: {', '.join(report[kind])}", markup=False, highlight=False)
+        console.print(f"written:  {out}", markup=False, highlight=False)
+
+
+@app.command()
 def push(
     folder: Annotated[Path, typer.Argument(help="A dataset or a trained model.")],
     repo: Annotated[str, typer.Argument(help="Its name on the Hub: user/name.")],
@@ -291,6 +313,7 @@ def _told_errors() -> tuple[type[Exception], ...]:
         "opendance_hf.apps.targets": "TargetError",
         "opendance_hf.assets": "AssetError",
         "opendance_hf.hub": "HubError",
+        "opendance_hf.modeling.bailando.convert_bailando": "ConversionError",
         "opendance_hf.music.decode": "AudioError",
         "opendance_hf.pipeline.build": "BuildError",
         "opendance_hf.storage.pack": "PackError",

@@ -6,16 +6,21 @@ import re
 from pathlib import Path
 
 import pytest
+import soundfile
 import typer
 from typer.testing import CliRunner
 
 from opendance_hf.assets import ASSETS
 from opendance_hf.cli import app
 from opendance_hf.metrics import MEASURES, PROTOCOLS
+from opendance_hf.modeling.bailando import BailandoConfig, BailandoForDanceGeneration
+from opendance_hf.modeling.bailando.processing_bailando import BailandoProcessor
 from opendance_hf.motion.skeleton import JOINT_NAMES
+from opendance_hf.music import SAMPLE_RATE_60FPS
 from opendance_hf.schema import GENRES, features
 from opendance_hf.storage import pack
 from tests.factories import make_sequence
+from tests.fixtures.make_music_synth import synth_music
 
 DOCUMENTS = tuple(
     f"{name}.md"
@@ -86,11 +91,17 @@ def test_links_lead_somewhere(repo: Path, document: str) -> None:
         assert (path.parent / target).exists(), f"{document}: {target}"
 
 
-@pytest.mark.parametrize(("document", "count"), [("README.md", 3), ("docs/metrics.md", 1)])
+@pytest.mark.parametrize(("document", "count"), [("README.md", 4), ("docs/metrics.md", 1)])
 def test_the_examples_run(
     repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, document: str, count: int
 ) -> None:
     pack([make_sequence(0), make_sequence(1, num_dancers=2)], tmp_path / "opendance-3d")
+    tiny = {"codebook_size": 8, "hidden_size": 16}
+    gpt = tiny | {"num_base_layers": 1, "num_head_layers": 1, "num_attention_heads": 2}
+    BailandoForDanceGeneration(BailandoConfig(tiny, gpt)).save_pretrained(tmp_path / "runs" / "bailando")
+    BailandoProcessor().save_pretrained(tmp_path / "runs" / "bailando")
+    sound = synth_music(SAMPLE_RATE_60FPS)
+    soundfile.write(tmp_path / "song.mp3", sound, SAMPLE_RATE_60FPS, format="WAV", subtype="FLOAT")
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(
         r"```python\n(.*?)```", (repo / document).read_text(encoding="utf-8"), flags=re.DOTALL

@@ -26,6 +26,8 @@ class BailandoVQVAEConfig(PretrainedConfig):
         velocity_weight: of the L1 loss of first differences.
         acceleration_weight: of the L1 loss of second differences.
         lower_joints: joints of the lower half; all others are the upper half's.
+        scaled_init: start from convolutions that keep the size of what passes through them. PyTorch's own
+            initialisation, the published start, lets it fade, and the first hundreds of steps go into undoing that.
         rotation_head: also decode codes to rotation matrices of the joints, as in Bailando++ (Siyao et al., TPAMI 2023).
     """
 
@@ -45,6 +47,7 @@ class BailandoVQVAEConfig(PretrainedConfig):
         velocity_weight: float = 1.0,
         acceleration_weight: float = 1.0,
         lower_joints: tuple[int, ...] | list[int] = LOWER_JOINTS,
+        scaled_init: bool = False,
         rotation_head: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -60,6 +63,7 @@ class BailandoVQVAEConfig(PretrainedConfig):
         self.velocity_weight = velocity_weight
         self.acceleration_weight = acceleration_weight
         self.lower_joints = list(lower_joints)
+        self.scaled_init = scaled_init
         self.rotation_head = rotation_head
         super().__init__(**kwargs)
 

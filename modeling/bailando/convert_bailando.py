@@ -8,12 +8,11 @@ does (rotation decoders, music windows; Siyao et al., TPAMI 2023).
 
 from __future__ import annotations
 
-import argparse
 import os
 import pickle
 import re
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from opendance_hf.modeling.bailando.configuration_bailando import (
     BailandoVQVAEConfig,
 )
 from opendance_hf.modeling.bailando.modeling_bailando import BailandoForDanceGeneration
+from opendance_hf.modeling.bailando.processing_bailando import BailandoProcessor
 
 _HALF = {"vqvae_up": "upper", "vqvae_down": "lower"}
 #: Masks are computed, and the music transformer's positions are never used.
@@ -321,6 +321,9 @@ def convert_bailando(
     total["missing"] += [f"vqvae.{name}" for name in _fill(model.vqvae, vqvae)]
     total["missing"] += [f"gpt.{name}" for name in _fill(model.gpt, actor)]
     model.eval().save_pretrained(out)
+    windowed = model.config.gpt_config.music_window is not None
+    # The published features, and so the official weights, are librosa 0.8.1's.
+    BailandoProcessor("tpami" if windowed else "bailando", "librosa-0.8.1").save_pretrained(out)
     if layers := _count(gpt, r"critic\.blocks\.(\d+)\."):
         trained = BailandoActorCritic(BailandoActorCriticConfig(config.gpt_config, num_critic_layers=layers))
         total["missing"] += [name for name in _fill(trained, gpt) if name.startswith("critic.")]
@@ -338,23 +341,3 @@ def _fill(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
         return list(model.load_state_dict(dict(state), strict=False).missing_keys)
     except RuntimeError as error:
         raise ConversionError(str(error).splitlines()[-1].strip()) from None
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Convert checkpoints named on the command line, and say what did not fit."""
-    parser = argparse.ArgumentParser(description="Convert official Bailando checkpoints.")
-    parser.add_argument("checkpoints", nargs="+", help="official .pt files")
-    parser.add_argument("--out", required=True, help="folder of the converted model")
-    arguments = parser.parse_args(argv)
-    try:
-        _, report = convert_bailando(*arguments.checkpoints, out=arguments.out)
-    except ConversionError as error:
-        parser.error(str(error))
-    for kind in ("unmatched", "missing"):
-        if report[kind]:
-            print(f"{kind}: {', '.join(report[kind])}")
-    print(f"written: {arguments.out}")
-
-
-if __name__ == "__main__":
-    main()

@@ -87,13 +87,21 @@ def nearest_rotations(matrices: Tensor) -> Tensor:
     return ((left * sign[..., None, :]) @ right).to(matrices.dtype)
 
 
+class ResidualConv(nn.Conv1d):
+    """A convolution of a residual block; ``init_gain`` is for ``scaled_init``."""
+
+    init_gain: float = 1.0
+
+
 class BailandoResidualBlock(nn.Module):
     """x + conv1(relu(conv3(relu(x)))), the first convolution dilated."""
 
     def __init__(self, width: int, dilation: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv1d(width, width, 3, padding=dilation, dilation=dilation)
-        self.conv2 = nn.Conv1d(width, width, 1)
+        self.conv1 = ResidualConv(width, width, 3, padding=dilation, dilation=dilation)
+        self.conv2 = ResidualConv(width, width, 1)
+        # After a ReLU half of the power is left; a small second convolution starts the block near the identity.
+        self.conv1.init_gain, self.conv2.init_gain = 2**0.5, 0.3 * 2**0.5
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(B, C, T) to (B, C, T)."""
@@ -282,6 +290,17 @@ def difference_losses(output: Tensor, target: Tensor) -> dict[str, Tensor]:
     return losses
 
 
+def _scaled_init(convolution: nn.Conv1d | nn.ConvTranspose1d, gain: float) -> None:
+    weight = convolution.weight
+    fan_in = weight[0].numel()
+    if isinstance(convolution, nn.ConvTranspose1d):
+        # (in, out, kernel): each output sees every input channel, through kernel / stride positions.
+        fan_in = weight.shape[0] * weight.shape[2] // convolution.stride[0]
+    nn.init.normal_(weight, std=gain / fan_in**0.5)
+    if convolution.bias is not None:
+        nn.init.zeros_(convolution.bias)
+
+
 class BailandoVQVAE(PreTrainedModel):
     """The pose VQ-VAE with its root-velocity decoder, and its rotation decoders if configured."""
 
@@ -308,7 +327,11 @@ class BailandoVQVAE(PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Convolutions keep PyTorch's initialisation, as published."""
+        """Convolutions keep PyTorch's initialisation, as published, unless the configuration scales them."""
+        if not self.config.scaled_init:
+            return
+        if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
+            _scaled_init(module, module.init_gain if isinstance(module, ResidualConv) else 1.0)
 
     def freeze_pose(self) -> None:
         """Train the root decoder only: no gradients for, and no codebook updates of, the two halves."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import MultiStepLR
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
 from transformers import (
     PrinterCallback,
@@ -133,7 +133,7 @@ def train(
     """Train a model as a recipe's ``trainer`` section says; returns the trainer when it is done.
 
     Besides ``TrainingArguments``, the section may hold ``milestones`` (steps) or ``milestone_epochs`` at which the
-    learning rate is divided by ten, as the official schedules do, and ``ema_decay``: then the model ends with the
+    learning rate is divided by ten, as the official schedules do (``warmup_steps`` lead up to it), and ``ema_decay``: then the model ends with the
     running average of its weights.
 
     Args:
@@ -162,12 +162,17 @@ def train(
     batches = math.floor(batches) if arguments.dataloader_drop_last else math.ceil(batches)
     per_epoch = max(1, batches // arguments.gradient_accumulation_steps)
     steps = milestones or [epoch * per_epoch for epoch in epochs or []]
+    warmup = max(1, int(arguments.warmup_steps))
+
+    def rate(step: int) -> float:
+        return min(1.0, (step + 1) / warmup) * 0.1 ** sum(step >= milestone for milestone in steps)
+
     trainer = MetricsTrainer(
         model=model,
         args=arguments,
         train_dataset=data,
         data_collator=collate,
-        optimizers=(optimizer, MultiStepLR(optimizer, steps)),
+        optimizers=(optimizer, LambdaLR(optimizer, rate)),
     )
     if arguments.disable_tqdm:
         trainer.remove_callback(PrinterCallback)

@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoProcessor
+from typer.testing import CliRunner
 
+from opendance_hf.cli import app
 from opendance_hf.modeling.bailando import (
     BailandoActorCritic,
     BailandoActorCriticConfig,
@@ -27,9 +30,9 @@ from opendance_hf.modeling.bailando.convert_bailando import (
     ConversionError,
     convert_bailando,
     load_official,
-    main,
     weights_of,
 )
+from opendance_hf.modeling.bailando.processing_bailando import BailandoProcessor
 
 VQVAE: dict[str, Any] = {"hidden_size": 16, "codebook_size": 32, "num_residual_layers": 2}
 GPT: dict[str, Any] = {
@@ -200,9 +203,7 @@ def test_converted_official_layout_dances_the_same(
         torch.testing.assert_close(critic.state_dict(), trained.state_dict(), rtol=0, atol=0)
 
 
-def test_later_stages_count_and_gaps_are_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_later_stages_count_and_gaps_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, trained = models({}, rotation_head=False)
     state = official_vqvae(whole.vqvae)
     pose = {key: torch.zeros_like(value) for key, value in state.items() if "root" not in key}
@@ -214,10 +215,15 @@ def test_later_stages_count_and_gaps_are_told(
     model, report = convert_bailando(stage1, stage2, gpt, out=tmp_path / "out")
     torch.testing.assert_close(model.vqvae.upper.encoder.out.weight, whole.vqvae.upper.encoder.out.weight)
     assert report["unmatched"] == ["module.odd.weight"]
-    main([str(stage1), str(gpt), "--out", str(tmp_path / "out")])
-    said = capsys.readouterr().out
-    assert "missing: vqvae.root_decoder." in said
-    assert "unmatched: module.odd.weight" in said
+    command = ["convert", "bailando", str(stage1), str(gpt), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert "missing: vqvae.root_decoder." in done.output
+    assert "unmatched: module.odd.weight" in done.output
+    assert isinstance(AutoProcessor.from_pretrained(tmp_path / "out"), BailandoProcessor)
+    alone = CliRunner().invoke(app, [*command[:2], str(gpt), "--out", str(tmp_path / "none")])
+    assert alone.exit_code == 2
+    assert "error: no VQ-VAE among" in alone.output
     with pytest.raises(ConversionError, match="no VQ-VAE among"):
         convert_bailando(gpt, out=tmp_path / "none")
     assert not (tmp_path / "none").exists()

@@ -409,3 +409,16 @@ def test_rewards_and_masks() -> None:
     vqvae = BailandoVQVAE(BailandoVQVAEConfig(**SMALL_VQVAE)).eval()
     upper, lower = seeds(1, 4)
     torch.testing.assert_close(reward_joints(vqvae, upper, lower)[:, :, 0], vqvae.decode(upper, lower)[1])
+
+
+def test_a_scaled_start_keeps_the_size_of_what_passes_through() -> None:
+    """Half of the body through an encoder and a decoder: the default start lets it fade, the scaled one does not."""
+    spread = {}
+    for scaled in (False, True):
+        torch.manual_seed(0)
+        model = BailandoVQVAE(BailandoVQVAEConfig(hidden_size=32, scaled_init=scaled))
+        poses = torch.randn(4, 45, 64)
+        hidden = model.upper.encoder(poses)
+        spread[scaled] = hidden.std().item(), model.upper.decoder(hidden).std().item()
+    assert max(spread[False]) < 0.3
+    assert 0.5 < min(spread[True]) <= max(spread[True]) < 3
