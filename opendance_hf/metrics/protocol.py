@@ -9,7 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from opendance_hf.metrics.beats import FPS, beats_within
-from opendance_hf.metrics.features import MIN_FRAMES, as_joints
+from opendance_hf.metrics.features import MIN_FRAMES, Floats, as_joints
+from opendance_hf.motion.skeleton import JOINT_INDEX
+
+#: Nobody dances further than this from the origin, metres, nor at other frame rates than these.
+_MAX_DISTANCE: Final = 1e4
+_FPS_RANGE: Final = (1.0, 1000.0)
+#: Pelvis to head of an adult who stands upright, metres. Bodies ten times as large are in centimetres or millimetres;
+#: what a model in training makes up is rarely that bad.
+_TORSO: Final = 0.6
+_ADULT: Final = 1.7
+_MAX_RATIO: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -70,8 +80,9 @@ class Clip:
         ground: height of the ground, metres; None if unknown. Our datasets have it at 0.
 
     Raises:
-        ValueError: naming the clip, if the joints have another shape, fewer than three frames, NaN or infinity, the
-            beats are no finite vector, fps is not positive, or the ground not finite.
+        ValueError: naming the clip, if the joints are no real numbers, have another shape, fewer than three frames,
+            NaN or infinity, lie kilometres away or form a body of more than ten times human size; if the beats are no
+            finite vector of indices, fps is not within 1 to 1000, or the ground not at a finite height.
     """
 
     id: str
@@ -85,14 +96,48 @@ class Clip:
         try:
             if np.ndim(self.joints) != 4 or not len(self.joints):
                 raise ValueError(f"joints must be (dancers, frames, 24, 3), got {np.shape(self.joints)}")
-            as_joints(self.joints)
+            _check_real("joints", self.joints)
+            _check_metres(as_joints(self.joints))
             if self.music_beats is not None:
-                beats_within(self.music_beats, MIN_FRAMES)
-            if not (np.isfinite(self.fps) and self.fps > 0):
-                raise ValueError(f"fps must be positive, got {self.fps}")
-            if self.ground is not None and not np.isfinite(self.ground):
-                raise ValueError(f"the ground must be at a finite height, got {self.ground}")
+                _check_beats(self.music_beats)
+            _check_real("fps", self.fps)
+            if np.ndim(self.fps) or not _FPS_RANGE[0] <= self.fps <= _FPS_RANGE[1]:
+                raise ValueError(f"fps must be positive, between 1 and 1000, got {self.fps}")
+            if self.ground is not None:
+                _check_real("the ground", self.ground)
+                if np.ndim(self.ground) or not abs(self.ground) < _MAX_DISTANCE:
+                    raise ValueError(f"the ground must be at a finite height in metres, got {self.ground}")
         except ValueError as error:
             raise ValueError(f"clip {self.id!r}: {error}") from None
         if not self.group:
             object.__setattr__(self, "group", self.id)
+
+
+def _check_real(what: str, values: npt.ArrayLike) -> None:
+    """Refuse what numpy would convert to numbers silently: complex numbers, dates, booleans, text."""
+    dtype = np.asarray(values).dtype
+    if dtype.kind not in "iuf":
+        raise ValueError(f"{what} must be real numbers, got {dtype.name}")
+
+
+def _check_metres(joints: Floats) -> None:
+    farthest = max(float(joints.max()), -float(joints.min()))
+    if farthest >= _MAX_DISTANCE:
+        raise ValueError(f"joints must be in metres; one is {farthest:.3g} m from the origin")
+    torso = np.linalg.norm(joints[:, :, JOINT_INDEX["head"]] - joints[:, :, JOINT_INDEX["pelvis"]], axis=-1)
+    ratio = float(np.median(torso, axis=1).max()) / _TORSO
+    if ratio > _MAX_RATIO:
+        raise ValueError(
+            f"joints must be in metres; this body is {ratio * _ADULT:.0f} m tall. Divide centimetres by 100, those of "
+            f"AIST++ by smpl_scaling"
+        )
+
+
+def _check_beats(beats: npt.ArrayLike) -> None:
+    array = np.asarray(beats)
+    if array.dtype.kind == "b" or (array.ndim == 1 and len(array) > 2 and np.isin(array, (0, 1)).all()):
+        raise ValueError(
+            "beats must be frame indices, not a mask of frames: numpy.flatnonzero makes them of one"
+        )
+    _check_real("beats", array)
+    beats_within(array, MIN_FRAMES)

@@ -1,18 +1,18 @@
 """Arrays out of pickles of unknown origin, and nothing else: no code of a file ever runs.
 
-A pickle is a program. This reader first looks at its instructions without executing them and refuses all but those
-that plain data needs; the few names that numpy's arrays refer to are answered by stand-ins of our own, which check
-sizes and make an array at the very end. AIST++ (Li et al., ICCV 2021) publishes its motions in this form.
+A pickle is a program for a small stack machine. The machine here knows only the instructions that plain data needs;
+the few names that numpy's arrays refer to are answered by inert tokens, and an array is made by our own code, after
+its size was checked. Memory, time and nesting are bounded, since a program of a few kilobytes can ask for terabytes.
+AIST++ (Li et al., ICCV 2021) publishes its motions in this form.
 """
 
 from __future__ import annotations
 
 import io
 import math
-import pickle
 import pickletools
-from collections import OrderedDict
-from collections.abc import Callable
+import re
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,15 +21,37 @@ import numpy as np
 #: Larger files and longer programs are refused: a dance of ten minutes takes 25 MB and a few hundred instructions.
 MAX_BYTES: Final = 256 * 1024**2
 MAX_INSTRUCTIONS: Final = 200_000
+#: Containers in containers; an AIST++ motion has one.
+MAX_DEPTH: Final = 8
+#: Text protocols keep an array in one line; the longest that is read.
+MAX_LINE: Final = 64 * 1024**2
 
-_ALLOWED: Final = frozenset(
-    """
-    PROTO STOP FRAME MARK POP POP_MARK DUP NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT
-    BINFLOAT STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES
-    BINBYTES8 BYTEARRAY8 EMPTY_DICT DICT SETITEM SETITEMS EMPTY_LIST LIST APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1
-    TUPLE2 TUPLE3 PUT BINPUT LONG_BINPUT GET BINGET LONG_BINGET MEMOIZE GLOBAL STACK_GLOBAL REDUCE BUILD
-    """.split()  # noqa: SIM905  a list of one name a line would fill the page
-)
+_HIGHEST_PROTOCOL: Final = 5
+#: What a program may create in all, beyond four times its own size: old protocols hold an array as text, as bytes and
+#: as an array at the same time.
+_SLACK_BYTES: Final = 16 * 1024**2
+_VALUE_BYTES: Final = 16  # what a value counts at least, where a result is weighed
+
+#: How many values an instruction takes off the stack; others take all above the last mark.
+_OPERANDS: Final = {
+    **dict.fromkeys(("STOP", "BUILD", "APPEND", "TUPLE1"), 1),
+    **dict.fromkeys(("REDUCE", "STACK_GLOBAL", "SETITEM", "TUPLE2"), 2),
+    "TUPLE3": 3,
+}
+_NUMBERS: Final = re.compile(r"[<>=|]?[biuf]\d{1,2}")
+
+# What pickled arrays refer to, in numpy 1 and 2 and from Python 2, and what we call it.
+_NAMES: Final[dict[tuple[str, str], str]] = {
+    ("numpy", "dtype"): "dtype",
+    ("numpy", "ndarray"): "ndarray",
+    ("_codecs", "encode"): "encode",
+    ("__builtin__", "bytes"): "bytes",
+    ("collections", "OrderedDict"): "OrderedDict",
+}
+for _core in ("numpy.core", "numpy._core"):
+    _NAMES[f"{_core}.multiarray", "_reconstruct"] = "reconstruct"
+    _NAMES[f"{_core}.multiarray", "scalar"] = "scalar"
+    _NAMES[f"{_core}.numeric", "_frombuffer"] = "frombuffer"
 
 
 class PickleError(ValueError):
@@ -43,27 +65,33 @@ def load_pickled_arrays(path: Path | str) -> dict[str, Any]:
         path: a file written by ``pickle.dump`` in any protocol, also by Python 2.
 
     Returns:
-        The dictionary; arrays are ``numpy.ndarray`` of booleans or numbers.
+        The dictionary; arrays are ``numpy.ndarray`` of booleans or numbers, keys are text. What the file holds once
+        and mentions twice is one object here too.
 
     Raises:
-        FileNotFoundError: no such file.
-        PickleError: if the file is too large, damaged, asks for any other name or instruction, or is no dictionary.
+        OSError: no such file, or not to be read.
+        PickleError: if the file is too large, damaged, asks for any other name or instruction, would take far more
+            memory than the file itself, or is no dictionary.
     """
     path = Path(path)
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise PickleError(f"{path}: {size:,} bytes; pickles above {MAX_BYTES:,} are refused")
-    data = path.read_bytes()
+    with path.open("rb") as file:
+        data = file.read(size)  # no more, should it be growing
     try:
-        _inspect(data)
-        result = _real(_Reader(io.BytesIO(data), encoding="latin1").load())
+        budget = 4 * len(data) + _SLACK_BYTES
+        result = _Machine(budget).run(data)
+        if isinstance(result, dict):
+            _weigh(result, 0, budget, {})
     except _Refused as error:
         raise PickleError(f"{path}: {error}; nothing of it was executed") from None
-    # What the unpickler raises on damaged input is not documented to be anything narrower.
+    # What reading damaged input raises is not documented to be anything narrower.
     except Exception as error:
-        raise PickleError(f"{path}: damaged, or not a pickle ({type(error).__name__}: {error})") from None
+        cause = f"{type(error).__name__}: {_shown(error, 120)}"
+        raise PickleError(f"{path}: damaged, or not a pickle ({cause})") from None
     if not isinstance(result, dict):
-        raise PickleError(f"{path}: holds a {type(result).__name__}, not a dictionary of arrays")
+        raise PickleError(f"{path}: holds a {type(result).__name__.lstrip('_')}, not a dictionary of arrays")
     return result
 
 
@@ -71,141 +99,252 @@ class _Refused(Exception):
     """The pickle wants something that data does not need."""
 
 
-def _inspect(data: bytes) -> None:
-    for i, (opcode, argument, _) in enumerate(pickletools.genops(data)):
-        if i >= MAX_INSTRUCTIONS:
-            raise _Refused(f"more than {MAX_INSTRUCTIONS:,} instructions")
-        if opcode.name not in _ALLOWED:
-            raise _Refused(f"uses the instruction {opcode.name}, which plain data does not need")
-        # The memo is an array: a huge index would allocate as much.
-        if (
-            opcode.name in ("PUT", "BINPUT", "LONG_BINPUT")
-            and not 0 <= int(argument or 0) <= MAX_INSTRUCTIONS
-        ):
-            raise _Refused(f"stores a value at the absurd index {argument}")
+def _shown(text: object, length: int = 60) -> str:
+    """A piece of the file as it may stand in a message: short, and without control characters."""
+    return ascii(str(text)[:length])[1:-1]
+
+
+class _Source(io.BytesIO):
+    def readline(self, size: int | None = -1, /) -> bytes:
+        line = super().readline(MAX_LINE)
+        if len(line) == MAX_LINE:
+            raise _Refused(f"holds a line of more than {MAX_LINE:,} bytes; write it in protocol 2 or later")
+        return line
+
+
+class _Name:
+    """Stands in for a function or class."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
 
 class _DType:
     """Stands in for numpy.dtype while reading."""
 
-    def __init__(self, code: str = "", *_: Any) -> None:
-        dtype = np.dtype(code) if isinstance(code, str) and len(code) < 8 else None
-        if dtype is None or dtype.kind not in "biuf":
-            raise _Refused(f"holds an array of {str(code)[:40]!r}, not of numbers")
-        self.dtype = dtype
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        if state[1] in ("<", ">"):
-            self.dtype = self.dtype.newbyteorder(state[1])
+    def __init__(self, code: str) -> None:
+        try:
+            if not _NUMBERS.fullmatch(code):
+                raise TypeError
+            self.dtype = np.dtype(code)
+        except TypeError:
+            raise _Refused(f"holds an array of '{_shown(code)}', not of numbers") from None
 
 
 class _Array:
-    """Stands in for numpy.ndarray while reading."""
+    """Stands in for numpy.ndarray until its content is known."""
 
     array: np.ndarray | None = None
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, shape, dtype, fortran, data = state
-        self.array = _array(data, dtype, shape, "F" if fortran else "C")
+
+class _Machine:
+    """Executes the instructions of plain data.
+
+    Nothing here hashes, compares or prints a container: nested a hundred thousand deep, that would crash Python.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self._left = budget
+        self._stack: list[Any] = []
+        self._marks: list[int] = []
+        self._memo: dict[int, Any] = {}
+
+    def run(self, data: bytes) -> Any:
+        """The value that the program leaves behind."""
+        for i, (opcode, argument, _) in enumerate(pickletools.genops(_Source(data))):
+            if i >= MAX_INSTRUCTIONS:
+                raise _Refused(f"more than {MAX_INSTRUCTIONS:,} instructions")
+            if opcode.name == "STOP":
+                return self._taken("STOP")[0]
+            self._step(opcode.name, argument)
+        raise ValueError("the end is missing")
+
+    def _step(self, instruction: str, argument: Any) -> None:
+        push = self._stack.append
+        match instruction:
+            case "FRAME" | "PROTO":
+                if instruction == "PROTO" and argument > _HIGHEST_PROTOCOL:
+                    raise ValueError(f"unknown protocol {argument}")
+            case "MARK":
+                self._marks.append(len(self._stack))
+            case "NONE" | "NEWTRUE" | "NEWFALSE":
+                push({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[instruction])
+            case "FLOAT" | "BINFLOAT":
+                push(argument)
+            case "INT" | "BININT" | "BININT1" | "BININT2" | "LONG" | "LONG1" | "LONG4":
+                if argument.bit_length() > 64:
+                    raise _Refused("holds an integer of more than 64 bits")
+                push(argument)
+            case (
+                "STRING" | "BINSTRING" | "SHORT_BINSTRING" | "UNICODE" | "BINUNICODE" | "SHORT_BINUNICODE"
+                | "BINUNICODE8" | "BINBYTES" | "SHORT_BINBYTES" | "BINBYTES8" | "BYTEARRAY8"
+            ):  # fmt: skip
+                self._spend(sys.getsizeof(argument))
+                push(argument)
+            case "EMPTY_DICT" | "EMPTY_LIST" | "EMPTY_TUPLE":
+                push({"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}[instruction]())
+            case "DICT":
+                push(_filled({}, self._taken(instruction)))
+            case "LIST":
+                push(self._taken(instruction))
+            case "TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3":
+                push(tuple(self._taken(instruction)))
+            case "SETITEM" | "SETITEMS":
+                items = self._taken(instruction)
+                _filled(self._top(), items)
+            case "APPEND" | "APPENDS":
+                items, target = self._taken(instruction), self._top()
+                if not isinstance(target, list):
+                    raise ValueError("appends to what is no list")
+                target.extend(items)
+            case "PUT" | "BINPUT" | "LONG_BINPUT" | "MEMOIZE":
+                index = len(self._memo) if instruction == "MEMOIZE" else argument
+                if not 0 <= index <= MAX_INSTRUCTIONS:
+                    raise _Refused(f"stores a value at the absurd index {_shown(index)}")
+                self._memo[index] = self._top()
+            case "GET" | "BINGET" | "LONG_BINGET":
+                push(self._memo[argument])
+            case "GLOBAL":
+                module, _, name = argument.partition(" ")
+                push(_name(module, name))
+            case "STACK_GLOBAL":
+                push(_name(*self._taken(instruction)))
+            case "REDUCE":
+                push(self._call(*self._taken(instruction)))
+            case "BUILD":
+                (state,) = self._taken(instruction)
+                self._build(self._top(), state)
+            case _:
+                raise _Refused(f"uses the instruction {instruction}, which plain data does not need")
+
+    def _taken(self, instruction: str) -> list[Any]:
+        """The operands of an instruction off the stack: as many as it has, or all above the last mark."""
+        floor = self._marks[-1] if self._marks else 0
+        count = _OPERANDS.get(instruction)
+        start = self._marks.pop() if count is None else len(self._stack) - count
+        if start < floor:
+            raise ValueError("uses a value that is not there")
+        items = [_settled(item) for item in self._stack[start:]]
+        del self._stack[start:]
+        return items
+
+    def _top(self) -> Any:
+        if len(self._stack) <= (self._marks[-1] if self._marks else 0):
+            raise ValueError("uses a value that is not there")
+        return self._stack[-1]
+
+    def _spend(self, num_bytes: int) -> None:
+        self._left -= num_bytes
+        if self._left < 0:
+            raise _Refused("would take far more memory than the file itself")
+
+    def _call(self, called: Any, arguments: Any) -> Any:
+        if not isinstance(called, _Name) or not isinstance(arguments, tuple):
+            raise ValueError("calls what cannot be called")
+        match called.name, arguments:
+            case "dtype", (str() as code, *_):
+                return _DType(code)
+            case "reconstruct", _:
+                return _Array()
+            case "frombuffer", (data, _DType() as dtype, shape, order, *_):
+                result = _Array()
+                result.array = self._array(
+                    data, dtype, shape, fortran=isinstance(order, str) and order == "F"
+                )
+                return result
+            case "scalar", (_DType() as dtype, data):
+                return self._array(data, dtype, (), fortran=False).item()
+            case "encode", (str() as text, "latin1" | "latin-1" | "bytes"):
+                self._spend(len(text))
+                return text.encode("latin1")
+            case "bytes", ():
+                return b""
+            case "OrderedDict", ():
+                return {}
+            case "OrderedDict", (list() as pairs,):  # Python 2
+                if not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
+                    raise ValueError("a dictionary is made of pairs")
+                return _filled({}, [item for pair in pairs for item in pair])
+        raise _Refused(f"calls {called.name} as no array does")
+
+    def _build(self, target: Any, state: Any) -> None:
+        match target, state:
+            case _DType(), (_, str() as order, *_):
+                if order in ("<", ">"):
+                    target.dtype = target.dtype.newbyteorder("<" if order == "<" else ">")
+            case _Array(), (_, shape, _DType() as dtype, fortran, data):
+                target.array = self._array(data, dtype, shape, fortran=bool(fortran))
+            case _:
+                raise _Refused("changes a value as no array does")
+
+    def _array(self, data: Any, dtype: _DType, shape: Any, *, fortran: bool) -> np.ndarray:
+        if isinstance(data, str):  # Python 2
+            data = data.encode("latin1")
+        if not isinstance(data, bytes | bytearray):
+            raise _Refused("holds an array of something else than numbers")
+        if (
+            not isinstance(shape, tuple)
+            or len(shape) > 32
+            or not all(isinstance(n, int) and 0 <= n <= MAX_BYTES for n in shape)
+        ):
+            raise _Refused("holds an array of impossible shape")
+        if math.prod(shape) * dtype.dtype.itemsize != len(data):
+            raise _Refused(f"holds an array of shape {shape} with {len(data)} bytes")
+        self._spend(len(data))
+        native = np.frombuffer(data, dtype.dtype).astype(dtype.dtype.newbyteorder("="))
+        return native.reshape(shape, order="F" if fortran else "C")
 
 
-def _ndarray(*_: Any) -> None:
-    """Stands in for the class numpy.ndarray, which arrays only mention."""
-    raise _Refused("creates an array in an unusual way")
+def _name(module: Any, name: Any) -> _Name:
+    if not isinstance(module, str) or not isinstance(name, str):
+        raise ValueError("a name is no text")
+    if (module, name) not in _NAMES:
+        raise _Refused(f"asks for {_shown(module)}.{_shown(name)}, which is not data")
+    return _Name(_NAMES[module, name])
 
 
-def _array(data: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
-    if isinstance(data, str):  # Python 2
-        data = data.encode("latin1")
-    if not isinstance(dtype, _DType) or not isinstance(data, bytes | bytearray):
-        raise _Refused("holds an array of something else than numbers")
-    if (
-        not isinstance(shape, tuple)
-        or len(shape) > 32
-        or not all(isinstance(n, int) and n >= 0 for n in shape)
-    ):
-        raise _Refused("holds an array of impossible shape")
-    if math.prod(shape) * dtype.dtype.itemsize != len(data):
-        raise _Refused(f"holds an array of shape {shape} with {len(data)} bytes")
-    native = np.frombuffer(data, dtype.dtype).astype(dtype.dtype.newbyteorder("="))
-    return native.reshape(shape, order="F" if order == "F" else "C")
-
-
-def _reconstruct(*_: Any) -> _Array:
-    return _Array()
-
-
-def _frombuffer(data: Any, dtype: Any, shape: Any, order: Any, *_: Any) -> _Array:
-    result = _Array()
-    result.array = _array(data, dtype, shape, str(order))
-    return result
-
-
-def _scalar(dtype: Any, data: Any = b"") -> Any:
-    return _array(data, dtype, (), "C").item()
-
-
-def _latin1(text: Any, encoding: Any = "") -> bytes:
-    if not isinstance(text, str) or encoding not in ("latin1", "latin-1", "bytes"):
-        raise _Refused("encodes text")
-    return text.encode("latin1")
-
-
-def _no_bytes(*arguments: Any) -> bytes:
-    if arguments:
-        raise _Refused("converts values to bytes")
-    return b""
-
-
-# What pickled arrays refer to, in numpy 1 and 2 and from Python 2.
-_NAMES: Final[dict[tuple[str, str], Callable[..., Any]]] = {
-    ("numpy", "dtype"): _DType,
-    ("numpy", "ndarray"): _ndarray,
-    ("_codecs", "encode"): _latin1,
-    ("__builtin__", "bytes"): _no_bytes,
-    ("collections", "OrderedDict"): OrderedDict,
-}
-for _core in ("numpy.core", "numpy._core"):
-    _NAMES[f"{_core}.multiarray", "_reconstruct"] = _reconstruct
-    _NAMES[f"{_core}.multiarray", "scalar"] = _scalar
-    _NAMES[f"{_core}.numeric", "_frombuffer"] = _frombuffer
-
-
-class _Name:
-    """A name that can be called, but not changed by the instruction BUILD."""
-
-    __slots__ = ("_call",)
-
-    def __init__(self, call: Callable[..., Any]) -> None:
-        self._call = call
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._call(*arguments)
-
-    def __setstate__(self, _: Any) -> None:
-        raise _Refused("changes a name")
-
-
-class _Reader(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _Name(_NAMES[module, name])
-        except KeyError:
-            raise _Refused(f"asks for {module[:60]}.{name[:60]}, which is not data") from None
-
-
-def _real(value: Any, depth: int = 0) -> Any:
-    """The value with arrays for stand-ins."""
-    if depth > 8:
-        raise _Refused("is nested too deeply")
-    if isinstance(value, _Array):
-        if value.array is None:
-            raise _Refused("holds an array without content")
-        return value.array
-    if isinstance(value, dict):
-        return {str(key): _real(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_real(item, depth + 1) for item in value)
-    if value is None or isinstance(value, bool | int | float | str | bytes):
+def _settled(value: Any) -> Any:
+    """The array for its stand-in; anything else as it is."""
+    if not isinstance(value, _Array):
         return value
-    raise _Refused(f"holds a {type(value).__name__.lstrip('_')}")
+    if value.array is None:
+        raise _Refused("holds an array without content")
+    return value.array
+
+
+def _filled(target: Any, items: list[Any]) -> dict[str, Any]:
+    """Add keys and values, one after the other, to a dictionary."""
+    if not isinstance(target, dict) or len(items) % 2:
+        raise ValueError("a dictionary is made of keys and values")
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        if not isinstance(key, str | bytes | int):
+            raise _Refused(f"holds a dictionary with a {type(key).__name__.lstrip('_')} for a key")
+        target[key.decode("latin1") if isinstance(key, bytes) else str(key)] = _settled(value)
+    return target
+
+
+def _weigh(value: Any, depth: int, limit: int, known: dict[tuple[int, int], int]) -> int:
+    """Bytes of the value as if nothing in it were shared, which whoever walks through it will have to take.
+
+    A list in itself is infinitely deep, so the depth ends that too; ``known`` holds the weight of each container at
+    each depth, since a list of lists of lists, a thousand times the same, has a billion values.
+    """
+    if isinstance(value, np.ndarray):
+        return _VALUE_BYTES + value.nbytes
+    if isinstance(value, str | bytes | bytearray):
+        return _VALUE_BYTES + len(value)
+    if value is None or isinstance(value, bool | int | float):
+        return _VALUE_BYTES
+    if not isinstance(value, dict | list | tuple):
+        raise _Refused(f"holds a {type(value).__name__.lstrip('_')}")
+    if depth >= MAX_DEPTH:
+        raise _Refused("is nested too deeply")
+    place = (id(value), depth)
+    if place not in known:
+        weight = _VALUE_BYTES
+        for item in value.values() if isinstance(value, dict) else value:
+            weight += _weigh(item, depth + 1, limit, known)
+            if weight > limit:
+                raise _Refused("would take far more memory than the file itself, read value by value")
+        known[place] = weight
+    return known[place]

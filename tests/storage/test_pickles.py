@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+import time
+import tracemalloc
 from collections import OrderedDict
 from pathlib import Path
 
@@ -145,3 +147,177 @@ def test_damaged_files_give_one_error(tmp_path: Path, data: st.DataObject) -> No
     else:
         assert isinstance(found, dict)
     assert message.startswith(str(path))
+
+
+def text(value: str) -> bytes:
+    return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+
+def get(index: int) -> bytes:
+    return b"j" + struct.pack("<I", index)
+
+
+def put(index: int) -> bytes:
+    return b"r" + struct.pack("<I", index)
+
+
+def frombuffer(data: bytes, shape: bytes) -> bytes:
+    """{'x': numpy's _frombuffer(data, float64, shape, 'C')}, with the bytes, the type and the function memoised."""
+    return (
+        b"\x80\x04}" + text("x") + b"cnumpy._core.numeric\n_frombuffer\n" + put(0)
+        + b"(" + data + put(2) + b"cnumpy\ndtype\n" + text("f8") + b"\x85R" + put(1) + shape + text("C") + b"tR"
+    )  # fmt: skip
+
+
+LONG4_1MB = b"\x8b" + struct.pack("<I", 1_000_000) + b"\x7f" * 1_000_000
+BYTES_1MB = b"B" + struct.pack("<I", 1_000_000) + bytes(1_000_000)
+AGAIN = b"(" + get(2) + get(1) + b"M" + struct.pack("<H", 125) + b"M\xe8\x03\x86" + text("C") + b"tR"
+NESTED = 100_000
+
+ATTACKS = {
+    "a tuple of tuples for a key, which Python cannot hash": (
+        b"\x80\x04})" + b"\x85" * NESTED + b"K\x01s.",
+        "holds a dictionary with a tuple for a key",
+    ),
+    "a tuple of tuples for a value": (
+        b"\x80\x04}" + text("x") + b")" + b"\x85" * NESTED + b"s.",
+        "nested too deeply",
+    ),
+    "lists of lists, a thousand times the same": (
+        b"\x80\x04}"
+        + text("0")
+        + b"]("
+        + b"K\x01" * 1000
+        + b"e"
+        + put(0)
+        + b"s"
+        + b"".join(text(str(k)) + b"](" + get(k - 1) * 1000 + b"e" + put(k) + b"s" for k in range(1, 4))
+        + b".",
+        "far more memory than the file itself, read value by value",
+    ),
+    "a list in itself": (b"\x80\x04}" + text("x") + b"]" + put(0) + get(0) + b"as.", "nested too deeply"),
+    "a dictionary in itself": (b"\x80\x04}" + put(0) + text("x") + get(0) + b"s.", "nested too deeply"),
+    "thousands of arrays of the same bytes": (
+        frombuffer(BYTES_1MB, b"M" + struct.pack("<H", 125) + b"M\xe8\x03\x86")
+        + b"s"
+        + text("y")
+        + b"("
+        + (get(0) + AGAIN) * 5000
+        + b"ts.",
+        "far more memory than the file itself",
+    ),
+    "the same array thousands of times": (
+        frombuffer(BYTES_1MB, b"M" + struct.pack("<H", 125) + b"M\xe8\x03\x86")
+        + put(3)
+        + b"s"
+        + text("y")
+        + b"("
+        + get(3) * 5000
+        + b"ts.",
+        "far more memory than the file itself, read value by value",
+    ),
+    "a product of huge integers": (
+        frombuffer(b"C\x08" + bytes(8), b"(" + LONG4_1MB + put(4) + get(4) * 31 + b"t") + b"s.",
+        "holds an integer of more than 64 bits",
+    ),
+    "an empty array of absurd shape": (
+        frombuffer(b"C\x00", b"K\x00\x8a\x06\0\0\0\0\0\x01\x86") + b"s.",
+        "impossible shape",
+    ),
+    "a huge integer for a key": (b"\x80\x04}" + LONG4_1MB + b"K\x01s.", "more than 64 bits"),
+    "a line without an end": (b"F" + b"1" * 3_000_000 + b"\n", "damaged, or not a pickle"),
+    "a line of 64 MB": (b"V" + b"a" * (64 * 1024**2) + b"\n.", "holds a line of more than"),
+    "a text without quotes": (b"S" + bytes(3_000_000) + b"\n.", "damaged, or not a pickle"),
+    "a length beyond the file": (b"\x8e" + b"\xff" * 7 + b"\x7f" + b"abc", "damaged, or not a pickle"),
+    "too many instructions": (b"\x80\x04]" + b"N" * 300_000 + b".", "more than 200,000 instructions"),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_small_programs_with_large_wishes(tmp_path: Path, attack: str) -> None:
+    program, why = ATTACKS[attack]
+    path = tmp_path / "a.pkl"
+    path.write_bytes(program)
+    start = time.perf_counter()
+    tracemalloc.start()
+    try:
+        with pytest.raises(PickleError, match=why) as caught:
+            load_pickled_arrays(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * len(program) + 64e6
+    assert time.perf_counter() - start < 20
+    message = str(caught.value)
+    assert message.isascii()
+    assert message.isprintable()
+    assert len(message) < len(str(path)) + 250
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"cos\x1b[31mX\x1b]0;title\x07\nsystem\n.",
+        b"\x80\x04" + text("\x1b[31m" * 1000) + text("\u202esystem") + b"\x93.",
+        b"\x80\x04}" + text("x") + b"cnumpy\ndtype\n" + text("\x1b[1m") + b"\x85Rs.",
+        b"I\x1b[31m\n.",
+        b"S\x1b]0;title\x07\n.",
+    ],
+)
+def test_messages_control_no_terminal(tmp_path: Path, program: bytes) -> None:
+    path = tmp_path / "a.pkl"
+    path.write_bytes(program)
+    with pytest.raises(PickleError) as caught:
+        load_pickled_arrays(path)
+    message = str(caught.value)
+    assert message.isascii()
+    assert message.isprintable()
+    assert len(message) < len(str(path)) + 250
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_what_is_shared_stays_shared(tmp_path: Path, protocol: int) -> None:
+    array = np.arange(200_000, dtype=np.float64)
+    path = tmp_path / "a.pkl"
+    path.write_bytes(
+        pickle.dumps({"x": array, "y": [array, array], 3: array[:2], b"z": 2**60}, protocol=protocol)
+    )
+    found = load_pickled_arrays(path)
+    assert found["x"] is found["y"][0] is found["y"][1]
+    assert list(found) == ["x", "y", "3", "z"]
+    assert found["z"] == 2**60
+    np.testing.assert_array_equal(found["x"], array)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"", b".", b"(.", b"s.", b"}s.", b"}(s.", b"u.", b"}u.", b"e.", b"]e.", b"K\x01a.", b"t.", b"\x85.", b"R.",
+        b"K\x01)R.", b"K\x01}b.", b"b.", b"h\x00.", b"\x94.", b"}(K\x01u.", b"\x80\x09}.", b"]K\x01\x93.", b"(d",
+        b"cnumpy._core.multiarray\n_reconstruct\n)R.", b"cnumpy\ndtype\n.", b"(]K\x01\x87.",
+    ],
+)  # fmt: skip
+def test_programs_that_make_no_sense(tmp_path: Path, program: bytes) -> None:
+    path = tmp_path / "a.pkl"
+    path.write_bytes(program)
+    with pytest.raises(PickleError, match=r"a\.pkl: "):
+        load_pickled_arrays(path)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    program=st.lists(
+        st.sampled_from(list(b"}](lt)esuab\x85\x86\x87\x94R\x93N\x88dK\x01h\x00X.")), max_size=60
+    )
+)
+def test_programs_at_random_give_one_error(tmp_path: Path, program: list[int]) -> None:
+    path = tmp_path / "a.pkl"
+    path.write_bytes(bytes(program) + b".")
+    message = f"{path}: "
+    try:
+        found = load_pickled_arrays(path)
+    except PickleError as error:
+        message = str(error)
+    else:
+        assert isinstance(found, dict)
+    assert message.startswith(f"{path}: ")
