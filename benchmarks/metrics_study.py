@@ -1,4 +1,4 @@
-"""The tables and the figure of docs/metrics.md, from motion capture.
+"""Every figure that docs/metrics.md quotes of motion capture or of simulations: its tables, its plot, its numbers.
 
     python -m benchmarks.metrics_study MOCAP [--figure docs/figures/beat-noise.png]
 
@@ -9,7 +9,7 @@ MOCAP is a folder of ``salsa_*.npz`` (two dancers, 60 FPS) and ``modern_*.npz`` 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +18,18 @@ from matplotlib.figure import Figure
 from opendance_hf.metrics import (
     STD_FLOORS,
     Clip,
+    Score,
     SubsampleInterval,
+    bootstrap_mean,
     diversity_score,
     evaluate,
+    floor_height,
     foot_skate_ratio,
     frechet_floor,
     frechet_score,
+    frechet_subsamples,
     geometric_features,
+    interpenetration,
     jitter,
     kinetic_features,
     matched_beats,
@@ -34,6 +39,9 @@ from opendance_hf.metrics import (
     physical_foot_contact,
     root_at_origin,
 )
+from opendance_hf.metrics.quality import CONTACT_HEIGHT, SLIDE_SPEED
+from opendance_hf.metrics.uncertainty import largest_equal_n
+from opendance_hf.motion.skeleton import JOINT_INDEX
 
 WINDOW = 300
 NOISE_MM = (0, 2, 5, 10, 20, 30, 50)
@@ -50,6 +58,10 @@ def main() -> None:
     if not salsa or not modern:
         parser.error(f"{arguments.mocap} holds no salsa_*.npz or no modern_*.npz")
     floor_table(salsa)
+    perfect_table()
+    coverage_table()
+    length_table(salsa)
+    quality_table(salsa)
     differences_table(salsa)
     frame_rate_table(modern)
     noise_experiment(salsa, arguments.figure)
@@ -93,6 +105,116 @@ def spread(found: SubsampleInterval) -> str:
     return f"{found.median:.1f} [{found.low:.1f}, {found.high:.1f}]"
 
 
+def perfect_table(repetitions: int = 24) -> None:
+    """A model whose dances are drawn from the same distribution as the reference, with songs of six dances alike."""
+    rng = np.random.default_rng(0)
+
+    def sample(songs: int) -> tuple[np.ndarray, np.ndarray]:
+        group = np.repeat(np.arange(songs), 6)
+        return (
+            rng.normal(0, 0.6**0.5, (songs, 72))[group] + rng.normal(0, 0.4**0.5, (len(group), 72)),
+            group,
+        )
+
+    print(
+        "\nA perfect model: its distance over the floor, mean of medians; from the songs, and from all at once\n"
+    )
+    print("| songs of the reference | of the model | N | by songs | at once |\n|---|---|---|---|---|")
+    for songs, its_songs in ((10, 10), (20, 20), (40, 40), (40, 60), (40, 20), (40, 10)):
+        floor, grouped, loose = [], [], []
+        for seed in range(repetitions):
+            (y, group), (x, its_group) = sample(songs), sample(its_songs)
+            n = min(len(x), largest_equal_n(group))
+            options = {"n": n, "draws": 20, "seed": seed}
+            floor.append(frechet_floor(y, group, **options).median)
+            grouped.append(
+                frechet_subsamples(x, y, groups=its_group, reference_groups=group, **options).median
+            )
+            loose.append(frechet_subsamples(x, y, **options).median)
+        ratios = (f"{np.mean(values) / np.mean(floor):.3f}" for values in (grouped, loose))  # type: ignore[arg-type]
+        print(f"| {songs} | {its_songs} | {n} | " + " | ".join(ratios) + " |")
+
+
+def coverage_table(repetitions: int = 2000) -> None:
+    """How many intervals of a mean hold the true mean, where there is one."""
+    rng = np.random.default_rng(0)
+
+    def tailed(share: float) -> Callable[[int], np.ndarray]:
+        return lambda size: (rng.random(size) < share) * rng.exponential(1, size)
+
+    shapes: dict[str, tuple[Callable[[int], np.ndarray], float]] = {
+        "Beta(0.5, 3)": (lambda size: rng.beta(0.5, 3, size), 0.5 / 3.5),
+        "Beta(1, 4)": (lambda size: rng.beta(1, 4, size), 0.2),
+        "log-normal": (lambda size: rng.lognormal(0, 1, size), float(np.exp(0.5))),
+        "70% zeros": (tailed(0.3), 0.3),
+        "90% zeros": (tailed(0.1), 0.1),
+    }
+    print(
+        f"\nIntervals of 95% that hold the true mean, of {repetitions}; in brackets, cases with an interval\n"
+    )
+    print("| songs | " + " | ".join(shapes) + " |\n|---|" + "---|" * len(shapes))
+    for songs in (10, 20, 50):
+        cells = []
+        for sample, mean in shapes.values():
+            drawn = (bootstrap_mean(sample(songs), bounds=(0, None)) for _ in range(repetitions))
+            held = [i.low <= mean <= i.high for i in drawn if i.low is not None and i.high is not None]
+            cells.append(f"{np.mean(held):.1%} ({len(held) / repetitions:.0%})")
+        print(f"| {songs} | " + " | ".join(cells) + " |")
+    group, held_alone = np.repeat(np.arange(20), 5), []
+    for groups in (group, None):
+        held_alone.clear()
+        for _ in range(repetitions):
+            values = 0.8 * rng.beta(1, 4, 20)[group] + 0.2 * rng.beta(1, 4, len(group))
+            found = bootstrap_mean(values, groups=groups)
+            held_alone.append(found.low <= 0.2 <= found.high)  # type: ignore[operator]
+        told = "told of songs" if groups is not None else "not told"
+        print(f"20 songs of five dances alike, {told}: {np.mean(held_alone):.1%}")
+
+
+def length_table(salsa: list[np.ndarray]) -> None:
+    """The same dances against themselves, cut by the protocol or by hand."""
+    whole = [Clip(f"{i}", trial) for i, trial in enumerate(salsa)]
+    short = [Clip(f"{i}", trial[:, :WINDOW]) for i, trial in enumerate(salsa)]
+    print("\nThe same dances on both sides\n\n| predictions | protocol | FID_k | FID_g |\n|---|---|---|---|")
+    for name, clips, protocols in (
+        ("whole dances", whole, ("bailando", "opendance-3d", "corrected")),
+        ("their first 5 s", short, ("bailando",)),
+    ):
+        for protocol in protocols:
+            found = evaluate(clips, whole, protocol, draws=1)
+            print(f"| {name} | {protocol} | {number(found.fid_k)} | {number(found.fid_g)} |")
+
+
+def number(score: Score) -> str:
+    return f"{score.value:.2f}" if score.value is not None else (score.note or "").split(";")[0]
+
+
+def quality_table(salsa: list[np.ndarray]) -> None:
+    """Feet and couples of real dances."""
+    dancers = [dancer for trial in salsa for dancer in trial]
+    seconds = [len(trial[0]) / 60 for trial in salsa]
+    skate = [foot_skate_ratio(dancer) for dancer in dancers]
+    print(f"\n{len(dancers)} real dancers, {min(seconds):.1f} to {max(seconds):.1f} s")
+    print(f"frames: {sum(map(len, dancers))}")
+    print(f"foot skate: median {np.median(skate):.2%}, at most {max(skate):.2%}")
+    fast = [fast_and_low(dancer) for dancer in dancers]
+    print(f"steps with a toe that is low and fast: {min(fast):.1%} to {max(fast):.1%}")
+    for name, options in (("gravity", {}), ("own maximum", {"acceleration_scale": None})):
+        pfc = [physical_foot_contact(dancer, **options) for dancer in dancers]  # type: ignore[arg-type]
+        known = [one for one in pfc if one is not None]
+        print(f"PFC by {name}: median {np.median(known):.3f}, mean {np.mean(known):.3f}")
+    depths = [1000 * interpenetration(trial[0], trial[1]).mean() for trial in salsa]
+    print(f"interpenetration of couples: mean {min(depths):.1f} to {max(depths):.1f} mm")
+
+
+def fast_and_low(dancer: np.ndarray) -> float:
+    """The share of steps that the usual definition of foot skate counts."""
+    toes = dancer[:, [JOINT_INDEX["left_foot"], JOINT_INDEX["right_foot"]]]
+    low = toes[..., 1] < floor_height(dancer) + CONTACT_HEIGHT
+    speed = np.linalg.norm(np.diff(toes[..., [0, 2]], axis=0), axis=-1) * 60
+    return float((low[1:] & low[:-1] & (speed > SLIDE_SPEED)).any(axis=1).mean())
+
+
 def differences_table(salsa: list[np.ndarray]) -> None:
     """What each correction does to the distance between two halves of the trials."""
     half = len(salsa) // 2
@@ -128,11 +250,7 @@ def differences_table(salsa: list[np.ndarray]) -> None:
 
 
 def value(x: np.ndarray, y: np.ndarray, floor: float) -> str:
-    scores = frechet_score(x, y, floor=floor), diversity_score(x, y, floor=floor)
-    return " | ".join(
-        f"{score.value:.2f}" if score.value is not None else (score.note or "").split(";")[0]
-        for score in scores
-    )
+    return " | ".join(map(number, (frechet_score(x, y, floor=floor), diversity_score(x, y, floor=floor))))
 
 
 def frame_rate_table(modern: list[np.ndarray]) -> None:

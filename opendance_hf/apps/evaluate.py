@@ -192,11 +192,18 @@ def print_result(console: Console, result: EvaluationResult, other: EvaluationRe
     )  # fmt: skip
 
     table = _table("Means with 95% intervals over groups (songs)", "score", *sets, "better")
+    without: dict[str, None] = {}
     for name, about in MEASURES.items():
         if any(scores.means[name].n for scores in sets.values()):
             cells = [_interval(scores.means[name]) for scores in sets.values()]
+            for scores in sets.values():
+                mean = scores.means[name]
+                if mean.n and mean.note:
+                    without[f"* {about.label}: {mean.note}"] = None
             table.add_row(f"{about.label}{f', {about.unit}' if about.unit else ''}", *cells, about.better)
     console.print(table)
+    for reason in without:
+        console.print(reason, markup=False, highlight=False)
 
     clips = result.predictions.clips
     table = _table("Predicted clips", "id", "dancers", "frames", "music beats", "motion beats", *(MEASURES[name].label for name in _CLIP_COLUMNS))  # fmt: skip

@@ -26,6 +26,7 @@ from opendance_hf.metrics.beats import (
     motion_beats,
 )
 from opendance_hf.metrics.duet import (
+    CROSS_DISTANCE_DIM,
     HOLD_DISTANCE,
     cross_distance_features,
     hand_hold_distance,
@@ -49,6 +50,7 @@ from opendance_hf.metrics.uncertainty import (
     diversity_subsamples,
     frechet_floor,
     frechet_subsamples,
+    largest_equal_n,
     paired_test,
 )
 
@@ -62,6 +64,7 @@ class Measure(NamedTuple):
         better: whether more is better, less, or being like the reference.
         each_dancer: one value a dancer; otherwise one a clip of two or more dancers, the mean over pairs.
         what: one line.
+        bounds: the range of the score, for its interval; None where it has no end.
     """
 
     label: str
@@ -69,45 +72,60 @@ class Measure(NamedTuple):
     better: Literal["higher", "lower", "like the reference"]
     each_dancer: bool
     what: str
+    bounds: tuple[float | None, float | None]
+
+
+_SHARE: Final = (0.0, 1.0)
+_ABOVE_CHANCE: Final = (None, 1.0)
+_AMOUNT: Final = (0.0, None)
 
 
 #: Every score of a clip, in the order of the table.
 MEASURES: Final[dict[str, Measure]] = {
-    "music_motion": Measure("music-motion", "", "higher", True, "equation 1, mean over music beats"),
+    "music_motion": Measure("music-motion", "", "higher", True, "equation 1, mean over music beats", _SHARE),
     "music_motion_by_motion": Measure(
-        "music-motion (FACT)", "", "higher", True, "equation 1, mean over motion beats"
+        "music-motion (FACT)", "", "higher", True, "equation 1, mean over motion beats", _SHARE
     ),
     "beat_precision": Measure(
-        "beat precision", "", "higher", True, "motion beats that match a music beat, above chance"
+        "beat precision",
+        "",
+        "higher",
+        True,
+        "motion beats that match a music beat, above chance",
+        _ABOVE_CHANCE,
     ),
     "beat_recall": Measure(
-        "beat recall", "", "higher", True, "music beats that match a motion beat, above chance"
+        "beat recall", "", "higher", True, "music beats that match a motion beat, above chance", _ABOVE_CHANCE
     ),
-    "beat_f1": Measure("beat F1", "", "higher", True, "both together, above chance"),
+    "beat_f1": Measure("beat F1", "", "higher", True, "both together, above chance", _ABOVE_CHANCE),
     "motion_beat_density": Measure(
-        "motion beats", "1/s", "like the reference", True, "what inflates equation 1"
+        "motion beats", "1/s", "like the reference", True, "what inflates equation 1", _AMOUNT
     ),
-    "jitter": Measure("jitter", "m/s³", "like the reference", True, "mean jerk of the joints"),
+    "jitter": Measure("jitter", "m/s³", "like the reference", True, "mean jerk of the joints", _AMOUNT),
     "foot_skate": Measure(
-        "foot skate", "", "lower", True, "share of steps on the ground without a standing foot"
+        "foot skate", "", "lower", True, "share of steps on the ground without a standing foot", _SHARE
     ),
-    "pfc": Measure("PFC", "", "lower", True, "physical foot contact, accelerations in units of gravity"),
-    "pfc_edge": Measure("PFC (EDGE)", "", "lower", True, "the same by each clip's largest acceleration"),
+    "pfc": Measure(
+        "PFC", "", "lower", True, "physical foot contact, accelerations in units of gravity", _AMOUNT
+    ),
+    "pfc_edge": Measure(
+        "PFC (EDGE)", "", "lower", True, "the same by each clip's largest acceleration", _AMOUNT
+    ),
     "penetration": Measure(
-        "penetration", "m", "lower", True, "mean depth of the lowest joint below the ground"
+        "penetration", "m", "lower", True, "mean depth of the lowest joint below the ground", _AMOUNT
     ),
-    "motion_motion": Measure("motion-motion", "", "higher", False, "equation 2"),
+    "motion_motion": Measure("motion-motion", "", "higher", False, "equation 2", _SHARE),
     "partner_f1": Measure(
-        "partner F1", "", "higher", False, "matched motion beats of partners, above chance"
+        "partner F1", "", "higher", False, "matched motion beats of partners, above chance", _ABOVE_CHANCE
     ),
     "hand_distance": Measure(
-        "hand distance", "m", "like the reference", False, "median of the nearest hands"
+        "hand distance", "m", "like the reference", False, "median of the nearest hands", _AMOUNT
     ),
     "hand_hold": Measure(
-        "hand hold", "", "like the reference", False, "share of frames with hands within 20 cm"
+        "hand hold", "", "like the reference", False, "share of frames with hands within 20 cm", _SHARE
     ),
     "interpenetration": Measure(
-        "interpenetration", "m", "lower", False, "mean depth of one body inside the other"
+        "interpenetration", "m", "lower", False, "mean depth of one body inside the other", _AMOUNT
     ),
 }
 
@@ -152,6 +170,7 @@ class SetScores:
         min_frames, median_frames, max_frames: the lengths used, over clips.
         min_fps, max_fps: the frame rates, over clips.
         fingerprint: SHA-256 of all joints and beats, whatever the order and names of the clips.
+        num_short: clips shorter than the protocol's windows, which FID and Div leave out.
         div_k, div_g, div_cd: diversity, normalised by the reference; cd is of the distances within couples, each of
             whom is once taken for the leader.
         div_at_n: "k", "g", "cd" to how the diversity comes out for subsets of the N of :attr:`EvaluationResult.fid_at_n`.
@@ -169,6 +188,7 @@ class SetScores:
     min_fps: float
     max_fps: float
     fingerprint: str
+    num_short: int
     div_k: Score
     div_g: Score
     div_cd: Score
@@ -188,7 +208,7 @@ class EvaluationResult:
         fid_k, fid_g, fid_cd: Fréchet distance of predictions to reference on kinetic and geometric features, and on
             the distances within couples.
         fid_at_n: "k", "g", "cd" to the distance between N predictions and N reference samples, N being the number of
-            predictions or half the reference, whichever is less.
+            predictions or what 95% of random halves of the reference's groups hold, whichever is less.
         floor_at_n: likewise, between N and N reference samples without a common group: what a perfect model would
             get. Both are biased upwards by the same small N, and neither is a confidence interval.
         predictions: the row of the method.
@@ -254,10 +274,15 @@ def compare_sets(
     fid, at_n, floor_at_n, num = {}, {}, {}, {}
     for kind in FEATURES:
         x, y, floor = found.features[kind], truth.features[kind], _floor(rule, kind)
-        n = num[kind] = max(2, min(len(x), len(y) // 2))
+        songs, true_songs = found.groups[kind], truth.groups[kind]
+        # A single group has no halves, so there is no floor, but still a distance.
+        half = largest_equal_n(true_songs, draws=draws, seed=seed) or len(y) // 2
+        n = num[kind] = max(2, min(len(x), half))
         fid[kind] = frechet_score(x, y, floor=floor)
-        at_n[kind] = frechet_subsamples(x, y, n=n, draws=draws, seed=seed, floor=floor)
-        floor_at_n[kind] = frechet_floor(y, truth.groups[kind], n=n, draws=draws, seed=seed, floor=floor)
+        at_n[kind] = frechet_subsamples(
+            x, y, n=n, draws=draws, seed=seed, groups=songs, reference_groups=true_songs, floor=floor
+        )
+        floor_at_n[kind] = frechet_floor(y, true_songs, n=n, draws=draws, seed=seed, floor=floor)
     return EvaluationResult(
         protocol=rule,
         version=__version__,
@@ -313,7 +338,7 @@ def get_protocol(name: str) -> Protocol:
 
 
 #: Kinds of features with a Fréchet distance and a diversity, and how many numbers each has.
-FEATURES: Final[dict[str, int]] = {"k": KINETIC_DIM, "g": GEOMETRIC_DIM, "cd": 100}
+FEATURES: Final[dict[str, int]] = {"k": KINETIC_DIM, "g": GEOMETRIC_DIM, "cd": CROSS_DISTANCE_DIM}
 
 
 def _floor(rule: Protocol, kind: str) -> float:
@@ -329,12 +354,14 @@ class Measured:
         features: "k", "g", "cd" to (N, F) features of all samples.
         groups: "k", "g", "cd" to the group of each sample.
         fingerprint: see :class:`SetScores`.
+        num_short: likewise.
     """
 
     clips: list[ClipScores]
     features: dict[str, Floats]
     groups: dict[str, list[str]]
     fingerprint: str
+    num_short: int = 0
 
 
 def measure(clips: Iterable[Clip], rule: Protocol, max_frames: int | None = None) -> Measured:
@@ -346,9 +373,11 @@ def measure(clips: Iterable[Clip], rule: Protocol, max_frames: int | None = None
         max_frames: only this many first frames of each count; None for all.
 
     Raises:
-        ValueError: if a clip has a frame rate that the protocol does not know.
+        ValueError: if a clip has a frame rate that the protocol does not know, or two have one id.
     """
     scores: list[ClipScores] = []
+    seen: set[str] = set()
+    num_short = 0
     rows: dict[str, list[Floats]] = {kind: [np.empty((0, width))] for kind, width in FEATURES.items()}
     groups: dict[str, list[str]] = {kind: [] for kind in FEATURES}
     digests = []
@@ -358,14 +387,19 @@ def measure(clips: Iterable[Clip], rule: Protocol, max_frames: int | None = None
                 f"clip {clip.id!r} has {clip.fps:g} FPS, but the protocol {rule.name} is defined at {FPS:g}: "
                 f"resample the motion, or use the protocol corrected"
             )
+        if clip.id in seen:
+            raise ValueError(f"two clips are called {clip.id!r}: give every clip an id of its own")
+        seen.add(clip.id)
         digests.append(_digest(clip))
         joints = as_joints(clip.joints)[:, :max_frames]
         scores.append(_clip_scores(clip, joints))
+        num_short += rule.window_s is not None and joints.shape[1] < round(rule.window_s * clip.fps)
         for kind, found in _features(joints, rule, clip.fps).items():
             rows[kind].append(found)
             groups[kind] += [clip.group] * len(found)
     fingerprint = hashlib.sha256(b"".join(sorted(digests))).hexdigest()
-    return Measured(scores, {k: np.concatenate(parts) for k, parts in rows.items()}, groups, fingerprint)
+    features = {kind: np.concatenate(parts) for kind, parts in rows.items()}
+    return Measured(scores, features, groups, fingerprint, num_short)
 
 
 def _digest(clip: Clip) -> bytes:
@@ -401,7 +435,8 @@ def _clip_scores(clip: Clip, joints: Floats) -> ClipScores:
     notes: dict[str, str] = {}
     still = [str(i) for i, found in enumerate(beats) if not len(found)]
     if still:
-        why = f"dancer {', '.join(still)} has no motion beats"
+        # Left out, a model that freezes would score better than one that dances badly.
+        why = f"dancer {', '.join(still)} has no motion beats, which counts as 0"
         notes |= dict.fromkeys((*_WITH_MUSIC, *_WITH_PARTNER), why)
     if music is None or not len(music):
         why = "no music beats given" if music is None else "the music has no beats within the dance"
@@ -425,7 +460,7 @@ def _clip_scores(clip: Clip, joints: Floats) -> ClipScores:
         num_music_beats=None if music is None else len(music),
         num_motion_beats=tuple(map(len, beats)),
         scores={name: scores[name] for name in MEASURES if name in scores},
-        notes={name: why for name, why in notes.items() if None in scores.get(name, ())},
+        notes={name: why for name, why in notes.items() if name in scores},
     )
 
 
@@ -435,6 +470,8 @@ _WITH_PARTNER = ("motion_motion", "partner_f1")
 
 def _with_music(music: Floats, beats: Beats, num_frames: int, fps: float) -> tuple[float | None, ...]:
     """The scores of _WITH_MUSIC for one dancer."""
+    if not len(beats):
+        return (0.0,) * len(_WITH_MUSIC)
     sigma = BEAT_SIGMA * fps / FPS
     agreement = matched_beats(music, beats, num_frames, fps=fps)
     return (
@@ -462,6 +499,8 @@ def _add_quality(
     each("foot_skate", lambda dancer, floor: foot_skate_ratio(dancer, fps=fps, floor=floor))
     each("pfc", lambda dancer, _: physical_foot_contact(dancer, fps=fps))
     each("pfc_edge", lambda dancer, _: physical_foot_contact(dancer, fps=fps, acceleration_scale=None))
+    if None in scores["pfc_edge"]:
+        notes.setdefault("pfc_edge", "the pelvis does not accelerate")
     if ground is None:
         scores["penetration"], notes["penetration"] = (
             (None,) * len(joints),
@@ -469,7 +508,6 @@ def _add_quality(
         )
     else:
         each("penetration", lambda dancer, floor: ground_penetration(dancer, floor=floor).mean_depth)
-    notes.setdefault("pfc_edge", "the pelvis does not accelerate")
 
 
 def _add_duet(
@@ -481,9 +519,10 @@ def _add_duet(
     ]
     hands = [hand_hold_distance(joints[i], joints[j]) for i, j in pairs]
     depths = [interpenetration(joints[i], joints[j]).mean() for i, j in pairs]
-    f1 = [value for value in agreements if value is not None]
-    scores["motion_motion"] = (mean_mutual_beat_alignment(beats, sigma=BEAT_SIGMA * fps / FPS),)
-    scores["partner_f1"] = (float(np.mean(f1)) if len(f1) == len(pairs) else None,)
+    f1 = [0.0 if value is None else value for value in agreements]
+    mutual = mean_mutual_beat_alignment(beats, sigma=BEAT_SIGMA * fps / FPS)
+    scores["motion_motion"] = (0.0 if mutual is None else mutual,)
+    scores["partner_f1"] = (float(np.mean(f1)),)
     scores["hand_distance"] = (float(np.mean([np.median(distance) for distance in hands])),)
     scores["hand_hold"] = (float(np.mean([(distance < HOLD_DISTANCE).mean() for distance in hands])),)
     scores["interpenetration"] = (float(np.mean(depths)),)
@@ -509,6 +548,7 @@ def _summarise(
         min_fps=min(clip.fps for clip in clips),
         max_fps=max(clip.fps for clip in clips),
         fingerprint=measured.fingerprint,
+        num_short=measured.num_short,
         div_k=div["k"],
         div_g=div["g"],
         div_cd=div["cd"],
@@ -520,4 +560,9 @@ def _summarise(
 
 def _mean(name: str, clips: list[ClipScores], seed: int) -> Interval:
     values = [(value, clip.group) for clip in clips for value in clip.scores.get(name, ())]
-    return bootstrap_mean([value for value, _ in values], groups=[group for _, group in values], seed=seed)
+    return bootstrap_mean(
+        [value for value, _ in values],
+        groups=[group for _, group in values],
+        bounds=MEASURES[name].bounds,
+        seed=seed,
+    )

@@ -61,7 +61,7 @@ def normalise(
     Raises:
         ValueError: if the sets are no matrices of one width, or the reference is empty.
     """
-    x, y = _as_sets(features, reference)
+    x, y = as_feature_sets(features, reference)
     if not len(y):
         raise ValueError("the reference set is empty")
     mean, scale = y.mean(axis=0), np.maximum(y.std(axis=0), floor) + EPSILON
@@ -82,7 +82,7 @@ def frechet_distance(features: npt.ArrayLike, reference: npt.ArrayLike) -> float
     Raises:
         ValueError: if the sets are no matrices of one width, have fewer than two rows, NaN or infinity.
     """
-    x, y = _as_sets(features, reference)
+    x, y = as_feature_sets(features, reference)
     if min(len(x), len(y)) < 2:
         raise ValueError(f"a covariance needs at least two samples, got {len(x)} and {len(y)}")
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
@@ -100,7 +100,7 @@ def average_pairwise_distance(features: npt.ArrayLike) -> float:
     Raises:
         ValueError: if there are fewer than two rows.
     """
-    x, _ = _as_sets(features, features)
+    x, _ = as_feature_sets(features, features)
     if len(x) < 2:
         raise ValueError(f"a pair needs at least two samples, got {len(x)}")
     total = sum(cdist(x[i : i + _BLOCK], x).sum() for i in range(0, len(x), _BLOCK))
@@ -117,13 +117,13 @@ def frechet_score(features: npt.ArrayLike, reference: npt.ArrayLike, *, floor: f
     Raises:
         ValueError: if the sets are no matrices of one width.
     """
-    x, y = _as_sets(features, reference)
+    x, y = as_feature_sets(features, reference)
     needs_n = x.shape[1] + 1
     deficient = min(len(x), len(y)) < needs_n
-    reason = _why_undefined(x, y, floor)
+    reason = why_undefined(x, y, floor)
     if reason is not None:
         return Score(None, len(x), len(y), needs_n, deficient, reason)
-    x, y = _normalised(x, y, floor)
+    x, y = normalise_varying(x, y, floor)
     note = f"needs N >= {needs_n} in both sets for a covariance of full rank" if deficient else None
     return Score(frechet_distance(x, y), len(x), len(y), needs_n, deficient, note)
 
@@ -136,15 +136,16 @@ def diversity_score(features: npt.ArrayLike, reference: npt.ArrayLike, *, floor:
     Raises:
         ValueError: if the sets are no matrices of one width.
     """
-    x, y = _as_sets(features, reference)
-    reason = _why_undefined(x, y, floor)
+    x, y = as_feature_sets(features, reference)
+    reason = why_undefined(x, y, floor)
     if reason is not None:
         return Score(None, len(x), len(y), 2, note=reason)
-    x, _ = _normalised(x, y, floor)
+    x, _ = normalise_varying(x, y, floor)
     return Score(average_pairwise_distance(x), len(x), len(y), 2)
 
 
-def _why_undefined(x: Floats, y: Floats, floor: float) -> str | None:
+def why_undefined(x: Floats, y: Floats, floor: float) -> str | None:
+    """Why there is no distance between (N, F) features and an (M, F) reference; None if there is one."""
     if min(len(x), len(y)) < 2:
         return f"needs N >= 2 in both sets, got {len(x)} and {len(y)}"
     for name, values in (("features", x), ("reference features", y)):
@@ -169,10 +170,11 @@ def _constant(reference: Floats) -> tuple[npt.NDArray[np.bool_], Floats]:
     return reference.std(axis=0) <= tolerance, tolerance
 
 
-def _normalised(x: Floats, y: Floats, floor: float) -> tuple[Floats, Floats]:
-    """:func:`normalise` for features of which those constant in the reference are equal to it in both sets.
+def normalise_varying(x: Floats, y: Floats, floor: float) -> tuple[Floats, Floats]:
+    """:func:`normalise` for (N, F) features of which those constant in the (M, F) reference are equal to it in both.
 
-    Those add nothing to a distance; left in, their rounding errors would be divided by 0.
+    Those add nothing to a distance; left in, their rounding errors would be divided by 0. They are left out, so the
+    sets that come back may be narrower.
     """
     if floor > 0:
         return normalise(x, y, floor=floor)
@@ -185,7 +187,12 @@ def _covariance_factor(x: Floats) -> Floats:
     return np.linalg.qr((x - x.mean(axis=0)) / np.sqrt(len(x) - 1)).R
 
 
-def _as_sets(features: npt.ArrayLike, reference: npt.ArrayLike) -> tuple[Floats, Floats]:
+def as_feature_sets(features: npt.ArrayLike, reference: npt.ArrayLike) -> tuple[Floats, Floats]:
+    """Both sets as float64 arrays, (N, F) and (M, F).
+
+    Raises:
+        ValueError: if they are no matrices of one width.
+    """
     x, y = np.asarray(features, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
         raise ValueError(f"feature sets must be (N, F) and (M, F), got {x.shape} and {y.shape}")

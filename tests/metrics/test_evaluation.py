@@ -167,7 +167,7 @@ def test_fingerprint_is_of_the_content() -> None:
             clips(6),
             clips(6)[::-1],
             clips(5),
-            [Clip("x", c.joints, c.music_beats) for c in clips(6)],
+            [Clip(f"{c.id}x", c.joints, c.music_beats) for c in clips(6)],
         )
     ]
     assert prints[0] == prints[1] == prints[3] != prints[2]
@@ -215,14 +215,14 @@ def test_json_has_numbers_or_reasons() -> None:
         60,
     )
     rows = restored["predictions"]["clips"]
-    assert rows[0]["scores"]["music_motion"] == [None]
-    assert rows[0]["notes"]["music_motion"] == "dancer 0 has no motion beats"
+    assert rows[0]["scores"]["music_motion"] == [0.0]
+    assert rows[0]["notes"]["music_motion"] == "dancer 0 has no motion beats, which counts as 0"
     assert rows[0]["notes"]["penetration"] == "the height of the ground is unknown"
     assert rows[1]["notes"]["music_motion"] == "no music beats given"
     assert rows[1]["num_music_beats"] is None
     assert "motion_motion" not in rows[1]["scores"]
     score = restored["predictions"]["means"]["music_motion"]
-    assert (score["mean"], score["n"], score["num_undefined"]) == (None, 0, 2)
+    assert (score["mean"], score["n"], score["num_undefined"]) == (0.0, 1, 1)
     assert restored["predictions"]["means"]["motion_motion"]["n"] == 0
 
     beats = evaluate([*clips(1), silent], clips(4)).predictions.means["music_motion"]
@@ -336,3 +336,52 @@ def test_sets_of_any_size_have_numbers_or_reasons(sizes: tuple[int, int], protoc
     for spread in (*result.fid_at_n.values(), *result.floor_at_n.values()):
         assert (spread.median is None) <= bool(spread.note)
     json.dumps(asdict(result), allow_nan=False)
+
+
+def test_standing_still_earns_nothing() -> None:
+    still = Clip("still", np.zeros((2, 40, 24, 3)), np.array([10, 20]))
+    means = evaluate([*clips(2), still], clips(4)).predictions.means
+    alone = evaluate(clips(2), clips(4)).predictions.means
+    for name in (
+        "music_motion",
+        "music_motion_by_motion",
+        "beat_precision",
+        "beat_f1",
+        "motion_motion",
+        "partner_f1",
+    ):
+        count = alone[name].n
+        added = 2 if MEASURES[name].each_dancer else 1
+        assert means[name].n == count + added
+        assert means[name].mean == pytest.approx(alone[name].mean * count / (count + added))  # type: ignore[operator]
+
+
+def test_every_clip_has_a_name_of_its_own() -> None:
+    with pytest.raises(ValueError, match="two clips are called 'clip0'"):
+        evaluate([*clips(2), *clips(1)], clips(3))
+
+
+def test_dances_shorter_than_a_window_are_counted() -> None:
+    result = evaluate([*long_clips(3), *clips(2)], long_clips(4), "corrected")
+    assert (result.predictions.num_short, result.reference.num_short) == (2, 0)
+    assert evaluate(clips(2), clips(3)).predictions.num_short == 0
+
+
+def test_what_is_no_dance_in_metres_is_refused() -> None:
+    body = synth_motion(1)[None]
+    for joints, beats, options, why in (
+        (body.astype(complex), None, {}, "joints must be real numbers, got complex"),
+        (np.zeros((1, 9, 24, 3), "M8[s]"), None, {}, "joints must be real numbers, got datetime64"),
+        (body + 1e5, None, {}, r"joints must be in metres; one is 1e\+05 m from the origin"),
+        (body * 100, None, {}, r"joints must be in metres; this body is 1\d\d m tall"),
+        (body, np.zeros(50, bool), {}, "beats must be frame indices, not a mask"),
+        (body, np.array([0, 1, 0, 0]), {}, "beats must be frame indices, not a mask"),
+        (body, np.array([1j]), {}, "beats must be real numbers"),
+        (body, None, {"fps": 1e-9}, "fps must be positive, between 1 and 1000"),
+        (body, None, {"fps": 1e9}, "fps must be positive, between 1 and 1000"),
+        (body, None, {"fps": 60j}, "fps must be real numbers"),
+        (body, None, {"ground": 1e9}, "the ground must be at a finite height"),
+    ):
+        with pytest.raises(ValueError, match=f"clip 'a': {why}"):
+            Clip("a", joints, beats, **options)
+    assert Clip("a", np.zeros((1, 9, 24, 3), np.float32), np.array([], int), fps=1000).fps == 1000

@@ -12,35 +12,68 @@ from scipy import stats
 
 from opendance_hf.metrics import average_pairwise_distance, frechet_distance, motion_features, normalise
 from opendance_hf.metrics.uncertainty import (
+    MIN_GROUPS,
     bootstrap_mean,
     diversity_subsamples,
     frechet_floor,
     frechet_subsamples,
+    largest_equal_n,
     paired_test,
 )
 
 SETTINGS = settings(max_examples=20)
-SCORES = st.lists(st.floats(0, 1, width=32), min_size=5, max_size=12)
+SCORES = st.lists(st.floats(0, 1, width=32), min_size=10, max_size=16)
 
 
 # Interval of a mean
 
 
-def coverage(draw: Callable[[np.random.Generator], tuple], mean: float, repetitions: int = 500) -> float:
+def coverage(
+    draw: Callable[[np.random.Generator], tuple], mean: float, repetitions: int = 500
+) -> tuple[float, float]:
+    """How many of the intervals there are hold the mean, and how many cases have an interval."""
     rng = np.random.default_rng(0)
-    held = 0
-    for seed in range(repetitions):
+    found = []
+    for _ in range(repetitions):
         values, groups = draw(rng)
-        got = bootstrap_mean(values, groups=groups, num_resamples=1000, seed=seed)
-        held += got.low <= mean <= got.high
-    return held / repetitions
+        # One seed: resamples of one size are drawn once.
+        got = bootstrap_mean(values, groups=groups, num_resamples=1000)
+        if got.low is not None:
+            found.append(got.low <= mean <= got.high)
+    return np.mean(found), len(found) / repetitions
 
 
-@pytest.mark.parametrize("size", [10, 20, 50])
+@pytest.mark.parametrize("size", [MIN_GROUPS, 20, 50])
 @pytest.mark.parametrize("shape", [(0.5, 3), (1, 4)])
 def test_intervals_hold_the_true_mean_of_skewed_scores(size: int, shape: tuple[float, float]) -> None:
-    held = coverage(lambda rng: (rng.beta(*shape, size), None), shape[0] / sum(shape))
+    held, given = coverage(lambda rng: (rng.beta(*shape, size), None), shape[0] / sum(shape))
     assert 0.92 <= held <= 0.985
+    assert given == 1
+
+
+@pytest.mark.parametrize("size", [MIN_GROUPS, 20, 50])
+def test_intervals_of_heavy_tails(size: int) -> None:
+    held, given = coverage(lambda rng: (rng.lognormal(0, 1, size), None), np.exp(0.5), 1000)
+    assert 0.885 <= held <= 0.96
+    assert given == 1
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3])
+@pytest.mark.parametrize("size", [MIN_GROUPS, 20, 50])
+@pytest.mark.parametrize("members", [1, 3])
+def test_scores_that_are_mostly_zero(size: int, share: float, members: int) -> None:
+    # Foot skate, interpenetration. Where so few differ from 0 that nothing can be said, nothing is.
+    group = np.repeat(np.arange(size), members)
+
+    def draw(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        values = (rng.random(size) < share) * rng.exponential(1, size)
+        return values[group] * rng.uniform(0.5, 1.5, len(group)), group
+
+    held, given = coverage(draw, share, 1000)
+    if given > 0.1:
+        assert held >= 0.92
+    nonzero = stats.binom(size, share)
+    assert nonzero.sf(4) - 0.05 <= given <= nonzero.sf(2) + 0.05
 
 
 def test_intervals_of_grouped_scores_and_what_ignoring_groups_does() -> None:
@@ -49,8 +82,8 @@ def test_intervals_of_grouped_scores_and_what_ignoring_groups_does() -> None:
     def alike(rng: np.random.Generator) -> np.ndarray:
         return 0.8 * rng.beta(1, 4, 20)[group] + 0.2 * rng.beta(1, 4, 100)
 
-    assert 0.92 <= coverage(lambda rng: (alike(rng), group), 0.2) <= 0.985
-    assert coverage(lambda rng: (alike(rng), None), 0.2) < 0.8
+    assert 0.92 <= coverage(lambda rng: (alike(rng), group), 0.2)[0] <= 0.985
+    assert coverage(lambda rng: (alike(rng), None), 0.2)[0] < 0.8
 
 
 def test_groups_of_unequal_size() -> None:
@@ -58,13 +91,15 @@ def test_groups_of_unequal_size() -> None:
         group = np.repeat(np.arange(30), rng.integers(1, 8, 30))
         return rng.beta(1, 4, 30)[group], group
 
-    assert 0.91 <= coverage(alike, 0.2) <= 0.985
+    assert 0.91 <= coverage(alike, 0.2)[0] <= 0.985
 
 
 def test_interval_by_hand() -> None:
-    got = bootstrap_mean([0.25, None, 0.75, 0.5, None, 0.5, 0.5, 0.5])
-    assert (got.mean, got.n, got.num_groups, got.num_undefined, got.level) == (0.5, 6, 6, 2, 0.95)
-    assert got.low < 0.5 < got.high
+    got = bootstrap_mean([0.25, None, 0.75, 0.3, None, 0.7, 0.4, 0.6, 0.5, 0.5, 0.45, 0.55])
+    assert (got.n, got.num_groups, got.num_undefined, got.level, got.note) == (10, 10, 2, 0.95, None)
+    assert got.mean == pytest.approx(0.5)
+    assert 0.35 < got.low < 0.46
+    assert 0.54 < got.high < 0.65
     # Large samples leave nothing but the normal distribution.
     values = np.random.default_rng(0).normal(3, 2, 2000)
     got = bootstrap_mean(values)
@@ -81,24 +116,42 @@ def test_repeating_a_group_adds_nothing(values: list[float]) -> None:
     once = bootstrap_mean(values)
     twice = bootstrap_mean(values * 2, groups=[f"song{i}" for i in range(len(values))] * 2)
     assert twice.num_groups == len(values)
-    assert (twice.mean, twice.low, twice.high) == pytest.approx((once.mean, once.low, once.high))
+    assert twice.note == once.note
+    if once.low is not None:
+        assert (twice.mean, twice.low, twice.high) == pytest.approx((once.mean, once.low, once.high))
 
 
 def test_too_few_and_equal_values() -> None:
     nothing = bootstrap_mean([])
     assert (nothing.mean, nothing.low, nothing.n) == (None, None, 0)
-    few = bootstrap_mean([0.1, 0.2, 0.3, 0.4])
-    assert (few.mean, few.low, few.high) == (0.25, None, None)
+    few = bootstrap_mean(np.arange(9))
+    assert (few.mean, few.low, few.high) == (4, None, None)
+    assert "needs 10 groups, got 9" in few.note
+    assert bootstrap_mean(np.arange(10)).low is not None
     same_song = bootstrap_mean(np.linspace(0, 1, 50), groups=[0, 1] * 25)
     assert (same_song.num_groups, same_song.low) == (2, None)
-    equal = bootstrap_mean([0.3] * 10)
-    assert (equal.mean, equal.low, equal.high) == pytest.approx((0.3, 0.3, 0.3))
+    for values in ([0.3] * 12, [0.0] * 12, [0.0] * 10 + [0.2, 0.3], [1.0] * 10 + [0.2, 0.3]):
+        equal = bootstrap_mean(values)
+        assert equal.mean == pytest.approx(np.mean(values))
+        assert (equal.low, equal.high) == (None, None)
+        assert "the same mean" in equal.note
+    # Values differ, songs do not.
+    songs = bootstrap_mean([0.1, 0.2, 0.3] * 12, groups=np.repeat(np.arange(12), 3))
+    assert (songs.low, songs.note) == (None, equal.note)
 
 
-def test_seeds() -> None:
-    values = np.random.default_rng(0).beta(1, 4, 20)
-    assert bootstrap_mean(values) == bootstrap_mean(values)
-    assert bootstrap_mean(values, seed=1).low != bootstrap_mean(values).low
+def test_bounds() -> None:
+    values = np.array([0] * 6 + [0.1, 0.9, 0.5, 0.2])
+    free = bootstrap_mean(values)
+    assert 0 < free.low < free.mean < 1 < free.high
+    cut = bootstrap_mean(values, bounds=(0, 1))
+    assert (cut.mean, cut.low, cut.high) == (free.mean, free.low, 1)
+    assert bootstrap_mean(values, bounds=(0, None)) == free
+    assert bootstrap_mean(1 - values).low < 0
+    assert bootstrap_mean(1 - values, bounds=(0, None)).low == 0
+    for bounds in ((0.1, None), (None, 0.8)):
+        with pytest.raises(ValueError, match="bounds"):
+            bootstrap_mean(values, bounds=bounds)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +178,9 @@ def test_paired_test_against_all_signs() -> None:
     got = paired_test(a, b)
     assert got.p_value == np.mean(np.array(flips) >= differences.sum() - 1e-9)
     assert got.difference == pytest.approx(differences.mean())
-    assert got.interval.low < got.difference < got.interval.high
+    assert got.interval.low is None  # six are too few for an interval, but not for a test
+    twelve = paired_test(a * 2, [*b, *np.subtract(b, 0.01)])
+    assert twelve.interval.low < twelve.difference < twelve.interval.high
     assert paired_test(b, a).p_value == got.p_value
     with_gaps = paired_test([None, *a, 0.1], [0.2, *b, None])
     assert (with_gaps.n, with_gaps.num_undefined) == (6, 2)
@@ -239,16 +294,54 @@ def test_both_sides_of_the_floor_share_no_group() -> None:
     assert grouped.median > 5 * loose.median
 
 
+def songs(rng: np.random.Generator, num: int, size: int = 6, dims: int = 12) -> tuple[np.ndarray, np.ndarray]:
+    """Samples of a song are alike: most of the variance is between songs."""
+    group = np.repeat(np.arange(num), size)
+    return rng.normal(0, 0.8, (num, dims))[group] + rng.normal(0, 0.6, (num * size, dims)), group
+
+
+@pytest.mark.parametrize("num", [20, 40])
+def test_a_perfect_model_meets_the_floor_of_grouped_dances(num: int) -> None:
+    rng = np.random.default_rng(0)
+    told, floors, loose = [], [], []
+    for seed in range(40):
+        (y, song), (x, its_song) = songs(rng, 20), songs(rng, num)
+        n = largest_equal_n(song)
+        assert n == 60
+        options = {"n": n, "draws": 20, "seed": seed}
+        told.append(frechet_subsamples(x, y, groups=its_song, reference_groups=song, **options).median)
+        loose.append(frechet_subsamples(x, y, **options).median)
+        floors.append(frechet_floor(y, song, **options).median)
+    # The standard error of each mean is about 3%.
+    assert np.mean(told) == pytest.approx(np.mean(floors), rel=0.09)
+    # From all songs at once even a bad model would pass.
+    assert np.mean(loose) < 0.85 * np.mean(floors)
+
+
 def test_groups_widen_the_spread() -> None:
-    song = [f"song{i}" for i in range(20) for _ in range(10)]
-    centres = np.random.default_rng(0).normal(0, 1, (20, 4))
-    x = np.repeat(centres, 10, axis=0) + 0.1 * np.random.default_rng(1).normal(0, 1, (200, 4))
-    y = normal_set(200, 2, 4)
-    loose, grouped = (frechet_subsamples(x, y, n=40, groups=groups) for groups in (None, song))
-    assert grouped.high - grouped.low > 1.2 * (loose.high - loose.low)
+    (x, song), (y, _) = songs(np.random.default_rng(0), 20, 10), songs(np.random.default_rng(1), 120, 1)
+    labels = [f"song{i}" for i in song]
+    options = {"n": 40, "reference_groups": np.repeat(np.arange(10), 12)}
+    loose, grouped = (frechet_subsamples(x, y, groups=groups, **options) for groups in (None, labels))
     assert grouped.median > 1.1 * loose.median
-    diversity = [diversity_subsamples(x, y, n=40, groups=groups).median for groups in (None, song)]
-    assert diversity[1] < diversity[0]
+    diversity = [diversity_subsamples(x, y, n=40, groups=groups) for groups in (None, labels)]
+    assert diversity[1].median < diversity[0].median
+    assert diversity[1].high - diversity[1].low > 1.2 * (diversity[0].high - diversity[0].low)
+
+
+def test_the_largest_n_of_a_floor() -> None:
+    assert largest_equal_n(np.arange(60)) == 30
+    assert largest_equal_n(np.arange(61)) == 30
+    assert largest_equal_n(["song"] * 60) == 0
+    assert largest_equal_n([]) == 0
+    # Songs of any length hardly ever split into halves, but nearly into halves.
+    lengths = [16, 14, 22, 12, 18, 26, 10, 8, 14, 20]
+    song = np.repeat(np.arange(10), lengths)
+    n = largest_equal_n(song)
+    assert 0.35 * sum(lengths) < n < 0.5 * sum(lengths)
+    reference = normal_set(sum(lengths), 0)
+    assert frechet_floor(reference, song, n=n, seed=1).draws >= 180
+    assert frechet_floor(reference, song, n=sum(lengths) // 2).draws < 60
 
 
 def test_floor_needs_two_sides() -> None:
