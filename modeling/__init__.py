@@ -28,6 +28,10 @@ for _config, _model in (
 ):
     AutoConfig.register(_config.model_type, _config, exist_ok=True)
     AutoModel.register(_config, _model, exist_ok=True)
+# Folders of these carry their code, so that transformers alone can load them with trust_remote_code=True.
+for _model in (BailandoForDanceGeneration, BailandoVQVAE, BailandoGPT):
+    _model.config_class.register_for_auto_class()
+    _model.register_for_auto_class("AutoModel")
 for _config in (BailandoConfig, BailandoPPConfig):
     AutoFeatureExtractor.register(_config, BailandoProcessor, exist_ok=True)
 register()

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
-from opendance_hf.modeling.bailando.configuration_bailando import BailandoConfig, BailandoGPTConfig
-from opendance_hf.modeling.bailando.modeling_bailando_vqvae import (
+from .configuration_bailando import BailandoConfig, BailandoGPTConfig
+from .modeling_bailando_vqvae import (
     BailandoCodebook,
     BailandoVQVAE,
     BailandoVQVAEOutput,

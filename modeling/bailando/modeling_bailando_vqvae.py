@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
-from opendance_hf.modeling.bailando.configuration_bailando import BailandoVQVAEConfig
+from .configuration_bailando import BailandoVQVAEConfig
 
 NUM_JOINTS = 24
 

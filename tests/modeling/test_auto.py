@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -108,3 +111,35 @@ def test_what_is_no_sound_is_said(tmp_path: Path) -> None:
         processor(tmp_path / "none.mp3")
     with pytest.raises(ValueError, match="music must be 'bailando' or 'tpami'"):
         BailandoProcessor(music="jazz")  # type: ignore[arg-type]
+
+
+_WITHOUT_THE_PACKAGE = """
+import importlib.abc, sys
+
+class Missing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.split(".")[0] == "opendance_hf":
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Missing())
+import numpy as np, torch
+from transformers import AutoModel
+
+model = AutoModel.from_pretrained(sys.argv[1], trust_remote_code=True).eval()
+generator = torch.Generator().manual_seed(0)
+np.save(sys.argv[2], model.generate_dance(torch.zeros(1, 5, 438), 40, generator=generator).joints.numpy())
+"""
+
+
+def test_a_folder_carries_the_code_for_those_without_the_package(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "joints.npy"
+    subprocess.run(
+        [sys.executable, "-c", _WITHOUT_THE_PACKAGE, str(folder), str(out)],
+        check=True,
+        env={**os.environ, "HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"},
+        timeout=120,
+    )
+    model = AutoModel.from_pretrained(folder).eval()
+    assert type(model) is BailandoForDanceGeneration
+    expected = model.generate_dance(torch.zeros(1, 5, 438), 40, generator=torch.Generator().manual_seed(0))
+    np.testing.assert_allclose(np.load(out), expected.joints, atol=1e-6)
