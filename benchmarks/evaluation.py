@@ -35,13 +35,16 @@ def run() -> dict[str, Any]:
 
     predictions, reference = clips(PREDICTIONS, 0), clips(REFERENCE, 10_000)
     evaluate(predictions[:20], reference[:20])
-    start = time.perf_counter()
-    result = evaluate(predictions, reference)
-    ours_s = time.perf_counter() - start
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        result = evaluate(predictions, reference)
+        times.append(time.perf_counter() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {
-        "what": f"{PREDICTIONS} dances of {NUM_FRAMES} frames against {REFERENCE}, all scores and intervals",
-        "ours_s": ours_s,
+        "what": f"{PREDICTIONS} dances of {NUM_FRAMES} frames against {REFERENCE}, all scores and intervals; best of three",
+        "ours_s": min(times),
+        "slowest_of_three_s": max(times),
         "peak_gb": peak / 1e9,
         "fid_k": result.fid_k.value,
     }

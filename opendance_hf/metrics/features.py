@@ -96,7 +96,9 @@ def as_joints(
         raise ValueError(f"joints must be {wanted}, got {array.shape}")
     if array.shape[-3] < min_frames:
         raise ValueError(f"joints must have at least {min_frames} frames, got {array.shape[-3]}")
-    if not np.isfinite(array).all():
+    # The sum of squares is finite only if all are, and several times as fast; it may overflow for huge numbers, though.
+    flat = array.reshape(-1)
+    if not np.isfinite(np.dot(flat, flat)) and not np.isfinite(array).all():
         raise ValueError("joints hold NaN or infinity")
     return array
 
@@ -118,7 +120,7 @@ def kinetic_features(joints: npt.ArrayLike, *, corrected: bool = False, fps: flo
         ValueError: if the joints have another shape, fewer than three frames, NaN or infinity; see also
             :func:`motion_features`.
     """
-    p = _components(as_joints(joints))
+    p = components(as_joints(joints))
     frame_s = 1 / _checked_fps(corrected, fps)
     reach = max(1, round(_WINDOW * fps / _FPS))
     last = p.shape[-1] - 1
@@ -154,7 +156,7 @@ def kinetic_features(joints: npt.ArrayLike, *, corrected: bool = False, fps: flo
     return means.reshape(*means.shape[:-2], KINETIC_DIM)
 
 
-def _components(p: Floats) -> Floats:
+def components(p: Floats) -> Floats:
     """(..., T, J, 3) as (3, ..., J, T): numpy runs along the last axis, and time is the long one."""
     return np.ascontiguousarray(np.moveaxis(p, (-1, -3), (0, -1)))
 
@@ -278,7 +280,7 @@ def geometric_features(joints: npt.ArrayLike, *, corrected: bool = False, fps: f
         ValueError: if the joints have another shape, fewer than three frames, NaN or infinity; see also
             :func:`motion_features`.
     """
-    p = _components(as_joints(joints))
+    p = components(as_joints(joints))
     fps = _checked_fps(corrected, fps)
     velocity = np.diff(p) * (fps if corrected else _GEOMETRIC_FPS)
     p = p[..., 1:]

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from opendance_hf.metrics.features import MIN_FRAMES, Floats, as_joints
+from opendance_hf.metrics.features import MIN_FRAMES, Floats, as_joints, components
 from opendance_hf.motion.skeleton import JOINT_INDEX
 
 _PELVIS = JOINT_INDEX["pelvis"]
@@ -50,7 +50,13 @@ def floor_height(joints: npt.ArrayLike) -> float:
 
 
 def _floor_height(p: Floats) -> float:
-    return float(np.percentile(p[:, _ANKLES + _TOES, _UP].min(axis=1), 5) - TOE_HEIGHT)
+    lowest = p[:, _ANKLES + _TOES, _UP].min(axis=1)
+    # np.percentile(lowest, 5), of which most is overhead.
+    place = 0.05 * (len(lowest) - 1)
+    below = int(place)
+    found = np.partition(lowest, (below, below + 1))
+    fifth = found[below] + (place - below) * (found[below + 1] - found[below])
+    return float(fifth - TOE_HEIGHT)
 
 
 def foot_skate_ratio(
@@ -191,11 +197,15 @@ def jitter(joints: npt.ArrayLike, *, fps: float = 60.0) -> float:
     """
     _check_rate(fps)
     p = _dancer(joints, min_frames=4)
-    jerk = p[1:-2] - p[2:-1]
-    jerk *= 3
-    jerk += p[3:]
-    jerk -= p[:-3]
-    return float(np.sqrt(np.einsum("tji,tji->tj", jerk, jerk)).mean() * fps**3)
+    square = np.zeros((p.shape[1], len(p) - 3))
+    for x in components(p):  # (joints, frames)
+        jerk = x[:, 1:-2] - x[:, 2:-1]
+        jerk *= 3
+        jerk += x[:, 3:]
+        jerk -= x[:, :-3]
+        jerk *= jerk
+        square += jerk
+    return float(np.sqrt(square, out=square).mean() * fps**3)
 
 
 def _dancer(joints: npt.ArrayLike, *, min_frames: int = MIN_FRAMES) -> Floats:
