@@ -468,7 +468,7 @@ class BailandoGPT(PreTrainedModel):
             hidden = self.ln_f(blocks[-1](hidden, mask, rotary=rotary, cache=caches[-1], rows=last))
             for half, head in enumerate((self.upper_head, self.lower_head)):
                 logits = head(hidden[:, half])
-                codes[half, :, count] = _choose(logits, do_sample, temperature, top_k, top_p, generator)
+                codes[half, :, count] = choose_codes(logits, do_sample, temperature, top_k, top_p, generator)
             if streamer is not None:
                 streamer.put(codes[:, :, count].T.clone())
         if streamer is not None:
@@ -503,7 +503,7 @@ def cross_conditional_mask(steps: int, streams: int, device: torch.device) -> Te
     return causal.repeat(streams, streams)
 
 
-def _choose(
+def choose_codes(
     logits: Tensor,
     do_sample: bool,
     temperature: float,
@@ -511,11 +511,12 @@ def _choose(
     top_p: float | None,
     generator: torch.Generator | None,
 ) -> Tensor:
+    """(..., codebook_size) logits to one code each, (...); see :meth:`BailandoGPT.generate_codes`."""
     if not do_sample:
         return logits.argmax(dim=-1)
     logits = logits.float() / max(temperature, 1e-6)
     if top_k is not None:
-        least = logits.topk(min(top_k, logits.shape[-1]), dim=-1).values[:, -1:]
+        least = logits.topk(min(top_k, logits.shape[-1]), dim=-1).values[..., -1:]
         logits = logits.masked_fill(logits < least, -torch.inf)
     if top_p is not None:
         ordered, order = logits.softmax(-1).sort(dim=-1, descending=True)
@@ -523,8 +524,9 @@ def _choose(
         beyond = ordered.cumsum(-1) - ordered >= max(top_p, 1e-9)
         logits = logits.masked_fill(torch.zeros_like(beyond).scatter(-1, order, beyond), -torch.inf)
     # On the CPU, where the generator is: the same seed gives the same dance on every device.
-    draw = torch.multinomial(logits.softmax(-1).cpu(), 1, generator=generator)[:, 0]
-    return draw.to(logits.device)
+    flat = logits.softmax(-1).cpu().flatten(0, -2)
+    draw = torch.multinomial(flat, 1, generator=generator)[:, 0]
+    return draw.view(logits.shape[:-1]).to(logits.device)
 
 
 class BailandoForDanceGeneration(PreTrainedModel):
@@ -579,20 +581,10 @@ class BailandoForDanceGeneration(PreTrainedModel):
         rows = steps if self.config.gpt_config.music_window is None else num_frames
         if music_features.shape[1] < rows:
             raise ValueError(f"{music_features.shape[1]} music rows do not last {num_frames} frames ({rows})")
-        start = None
-        if seed_joints is not None:
-            usable = seed_joints.shape[1] // per_code * per_code
-            if usable == 0:
-                raise ValueError(
-                    f"a seed motion needs at least {per_code} frames, got {seed_joints.shape[1]}"
-                )
-            relative, _ = split_root(seed_joints[:, :usable])
-            upper, lower = (codes[:, :steps] for codes in self.vqvae.encode(relative))
-            start = seed_joints[:, 0, 0]
-        else:
-            size = self.config.vqvae_config.codebook_size
-            draw = torch.randint(size, (2, len(music_features), 1), generator=generator)
-            upper, lower = draw.to(music_features.device).unbind(0)
+        start = None if seed_joints is None else seed_joints[:, 0, 0]
+        upper, lower = self.vqvae.start_codes(
+            len(music_features), steps, seed_joints, generator=generator, device=music_features.device
+        )
         upper, lower = self.gpt.generate_codes(
             self.gpt.pad_music(music_features, steps),
             upper,

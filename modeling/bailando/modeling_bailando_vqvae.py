@@ -80,7 +80,7 @@ def join_root(relative: Tensor, root_velocity: Tensor, start: Tensor | None = No
 
 def nearest_rotations(matrices: Tensor) -> Tensor:
     """(..., 3, 3) matrices to the rotations nearest to them in the least squares, by singular value decomposition."""
-    left, _, right = torch.linalg.svd(matrices.float())
+    left, _, right = torch.linalg.svd(matrices.double())
     # Never a reflection: where the nearest orthogonal matrix is one, the least certain axis is turned over.
     sign = torch.ones_like(left[..., 0])
     sign[..., 2] = torch.linalg.det(left @ right).sign()
@@ -447,6 +447,34 @@ class BailandoVQVAE(PreTrainedModel):
             vectors = hidden.transpose(1, 2).reshape(-1, hidden.shape[1])
             codes.append(half.codebook.quantize(vectors).view(len(joints), -1))
         return codes[0], codes[1]
+
+    @torch.no_grad()
+    def start_codes(
+        self,
+        count: int,
+        steps: int,
+        seed_joints: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        device: torch.device | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """What ``count`` dances of at most ``steps`` codes start from, (count, S) upper and lower codes.
+
+        Those of a seed motion ``seed_joints`` (count, T, 24, 3), metres; without one, a first code drawn at random.
+
+        Raises:
+            ValueError: if the seed motion is shorter than a code.
+        """
+        if seed_joints is None:
+            draw = torch.randint(self.config.codebook_size, (2, count, 1), generator=generator)
+            upper, lower = draw.to(device).unbind(0)
+            return upper, lower
+        per_code = self.config.frames_per_code
+        usable = seed_joints.shape[1] // per_code * per_code
+        if usable == 0:
+            raise ValueError(f"a seed motion needs at least {per_code} frames, got {seed_joints.shape[1]}")
+        upper, lower = self.encode(split_root(seed_joints[:, :usable])[0])
+        return upper[:, :steps], lower[:, :steps]
 
     @torch.no_grad()
     def decode(self, upper_codes: Tensor, lower_codes: Tensor) -> tuple[Tensor, Tensor]:

@@ -37,9 +37,9 @@ from opendance_hf.modeling.bailando.modeling_bailando import (
     BailandoGPT,
     BailandoLayerCache,
     BailandoVQVAE,
+    choose_codes,
     cross_conditional_mask,
     join_root,
-    split_root,
 )
 from opendance_hf.modeling.bailando_pp.configuration_bailando_pp import BailandoPPConfig, BailandoPPGPTConfig
 from opendance_hf.motion.skeleton import JOINT_INDEX
@@ -422,34 +422,11 @@ class BailandoPPGPT(PreTrainedModel):
             hidden = self._run(tokens, seen, caches, slice(2 * seen - 1, None, seen))
             for half, head in enumerate((self.upper_head, self.lower_head)):
                 logits = head(hidden.unflatten(1, (dancers, 2))[:, :, half])
-                codes[half, ..., count] = _draw(logits, do_sample, temperature, top_k, top_p, generator)
+                codes[half, ..., count] = choose_codes(
+                    logits, do_sample, temperature, top_k, top_p, generator
+                )
         upper_codes, lower_codes = codes.unbind(0)
         return upper_codes, lower_codes
-
-
-def _draw(
-    logits: Tensor,
-    do_sample: bool,
-    temperature: float,
-    top_k: int | None,
-    top_p: float | None,
-    generator: torch.Generator | None,
-) -> Tensor:
-    """(..., K) logits to one index each."""
-    if not do_sample:
-        return logits.argmax(dim=-1)
-    # On the CPU, where the generator is: the same seed gives the same dance on every device.
-    flat = logits.float().cpu().flatten(0, -2) / max(temperature, 1e-6)
-    ordered, order = flat.sort(dim=-1, descending=True)
-    probability = ordered.softmax(-1)
-    if top_k is not None:
-        probability[:, max(top_k, 1) :] = 0
-    if top_p is not None:
-        before = probability.cumsum(-1) - probability
-        probability[before >= top_p * probability.sum(-1, keepdim=True)] = 0
-        probability[:, 0] = probability[:, 0].clamp(min=1e-9)
-    chosen = order.gather(-1, torch.multinomial(probability, 1, generator=generator))
-    return chosen.view(logits.shape[:-1]).to(logits.device)
 
 
 class BailandoPPForDanceGeneration(PreTrainedModel):
@@ -539,20 +516,16 @@ class BailandoPPForDanceGeneration(PreTrainedModel):
             shape = tuple(value.shape)
             if (shape[:2] + shape[3:] if name == "seed_joints" else shape) != expected:
                 raise ValueError(f"{name} has shape {shape}; expected batch and dancers {expected[:2]} first")
-        if seed_joints is not None:
-            usable = seed_joints.shape[2] // per_code * per_code
-            if usable == 0:
-                raise ValueError(
-                    f"a seed motion needs at least {per_code} frames, got {seed_joints.shape[2]}"
-                )
-            relative, _ = split_root(seed_joints[:, :, :usable].flatten(0, 1))
-            upper, lower = (
-                codes[:, :steps].unflatten(0, (batch, count)) for codes in self.vqvae.encode(relative)
+        upper, lower = (
+            codes.unflatten(0, (batch, count))
+            for codes in self.vqvae.start_codes(
+                batch * count,
+                steps,
+                None if seed_joints is None else seed_joints.flatten(0, 1),
+                generator=generator,
+                device=music_features.device,
             )
-        else:
-            size = self.config.vqvae_config.codebook_size
-            draw = torch.randint(size, (2, batch, count, 1), generator=generator)
-            upper, lower = draw.to(music_features.device).unbind(0)
+        )
         upper, lower = self.gpt.generate_codes(
             music_features[:, 1:],
             upper,

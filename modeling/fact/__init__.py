@@ -8,7 +8,6 @@ from opendance_hf.modeling.fact.modeling_fact import (
     FACTModel,
     FACTModelOutput,
     motion_to_poses,
-    nearest_rotation,
     poses_to_motion,
 )
 
@@ -20,6 +19,5 @@ __all__ = [
     "FACTModel",
     "FACTModelOutput",
     "motion_to_poses",
-    "nearest_rotation",
     "poses_to_motion",
 ]

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
+from opendance_hf.modeling.bailando.modeling_bailando_vqvae import nearest_rotations
 from opendance_hf.modeling.fact.configuration_fact import FACTConfig
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.rotations import axis_angle_to_matrix, matrix_to_axis_angle
@@ -108,16 +109,7 @@ def motion_to_poses(motion: Tensor) -> tuple[Tensor, Tensor]:
     if motion.shape[-1] != MOTION_DIM:
         raise ValueError(f"motion {tuple(motion.shape)} must end in {MOTION_DIM}")
     matrices = motion[..., TRANSL_END:].unflatten(-1, (NUM_JOINTS, 3, 3))
-    return nearest_rotation(matrices), motion[..., PADDING:TRANSL_END]
-
-
-def nearest_rotation(matrices: Tensor) -> Tensor:
-    """(..., 3, 3) matrices to the rotations nearest to them in the least-squares sense."""
-    u, _, vt = torch.linalg.svd(matrices.double())
-    # Where the nearest orthogonal matrix is a mirror, the least important axis turns over.
-    sign = torch.linalg.det(u @ vt)
-    flip = torch.stack([torch.ones_like(sign), torch.ones_like(sign), sign], dim=-1)
-    return ((u * flip[..., None, :]) @ vt).to(matrices.dtype)
+    return nearest_rotations(matrices), motion[..., PADDING:TRANSL_END]
 
 
 class FACTAttention(nn.Module):

@@ -21,6 +21,8 @@ from opendance_hf.schema import FPS, DanceSequence, per_dancer
 from opendance_hf.storage import load_sequence, read_rows
 from opendance_hf.storage.pickles import load_pickled_arrays
 
+#: Numbers of one dancer and frame.
+NUM_VALUES: Final = MEAN_OFFSETS.size
 _COLUMNS: Final = ["id", "group", "num_dancers", "joints", "music_beats"]
 _HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
 #: gBR_sBM_cAll_d04_mBR0_ch01: genre, situation, cameras, dancer, music, choreography.
@@ -123,10 +125,6 @@ def _row_clip(row: dict[str, Any]) -> Clip:
         group=row["group"],
         ground=0.0,
     )
-
-
-#: Numbers of one dancer and frame.
-NUM_VALUES: Final = MEAN_OFFSETS.size
 
 
 def _load_file(file: Path) -> Clip:

@@ -97,7 +97,7 @@ def run_evaluate(
         if tests:
             print_tests(console, tests)
     if figures is not None:
-        written = write_figures(predictions, reference, figures)
+        written = write_figures(predictions, reference, figures, {clip.id for clip in found.clips})
         if console is not None:
             console.print(f"figures:  {figures} ({written})", markup=False, highlight=False)
     return result
@@ -109,15 +109,14 @@ def _told(clips: Iterator[Clip], what: str, console: Console | None) -> Iterable
     return track(clips, f"measuring the {what}", console=console, transient=True)
 
 
-def write_figures(predictions: str | Path, reference: str | Path, folder: Path) -> int:
+def write_figures(predictions: str | Path, reference: str | Path, folder: Path, predicted: set[str]) -> int:
     """Figure 5 of the paper for every dancer of every predicted clip; returns how many PNG files were written.
 
     A clip that has a reference of the same id is drawn below it, as in the paper.
     """
     from opendance_hf.render.beats import BeatRow, beat_figure
 
-    wanted = {clip.id for clip in load_clips(predictions)}
-    truth = {clip.id: clip for clip in load_clips(reference) if clip.id in wanted}
+    truth = {clip.id: clip for clip in load_clips(reference) if clip.id in predicted}
     written = 0
     for clip in load_clips(predictions):
         for number, joints in enumerate(clip.joints):

@@ -31,7 +31,7 @@ class SequenceReader:
     ) -> None:
         from datasets import get_dataset_config_names, load_dataset
 
-        name = os.fspath(dataset)
+        self.name = name = os.fspath(dataset)
         self._parts = []
         for config in configs or get_dataset_config_names(name):
             splits = load_dataset(name, config)
@@ -49,6 +49,21 @@ class SequenceReader:
         """One row as an Arrow table."""
         part = int(np.searchsorted(self._starts, index, side="right")) - 1
         return self._parts[part][index - int(self._starts[part])]
+
+    def windows(self, length: int, stride: int) -> list[tuple[int, int, int]]:
+        """(row, dancer, first frame) of every window of ``length`` frames, of every dancer, every ``stride`` frames.
+
+        Raises:
+            ValueError: if no row is long enough.
+        """
+        found: list[tuple[int, int, int]] = []
+        for index in range(len(self)):
+            row = self.row(index)
+            starts = range(0, self.scalar(row, "num_frames") - length + 1, stride)
+            found += [(index, d, start) for d in range(self.scalar(row, "num_dancers")) for start in starts]
+        if not found:
+            raise ValueError(f"{self.name}: no sequence has {length} frames")
+        return found
 
     def matrix(self, row: Any, column: str, start: int = 0, length: int | None = None) -> Floats:
         """(length, C) rows of a float matrix column, a view of the file."""

@@ -22,11 +22,6 @@ from opendance_hf.metrics.duet import (
     interpenetration,
 )
 from opendance_hf.metrics.evaluation import (
-    MEASURES,
-    ClipScores,
-    EvaluationResult,
-    Measure,
-    SetScores,
     compare_sets,
     compare_systems,
     evaluate,
@@ -57,6 +52,7 @@ from opendance_hf.metrics.quality import (
     jitter,
     physical_foot_contact,
 )
+from opendance_hf.metrics.scores import MEASURES, ClipScores, EvaluationResult, Measure, SetScores
 from opendance_hf.metrics.uncertainty import (
     Interval,
     PairedTest,

@@ -45,14 +45,7 @@ class FACTWindows(Dataset[dict[str, Tensor]]):
         self.config, self.reader = config, SequenceReader(dataset, configs, split)
         self.motion_frames = config.motion_frames + config.target_frames
         length = max(self.motion_frames, config.audio_frames)
-        self.windows: list[tuple[int, int, int]] = []
-        for index in range(len(self.reader)):
-            row = self.reader.row(index)
-            starts = range(0, self.reader.scalar(row, "num_frames") - length + 1, stride)
-            dancers = range(self.reader.scalar(row, "num_dancers"))
-            self.windows += [(index, dancer, start) for dancer in dancers for start in starts]
-        if not self.windows:
-            raise ValueError(f"{dataset}: no sequence has {length} frames")
+        self.windows = self.reader.windows(length, stride)
 
     def __len__(self) -> int:
         return len(self.windows)

@@ -59,14 +59,7 @@ class PoseWindows(Dataset[dict[str, Tensor]]):
         split: str = "train",
     ) -> None:
         self.num_frames, self.reader = num_frames, SequenceReader(dataset, configs, split)
-        self.windows: list[tuple[int, int, int]] = []
-        for index in range(len(self.reader)):
-            row = self.reader.row(index)
-            starts = range(0, self.reader.scalar(row, "num_frames") - num_frames + 1, stride)
-            dancers = range(self.reader.scalar(row, "num_dancers"))
-            self.windows += [(index, dancer, start) for dancer in dancers for start in starts]
-        if not self.windows:
-            raise ValueError(f"{dataset}: no sequence has {num_frames} frames")
+        self.windows = self.reader.windows(num_frames, stride)
 
     def __len__(self) -> int:
         return len(self.windows)

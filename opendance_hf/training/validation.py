@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from opendance_hf.apps.generate import stand_on_ground
 from opendance_hf.data import SequenceReader
-from opendance_hf.metrics.evaluation import EvaluationResult, evaluate
+from opendance_hf.metrics import EvaluationResult, evaluate
 from opendance_hf.metrics.protocol import Clip
 from opendance_hf.motion.ik import joints_to_poses
 from opendance_hf.motion.skeleton import NUM_JOINTS

@@ -23,7 +23,7 @@ from opendance_hf.modeling.bailando import (
     reward_joints,
     window_mask,
 )
-from opendance_hf.modeling.bailando.modeling_bailando import _choose
+from opendance_hf.modeling.bailando.modeling_bailando import choose_codes
 
 SMALL: dict[str, Any] = {
     "codebook_size": 32,
@@ -205,7 +205,7 @@ def test_sampling_draws_from_the_likeliest() -> None:
 
     def share(**options: Any) -> list[float]:
         chosen = {"temperature": 1.0, "top_k": None, "top_p": None, **options}
-        draws = _choose(logits, True, generator=torch.Generator().manual_seed(0), **chosen)
+        draws = choose_codes(logits, True, generator=torch.Generator().manual_seed(0), **chosen)
         return (torch.bincount(draws, minlength=4) / len(draws)).tolist()
 
     assert share() == pytest.approx([0.5, 0.3, 0.15, 0.05], abs=0.03)

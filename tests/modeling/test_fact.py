@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from opendance_hf.modeling.bailando import nearest_rotations
 from opendance_hf.modeling.fact import (
     FACTConfig,
     FACTForDanceGeneration,
     motion_to_poses,
-    nearest_rotation,
     poses_to_motion,
 )
 from opendance_hf.motion.body import forward_kinematics
@@ -173,12 +173,12 @@ def test_motion_vector_and_back() -> None:
             poses_to_motion(bad, transl)
 
 
-def test_nearest_rotation_is_a_rotation_and_nearest() -> None:
+def test_nearest_rotations_are_rotations_and_nearest() -> None:
     torch.manual_seed(0)
     noisy = torch.randn(200, 3, 3, dtype=torch.float64)
     noisy[0] = -torch.eye(3)
     noisy[1] = 0
-    found = nearest_rotation(noisy)
+    found = nearest_rotations(noisy)
     np.testing.assert_allclose(found @ found.mT, torch.eye(3).expand(200, 3, 3), atol=1e-9)
     np.testing.assert_allclose(torch.linalg.det(found), 1, atol=1e-9)
     others = torch.from_numpy(axis_angle_to_matrix(np.random.default_rng(0).uniform(-3, 3, (500, 3))))
