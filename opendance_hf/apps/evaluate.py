@@ -181,28 +181,29 @@ def print_result(console: Console, result: EvaluationResult, other: EvaluationRe
         reasons |= {
             f"* FID_{kind} at equal N: {of.note}": None for of in spreads if of.note and of.median is None
         }
-    console.print(table)
-    for reason in reasons:
-        console.print(reason, markup=False, highlight=False)
-    console.print(
-        "  All are biased upwards by the small N; predictions within the spread of the reference cannot be told\n"
-        "  from it. These are not confidence intervals.",
-        highlight=False,
-    )  # fmt: skip
+    if any(spread.median is not None for spread in (*result.fid_at_n.values(), *result.floor_at_n.values())):
+        console.print(table)
+        for reason in reasons:
+            console.print(reason, markup=False, highlight=False)
+        console.print(
+            "  All are biased upwards by the small N; predictions within the spread of the reference cannot be told\n"
+            "  from it. These are not confidence intervals.",
+            highlight=False,
+        )  # fmt: skip
 
     table = _table("Means with 95% intervals over groups (songs)", "score", *sets, "better")
-    without: dict[str, None] = {}
+    without: dict[str, list[str]] = {}
     for name, about in MEASURES.items():
         if any(scores.means[name].n for scores in sets.values()):
             cells = [_interval(scores.means[name]) for scores in sets.values()]
-            for scores in sets.values():
+            for which, scores in sets.items():
                 mean = scores.means[name]
                 if mean.n and mean.note:
-                    without[f"* {about.label}: {mean.note}"] = None
+                    without.setdefault(f"{which}: {mean.note}", []).append(about.label)
             table.add_row(f"{about.label}{f', {about.unit}' if about.unit else ''}", *cells, about.better)
     console.print(table)
-    for reason in without:
-        console.print(reason, markup=False, highlight=False)
+    for reason, labels in without.items():
+        console.print(f"* {', '.join(labels)} of {reason}", markup=False, highlight=False)
 
     clips = result.predictions.clips
     table = _table("Predicted clips", "id", "dancers", "frames", "music beats", "motion beats", *(MEASURES[name].label for name in _CLIP_COLUMNS))  # fmt: skip
