@@ -8,10 +8,8 @@ random moment is taken off.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -82,6 +80,8 @@ def matched_beats(
     Raises:
         ValueError: if a list is no finite vector or has a beat outside the frames, or if a number is not positive.
     """
+    from opendance_hf.metrics.kernels import count_matches
+
     if num_frames < 1 or not fps > 0 or not tolerance >= 0:
         raise ValueError(
             f"num_frames and fps must be positive and tolerance not negative, got {num_frames}, {fps}, {tolerance}"
@@ -90,7 +90,7 @@ def matched_beats(
         _sorted_beats(name, beats, num_frames)
         for name, beats in (("music_beats", music_beats), ("motion_beats", motion_beats))
     )
-    matches, total = _kernel()(music, motion, int(num_frames), tolerance * fps + _SLACK)
+    matches, total = count_matches(music, motion, int(num_frames), tolerance * fps + _SLACK)
     chance = total / num_frames
     n1, n2 = len(music), len(motion)
     seconds = num_frames / fps
@@ -124,37 +124,3 @@ def _sorted_beats(name: str, beats: Beats, num_frames: int) -> Floats:
     if array.ndim != 1 or not ((array >= 0) & (array < num_frames)).all():
         raise ValueError(f"{name} must be a vector of frame numbers in [0, {num_frames})")
     return np.sort(array)
-
-
-@cache
-def _kernel() -> Callable[..., Any]:
-    """The loop over shifts, compiled on first use: importing numba takes longer than all other imports here."""
-    from numba import njit
-
-    @njit(cache=True)
-    def count(music: Floats, motion: Floats, num_frames: int, tolerance: float) -> tuple[int, int]:
-        """(matches as given, sum of matches over all shifts) of two sorted lists."""
-        n1, n2 = len(music), len(motion)
-        first, total = 0, 0
-        stay = n1  # beats [0, stay) have not wrapped yet
-        for shift in range(num_frames):
-            while stay > 0 and music[stay - 1] + shift >= num_frames:
-                stay -= 1
-            matches, i, j = 0, 0, 0
-            while i < n1 and j < n2:
-                # In order of time: first the beats that wrapped, then the others.
-                at = stay + i
-                time = music[at] + shift - num_frames if at < n1 else music[at - n1] + shift
-                gap = time - motion[j]
-                if gap > tolerance:
-                    j += 1
-                elif gap < -tolerance:
-                    i += 1
-                else:  # the earliest possible partner leaves most for the others
-                    matches, i, j = matches + 1, i + 1, j + 1
-            if shift == 0:
-                first = matches
-            total += matches
-        return first, total
-
-    return count

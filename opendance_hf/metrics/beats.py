@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter1d
 
-from opendance_hf.metrics.features import Floats, as_joints, components
+from opendance_hf.metrics.features import Floats, as_joints
 
 Beats = npt.NDArray[np.integer] | npt.NDArray[np.floating] | Sequence[float]
 
@@ -38,15 +38,12 @@ def joint_speed(joints: npt.ArrayLike, *, sigma: float = SPEED_SIGMA) -> Floats:
     Raises:
         ValueError: if the joints have another shape, fewer than two frames, NaN or infinity.
     """
+    from opendance_hf.metrics import kernels
+
     p = as_joints(joints, num_joints=None, min_frames=2)
     if p.ndim != 3:
         raise ValueError(f"joints must be (frames, joints, 3), got {p.shape}")
-    square = np.zeros((p.shape[1], len(p) - 1))
-    for x in components(p):  # (joints, frames)
-        step = x[:, 1:] - x[:, :-1]
-        step *= step
-        square += step
-    speed = np.sqrt(square, out=square).mean(axis=0)
+    speed = kernels.mean_speed(np.ascontiguousarray(p))
     return gaussian_filter1d(speed, sigma, mode="reflect") if sigma > 0 else speed
 
 

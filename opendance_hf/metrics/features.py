@@ -120,45 +120,20 @@ def kinetic_features(joints: npt.ArrayLike, *, corrected: bool = False, fps: flo
         ValueError: if the joints have another shape, fewer than three frames, NaN or infinity; see also
             :func:`motion_features`.
     """
-    p = components(as_joints(joints))
+    from opendance_hf.metrics import kernels
+
+    p = as_joints(joints)
     frame_s = 1 / _checked_fps(corrected, fps)
     reach = max(1, round(_WINDOW * fps / _FPS))
-    last = p.shape[-1] - 1
-    frame = np.arange(1, last + 1)
-    seconds = (np.minimum(frame + reach, last) - np.maximum(frame - reach - 1, 0)) * frame_s
-    # Accelerations exist at frames 1 to T-2; so many are in the window of each frame:
-    count = np.minimum(frame + reach, last - 1) - np.maximum(frame - reach, 1) + 1
-
-    energies, square = [], np.zeros_like(p[0, ..., 1:])
-    for x in p:  # one component at a time stays in the cache
-        velocity = _window_difference(x, reach, last)
-        velocity /= seconds
-        velocity *= velocity
-        energies.append(velocity.mean(axis=-1))
-        if corrected:
-            # The sum of accelerations telescopes to the difference of the velocities before and after the window.
-            windowed = _window_difference(np.diff(x), reach, last)
-            windowed /= count * frame_s**2
-        else:
-            # (x[k+1] - x[k]) / dt minus the slip x[k] - x[k-1] / dt, summed from frame 1 to k.
-            running = np.zeros_like(x[..., 1:])
-            change = running[..., 1:]
-            np.multiply(x[..., 1:-1], -(1 + frame_s), out=change)
-            change += x[..., 2:]
-            change += x[..., :-2]
-            np.cumsum(change, axis=-1, out=change)
-            windowed = _window_difference(running, reach, last)
-            windowed /= count * frame_s**2
-        windowed *= windowed
-        square += windowed
-    expenditure = np.sqrt(square, out=square).mean(axis=-1)
-    means = np.stack([energies[0] + energies[2], energies[1], expenditure], axis=-1)
-    return means.reshape(*means.shape[:-2], KINETIC_DIM)
+    # x[k+1] - x[k] - (x[k] dt - x[k-1]) instead of x[k+1] - x[k] - (x[k] - x[k-1]).
+    slip = 0.0 if corrected else 1 - frame_s
+    means = [kernels.kinetic(motion, frame_s, reach, slip) for motion in _each(p)]
+    return np.reshape(means, (*p.shape[:-3], KINETIC_DIM))
 
 
-def components(p: Floats) -> Floats:
-    """(..., T, J, 3) as (3, ..., J, T): numpy runs along the last axis, and time is the long one."""
-    return np.ascontiguousarray(np.moveaxis(p, (-1, -3), (0, -1)))
+def _each(p: Floats) -> Floats:
+    """(..., T, J, 3) as (N, T, J, 3), laid out for the kernels."""
+    return np.ascontiguousarray(p).reshape(-1, *p.shape[-3:])
 
 
 def _checked_fps(corrected: bool, fps: float) -> float:
@@ -171,21 +146,10 @@ def _checked_fps(corrected: bool, fps: float) -> float:
     return fps
 
 
-def _window_difference(values: Floats, reach: int, last: int) -> Floats:
-    """values[t + reach] - values[t - reach - 1] for frames t = 1 to ``last``; indices stop at the ends of values."""
-    after = reach + 1 + last - values.shape[-1]
-    # Slices of a padded copy are several times as fast as picking frames by index.
-    padded = np.concatenate(
-        [np.repeat(values[..., :1], reach, axis=-1), values, np.repeat(values[..., -1:], after, axis=-1)],
-        axis=-1,
-    )
-    return padded[..., 2 * reach + 1 :] - padded[..., :last]
-
-
 # Lengths of the template body that thresholds are given in, metres.
 _HUMERUS, _SHOULDERS, _HIPS = 0.2568381, 0.3908484, 0.1192471
 
-# Points that are no joints, appended to the 24: the origin, one above, one below, and the height of the lowest joint.
+# Points that are no joints, appended to the 24 by the kernel: the origin, one above, one below, the lowest joint's height.
 _POINTS: Final[dict[str, int]] = {
     **JOINT_INDEX,
     **{name: NUM_JOINTS + i for i, name in enumerate(("zero", "up", "down", "floor"))},
@@ -244,28 +208,25 @@ _MENDED: Final[dict[int, str]] = {
 }
 
 
-class _Group(NamedTuple):
-    """All relations of one rule: their columns, their points (4 or fewer index arrays) and thresholds."""
+def _relations(mended: dict[int, str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Floats, Floats]:
+    """Kinds, points, and the lower and upper limit of every relation, as the kernel wants them."""
+    rules = [rule for rule, _, _ in _RELATIONS]
+    names = [mended.get(i, relation[1]).split() for i, relation in enumerate(_RELATIONS)]
+    points = [[_POINTS[name] for name in (*row, *["zero"] * (4 - len(row)))] for row in names]
+    limits = []
+    for _, _, threshold in _RELATIONS:
+        if isinstance(threshold, tuple):
+            # Cosines fall as angles grow, and rounding may take them past 1.
+            narrowest, widest = np.cos(np.radians(threshold))
+            limits.append((widest, narrowest))
+        else:
+            limits.append((threshold, np.inf))
+    low, high = np.array(limits).T.copy()
+    kinds = np.array([("beyond", "off_plane", "along", "off", "fast", "angle").index(rule) for rule in rules])
+    return kinds, np.array(points), low, high
 
-    columns: npt.NDArray[np.intp]
-    points: list[npt.NDArray[np.intp]]
-    thresholds: Floats
 
-
-def _group(rule: str, mended: dict[int, str]) -> _Group:
-    columns = [i for i, relation in enumerate(_RELATIONS) if relation[0] == rule]
-    names = [mended.get(i, _RELATIONS[i][1]).split() for i in columns]
-    points = np.array([[_POINTS[name] for name in row] for row in names])
-    return _Group(
-        np.array(columns), list(points.T), np.array([_RELATIONS[i][2] for i in columns], dtype=np.float64)
-    )
-
-
-_RULES: Final = tuple(dict.fromkeys(relation[0] for relation in _RELATIONS))
-_GROUPS: Final = {
-    corrected: {rule: _group(rule, _MENDED if corrected else {}) for rule in _RULES}
-    for corrected in (False, True)
-}
+_TABLES: Final = {False: _relations({}), True: _relations(_MENDED)}
 
 
 def geometric_features(joints: npt.ArrayLike, *, corrected: bool = False, fps: float = _FPS) -> Floats:
@@ -280,67 +241,10 @@ def geometric_features(joints: npt.ArrayLike, *, corrected: bool = False, fps: f
         ValueError: if the joints have another shape, fewer than three frames, NaN or infinity; see also
             :func:`motion_features`.
     """
-    p = components(as_joints(joints))
+    from opendance_hf.metrics import kernels
+
+    p = as_joints(joints)
     fps = _checked_fps(corrected, fps)
-    velocity = np.diff(p) * (fps if corrected else _GEOMETRIC_FPS)
-    p = p[..., 1:]
-    extra = np.zeros((*p.shape[:-2], 4, p.shape[-1]))
-    extra[1, ..., 1, :], extra[1, ..., 2, :] = 1, -1
-    extra[1, ..., 3, :] = p[1].min(axis=-2)
-    p = np.concatenate([p, extra], axis=-2)
-
-    def at(index: npt.NDArray[np.intp]) -> Floats:
-        return np.take(p, index, axis=-2)
-
-    def speed_of(index: npt.NDArray[np.intp]) -> Floats:
-        return np.take(velocity, index, axis=-2)
-
-    out = np.empty((*p.shape[1:-2], GEOMETRIC_DIM))
-    with np.errstate(divide="ignore", invalid="ignore"):  # joints that coincide span no direction: never true
-        for rule, (columns, points, thresholds) in _GROUPS[corrected].items():
-            limits = thresholds[..., None]  # the same for all frames
-            if rule == "beyond":
-                a, b, c, d = map(at, points)
-                holds = _along(b - a, d - c) > limits
-            elif rule == "off_plane":
-                a, b, c, d = map(at, points)
-                holds = _along(_cross(c - a, b - a), d - a) > limits
-            elif rule == "along":
-                a, b = map(at, points[:2])
-                holds = _along(b - a, speed_of(points[3]) - speed_of(points[2])) > limits
-            elif rule == "off":
-                a, b, c = map(at, points[:3])
-                relative = speed_of(points[3]) - speed_of(points[0])
-                holds = _along(_cross(c - a, b - a), relative) > limits
-            elif rule == "fast":
-                holds = _norm(speed_of(points[0])) > limits
-            else:
-                a, b, c, d = map(at, points)
-                between = d - c
-                cosine = _along(b - a, between) / _norm(between)
-                # Angles in degrees; the cosine falls as they grow, and rounding may take it past 1.
-                widest, narrowest = np.cos(np.radians(limits[:, 1])), np.cos(np.radians(limits[:, 0]))
-                holds = (cosine < narrowest) & (cosine > widest)
-            out[..., columns] = holds.mean(axis=-1)
-    return out
-
-
-# Vectors of these are component first: (3, ...).
-def _along(direction: Floats, vector: Floats) -> Floats:
-    """The component of ``vector`` along ``direction``."""
-    return _dot(direction, vector) / _norm(direction)
-
-
-def _cross(a: Floats, b: Floats) -> Floats:
-    return np.stack([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
-
-
-def _dot(a: Floats, b: Floats) -> Floats:
-    out = a[0] * b[0]
-    out += a[1] * b[1]
-    out += a[2] * b[2]
-    return out
-
-
-def _norm(a: Floats) -> Floats:
-    return np.sqrt(_dot(a, a))
+    rate = fps if corrected else _GEOMETRIC_FPS
+    shares = [kernels.geometric(motion, rate, *_TABLES[corrected]) for motion in _each(p)]
+    return np.reshape(shares, (*p.shape[:-3], GEOMETRIC_DIM))

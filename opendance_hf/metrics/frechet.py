@@ -183,8 +183,9 @@ def normalise_varying(x: Floats, y: Floats, floor: float) -> tuple[Floats, Float
 
 
 def _covariance_factor(x: Floats) -> Floats:
-    """R with R'R = the sample covariance (N - 1) of the rows of x."""
-    return np.linalg.qr((x - x.mean(axis=0)) / np.sqrt(len(x) - 1)).R
+    """R with R'R = the sample covariance (N - 1) of the rows of x, with no more rows than columns."""
+    centred = (x - x.mean(axis=0)) / np.sqrt(len(x) - 1)
+    return centred if len(x) <= x.shape[1] else np.linalg.qr(centred).R
 
 
 def as_feature_sets(features: npt.ArrayLike, reference: npt.ArrayLike) -> tuple[Floats, Floats]:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from opendance_hf.metrics.features import MIN_FRAMES, Floats, as_joints, components
+from opendance_hf.metrics.features import MIN_FRAMES, Floats, as_joints
 from opendance_hf.motion.skeleton import JOINT_INDEX
 
 _PELVIS = JOINT_INDEX["pelvis"]
@@ -195,17 +195,11 @@ def jitter(joints: npt.ArrayLike, *, fps: float = 60.0) -> float:
     Raises:
         ValueError: if the joints have another shape, fewer than four frames, NaN or infinity, or fps is not positive.
     """
+    from opendance_hf.metrics import kernels
+
     _check_rate(fps)
     p = _dancer(joints, min_frames=4)
-    square = np.zeros((p.shape[1], len(p) - 3))
-    for x in components(p):  # (joints, frames)
-        jerk = x[:, 1:-2] - x[:, 2:-1]
-        jerk *= 3
-        jerk += x[:, 3:]
-        jerk -= x[:, :-3]
-        jerk *= jerk
-        square += jerk
-    return float(np.sqrt(square, out=square).mean() * fps**3)
+    return float(kernels.mean_jerk(np.ascontiguousarray(p)) * fps**3)
 
 
 def _dancer(joints: npt.ArrayLike, *, min_frames: int = MIN_FRAMES) -> Floats:
