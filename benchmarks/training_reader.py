@@ -15,7 +15,8 @@ from tests.factories import make_sequence
 
 SEQUENCES, NUM_FRAMES, WINDOW, STRIDE = 2000, 300, 240, 4
 
-# In a process of its own, so that what wrote the dataset does not count. Pages of mapped files are not anonymous.
+# In a process of its own, so that what wrote the dataset does not count; and once more, since the first to open a
+# dataset converts its Parquet to Arrow, and keeps memory that this took. Pages of mapped files are not anonymous.
 _READ = """
 import json, sys, time
 import torch
@@ -52,14 +53,18 @@ def run() -> dict[str, Any]:
             "---\nconfigs:\n- config_name: individual\n  data_files: data/individual/*.parquet\n---\n"
         )
         program = _READ.format(window=WINDOW, stride=STRIDE)
-        done = subprocess.run(
-            [sys.executable, "-c", program, str(root)],
-            check=True,
-            capture_output=True,
-            text=True,
-            env={**os.environ, "HF_DATASETS_CACHE": str(Path(folder) / "cache")},
+        first, then = (
+            subprocess.run(
+                [sys.executable, "-c", program, str(root)],
+                check=True,
+                capture_output=True,
+                text=True,
+                env={**os.environ, "HF_DATASETS_CACHE": str(Path(folder) / "cache")},
+            )
+            for _ in range(2)
         )
     return {
         "what": f"windows of {WINDOW} frames, in random order, of {SEQUENCES} sequences of {NUM_FRAMES} frames",
-        **json.loads(done.stdout.splitlines()[-1]),
+        **json.loads(then.stdout.splitlines()[-1]),
+        "converting_anonymous_mb": json.loads(first.stdout.splitlines()[-1])["anonymous_mb"],
     }

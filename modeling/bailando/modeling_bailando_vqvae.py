@@ -226,8 +226,9 @@ class BailandoCodebook(nn.Module):
             noise = torch.randn(vectors.shape, generator=self._generator())
             vectors = vectors + noise.to(vectors.device) * 0.01 / width**0.5
         self.codes.copy_(vectors[self._draw(len(vectors))[:size]])
-        self.code_sum.copy_(self.codes)
-        self.code_count.fill_(1.0)
+        # As if each had been used just often enough: those that are not are replaced from the first update on.
+        self.code_sum.copy_(self.codes * self.min_count)
+        self.code_count.fill_(self.min_count)
 
     @torch.no_grad()
     def update(self, vectors: Tensor, indices: Tensor) -> None:

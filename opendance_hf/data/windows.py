@@ -32,6 +32,8 @@ class SequenceReader:
         from datasets import get_dataset_config_names, load_dataset
 
         self.name = name = os.fspath(dataset)
+        if is_npz_folder(name):
+            raise ValueError(f"{name}: a folder of motions, not a dataset; these have no music and no poses")
         self._parts = []
         for config in configs or get_dataset_config_names(name):
             splits = load_dataset(name, config)
@@ -116,14 +118,12 @@ class MotionWindows(Dataset[dict[str, torch.Tensor]]):
     ) -> None:
         self.num_frames = num_frames
         self.mirror, self.turns = mirror, turns
-        npz = sorted(Path(dataset).glob("*.npz")) if Path(dataset).is_dir() else []
-        self._motions: _NpzMotions | _DatasetMotions = (
-            _NpzMotions(npz) if npz else _DatasetMotions(SequenceReader(dataset, configs, split))
+        self._motions: NpzMotions | _DatasetMotions = (
+            NpzMotions(dataset)
+            if is_npz_folder(dataset)
+            else _DatasetMotions(SequenceReader(dataset, configs, split))
         )
-        known = set(self._motions.ids)
-        if unknown := (set(only or []) | set(leave_out or [])) - known:
-            raise ValueError(f"{dataset}: no sequence {', '.join(sorted(unknown))}")
-        wanted = (set(only) if only is not None else known) - set(leave_out or [])
+        wanted = chosen(dataset, self._motions.ids, only, leave_out)
         self.windows = [
             (index, dancer, start)
             for index, (name, dancers, frames) in enumerate(self._motions.sizes)
@@ -142,7 +142,7 @@ class MotionWindows(Dataset[dict[str, torch.Tensor]]):
         turn, mirrored = divmod(copy, 2) if self.mirror else (copy, 0)
         joints = self._motions.cut(*self.windows[number], self.num_frames)
         if mirrored:
-            joints = joints[:, _MIRROR] * _FLIP
+            joints = mirrored_joints(joints)
         if self.turns > 1:
             # The golden ratio spreads the starts of neighbouring windows evenly.
             angle = 2 * np.pi * ((turn + number * 0.618034 % 1) / self.turns)
@@ -153,6 +153,24 @@ class MotionWindows(Dataset[dict[str, torch.Tensor]]):
 
 _MIRROR = mirror_index()
 _FLIP = np.array([-1, 1, 1], dtype=np.float32)
+
+
+def mirrored_joints(joints: Floats) -> Floats:
+    """(..., 24, 3) joints with left and right exchanged, in the plane x = 0."""
+    return joints[..., _MIRROR, :] * _FLIP
+
+
+def chosen(
+    dataset: str | os.PathLike[str], ids: list[str], only: list[str] | None, leave_out: list[str] | None
+) -> set[str]:
+    """The ids that are wanted.
+
+    Raises:
+        ValueError: if one that is named does not exist.
+    """
+    if unknown := (set(only or []) | set(leave_out or [])) - set(ids):
+        raise ValueError(f"{dataset}: no sequence {', '.join(sorted(unknown))}")
+    return (set(only) if only is not None else set(ids)) - set(leave_out or [])
 
 
 class _DatasetMotions:
@@ -172,16 +190,28 @@ class _DatasetMotions:
         return joints[:, dancer * width : (dancer + 1) * width].reshape(-1, NUM_JOINTS, 3).copy()
 
 
-class _NpzMotions:
-    def __init__(self, files: list[Path]) -> None:
+def is_npz_folder(dataset: str | os.PathLike[str]) -> bool:
+    """Whether this is a folder of ``.npz`` motions and no dataset."""
+    return Path(dataset).is_dir() and any(Path(dataset).glob("*.npz"))
+
+
+class NpzMotions:
+    """A folder of ``.npz`` motions, see :class:`MotionWindows`: ``ids``, and ``joints`` (D, T, 24, 3) at 60 FPS of each.
+
+    Raises:
+        ValueError: if a file holds no such joints.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        files = sorted(Path(folder).glob("*.npz"))
         self.ids = [file.stem for file in files]
-        self._arrays = [_load_motion(file) for file in files]
+        self.joints = [_load_motion(file) for file in files]
         self.sizes = [
-            (name, len(joints), joints.shape[1]) for name, joints in zip(self.ids, self._arrays, strict=True)
+            (name, len(joints), joints.shape[1]) for name, joints in zip(self.ids, self.joints, strict=True)
         ]
 
     def cut(self, index: int, dancer: int, start: int, length: int) -> Floats:
-        return self._arrays[index][dancer, start : start + length].copy()
+        return self.joints[index][dancer, start : start + length].copy()
 
 
 def _load_motion(file: Path) -> Floats:

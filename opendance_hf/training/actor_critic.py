@@ -56,7 +56,7 @@ def run(arguments: ActorCriticArguments) -> BailandoForDanceGeneration:
             )
         whole: BailandoForDanceGeneration = loaded[0].eval()
         songs = Songs(arguments.dataset, whole, **data)
-        split = held_out(arguments.dataset, data.get("configs"), data.get("split", "train"), options.split)
+        _, split = held_out(arguments.dataset, data, options.split)
     tuning = Tuning(whole, settings, folder)
     state = whole.gpt.state_dict()
     identity = {

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from opendance_hf.data import is_npz_folder
 from opendance_hf.modeling.bailando import BailandoForDanceGeneration, BailandoVQVAE
 from opendance_hf.modeling.bailando_pp import (
     BailandoPPConfig,
@@ -55,9 +56,12 @@ class DuetWindows(Dataset[dict[str, Tensor]]):
         swap: every window also with the dancers in reverse order, which is as good a dance.
         configs: see above.
         split: see above.
+        only: see :func:`~opendance_hf.training.codes.coded`.
+        leave_out: likewise.
+        mirror: likewise.
 
     Raises:
-        ValueError: if no sequence fits.
+        ValueError: if no sequence fits, or one that is named does not exist.
     """
 
     def __init__(
@@ -70,13 +74,16 @@ class DuetWindows(Dataset[dict[str, Tensor]]):
         swap: bool = True,
         configs: list[str] | None = None,
         split: str = "train",
+        only: list[str] | None = None,
+        leave_out: list[str] | None = None,
+        mirror: bool = False,
     ) -> None:
         self.num_codes, self.per_code = config.max_codes + 1, vqvae.config.frames_per_code
         self.swap = swap
         self.pieces: list[Piece] = []
         self.placements: list[tuple[Tensor, Tensor]] = []
         self.windows: list[tuple[int, int]] = []
-        for piece in coded(dataset, vqvae, config, configs, split):
+        for piece in coded(dataset, vqvae, config, configs, split, only, leave_out, mirror):
             if len(piece.upper) != dancers:
                 continue
             starts = range(0, piece.upper.shape[1] - self.num_codes + 1, stride)
@@ -185,10 +192,9 @@ def run(arguments: BailandoPPArguments) -> BailandoPPForDanceGeneration:
         whole = start(arguments, recipe["model"])
         gpt: BailandoPPGPT = whole.gpt
         data = DuetWindows(arguments.dataset, whole.vqvae.eval(), gpt.config, **windows)
-        configs, trained = windows.get("configs"), windows.get("split", "train")
-        split = held_out(arguments.dataset, configs, trained, options.split)
-    if split:
-        plain = {**windows, "split": split, "swap": False, "stride": gpt.config.max_codes}
+        other, split = held_out(arguments.dataset, windows, options.split)
+    if other is not None:
+        plain = {**other, "swap": False, "mirror": False, "stride": gpt.config.max_codes}
         with contextlib.suppress(ValueError):  # no duet in it, or none that is long enough
             others = DuetWindows(arguments.dataset, whole.vqvae, gpt.config, **plain)
     identity = {
@@ -211,8 +217,8 @@ def run(arguments: BailandoPPArguments) -> BailandoPPForDanceGeneration:
     whole.eval()
     if trainer.is_world_process_zero():
         metrics = trainer.held_out
-        if split and options.songs:
-            dancers = windows.get("dancers", 2)
+        if split and options.songs and not is_npz_folder(arguments.dataset):
+            dancers, configs = windows.get("dancers", 2), windows.get("configs")
             metrics |= dances(
                 whole, arguments.dataset, dancers, configs, split, options, arguments.output_dir
             )

@@ -7,12 +7,15 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PretrainedConfig
 
-from opendance_hf.data import SequenceReader
+from opendance_hf.data import NpzMotions, SequenceReader, is_npz_folder
+from opendance_hf.data.windows import chosen, mirrored_joints
 from opendance_hf.modeling.bailando import (
     BailandoForDanceGeneration,
     BailandoGPTConfig,
@@ -58,30 +61,70 @@ def coded(
     config: BailandoGPTConfig,
     configs: list[str] | None = None,
     split: str = "train",
+    only: list[str] | None = None,
+    leave_out: list[str] | None = None,
+    mirror: bool = False,
 ) -> Iterator[Piece]:
-    """Code all dancers of all sequences, one sequence at a time."""
-    reader, place, per_code = (
-        SequenceReader(dataset, configs, split),
-        move(vqvae),
-        vqvae.config.frames_per_code,
-    )
-    for index in range(len(reader)):
-        row = reader.row(index)
-        flat = reader.matrix(row, "joints")
-        dancers = per_dancer(flat, reader.scalar(row, "num_dancers"), NUM_JOINTS, 3)
-        joints = torch.from_numpy(dancers[:, : len(flat) // per_code * per_code].copy())
-        if joints.shape[1] == 0:
+    """Code all dancers of all sequences, one sequence at a time.
+
+    Args:
+        dataset: see :class:`~opendance_hf.data.SequenceReader`; or a folder of ``.npz`` motions, which have no music:
+            they are danced to silence, all its features zero.
+        vqvae: codes the dances.
+        config: of the GPT; says what music it hears.
+        configs: see above.
+        split: see above.
+        only: ids to read; all if None.
+        leave_out: ids not to read.
+        mirror: every sequence also with left and right exchanged.
+
+    Raises:
+        ValueError: if there is no such sequence.
+    """
+    place, per_code = move(vqvae), vqvae.config.frames_per_code
+    for name, dancers, music, music_beats in _dances(dataset, config, configs, split, only, leave_out):
+        whole = dancers[:, : dancers.shape[1] // per_code * per_code]
+        if whole.shape[1] == 0:
             continue
-        relative, _ = split_root(joints)
-        upper, lower = (codes.cpu() for codes in vqvae.encode(relative.to(place)))
-        yield Piece(
-            reader.scalar(row, "id"),
-            upper,
-            lower,
-            joints,
-            music_of(reader, row, config),
-            torch.tensor(reader.scalar(row, "music_beats"), dtype=torch.long),
-        )
+        for seen in (whole, mirrored_joints(whole)) if mirror else (whole,):
+            joints = torch.from_numpy(seen.copy())
+            relative, _ = split_root(joints)
+            upper, lower = (codes.cpu() for codes in vqvae.encode(relative.to(place)))
+            yield Piece(name, upper, lower, joints, music, music_beats)
+
+
+def _dances(
+    dataset: str | os.PathLike[str],
+    config: BailandoGPTConfig,
+    configs: list[str] | None,
+    split: str,
+    only: list[str] | None,
+    leave_out: list[str] | None,
+) -> Iterator[tuple[str, npt.NDArray[np.float32], Tensor, Tensor]]:
+    """Id, joints (D, T, 24, 3), music and music beats of every sequence that is wanted."""
+    if is_npz_folder(dataset):
+        motions = NpzMotions(dataset)
+        wanted = chosen(dataset, motions.ids, only, leave_out)
+        for name, joints in zip(motions.ids, motions.joints, strict=True):
+            if name in wanted:
+                rows = (
+                    joints.shape[1] if config.music_window else -(-joints.shape[1] // config.frames_per_code)
+                )
+                yield name, joints, torch.zeros(rows, config.music_dim), torch.zeros(0, dtype=torch.long)
+        return
+    reader = SequenceReader(dataset, configs, split)
+    ids = [reader.scalar(reader.row(index), "id") for index in range(len(reader))]
+    wanted = chosen(dataset, ids, only, leave_out)
+    for index, name in enumerate(ids):
+        if name in wanted:
+            row = reader.row(index)
+            count = reader.scalar(row, "num_dancers")
+            yield (
+                name,
+                per_dancer(reader.matrix(row, "joints"), count, NUM_JOINTS, 3),
+                music_of(reader, row, config),
+                torch.tensor(reader.scalar(row, "music_beats"), dtype=torch.long),
+            )
 
 
 class CodeWindows(Dataset[dict[str, Tensor]]):
@@ -95,9 +138,12 @@ class CodeWindows(Dataset[dict[str, Tensor]]):
         configs: see above.
         split: see above.
         config: of the GPT; says what music it hears. By default a row a code.
+        only: see :func:`coded`.
+        leave_out: see :func:`coded`.
+        mirror: see :func:`coded`.
 
     Raises:
-        ValueError: if no sequence is long enough.
+        ValueError: if no sequence is long enough, or one that is named does not exist.
     """
 
     def __init__(
@@ -109,12 +155,15 @@ class CodeWindows(Dataset[dict[str, Tensor]]):
         configs: list[str] | None = None,
         split: str = "train",
         config: BailandoGPTConfig | None = None,
+        only: list[str] | None = None,
+        leave_out: list[str] | None = None,
+        mirror: bool = False,
     ) -> None:
         self.config = config or BailandoGPTConfig()
         self.num_codes = num_codes
         self.pieces: list[tuple[Tensor, Tensor, Tensor]] = []
         self.windows: list[tuple[int, int]] = []
-        for piece in coded(dataset, vqvae, self.config, configs, split):
+        for piece in coded(dataset, vqvae, self.config, configs, split, only, leave_out, mirror):
             heard = followed_music(piece.music, piece.upper.shape[1], self.config)
             for upper, lower in zip(piece.upper, piece.lower, strict=True):
                 starts = range(0, len(upper) - num_codes + 1, stride)

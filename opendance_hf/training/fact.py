@@ -109,12 +109,10 @@ def run(arguments: RunArguments) -> FACTForDanceGeneration:
     others = None
     with told():
         data = FACTWindows(arguments.dataset, config, **windows)
-        split = held_out(
-            arguments.dataset, windows.get("configs"), windows.get("split", "train"), options.split
-        )
-    if split:
+        other, split = held_out(arguments.dataset, windows, options.split)
+    if other is not None:
         try:
-            others = FACTWindows(arguments.dataset, config, **{**windows, "split": split})
+            others = FACTWindows(arguments.dataset, config, **other)
         except ValueError:
             split = None  # all of its sequences are shorter than a window
     identity = {"stage": "fact", "windows": len(data), "model": recipe["model"], "data": recipe["data"]}

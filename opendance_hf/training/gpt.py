@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from opendance_hf.data import is_npz_folder
 from opendance_hf.modeling.bailando import (
     BailandoConfig,
     BailandoForDanceGeneration,
@@ -85,10 +86,8 @@ def run(arguments: GPTArguments) -> BailandoForDanceGeneration:
     windows = checked(CodeWindows, recipe["data"], "data")
     with told():
         data = _windows(arguments.dataset, vqvae, config, windows)
-        split = held_out(
-            arguments.dataset, windows.get("configs"), windows.get("split", "train"), options.split
-        )
-    others = _held_out(arguments.dataset, vqvae, config, {**windows, "split": split}) if split else None
+        other, split = held_out(arguments.dataset, windows, options.split)
+    others = None if other is None else _held_out(arguments.dataset, vqvae, config, other)
     identity = {
         "stage": "gpt",
         "codes": data.fingerprint(),
@@ -111,7 +110,7 @@ def run(arguments: GPTArguments) -> BailandoForDanceGeneration:
     whole.gpt.load_state_dict({name: value.cpu() for name, value in gpt.state_dict().items()})
     if trainer.is_world_process_zero():
         metrics = trainer.held_out
-        if split and options.songs:
+        if split and options.songs and not is_npz_folder(arguments.dataset):
             metrics |= dances(
                 whole, arguments.dataset, windows.get("configs"), split, options, arguments.output_dir
             )
@@ -140,7 +139,7 @@ def _held_out(
     dataset: str, vqvae: BailandoVQVAE, config: BailandoGPTConfig, options: dict[str, Any]
 ) -> CodeWindows | None:
     try:
-        return _windows(dataset, vqvae, config, {**options, "stride": config.max_codes})
+        return _windows(dataset, vqvae, config, {**options, "mirror": False, "stride": config.max_codes})
     except ValueError:
         return None  # all of its sequences are shorter than a window
 

@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
 from transformers import (
     PrinterCallback,
+    SchedulerType,
     Trainer,
     TrainerCallback,
     TrainerControl,
@@ -133,8 +134,8 @@ def train(
     """Train a model as a recipe's ``trainer`` section says; returns the trainer when it is done.
 
     Besides ``TrainingArguments``, the section may hold ``milestones`` (steps) or ``milestone_epochs`` at which the
-    learning rate is divided by ten, as the official schedules do (``warmup_steps`` lead up to it), and ``ema_decay``: then the model ends with the
-    running average of its weights.
+    learning rate is divided by ten, as the official schedules do (``warmup_steps`` lead up to it; another schedule is
+    chosen by ``lr_scheduler_type``), and ``ema_decay``: then the model ends with the running average of its weights.
 
     Args:
         model: what learns; only parameters that want gradients do.
@@ -167,12 +168,17 @@ def train(
     def rate(step: int) -> float:
         return min(1.0, (step + 1) / warmup) * 0.1 ** sum(step >= milestone for milestone in steps)
 
+    ours = arguments.lr_scheduler_type == "constant"
+    if steps and not ours:
+        kind = SchedulerType(arguments.lr_scheduler_type).value
+        raise RecipeError(f"milestones and lr_scheduler_type {kind}: choose one")
     trainer = MetricsTrainer(
         model=model,
         args=arguments,
         train_dataset=data,
         data_collator=collate,
-        optimizers=(optimizer, LambdaLR(optimizer, rate)),
+        # Without a schedule of ours, transformers makes that of the arguments.
+        optimizers=(optimizer, LambdaLR(optimizer, rate) if ours else None),
     )
     if arguments.disable_tqdm:
         trainer.remove_callback(PrinterCallback)
@@ -211,10 +217,10 @@ def _arguments(options: dict[str, Any], run: RunArguments, items: int) -> Traini
             output_dir=run.output_dir,
             use_cpu=not torch.cuda.is_available(),
             remove_unused_columns=False,
-            lr_scheduler_type="constant",
             ddp_find_unused_parameters=False,
             **{
                 "dataloader_drop_last": items >= batch,
+                "lr_scheduler_type": "constant",
                 "disable_tqdm": not sys.stderr.isatty(),
                 "report_to": default_reports(),
                 "save_strategy": "steps",

@@ -110,13 +110,11 @@ def run(arguments: RotationArguments) -> BailandoVQVAE | BailandoForDanceGenerat
     with told():
         before = load_vqvae(arguments.vqvae)
         data = PoseWindows(arguments.dataset, **windows)
-        split = held_out(
-            arguments.dataset, windows.get("configs"), windows.get("split", "train"), options.split
-        )
+        other, split = held_out(arguments.dataset, windows, options.split)
     model = with_head(before)
-    if split:
+    if other is not None:
         try:
-            others = PoseWindows(arguments.dataset, **{**windows, "split": split})
+            others = PoseWindows(arguments.dataset, **other)
         except ValueError:
             split = None  # all of its sequences are shorter than a window
     identity = {

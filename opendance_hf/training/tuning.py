@@ -15,6 +15,7 @@ from accelerate.state import AcceleratorState  # type: ignore[import-untyped]
 from accelerate.utils import gather_object  # type: ignore[import-untyped]
 from torch import Tensor
 
+from opendance_hf.data import is_npz_folder
 from opendance_hf.modeling.bailando import (
     BailandoActorCritic,
     BailandoActorCriticConfig,
@@ -81,6 +82,10 @@ class Songs:
         configs: list[str] | None = None,
         split: str = "train",
     ) -> None:
+        if is_npz_folder(dataset):
+            raise ValueError(
+                f"{dataset}: motions without music, whose beats the reward is about: give a dataset"
+            )
         self.config = whole.gpt.config
         #: A state is judged after every code that is read, so rewards need one code more than a window's steps.
         self.steps = self.config.max_codes - 1

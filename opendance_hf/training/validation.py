@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from opendance_hf.apps.generate import stand_on_ground
-from opendance_hf.data import SequenceReader
+from opendance_hf.data import SequenceReader, is_npz_folder
 from opendance_hf.metrics import EvaluationResult, evaluate
 from opendance_hf.metrics.protocol import Clip
 from opendance_hf.motion.ik import joints_to_poses
@@ -84,24 +84,31 @@ class Song:
 
 
 def held_out(
-    dataset: str | os.PathLike[str], configs: list[str] | None, trained: str, wanted: str | None
-) -> str | None:
-    """The split to validate on; None where there is none but that of training.
+    dataset: str | os.PathLike[str], data: dict[str, Any], wanted: str | None
+) -> tuple[dict[str, Any] | None, str | None]:
+    """The ``data`` section of a recipe changed so that it reads what is not trained on, and a name for that.
+
+    Of a dataset another split; of a folder of ``.npz`` files, which has no splits, those that the section leaves out.
+    (None, None) where there is neither.
 
     Raises:
         ValueError: if the wanted split does not exist.
     """
+    if is_npz_folder(dataset):
+        names = data.get("leave_out")
+        return ({**data, "only": names, "leave_out": None}, "left out") if names else (None, None)
+    configs, trained = data.get("configs"), data.get("split", "train")
     if wanted is not None:
         SequenceReader(dataset, configs, wanted)
-        return wanted
+        return {**data, "split": wanted}, wanted
     for split in ("validation", "test"):
         try:
             SequenceReader(dataset, configs, split)
         except ValueError:
             continue
         if split != trained:
-            return split
-    return None
+            return {**data, "split": split}, split
+    return None, None
 
 
 @torch.no_grad()

@@ -9,7 +9,6 @@ root decoder reads detached codes, so the losses do not touch each other's weigh
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,23 +31,16 @@ def collate(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 def held_out_windows(
     dataset: str, data: dict[str, Any], options: Validation
-) -> tuple[MotionWindows | None, str]:
-    """Windows that were not trained on, one after another, and what they are called.
-
-    Of a folder of ``.npz`` files, which has no splits, those that the recipe leaves out.
-    """
-    plain = {
-        k: v for k, v in data.items() if k not in ("stride", "split", "leave_out", "only", "mirror", "turns")
-    }
-    plain |= {"stride": data["num_frames"]}
-    if Path(dataset).is_dir() and any(Path(dataset).glob("*.npz")):
-        names = data.get("leave_out")
-        return (MotionWindows(dataset, **plain, only=names), "left out") if names else (None, "")
-    split = held_out(dataset, data.get("configs"), data.get("split", "train"), options.split)
+) -> tuple[MotionWindows | None, str | None]:
+    """Windows that were not trained on, one after another, and what they are called."""
+    other, split = held_out(dataset, data, options.split)
+    if other is None:
+        return None, None
     try:
-        return (MotionWindows(dataset, **plain, split=split), split) if split else (None, "")
+        plain = {**other, "stride": data["num_frames"], "mirror": False, "turns": 1}
+        return MotionWindows(dataset, **plain), split
     except ValueError:
-        return None, ""  # all of its sequences are shorter than a window
+        return None, None  # all of its sequences are shorter than a window
 
 
 @torch.no_grad()
@@ -102,7 +94,7 @@ def run(arguments: RunArguments) -> BailandoVQVAE:
             trained_on=f"{len(data):,} windows of {data.num_frames} frames of single dancers.",
             steps=trainer.state.global_step,
             metrics=trainer.held_out,
-            split=split or None,
+            split=split,
         )
     return model
 

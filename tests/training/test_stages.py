@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -21,14 +22,17 @@ from opendance_hf.modeling.bailando import (
     BailandoGPTConfig,
     BailandoVQVAE,
     BailandoVQVAEConfig,
+    split_root,
 )
 from opendance_hf.modeling.bailando_pp import BailandoPPForDanceGeneration, BailandoPPGPTConfig, placement_of
+from opendance_hf.motion.skeleton import mirror_index
+from opendance_hf.schema import per_dancer
 from opendance_hf.storage import pack
 from opendance_hf.training import rotation
 from opendance_hf.training import stages as stages_by_name
 from opendance_hf.training.bailando_pp import BailandoPPArguments, DuetWindows
 from opendance_hf.training.bailando_pp import run as run_pp
-from opendance_hf.training.codes import CodeWindows, load_vqvae
+from opendance_hf.training.codes import CodeWindows, coded, load_vqvae
 from opendance_hf.training.recipe import RecipeError
 from opendance_hf.training.tuning import Songs
 from tests.factories import make_sequence
@@ -287,6 +291,70 @@ def test_a_rotation_head_leaves_the_rest_alone(data: Path, tmp_path: Path) -> No
     fresh = rotation.with_head(before.vqvae).state_dict()
     assert any(not torch.equal(new[name], fresh[name.removeprefix("vqvae.")]) for name in learned)
     assert after.generate_dance(torch.zeros(1, 4, 438), 32).rotations.shape == (1, 32, 24, 3, 3)
+
+
+@pytest.fixture(scope="module")
+def mocap(data: Path) -> Path:
+    """A folder of motion capture: two duets and a solo, joints alone."""
+    folder = data / "mocap"
+    folder.mkdir()
+    for name, dancers in (("salsa_1", 2), ("salsa_2", 2), ("solo", 1)):
+        seq = make_sequence(len(name), dancers, 296)
+        np.savez(folder / f"{name}.npz", joints=per_dancer(seq.joints, dancers, 24, 3))
+    return folder
+
+
+def test_motion_capture_is_danced_to_silence(data: Path, mocap: Path, tmp_path: Path) -> None:
+    vqvae = load_vqvae(str(data / "vqvae"))
+    pieces = list(coded(mocap, vqvae, BailandoGPTConfig(), leave_out=["salsa_2"], mirror=True))
+    assert [piece.id for piece in pieces] == ["salsa_1", "salsa_1", "solo", "solo"]
+    plain, mirrored = pieces[:2]
+    assert plain.music.shape == (37, 438)
+    assert not plain.music.any()
+    swapped = plain.joints[:, :, mirror_index()] * torch.tensor([-1.0, 1, 1])
+    assert torch.equal(mirrored.joints, swapped)
+    upper, lower = vqvae.encode(split_root(swapped)[0])
+    assert torch.equal(mirrored.upper, upper)
+    assert torch.equal(mirrored.lower, lower)
+
+    silent = ["data.mirror=true", "data.leave_out=[salsa_2]"]
+    for stage, options in (("gpt", SMALL_GPT), ("bailando_pp", [])):
+        arguments = {"vqvae": str(data / "vqvae")} if stage == "gpt" else {"bailando": str(data / "bailando")}
+        stages_by_name.run(
+            stage,
+            dataset=str(mocap),
+            output_dir=str(tmp_path / stage),
+            overrides=[*QUICK, *options, *silent],
+            **arguments,
+        )
+        assert "On the sequences that the recipe leaves out, which" in (tmp_path / stage / "README.md").read_text()
+    with pytest.raises(RecipeError, match="no sequence salsa_9"):
+        stages_by_name.run(
+            "gpt",
+            dataset=str(mocap),
+            output_dir=str(tmp_path / "none"),
+            overrides=["data.leave_out=[salsa_9]"],
+            vqvae=str(data / "vqvae"),
+        )
+
+
+def test_stages_that_need_music_refuse_motion_capture(data: Path, mocap: Path, tmp_path: Path) -> None:
+    arguments = {"dataset": str(mocap), "output_dir": str(tmp_path / "out")}
+    with pytest.raises(RecipeError, match=r"mocap: a folder of motions, not a dataset"):
+        stages_by_name.run("fact", **arguments)
+    with pytest.raises(RecipeError, match=r"mocap: motions without music"):
+        stages_by_name.run("actor_critic", **arguments, bailando=str(data / "bailando"))
+
+
+def test_the_schedule_of_a_recipe(data: Path, tmp_path: Path) -> None:
+    cosine = [*QUICK, *SMALL_VQVAE, "trainer.lr_scheduler_type=cosine"]
+    run_stage("vqvae", data, tmp_path / "run", [*cosine, "trainer.milestones=null"])
+    state = json.loads((tmp_path / "run" / "checkpoint-4" / "trainer_state.json").read_text())
+    rates = [entry["learning_rate"] for entry in state["log_history"] if "learning_rate" in entry]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] < 0.3 * rates[0]
+    with pytest.raises(RecipeError, match="milestones and lr_scheduler_type cosine: choose one"):
+        run_stage("vqvae", data, tmp_path / "both", cosine)  # the debug recipe has milestones
 
 
 def write_other_model(folder: Path) -> Path:
