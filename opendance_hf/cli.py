@@ -136,7 +136,7 @@ def train(
 @app.command()
 def generate(
     song: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Any audio or video file.")],
-    model: Annotated[str, typer.Option(help="Folder or Hub id of a trained Bailando.")],
+    model: Annotated[str, typer.Option(help="Folder or Hub id of a trained Bailando or Bailando++.")],
     out: Annotated[Path, typer.Option(help="dance.mp4 (writes dance.npz too) or dance.npz.")] = Path(
         "dance.mp4"
     ),

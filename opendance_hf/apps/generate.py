@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.ndimage import gaussian_filter1d, minimum_filter1d
+from transformers import PretrainedConfig
 
 from opendance_hf.modeling.bailando import BailandoForDanceGeneration
+from opendance_hf.modeling.bailando_pp import BailandoPPForDanceGeneration
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.ik import joints_to_poses
 from opendance_hf.motion.skeleton import JOINT_INDEX
@@ -22,6 +24,7 @@ from opendance_hf.music import (
     MusicAnnotation,
     decode_audio,
     extract_audio,
+    tpami_features,
 )
 from opendance_hf.render.avatar import AvatarRenderer
 from opendance_hf.render.camera import frame_dancers
@@ -67,11 +70,11 @@ def generate(
     top_k: int | None = 20,
     tell: Callable[[str], None] = print,
 ) -> list[Path]:
-    """Let a trained Bailando dance to a song.
+    """Let a trained Bailando, or the dancers of a Bailando++, dance to a song.
 
     Args:
         song: any audio or video file.
-        model: folder or Hub id of a :class:`BailandoForDanceGeneration`.
+        model: folder or Hub id of a :class:`BailandoForDanceGeneration` or :class:`BailandoPPForDanceGeneration`.
         out: ``.mp4`` (an ``.npz`` of the same name is written beside it) or ``.npz`` alone.
         seed: of the first code and, when sampling, of every draw.
         do_sample: draw codes instead of taking the likeliest: greedy dances tend to freeze or repeat.
@@ -81,30 +84,23 @@ def generate(
 
     Returns:
         The files written. The npz holds ``joints`` (T, 24, 3) in metres, ``smpl_pose`` (T, 24, 3), ``smpl_transl``
-        (T, 3), ``rest_offsets`` (24, 3), ``music_beats``, ``fps``, ``id`` and ``seed``.
+        (T, 3), ``rest_offsets`` (24, 3), ``music_beats``, ``fps``, ``id`` and ``seed``; of several dancers the first
+        four begin with (D, ...).
 
     Raises:
         GenerateError: if the output is of another kind, or the model cannot be loaded.
     """
     if out.suffix not in (".mp4", ".npz"):
         raise GenerateError(f"{out}: write to a file that ends in .mp4 or .npz")
-    try:
-        loaded: Any = BailandoForDanceGeneration.from_pretrained(os.fspath(model), output_loading_info=True)
-    except (OSError, ValueError) as error:
-        raise GenerateError(
-            f"{model}: not a Bailando ({error}); train one with `opendance train`, or name one on the Hub"
-        ) from None
-    bailando, info = loaded
-    if info["missing_keys"]:
-        raise GenerateError(
-            f"{model}: not a whole Bailando; give the folder that `opendance train gpt` wrote"
-        )
-    bailando.eval()
+    bailando = load_model(model)
     tell(f"Listening to {song.name} ...")
     music, num_frames = load_song(song)
+    heard = music.music_features_7p5fps
+    if bailando.config.gpt_config.music_window is not None:
+        heard = tpami_features(music.music_features)
     tell(f"Dancing {num_frames / FPS:.2f} s at {music.bpm:.0f} bpm ...")
     dance = bailando.generate_dance(
-        torch.from_numpy(music.music_features_7p5fps)[None],
+        torch.from_numpy(heard)[None],
         num_frames,
         do_sample=do_sample,
         temperature=temperature,
@@ -112,18 +108,19 @@ def generate(
         generator=torch.Generator().manual_seed(seed),
     )
     assert dance.joints is not None
-    joints = stand_on_ground(dance.joints[0].numpy().astype(np.float64))
-    poses, transl, rest_offsets = joints_to_poses(joints)
+    danced = dance.joints[0].numpy().astype(np.float64)
+    dancers = np.stack([stand_on_ground(dancer) for dancer in (danced if danced.ndim == 4 else danced[None])])
+    poses, transl, rest_offsets = posed(dancers)
+    arrays = {"joints": dancers, "smpl_pose": poses, "smpl_transl": transl, "rest_offsets": rest_offsets}
+    if danced.ndim == 3:
+        arrays = {name: values[0] for name, values in arrays.items()}
     out.parent.mkdir(parents=True, exist_ok=True)
     motion = out.with_suffix(".npz")
     part = motion.with_name(f".{motion.name}.{os.getpid()}.partial")
     with part.open("wb") as file:
         np.savez(
             file,
-            joints=joints.astype(np.float32),
-            smpl_pose=poses.astype(np.float32),
-            smpl_transl=transl.astype(np.float32),
-            rest_offsets=rest_offsets.astype(np.float32),
+            **{name: values.astype(np.float32) for name, values in arrays.items()},  # type: ignore[arg-type]
             music_beats=music.music_beats,
             fps=np.int32(FPS),
             id=np.str_(out.stem),
@@ -133,8 +130,43 @@ def generate(
     if out.suffix == ".npz":
         return [motion]
     tell("Filming ...")
-    film(out, poses, transl, rest_offsets, decode_audio(song, _SOUND_RATE, 0.0, num_frames / FPS))
+    sound = decode_audio(song, _SOUND_RATE, 0.0, num_frames / FPS)
+    film(out, poses, transl, rest_offsets, sound, _SOUND_RATE)
     return [out, motion]
+
+
+def load_model(
+    model: str | os.PathLike[str],
+) -> BailandoForDanceGeneration | BailandoPPForDanceGeneration:
+    """A whole Bailando or Bailando++ of a folder or Hub id.
+
+    Raises:
+        GenerateError: if it is something else.
+    """
+    try:
+        kind = PretrainedConfig.get_config_dict(os.fspath(model))[0].get("model_type")
+        if kind == "fact":
+            raise ValueError("a FACT continues a seed motion: call its generate_dance in Python")
+        family = BailandoPPForDanceGeneration if kind == "bailando_pp" else BailandoForDanceGeneration
+        loaded: Any = family.from_pretrained(os.fspath(model), output_loading_info=True)
+    except (OSError, ValueError) as error:
+        raise GenerateError(
+            f"{model}: not a Bailando ({error}); train one with `opendance train`, or name one on the Hub"
+        ) from None
+    if loaded[1]["missing_keys"]:
+        raise GenerateError(
+            f"{model}: not a whole Bailando; give the folder that `opendance train gpt` wrote"
+        )
+    whole: BailandoForDanceGeneration | BailandoPPForDanceGeneration = loaded[0].eval()
+    return whole
+
+
+def posed(
+    joints: npt.NDArray[np.floating],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """(D, T, 24, 3) joints to (D, T, 24, 3) poses, (D, T, 3) transl and (D, 24, 3) rest offsets."""
+    poses, transl, offsets = zip(*(joints_to_poses(dancer) for dancer in joints), strict=True)
+    return np.stack(poses), np.stack(transl), np.stack(offsets)
 
 
 def stand_on_ground(joints: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -154,12 +186,14 @@ def film(
     transl: npt.NDArray[np.floating],
     rest_offsets: npt.NDArray[np.floating],
     sound: npt.NDArray[np.float32],
+    sample_rate: int,
 ) -> None:
-    """Write a video of one dancer, (T, 24, 3) poses and (T, 3) transl at 60 FPS, with sound at 44.1 kHz."""
-    joints = forward_kinematics(poses, transl, rest_offsets)
-    camera = frame_dancers(joints[None], *_SIZE_PX)
-    renderer = AvatarRenderer(camera, rest_offsets[None])
-    step = FPS // _VIDEO_FPS
-    with VideoWriter(path, _VIDEO_FPS, audio=sound, sample_rate=_SOUND_RATE) as video:
-        for frame in range(0, len(poses), step):
-            video.write(renderer.draw(poses[None, frame], transl[None, frame]))
+    """Write a video of dancers as :func:`posed` returns them, 60 FPS, with sound (samples,)."""
+    joints = np.stack(
+        [forward_kinematics(*dancer) for dancer in zip(poses, transl, rest_offsets, strict=True)]
+    )
+    renderer = AvatarRenderer(frame_dancers(joints, *_SIZE_PX), rest_offsets)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with VideoWriter(path, _VIDEO_FPS, audio=sound, sample_rate=sample_rate) as video:
+        for frame in range(0, poses.shape[1], FPS // _VIDEO_FPS):
+            video.write(renderer.draw(poses[:, frame], transl[:, frame]))

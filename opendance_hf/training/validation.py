@@ -14,20 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from opendance_hf.apps.generate import stand_on_ground
+from opendance_hf.apps.generate import film, posed, stand_on_ground
 from opendance_hf.data import SequenceReader, is_npz_folder
 from opendance_hf.metrics import EvaluationResult, evaluate
 from opendance_hf.metrics.protocol import Clip
-from opendance_hf.motion.ik import joints_to_poses
 from opendance_hf.motion.skeleton import NUM_JOINTS
-from opendance_hf.render.avatar import AvatarRenderer
-from opendance_hf.render.camera import frame_dancers
-from opendance_hf.render.video import VideoWriter
 from opendance_hf.schema import FPS, per_dancer
 
 Joints = npt.NDArray[np.floating]
 
-_CLICK_RATE, _VIDEO_FPS = 22_050, 30
+_CLICK_RATE = 22_050
 
 
 @dataclass
@@ -195,7 +191,7 @@ def score_dances(
         predicted.append(Clip(song.id, joints, song.music_beats, group=song.group, ground=0.0))
         real.append(Clip(song.id, song.joints.numpy(), song.music_beats, group=song.group, ground=0.0))
         if number < options.samples:
-            film(folder / "samples" / f"{song.id}.mp4", joints, song.music_beats)
+            film_clicks(folder / "samples" / f"{song.id}.mp4", joints, song.music_beats)
     return _scalars(evaluate(predicted, real, draws=10)) if songs else {}
 
 
@@ -213,18 +209,12 @@ def _scalars(result: EvaluationResult) -> dict[str, float]:
     return found
 
 
-def film(path: Path, joints: Joints, music_beats: npt.NDArray[np.int64]) -> None:
-    """A silent stage with a click at every beat of the music: datasets hold no sound. Joints are (D, T, 24, 3)."""
-    posed = [joints_to_poses(dancer) for dancer in joints]
-    poses, transl, offsets = (np.stack(parts) for parts in zip(*posed, strict=True))
-    path.parent.mkdir(parents=True, exist_ok=True)
+def film_clicks(path: Path, joints: Joints, music_beats: npt.NDArray[np.int64]) -> None:
+    """A stage with a click at every beat of the music: datasets hold no sound. Joints are (D, T, 24, 3)."""
     sound = np.zeros(round(joints.shape[1] / FPS * _CLICK_RATE), dtype=np.float32)
     time_s = np.arange(_CLICK_RATE // 20) / _CLICK_RATE
     click = (0.5 * np.exp(-80 * time_s) * np.sin(2 * np.pi * 1_000 * time_s)).astype(np.float32)
     for beat in music_beats:
         room = sound[round(beat / FPS * _CLICK_RATE) :][: len(click)]
         room += click[: len(room)]
-    renderer = AvatarRenderer(frame_dancers(joints, 640, 640), offsets)
-    with VideoWriter(path, _VIDEO_FPS, audio=sound, sample_rate=_CLICK_RATE) as video:
-        for frame in range(0, joints.shape[1], FPS // _VIDEO_FPS):
-            video.write(renderer.draw(poses[:, frame], transl[:, frame]))
+    film(path, *posed(joints), sound, _CLICK_RATE)

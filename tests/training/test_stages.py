@@ -327,7 +327,10 @@ def test_motion_capture_is_danced_to_silence(data: Path, mocap: Path, tmp_path: 
             overrides=[*QUICK, *options, *silent],
             **arguments,
         )
-        assert "On the sequences that the recipe leaves out, which" in (tmp_path / stage / "README.md").read_text()
+        assert (
+            "On the sequences that the recipe leaves out, which"
+            in (tmp_path / stage / "README.md").read_text()
+        )
     with pytest.raises(RecipeError, match="no sequence salsa_9"):
         stages_by_name.run(
             "gpt",

@@ -1,0 +1,94 @@
+"""Songs danced to from the command line, by untrained models: what is tested is the way there and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from opendance_hf.apps.generate import GenerateError, generate
+from opendance_hf.cli import app
+from opendance_hf.modeling.bailando import (
+    BailandoConfig,
+    BailandoForDanceGeneration,
+    BailandoGPTConfig,
+    BailandoVQVAEConfig,
+)
+from opendance_hf.modeling.bailando_pp import (
+    BailandoPPConfig,
+    BailandoPPForDanceGeneration,
+    BailandoPPGPTConfig,
+)
+from opendance_hf.modeling.fact import FACTConfig
+from tests.training.media import write_song
+
+VQVAE = BailandoVQVAEConfig(hidden_size=16, codebook_size=16, num_residual_layers=1)
+GPT: dict[str, Any] = {
+    "codebook_size": 16, "hidden_size": 16, "num_attention_heads": 2, "num_base_layers": 1, "num_head_layers": 1
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    for name, model in (
+        ("solo", BailandoForDanceGeneration(BailandoConfig(VQVAE, BailandoGPTConfig(**GPT)))),
+        (
+            "windowed",
+            BailandoForDanceGeneration(
+                BailandoConfig(VQVAE, BailandoGPTConfig(**GPT, music_window=40, music_dim=55))
+            ),
+        ),
+        ("duet", BailandoPPForDanceGeneration(BailandoPPConfig(VQVAE, BailandoPPGPTConfig(**GPT)))),
+    ):
+        for half in (model.vqvae.upper, model.vqvae.lower):
+            half.codebook.codes.normal_(0, 1)
+        model.save_pretrained(folder / name)
+    FACTConfig().save_pretrained(folder / "fact")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def song(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_song(tmp_path_factory.mktemp("song") / "song.wav", 1.55)
+
+
+@pytest.mark.parametrize(("name", "dancers"), [("solo", ()), ("windowed", ()), ("duet", (2,))])
+def test_everybody_dances_as_long_as_the_song(
+    name: str, dancers: tuple[int, ...], models: Path, song: Path, tmp_path: Path
+) -> None:
+    (file,) = generate(song, models / name, tmp_path / "dance.npz", tell=lambda _: None)
+    with np.load(file) as dance:
+        assert dance["joints"].shape == (*dancers, 93, 24, 3)
+        assert dance["smpl_pose"].shape == (*dancers, 93, 24, 3)
+        assert dance["smpl_transl"].shape == (*dancers, 93, 3)
+        assert dance["rest_offsets"].shape == (*dancers, 24, 3)
+        assert np.isfinite(dance["joints"]).all()
+
+
+def test_a_duet_is_filmed_and_can_be_evaluated(models: Path, song: Path, tmp_path: Path) -> None:
+    out = tmp_path / "duet.mp4"
+    told = CliRunner().invoke(
+        app, ["generate", str(song), "--model", str(models / "duet"), "--out", str(out)]
+    )
+    assert told.exit_code == 0, told.output
+    with av.open(out) as film:
+        assert sum(1 for _ in film.decode(video=0)) == 47
+    duet, scores = str(tmp_path / "duet.npz"), tmp_path / "scores.json"
+    options = ["--predictions", duet, "--reference", duet, "--json", str(scores)]
+    scored = CliRunner().invoke(app, ["evaluate", *options])
+    assert scored.exit_code == 0, scored.output
+    assert "partner_f1" in scores.read_text()
+
+
+def test_models_that_do_not_dance_alone_say_so(models: Path, song: Path, tmp_path: Path) -> None:
+    with pytest.raises(GenerateError, match="a FACT continues a seed motion"):
+        generate(song, models / "fact", tmp_path / "dance.npz")
+    with pytest.raises(GenerateError, match="not a Bailando"):
+        generate(song, tmp_path, tmp_path / "dance.npz")
