@@ -231,6 +231,27 @@ def evaluate(
 
 
 @app.command()
+def stats(
+    dataset: Annotated[str, typer.Argument(help="A dataset: folder or Hub id.")],
+    json: Annotated[Path | None, typer.Option("--json", help="Write all numbers to this file.")] = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option(help="Draw durations, genres, tempo and velocity (figure 3): PNG, PDF, SVG."),
+    ] = None,
+) -> None:
+    """What is in a dataset: its splits (table 2), its row of table 1, and figure 3."""
+    from opendance_hf.apps.stats import stats as measure
+    from opendance_hf.apps.stats import tables
+
+    with _plain_errors() as console:
+        for table in tables(measure(dataset, json_file=json, figure=figure)):
+            console.print(table)
+        for path in (json, figure):
+            if path is not None:
+                console.print(f"written:  {path}", markup=False, highlight=False)
+
+
+@app.command()
 def convert(
     model: Annotated[str, typer.Argument(help="Whose checkpoints they are: bailando.")],
     checkpoints: Annotated[
@@ -310,6 +331,7 @@ def _told_errors() -> tuple[type[Exception], ...]:
         "opendance_hf.apps.evaluate": "EvaluateError",
         "opendance_hf.apps.generate": "GenerateError",
         "opendance_hf.apps.music": "MusicError",
+        "opendance_hf.apps.stats": "StatsError",
         "opendance_hf.apps.targets": "TargetError",
         "opendance_hf.assets": "AssetError",
         "opendance_hf.hub": "HubError",

@@ -1,0 +1,271 @@
+"""What is in a dataset: the paper's table 2, its row of table 1, and figure 3 (section 3.2), for any dataset of ours."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from rich import box
+from rich.table import Table
+
+from opendance_hf.apps.targets import check_targets
+from opendance_hf.schema import GENRES
+
+_COLUMNS: Final = ["group", "num_dancers", "num_frames", "fps", "bpm", "motion_velocity", "genre"]
+
+
+class StatsError(ValueError):
+    """A dataset that cannot be read; the message names it and says why."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split of one configuration, a value a sequence.
+
+    Attributes:
+        config: name of the configuration.
+        split: name of the split.
+        groups: songs, or near-duplicates, as splits are made of.
+        dancers: number of dancers.
+        duration_s: seconds.
+        bpm: beats per minute.
+        velocity: mean joint speed, metres per second.
+        genres: of the music, None where no classifier ran.
+    """
+
+    config: str
+    split: str
+    groups: tuple[str, ...]
+    dancers: npt.NDArray[np.int64]
+    duration_s: npt.NDArray[np.float64]
+    bpm: npt.NDArray[np.float64]
+    velocity: npt.NDArray[np.float64]
+    genres: tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Numbers of one split, of one configuration, or of a whole dataset.
+
+    Attributes:
+        sequences: how many.
+        groups: of how many songs.
+        dancers: most dancers in a sequence.
+        hours: total duration of the music danced to.
+        mean_duration_s: "AS" of table 1; likewise the shortest and longest.
+        min_duration_s: seconds.
+        max_duration_s: seconds.
+        min_bpm: beats per minute; likewise mean and highest.
+        mean_bpm: beats per minute.
+        max_bpm: beats per minute.
+        mean_velocity: of the joints, over time, metres per second.
+        genres: sequences of each genre of the music; empty where no classifier ran.
+    """
+
+    sequences: int
+    groups: int
+    dancers: int
+    hours: float
+    mean_duration_s: float
+    min_duration_s: float
+    max_duration_s: float
+    min_bpm: float
+    mean_bpm: float
+    max_bpm: float
+    mean_velocity: float
+    genres: dict[str, int]
+
+
+def read_parts(dataset: str | os.PathLike[str]) -> list[Part]:
+    """The columns that statistics need of every split, streamed: neither motion nor music is read into memory.
+
+    Args:
+        dataset: folder or Hub id.
+
+    Raises:
+        StatsError: if it cannot be read, or is no dataset of ours.
+    """
+    from datasets import get_dataset_config_names, load_dataset
+
+    name, parts = os.fspath(dataset), []
+    try:
+        for config in get_dataset_config_names(name):
+            for split, rows in load_dataset(name, config, streaming=True).items():
+                if missing := set(_COLUMNS) - set(rows.column_names or _COLUMNS):
+                    raise ValueError(f"no column {', '.join(sorted(missing))}")
+                found: dict[str, list[Any]] = {column: [] for column in _COLUMNS}
+                for batch in rows.select_columns(_COLUMNS).with_format("arrow").iter(256):
+                    for column, values in found.items():
+                        values += batch[column].to_pylist()
+                parts.append(
+                    Part(
+                        config,
+                        str(split),
+                        tuple(found["group"]),
+                        np.array(found["num_dancers"], np.int64),
+                        np.array(found["num_frames"]) / np.array(found["fps"], np.float64),
+                        np.array(found["bpm"], np.float64),
+                        np.array(found["motion_velocity"], np.float64),
+                        tuple(found["genre"]),
+                    )
+                )
+    except (OSError, ValueError, KeyError) as error:
+        raise StatsError(f"{name}: not a dataset of ours ({error}); give its folder or its Hub id") from error
+    if not any(len(part.groups) for part in parts):
+        raise StatsError(f"{name}: no sequences in it")
+    return parts
+
+
+def summarise(parts: list[Part]) -> Summary:
+    """The numbers of all these parts together."""
+    durations, bpm, velocity = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("duration_s", "bpm", "velocity")
+    )
+    genres = Counter(genre for part in parts for genre in part.genres if genre is not None)
+    return Summary(
+        sequences=len(durations),
+        groups=len({group for part in parts for group in part.groups}),
+        dancers=max(int(part.dancers.max()) for part in parts),
+        hours=float(durations.sum() / 3600),
+        mean_duration_s=float(durations.mean()),
+        min_duration_s=float(durations.min()),
+        max_duration_s=float(durations.max()),
+        min_bpm=float(bpm.min()),
+        mean_bpm=float(bpm.mean()),
+        max_bpm=float(bpm.max()),
+        mean_velocity=float(np.average(velocity, weights=durations)),
+        genres=dict(sorted(genres.items())),
+    )
+
+
+def stats(
+    dataset: str | os.PathLike[str], *, json_file: Path | None = None, figure: Path | None = None
+) -> dict[str, Any]:
+    """Statistics of a dataset, written where wanted.
+
+    Args:
+        dataset: folder or Hub id.
+        json_file: gets all numbers.
+        figure: gets figure 3: PNG, PDF or SVG.
+
+    Returns:
+        ``splits`` (table 2: a :class:`Summary` as a dictionary for every configuration and split), ``configs`` and
+        ``all``, over their splits.
+
+    Raises:
+        StatsError: if the dataset cannot be read.
+        TargetError: if a file cannot be written.
+    """
+    for target in (json_file, figure):
+        check_targets(target)
+    parts = [part for part in read_parts(dataset) if len(part.groups)]
+    configs = list(dict.fromkeys(part.config for part in parts))
+    found: dict[str, Any] = {
+        "dataset": Path(os.fspath(dataset)).name or os.fspath(dataset),
+        "splits": {
+            config: {part.split: asdict(summarise([part])) for part in parts if part.config == config}
+            for config in configs
+        },
+        "configs": {
+            config: asdict(summarise([part for part in parts if part.config == config])) for config in configs
+        },
+        "all": asdict(summarise(parts)),
+    }
+    if json_file is not None:
+        part_file = json_file.with_name(f".{json_file.name}.partial")
+        part_file.write_text(json.dumps(found, indent=2) + "\n")
+        part_file.replace(json_file)
+    if figure is not None:
+        draw(parts, figure)
+    return found
+
+
+def tables(found: dict[str, Any]) -> list[Table]:
+    """What :func:`stats` returned, for the terminal: table 2 with more columns, and the row of table 1."""
+    splits = Table(title="Splits (table 2)", box=box.SIMPLE, title_justify="left")
+    for column in ("configuration", "split"):
+        splits.add_column(column)
+    for column in ("sequences", "songs", "hours", "mean s", "BPM", "m/s"):
+        splits.add_column(column, justify="right")
+    for config, by_split in found["splits"].items():
+        rows = list(by_split.items())
+        if len(rows) > 1:
+            rows.append(("all", found["configs"][config]))
+        for split, n in rows:
+            splits.add_row(
+                config,
+                split,
+                f"{n['sequences']:,}",
+                f"{n['groups']:,}",
+                _hours(n["hours"]),
+                f"{n['mean_duration_s']:.2f} ({n['min_duration_s']:.1f} to {n['max_duration_s']:.1f})",
+                f"{n['min_bpm']:.1f} to {n['max_bpm']:.1f}",
+                f"{n['mean_velocity']:.2f}",
+            )
+    row = Table(title="Its row of table 1", box=box.SIMPLE, title_justify="left")
+    everything, solo = found["all"], found["configs"].get("individual")
+    cells = {
+        "Dataset": found["dataset"],
+        "Music": f"{everything['groups']:,}",
+        # Of the music, by a classifier: nobody counts the genres of dances in the wild.
+        "Genres": str(len(everything["genres"]) or "/"),
+        "Hours": _hours(everything["hours"]),
+        "AS": f"{(solo or everything)['mean_duration_s']:.2f}",  # the paper's is that of solos
+        "2D/3D": "3D",
+        "Collaborative": "yes" if everything["dancers"] > 1 else "no",
+    }
+    for name in cells:
+        row.add_column(name)
+    row.add_row(*cells.values())
+    return [splits, row]
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:.2f}" if hours >= 0.1 else f"{hours:.4f}"
+
+
+def draw(parts: list[Part], path: Path) -> None:
+    """Figure 3: how durations, genres, tempo and velocity are distributed, a colour for each configuration."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 6.2), layout="constrained")
+    axes = figure.subplots(2, 2)
+    configs = list(dict.fromkeys(part.config for part in parts))
+    colours = {config: f"C{number}" for number, config in enumerate(configs)}
+    panels = (
+        (axes[0, 0], "duration_s", "duration, s"),
+        (axes[1, 0], "bpm", "tempo of the music, beats per minute"),
+        (axes[1, 1], "velocity", "mean joint speed, m/s"),
+    )
+    for panel, column, label in panels:
+        values = {c: np.concatenate([getattr(p, column) for p in parts if p.config == c]) for c in configs}
+        # As many bins as square root of the number, the same for all configurations.
+        everything = np.concatenate(list(values.values()))
+        edges = np.histogram_bin_edges(everything, bins=int(np.clip(np.sqrt(len(everything)), 5, 60)))
+        panel.hist(
+            list(values.values()),
+            bins=edges,
+            label=[f"{config} ({len(v)})" for config, v in values.items()],
+            color=list(colours.values()),
+        )
+        panel.set(xlabel=label, ylabel="sequences")
+        panel.yaxis.get_major_locator().set_params(integer=True)
+    axes[0, 0].legend()
+    panel, width = axes[0, 1], 0.8 / len(configs)
+    for number, config in enumerate(configs):
+        count = Counter(genre for p in parts if p.config == config for genre in p.genres)
+        at = np.arange(len(GENRES)) + width * (number - (len(configs) - 1) / 2)
+        panel.bar(at, [count[genre] for genre in GENRES], width, color=colours[config])
+    panel.set_xticks(range(len(GENRES)), GENRES, rotation=40, ha="right")
+    panel.set(ylabel="sequences", xlabel="genre of the music")
+    if not any(genre for part in parts for genre in part.genres):
+        panel.text(0.5, 0.5, "no genre classifier ran", transform=panel.transAxes, ha="center", color="0.4")
+        panel.set_ylim(0, 1)
+    panel.yaxis.get_major_locator().set_params(integer=True)
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from opendance_hf.apps.stats import read_parts, summarise
+from opendance_hf.cli import app
+from opendance_hf.storage import pack
+from tests.factories import make_sequence
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list]:
+    folder = tmp_path_factory.mktemp("stats") / "opendance-3d"
+    sequences = [make_sequence(i, 1 + (i >= 24), 60 + 6 * i, full=i % 2 == 0) for i in range(30)]
+    pack(sequences, folder)
+    return folder, sequences
+
+
+def test_numbers_are_those_of_the_rows(dataset: tuple[Path, list]) -> None:
+    folder, sequences = dataset
+    parts = read_parts(folder)
+    found = summarise(parts)
+    seconds = np.array([s.num_frames / 60 for s in sequences])
+    assert found.sequences == 30
+    assert found.groups == len({s.group for s in sequences})
+    assert found.dancers == 2
+    assert found.hours == pytest.approx(seconds.sum() / 3600)
+    assert found.mean_duration_s == pytest.approx(seconds.mean())
+    assert (found.min_duration_s, found.max_duration_s) == (seconds.min(), seconds.max())
+    assert found.min_bpm == pytest.approx(min(s.bpm for s in sequences))
+    assert found.mean_velocity == pytest.approx(
+        sum(s.motion_velocity * t for s, t in zip(sequences, seconds, strict=True)) / seconds.sum(), rel=1e-5
+    )
+    assert sum(found.genres.values()) == 15
+    solos = summarise([part for part in parts if part.config == "individual"])
+    assert solos.sequences == 24
+    assert {part.split for part in parts if part.config == "individual"} > {"train"}
+
+
+def test_tables_json_and_figure(dataset: tuple[Path, list], tmp_path: Path) -> None:
+    folder, _ = dataset
+    numbers, figure = tmp_path / "stats.json", tmp_path / "stats.png"
+    done = CliRunner().invoke(app, ["stats", str(folder), "--json", str(numbers), "--figure", str(figure)])
+    assert done.exit_code == 0, done.output
+    assert "Collaborative" in done.output
+    found = json.loads(numbers.read_text())
+    assert found["all"]["sequences"] == 30
+    assert sum(split["sequences"] for split in found["splits"]["collaborative"].values()) == 6
+    with Image.open(figure) as picture:
+        colours = picture.convert("RGB").getcolors(1 << 24)
+    assert len(colours or []) > 50
+
+
+def test_other_things_are_no_datasets(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["stats", str(tmp_path / "nothing")])
+    assert done.exit_code == 2
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    done = CliRunner().invoke(app, ["stats", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "not a dataset of ours" in done.stderr
