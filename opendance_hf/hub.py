@@ -234,6 +234,7 @@ def model_card(facts: ModelFacts) -> str:
     return environment.from_string(template).render(
         facts=facts,
         rows=rows,
+        compared=any(real is not None for _, _, real in rows),
         front_matter=yaml.safe_dump(front, sort_keys=False, allow_unicode=True),
         what=_WHAT[kind],
         usage=_LOAD.format(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from transformers import PretrainedConfig
+
+#: Arrays or tensors.
+Features = TypeVar("Features", bound=Any)
 
 #: Pelvis, hips, knees, ankles and feet.
 LOWER_JOINTS = (0, 1, 2, 4, 5, 7, 8, 10, 11)
@@ -29,6 +32,9 @@ class BailandoVQVAEConfig(PretrainedConfig):
         scaled_init: start from convolutions that keep the size of what passes through them. PyTorch's own
             initialisation, the published start, lets it fade, and the first hundreds of steps go into undoing that.
         rotation_head: also decode codes to rotation matrices of the joints, as in Bailando++ (Siyao et al., TPAMI 2023).
+
+    Raises:
+        ValueError: if ``codebook_min_count`` is not positive.
     """
 
     model_type = "bailando_vqvae"
@@ -51,6 +57,8 @@ class BailandoVQVAEConfig(PretrainedConfig):
         rotation_head: bool = False,
         **kwargs: Any,
     ) -> None:
+        if codebook_min_count <= 0:
+            raise ValueError(f"codebook_min_count must be positive, got {codebook_min_count}")
         self.hidden_size = hidden_size
         self.codebook_size = codebook_size
         self.num_downsamples = num_downsamples
@@ -147,6 +155,15 @@ class BailandoGPTConfig(PretrainedConfig):
         self.num_music_layers = num_music_layers
         self.frames_per_code = frames_per_code
         super().__init__(**kwargs)
+
+    def heard(self, music_features: Features, music_features_7p5fps: Features) -> Features:
+        """Which of a song's features the model hears, (T, 438) at 60 FPS or (ceil(T / 8), 438) at 7.5.
+
+        Those at 7.5 FPS, a row a code; with a music window the first ``music_dim`` columns of those at 60.
+        """
+        if self.music_window is None:
+            return music_features_7p5fps
+        return music_features[:, : self.music_dim]
 
     @property
     def rotary(self) -> bool:

@@ -24,7 +24,6 @@ from opendance_hf.music import (
     MusicAnnotation,
     decode_audio,
     extract_audio,
-    tpami_features,
 )
 from opendance_hf.render.avatar import AvatarRenderer
 from opendance_hf.render.camera import frame_dancers
@@ -95,9 +94,7 @@ def generate(
     bailando = load_model(model)
     tell(f"Listening to {song.name} ...")
     music, num_frames = load_song(song)
-    heard = music.music_features_7p5fps
-    if bailando.config.gpt_config.music_window is not None:
-        heard = tpami_features(music.music_features)
+    heard = bailando.config.gpt_config.heard(music.music_features, music.music_features_7p5fps)
     tell(f"Dancing {num_frames / FPS:.2f} s at {music.bpm:.0f} bpm ...")
     dance = bailando.generate_dance(
         torch.from_numpy(heard)[None],
@@ -155,7 +152,7 @@ def load_model(
         ) from None
     if loaded[1]["missing_keys"]:
         raise GenerateError(
-            f"{model}: not a whole Bailando; give the folder that `opendance train gpt` wrote"
+            f"{model}: not a whole Bailando; give what `opendance train gpt` or `bailando_pp` wrote"
         )
     whole: BailandoForDanceGeneration | BailandoPPForDanceGeneration = loaded[0].eval()
     return whole

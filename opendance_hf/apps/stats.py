@@ -159,11 +159,13 @@ def stats(
         ``all``, over their splits.
 
     Raises:
-        StatsError: if the dataset cannot be read.
+        StatsError: if the dataset cannot be read, or the figure is of another kind.
         TargetError: if a file cannot be written.
     """
     for target in (json_file, figure):
         check_targets(target)
+    if figure is not None and figure.suffix not in (".png", ".pdf", ".svg"):
+        raise StatsError(f"{figure}: draw to a file that ends in .png, .pdf or .svg")
     parts = [part for part in read_parts(dataset) if len(part.groups)]
     configs = list(dict.fromkeys(part.config for part in parts))
     found: dict[str, Any] = {
@@ -178,7 +180,7 @@ def stats(
         "all": asdict(summarise(parts)),
     }
     if json_file is not None:
-        part_file = json_file.with_name(f".{json_file.name}.partial")
+        part_file = json_file.with_name(f".{json_file.name}.{os.getpid()}.partial")
         part_file.write_text(json.dumps(found, indent=2) + "\n")
         part_file.replace(json_file)
     if figure is not None:

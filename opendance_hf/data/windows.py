@@ -17,6 +17,10 @@ from opendance_hf.schema import FPS
 Floats = npt.NDArray[np.float32]
 
 
+class NoWindowsError(ValueError):
+    """No sequence is long enough for a window."""
+
+
 class SequenceReader:
     """Rows of one or more configurations of a dataset, column by column, memory-mapped.
 
@@ -64,7 +68,7 @@ class SequenceReader:
             starts = range(0, self.scalar(row, "num_frames") - length + 1, stride)
             found += [(index, d, start) for d in range(self.scalar(row, "num_dancers")) for start in starts]
         if not found:
-            raise ValueError(f"{self.name}: no sequence has {length} frames")
+            raise NoWindowsError(f"{self.name}: no sequence has {length} frames")
         return found
 
     def matrix(self, row: Any, column: str, start: int = 0, length: int | None = None) -> Floats:
@@ -132,7 +136,7 @@ class MotionWindows(Dataset[dict[str, torch.Tensor]]):
             for start in range(0, frames - num_frames + 1, stride)
         ]
         if not self.windows:
-            raise ValueError(f"{dataset}: no sequence has {num_frames} frames")
+            raise NoWindowsError(f"{dataset}: no sequence has {num_frames} frames")
 
     def __len__(self) -> int:
         return len(self.windows) * self.turns * (2 if self.mirror else 1)
@@ -191,8 +195,9 @@ class _DatasetMotions:
 
 
 def is_npz_folder(dataset: str | os.PathLike[str]) -> bool:
-    """Whether this is a folder of ``.npz`` motions and no dataset."""
-    return Path(dataset).is_dir() and any(Path(dataset).glob("*.npz"))
+    """Whether this is a folder of ``.npz`` motions and no dataset, beside whose data a file may well lie."""
+    folder = Path(dataset)
+    return folder.is_dir() and any(folder.glob("*.npz")) and not any(folder.rglob("*.parquet"))
 
 
 class NpzMotions:
@@ -211,6 +216,7 @@ class NpzMotions:
         ]
 
     def cut(self, index: int, dancer: int, start: int, length: int) -> Floats:
+        """(length, 24, 3) frames of one dancer."""
         return self.joints[index][dancer, start : start + length].copy()
 
 

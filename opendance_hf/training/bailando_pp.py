@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from opendance_hf.data import is_npz_folder
+from opendance_hf.data import NoWindowsError, is_npz_folder
 from opendance_hf.modeling.bailando import BailandoForDanceGeneration, BailandoVQVAE
 from opendance_hf.modeling.bailando_pp import (
     BailandoPPConfig,
@@ -94,7 +94,7 @@ class DuetWindows(Dataset[dict[str, Tensor]]):
             self.pieces.append(piece._replace(joints=piece.joints[:, :0]))
         if not self.windows:
             frames = self.num_codes * self.per_code
-            raise ValueError(f"{dataset}: no sequence of {dancers} dancers has {frames} frames")
+            raise NoWindowsError(f"{dataset}: no sequence of {dancers} dancers has {frames} frames")
 
     def __len__(self) -> int:
         return len(self.windows) * (2 if self.swap else 1)
@@ -195,7 +195,7 @@ def run(arguments: BailandoPPArguments) -> BailandoPPForDanceGeneration:
         other, split = held_out(arguments.dataset, windows, options.split)
     if other is not None:
         plain = {**other, "swap": False, "mirror": False, "stride": gpt.config.max_codes}
-        with contextlib.suppress(ValueError):  # no duet in it, or none that is long enough
+        with contextlib.suppress(NoWindowsError):  # no duet in it, or none that is long enough
             others = DuetWindows(arguments.dataset, whole.vqvae, gpt.config, **plain)
     identity = {
         "stage": "bailando_pp",

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PretrainedConfig
 
-from opendance_hf.data import NpzMotions, SequenceReader, is_npz_folder
+from opendance_hf.data import NoWindowsError, NpzMotions, SequenceReader, is_npz_folder
 from opendance_hf.data.windows import chosen, mirrored_joints
 from opendance_hf.modeling.bailando import (
     BailandoForDanceGeneration,
@@ -27,6 +27,8 @@ from opendance_hf.motion.skeleton import NUM_JOINTS
 from opendance_hf.schema import per_dancer
 from opendance_hf.training.loop import move
 
+Floats = npt.NDArray[np.float32]
+
 
 class Piece(NamedTuple):
     """A dance of n codes to music.
@@ -36,7 +38,7 @@ class Piece(NamedTuple):
         upper: (D, n) codes of each dancer.
         lower: (D, n) likewise.
         joints: (D, 8 n, 24, 3) metres.
-        music: see :func:`music_of`.
+        music: what the GPT hears of the whole sequence, see ``BailandoGPTConfig.heard``.
         music_beats: frames of the music's beats.
     """
 
@@ -46,13 +48,6 @@ class Piece(NamedTuple):
     joints: Tensor
     music: Tensor
     music_beats: Tensor
-
-
-def music_of(reader: SequenceReader, row: object, config: BailandoGPTConfig) -> Tensor:
-    """What the GPT hears of a whole sequence: a row a code, or with a music window the first columns at 60 FPS."""
-    if config.music_window is None:
-        return torch.from_numpy(reader.matrix(row, "music_features_7p5fps").copy())
-    return torch.from_numpy(reader.matrix(row, "music_features")[:, : config.music_dim].copy())
 
 
 def coded(
@@ -82,12 +77,14 @@ def coded(
         ValueError: if there is no such sequence.
     """
     place, per_code = move(vqvae), vqvae.config.frames_per_code
-    for name, dancers, music, music_beats in _dances(dataset, config, configs, split, only, leave_out):
+    for name, dancers, heard, beats in _dances(dataset, config, per_code, configs, split, only, leave_out):
         whole = dancers[:, : dancers.shape[1] // per_code * per_code]
         if whole.shape[1] == 0:
             continue
-        for seen in (whole, mirrored_joints(whole)) if mirror else (whole,):
-            joints = torch.from_numpy(seen.copy())
+        # Copies: rows of a dataset are views of its files, which nobody may write to.
+        music, music_beats = torch.from_numpy(heard.copy()), torch.tensor(beats, dtype=torch.long)
+        for seen in (whole.copy(), mirrored_joints(whole)) if mirror else (whole.copy(),):
+            joints = torch.from_numpy(seen)
             relative, _ = split_root(joints)
             upper, lower = (codes.cpu() for codes in vqvae.encode(relative.to(place)))
             yield Piece(name, upper, lower, joints, music, music_beats)
@@ -96,21 +93,20 @@ def coded(
 def _dances(
     dataset: str | os.PathLike[str],
     config: BailandoGPTConfig,
+    per_code: int,
     configs: list[str] | None,
     split: str,
     only: list[str] | None,
     leave_out: list[str] | None,
-) -> Iterator[tuple[str, npt.NDArray[np.float32], Tensor, Tensor]]:
-    """Id, joints (D, T, 24, 3), music and music beats of every sequence that is wanted."""
+) -> Iterator[tuple[str, Floats, Floats, list[int]]]:
+    """Id, joints (D, T, 24, 3), what is heard and the music's beats of every sequence that is wanted."""
     if is_npz_folder(dataset):
         motions = NpzMotions(dataset)
         wanted = chosen(dataset, motions.ids, only, leave_out)
         for name, joints in zip(motions.ids, motions.joints, strict=True):
             if name in wanted:
-                rows = (
-                    joints.shape[1] if config.music_window else -(-joints.shape[1] // config.frames_per_code)
-                )
-                yield name, joints, torch.zeros(rows, config.music_dim), torch.zeros(0, dtype=torch.long)
+                silence = np.zeros((joints.shape[1], config.music_dim), np.float32)
+                yield name, joints, config.heard(silence, silence[::per_code]), []
         return
     reader = SequenceReader(dataset, configs, split)
     ids = [reader.scalar(reader.row(index), "id") for index in range(len(reader))]
@@ -118,13 +114,11 @@ def _dances(
     for index, name in enumerate(ids):
         if name in wanted:
             row = reader.row(index)
-            count = reader.scalar(row, "num_dancers")
-            yield (
-                name,
-                per_dancer(reader.matrix(row, "joints"), count, NUM_JOINTS, 3),
-                music_of(reader, row, config),
-                torch.tensor(reader.scalar(row, "music_beats"), dtype=torch.long),
+            joints = per_dancer(
+                reader.matrix(row, "joints"), reader.scalar(row, "num_dancers"), NUM_JOINTS, 3
             )
+            music = (reader.matrix(row, column) for column in ("music_features", "music_features_7p5fps"))
+            yield name, joints, config.heard(*music), reader.scalar(row, "music_beats")
 
 
 class CodeWindows(Dataset[dict[str, Tensor]]):
@@ -170,7 +164,9 @@ class CodeWindows(Dataset[dict[str, Tensor]]):
                 self.windows += [(len(self.pieces), start) for start in starts]
                 self.pieces.append((upper, lower, heard))
         if not self.windows:
-            raise ValueError(f"{dataset}: no sequence has {num_codes * vqvae.config.frames_per_code} frames")
+            raise NoWindowsError(
+                f"{dataset}: no sequence has {num_codes * vqvae.config.frames_per_code} frames"
+            )
 
     def __len__(self) -> int:
         return len(self.windows)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from opendance_hf.data import SequenceReader
+from opendance_hf.data import NoWindowsError, SequenceReader
 from opendance_hf.modeling.fact import FACTConfig, FACTForDanceGeneration, poses_to_motion
 from opendance_hf.motion.skeleton import NUM_JOINTS
 from opendance_hf.schema import per_dancer
@@ -113,7 +113,7 @@ def run(arguments: RunArguments) -> FACTForDanceGeneration:
     if other is not None:
         try:
             others = FACTWindows(arguments.dataset, config, **other)
-        except ValueError:
+        except NoWindowsError:
             split = None  # all of its sequences are shorter than a window
     identity = {"stage": "fact", "windows": len(data), "model": recipe["model"], "data": recipe["data"]}
     validate = None if others is None else lambda: mean_loss(model, others, collate, windows=options.windows)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from opendance_hf.data import is_npz_folder
+from opendance_hf.data import NoWindowsError, is_npz_folder
 from opendance_hf.modeling.bailando import (
     BailandoConfig,
     BailandoForDanceGeneration,
@@ -53,9 +53,7 @@ def dances(
     move(model)
 
     def dance(song: Song) -> Tensor:
-        heard = song.music["music_features_7p5fps"]
-        if config.music_window is not None:
-            heard = song.music["music_features"][:, : config.music_dim]
+        heard = config.heard(song.music["music_features"], song.music["music_features_7p5fps"])
         return model.generate_dance(
             heard[None].to(model.device),
             song.num_frames,
@@ -140,7 +138,7 @@ def _held_out(
 ) -> CodeWindows | None:
     try:
         return _windows(dataset, vqvae, config, {**options, "mirror": False, "stride": config.max_codes})
-    except ValueError:
+    except NoWindowsError:
         return None  # all of its sequences are shorter than a window
 
 

@@ -148,7 +148,7 @@ def train(
         eval_steps: how often; at the end it is called anyway.
 
     Raises:
-        RecipeError: if an option does not exist, or the folder holds another run's checkpoints.
+        RecipeError: if an option does not exist, milestones come with a schedule of another type, or the folder holds another run's checkpoints.
     """
     options = word_for_false(options)
     milestones, epochs = options.pop("milestones", None), options.pop("milestone_epochs", None)

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PretrainedConfig
 
-from opendance_hf.data import SequenceReader
+from opendance_hf.data import NoWindowsError, SequenceReader
 from opendance_hf.modeling.bailando import (
     BailandoConfig,
     BailandoForDanceGeneration,
@@ -115,7 +115,7 @@ def run(arguments: RotationArguments) -> BailandoVQVAE | BailandoForDanceGenerat
     if other is not None:
         try:
             others = PoseWindows(arguments.dataset, **other)
-        except ValueError:
+        except NoWindowsError:
             split = None  # all of its sequences are shorter than a window
     identity = {
         "stage": "rotation",

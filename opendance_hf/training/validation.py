@@ -91,9 +91,13 @@ def held_out(
         ValueError: if the wanted split does not exist.
     """
     if is_npz_folder(dataset):
+        if wanted is not None:
+            raise ValueError(f"{dataset}: a folder of motions has no split {wanted!r}: use data.leave_out")
         names = data.get("leave_out")
         return ({**data, "only": names, "leave_out": None}, "left out") if names else (None, None)
     configs, trained = data.get("configs"), data.get("split", "train")
+    # Ids that are chosen, or left out, are those of the split of training.
+    data = {name: value for name, value in data.items() if name not in ("only", "leave_out")}
     if wanted is not None:
         SequenceReader(dataset, configs, wanted)
         return {**data, "split": wanted}, wanted

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from opendance_hf.data import MotionWindows
+from opendance_hf.data import MotionWindows, NoWindowsError
 from opendance_hf.modeling.bailando import BailandoVQVAE, BailandoVQVAEConfig, split_root
 from opendance_hf.training.finish import finish
 from opendance_hf.training.loop import train
@@ -39,7 +39,7 @@ def held_out_windows(
     try:
         plain = {**other, "stride": data["num_frames"], "mirror": False, "turns": 1}
         return MotionWindows(dataset, **plain), split
-    except ValueError:
+    except NoWindowsError:
         return None, None  # all of its sequences are shorter than a window
 
 

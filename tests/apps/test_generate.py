@@ -39,11 +39,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     for name, model in (
         ("solo", BailandoForDanceGeneration(BailandoConfig(VQVAE, BailandoGPTConfig(**GPT)))),
-        (
-            "windowed",
-            BailandoForDanceGeneration(
-                BailandoConfig(VQVAE, BailandoGPTConfig(**GPT, music_window=40, music_dim=55))
-            ),
+        *(
+            (
+                f"windowed{columns}",
+                BailandoForDanceGeneration(
+                    BailandoConfig(VQVAE, BailandoGPTConfig(**GPT, music_window=40, music_dim=columns))
+                ),
+            )
+            for columns in (55, 438)
         ),
         ("duet", BailandoPPForDanceGeneration(BailandoPPConfig(VQVAE, BailandoPPGPTConfig(**GPT)))),
     ):
@@ -59,7 +62,9 @@ def song(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_song(tmp_path_factory.mktemp("song") / "song.wav", 1.55)
 
 
-@pytest.mark.parametrize(("name", "dancers"), [("solo", ()), ("windowed", ()), ("duet", (2,))])
+@pytest.mark.parametrize(
+    ("name", "dancers"), [("solo", ()), ("windowed55", ()), ("windowed438", ()), ("duet", (2,))]
+)
 def test_everybody_dances_as_long_as_the_song(
     name: str, dancers: tuple[int, ...], models: Path, song: Path, tmp_path: Path
 ) -> None:

@@ -57,7 +57,10 @@ def test_tables_json_and_figure(dataset: tuple[Path, list], tmp_path: Path) -> N
     assert len(colours or []) > 50
 
 
-def test_other_things_are_no_datasets(tmp_path: Path) -> None:
+def test_other_things_are_no_datasets(dataset: tuple[Path, list], tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["stats", str(dataset[0]), "--figure", str(tmp_path / "stats.txt")])
+    assert done.exit_code == 2
+    assert "ends in .png, .pdf or .svg" in done.stderr
     done = CliRunner().invoke(app, ["stats", str(tmp_path / "nothing")])
     assert done.exit_code == 2
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")

@@ -187,6 +187,8 @@ def test_music_is_padded_with_zeros_and_its_first_code_dropped() -> None:
 
 
 def test_what_does_not_fit_is_said() -> None:
+    with pytest.raises(ValueError, match="codebook_min_count must be positive, got 0"):
+        BailandoVQVAEConfig(codebook_min_count=0)
     model = gpt()
     with pytest.raises(ValueError, match="9 absolute positions"):
         model(*seeds(1, 10), random_music(1, 10, 6))

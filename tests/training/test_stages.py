@@ -15,6 +15,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from opendance_hf.data import SequenceReader
 from opendance_hf.modeling.bailando import (
     BailandoConfig,
     BailandoForDanceGeneration,
@@ -35,6 +36,8 @@ from opendance_hf.training.bailando_pp import run as run_pp
 from opendance_hf.training.codes import CodeWindows, coded, load_vqvae
 from opendance_hf.training.recipe import RecipeError
 from opendance_hf.training.tuning import Songs
+from opendance_hf.training.validation import Validation, held_out
+from opendance_hf.training.vqvae import held_out_windows
 from tests.factories import make_sequence
 from tests.fakehub import FakeHub
 from tests.training.ranks import CHANGES, stages
@@ -339,6 +342,27 @@ def test_motion_capture_is_danced_to_silence(data: Path, mocap: Path, tmp_path: 
             overrides=["data.leave_out=[salsa_9]"],
             vqvae=str(data / "vqvae"),
         )
+
+
+def test_what_is_left_out_of_training_is_no_matter_of_other_splits(data: Path, tmp_path: Path) -> None:
+    dataset = str(data / "opendance-3d")
+    one = SequenceReader(dataset, ["individual"], "train").row(0)["id"][0].as_py()
+    for left_out in ([], [one]):
+        section = {"num_frames": 64, "stride": 8, "leave_out": left_out}
+        found, split = held_out_windows(dataset, section, Validation())
+        assert split in ("validation", "test")
+        assert len(found) > 0
+
+
+def test_a_folder_of_motions_has_no_splits(mocap: Path) -> None:
+    with pytest.raises(ValueError, match=r"a folder of motions has no split 'test': use data.leave_out"):
+        held_out(mocap, {"leave_out": ["solo"]}, "test")
+
+
+def test_a_dance_beside_a_dataset_does_not_hide_it(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data / "opendance-3d", tmp_path / "opendance-3d")
+    np.savez(tmp_path / "opendance-3d" / "dance.npz", joints=np.zeros((64, 24, 3)))
+    assert len(SequenceReader(tmp_path / "opendance-3d")) > 0
 
 
 def test_stages_that_need_music_refuse_motion_capture(data: Path, mocap: Path, tmp_path: Path) -> None:
