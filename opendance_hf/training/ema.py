@@ -40,6 +40,10 @@ class WeightAverage(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """See ``TrainerCallback``."""
+        self.start()
+
+    def start(self) -> None:
+        """Begin with the weights as they are, or with the average of the checkpoint."""
         self.average = {name: p.detach().float().clone() for name, p in self._parameters().items()}
         if self.checkpoint is not None:
             for name, value in load_file(os.path.join(self.checkpoint, FILE)).items():

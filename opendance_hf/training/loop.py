@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
@@ -199,7 +200,14 @@ def train(
     if every is not None:
         every.trainer = trainer
         trainer.add_callback(every)
-    trainer.train(resume_from_checkpoint=last)
+    if last is not None and _finished(last, arguments):
+        # transformers would take one more step before it saw that none is left.
+        model.load_state_dict(load_file(Path(last, "model.safetensors")))
+        trainer.state = TrainerState.load_from_json(os.path.join(last, "trainer_state.json"))
+        if average is not None:
+            average.start()
+    else:
+        trainer.train(resume_from_checkpoint=last)
     if average is not None:
         average.put()
     if every is not None:
@@ -208,6 +216,14 @@ def train(
     # The arguments again, pickled; a folder that people load models from holds no pickle.
     Path(run.output_dir, "training_args.bin").unlink(missing_ok=True)
     return trainer
+
+
+def _finished(checkpoint: str, arguments: TrainingArguments) -> bool:
+    """Whether the run that wrote a checkpoint has taken all steps that are wanted."""
+    state = TrainerState.load_from_json(os.path.join(checkpoint, "trainer_state.json"))
+    if arguments.max_steps > 0:
+        return state.global_step >= arguments.max_steps
+    return (state.epoch or 0.0) >= arguments.num_train_epochs
 
 
 def _arguments(options: dict[str, Any], run: RunArguments, items: int) -> TrainingArguments:
