@@ -91,7 +91,7 @@ def test_links_lead_somewhere(repo: Path, document: str) -> None:
         assert (path.parent / target).exists(), f"{document}: {target}"
 
 
-@pytest.mark.parametrize(("document", "count"), [("README.md", 4), ("docs/metrics.md", 1)])
+@pytest.mark.parametrize(("document", "count"), [("README.md", 5), ("docs/metrics.md", 1)])
 def test_the_examples_run(
     repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, document: str, count: int
 ) -> None:
@@ -102,6 +102,7 @@ def test_the_examples_run(
     BailandoProcessor().save_pretrained(tmp_path / "runs" / "bailando")
     sound = synth_music(SAMPLE_RATE_60FPS)
     soundfile.write(tmp_path / "song.mp3", sound, SAMPLE_RATE_60FPS, format="WAV", subtype="FLOAT")
+    (tmp_path / "checkpoints").symlink_to(repo / "checkpoints")
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(
         r"```python\n(.*?)```", (repo / document).read_text(encoding="utf-8"), flags=re.DOTALL

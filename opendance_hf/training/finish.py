@@ -58,7 +58,7 @@ def finish(
         metrics=metrics,
         split=split,
         # A folder's place on this machine is nobody's business.
-        base=Path(base).resolve().name if Path(base).exists() else base,
+        base=Path(base).resolve().name if base and Path(base).exists() else base,
         licence=arguments.licence,
     )
     write_model_card(folder, facts)

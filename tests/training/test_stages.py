@@ -221,6 +221,7 @@ print("same", len(codes[0][0].unique()))
     assert front["license"] == "cc-by-4.0"
     assert front["library_name"] == "opendance-hf"
     assert 'from_pretrained("org/dancer")' in readme
+    assert "started from another model" not in readme
     assert "| reconstruction_mm |" in readme
     assert "| individual | train |" in readme
     assert str(tmp_path) not in readme
