@@ -98,7 +98,7 @@ def train(
     ],
     dataset: Annotated[str, typer.Option(help="Dataset folder or Hub id.")],
     output_dir: Annotated[Path, typer.Option(help="Where the model and its checkpoints go.")],
-    config: Annotated[str, typer.Option(help="Recipe: debug, paper, or a YAML file.")] = "debug",
+    config: Annotated[str, typer.Option(help="Recipe: debug, paper, mocap, or a YAML file.")] = "debug",
     vqvae: Annotated[
         str, typer.Option(help="For gpt and rotation: a trained VQ-VAE, folder or Hub id.")
     ] = "",

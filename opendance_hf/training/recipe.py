@@ -32,7 +32,7 @@ class RunArguments:
 
     dataset: str = field(metadata={"help": "Dataset folder or Hub id."})
     output_dir: str = field(metadata={"help": "Where the model and its checkpoints go."})
-    config: str = field(default="debug", metadata={"help": "Recipe: debug, paper, or a YAML file."})
+    config: str = field(default="debug", metadata={"help": "Recipe: debug, paper, mocap, or a YAML file."})
     resume: bool = field(default=True, metadata={"help": "Go on from the last checkpoint in output_dir."})
     overrides: list[str] = field(
         default_factory=list,
