@@ -24,7 +24,15 @@ from tests.fixtures.make_music_synth import synth_music
 
 DOCUMENTS = tuple(
     f"{name}.md"
-    for name in ("README", "docs/pipeline", "docs/dataset", "docs/training", "docs/metrics", "docs/music")
+    for name in (
+        "README",
+        "docs/pipeline",
+        "docs/dataset",
+        "docs/training",
+        "docs/metrics",
+        "docs/music",
+        "docs/performance",
+    )
 )
 
 
