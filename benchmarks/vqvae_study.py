@@ -71,6 +71,7 @@ def main() -> None:
     study = {
         "what": f"mean joint error on {truth.shape[0] * WINDOW} frames of {', '.join(left_out)}",
         "error_mm": {name: float(error.mean()) for name, error in errors.items()},
+        "error_by_trial_mm": by_trial(model, arguments.mocap, left_out),
         "training_error_mm": float(1000 * np.linalg.norm(decoded(trained) - others, axis=-1).mean()),
         "codes_used": used,
         "codebook_size": model.config.codebook_size,
@@ -91,6 +92,17 @@ def decoded(output: BailandoVQVAEOutput) -> Floats:
     """(N, T, 24, 3) joints, the pelvis where it belongs."""
     joints = output.joints.numpy()
     return joints - joints[:, :, :1]
+
+
+def by_trial(model: BailandoVQVAE, mocap: Path, trials: list[str]) -> dict[str, float]:
+    """The VQ-VAE's error on each trial by itself, millimetres."""
+    found = {}
+    for trial in trials:
+        truth = relative(MotionWindows(mocap, WINDOW, WINDOW, only=[trial]))
+        with torch.no_grad():
+            output = model(torch.from_numpy(truth))
+        found[trial] = float(1000 * np.linalg.norm(decoded(output) - truth, axis=-1).mean())
+    return found
 
 
 def nearest_blocks(model: BailandoVQVAE, blocks: Floats, truth: Floats) -> Floats:

@@ -16,8 +16,11 @@ from rich.table import Table
 
 from opendance_hf.apps.targets import check_targets
 from opendance_hf.schema import GENRES
+from opendance_hf.storage.pack import SplitStatistics, statistics_of
 
-_COLUMNS: Final = ["group", "num_dancers", "num_frames", "fps", "bpm", "motion_velocity", "genre"]
+_COLUMNS: Final = [
+    "group", "num_dancers", "num_frames", "fps", "bpm", "motion_velocity", "genre", "smpl_betas"
+]  # fmt: skip
 
 
 class StatsError(ValueError):
@@ -37,6 +40,7 @@ class Part:
         bpm: beats per minute.
         velocity: mean joint speed, metres per second.
         genres: of the music, None where no classifier ran.
+        with_smpl_betas: how many sequences have SMPL shapes.
     """
 
     config: str
@@ -47,39 +51,7 @@ class Part:
     bpm: npt.NDArray[np.float64]
     velocity: npt.NDArray[np.float64]
     genres: tuple[str | None, ...]
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Numbers of one split, of one configuration, or of a whole dataset.
-
-    Attributes:
-        sequences: how many.
-        groups: of how many songs.
-        dancers: most dancers in a sequence.
-        hours: total duration of the music danced to.
-        mean_duration_s: "AS" of table 1; likewise the shortest and longest.
-        min_duration_s: seconds.
-        max_duration_s: seconds.
-        min_bpm: beats per minute; likewise mean and highest.
-        mean_bpm: beats per minute.
-        max_bpm: beats per minute.
-        mean_velocity: of the joints, over time, metres per second.
-        genres: sequences of each genre of the music; empty where no classifier ran.
-    """
-
-    sequences: int
-    groups: int
-    dancers: int
-    hours: float
-    mean_duration_s: float
-    min_duration_s: float
-    max_duration_s: float
-    min_bpm: float
-    mean_bpm: float
-    max_bpm: float
-    mean_velocity: float
-    genres: dict[str, int]
+    with_smpl_betas: int
 
 
 def read_parts(dataset: str | os.PathLike[str]) -> list[Part]:
@@ -113,6 +85,7 @@ def read_parts(dataset: str | os.PathLike[str]) -> list[Part]:
                         np.array(found["bpm"], np.float64),
                         np.array(found["motion_velocity"], np.float64),
                         tuple(found["genre"]),
+                        sum(betas is not None for betas in found["smpl_betas"]),
                     )
                 )
     except (OSError, ValueError, KeyError) as error:
@@ -122,25 +95,20 @@ def read_parts(dataset: str | os.PathLike[str]) -> list[Part]:
     return parts
 
 
-def summarise(parts: list[Part]) -> Summary:
+def summarise(parts: list[Part]) -> SplitStatistics:
     """The numbers of all these parts together."""
-    durations, bpm, velocity = (
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("duration_s", "bpm", "velocity")
+    durations, bpm, velocity, dancers = (
+        np.concatenate([getattr(part, name) for part in parts]).tolist()
+        for name in ("duration_s", "bpm", "velocity", "dancers")
     )
-    genres = Counter(genre for part in parts for genre in part.genres if genre is not None)
-    return Summary(
-        sequences=len(durations),
-        groups=len({group for part in parts for group in part.groups}),
-        dancers=max(int(part.dancers.max()) for part in parts),
-        hours=float(durations.sum() / 3600),
-        mean_duration_s=float(durations.mean()),
-        min_duration_s=float(durations.min()),
-        max_duration_s=float(durations.max()),
-        min_bpm=float(bpm.min()),
-        mean_bpm=float(bpm.mean()),
-        max_bpm=float(bpm.max()),
-        mean_velocity=float(np.average(velocity, weights=durations)),
-        genres=dict(sorted(genres.items())),
+    return statistics_of(
+        groups=[group for part in parts for group in part.groups],
+        dancers=dancers,
+        durations_s=durations,
+        bpm=bpm,
+        velocities=velocity,
+        genres=[genre for part in parts for genre in part.genres],
+        with_smpl_betas=sum(part.with_smpl_betas for part in parts),
     )
 
 
@@ -155,7 +123,7 @@ def stats(
         figure: gets figure 3: PNG, PDF or SVG.
 
     Returns:
-        ``splits`` (table 2: a :class:`Summary` as a dictionary for every configuration and split), ``configs`` and
+        ``splits`` (table 2: a :class:`SplitStatistics` as a dictionary for every configuration and split), ``configs`` and
         ``all``, over their splits.
 
     Raises:
@@ -208,7 +176,7 @@ def tables(found: dict[str, Any]) -> list[Table]:
                 _hours(n["hours"]),
                 f"{n['mean_duration_s']:.2f} ({n['min_duration_s']:.1f} to {n['max_duration_s']:.1f})",
                 f"{n['min_bpm']:.1f} to {n['max_bpm']:.1f}",
-                f"{n['mean_velocity']:.2f}",
+                f"{n['mean_velocity_m_per_s']:.2f}",
             )
     row = Table(title="Its row of table 1", box=box.SIMPLE, title_justify="left")
     everything, solo = found["all"], found["configs"].get("individual")

@@ -16,7 +16,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -222,21 +222,42 @@ def _plan(
 
 
 def _statistics(part: list[_Entry]) -> SplitStatistics:
-    durations = [entry.duration_s for entry in part]
-    genres = Counter(entry.genre for entry in part if entry.genre is not None)
-    return SplitStatistics(
-        sequences=len(part),
-        groups=len({entry.group for entry in part}),
-        dancers=part[0].num_dancers,
-        hours=sum(durations) / 3600,
-        mean_duration_s=sum(durations) / len(part),
-        min_duration_s=min(durations),
-        max_duration_s=max(durations),
-        min_bpm=min(entry.bpm for entry in part),
-        max_bpm=max(entry.bpm for entry in part),
-        mean_velocity_m_per_s=sum(entry.velocity * entry.duration_s for entry in part) / sum(durations),
+    return statistics_of(
+        groups=[entry.group for entry in part],
+        dancers=[entry.num_dancers for entry in part],
+        durations_s=[entry.duration_s for entry in part],
+        bpm=[entry.bpm for entry in part],
+        velocities=[entry.velocity for entry in part],
+        genres=[entry.genre for entry in part],
         with_smpl_betas=sum(entry.has_betas for entry in part),
-        genres=dict(sorted(genres.items())),
+    )
+
+
+def statistics_of(
+    *,
+    groups: Sequence[str],
+    dancers: Sequence[int],
+    durations_s: Sequence[float],
+    bpm: Sequence[float],
+    velocities: Sequence[float],
+    genres: Sequence[str | None],
+    with_smpl_betas: int,
+) -> SplitStatistics:
+    """Numbers of sequences, of which all arguments but the last have a value each; at least one."""
+    seconds = sum(durations_s)
+    return SplitStatistics(
+        sequences=len(groups),
+        groups=len(set(groups)),
+        dancers=max(dancers),
+        hours=seconds / 3600,
+        mean_duration_s=seconds / len(durations_s),
+        min_duration_s=min(durations_s),
+        max_duration_s=max(durations_s),
+        min_bpm=min(bpm),
+        max_bpm=max(bpm),
+        mean_velocity_m_per_s=sum(v * s for v, s in zip(velocities, durations_s, strict=True)) / seconds,
+        with_smpl_betas=with_smpl_betas,
+        genres=dict(sorted(Counter(genre for genre in genres if genre is not None).items())),
     )
 
 

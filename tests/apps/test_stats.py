@@ -34,7 +34,7 @@ def test_numbers_are_those_of_the_rows(dataset: tuple[Path, list]) -> None:
     assert found.mean_duration_s == pytest.approx(seconds.mean())
     assert (found.min_duration_s, found.max_duration_s) == (seconds.min(), seconds.max())
     assert found.min_bpm == pytest.approx(min(s.bpm for s in sequences))
-    assert found.mean_velocity == pytest.approx(
+    assert found.mean_velocity_m_per_s == pytest.approx(
         sum(s.motion_velocity * t for s, t in zip(sequences, seconds, strict=True)) / seconds.sum(), rel=1e-5
     )
     assert sum(found.genres.values()) == 15
