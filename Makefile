@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.made
 VIDEOS ?=
 
-.PHONY: help demo fetch test test-slow bench lint format wheel-check clean
+.PHONY: help demo fetch test test-slow bench bench-pipeline lint format wheel-check clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -24,6 +24,9 @@ test-slow: $(STAMP)  ## only the slow tests
 
 bench: $(STAMP)  ## measure what is meant to be fast beside its plain version: make bench [SECTIONS=...]
 	$(BIN)/python -m benchmarks $(SECTIONS)
+
+bench-pipeline: $(STAMP)  ## errors against the truth of twenty rendered clips: make bench-pipeline [MOCAP=DIR]
+	$(BIN)/python -m benchmarks.pipeline_truth $(if $(MOCAP),--mocap '$(MOCAP)')
 
 lint: $(STAMP)  ## style, types and the direction of imports
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ import numpy.typing as npt
 #: Sample rates the AAC encoder takes; other sound is resampled to the last one.
 _AAC_RATES: Final = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 _AUDIO_BLOCK: Final = 1024
+_FINE: Final = Fraction(1, 90_000)
 
 
 class VideoWriter:
@@ -90,24 +91,31 @@ class VideoWriter:
         else:
             self.abort()
 
-    def write(self, picture: npt.NDArray[np.uint8]) -> None:
-        """Add one picture (H, W, 3) RGB. Odd sizes gain a copy of their last row or column: H.264 wants even ones."""
+    def write(self, picture: npt.NDArray[np.uint8], at_s: float | None = None) -> None:
+        """Add one picture (H, W, 3) RGB. Odd sizes gain a copy of their last row or column: H.264 wants even ones.
+
+        Args:
+            picture: of the same size as the ones before.
+            at_s: when it is shown, for videos of a variable rate; said of every picture or of none.
+        """
         if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
             raise ValueError(f"a picture must be (H, W, 3) uint8, got {picture.shape} {picture.dtype}")
         if self._shape is None:
             self._shape = picture.shape
             self._video.height, self._video.width = (side + side % 2 for side in picture.shape[:2])
+            if at_s is not None:
+                self._video.codec_context.time_base = _FINE
         if picture.shape != self._shape:
             raise ValueError(f"picture {self.num_frames} is {picture.shape}, the ones before {self._shape}")
         height, width = picture.shape[:2]
         if height % 2 or width % 2:
             picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-        frame.pts = self.num_frames
-        frame.time_base = 1 / self.fps
+        frame.pts = self.num_frames if at_s is None else round(at_s / _FINE)
+        frame.time_base = 1 / self.fps if at_s is None else _FINE
         self._container.mux(self._video.encode(frame))
         self.num_frames += 1
-        self._send_audio()
+        self._send_audio(self.num_frames / self.fps if at_s is None else at_s + 1 / self.fps)
 
     def close(self) -> None:
         """Finish the file and give it its name."""
@@ -132,11 +140,11 @@ class VideoWriter:
             self._container.close()
         self._temporary.unlink(missing_ok=True)
 
-    def _send_audio(self) -> None:
+    def _send_audio(self, end_s: float | Fraction) -> None:
         """Encode the sound up to the end of the last picture, so that both streams interleave."""
         if self._audio is None or self._sound is None:
             return
-        until = min(int(self.num_frames / self.fps * self._sample_rate), len(self._audio))
+        until = min(int(end_s * self._sample_rate), len(self._audio))
         while self._sent < until:
             block = self._audio[None, self._sent : min(self._sent + _AUDIO_BLOCK, until)]
             frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block), format="fltp", layout="mono")

@@ -12,11 +12,12 @@ import numpy.typing as npt
 
 from opendance_hf.render.video import VideoWriter
 from opendance_hf.schema import Camera
-from opendance_hf.synthetic.choreography import Part, Pattern, compose
-from opendance_hf.synthetic.figure import Look, dress, random_looks
+from opendance_hf.synthetic.choreography import Pattern, compose
+from opendance_hf.synthetic.figure import Figure, Look, dress, random_looks
+from opendance_hf.synthetic.mocap import perform_joints
 from opendance_hf.synthetic.motion import TRUTH_JOINTS, Performance, perform
 from opendance_hf.synthetic.music import SAMPLE_RATE, Music, make_music
-from opendance_hf.synthetic.scene import Room, Stage, random_camera
+from opendance_hf.synthetic.scene import Crate, Room, Stage, random_camera, title_card
 from opendance_hf.synthetic.score import constant_pose_error
 
 Array = npt.NDArray[np.floating]
@@ -27,6 +28,8 @@ MIN_AWAY: Final = 0.16
 _TAKES: Final = 60
 _BODY_M: Final = 0.13  # what a body reaches beyond its bones
 _SIZES: Final = {1: (480, 854), 2: (854, 480)}
+_REST_S: Final = 0.3  # from dancing to standing
+_SWAY_S: Final = 0.006  # of the dance's own time: millimetres
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Truth:
         root: (D, T, 3) the middle of the hips, metres.
         times_s: (T,) when each frame is shown; ``beats_s`` (K,) the beats of the music.
         video_sha256: of the MP4 file, by which a sequence finds its truth.
+        planted: (D, T, 2) whether the left and right foot rest on the floor.
+        start_s: when the dance begins, after the title if there is one; ``end_s`` when it ends: what follows is still.
     """
 
     name: str
@@ -53,6 +58,9 @@ class Truth:
     beats_s: Array
     camera: Camera
     video_sha256: str
+    planted: npt.NDArray[np.bool_]
+    start_s: float
+    end_s: float
 
     def save(self, path: Path) -> None:
         """Write to an npz file."""
@@ -78,24 +86,55 @@ class Truth:
                 names=tuple(data["names"].tolist()),
                 camera=camera,
                 video_sha256=str(data["video_sha256"]),
-                **{key: data[key] for key in ("joints", "facing_rad", "root", "times_s", "beats_s")},
+                start_s=float(data["start_s"]),
+                end_s=float(data["end_s"]),
+                **{
+                    key: data[key]
+                    for key in ("joints", "facing_rad", "root", "times_s", "beats_s", "planted")
+                },
             )
 
 
 @dataclass(frozen=True)
 class Clip:
-    """Everything a clip is made of, before it is drawn."""
+    """Everything a clip is made of, before it is drawn; ``title_s`` are the times of the title's pictures."""
 
     name: str
     seed: int
     fps: float
+    title_s: Array
     times_s: Array
+    end_s: float
     music: Music
     looks: list[Look]
-    parts: list[Part]
     patterns: list[tuple[int, int, Pattern]]
     dances: list[Performance]
     stage: Stage
+
+
+@dataclass(frozen=True)
+class Capture:
+    """Motion capture to dance instead of a choreography: (D, T, 24, 3) SMPL joints, metres, y up."""
+
+    joints: Array
+    fps: float
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What makes a clip hard.
+
+    Attributes:
+        title_s: length of a title card before the dance.
+        still_s: how long the dancers stand still at the end.
+        obstacle: a crate stands before the dancers.
+        variable: pictures come at uneven times, 1/50 to 1/20 s apart.
+    """
+
+    title_s: float = 0.0
+    still_s: float = 0.0
+    obstacle: bool = False
+    variable: bool = False
 
 
 def make_clip(
@@ -105,6 +144,8 @@ def make_clip(
     duration_s: float = 8.0,
     fps: float = 30.0,
     size: tuple[int, int] | None = None,
+    trouble: Trouble = Trouble(),
+    capture: Capture | None = None,
 ) -> Clip:
     """Choreograph a clip; see :func:`render_clip` for the arguments.
 
@@ -114,34 +155,79 @@ def make_clip(
     """
     if num_dancers not in _SIZES:
         raise ValueError(f"a clip has one or two dancers, not {num_dancers}")
-    music = make_music(seed, duration_s)
-    if len(music.beats_s) < 2:
+    end_s = trouble.title_s + duration_s
+    music = make_music(seed, end_s + trouble.still_s)
+    beats_s = music.beats_s[music.beats_s >= trouble.title_s]
+    if (beats_s < end_s).sum() < 2:
         raise ValueError(f"{duration_s} s are too short to dance")
     rng = np.random.default_rng([seed, num_dancers, 3])
     looks = random_looks(rng, num_dancers)
     figures = [dress(look) for look in looks]
-    times_s = np.arange(round(duration_s * fps)) / fps
+    clock = _clock(seed, end_s + trouble.still_s, fps, trouble.variable)
+    title_s, times_s = clock[clock < trouble.title_s - 1e-9], clock[clock >= trouble.title_s - 1e-9]
+    moments = _come_to_rest(times_s, end_s) if trouble.still_s else times_s
+    patterns: list[tuple[int, int, Pattern]] = []
+    if capture is None:
+        dances, patterns = _choreographed(seed, figures, beats_s, moments)
+    else:
+        dances = [
+            perform_joints(joints, capture.fps, figure.body, np.maximum(moments - times_s[0], 0))
+            for joints, figure in zip(capture.joints, figures, strict=True)
+        ]
+    width_px, height_px = size or _SIZES[num_dancers]
+    points = np.concatenate([dance.positions.reshape(-1, 3) for dance in dances])
+    reach = np.concatenate([points - _BODY_M, points + _BODY_M])
+    camera = random_camera(rng, reach, width_px, height_px)
+    crate = _crate(rng, points) if trouble.obstacle else None
+    stage = Stage(camera, Room.random(rng), figures, rng, crate)
+    name = f"{'solo' if num_dancers == 1 else 'duo'}_{seed:03d}"
+    return Clip(name, seed, fps, title_s, times_s, end_s, music, looks, patterns, dances, stage)
+
+
+def _clock(seed: int, duration_s: float, fps: float, variable: bool) -> Array:
+    """When the pictures are shown."""
+    if not variable:
+        return np.arange(round(duration_s * fps)) / fps
+    rng = np.random.default_rng([seed, 5])
+    # Phones film like this: a steady rate that drops for a while when the light fails, and trembles.
+    phases = rng.choice([1 / 50, 1 / 30, 1 / 24, 1 / 20], size=1 + int(duration_s)).repeat(50)
+    steps = phases * rng.uniform(0.9, 1.1, len(phases))
+    times = np.round(np.concatenate([[0.0], np.cumsum(steps)]) * 90_000) / 90_000
+    return times[times < duration_s]
+
+
+def _come_to_rest(times_s: Array, end_s: float) -> Array:
+    """The moment of the dance that is seen at each time: it slows down towards its end, then hardly sways."""
+    late = np.clip((times_s - (end_s - _REST_S)) / _REST_S, 0, 1)
+    moment = np.minimum(times_s, end_s - _REST_S) + _REST_S * (late - late**2 / 2)
+    return moment + _SWAY_S * np.sin(2 * np.pi * 0.3 * np.maximum(times_s - end_s, 0))
+
+
+def _choreographed(
+    seed: int, figures: list[Figure], beats_s: Array, times_s: Array
+) -> tuple[list[Performance], list[tuple[int, int, Pattern]]]:
     best = -1.0
     for take in range(_TAKES):
-        parts_, patterns_ = compose(seed * _TAKES + take, num_dancers, len(music.beats_s))
+        parts, marks = compose(seed * _TAKES + take, len(figures), len(beats_s))
         trial = [
-            perform(part, figure.body, music.beats_s, times_s)
-            for part, figure in zip(parts_, figures, strict=True)
+            perform(part, figure.body, beats_s, times_s) for part, figure in zip(parts, figures, strict=True)
         ]
         lively = min(constant_pose_error(dance.joints()) for dance in trial)
         away = min(float((np.cos(dance.facing_rad) < 0).mean()) for dance in trial)
         good = min(lively / MIN_LIVELINESS_M, 1.0) + min(away / MIN_AWAY, 1.0)
         if good > best:
-            best, parts, patterns, dances = good, parts_, patterns_, trial
+            best, dances, patterns = good, trial, marks
         if good >= 2.0:
             break
-    width_px, height_px = size or _SIZES[num_dancers]
-    points = np.concatenate([dance.positions.reshape(-1, 3) for dance in dances])
-    reach = np.concatenate([points - _BODY_M, points + _BODY_M])
-    camera = random_camera(rng, reach, width_px, height_px)
-    stage = Stage(camera, Room.random(rng), figures, rng)
-    name = f"{'solo' if num_dancers == 1 else 'duo'}_{seed:03d}"
-    return Clip(name, seed, fps, times_s, music, looks, parts, patterns, dances, stage)
+    return dances, patterns
+
+
+def _crate(rng: np.random.Generator, points: Array) -> Crate:
+    """A crate before the dancers' usual places: it hides shins for a while, and feet."""
+    x = float(np.quantile(points[:, 0], rng.uniform(0.25, 0.75)))
+    return Crate(
+        x, float(points[:, 2].max()) + 0.25, float(rng.uniform(0.3, 0.5)), float(rng.uniform(0.3, 0.5))
+    )
 
 
 def render_clip(
@@ -152,6 +238,8 @@ def render_clip(
     duration_s: float = 8.0,
     fps: float = 30.0,
     size: tuple[int, int] | None = None,
+    trouble: Trouble = Trouble(),
+    capture: Capture | None = None,
 ) -> Path:
     """Write ``folder/videos/NAME.mp4``, with sound, and ``folder/truth/NAME.truth.npz``.
 
@@ -161,9 +249,11 @@ def render_clip(
         seed: of everything: music, steps, bodies, clothes, room, camera.
         num_dancers: one or two.
         folder: made if need be.
-        duration_s: length of the clip.
+        duration_s: length of the dance.
         fps: frames per second.
         size: width and height in pixels; by default upright for one dancer, wide for two.
+        trouble: what makes the clip hard, a title or a crate; nothing by default.
+        capture: what the dancers do, instead of a choreography.
 
     Returns:
         The path of the video; :func:`truth_path` gives that of its truth.
@@ -172,13 +262,18 @@ def render_clip(
         ValueError: for another number of dancers than one or two, or a clip shorter than two beats.
         MissingBodyError: if the package with the body's data is not installed.
     """
-    clip = make_clip(seed, num_dancers, duration_s=duration_s, fps=fps, size=size)
+    clip = make_clip(
+        seed, num_dancers, duration_s=duration_s, fps=fps, size=size, trouble=trouble, capture=capture
+    )
     video = folder / "videos" / f"{clip.name}.mp4"
     for path in (video, truth_path(video)):
         path.parent.mkdir(parents=True, exist_ok=True)
+    at = [None] * len(clip.times_s) if not trouble.variable else clip.times_s.tolist()
     with VideoWriter(video, fps, audio=clip.music.samples, sample_rate=SAMPLE_RATE, crf=20) as writer:
-        for frame in range(len(clip.times_s)):
-            writer.write(clip.stage.draw(pose_of(clip, frame)))
+        for time_s in clip.title_s.tolist():
+            writer.write(title_card(seed, clip.stage.camera, time_s), time_s if trouble.variable else None)
+        for frame, time_s in enumerate(at):
+            writer.write(clip.stage.draw(pose_of(clip, frame)), time_s)
     truth_of(clip, hashlib.sha256(video.read_bytes()).hexdigest()).save(truth_path(video))
     return video
 
@@ -207,4 +302,7 @@ def truth_of(clip: Clip, video_sha256: str = "") -> Truth:
         beats_s=clip.music.beats_s,
         camera=clip.stage.camera,
         video_sha256=video_sha256,
+        planted=np.stack([dance.planted for dance in clip.dances]),
+        start_s=float(clip.times_s[0]),
+        end_s=clip.end_s,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -26,7 +27,18 @@ _WALLS: Final[tuple[Colour, ...]] = (
     (150, 144, 150),
     (222, 200, 176),
 )
+_CRATE: Final = (122, 84, 52)
 _FLOORS: Final[tuple[Colour, ...]] = ((168, 128, 92), (128, 122, 116), (196, 178, 152), (104, 84, 70))
+
+
+@dataclass(frozen=True)
+class Crate:
+    """A box on the floor at (x, z), in front of everyone, metres."""
+
+    x: float
+    z: float
+    width_m: float
+    height_m: float
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,18 @@ class Room:
             light=(float(light[0]), float(light[1]), float(light[2])),
             bright=float(rng.uniform(0.92, 1.06)),
         )
+
+
+def title_card(seed: int, camera: Camera, time_s: float) -> Image:
+    """(H, W, 3) picture that announces a dance, in one colour with a bar that grows."""
+    rng = np.random.default_rng([seed, 6])
+    image = np.full((camera.height_px, camera.width_px, 3), rng.integers(20, 120, 3), np.uint8)
+    scale = min(camera.width_px, camera.height_px) / 480
+    place = round(40 * scale), camera.height_px // 2
+    cv2.putText(image, f"dance no. {seed}", place, cv2.FONT_HERSHEY_DUPLEX, 1.6 * scale, (240, 240, 230), 2)
+    end = round((40 + 120 * time_s) * scale), place[1] + round(36 * scale)
+    cv2.rectangle(image, (place[0], place[1] + round(24 * scale)), end, (230, 200, 90), -1)
+    return image
 
 
 def random_camera(rng: np.random.Generator, joints: Array, width_px: int, height_px: int) -> Camera:
@@ -84,7 +108,14 @@ def random_camera(rng: np.random.Generator, joints: Array, width_px: int, height
 class Stage:
     """Draws figures in a room before a static camera."""
 
-    def __init__(self, camera: Camera, room: Room, figures: list[Figure], rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        camera: Camera,
+        room: Room,
+        figures: list[Figure],
+        rng: np.random.Generator,
+        crate: Crate | None = None,
+    ) -> None:
         self.camera = camera
         self._figures = figures
         self._rotation = np.asarray(camera.rotation).reshape(3, 3)
@@ -96,6 +127,7 @@ class Stage:
         self._depth = np.zeros(fine, dtype=np.float32)
         self._fine = np.zeros((*fine, 3), dtype=np.uint8)
         self._labels = np.zeros(fine, dtype=np.int8)
+        self._crate = crate
 
     def draw(self, poses: list[tuple[Array, Array]]) -> Image:
         """(H, W, 3) picture of the figures, each with its bones' (rotations, positions)."""
@@ -106,7 +138,21 @@ class Stage:
         resolve(
             image, self._depth, self._fine, _SUPERSAMPLE, int(low[0]), int(high[0]), int(low[1]), int(high[1])
         )
+        if self._crate is not None:
+            self._draw_crate(image, self._crate)
         return image
+
+    def _draw_crate(self, image: Image, crate: Crate) -> None:
+        """Its front and top; everything else is behind it."""
+        left, right = crate.x - crate.width_m / 2, crate.x + crate.width_m / 2
+        near, far = crate.z + crate.width_m / 2, crate.z - crate.width_m / 2
+        top = crate.height_m
+        for face, tone in (
+            ([(left, 0, near), (right, 0, near), (right, top, near), (left, top, near)], 1.0),
+            ([(left, top, near), (right, top, near), (right, top, far), (left, top, far)], 1.25),
+        ):
+            corners = np.round(self.camera.project(np.array(face, dtype=np.float64))).astype(np.int32)
+            cv2.fillConvexPoly(image, corners, [round(tone * c) for c in _CRATE], cv2.LINE_AA)
 
     def silhouettes(self, poses: list[tuple[Array, Array]]) -> npt.NDArray[np.int8]:
         """(H, W) which figure is seen at each pixel, -1 where none."""

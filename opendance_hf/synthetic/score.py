@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.floating]
 
 _ACCELERATION_HZ: Final = 30.0
+#: An order of dancers fits clearly better than another when its distance is smaller by this share.
+_CLEARLY: Final = 0.5
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,15 @@ class Score:
         root_path_error_mm: mean distance of the middles of the hips after one turn and shift on the floor, for all
             dancers together.
         mean_joint_speed_mps: of the truth.
+        raw_..., constant_...: the same measures of the estimator's landmarks, before smoothing and fitting, and of the
+            best pose that never changes. Neither has a path.
+        foot_slide_cmps: mean speed along the floor of ankles while their foot is planted in truth; true_...: of the
+            true ankles, which roll over the foot.
+        start_error_s: when the first sequence begins less when the dance does; end_error_s: when the last one ends.
+        coverage: share of the dance that was published with the right number of dancers.
+        identity_swaps: how often the dancers change places by mistake.
+        distance_error_mm: mean error of the distance along the floor between two dancers.
+        clock_error_ms: largest distance of a frame's time from the time it was rendered for.
     """
 
     name: str
@@ -58,6 +69,21 @@ class Score:
     facing_error_deg: float | None
     root_path_error_mm: float | None
     mean_joint_speed_mps: float
+    raw_mpjpe_mm: float | None
+    raw_accel_error_mm: float | None
+    raw_facing_error_deg: float | None
+    constant_mpjpe_mm: float
+    constant_accel_error_mm: float
+    constant_facing_error_deg: float
+    foot_slide_cmps: float | None
+    true_foot_slide_cmps: float | None
+    start_error_s: float | None
+    end_error_s: float | None
+    coverage: float
+    identity_swaps: int | None
+    distance_error_mm: float | None
+    clock_error_ms: float | None
+    seed: int
 
     def row(self) -> dict[str, Any]:
         """For JSON."""
@@ -68,11 +94,13 @@ class Score:
 class Match:
     """Which dancer of a sequence is which of the truth: ``order[d]`` is the sequence's row for true dancer d.
 
-    ``swapped`` is the share of frames in which another order fits the picture better.
+    ``swapped`` is the share of frames in which another order fits the picture better; ``swaps`` counts how often the
+    better order changes, where it is clearly better.
     """
 
     order: tuple[int, ...]
     swapped: float
+    swaps: int
 
 
 def score_build(build: Path, truth_folder: Path) -> list[Score]:
@@ -105,6 +133,9 @@ def score_clip(truth: Truth, sequences: list[DanceSequence], landmarks: list[Lan
         )
 
     step = np.linalg.norm(np.diff(truth.joints, axis=1), axis=-1)
+    spans = [(seq.provenance.start_s, seq.provenance.end_s) for seq in usable]
+    covered = sum(max(0.0, min(b, truth.end_s) - max(a, truth.start_s)) for a, b in spans)
+    constant = [constant_pose_scores(truth, dancer) for dancer in range(dancers)]
     return Score(
         name=truth.name,
         dancers=dancers,
@@ -112,6 +143,21 @@ def score_clip(truth: Truth, sequences: list[DanceSequence], landmarks: list[Lan
         pa_mpjpe_mm=mean("pa_mpjpe"),
         raw_pa_mpjpe_mm=mean("raw"),
         constant_pa_mpjpe_mm=1000 * float(np.mean([constant_pose_error(joints) for joints in truth.joints])),
+        raw_mpjpe_mm=mean("raw_mpjpe"),
+        raw_accel_error_mm=mean("raw_accel"),
+        raw_facing_error_deg=mean("raw_facing"),
+        constant_mpjpe_mm=float(np.mean([row["mpjpe"] for row in constant])),
+        constant_accel_error_mm=float(np.mean([row["accel"] for row in constant])),
+        constant_facing_error_deg=float(np.mean([row["facing"] for row in constant])),
+        foot_slide_cmps=mean("slide"),
+        true_foot_slide_cmps=mean("true_slide"),
+        start_error_s=min(a for a, _ in spans) - truth.start_s if spans else None,
+        end_error_s=max(b for _, b in spans) - truth.end_s if spans else None,
+        coverage=covered / (truth.end_s - truth.start_s),
+        identity_swaps=sum(int(part["swaps"]) for _, part in parts) if parts and dancers > 1 else None,
+        distance_error_mm=mean("distance") if dancers == 2 else None,
+        seed=truth.seed,
+        clock_error_ms=max((part["clock"] for _, part in parts), default=None),
         accel_error_mm=mean("accel"),
         facing_error_deg=mean("facing"),
         root_path_error_mm=mean("root"),
@@ -131,18 +177,62 @@ def _score_sequence(
         found = found @ heading(seq.provenance.camera).T
     true = true @ heading(truth.camera).T
     root, true_root = hip_middle(found), hip_middle(true)
-    own, own_true = found - root[:, :, None], true - true_root[:, :, None]
-    rate = (truth.fps / _ACCELERATION_HZ) ** 2
-    bend = np.diff(own, 2, axis=1) - np.diff(own_true, 2, axis=1)
+    times = truth.times_s[inside]
+    raw, raw_times = _raw_joints(truth, inside, landmarks, match, seq.provenance.camera)
+    out = {
+        **_pose_scores(found, true, times),
+        "root": 1000 * float(np.linalg.norm(_on_floor(root, true_root) - true_root, axis=-1).mean()),
+        "slide": 100 * _slide(found, truth, inside),
+        "true_slide": 100 * _slide(true, truth, inside),
+        "swaps": match.swaps,
+        "clock": 1000 * float(np.abs(raw_times[:, None] - truth.times_s).min(axis=1).max(initial=0)),
+    }
+    if len(found) == 2:
+        gap, true_gap = (np.linalg.norm((r[0] - r[1])[:, [0, 2]], axis=-1) for r in (root, true_root))
+        out["distance"] = 1000 * float(np.abs(gap - true_gap).mean())
+    out |= {"raw": math.nan, "raw_mpjpe": math.nan, "raw_accel": math.nan, "raw_facing": math.nan}
+    if raw.shape[1]:
+        at = np.abs(raw_times[:, None] - times).argmin(axis=1)
+        scores = _pose_scores(raw, true[:, at], raw_times)
+        out |= {"raw": scores.pop("pa_mpjpe"), **{f"raw_{key}": value for key, value in scores.items()}}
+    return int(inside.sum()), out
+
+
+def _pose_scores(found: Array, true: Array, times_s: Array) -> dict[str, float]:
+    """Errors of (D, T, J, 3) poses in one heading: mpjpe, pa_mpjpe and accel in millimetres, facing in degrees."""
+    own, own_true = (joints - hip_middle(joints)[:, :, None] for joints in (found, true))
+    bend = acceleration(own, times_s) - acceleration(own_true, times_s)
     turned = facing(found) - facing(true)
-    return int(inside.sum()), {
+    return {
         "mpjpe": 1000 * float(np.linalg.norm(own - own_true, axis=-1).mean()),
         "pa_mpjpe": 1000 * float(procrustes_error(found, true).mean()),
-        "raw": _raw_error(truth, inside, landmarks, match),
-        "accel": 1000 * rate * float(np.linalg.norm(bend, axis=-1).mean()),
+        "accel": 1000 / _ACCELERATION_HZ**2 * float(np.linalg.norm(bend, axis=-1).mean()),
         "facing": float(np.degrees(np.median(np.abs((turned + np.pi) % (2 * np.pi) - np.pi)))),
-        "root": 1000 * float(np.linalg.norm(_on_floor(root, true_root) - true_root, axis=-1).mean()),
     }
+
+
+def constant_pose_scores(truth: Truth, dancer: int) -> dict[str, float]:
+    """Errors of the mean pose, held still and facing the usual way."""
+    true = truth.joints[dancer : dancer + 1] @ heading(truth.camera).T
+    own = true - hip_middle(true)[:, :, None]
+    return _pose_scores(np.broadcast_to(own.mean(axis=1, keepdims=True), own.shape), true, truth.times_s)
+
+
+def acceleration(path: Array, times_s: Array) -> Array:
+    """(D, T-2, ...) second derivative of (D, T, ...) over even or uneven times."""
+    step = np.diff(times_s).reshape(1, -1, *[1] * (path.ndim - 2))
+    pace = np.diff(path, axis=1) / step
+    return np.asarray(2 * np.diff(pace, axis=1) / (step[:, 1:] + step[:, :-1]))
+
+
+def _slide(joints: Array, truth: Truth, inside: npt.NDArray[np.bool_]) -> float:
+    """Mean speed along the floor of ankles whose foot is planted in truth, metres per second; NaN if none is."""
+    ankles = joints[:, :, [truth.names.index("left_ankle"), truth.names.index("right_ankle")]]
+    step = np.diff(truth.times_s[inside])[:, None]
+    pace = np.linalg.norm(np.diff(ankles[..., [0, 2]], axis=1), axis=-1) / step
+    planted = truth.planted[:, inside]
+    both = planted[:, 1:] & planted[:, :-1]
+    return float(pace[both].mean()) if both.any() else math.nan
 
 
 def joints_at(seq: DanceSequence, truth: Truth) -> tuple[npt.NDArray[np.bool_], Array]:
@@ -172,7 +262,10 @@ def match_dancers(found: Array, camera: Camera | None, true: Array, true_camera:
     orders = list(itertools.permutations(range(len(found))))
     cost = np.stack([sum(distance[order[d], d] for d in range(len(true))) for order in orders])
     best = int(np.argmin(cost.mean(axis=1)))
-    return Match(orders[best], float((np.argmin(cost, axis=0) != best).mean()))
+    here = np.argmin(cost, axis=0)
+    ranked = np.sort(cost, axis=0)
+    clear = here if len(orders) == 1 else here[ranked[1] - ranked[0] > _CLEARLY * ranked[1]]
+    return Match(orders[best], float((here != best).mean()), int((np.diff(clear) != 0).sum()))
 
 
 def heading(camera: Camera) -> Array:
@@ -234,19 +327,24 @@ def _on_floor(path: Array, true: Array) -> Array:
     return out
 
 
-def _raw_error(
-    truth: Truth, inside: npt.NDArray[np.bool_], landmarks: list[Landmarks], match: Match
-) -> float:
-    """Procrustes error of the estimator's landmarks in the frames compared, millimetres; NaN without landmarks."""
-    errors = []
+def _raw_joints(
+    truth: Truth,
+    inside: npt.NDArray[np.bool_],
+    landmarks: list[Landmarks],
+    match: Match,
+    camera: Camera | None,
+) -> tuple[Array, Array]:
+    """(D, N, 14, 3) of the estimator's landmarks in the frames compared, in the sequence's heading, and their times."""
+    parts: list[Array] = [np.zeros((len(truth.joints), 0, len(truth.names), 3))]
+    times: list[Array] = [np.zeros(0)]
     for found in landmarks:
         if len(found.world) != len(truth.joints):
             continue
-        at = np.abs(found.times_s[:, None] - truth.times_s[inside]).argmin(axis=0)
-        near = np.abs(found.times_s[at] - truth.times_s[inside]) < 0.5 / truth.fps
-        raw = landmark_joints(found.world.astype(np.float64), truth.names)[list(match.order)]
-        errors.append(procrustes_error(raw[:, at[near]], truth.joints[:, inside][:, near]).ravel())
-    return 1000 * float(np.concatenate(errors).mean()) if errors and sum(map(len, errors)) else math.nan
+        gap = np.abs(found.times_s[:, None] - truth.times_s[inside]).min(axis=1, initial=math.inf)
+        near = gap < 0.5 * float(np.diff(truth.times_s).min())
+        parts.append(landmark_joints(found.world[:, near].astype(np.float64), truth.names)[list(match.order)])
+        times.append(found.times_s[near])
+    return np.concatenate(parts, axis=1), np.concatenate(times)
 
 
 def landmark_joints(world: Array, names: tuple[str, ...]) -> Array:

@@ -5,13 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from opendance_hf.pipeline.stages.decode import probe
+from opendance_hf.motion.body import forward_kinematics
+from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS
+from opendance_hf.pipeline.stages.decode import probe, read_frames
 from opendance_hf.synthetic import body as body_module
 from opendance_hf.synthetic.body import MissingBodyError
 from opendance_hf.synthetic.clips import (
     MIN_AWAY,
     MIN_LIVELINESS_M,
+    Capture,
     Clip,
+    Trouble,
     Truth,
     make_clip,
     pose_of,
@@ -20,6 +24,7 @@ from opendance_hf.synthetic.clips import (
     truth_path,
 )
 from opendance_hf.synthetic.figure import random_looks
+from opendance_hf.synthetic.motion import TRUTH_JOINTS
 from opendance_hf.synthetic.score import constant_pose_error
 from tests.synthetic.support import needs_body
 
@@ -96,6 +101,41 @@ def test_a_rendered_clip_is_a_video_with_sound_and_its_truth_lies_apart(tmp_path
     again = render_clip(2, 1, tmp_path / "again", duration_s=1.5, size=(160, 284))
     assert truth_path(again).read_bytes() == truth_path(video).read_bytes()
     assert again.read_bytes() == video.read_bytes()
+
+
+@needs_body
+def test_titles_stills_and_uneven_times_are_in_the_truth(tmp_path: Path) -> None:
+    trouble = Trouble(title_s=0.5, still_s=0.5, obstacle=True, variable=True)
+    video = render_clip(2, 1, tmp_path, duration_s=1.5, size=(160, 284), trouble=trouble)
+    truth = Truth.load(truth_path(video))
+    shown = [time_s for time_s, _ in read_frames(video)]
+    first = next(i for i, time_s in enumerate(shown) if time_s >= 0.5 - 1e-6)
+    np.testing.assert_allclose(shown[first:], truth.times_s, atol=1e-4)
+    assert np.diff(truth.times_s).max() > 1.1 * np.diff(truth.times_s).min()
+    assert (truth.start_s, truth.end_s) == (pytest.approx(0.5, abs=0.06), 2.0)
+    speed = np.linalg.norm(np.diff(truth.joints[0], axis=0), axis=-1).mean(axis=1) / np.diff(truth.times_s)
+    assert speed[truth.times_s[1:] > 2.05].max() < 0.05 < speed[truth.times_s[1:] < 1.5].mean()
+
+
+@needs_body
+def test_a_body_dances_what_was_captured() -> None:
+    shift = np.linspace(0, 0.5, 91)[:, None, None] * [1.0, 0, 0]
+    rest = forward_kinematics(np.zeros((24, 3)), np.array([0.0, 0.95, 0]), MEAN_OFFSETS)
+    joints = np.asarray(rest + shift)
+    clip = make_clip(1, 1, duration_s=1.5, capture=Capture(joints[None], 60.0))
+    dance = clip.dances[0]
+    np.testing.assert_allclose(np.diff(dance.root()[[0, -1], 0]), 0.5 * clip.times_s[-1] / 1.5, atol=1e-3)
+    assert np.abs(dance.facing_rad).max() < 0.05  # the mean skeleton's hips are not quite level
+    names = list(TRUTH_JOINTS)
+    wrist, shoulder = (dance.joints()[0, names.index(f"left_{part}")] for part in ("wrist", "shoulder"))
+    assert wrist[0] - shoulder[0] > 0.4  # SMPL rests with its arms out, and its left is +x
+    assert abs(wrist[1] - shoulder[1]) < 0.12
+    bent = joints.copy()
+    bent[:, JOINT_INDEX["left_wrist"]] = bent[:, JOINT_INDEX["left_elbow"]] + [0, 0.25, 0]
+    raised = make_clip(1, 1, duration_s=1.5, capture=Capture(bent[None], 60.0)).dances[0].joints()[0]
+    assert raised[names.index("left_wrist"), 1] - raised[names.index("left_elbow"), 1] > 0.2
+    with pytest.raises(ValueError, match="the capture lasts"):
+        make_clip(1, 1, duration_s=3.0, capture=Capture(joints[None], 60.0))
 
 
 def test_without_the_body_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from opendance_hf.schema import Camera, DanceSequence, flat_dancers, per_dancer
 from opendance_hf.synthetic.clips import Truth
 from opendance_hf.synthetic.motion import TRUTH_JOINTS
 from opendance_hf.synthetic.score import (
+    acceleration,
     constant_pose_error,
     facing,
     joints_at,
@@ -50,7 +51,23 @@ def truth_of(seq: DanceSequence) -> Truth:
     joints = per_dancer(seq.joints.astype(np.float64), seq.num_dancers, 24, 3)[:, ::2, rows]
     times = seq.provenance.start_s + np.arange(joints.shape[1]) / 30
     root = joints[:, :, :2].mean(axis=2)
-    return Truth("clip", 0, 30.0, NAMES, joints, facing(joints), root, times, times[::10], FRONT, "")
+    planted = np.zeros((*joints.shape[:2], 2), bool)
+    return Truth(
+        name="clip",
+        seed=0,
+        fps=30.0,
+        names=NAMES,
+        joints=joints,
+        facing_rad=facing(joints),
+        root=root,
+        times_s=times,
+        beats_s=times[::10],
+        camera=FRONT,
+        video_sha256="",
+        planted=planted,
+        start_s=float(times[0]),
+        end_s=float(times[-1]) + 1 / 30,
+    )
 
 
 def moved(seq: DanceSequence, change: np.ndarray) -> DanceSequence:
@@ -70,7 +87,7 @@ def test_a_perfect_sequence_has_no_error(num_dancers: int) -> None:
         assert error == pytest.approx(0, abs=1e-3)
     assert score.facing_error_deg == pytest.approx(0, abs=1e-3)
     assert score.raw_pa_mpjpe_mm is None
-    assert list(score.row()) == [
+    assert list(score.row())[:10] == [
         "name", "dancers", "mpjpe_mm", "pa_mpjpe_mm", "raw_pa_mpjpe_mm", "constant_pa_mpjpe_mm",
         "accel_error_mm", "facing_error_deg", "root_path_error_mm", "mean_joint_speed_mps",
     ]  # fmt: skip
@@ -128,6 +145,53 @@ def test_exchanged_dancers_are_told_apart_and_swaps_are_counted() -> None:
     match = match_dancers(half, FRONT, truth.joints, FRONT)
     assert match.order == (0, 1)
     assert match.swapped == pytest.approx(1 / 3)
+    assert match.swaps == 1
+    assert match_dancers(truth.joints, FRONT, truth.joints, FRONT).swaps == 0
+
+
+def test_feet_slide_by_what_they_move_while_planted_in_truth() -> None:
+    seq = sequence()
+    truth = truth_of(seq)
+    assert score_clip(truth, [seq], []).foot_slide_cmps is None  # nothing is planted
+    truth.planted[:, 10:20, 0] = True
+    truth.joints[:, 10:20, NAMES.index("left_ankle")] = truth.joints[:, 10:11, NAMES.index("left_ankle")]
+    joints = joints_of(seq)
+    ankle = JOINT_INDEX["left_ankle"]
+    for moves, expected in ((0.0, 0.0), (0.004, 24.0)):  # metres in a sixtieth of a second
+        joints[:, 20:40, ankle] = joints[:, 20:21, ankle]
+        joints[:, 20:40, ankle, 0] += moves * np.arange(20)
+        score = score_clip(truth, [moved(seq, joints)], [])
+        assert score.foot_slide_cmps == pytest.approx(expected, abs=1e-3)
+        assert score.true_foot_slide_cmps == 0
+
+
+def test_spans_are_compared_with_the_dance() -> None:
+    seq = sequence()
+    truth = truth_of(seq)
+    score = score_clip(truth, [seq], [])
+    assert (score.start_error_s, score.end_error_s, score.coverage) == pytest.approx((0, 0, 1), abs=1e-6)
+    early = dataclasses.replace(truth, start_s=truth.start_s + 0.5, end_s=truth.end_s - 0.1)
+    score = score_clip(early, [seq], [])
+    assert (score.start_error_s, score.end_error_s) == pytest.approx((-0.5, 0.1), abs=1e-6)
+
+
+def test_a_wrong_distance_between_dancers_is_measured() -> None:
+    seq = sequence(2)
+    truth = truth_of(seq)
+    joints = joints_of(seq)
+    joints[1, ..., 0] += 0.2
+    apart = truth.root[1] - truth.root[0]
+    gap, true_gap = (np.hypot(d[:, 0], d[:, 2]) for d in (apart + [0.2, 0, 0], apart))
+    expected = 1000 * np.abs(gap - true_gap).mean()
+    assert expected > 100
+    score = score_clip(truth, [moved(seq, joints)], [])
+    assert score.distance_error_mm == pytest.approx(expected, abs=0.1)
+
+
+def test_acceleration_over_uneven_times() -> None:
+    times = np.cumsum(np.random.default_rng(0).uniform(0.01, 0.05, 20))
+    path = (3.0 * times**2)[None, :, None]
+    np.testing.assert_allclose(acceleration(path, times), 6.0)
 
 
 def test_procrustes_takes_out_rotation_scale_and_shift_but_no_mirror() -> None:
