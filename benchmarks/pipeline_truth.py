@@ -33,6 +33,7 @@ from opendance_hf.synthetic.score import Score, score_build
 
 OUT: Final = Path(__file__).with_name("pipeline.json")
 DURATION_S: Final = 8.0
+MOVES_MPS: Final = 0.25
 NTSC: Final = 30_000 / 1_001
 NO_TROUBLE: Final = Trouble()
 
@@ -151,7 +152,11 @@ def load_capture(path: Path, spec: Spec) -> Capture:
     with np.load(path) as data:
         fps = float(data["fps"])
         joints = data["joints"].astype(np.float64)
+    pace = np.linalg.norm(np.diff(joints, axis=1), axis=-1).mean(axis=(0, 2)) * fps
+    pace = np.convolve(pace, np.ones(round(fps / 4)) / round(fps / 4), mode="same")
     first = round(spec.from_s * fps)
+    # Captures begin with somebody standing there; the dance begins when they move.
+    first += int(np.argmax(pace[first:] > MOVES_MPS))
     joints = joints[:, first : first + round((DURATION_S + 0.2) * fps) + 1]
     left, right = joints[:, :, JOINT_INDEX["left_hip"]], joints[:, :, JOINT_INDEX["right_hip"]]
     across = (left - right)[0] if spec.num_dancers == 1 else joints[1, :, 0] - joints[0, :, 0]

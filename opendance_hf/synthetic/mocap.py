@@ -25,6 +25,7 @@ _TOE_AHEAD_M: Final = 0.15
 _FLOOR_QUANTILE: Final = 0.02
 _PLANTED_MPS: Final = 0.15
 _PLANTED_M: Final = 0.06
+_MIN_STEP_S: Final = 1e-3  # of a dance that stands still
 
 
 def perform_joints(joints: Array, joints_fps: float, body: Body, times_s: Array) -> Performance:
@@ -53,7 +54,8 @@ def perform_joints(joints: Array, joints_fps: float, body: Body, times_s: Array)
     down = np.quantile(soles.min(axis=1), _FLOOR_QUANTILE)
     positions[..., 1] -= down
     ankles = positions[:, [BONES.index("foot.L"), BONES.index("foot.R")]]
-    pace = np.linalg.norm(np.gradient(ankles[..., [0, 2]], times_s, axis=0), axis=-1)
+    moved = np.linalg.norm(np.gradient(ankles[..., [0, 2]], axis=0), axis=-1)
+    pace = moved / np.maximum(np.abs(np.gradient(times_s)), _MIN_STEP_S)[:, None]
     pelvis = rotations[:, 0]
     return Performance(
         rotations,
@@ -72,9 +74,11 @@ def _rotations(joints: Array, body: Body) -> dict[str, Array]:
     out = {"root": pelvis}
     for number, bone in enumerate(_SPINE, start=1):
         out[bone] = pelvis @ axis_angle_to_matrix(bend * number / len(_SPINE))
-    nod = matrix_to_axis_angle(_swing(chest @ MEAN_OFFSETS[_J["head"]], at["head"] - at["neck"]))
+    # Captured heads are points above the neck, at no known angle to the face: only what changes is a nod.
+    nod = np.einsum("tji,tj->ti", chest, at["head"] - at["neck"])
+    nod = matrix_to_axis_angle(_swing(np.broadcast_to(np.median(nod, axis=0), nod.shape), nod))
     for number, bone in enumerate(("neck01", "neck02", "head"), start=1):
-        out[bone] = axis_angle_to_matrix(nod * number / 3) @ chest
+        out[bone] = chest @ axis_angle_to_matrix(nod * number / 3)
     for side, letter in (("left", "L"), ("right", "R")):
         rest = {bone: body.head_of(f"{bone}.{letter}") for bone in ("upperleg01", "lowerleg01", "foot")}
         thigh = at[f"{side}_knee"] - at[f"{side}_hip"]

@@ -342,11 +342,12 @@ def _face_camera(found: Landmarks, width_px: int, height_px: int, focal_px: floa
 
 def kinematics(local: Tensor, transl: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
     """Differentiable forward kinematics: (..., 24, 3, 3), (..., 3), (..., 24, 3) to joints and global rotations."""
-    joints, turned = [transl], [local[..., 0, :, :]]
+    # Taken apart at once: the gradient of one index at a time fills a tensor of the whole size with zeros.
+    bones, turns = offsets.unbind(-2), local.unbind(-3)
+    joints, turned = [transl], [turns[0]]
     for joint, parent in enumerate(PARENTS[1:], start=1):
-        offset = offsets[..., joint, :, None]
-        joints.append(joints[parent] + (turned[parent] @ offset).squeeze(-1))
-        turned.append(turned[parent] @ local[..., joint, :, :])
+        joints.append(joints[parent] + (turned[parent] * bones[joint][..., None, :]).sum(-1))
+        turned.append(turned[parent] @ turns[joint])
     return torch.stack(joints, dim=-2), torch.stack(turned, dim=-3)
 
 

@@ -181,7 +181,7 @@ def test_a_wrong_distance_between_dancers_is_measured() -> None:
     joints = joints_of(seq)
     joints[1, ..., 0] += 0.2
     apart = truth.root[1] - truth.root[0]
-    gap, true_gap = (np.hypot(d[:, 0], d[:, 2]) for d in (apart + [0.2, 0, 0], apart))
+    gap, true_gap = (np.hypot(d[:, 0], d[:, 2]) for d in (apart + np.array([0.2, 0, 0]), apart))
     expected = 1000 * np.abs(gap - true_gap).mean()
     assert expected > 100
     score = score_clip(truth, [moved(seq, joints)], [])
