@@ -32,6 +32,7 @@ from opendance_hf.pipeline.stages.segment import MAX_DANCERS, MIN_SPAN_S, Droppe
 from opendance_hf.pipeline.stages.shots import Shot, find_shots
 from opendance_hf.pipeline.stages.smooth import smooth
 from opendance_hf.pipeline.stages.track import count_people, track_dancers
+from opendance_hf.pipeline.stages.trim import dancing_runs
 from opendance_hf.render.preview import write_preview
 from opendance_hf.schema import (
     Backend,
@@ -143,11 +144,15 @@ def process_video(
             runs, dropped = usable_runs(found)
             outcome.dropped += dropped
             for run in runs:
-                name = f"{sha256[:16]}_{len(outcome.sequences):02d}"
-                summary = _sequence(
-                    path, name, sha256, info, complete(found, run), build, settings, models, log
-                )
-                outcome.sequences.append(summary)
+                whole = complete(found, run)
+                steady = smooth(whole)
+                dances, dropped = dancing_runs(steady)
+                outcome.dropped += dropped
+                for dance in dances:
+                    name = f"{sha256[:16]}_{len(outcome.sequences):02d}"
+                    parts = whole.part(dance), steady.part(dance)
+                    summary = _sequence(path, name, sha256, info, *parts, build, settings, models, log)
+                    outcome.sequences.append(summary)
     if not outcome.sequences:
         raise Rejected(_why(outcome.dropped))
     return outcome
@@ -221,12 +226,13 @@ def _sequence(
     sha256: str,
     info: VideoInfo,
     found: Landmarks,
+    steady: Landmarks,
     build: Path,
     settings: Settings,
     models: Models,
     log: Log,
 ) -> dict[str, Any]:
-    fitted = log.timed("fit", lambda: fit(smooth(found), info.width_px, info.height_px))
+    fitted = log.timed("fit", lambda: fit(steady, info.width_px, info.height_px))
     motion: Motion = log.timed("retime", lambda: retime(fitted, found.confidence()))
     music = log.timed("music", lambda: extract(path, motion.start_s, motion.end_s, motion.num_frames))
     seq = validate(

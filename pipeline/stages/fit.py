@@ -18,9 +18,10 @@ import torch
 from scipy.ndimage import gaussian_filter1d, median_filter
 from torch import Tensor
 
-from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS, NUM_JOINTS, PARENTS
+from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS, NUM_JOINTS
 from opendance_hf.pipeline.backends.base import Floats
 from opendance_hf.pipeline.backends.blazepose import LANDMARK_INDEX
+from opendance_hf.pipeline.stages.chain import chain
 from opendance_hf.pipeline.stages.pose import Landmarks
 from opendance_hf.schema import Camera
 
@@ -76,6 +77,11 @@ _W_DEPTH_ACCELERATION = 40.0
 _W_SPIN = 0.02
 _W_GROUND = 5.0
 _W_CONTACT = 100.0
+#: (9, 4): a flat rotation to its skew part and its trace.
+_SKEW_AND_TRACE: Final = torch.tensor(
+    [[0, 0, 0, 1], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [-1, 0, 0, 0], [0, -1, 0, 0], [1, 0, 0, 0],
+     [0, 0, 0, 1]], dtype=torch.float32,
+)  # fmt: skip
 _HUBER_M: Final = 0.1
 _CONTACT_SPEED_MPS: Final = 0.35
 _CONTACT_HEIGHT_M: Final = 0.12
@@ -201,9 +207,7 @@ class _Problem:
 
     def pose(self) -> tuple[Tensor, Tensor, Tensor]:
         """Local rotations (D, T, 24, 3, 3), joints (D, T, 24, 3) and global rotations, in the view frame."""
-        local = six_to_matrix(self.six)
-        joints, turned = kinematics(local, self.transl, self.offsets()[:, None])
-        return local, joints, turned
+        return chain(self.six, self.transl, self.offsets())
 
     def loss(self) -> Tensor:
         """The sum of all terms, per pose."""
@@ -340,38 +344,12 @@ def _face_camera(found: Landmarks, width_px: int, height_px: int, focal_px: floa
     return np.einsum("dtij,dtkj->dtki", turn, found.world.astype(np.float64))
 
 
-def kinematics(local: Tensor, transl: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
-    """Differentiable forward kinematics: (..., 24, 3, 3), (..., 3), (..., 24, 3) to joints and global rotations."""
-    # Taken apart at once: the gradient of one index at a time fills a tensor of the whole size with zeros.
-    bones, turns = offsets.unbind(-2), local.unbind(-3)
-    joints, turned = [transl], [turns[0]]
-    for joint, parent in enumerate(PARENTS[1:], start=1):
-        joints.append(joints[parent] + (turned[parent] * bones[joint][..., None, :]).sum(-1))
-        turned.append(turned[parent] @ turns[joint])
-    return torch.stack(joints, dim=-2), torch.stack(turned, dim=-3)
-
-
-def six_to_matrix(six: Tensor) -> Tensor:
-    """(..., 3, 2) first two columns to (..., 3, 3) rotations by Gram-Schmidt (Zhou et al. 2019)."""
-    first = torch.nn.functional.normalize(six[..., 0], dim=-1)
-    second = six[..., 1] - (first * six[..., 1]).sum(-1, keepdim=True) * first
-    second = torch.nn.functional.normalize(second, dim=-1)
-    return torch.stack([first, second, torch.linalg.cross(first, second)], dim=-1)
-
-
 def log_map(rotations: Tensor) -> Tensor:
     """(..., 3, 3) to a rotation vector that equals the axis-angle up to about 90 degrees and is smooth beyond."""
-    vector = torch.stack(
-        [
-            rotations[..., 2, 1] - rotations[..., 1, 2],
-            rotations[..., 0, 2] - rotations[..., 2, 0],
-            rotations[..., 1, 0] - rotations[..., 0, 1],
-        ],
-        dim=-1,
-    )
-    trace = rotations.diagonal(dim1=-2, dim2=-1).sum(-1)
-    # vector = 2 sin(a) axis; dividing by 2 cos(a / 2) leaves 2 sin(a / 2) axis, monotonic up to half a turn.
-    return vector / (1 + trace).clamp(min=0.05).sqrt()[..., None]
+    # One product instead of nine elements picked one by one: the gradient of each would fill a tensor with zeros.
+    parts = rotations.flatten(-2) @ _SKEW_AND_TRACE.to(rotations.dtype)
+    # The skew part is 2 sin(a) axis; dividing by 2 cos(a / 2) leaves 2 sin(a / 2) axis, monotonic up to half a turn.
+    return parts[..., :3] / (1 + parts[..., 3:]).clamp(min=0.05).sqrt()
 
 
 def huber(difference: Tensor, weight: Tensor) -> Tensor:

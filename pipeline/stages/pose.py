@@ -58,6 +58,16 @@ class Landmarks:
         """(D, T) mean visibility of the limbs, 0 where a frame had to be completed."""
         return np.asarray(self.visibility[..., list(_LIMBS)].mean(axis=-1), dtype=np.float32)
 
+    def part(self, frames: slice) -> Landmarks:
+        """Some of the frames."""
+        return Landmarks(
+            self.times_s[frames],
+            self.image[:, frames],
+            self.world[:, frames],
+            self.visibility[:, frames],
+            self.regions_px[:, frames],
+        )
+
     def save(self, path: Path) -> None:
         """Write to an npz file."""
         save_arrays(path, **{f.name: getattr(self, f.name) for f in fields(self)})

@@ -15,7 +15,7 @@ from opendance_hf.motion.rotations import matrix_to_axis_angle
 from opendance_hf.motion.skeleton import JOINT_INDEX, mirror_index
 from opendance_hf.pipeline.backends.blazepose import LANDMARK_INDEX
 from opendance_hf.pipeline.stages import fit as fit_module
-from opendance_hf.pipeline.stages.fit import Fit, fit, initial_rotations, kinematics, log_map, six_to_matrix
+from opendance_hf.pipeline.stages.fit import Fit, fit, initial_rotations, log_map
 from opendance_hf.pipeline.stages.smooth import smooth
 from tests.pipeline.truth import (
     FEET,
@@ -247,26 +247,6 @@ def test_first_guess_meets_real_motion(shared: object) -> None:
             mine, real = (fit_module.unit(j[:, :, b] - j[:, :, a]) for j in (posed, joints))
             angle = np.degrees(np.arccos(np.clip((mine * real).sum(-1), -1, 1)))
             assert np.median(angle) < 12, (side, near, far)
-
-
-def test_kinematics_is_forward_kinematics() -> None:
-    rng = np.random.default_rng(0)
-    poses, transl = rng.normal(0, 1, (4, 24, 3)), rng.normal(0, 1, (4, 3))
-    local = Rotation.from_rotvec(poses.reshape(-1, 3)).as_matrix().reshape(4, 24, 3, 3)
-    offsets = fit_module.MEAN_OFFSETS.astype(np.float64)
-    joints, turned = kinematics(
-        torch.from_numpy(local), torch.from_numpy(transl), torch.from_numpy(offsets)[None]
-    )
-    expected = forward_kinematics(poses, transl, np.concatenate([np.zeros((1, 3)), offsets[1:]]))
-    np.testing.assert_allclose(joints.numpy(), expected, atol=1e-9)
-    assert turned.shape == (4, 24, 3, 3)
-
-
-def test_six_numbers_make_a_rotation() -> None:
-    truth = Rotation.random(50, rng=np.random.default_rng(0)).as_matrix()
-    six = torch.from_numpy(truth[..., :2])
-    np.testing.assert_allclose(six_to_matrix(six).numpy(), truth, atol=1e-9)
-    np.testing.assert_allclose(six_to_matrix(3 * six).numpy(), truth, atol=1e-9)
 
 
 def test_log_map() -> None:

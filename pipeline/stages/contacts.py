@@ -1,0 +1,162 @@
+"""Feet that rest on the ground stay where they are: find them in the picture, then hold their ankles in place."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from opendance_hf.motion.skeleton import JOINT_INDEX, NUM_JOINTS, PARENTS
+from opendance_hf.pipeline.backends.base import Floats
+from opendance_hf.pipeline.backends.blazepose import LANDMARK_INDEX
+from opendance_hf.pipeline.stages.pose import Landmarks
+
+Array = npt.NDArray[np.floating]
+Bools = npt.NDArray[np.bool_]
+
+#: A foot comes to rest below the first speed and leaves above the second, metres a second as the picture shows them.
+_REST_MPS: Final = 0.3
+_LEAVE_MPS: Final = 0.5
+_MIN_REST_S: Final = 0.1
+#: What the side of a person's region measures, metres: it holds the whole body with a margin.
+REGION_M: Final = 2.2
+#: How long a foot takes from where it was estimated to where it is held.
+_BLEND_S: Final = 0.15
+#: A step this much longer than the legs straightens them; the rest is left to the foot.
+_MAX_REACH: Final = 0.999
+_SIDES: Final = ("left", "right")
+
+
+def resting_feet(found: Landmarks) -> Bools:
+    """(D, T, 2) whether the left and right foot keep still in the picture, on the ground or held in the air.
+
+    The picture knows this better than any depth: where a foot keeps still in it, it keeps still.
+    """
+    marks = [[LANDMARK_INDEX[f"{s}_{part}"] for part in ("ankle", "heel", "foot_index")] for s in _SIDES]
+    feet = found.image[:, :, marks].astype(np.float64).mean(axis=3)
+    pace = np.linalg.norm(np.gradient(feet, found.times_s, axis=1), axis=-1)
+    pace *= REGION_M / found.regions_px[..., None]
+    frame_s = float(np.median(np.diff(found.times_s)))
+    out = np.zeros(pace.shape, dtype=bool)
+    for dancer, foot in np.ndindex(len(pace), 2):
+        slow = pace[dancer, :, foot]
+        for start, end in runs(slow < _LEAVE_MPS):
+            rest = np.flatnonzero(slow[start:end] < _REST_MPS)
+            if len(rest) and (rest[-1] - rest[0] + 1) * frame_s >= _MIN_REST_S:
+                out[dancer, start + rest[0] : start + rest[-1] + 1, foot] = True
+    return out
+
+
+def runs(flags: Bools) -> list[tuple[int, int]]:
+    """Start and end of every run of true values."""
+    edges = np.flatnonzero(np.diff(flags, prepend=False, append=False))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
+def hold_feet(
+    rotations: Array, transl: Array, rest_offsets: Array, contacts: Bools, times_s: npt.NDArray[np.float64]
+) -> tuple[Floats, Floats]:
+    """Move ankles in contact to one place for each contact: first the whole body, then the leg by its two bones.
+
+    Args:
+        rotations: (D, T, 24, 3, 3) relative to the parent.
+        transl: (D, T, 3) pelvis, metres.
+        rest_offsets: (D, 24, 3) metres.
+        contacts: (D, T, 2) feet on the ground.
+        times_s: (T,).
+
+    Returns:
+        Rotations and transl in which feet in contact do not move; feet keep how they are turned.
+    """
+    out, moved = np.asarray(rotations, np.float64).copy(), np.asarray(transl, np.float64).copy()
+    blend = max(1, round(_BLEND_S / float(np.median(np.diff(times_s)))))
+    for dancer in range(len(out)):
+        joints, turned = _pose(out[dancer], moved[dancer], rest_offsets[dancer])
+        shifts, weights = [], []
+        for foot, side in enumerate(_SIDES):
+            shift, weight = _corrections(
+                joints[:, JOINT_INDEX[f"{side}_ankle"]], contacts[dancer, :, foot], blend
+            )
+            shifts.append(shift)
+            weights.append(weight[:, None])
+        # What both feet agree on is a drift of the whole body.
+        total = weights[0] + weights[1]
+        body = (weights[0] * shifts[0] + weights[1] * shifts[1]) / np.maximum(total, 1.0)
+        moved[dancer] += body
+        for side, shift in zip(_SIDES, shifts, strict=True):
+            _reach(out[dancer], joints, turned, side, body, shift)
+    return out.astype(np.float32), moved.astype(np.float32)
+
+
+def _pose(local: Array, transl: Array, offsets: Array) -> tuple[Array, Array]:
+    """(T, 24, 3) joints and (T, 24, 3, 3) rotations in the world."""
+    joints, turned = np.empty(local.shape[:3]), np.empty(local.shape)
+    joints[:, 0], turned[:, 0] = transl, local[:, 0]
+    for joint in range(1, NUM_JOINTS):
+        parent = PARENTS[joint]
+        joints[:, joint] = joints[:, parent] + turned[:, parent] @ offsets[joint]
+        turned[:, joint] = turned[:, parent] @ local[:, joint]
+    return joints, turned
+
+
+def _corrections(ankle: Array, contact: Bools, blend: int) -> tuple[Array, Array]:
+    """(T, 3) what brings an ankle to its places, fading out around each contact, and (T,) how far it is faded in."""
+    shift, weight = np.zeros_like(ankle), np.zeros(len(ankle))
+    contacts = runs(contact)
+    for number, (start, end) in enumerate(contacts):
+        shift[start:end] = np.median(ankle[start:end], axis=0) - ankle[start:end]
+        weight[start:end] = 1.0
+        # The next contact's fade begins where this one's ends: half of a short way each.
+        until = min(end + blend, contacts[number + 1][0] if number + 1 < len(contacts) else len(ankle))
+        fade = 0.5 + 0.5 * np.cos(np.pi * np.arange(1, blend + 1) / (blend + 1))
+        after = fade[: until - end]
+        shift[end:until] += after[:, None] * shift[end - 1]
+        weight[end:until] = np.maximum(weight[end:until], after)
+    for number, (start, _) in enumerate(contacts):
+        since = max(start - blend, contacts[number - 1][1] if number else 0)
+        before = (0.5 + 0.5 * np.cos(np.pi * np.arange(1, blend + 1) / (blend + 1)))[: start - since][::-1]
+        shift[since:start] += before[:, None] * shift[start]
+        weight[since:start] = np.maximum(weight[since:start], before)
+    return shift, weight
+
+
+def _reach(local: Array, joints: Array, turned: Array, side: str, body: Array, shift: Array) -> None:
+    """Turn a leg, in place, so that its ankle goes by ``shift`` while its hip goes by ``body``."""
+    hip, knee, ankle = (JOINT_INDEX[f"{side}_{part}"] for part in ("hip", "knee", "ankle"))
+    start, bend, end = joints[:, hip], joints[:, knee], joints[:, ankle]
+    goal = end + shift - body
+    thigh = np.linalg.norm(bend - start, axis=-1, keepdims=True)
+    shin = np.linalg.norm(end - bend, axis=-1, keepdims=True)
+    line = goal - start
+    far = np.linalg.norm(line, axis=-1, keepdims=True)
+    line = line / np.maximum(far, 1e-9)
+    far = np.clip(far, np.abs(thigh - shin) / _MAX_REACH, _MAX_REACH * (thigh + shin))
+    # The knee stays on its side of the line from hip to ankle.
+    aside = bend - start
+    aside = aside - line * (aside * line).sum(-1, keepdims=True)
+    forward = turned[:, hip, :, 2]
+    forward = forward - line * (forward * line).sum(-1, keepdims=True)
+    straight = np.linalg.norm(aside, axis=-1, keepdims=True) < 0.02
+    aside = np.where(straight, forward, aside)
+    aside = aside / np.maximum(np.linalg.norm(aside, axis=-1, keepdims=True), 1e-9)
+    along = (thigh**2 + far**2 - shin**2) / (2 * far)
+    off = np.sqrt(np.maximum(thigh**2 - along**2, 0))
+    new_bend = start + line * along + aside * off
+    upper = _between(bend - start, new_bend - start) @ turned[:, hip]
+    lower = _between(end - bend, start + line * far - new_bend) @ turned[:, knee]
+    parent = np.swapaxes(turned[:, PARENTS[hip]], -1, -2)
+    local[:, hip] = parent @ upper
+    local[:, knee] = np.swapaxes(upper, -1, -2) @ lower
+    local[:, ankle] = np.swapaxes(lower, -1, -2) @ turned[:, ankle]
+
+
+def _between(start: Array, end: Array) -> Array:
+    """(T, 3, 3) smallest rotations that take directions to directions (never opposite ones here)."""
+    a = start / np.linalg.norm(start, axis=-1, keepdims=True)
+    b = end / np.linalg.norm(end, axis=-1, keepdims=True)
+    x, y, z = np.moveaxis(np.cross(a, b), -1, 0)
+    zero = np.zeros_like(x)
+    k = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(-1, 3, 3)
+    cos = np.maximum((a * b).sum(-1), -0.99)[:, None, None]
+    return np.asarray(np.eye(3) + k + k @ k / (1 + cos))

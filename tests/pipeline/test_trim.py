@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from opendance_hf.pipeline.stages.pose import Landmarks
+from opendance_hf.pipeline.stages.trim import MAX_HOLD_S, dancing_runs, limb_speed
+
+FPS = 25.0
+SIZE_PX = 440.0  # 200 pixels a metre
+
+
+def clip(*parts: tuple[float, float], dancers: int = 1) -> Landmarks:
+    """Everybody moves aside, at a speed (metres a second) for so long (seconds), one part after another."""
+    speed = np.concatenate([np.full(round(lasts * FPS), mps) for mps, lasts in parts])
+    x = np.cumsum(speed) / FPS * SIZE_PX / 2.2
+    image = np.zeros((dancers, len(speed), 33, 2), np.float32)
+    image[..., 0] = x[:, None]
+    shown = np.ones(image.shape[:3], np.float32)
+    world = np.zeros((*image.shape[:3], 3), np.float32)
+    return Landmarks(np.arange(len(speed)) / FPS, image, world, shown, np.full(image.shape[:2], SIZE_PX))
+
+
+def seconds(found: Landmarks, runs: list[slice]) -> list[tuple[float, float]]:
+    return [(found.times_s[run.start], found.times_s[run.stop - 1] + 1 / FPS) for run in runs]
+
+
+def test_waiting_and_posing_are_cut() -> None:
+    found = clip((0.02, 1.5), (1.0, 6.0), (0.02, 2.0))
+    runs, dropped = dancing_runs(found)
+    (span,) = seconds(found, runs)
+    assert span == pytest.approx((1.5, 7.5), abs=0.2)
+    assert [drop.reason for drop in dropped] == ["nobody moves", "nobody moves"]
+    assert dropped[1].end_s == pytest.approx(9.5, abs=0.05)
+
+
+def test_a_pose_held_for_a_moment_belongs_to_the_dance_and_a_freeze_does_not() -> None:
+    held = clip((1.0, 5.0), (0.0, MAX_HOLD_S - 1), (1.0, 5.0))
+    assert [(run.start, run.stop) for run in dancing_runs(held)[0]] == [(0, len(held.times_s))]
+    frozen = clip((1.0, 5.0), (0.0, MAX_HOLD_S + 1), (1.0, 5.0))
+    runs, dropped = dancing_runs(frozen)
+    assert len(runs) == 2
+    assert [drop.reason for drop in dropped] == ["nobody moves"]
+
+
+def test_what_is_too_short_without_its_stillness_is_dropped_with_the_reason() -> None:
+    runs, dropped = dancing_runs(clip((0.0, 3.0), (1.0, 2.0), (0.0, 3.0)))
+    assert runs == []
+    assert dropped[1].reason.startswith("only 2.")
+    assert dancing_runs(clip((0.0, 6.0)))[0] == []
+
+
+def test_one_dancer_is_enough() -> None:
+    found = clip((1.0, 6.0), dancers=2)
+    found.image[1] = 0
+    assert seconds(found, dancing_runs(found)[0]) == [pytest.approx((0.0, 6.0))]
+    assert np.median(limb_speed(found)) == pytest.approx(1.0, rel=0.1)
