@@ -60,7 +60,7 @@ CLIPS: Final = (
     Spec(107, 2, 30), Spec(108, 2, 25, TITLE), Spec(109, 2, NTSC, CRATE), Spec(110, 2, 30, UNEVEN, WIDE),
     Spec(111, 1, 24, trial="modern_05_02"), Spec(112, 1, 25, TITLE, trial="modern_05_04"),
     Spec(113, 1, NTSC, CRATE, trial="modern_05_07"), Spec(114, 1, 30, STILL, trial="modern_05_09"),
-    Spec(115, 1, 60, size=TALL, trial="modern_05_02", from_s=1.3), Spec(116, 1, 30, UNEVEN, trial="modern_05_04", from_s=1.8),
+    Spec(115, 1, 60, size=TALL, trial="modern_05_06"), Spec(116, 1, 30, UNEVEN, trial="modern_05_04", from_s=1.8),
     Spec(117, 2, 30, trial="salsa_01", from_s=5.0), Spec(118, 2, 25, STILL, trial="salsa_03", from_s=5.0),
     Spec(119, 2, NTSC, TITLE, trial="salsa_08", from_s=10.0), Spec(120, 2, 60, trial="salsa_10", from_s=3.0),
 )  # fmt: skip

@@ -47,7 +47,7 @@ from opendance_hf.storage import save_sequence
 
 _NO_AUDIO = "no audio track: a music-dance pair needs the music; mux it into the file"
 #: Raise it when a stage's result changes: builds made with another revision are not resumed but redone.
-REVISION = 1
+REVISION = 2
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Models:
 
     detector: Detector = field(default_factory=NanoDet)
     light: PoseEstimator = field(default_factory=lambda: BlazePose("full"))
-    accurate: PoseEstimator = field(default_factory=lambda: BlazePose("heavy"))
+    accurate: PoseEstimator = field(default_factory=lambda: BlazePose("full", mirrored=True))
 
 
 @dataclass

@@ -20,6 +20,7 @@ _STRIDES: Final = (8, 16, 32)
 _MEAN_BGR = np.array([103.53, 116.28, 123.675], dtype=np.float32)
 _STD_BGR = np.array([57.375, 57.12, 58.395], dtype=np.float32)
 _BINS: Final = 11
+_GREY: Final = 114
 _PERSON: Final = 0
 
 
@@ -48,8 +49,14 @@ class NanoDet:
 
     def detect(self, image: Image) -> Floats:
         """See :class:`~opendance_hf.pipeline.backends.base.Detector`."""
+        tall = image.shape[0]
+        # An upright picture is stretched to the square the network wants: people in it look larger, and are found more
+        # often than in a letterbox. A wide one is not: people squeezed to half their width are hardly found.
+        if image.shape[1] > image.shape[0]:
+            image = np.pad(
+                image, ((0, image.shape[1] - image.shape[0]), (0, 0), (0, 0)), constant_values=_GREY
+            )
         height, width = image.shape[:2]
-        # The network was trained on stretched images, so no letterbox.
         small = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)[..., ::-1]
         tensor = ((small - _MEAN_BGR) / _STD_BGR).transpose(2, 0, 1)[None].astype(np.float32)
         outputs = self._session.run(self._outputs, {"input_1": tensor})
@@ -59,7 +66,7 @@ class NanoDet:
         )
         boxes *= np.array([width, height, width, height], dtype=np.float32) / _SIDE
         boxes[:, 0::2] = boxes[:, 0::2].clip(0, width)
-        boxes[:, 1::2] = boxes[:, 1::2].clip(0, height)
+        boxes[:, 1::2] = boxes[:, 1::2].clip(0, tall)
         keep = scores >= self.score_threshold
         boxes, scores = boxes[keep], scores[keep]
         order = cv2.dnn.NMSBoxes(
