@@ -107,7 +107,7 @@ def printable(path: str | os.PathLike[str]) -> str:
 class _VideoProcessor:
     """What a worker of the local runner does with an item."""
 
-    def __init__(self, build: Path, settings: Settings) -> None:
+    def __init__(self, build: Path, settings: Settings, threads: int) -> None:
         import av.logging
         import cv2
         import torch
@@ -117,7 +117,7 @@ class _VideoProcessor:
         # One thread: reproducible sums, and workers that do not fight over cores.
         torch.set_num_threads(1)
         cv2.setNumThreads(1)
-        self.build, self.settings, self.models = build, settings, Models()
+        self.build, self.settings, self.models = build, settings, Models(threads)
 
     def __call__(self, item: Item, on_stage: Callable[..., None], on_step: Callable[..., None]) -> Outcome:
         path = Path(item.path)
@@ -132,9 +132,10 @@ class _VideoProcessor:
 class _MakeProcessor:
     build: Path
     settings: Settings
+    threads: int
 
     def __call__(self) -> Processor:
-        return _VideoProcessor(self.build, self.settings)
+        return _VideoProcessor(self.build, self.settings, self.threads)
 
 
 def build_dataset(
@@ -157,7 +158,7 @@ def build_dataset(
         out: the dataset folder to write; replaced as a whole when the build is complete.
         build: working folder: ledger, intermediate results, previews; contains media, never published.
         settings: what the results depend on.
-        workers: processes to use.
+        workers: processor cores to use: a process each, or threads where there are fewer videos.
         timeout_s: time limit for one video.
         progress: shows what happens to each input.
         tell: prints a line for people.
@@ -176,7 +177,10 @@ def build_dataset(
         ledger = Ledger(build / "ledger.sqlite")
         try:
             _enter(ledger, inputs, settings)
-            make = _MakeProcessor(build.absolute(), settings)
+            # With fewer videos than workers, each works on one video in several threads.
+            videos = sum(item.status == "pending" for item in ledger.items())
+            workers, threads = min(workers, max(videos, 1)), max(1, workers // max(videos, 1))
+            make = _MakeProcessor(build.absolute(), settings, threads)
             run_local(ledger, make, workers=workers, timeout_s=timeout_s, progress=progress)
             items = ledger.items()
             rows = ledger.sequences()

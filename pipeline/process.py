@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,12 @@ from opendance_hf.pipeline.outcome import Rejected
 from opendance_hf.pipeline.stages.check import reprojection
 from opendance_hf.pipeline.stages.complete import complete, usable_runs
 from opendance_hf.pipeline.stages.decode import VideoInfo, probe, read_frames
-from opendance_hf.pipeline.stages.detect import Detections, detect_people
+from opendance_hf.pipeline.stages.detect import EVERY_S, Detections, boxes_at, detect_people
 from opendance_hf.pipeline.stages.fit import fit
 from opendance_hf.pipeline.stages.pose import Landmarks, estimate_landmarks
 from opendance_hf.pipeline.stages.retime import Motion, retime
 from opendance_hf.pipeline.stages.segment import MAX_DANCERS, MIN_SPAN_S, Dropped, Span, find_spans
-from opendance_hf.pipeline.stages.shots import Shot, find_shots
+from opendance_hf.pipeline.stages.shots import Shot, ShotFinder
 from opendance_hf.pipeline.stages.smooth import smooth
 from opendance_hf.pipeline.stages.track import count_people, track_dancers
 from opendance_hf.pipeline.stages.trim import dancing_runs
@@ -47,7 +47,7 @@ from opendance_hf.storage import save_sequence
 
 _NO_AUDIO = "no audio track: a music-dance pair needs the music; mux it into the file"
 #: Raise it when a stage's result changes: builds made with another revision are not resumed but redone.
-REVISION = 2
+REVISION = 3
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,19 @@ class Settings:
 
 @dataclass
 class Models:
-    """The estimators of a worker, loaded once."""
+    """The estimators of a worker, loaded once: as many of each as it has threads."""
 
-    detector: Detector = field(default_factory=NanoDet)
-    light: PoseEstimator = field(default_factory=lambda: BlazePose("full"))
-    accurate: PoseEstimator = field(default_factory=lambda: BlazePose("full", mirrored=True))
+    threads: int = 1
+    detectors: Sequence[Detector] = ()
+    light: Sequence[PoseEstimator] = ()
+    accurate: Sequence[PoseEstimator] = ()
+
+    def __post_init__(self) -> None:
+        # One of each a thread, so that the numbers do not depend on how many there are.
+        every = range(self.threads)
+        self.detectors = self.detectors or [NanoDet() for _ in every]
+        self.light = self.light or [BlazePose("full") for _ in every]
+        self.accurate = self.accurate or [BlazePose("full", mirrored=True) for _ in every]
 
 
 @dataclass
@@ -120,17 +128,18 @@ def process_video(
     if info.duration_s < MIN_SPAN_S:
         raise Rejected(f"{info.duration_s:.1f} s long; at least {MIN_SPAN_S:.0f} s needed")
     log.timed("audio", lambda: _check_audio(path))
-    shots: list[Shot] = log.timed("shots", lambda: find_shots(path))
 
     keep = build / "work" / settings.fingerprint / sha256[:16]
     keep.mkdir(parents=True, exist_ok=True)
     outcome = Outcome([], [])
+    everybody = _kept(
+        keep / "detections.npz",
+        Detections.load,
+        lambda: log.timed("detect", lambda: _detect(path, info, models, log, keep / "shots.json")),
+    )
+    shots = [Shot(*edges) for edges in json.loads((keep / "shots.json").read_text())]
     for number, shot in enumerate(shots):
-        detections = _kept(
-            keep / f"detections_{number}.npz",
-            Detections.load,
-            lambda shot=shot: log.timed("detect", lambda: _detect(path, shot, info, models, log)),  # type: ignore[misc]
-        )
+        detections = everybody.between(shot.start_s, shot.end_s)
         spans, dropped = log.timed("track", partial(_spans, detections, shot, info))
         outcome.dropped += dropped
         for span, boxes in spans:
@@ -177,31 +186,42 @@ def _check_audio(path: Path) -> None:
         raise Rejected(f"the sound cannot be read: {str(error).removeprefix(f'{path}: ')}") from None
 
 
-def _detect(path: Path, shot: Shot, info: VideoInfo, models: Models, log: Log) -> Detections:
+def _detect(path: Path, info: VideoInfo, models: Models, log: Log, shots_file: Path) -> Detections:
+    """People and cuts, in one pass over the video; the cuts go to a file of their own."""
+    finder = ShotFinder()
+
     def frames() -> Any:
-        for time_s, image in read_frames(path, shot.start_s, shot.end_s):
+        for time_s, image in read_frames(path):
             log.progress("detect", time_s / max(info.duration_s, 1e-3))
+            finder.see(time_s, image)
             yield time_s, image
 
-    return detect_people(frames(), models.detector)
+    found = detect_people(frames(), models.detectors)
+    part = shots_file.with_suffix(".part")
+    part.write_text(json.dumps([[shot.start_s, shot.end_s] for shot in finder.shots]))
+    part.replace(shots_file)
+    return found
 
 
 def _spans(
     detections: Detections, shot: Shot, info: VideoInfo
 ) -> tuple[list[tuple[Span, np.ndarray]], list[Dropped]]:
-    times = detections.times_s
     end_s = min(shot.end_s, info.duration_s)
     count = count_people(detections)
     if count == 0:
         return [], [Dropped(shot.start_s, end_s, "nobody in the picture")]
     if count > MAX_DANCERS:
         return [], [Dropped(shot.start_s, end_s, f"more than two people ({count})")]
-    tracks = track_dancers(detections, count, ByteTrack(info.fps))
+    tracks = track_dancers(detections, count, ByteTrack(min(info.fps, 1 / EVERY_S)))
     spans, dropped = find_spans(tracks, info.height_px)
+    every = detections.frames_s
     out = []
     for span in spans:
-        inside = (times >= span.start_s - 1e-6) & (times < span.end_s - 1e-6)
-        out.append((span, tracks.boxes[list(span.dancers)][:, inside]))
+        # The last frame that was looked at stands for those after it, but not for the next shot's.
+        span = replace(span, end_s=min(span.end_s, shot.end_s))
+        inside = every[(every >= span.start_s - 1e-6) & (every < span.end_s - 1e-6)]
+        boxes = boxes_at(tracks.times_s, tracks.boxes[list(span.dancers)], inside)
+        out.append((span, boxes))
     return out, dropped
 
 
@@ -291,10 +311,10 @@ def _provenance(
     own = opendance_hf.__version__
     backends = (
         Backend("shots", "scenedetect-content", version("scenedetect")),
-        Backend("detect", models.detector.name, models.detector.version),
+        Backend("detect", models.detectors[0].name, models.detectors[0].version),
         Backend("track", ByteTrack.name, ByteTrack.version),
         Backend("relink", "clothing-viterbi", own),
-        Backend("pose", models.accurate.name, models.accurate.version),
+        Backend("pose", models.accurate[0].name, models.accurate[0].version),
         Backend("smooth", "median-savgol", own),
         Backend("fit", "skeleton-adam", f"{own}+torch{torch.__version__.split('+')[0]}"),
         Backend("music", "librosa", version("librosa")),

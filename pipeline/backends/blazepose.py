@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from ai_edge_litert.interpreter import Interpreter
 
 from opendance_hf.assets import ASSETS, asset_files
@@ -71,10 +72,10 @@ class BlazePose:
         crop = cv2.warpAffine(image, to_image, (_SIDE, _SIDE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
         points, world, shown, score = self._run(crop)
         if self._mirrored:
-            other = self._run(np.ascontiguousarray(crop[:, ::-1]))
-            points = (points + _mirror(other[0], _SIDE, _SWAP_POINTS)) / 2
-            world = (world + _mirror(other[1], 0, _SWAP)) / 2
-            shown, score = (shown + other[2][_SWAP]) / 2, (score + other[3]) / 2
+            other = self._run(crop[:, ::-1])
+            points = (points + _mirror(other[0], _SIDE, _SWAP_POINTS)) / np.float32(2)
+            world = (world + _mirror(other[1], 0, _SWAP)) / np.float32(2)
+            shown, score = (shown + other[2][_SWAP]) / np.float32(2), (score + other[3]) / 2
         image_points = (points @ to_image[:, :2].T + to_image[:, 2]).astype(np.float32)
         cos, sin = math.cos(region.rotation), math.sin(region.rotation)
         world[:, :2] = world[:, :2] @ np.array([[cos, sin], [-sin, cos]])
@@ -82,12 +83,12 @@ class BlazePose:
         return Keypoints(
             image=image_points[: len(LANDMARKS)],
             world=world.astype(np.float32),
-            visibility=shown.astype(np.float32),
+            visibility=shown,
             score=score,
             region=_region_of(image_points),
         )
 
-    def _run(self, crop: Image) -> tuple[Floats, Floats, Floats, float]:
+    def _run(self, crop: npt.NDArray[Any]) -> tuple[Floats, Floats, Floats, float]:
         """Points (39, 2) in the crop, landmarks (33, 3) in metres, (33,) visibility, and the person's score."""
         self._model.set_tensor(self._input, crop[None].astype(np.float32) / 255)
         self._model.invoke()
@@ -95,7 +96,12 @@ class BlazePose:
         points = _refine(raw[:, :2], self._model.get_tensor(self._heatmap)[0])
         world = self._model.get_tensor(self._world).reshape(_POINTS, 3)[: len(LANDMARKS)].copy()
         shown = 1 / (1 + np.exp(-raw[: len(LANDMARKS), 3:].astype(np.float64)))
-        return points, world, shown.min(axis=1), float(self._model.get_tensor(self._flag).reshape(()))
+        return (
+            points,
+            world,
+            shown.min(axis=1).astype(np.float32),
+            float(self._model.get_tensor(self._flag).reshape(())),
+        )
 
 
 def _mirror(points: Floats, width: float, swap: npt.NDArray[np.intp]) -> Floats:

@@ -17,6 +17,7 @@ from torch import Tensor
 from opendance_hf.motion.skeleton import NUM_JOINTS, PARENTS
 
 Array = npt.NDArray[np.floating]
+Ints = npt.NDArray[np.int64]
 
 _PARENTS: Final = np.array(PARENTS, dtype=np.int64)
 
@@ -25,14 +26,15 @@ class _Chain(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, six: Tensor, transl: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         arrays = [np.ascontiguousarray(value.detach().numpy()) for value in (six, transl, offsets)]
-        local, joints, turned = _down(*arrays, _PARENTS)
+        local, joints, turned = _down(arrays[0], arrays[1], arrays[2], _PARENTS)
         ctx.arrays = (arrays[0], arrays[2], local, turned)
         return torch.from_numpy(local), torch.from_numpy(joints), torch.from_numpy(turned)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         arrays = [np.ascontiguousarray(value.numpy()) for value in gradients]
-        back = _up(*ctx.arrays, *arrays, _PARENTS)
+        six, offsets, local, turned = ctx.arrays
+        back = _up(six, offsets, local, turned, arrays[0], arrays[1], arrays[2], _PARENTS)
         return torch.from_numpy(back[0]), torch.from_numpy(back[1]), torch.from_numpy(back[2])
 
 
@@ -60,7 +62,7 @@ def chain(six: Tensor, transl: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor,
 
 
 @njit(cache=True)
-def _down(six: Array, transl: Array, offsets: Array, parents: Array) -> tuple[Array, Array, Array]:
+def _down(six: Array, transl: Array, offsets: Array, parents: Ints) -> tuple[Array, Array, Array]:
     """Rotations, joints and global rotations of N poses."""
     count, num_joints = six.shape[:2]
     local = np.empty((count, num_joints, 3, 3), six.dtype)
@@ -107,7 +109,7 @@ def _up(
     to_local: Array,
     to_joints: Array,
     to_turned: Array,
-    parents: Array,
+    parents: Ints,
 ) -> tuple[Array, Array, Array]:
     """Gradients of ``six``, ``transl`` and ``offsets`` from those of the three results of :func:`_down`."""
     count, num_joints = six.shape[:2]

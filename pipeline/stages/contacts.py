@@ -1,4 +1,4 @@
-"""Feet that rest on the ground stay where they are: find them in the picture, then hold their ankles in place."""
+"""Feet that rest on the ground stay where they are: find them in the picture, then hold them in place."""
 
 from __future__ import annotations
 
@@ -29,22 +29,25 @@ _SIDES: Final = ("left", "right")
 
 
 def resting_feet(found: Landmarks) -> Bools:
-    """(D, T, 2) whether the left and right foot keep still in the picture, on the ground or held in the air.
+    """(2, D, T, 2) whether the toes, and the ankle, of the left and right foot keep still in the picture.
 
-    The picture knows this better than any depth: where a foot keeps still in it, it keeps still.
+    The picture knows this better than any depth: what keeps still in it keeps still. A foot on its toes may turn about
+    them, and a foot in the air may be held still; its height must tell.
     """
-    marks = [[LANDMARK_INDEX[f"{s}_{part}"] for part in ("ankle", "heel", "foot_index")] for s in _SIDES]
-    feet = found.image[:, :, marks].astype(np.float64).mean(axis=3)
-    pace = np.linalg.norm(np.gradient(feet, found.times_s, axis=1), axis=-1)
-    pace *= REGION_M / found.regions_px[..., None]
+    parts = (("foot_index",), ("ankle", "heel"))
     frame_s = float(np.median(np.diff(found.times_s)))
-    out = np.zeros(pace.shape, dtype=bool)
-    for dancer, foot in np.ndindex(len(pace), 2):
-        slow = pace[dancer, :, foot]
-        for start, end in runs(slow < _LEAVE_MPS):
-            rest = np.flatnonzero(slow[start:end] < _REST_MPS)
-            if len(rest) and (rest[-1] - rest[0] + 1) * frame_s >= _MIN_REST_S:
-                out[dancer, start + rest[0] : start + rest[-1] + 1, foot] = True
+    out = np.zeros((len(parts), *found.visibility.shape[:2], 2), dtype=bool)
+    for number, names in enumerate(parts):
+        marks = [[LANDMARK_INDEX[f"{side}_{name}"] for name in names] for side in _SIDES]
+        points = found.image[:, :, marks].astype(np.float64).mean(axis=3)
+        pace = np.linalg.norm(np.gradient(points, found.times_s, axis=1), axis=-1)
+        pace *= REGION_M / found.regions_px[..., None]
+        for dancer, foot in np.ndindex(len(pace), 2):
+            slow = pace[dancer, :, foot]
+            for start, end in runs(slow < _LEAVE_MPS):
+                rest = np.flatnonzero(slow[start:end] < _REST_MPS)
+                if len(rest) and (rest[-1] - rest[0] + 1) * frame_s >= _MIN_REST_S:
+                    out[number, dancer, start + rest[0] : start + rest[-1] + 1, foot] = True
     return out
 
 
@@ -57,35 +60,40 @@ def runs(flags: Bools) -> list[tuple[int, int]]:
 def hold_feet(
     rotations: Array, transl: Array, rest_offsets: Array, contacts: Bools, times_s: npt.NDArray[np.float64]
 ) -> tuple[Floats, Floats]:
-    """Move ankles in contact to one place for each contact: first the whole body, then the leg by its two bones.
+    """Move toes and ankles in contact to one place for each contact: first the whole body, then the leg by its bones.
 
     Args:
         rotations: (D, T, 24, 3, 3) relative to the parent.
         transl: (D, T, 3) pelvis, metres.
         rest_offsets: (D, 24, 3) metres.
-        contacts: (D, T, 2) feet on the ground.
+        contacts: (2, D, T, 2) toes and ankles that rest.
         times_s: (T,).
 
     Returns:
-        Rotations and transl in which feet in contact do not move; feet keep how they are turned.
+        Rotations and transl in which they do not move.
     """
     out, moved = np.asarray(rotations, np.float64).copy(), np.asarray(transl, np.float64).copy()
     blend = max(1, round(_BLEND_S / float(np.median(np.diff(times_s)))))
     for dancer in range(len(out)):
         joints, turned = _pose(out[dancer], moved[dancer], rest_offsets[dancer])
-        shifts, weights = [], []
+        goals, weights = [], []
         for foot, side in enumerate(_SIDES):
-            shift, weight = _corrections(
-                joints[:, JOINT_INDEX[f"{side}_ankle"]], contacts[dancer, :, foot], blend
+            (toe, on_toe), (ankle, on_ankle) = (
+                _corrections(
+                    joints[:, JOINT_INDEX[f"{side}_{part}"]], contacts[number, dancer, :, foot], blend
+                )
+                for number, part in enumerate(("foot", "ankle"))
             )
-            shifts.append(shift)
-            weights.append(weight[:, None])
+            # A foot that turns about its toes goes where they go.
+            ankle = ankle + (1 - on_ankle) * toe
+            goals.append((ankle, toe + (1 - on_toe) * ankle))
+            weights.append(np.maximum(on_toe, on_ankle))
         # What both feet agree on is a drift of the whole body.
-        total = weights[0] + weights[1]
-        body = (weights[0] * shifts[0] + weights[1] * shifts[1]) / np.maximum(total, 1.0)
+        share = np.maximum(weights[0] + weights[1], 1.0)
+        body = sum(weight / share * ankle for weight, (ankle, _) in zip(weights, goals, strict=True))
         moved[dancer] += body
-        for side, shift in zip(_SIDES, shifts, strict=True):
-            _reach(out[dancer], joints, turned, side, body, shift)
+        for side, (ankle, toe) in zip(_SIDES, goals, strict=True):
+            _reach(out[dancer], joints, turned, side, np.asarray(body), ankle, toe)
     return out.astype(np.float32), moved.astype(np.float32)
 
 
@@ -100,30 +108,32 @@ def _pose(local: Array, transl: Array, offsets: Array) -> tuple[Array, Array]:
     return joints, turned
 
 
-def _corrections(ankle: Array, contact: Bools, blend: int) -> tuple[Array, Array]:
-    """(T, 3) what brings an ankle to its places, fading out around each contact, and (T,) how far it is faded in."""
-    shift, weight = np.zeros_like(ankle), np.zeros(len(ankle))
+def _corrections(path: Array, contact: Bools, blend: int) -> tuple[Array, Array]:
+    """(T, 3) what brings a joint to its places, fading out around each contact, and (T, 1) how far it is faded in."""
+    shift, weight = np.zeros_like(path), np.zeros((len(path), 1))
     contacts = runs(contact)
     for number, (start, end) in enumerate(contacts):
-        shift[start:end] = np.median(ankle[start:end], axis=0) - ankle[start:end]
+        shift[start:end] = np.median(path[start:end], axis=0) - path[start:end]
         weight[start:end] = 1.0
         # The next contact's fade begins where this one's ends: half of a short way each.
-        until = min(end + blend, contacts[number + 1][0] if number + 1 < len(contacts) else len(ankle))
+        until = min(end + blend, contacts[number + 1][0] if number + 1 < len(contacts) else len(path))
         fade = 0.5 + 0.5 * np.cos(np.pi * np.arange(1, blend + 1) / (blend + 1))
         after = fade[: until - end]
         shift[end:until] += after[:, None] * shift[end - 1]
-        weight[end:until] = np.maximum(weight[end:until], after)
+        weight[end:until] = np.maximum(weight[end:until], after[:, None])
     for number, (start, _) in enumerate(contacts):
         since = max(start - blend, contacts[number - 1][1] if number else 0)
         before = (0.5 + 0.5 * np.cos(np.pi * np.arange(1, blend + 1) / (blend + 1)))[: start - since][::-1]
         shift[since:start] += before[:, None] * shift[start]
-        weight[since:start] = np.maximum(weight[since:start], before)
+        weight[since:start] = np.maximum(weight[since:start], before[:, None])
     return shift, weight
 
 
-def _reach(local: Array, joints: Array, turned: Array, side: str, body: Array, shift: Array) -> None:
-    """Turn a leg, in place, so that its ankle goes by ``shift`` while its hip goes by ``body``."""
-    hip, knee, ankle = (JOINT_INDEX[f"{side}_{part}"] for part in ("hip", "knee", "ankle"))
+def _reach(
+    local: Array, joints: Array, turned: Array, side: str, body: Array, shift: Array, toe_shift: Array
+) -> None:
+    """Turn a leg, in place, so that its ankle goes by ``shift`` and its toes by ``toe_shift``, its hip by ``body``."""
+    hip, knee, ankle, toe = (JOINT_INDEX[f"{side}_{part}"] for part in ("hip", "knee", "ankle", "foot"))
     start, bend, end = joints[:, hip], joints[:, knee], joints[:, ankle]
     goal = end + shift - body
     thigh = np.linalg.norm(bend - start, axis=-1, keepdims=True)
@@ -148,7 +158,9 @@ def _reach(local: Array, joints: Array, turned: Array, side: str, body: Array, s
     parent = np.swapaxes(turned[:, PARENTS[hip]], -1, -2)
     local[:, hip] = parent @ upper
     local[:, knee] = np.swapaxes(upper, -1, -2) @ lower
-    local[:, ankle] = np.swapaxes(lower, -1, -2) @ turned[:, ankle]
+    foot = joints[:, toe] - end
+    placed = foot + toe_shift - body - (start + line * far - end)
+    local[:, ankle] = np.swapaxes(lower, -1, -2) @ _between(foot, placed) @ turned[:, ankle]
 
 
 def _between(start: Array, end: Array) -> Array:

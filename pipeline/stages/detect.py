@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,9 @@ import numpy.typing as npt
 
 from opendance_hf.pipeline.arrays import load_arrays, save_arrays
 from opendance_hf.pipeline.backends.base import Detector, Floats, Image
+from opendance_hf.pipeline.threads import in_order
 
+EVERY_S = 1 / 15
 #: Torso inside a person's box, as fractions of its width and height.
 _TORSO_X = (0.25, 0.75)
 _TORSO_Y = (0.15, 0.5)
@@ -22,23 +24,37 @@ DESCRIPTOR_DIM = sum(_LAB_BINS)
 
 @dataclass
 class Detections:
-    """People per frame of one shot.
+    """People in the frames that were looked at, some fifteen a second.
 
     Attributes:
-        times_s: (T,) presentation times.
+        times_s: (T,) presentation times of those frames.
         boxes: T arrays (N_t, 5), ``x1 y1 x2 y2 score`` in pixels.
         clothing: T arrays (N_t, C), colour histogram of each torso, each row of unit sum.
+        frames_s: (F,) presentation times of all frames.
     """
 
     times_s: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     boxes: list[Floats] = field(default_factory=list)
     clothing: list[Floats] = field(default_factory=list)
+    frames_s: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+
+    def between(self, start_s: float, end_s: float) -> Detections:
+        """What was found from ``start_s`` until before ``end_s``."""
+        rows = np.flatnonzero((self.times_s >= start_s - 1e-6) & (self.times_s < end_s - 1e-6))
+        inside = (self.frames_s >= start_s - 1e-6) & (self.frames_s < end_s - 1e-6)
+        return Detections(
+            self.times_s[rows],
+            [self.boxes[row] for row in rows],
+            [self.clothing[row] for row in rows],
+            self.frames_s[inside],
+        )
 
     def save(self, path: Path) -> None:
         """Write to an npz file."""
         save_arrays(
             path,
             times_s=self.times_s,
+            frames_s=self.frames_s,
             counts=np.array([len(boxes) for boxes in self.boxes], dtype=np.int64),
             boxes=np.concatenate([np.zeros((0, 5), np.float32), *self.boxes]),
             clothing=np.concatenate([np.zeros((0, DESCRIPTOR_DIM), np.float32), *self.clothing]),
@@ -50,25 +66,58 @@ class Detections:
         data = load_arrays(path)
         cuts = np.cumsum(data["counts"])[:-1]
         if len(data["counts"]) == 0:
-            return cls()
-        return cls(data["times_s"], np.split(data["boxes"], cuts), np.split(data["clothing"], cuts))
+            return cls(frames_s=data["frames_s"])
+        parts = np.split(data["boxes"], cuts), np.split(data["clothing"], cuts)
+        return cls(data["times_s"], *parts, data["frames_s"])
 
 
-def detect_people(frames: Iterable[tuple[float, Image]], detector: Detector) -> Detections:
-    """Run the detector over (time, RGB image) frames."""
-    found = Detections()
-    times = []
-    for time_s, image in frames:
+def detect_people(
+    frames: Iterable[tuple[float, Image]], detectors: Sequence[Detector], every_s: float = EVERY_S
+) -> Detections:
+    """Run a detector over (time, RGB image) frames, at most one frame every ``every_s`` seconds.
+
+    Args:
+        frames: of one video.
+        detectors: alike; one thread for each.
+        every_s: people do not move far in a fifteenth of a second, and their boxes are interpolated.
+    """
+    times: list[float] = []
+    all_times: list[float] = []
+
+    def chosen() -> Iterator[tuple[float, Image]]:
+        due_s = -np.inf
+        for time_s, image in frames:
+            all_times.append(time_s)
+            if time_s >= due_s - 1e-3:
+                due_s = time_s + every_s
+                times.append(time_s)
+                yield time_s, image
+
+    def look(detector: Detector, frame: tuple[float, Image]) -> tuple[Floats, Floats]:
+        _, image = frame
         boxes = detector.detect(image)
-        times.append(time_s)
-        found.boxes.append(boxes)
-        found.clothing.append(
-            np.stack([clothing_of(image, box) for box in boxes])
-            if len(boxes)
-            else np.zeros((0, DESCRIPTOR_DIM), np.float32)
-        )
-    found.times_s = np.asarray(times, dtype=np.float64)
-    return found
+        worn = [clothing_of(image, box) for box in boxes]
+        return boxes, np.stack(worn) if worn else np.zeros((0, DESCRIPTOR_DIM), np.float32)
+
+    results = list(in_order(look, chosen(), detectors))
+    return Detections(
+        np.asarray(times, dtype=np.float64),
+        [boxes for boxes, _ in results],
+        [worn for _, worn in results],
+        np.asarray(all_times, dtype=np.float64),
+    )
+
+
+def boxes_at(times_s: npt.NDArray[np.float64], boxes: Floats, at_s: npt.NDArray[np.float64]) -> Floats:
+    """(D, T, 4) boxes at some times, interpolated at others: (D, N, 4), NaN unless both neighbours were found."""
+    after = np.clip(np.searchsorted(times_s, at_s), 1, max(len(times_s) - 1, 1))
+    before = after - 1
+    after = np.minimum(after, len(times_s) - 1)
+    span = np.maximum(times_s[after] - times_s[before], 1e-9)
+    share = np.clip((at_s - times_s[before]) / span, 0, 1)[None, :, None]
+    # An end that counts for nothing may be missing.
+    low, high = np.where(share < 1, boxes[:, before], 0), np.where(share > 0, boxes[:, after], 0)
+    return np.asarray((1 - share) * low + share * high, dtype=np.float32)
 
 
 def clothing_of(image: Image, box: Floats) -> Floats:

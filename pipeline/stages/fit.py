@@ -22,6 +22,7 @@ from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS, NUM_JOINTS
 from opendance_hf.pipeline.backends.base import Floats
 from opendance_hf.pipeline.backends.blazepose import LANDMARK_INDEX
 from opendance_hf.pipeline.stages.chain import chain
+from opendance_hf.pipeline.stages.contacts import hold_feet, resting_feet
 from opendance_hf.pipeline.stages.pose import Landmarks
 from opendance_hf.schema import Camera
 
@@ -69,8 +70,9 @@ _STIFFNESS: Final[dict[str, float]] = {
     "right_hip": 0.001, "left_shoulder": 0.001, "right_shoulder": 0.001,
 }  # fmt: skip
 
-_W_WORLD, _W_IMAGE = 0.5, 1.0
-_W_BONE = 2.0
+# The picture is right to two or three centimetres, depth hardly to ten: it decides which way a limb points.
+_W_WORLD, _W_IMAGE = 0.05, 1.0
+_W_BONE = 0.05
 _W_HINGE = 0.05
 _W_ACCELERATION = 4.0
 _W_DEPTH_ACCELERATION = 40.0
@@ -83,8 +85,7 @@ _SKEW_AND_TRACE: Final = torch.tensor(
      [0, 0, 0, 1]], dtype=torch.float32,
 )  # fmt: skip
 _HUBER_M: Final = 0.1
-_CONTACT_SPEED_MPS: Final = 0.35
-_CONTACT_HEIGHT_M: Final = 0.12
+_CONTACT_HEIGHT_M: Final = 0.3
 _TOE_ABOVE_GROUND_M: Final = 0.025
 #: A foot further than this above the ground, or below it, is a jump or an error, and pulls no harder.
 _GROUND_HUBER_M: Final = 0.05
@@ -165,6 +166,7 @@ class _Problem:
         #: Slope and level of the ground line y = level + slope * z, and (D, T, 2) feet at rest, once found.
         self.ground: tuple[float, float] | None = None
         self.contacts: Tensor | None = None
+        self.resting = np.zeros((2, self.dancers, self.frames, 2), dtype=bool)
 
     def offsets(self) -> Tensor:
         """(D, 24, 3) rest offsets."""
@@ -287,14 +289,11 @@ class _Problem:
 
     @torch.no_grad()
     def find_contacts(self) -> None:
-        """Which feet rest on the ground: slow and low."""
+        """Which feet rest on the ground: still in the picture, and low."""
         _, joints, _ = self.pose()
-        feet = self._feet(joints)
-        pace = torch.zeros(feet.shape[:3])
-        pace[:, 1:-1] = (feet[:, 2:] - feet[:, :-2]).norm(dim=-1) * self.rate / 2
-        pace[:, 0], pace[:, -1] = pace[:, 1], pace[:, -2]
-        low = self._height(feet) < _CONTACT_HEIGHT_M
-        self.contacts = ((pace < _CONTACT_SPEED_MPS) & low).float()
+        low = self._height(self._feet(joints)) < _CONTACT_HEIGHT_M
+        self.resting = resting_feet(self.found) & low.numpy()
+        self.contacts = torch.from_numpy(self.resting[0]).float()
 
     @torch.no_grad()
     def place(self) -> Fit:
@@ -313,6 +312,12 @@ class _Problem:
         rotations = local.numpy().astype(np.float64)
         rotations[:, :, 0] = turn @ rotations[:, :, 0]
         transl = self.transl.detach().numpy().astype(np.float64) @ turn.T - origin
+        offsets = self.offsets().numpy()
+        held, moved = hold_feet(rotations, transl, offsets, self.resting, self.found.times_s)
+        # The origin lies under the dancers' first place also after their feet were put in theirs.
+        first = moved[:, 0].mean(0) * np.array([1, 0, 1], np.float32)
+        origin = origin + first
+        moved = moved - first
         flip = np.diag([1.0, -1.0, -1.0])
         camera = Camera(
             width_px=self.width_px,
@@ -323,9 +328,9 @@ class _Problem:
         )
         return Fit(
             times_s=self.found.times_s,
-            rotations=rotations.astype(np.float32),
-            transl=transl.astype(np.float32),
-            rest_offsets=self.offsets().numpy(),
+            rotations=held,
+            transl=moved,
+            rest_offsets=offsets,
             camera=camera,
         )
 

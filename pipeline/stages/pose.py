@@ -7,7 +7,7 @@ accurate model on them. Nothing is carried from frame to frame, so nothing drift
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
@@ -21,6 +21,7 @@ from opendance_hf.pipeline.arrays import load_arrays, save_arrays
 from opendance_hf.pipeline.backends.base import Floats, Image, Keypoints, PoseEstimator, Region
 from opendance_hf.pipeline.backends.blazepose import LANDMARK_INDEX, region_of_box
 from opendance_hf.pipeline.stages.detect import clothing_of
+from opendance_hf.pipeline.threads import in_order
 
 _MIN_SCORE: Final = 0.5
 #: The first pass is believed where its centre lies within this share of the box's own region.
@@ -81,21 +82,28 @@ class Landmarks:
 def estimate_landmarks(
     frames: Callable[[], Frames],
     boxes: Floats,
-    light: PoseEstimator,
-    accurate: PoseEstimator,
+    light: Sequence[PoseEstimator],
+    accurate: Sequence[PoseEstimator],
 ) -> Landmarks:
     """Landmarks of the dancers of a span.
 
     Args:
         frames: called twice; each time gives the span's (time, RGB image) pairs anew.
         boxes: (D, T, 4) pixels, NaN where a dancer was not detected; every dancer is detected at least once.
-        light: estimator of the first pass.
-        accurate: estimator of the second pass.
+        light: estimators of the first pass, alike; one thread for each.
+        accurate: estimators of the second pass.
     """
     regions = _regions_of_boxes(boxes)
-    first: list[list[Keypoints]] = [
-        [light.estimate(image, row[t]) for row in regions] for t, (_, image) in enumerate(frames())
-    ]
+
+    def look(model: PoseEstimator, item: tuple[Image, list[Region]]) -> list[Keypoints]:
+        image, where = item
+        return [model.estimate(image, region) for region in where]
+
+    def seen(rows: list[list[Region]]) -> Iterator[tuple[Image, list[Region]]]:
+        for t, (_, image) in enumerate(frames()):
+            yield image, [row[t] for row in rows]
+
+    first = list(in_order(look, seen(regions), light))
     better = [
         _steady([frame[d] for frame in first], row, ~np.isnan(boxes[d, :, 0]))
         for d, row in enumerate(regions)
@@ -103,10 +111,23 @@ def estimate_landmarks(
     times: list[float] = []
     second: list[list[Keypoints]] = []
     clothing: list[Floats] = []
-    for t, (time_s, image) in enumerate(frames()):
-        times.append(time_s)
-        second.append([accurate.estimate(image, row[t]) for row in better])
-        clothing.append(np.stack([_clothing(image, person) for person in second[-1]]))
+    sizes: list[tuple[int, int]] = []
+
+    def timed() -> Iterator[tuple[Image, list[Region]]]:
+        for t, (time_s, image) in enumerate(frames()):
+            times.append(time_s)
+            sizes.append((image.shape[1], image.shape[0]))
+            yield image, [row[t] for row in better]
+
+    def look_and_note(
+        model: PoseEstimator, item: tuple[Image, list[Region]]
+    ) -> tuple[list[Keypoints], Floats]:
+        people = look(model, item)
+        return people, np.stack([_clothing(item[0], person) for person in people])
+
+    for people, worn in in_order(look_and_note, timed(), accurate):
+        second.append(people)
+        clothing.append(worn)
     result = Landmarks(
         times_s=np.asarray(times),
         image=_stack(second, lambda person: person.image),
@@ -114,7 +135,7 @@ def estimate_landmarks(
         visibility=_stack(second, lambda person: person.visibility),
         regions_px=np.array([[region.size for region in row] for row in better], dtype=np.float32),
     )
-    size = np.array([image.shape[1], image.shape[0]])
+    size = np.array(sizes[-1])
     inside = ((result.image >= 0) & (result.image < size)).all(axis=-1)
     scores = _stack(second, lambda person: np.asarray(person.score, np.float32))
     result.visibility *= inside & (scores >= _MIN_SCORE)[..., None]

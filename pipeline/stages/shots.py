@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
-from pathlib import Path
 from typing import Final
 
 import cv2
 from scenedetect import ContentDetector, FrameTimecode
 from scenedetect.common import Timecode
 
-from opendance_hf.pipeline.stages.decode import read_frames
+from opendance_hf.pipeline.backends.base import Image
 
 #: The longer side of the pictures compared, as PySceneDetect has it.
 _SIDE_PX: Final = 256
@@ -29,18 +28,26 @@ class Shot:
     end_s: float
 
 
-def find_shots(path: Path) -> list[Shot]:
-    """The shots of a video in order, together covering all of it; a video without a cut is one shot."""
-    # Fed with our own frames: PySceneDetect's reader counts from the first frame, which may start after the sound.
-    detector = ContentDetector(min_scene_len=_MIN_SHOT_S)
-    cuts: set[float] = set()
-    for time_s, image in read_frames(path):
+class ShotFinder:
+    """Finds cuts in frames that are shown to it one after another."""
+
+    def __init__(self) -> None:
+        # Fed with our own frames: PySceneDetect's reader counts from the first frame, which may start after the sound.
+        self._detector = ContentDetector(min_scene_len=_MIN_SHOT_S)
+        self._cuts: set[float] = set()
+
+    def see(self, time_s: float, image: Image) -> None:
+        """Look at the next frame, (H, W, 3) RGB."""
         height, width = image.shape[:2]
         shrink = min(1.0, _SIDE_PX / max(height, width))
         size = max(1, round(width * shrink)), max(1, round(height * shrink))
         small = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)[..., ::-1]
         # The rate serves only to count frames, which nothing here asks for.
         clock = FrameTimecode(Timecode(round(time_s / _TICK), _TICK), fps=30.0)
-        cuts.update(cut.seconds for cut in detector.process_frame(clock, small))
-    edges = [0.0, *sorted(cut for cut in cuts if cut > 0), float("inf")]
-    return [Shot(start, end) for start, end in pairwise(edges)]
+        self._cuts.update(cut.seconds for cut in self._detector.process_frame(clock, small))
+
+    @property
+    def shots(self) -> list[Shot]:
+        """The shots in order, together covering all of the video; a video without a cut is one shot."""
+        edges = [0.0, *sorted(cut for cut in self._cuts if cut > 0), float("inf")]
+        return [Shot(start, end) for start, end in pairwise(edges)]

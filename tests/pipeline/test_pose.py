@@ -82,7 +82,7 @@ def film(people: np.ndarray, colours: list[tuple[int, int, int]]) -> Callable[[]
 def test_shapes_and_values() -> None:
     people = standing(180, 450)
     found = estimate_landmarks(
-        film(people, [RED, BLUE]), boxes_of(people), FakeEstimator(people), FakeEstimator(people)
+        film(people, [RED, BLUE]), boxes_of(people), [FakeEstimator(people)], [FakeEstimator(people)]
     )
     assert found.image.shape == (2, 40, 33, 2)
     assert found.world.shape == (2, 40, 33, 3)
@@ -110,7 +110,7 @@ def test_regions_of_the_second_pass_are_steady() -> None:
         return Keypoints(found.image, found.world, found.visibility, found.score, bad)
 
     light, accurate = FakeEstimator(people, restless), FakeEstimator(people)
-    estimate_landmarks(film(people, [RED]), boxes, light, accurate)
+    estimate_landmarks(film(people, [RED]), boxes, [light], [accurate])
     path = np.array([[r.cx, r.cy, r.size] for r in accurate.regions])
     assert np.abs(path[:, 0] - people[0, :, 0]).max() < 15
     assert np.abs(np.diff(path[:, :2], 2, axis=0)).max() < 3
@@ -122,7 +122,7 @@ def test_regions_of_the_second_pass_are_steady() -> None:
 def test_outside_the_picture_is_not_seen() -> None:
     people = standing(20)
     found = estimate_landmarks(
-        film(people, [RED]), boxes_of(people), FakeEstimator(people), FakeEstimator(people)
+        film(people, [RED]), boxes_of(people), [FakeEstimator(people)], [FakeEstimator(people)]
     )
     outside = (found.image[..., 0] < 0) | (found.image[..., 0] >= WIDTH)
     assert outside.any()
@@ -139,7 +139,7 @@ def test_nobody_there_is_not_seen() -> None:
         )
 
     found = estimate_landmarks(
-        film(people, [RED]), boxes_of(people), FakeEstimator(people), FakeEstimator(people, unsure)
+        film(people, [RED]), boxes_of(people), [FakeEstimator(people)], [FakeEstimator(people, unsure)]
     )
     assert not found.visibility[0, 10:15].any()
     assert (np.delete(found.visibility[0], range(10, 15), axis=0) > 0.8).all()
@@ -157,7 +157,7 @@ def test_the_one_in_front_keeps_the_estimate(front: int) -> None:
     boxes = boxes_of(meeting)
     boxes[1 - front, hidden] = np.nan
     # Whoever is asked for the hidden dancer's region sees the one in front.
-    found = estimate_landmarks(shown, boxes, FakeEstimator(meeting), FakeEstimator(meeting))
+    found = estimate_landmarks(shown, boxes, [FakeEstimator(meeting)], [FakeEstimator(meeting)])
     same = np.linalg.norm(found.image[0] - found.image[1], axis=-1).mean(axis=-1) < 20
     assert same[hidden].any()
     assert (found.visibility[front].max(axis=-1) > 0.8).all()
@@ -168,7 +168,7 @@ def test_the_one_in_front_keeps_the_estimate(front: int) -> None:
 def test_round_trip(tmp_path: Path) -> None:
     people = standing(180, 450, frames=5)
     found = estimate_landmarks(
-        film(people, [RED, BLUE]), boxes_of(people), FakeEstimator(people), FakeEstimator(people)
+        film(people, [RED, BLUE]), boxes_of(people), [FakeEstimator(people)], [FakeEstimator(people)]
     )
     found.save(tmp_path / "work" / "landmarks.npz")
     again = Landmarks.load(tmp_path / "work" / "landmarks.npz")

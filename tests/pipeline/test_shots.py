@@ -7,8 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from opendance_hf.pipeline.stages.shots import find_shots
+from opendance_hf.pipeline.stages.decode import read_frames
+from opendance_hf.pipeline.stages.shots import Shot, ShotFinder
 from tests.pipeline.clips import write_clip
+
+
+def find_shots(path: Path) -> list[Shot]:
+    finder = ShotFinder()
+    for time_s, image in read_frames(path):
+        finder.see(time_s, image)
+    return finder.shots
 
 
 def scene(colour: tuple[int, int, int], frames: int, seed: int) -> list[np.ndarray]:
