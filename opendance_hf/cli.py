@@ -47,6 +47,9 @@ def build(
     workers: Workers = _DEFAULT_WORKERS,
     timeout: Timeout = 3600,
     previews: Annotated[bool, typer.Option(help="Write a preview video of every sequence.")] = True,
+    quality_gate: Annotated[
+        bool, typer.Option(help="Reject sequences whose measured quality is beyond a limit.")
+    ] = True,
     allow_empty: Annotated[bool, typer.Option(help="Exit 0 even when nothing was published.")] = False,
     strict: Annotated[bool, typer.Option(help="Exit 1 when any input was rejected or failed.")] = False,
 ) -> None:
@@ -64,7 +67,7 @@ def build(
             out,
             folder,
             folder / "index.html",
-            Settings(licence=licence, previews=previews),
+            Settings(licence=licence, previews=previews, quality_gate=quality_gate),
             workers=workers,
             timeout_s=timeout,
             console=console,

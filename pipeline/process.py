@@ -26,9 +26,11 @@ from opendance_hf.pipeline.stages.complete import complete, usable_runs
 from opendance_hf.pipeline.stages.decode import VideoInfo, probe, read_frames
 from opendance_hf.pipeline.stages.detect import EVERY_S, Detections, boxes_at, detect_people
 from opendance_hf.pipeline.stages.fit import fit
+from opendance_hf.pipeline.stages.gate import quality_scores, why_rejected
 from opendance_hf.pipeline.stages.pose import Landmarks, estimate_landmarks
 from opendance_hf.pipeline.stages.retime import Motion, retime
 from opendance_hf.pipeline.stages.segment import MAX_DANCERS, MIN_SPAN_S, Dropped, Span, find_spans
+from opendance_hf.pipeline.stages.shake import camera_speed
 from opendance_hf.pipeline.stages.shots import Shot, ShotFinder
 from opendance_hf.pipeline.stages.smooth import smooth
 from opendance_hf.pipeline.stages.track import count_people, track_dancers
@@ -56,6 +58,7 @@ class Settings:
 
     licence: str = "unknown"
     previews: bool = True
+    quality_gate: bool = True
     revision: int = REVISION
 
     @property
@@ -160,8 +163,13 @@ def process_video(
                 for dance in dances:
                     name = f"{sha256[:16]}_{len(outcome.sequences):02d}"
                     parts = whole.part(dance), steady.part(dance)
-                    summary = _sequence(path, name, sha256, info, *parts, build, settings, models, log)
-                    outcome.sequences.append(summary)
+                    made = _sequence(
+                        path, name, sha256, info, everybody, *parts, build, settings, models, log
+                    )
+                    if isinstance(made, Dropped):
+                        outcome.dropped.append(made)
+                    else:
+                        outcome.sequences.append(made)
     if not outcome.sequences:
         raise Rejected(_why(outcome.dropped))
     return outcome
@@ -245,15 +253,21 @@ def _sequence(
     name: str,
     sha256: str,
     info: VideoInfo,
+    everybody: Detections,
     found: Landmarks,
     steady: Landmarks,
     build: Path,
     settings: Settings,
     models: Models,
     log: Log,
-) -> dict[str, Any]:
+) -> dict[str, Any] | Dropped:
     fitted = log.timed("fit", lambda: fit(steady, info.width_px, info.height_px))
     motion: Motion = log.timed("retime", lambda: retime(fitted, found.confidence()))
+    filmed = everybody.between(motion.start_s, motion.end_s)
+    scores = quality_scores(motion, fitted.camera, camera_speed(filmed.frames_s, filmed.shifts))
+    wrong = why_rejected(scores)
+    if wrong is not None and settings.quality_gate:
+        return Dropped(motion.start_s, motion.end_s, wrong)
     music = log.timed("music", lambda: extract(path, motion.start_s, motion.end_s, motion.num_frames))
     seq = validate(
         DanceSequence(
@@ -292,7 +306,7 @@ def _sequence(
         "bpm": seq.bpm,
         "motion_velocity": seq.motion_velocity,
         "mean_confidence": float(seq.confidence.mean()),
-        "metrics": metrics,
+        "metrics": {**metrics, **scores},
     }
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from opendance_hf.pipeline.arrays import load_arrays, save_arrays
 from opendance_hf.pipeline.backends.base import Detector, Floats, Image
+from opendance_hf.pipeline.stages.shake import CameraMotion
 from opendance_hf.pipeline.threads import in_order
 
 EVERY_S = 1 / 15
@@ -31,12 +32,14 @@ class Detections:
         boxes: T arrays (N_t, 5), ``x1 y1 x2 y2 score`` in pixels.
         clothing: T arrays (N_t, C), colour histogram of each torso, each row of unit sum.
         frames_s: (F,) presentation times of all frames.
+        shifts: (F,) how far the background moved since the frame before, picture heights.
     """
 
     times_s: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     boxes: list[Floats] = field(default_factory=list)
     clothing: list[Floats] = field(default_factory=list)
     frames_s: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    shifts: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     def between(self, start_s: float, end_s: float) -> Detections:
         """What was found from ``start_s`` until before ``end_s``."""
@@ -47,6 +50,7 @@ class Detections:
             [self.boxes[row] for row in rows],
             [self.clothing[row] for row in rows],
             self.frames_s[inside],
+            self.shifts[inside],
         )
 
     def save(self, path: Path) -> None:
@@ -55,6 +59,7 @@ class Detections:
             path,
             times_s=self.times_s,
             frames_s=self.frames_s,
+            shifts=self.shifts,
             counts=np.array([len(boxes) for boxes in self.boxes], dtype=np.int64),
             boxes=np.concatenate([np.zeros((0, 5), np.float32), *self.boxes]),
             clothing=np.concatenate([np.zeros((0, DESCRIPTOR_DIM), np.float32), *self.clothing]),
@@ -66,9 +71,9 @@ class Detections:
         data = load_arrays(path)
         cuts = np.cumsum(data["counts"])[:-1]
         if len(data["counts"]) == 0:
-            return cls(frames_s=data["frames_s"])
+            return cls(frames_s=data["frames_s"], shifts=data["shifts"])
         parts = np.split(data["boxes"], cuts), np.split(data["clothing"], cuts)
-        return cls(data["times_s"], *parts, data["frames_s"])
+        return cls(data["times_s"], *parts, data["frames_s"], data["shifts"])
 
 
 def detect_people(
@@ -83,11 +88,13 @@ def detect_people(
     """
     times: list[float] = []
     all_times: list[float] = []
+    camera = CameraMotion()
 
     def chosen() -> Iterator[tuple[float, Image]]:
         due_s = -np.inf
         for time_s, image in frames:
             all_times.append(time_s)
+            camera.see(image)
             if time_s >= due_s - 1e-3:
                 due_s = time_s + every_s
                 times.append(time_s)
@@ -105,6 +112,7 @@ def detect_people(
         [boxes for boxes, _ in results],
         [worn for _, worn in results],
         np.asarray(all_times, dtype=np.float64),
+        np.asarray(camera.shifts, dtype=np.float64),
     )
 
 

@@ -1,0 +1,46 @@
+"""How the camera moves: the shift of the picture's background from frame to frame."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from opendance_hf.pipeline.backends.base import Image
+
+_SIDE_PX: Final = 128
+
+
+class CameraMotion:
+    """Measures the shift between frames that are shown to it one after another."""
+
+    def __init__(self) -> None:
+        self._last: npt.NDArray[np.float32] | None = None
+        self._window: npt.NDArray[np.float32] | None = None
+        self.shifts: list[float] = []
+
+    def see(self, image: Image) -> None:
+        """Look at the next frame, (H, W, 3) RGB; adds a shift in picture heights (0 for the first)."""
+        height, width = image.shape[:2]
+        shrink = _SIDE_PX / max(height, width)
+        size = max(2, round(width * shrink)), max(2, round(height * shrink))
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
+        shift = 0.0
+        if self._last is not None and self._last.shape == grey.shape and self._window is not None:
+            # The peak is the shift that most of the picture shares: the background's, dancers being the smaller part.
+            (x, y), _ = cv2.phaseCorrelate(self._last, grey, self._window)
+            shift = float(np.hypot(x, y)) / grey.shape[0]
+        else:
+            self._window = cv2.createHanningWindow(size, cv2.CV_32F).astype(np.float32)
+        self._last = grey
+        self.shifts.append(shift)
+
+
+def camera_speed(times_s: npt.NDArray[np.float64], shifts: npt.NDArray[np.floating]) -> float:
+    """Mean shift a second, picture heights, over the frames of one shot (whose first shift is that of the cut)."""
+    if len(times_s) < 2:
+        return 0.0
+    return float(np.sum(shifts[1:]) / (times_s[-1] - times_s[0]))

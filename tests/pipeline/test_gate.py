@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from opendance_hf.motion.body import forward_kinematics
+from opendance_hf.motion.rotations import axis_angle_to_matrix
+from opendance_hf.pipeline.stages.gate import LIMITS, quality_scores, repetition, why_rejected
+from opendance_hf.pipeline.stages.retime import Motion
+from opendance_hf.pipeline.stages.shake import CameraMotion, camera_speed
+from tests.pipeline.truth import camera_at, dance
+
+FRAMES = 360
+
+
+def motion(joints: np.ndarray) -> Motion:
+    joints = joints.astype(np.float32)
+    shape = joints.shape[:2]
+    return Motion(0.0, FRAMES / 60, joints, joints[:, :, 0], joints, np.ones(shape, np.float32))
+
+
+def danced(seed: int = 0, facing_deg: float = 0.0) -> np.ndarray:
+    poses, transl, offsets = dance(seed, FRAMES, 60.0, facing_deg=facing_deg)
+    return np.asarray(forward_kinematics(poses, transl, offsets))
+
+
+def scores_of(*dancers: np.ndarray, camera_motion: float = 0.0) -> dict[str, float]:
+    return quality_scores(motion(np.stack(dancers)), camera_at(), camera_motion)
+
+
+def test_a_dance_passes_and_every_score_is_there() -> None:
+    scores = scores_of(danced())
+    assert why_rejected(scores) is None
+    assert set(scores) == set(LIMITS)
+
+
+def test_what_is_wrong_is_said_with_its_number() -> None:
+    fine = danced()
+    rng = np.random.default_rng(0)
+    upside_down = fine @ axis_angle_to_matrix(np.array([np.pi, 0, 0])).T
+    still = np.repeat(fine[:1], FRAMES, axis=0)
+    wrong = {
+        "upside_down": scores_of(upside_down),
+        "jitter_mps2": scores_of(fine + rng.normal(0, 0.02, fine.shape)),
+        "mean_speed_mps": scores_of(still),
+        "back_to_camera": scores_of(danced(facing_deg=180)),
+        "camera_motion": scores_of(fine, camera_motion=0.5),
+    }
+    for name, scores in wrong.items():
+        limit = LIMITS[name]
+        assert [key for key in LIMITS if LIMITS[key].broken_by(scores[key])] == [name]
+        assert why_rejected(scores) == (
+            f"{limit.wrong} ({scores[name]:.2f}, {'at least' if limit.at_least else 'at most'} {limit.most:g} allowed)"
+        )
+
+
+def test_one_bad_dancer_of_two_is_enough() -> None:
+    fine = danced()
+    assert why_rejected(scores_of(fine, danced(1) + np.array([1.5, 0, 0]))) is None
+    assert "standing still" in (why_rejected(scores_of(fine, np.repeat(fine[:1], FRAMES, axis=0))) or "")
+
+
+def test_repetition_is_what_comes_again() -> None:
+    fine = danced()
+    loop = np.concatenate([fine[:60], fine[:60][::-1]])
+    assert repetition(np.tile(loop, (3, 1, 1))) > 0.9
+    assert repetition(fine) < 0.6
+    assert repetition(np.repeat(fine[:1], FRAMES, axis=0)) == 0
+
+
+def room(shift: int) -> np.ndarray:
+    pattern = np.random.default_rng(0).integers(0, 255, (12, 40), np.uint8).repeat(10, 0).repeat(10, 1)
+    return np.repeat(pattern[:, shift : shift + 200, None], 3, axis=2)
+
+
+def test_a_camera_that_pans_is_told_from_one_that_stands() -> None:
+    times = np.arange(20) / 20
+    for step, expected in ((0, 0.0), (6, 6 * 20 / 120)):
+        camera = CameraMotion()
+        for t in range(20):
+            picture = room(step * t).copy()
+            picture[40:100, 20 + 3 * t : 60 + 3 * t] = (200, 30, 30)  # somebody walks
+            camera.see(picture)
+        assert camera_speed(times, np.array(camera.shifts)) == pytest.approx(expected, rel=0.15, abs=0.08)
