@@ -49,7 +49,7 @@ from opendance_hf.storage import save_sequence
 
 _NO_AUDIO = "no audio track: a music-dance pair needs the music; mux it into the file"
 #: Raise it when a stage's result changes: builds made with another revision are not resumed but redone.
-REVISION = 3
+REVISION = 4
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,7 @@ def _landmarks(path: Path, span: Span, boxes: np.ndarray, models: Models, log: L
         done, passes = passes / 2, passes + 1
         for time_s, image in read_frames(path, span.start_s, span.end_s):
             share = (time_s - span.start_s) / (span.end_s - span.start_s)
-            # The second pass runs the heavier model: about two thirds of the work.
+            # The second pass looks at every frame, twice: about two thirds of the work.
             log.progress("pose", share / 3 if done == 0 else 1 / 3 + share * 2 / 3)
             yield time_s, image
 

@@ -49,7 +49,7 @@ LIMITS: Final[dict[str, Limit]] = {
         0.85, "the same movement again and again: share of the motion that its own repetition explains"
     ),
     "back_to_camera": Limit(0.95, "back to the camera nearly all the time: share of the time"),
-    "camera_motion": Limit(0.25, "the camera moves too much: picture heights a second"),
+    "camera_motion": Limit(0.4, "the camera moves too much: picture heights a second"),
 }
 
 

@@ -27,6 +27,8 @@ _MIN_SCORE: Final = 0.5
 #: The first pass is believed where its centre lies within this share of the box's own region.
 _MAX_SHIFT: Final = 0.35
 _SMOOTH_FRAMES: Final = 2.0
+#: A body does not outgrow its region in so little time: the first pass looks this often, at most.
+_FIRST_PASS_S: Final = 1 / 15
 #: Two estimates closer than this (in torso lengths) are of the same person.
 _SAME_PERSON: Final = 0.25
 _TORSO: Final = tuple(
@@ -99,13 +101,19 @@ def estimate_landmarks(
         image, where = item
         return [model.estimate(image, region) for region in where]
 
-    def seen(rows: list[list[Region]]) -> Iterator[tuple[Image, list[Region]]]:
-        for t, (_, image) in enumerate(frames()):
-            yield image, [row[t] for row in rows]
+    looked: list[int] = []
 
-    first = list(in_order(look, seen(regions), light))
+    def some() -> Iterator[tuple[Image, list[Region]]]:
+        due_s = -np.inf
+        for t, (time_s, image) in enumerate(frames()):
+            if time_s >= due_s - 1e-3:
+                due_s = time_s + _FIRST_PASS_S
+                looked.append(t)
+                yield image, [row[t] for row in regions]
+
+    first = list(in_order(look, some(), light))
     better = [
-        _steady([frame[d] for frame in first], row, ~np.isnan(boxes[d, :, 0]))
+        _steady([frame[d] for frame in first], looked, row, ~np.isnan(boxes[d, :, 0]))
         for d, row in enumerate(regions)
     ]
     times: list[float] = []
@@ -161,18 +169,22 @@ def _regions_of_boxes(boxes: Floats) -> list[list[Region]]:
     return out
 
 
-def _steady(people: list[Keypoints], fallback: list[Region], seen: npt.NDArray[np.bool_]) -> list[Region]:
-    """Regions of the first pass where it can be believed, else of the boxes, smoothed over time."""
+def _steady(
+    people: list[Keypoints], looked: list[int], fallback: list[Region], seen: npt.NDArray[np.bool_]
+) -> list[Region]:
+    """Regions of the first pass where it looked and can be believed, else of the boxes, smoothed over time."""
     rows = []
-    for person, region, detected in zip(people, fallback, seen, strict=True):
-        own = person.region
+    for t, person in zip(looked, people, strict=True):
+        own, region = person.region, fallback[t]
         shift = np.hypot(own.cx - region.cx, own.cy - region.cy) / region.size
         believed = person.score >= _MIN_SCORE and (
-            shift < _MAX_SHIFT and 0.5 < own.size / region.size < 1.6 if detected else shift < 2 * _MAX_SHIFT
+            shift < _MAX_SHIFT and 0.5 < own.size / region.size < 1.6 if seen[t] else shift < 2 * _MAX_SHIFT
         )
         best = own if believed else region
         rows.append([best.cx, best.cy, np.log(best.size), np.cos(best.rotation), np.sin(best.rotation)])
-    table = median_filter(np.asarray(rows), size=(5, 1), mode="nearest")
+    every = np.arange(len(fallback))
+    steady = median_filter(np.asarray(rows), size=(3, 1), mode="nearest")
+    table = np.stack([np.interp(every, looked, column) for column in steady.T], axis=1)
     table = gaussian_filter1d(table, _SMOOTH_FRAMES, axis=0, mode="nearest")
     return [
         Region(cx, cy, float(np.exp(size)), float(np.arctan2(sin, cos)))
