@@ -73,6 +73,63 @@ def build(
 
 
 @app.command()
+def inspect(
+    build: Annotated[
+        Path, typer.Argument(help="Working folder of a build: OUT.build, or what --build-dir said.")
+    ],
+    annotator: Annotated[
+        list[str] | None, typer.Option(help="Somebody who inspects; prints a login link. Repeatable.")
+    ] = None,
+    adjudicator: Annotated[
+        list[str] | None, typer.Option(help="The same, and may decide where people disagree. Repeatable.")
+    ] = None,
+    annotators_per_item: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many look at each item; kept for the next time. At first 1."),
+    ] = None,
+    new_token: Annotated[
+        list[str] | None, typer.Option(help="Give somebody a new link; the old one ends. Repeatable.")
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 for other machines.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8765,
+    public_url: Annotated[str, typer.Option(help="How people reach a proxy before this server.")] = "",
+    lease_minutes: Annotated[
+        float,
+        typer.Option(min=0.1, help="Give an item to somebody else after this long without a sign of life."),
+    ] = 10,
+    export: Annotated[
+        Path | None, typer.Option("--export", help="Write all decisions to this CSV file, and stop.")
+    ] = None,
+    import_: Annotated[
+        Path | None, typer.Option("--import", exists=True, dir_okay=False, help="Add decisions, and stop.")
+    ] = None,
+) -> None:
+    """Let people look at the sequences of a build, in two rounds, and decide; opendance build --continue applies it.
+
+    Needs pip install "opendance-hf[inspect]". Decisions are saved one by one; the server may be stopped at any time.
+    """
+    from opendance_hf.apps.inspect import InspectOptions, run_inspect
+
+    options = InspectOptions(
+        build,
+        annotators=annotator or [],
+        adjudicators=adjudicator or [],
+        new_tokens=new_token or [],
+        votes_needed=annotators_per_item,
+        host=host,
+        port=port,
+        public_url=public_url.rstrip("/"),
+        lease_s=60 * lease_minutes,
+        export=export,
+        import_=import_,
+    )
+    with _plain_errors() as console:
+        run_inspect(options, console)
+
+
+@app.command()
 def demo(
     videos: Annotated[list[Path] | None, typer.Argument(help="Dance videos, or folders of them.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo"),
@@ -338,6 +395,7 @@ def _told_errors() -> tuple[type[Exception], ...]:
         "opendance_hf.modeling.bailando.convert_bailando": "ConversionError",
         "opendance_hf.music.decode": "AudioError",
         "opendance_hf.pipeline.build": "BuildError",
+        "opendance_hf.pipeline.inspection.store": "InspectionError",
         "opendance_hf.storage.pack": "PackError",
         "opendance_hf.synthetic.body": "MissingBodyError",
         "opendance_hf.training.recipe": "RecipeError",
