@@ -35,7 +35,8 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 @app.command()
 def build(
-    paths: Annotated[list[Path], typer.Argument(help="Videos, or folders of videos.")],
+    ctx: typer.Context,
+    paths: Annotated[list[Path] | None, typer.Argument(help="Videos, or folders of videos.")] = None,
     out: Annotated[Path, typer.Option(help="The dataset folder to write.")] = Path("opendance-3d"),
     build_dir: Annotated[
         Path | None,
@@ -49,25 +50,46 @@ def build(
     previews: Annotated[bool, typer.Option(help="Write a preview video of every sequence.")] = True,
     allow_empty: Annotated[bool, typer.Option(help="Exit 0 even when nothing was published.")] = False,
     strict: Annotated[bool, typer.Option(help="Exit 1 when any input was rejected or failed.")] = False,
+    continue_: Annotated[
+        bool,
+        typer.Option(
+            "--continue", help="Go on with a build as it was: its inputs, its settings. No PATHS needed."
+        ),
+    ] = False,
+    inspected_only: Annotated[
+        bool, typer.Option("--inspected-only", help="Publish only what people kept in both rounds.")
+    ] = False,
 ) -> None:
     """Turn 2D dance videos into a dataset of 3D music-dance sequences.
 
-    Run it again with the same folders to resume a build that was interrupted, or to add videos to it.
+    Run it again with the same folders to resume a build that was interrupted, or to add videos to it. What people
+    rejected in an inspection (opendance inspect) is left out; --continue applies their decisions and finishes what is
+    unfinished, without looking at the folders of videos.
     """
     from opendance_hf.apps.build import Verdict, run_build
     from opendance_hf.pipeline.process import Settings
 
+    if continue_:
+        for name in ("licence", "previews"):
+            source = ctx.get_parameter_source(name)
+            if source is not None and source.name == "COMMANDLINE":
+                raise typer.BadParameter(
+                    f"--continue goes on with the settings of the build: leave out --{name}"
+                )
+    elif not paths:
+        raise typer.BadParameter("name the videos, or folders of them; or --continue a build")
     folder = build_dir or out.with_name(out.name + ".build")
     with _plain_errors() as console:
         result = run_build(
-            paths,
+            paths or [],
             out,
             folder,
             folder / "index.html",
-            Settings(licence=licence, previews=previews),
+            None if continue_ else Settings(licence=licence, previews=previews),
             workers=workers,
             timeout_s=timeout,
             console=console,
+            inspected_only=inspected_only,
         )
     raise typer.Exit(Verdict(allow_empty, strict).exit_code(result))
 
