@@ -113,12 +113,6 @@ def next_turn(inspection: Inspection, me: Person, desk: Desk) -> Turn:
         following = rows[1] if len(rows) > 1 else None
         if current is not None:
             _lease(inspection, me, kind, current, now if current["shown_at"] is None else current["shown_at"])
-            if current["done"] + current["held"] + current["ahead"] >= needed:
-                db.execute(
-                    "DELETE FROM inspection_leases WHERE rowid IN (SELECT rowid FROM inspection_leases"
-                    " WHERE round = ? AND subject = ? AND kind = ? AND shown_at IS NULL LIMIT 1)",
-                    (current["round"], current["subject"], kind),
-                )
         if following is not None and following["shown_at"] is None:
             if following["done"] + following["held"] + following["ahead"] < needed:
                 _lease(inspection, me, kind, following, None)

@@ -438,5 +438,5 @@ class Crowd(RuleBasedStateMachine):
         self.rows = rows
 
 
-Crowd.TestCase.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
+Crowd.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
 test_a_crowd = Crowd.TestCase
