@@ -35,7 +35,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from opendance_hf.pipeline.inspection.exchange import export_csv
-from opendance_hf.pipeline.inspection.queue import Conflict, Item, decide, next_turn, renew, undo
+from opendance_hf.pipeline.inspection.queue import Conflict, Item, decide, last_number, next_turn, renew, undo
 from opendance_hf.pipeline.inspection.results import progress, round_counts
 from opendance_hf.pipeline.inspection.store import REASONS, Inspection, InspectionError, Person
 
@@ -314,8 +314,11 @@ def _decide(site: Site, inspection: Inspection, me: Person, body: dict[str, Any]
 
 def _undo(site: Site, inspection: Inspection, me: Person, body: dict[str, Any]) -> dict[str, Any]:
     desk = _text(body, "desk")
-    undone = undo(inspection, me, desk)  # type: ignore[arg-type]
-    return {"undone": asdict(undone) if undone else None, **_turn(site, inspection, me, desk)}
+    number = body.get("number")
+    if type(number) is not int:
+        raise InspectionError("undo needs the number of a decision")
+    undone = undo(inspection, me, desk, number)  # type: ignore[arg-type]
+    return {"undone": asdict(undone), **_turn(site, inspection, me, desk)}
 
 
 def _turn(site: Site, inspection: Inspection, me: Person, desk: str) -> dict[str, Any]:
@@ -327,7 +330,7 @@ def _turn(site: Site, inspection: Inspection, me: Person, desk: str) -> dict[str
         "ahead": _shown(site, turn.ahead),
         "rounds": rounds,
         "disputed": sum(counts["disputed"] for counts in rounds.values()),
-        "votes_needed": inspection.votes_needed,
+        "last": last_number(inspection, me, desk),  # type: ignore[arg-type]
     }
 
 

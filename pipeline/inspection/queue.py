@@ -185,21 +185,36 @@ def decide(
         )
 
 
-def undo(inspection: Inspection, me: Person, desk: Desk) -> Decision | None:
-    """Take back a person's last decision at a desk and give them the item again; None if there is none.
+def last_number(inspection: Inspection, me: Person, desk: Desk) -> int | None:
+    """Number of a person's last decision at a desk that stands: what :func:`undo` takes back."""
+    row = inspection.db.execute(
+        "SELECT max(number) FROM inspection_decisions WHERE annotator = :me AND kind = :kind"
+        " AND withdrawn_at IS NULL AND (round = :round OR :round IS NULL)",
+        {"me": me.name, "kind": _kind(me, desk), "round": _ROUND[desk]},
+    ).fetchone()
+    return row[0]
+
+
+def undo(inspection: Inspection, me: Person, desk: Desk, number: int) -> Decision:
+    """Take back a person's last decision at a desk and give them the item again.
+
+    Args:
+        number: of the decision, from :func:`last_number`. So the same request sent twice, because an answer was lost,
+            takes back one decision and not two.
 
     Raises:
-        Conflict: if it was adjudicated since, or the sequence was rebuilt.
+        Conflict: if it is not their last, was adjudicated since, or the sequence was rebuilt.
     """
     kind = _kind(me, desk)
     with inspection.transaction() as db:
         row = db.execute(
-            "SELECT * FROM inspection_decisions WHERE annotator = :me AND kind = :kind AND withdrawn_at IS NULL"
-            " AND (round = :round OR :round IS NULL) ORDER BY number DESC LIMIT 1",
-            {"me": me.name, "kind": kind, "round": _ROUND[desk]},
+            "SELECT * FROM inspection_decisions WHERE number = ? AND annotator = ? AND kind = ?",
+            (number, me.name, kind),
         ).fetchone()
-        if row is None:
-            return None
+        if row is not None and row["withdrawn_at"] is not None:
+            return decision_of(row)
+        if row is None or number != last_number(inspection, me, desk):
+            raise Conflict("Another decision of yours came after that one.")
         key = (row["round"], row["subject"])
         if not db.execute("SELECT 1 FROM inspection_items WHERE round = ? AND subject = ?", key).fetchone():
             raise Conflict("The sequence of your last decision is no longer in the build.")

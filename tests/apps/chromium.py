@@ -96,6 +96,7 @@ class Chromium:
         page.send("Page.enable")
         page.send("Runtime.enable")
         page.send("Log.enable")
+        page.send("Emulation.setFocusEmulationEnabled", enabled=True)  # none of several is in the background
         page.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)  # fmt: skip
         page.open(url)
         return page

@@ -103,7 +103,7 @@ EVERYTHING = [
     ("GET", "/api/progress", None),
     ("POST", "/api/next", {"desk": "round1"}),
     ("POST", "/api/decide", {"desk": "round1"}),
-    ("POST", "/api/undo", {"desk": "round1"}),
+    ("POST", "/api/undo", {"desk": "round1", "number": 1}),
     ("POST", "/api/renew", {}),
     ("GET", "/decisions.csv", None),
     ("GET", "/video/previews/{id}.mp4", None),
@@ -287,7 +287,8 @@ def test_two_people_through_the_server(running: Running) -> None:
     decision = {"desk": "round1", "round": 1, "subject": first["subject"]}
     status, answer = ana.post("/api/decide", {**decision, "verdict": "reject", "reasons": ["tools"]})
     assert (status, answer["rounds"]["1"]["reject"]) == (200, 1)
-    status, answer = ana.post("/api/undo", {"desk": "round1"})
+    assert ana.post("/api/undo", {"desk": "round1"})[0] == 400
+    status, answer = ana.post("/api/undo", {"desk": "round1", "number": answer["last"]})
     assert (answer["undone"]["reasons"], answer["item"]["subject"]) == (["tools"], first["subject"])
     # Without a clip, the source is cut out of the preview.
     (running.build / "clips" / f"{running.ids[1]}.mp4").unlink()

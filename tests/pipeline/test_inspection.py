@@ -14,9 +14,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from opendance_hf.pipeline.inspection.exchange import COLUMNS, export_csv, import_csv
-from opendance_hf.pipeline.inspection.queue import DESKS, Conflict, Desk, decide, next_turn, renew, undo
+from opendance_hf.pipeline.inspection.queue import (
+    DESKS,
+    Conflict,
+    Desk,
+    decide,
+    last_number,
+    next_turn,
+    renew,
+)
+from opendance_hf.pipeline.inspection.queue import undo as undo_number
 from opendance_hf.pipeline.inspection.results import outcomes, progress
-from opendance_hf.pipeline.inspection.store import REASONS, Inspection, InspectionError, Person
+from opendance_hf.pipeline.inspection.store import REASONS, Decision, Inspection, InspectionError, Person
 from opendance_hf.pipeline.ledger import Ledger
 from tests.pipeline.builds import make_build, make_result
 
@@ -43,6 +52,11 @@ def open_build(build: Path, votes: int = 1, clock: Clock | None = None) -> Inspe
     inspection.refresh(build)
     inspection.votes_needed = votes
     return inspection
+
+
+def undo(inspection: Inspection, me: Person, desk: Desk) -> Decision | None:
+    number = last_number(inspection, me, desk)
+    return None if number is None else undo_number(inspection, me, desk, number)
 
 
 def vote(inspection: Inspection, me: Person, desk: Desk, *reasons: str, note: str = "") -> str:
@@ -147,6 +161,22 @@ def test_undo_goes_back_step_by_step(build: Path) -> None:
     rows = inspection.db.execute("SELECT count(*), count(withdrawn_at) FROM inspection_decisions").fetchone()
     assert tuple(rows) == (5, 2), "what was taken back is still there"
     assert undo(inspection, BO, "round1") is None
+
+
+def test_the_same_undo_sent_twice_counts_once(build: Path) -> None:
+    inspection = open_build(build)
+    vote(inspection, ANA, "round1", "back")
+    first = last_number(inspection, ANA, "round1")
+    assert first is not None
+    vote(inspection, ANA, "round1")
+    with pytest.raises(Conflict, match="came after"):
+        undo_number(inspection, ANA, "round1", first)
+    with pytest.raises(Conflict):
+        undo_number(inspection, BO, "round1", first)
+    second = last_number(inspection, ANA, "round1")
+    assert second is not None
+    assert undo_number(inspection, ANA, "round1", second) == undo_number(inspection, ANA, "round1", second)
+    assert last_number(inspection, ANA, "round1") == first
 
 
 def test_disagreement_is_adjudicated(build: Path) -> None:

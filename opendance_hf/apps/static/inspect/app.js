@@ -135,6 +135,8 @@ async function ask(path, body) {
     return null;
   } finally {
     busy = false;
+    // Another desk was opened meanwhile, and could not ask then.
+    if (me && desk !== before && desk !== "overview") ask("/api/next", { desk });
   }
 }
 
@@ -251,6 +253,7 @@ function showEmpty(answer) {
   $("empty-text").textContent = text;
   $("empty-go").textContent = { round1: "To round 1", round2: "On to round 2", adjudicate: "Adjudicate", overview: "See the overview" }[go];
   $("empty-go").dataset.go = go;
+  $("empty-undo").hidden = answer.last === null;
   show("empty");
 }
 
@@ -277,7 +280,8 @@ function showVideo(item) {
   }
   if (video && video.dataset.src === item.video && video.isConnected) return;
   stopVideo();
-  video = loading && loading.dataset.src === item.video ? loading : makeVideo(item);
+  const ready = loading && loading.dataset.src === item.video && !loading.error;
+  video = ready ? loading : makeVideo(item);
   const own = video;
   const frame = element("div", undefined, { className: "frame" });
   frame.append(own);
@@ -287,8 +291,15 @@ function showVideo(item) {
   own.resize = new ResizeObserver(layout);
   own.resize.observe($("stage"));
   own.addEventListener("error", () => {
-    if (own === video) hint("This video does not play; it may have been rebuilt. Reload the page.");
+    // The server may be gone for a moment, or the build is writing the file anew.
+    setTimeout(() => {
+      if (own !== video) return;
+      hint("The video does not load; trying again.");
+      own.load();
+      play();
+    }, 1000);
   });
+  own.addEventListener("playing", () => $("hint").textContent.startsWith("The video") && hint(""));
   for (const name of ["play", "pause", "timeupdate", "seeked", "loadedmetadata", "volumechange"]) own.addEventListener(name, paintControls);
   own.playbackRate = speed;
   own.muted = !sound;
@@ -387,6 +398,7 @@ function paint() {
   }
   $("reject").disabled = marked.size === 0;
   $("keep").disabled = marked.size > 0;
+  $("undo").disabled = !turn || turn.last === null;
   paintControls();
 }
 
@@ -402,9 +414,10 @@ async function decide(verdict) {
 
 async function undo() {
   if (busy || !turn) return;
-  const answer = await ask("/api/undo", { desk });
-  if (answer && answer.undone) flash("undo");
-  else if (answer) hint("There is nothing to undo.");
+  if (turn.last === null) return hint("There is nothing to undo.");
+  // The number says which: a request that is sent again, because its answer was lost, takes back one and not two.
+  const answer = await ask("/api/undo", { desk, number: turn.last });
+  if (answer) flash("undo");
 }
 
 function flash(kind) {
