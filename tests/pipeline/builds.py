@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from opendance_hf.assets import sha256_of
 from opendance_hf.pipeline.ledger import Ledger
 from opendance_hf.pipeline.process import Settings
 from opendance_hf.render.video import VideoWriter
@@ -17,8 +18,13 @@ from tests.factories import make_sequence
 SETTINGS = Settings(licence="CC0-1.0")
 
 
-def make_build(build: Path, per_video: tuple[int, ...] = (1, 1, 1), *, videos: bool = False) -> list[str]:
-    """A finished build of one video for each number, with that many sequences; returns the ids in order."""
+def make_build(
+    build: Path, per_video: tuple[int, ...] = (1, 1, 1), *, videos: bool = False, sources: Path | None = None
+) -> list[str]:
+    """A finished build of one video for each number, with that many sequences; returns the ids in order.
+
+    The source videos are not there, unless ``sources`` names a folder to put files into that stand for them.
+    """
     build.mkdir(parents=True)
     ledger = Ledger(build / "ledger.sqlite")
     ledger.remember(asdict(SETTINGS))
@@ -26,6 +32,11 @@ def make_build(build: Path, per_video: tuple[int, ...] = (1, 1, 1), *, videos: b
     for number, count in enumerate(per_video):
         digest = f"{number:016x}" * 4
         path = f"/videos/dance_{number:02d}.mp4"
+        if sources is not None:
+            sources.mkdir(exist_ok=True)
+            path = str(sources / f"dance_{number:02d}.mp4")
+            Path(path).write_bytes(b"%d" % number)
+            digest = sha256_of(Path(path))
         ledger.add(path, f"dance_{number:02d}.mp4", digest, SETTINGS.fingerprint)
         rows = [
             make_result(build, digest, index, seed=10 * number + index, videos=videos)

@@ -570,6 +570,7 @@ for (const button of document.querySelectorAll("[data-speed]")) button.addEventL
 $("play").addEventListener("click", toggle);
 $("sound").addEventListener("click", toggleSound);
 $("stage").addEventListener("click", toggle);
+$("flash").addEventListener("animationend", () => ($("flash").className = "")); // shown again, it would flash again
 $("keep").addEventListener("click", () => decide("keep"));
 $("reject").addEventListener("click", () => decide("reject"));
 $("undo").addEventListener("click", undo);
