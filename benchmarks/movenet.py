@@ -105,7 +105,7 @@ def _keypoints(centre: Any, heat: Any, regress: Any, offset: Any) -> tuple[Any, 
     y, x = np.mgrid[:side, :side]
     middle = 1 / (np.hypot(y - (side - 1) / 2, x - (side - 1) / 2) + _DISTANCE)
     row, column = np.unravel_index(np.argmax(_sigmoid(centre[..., 0]) * middle), (side, side))
-    expected = regress[row, column].reshape(-1, 2) + (row, column)
+    expected = regress[row, column].reshape(-1, 2) + np.array([row, column])
     heat = _sigmoid(heat)
     points, scores = np.zeros((len(expected), 2)), np.zeros(len(expected))
     for joint, (at_y, at_x) in enumerate(expected):

@@ -35,7 +35,8 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 @app.command()
 def build(
-    paths: Annotated[list[Path], typer.Argument(help="Videos, or folders of videos.")],
+    ctx: typer.Context,
+    paths: Annotated[list[Path] | None, typer.Argument(help="Videos, or folders of videos.")] = None,
     out: Annotated[Path, typer.Option(help="The dataset folder to write.")] = Path("opendance-3d"),
     build_dir: Annotated[
         Path | None,
@@ -52,27 +53,105 @@ def build(
     ] = True,
     allow_empty: Annotated[bool, typer.Option(help="Exit 0 even when nothing was published.")] = False,
     strict: Annotated[bool, typer.Option(help="Exit 1 when any input was rejected or failed.")] = False,
+    continue_: Annotated[
+        bool,
+        typer.Option(
+            "--continue", help="Go on with a build as it was: its inputs, its settings. No PATHS needed."
+        ),
+    ] = False,
+    inspected_only: Annotated[
+        bool, typer.Option("--inspected-only", help="Publish only what people kept in both rounds.")
+    ] = False,
 ) -> None:
     """Turn 2D dance videos into a dataset of 3D music-dance sequences.
 
-    Run it again with the same folders to resume a build that was interrupted, or to add videos to it.
+    Run it again with the same folders to resume a build that was interrupted, or to add videos to it. What people
+    rejected in an inspection (opendance inspect) is left out; --continue applies their decisions and finishes what is
+    unfinished, without looking at the folders of videos.
     """
     from opendance_hf.apps.build import Verdict, run_build
     from opendance_hf.pipeline.process import Settings
 
+    if continue_:
+        for name in ("licence", "previews"):
+            source = ctx.get_parameter_source(name)
+            if source is not None and source.name == "COMMANDLINE":
+                raise typer.BadParameter(
+                    f"--continue goes on with the settings of the build: leave out --{name}"
+                )
+    elif not paths:
+        raise typer.BadParameter("name the videos, or folders of them; or --continue a build")
     folder = build_dir or out.with_name(out.name + ".build")
     with _plain_errors() as console:
         result = run_build(
-            paths,
+            paths or [],
             out,
             folder,
             folder / "index.html",
-            Settings(licence=licence, previews=previews, quality_gate=quality_gate),
+            None if continue_ else Settings(licence=licence, previews=previews, quality_gate=quality_gate),
             workers=workers,
             timeout_s=timeout,
             console=console,
+            inspected_only=inspected_only,
         )
     raise typer.Exit(Verdict(allow_empty, strict).exit_code(result))
+
+
+@app.command()
+def inspect(
+    build: Annotated[
+        Path, typer.Argument(help="Working folder of a build: OUT.build, or what --build-dir said.")
+    ],
+    annotator: Annotated[
+        list[str] | None, typer.Option(help="Somebody who inspects; prints a login link. Repeatable.")
+    ] = None,
+    adjudicator: Annotated[
+        list[str] | None, typer.Option(help="The same, and may decide where people disagree. Repeatable.")
+    ] = None,
+    annotators_per_item: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many look at each item; kept for the next time. At first 1."),
+    ] = None,
+    new_token: Annotated[
+        list[str] | None, typer.Option(help="Give somebody a new link; the old one ends. Repeatable.")
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 for other machines.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8765,
+    public_url: Annotated[str, typer.Option(help="How people reach a proxy before this server.")] = "",
+    lease_minutes: Annotated[
+        float,
+        typer.Option(min=0.1, help="Give an item to somebody else after this long without a sign of life."),
+    ] = 10,
+    export: Annotated[
+        Path | None, typer.Option("--export", help="Write all decisions to this CSV file, and stop.")
+    ] = None,
+    import_: Annotated[
+        Path | None, typer.Option("--import", exists=True, dir_okay=False, help="Add decisions, and stop.")
+    ] = None,
+) -> None:
+    """Let people look at the sequences of a build, in two rounds, and decide; opendance build --continue applies it.
+
+    Needs pip install "opendance-hf[inspect]". Decisions are saved one by one; the server may be stopped at any time.
+    """
+    from opendance_hf.apps.inspect import InspectOptions, run_inspect
+
+    options = InspectOptions(
+        build,
+        annotators=annotator or [],
+        adjudicators=adjudicator or [],
+        new_tokens=new_token or [],
+        votes_needed=annotators_per_item,
+        host=host,
+        port=port,
+        public_url=public_url.rstrip("/"),
+        lease_s=60 * lease_minutes,
+        export=export,
+        import_=import_,
+    )
+    with _plain_errors() as console:
+        run_inspect(options, console)
 
 
 @app.command()
@@ -341,6 +420,7 @@ def _told_errors() -> tuple[type[Exception], ...]:
         "opendance_hf.modeling.bailando.convert_bailando": "ConversionError",
         "opendance_hf.music.decode": "AudioError",
         "opendance_hf.pipeline.build": "BuildError",
+        "opendance_hf.pipeline.inspection.store": "InspectionError",
         "opendance_hf.storage.pack": "PackError",
         "opendance_hf.synthetic.body": "MissingBodyError",
         "opendance_hf.training.recipe": "RecipeError",

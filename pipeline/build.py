@@ -5,16 +5,19 @@ from __future__ import annotations
 import glob
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from opendance_hf.assets import asset_files, sha256_of
-from opendance_hf.pipeline.ledger import Item, Ledger
+from opendance_hf.pipeline.inspection.results import outcomes
+from opendance_hf.pipeline.inspection.store import Inspection
+from opendance_hf.pipeline.ledger import DONE, Item, Ledger
 from opendance_hf.pipeline.outcome import Rejected
-from opendance_hf.pipeline.process import Log, Models, Outcome, Settings, process_video
+from opendance_hf.pipeline.process import REVISION, Log, Models, Outcome, Settings, process_video
 from opendance_hf.pipeline.runners.local import Processor, Progress, run_local
 from opendance_hf.storage import load_sequence, pack
 from opendance_hf.storage.pack import check_replaceable
@@ -142,49 +145,63 @@ def build_dataset(
     paths: Iterable[Path],
     out: Path,
     build: Path,
-    settings: Settings,
+    settings: Settings | None,
     *,
     workers: int,
     timeout_s: float,
     progress: Progress,
     tell: Callable[[str], None],
+    inspected_only: bool = False,
 ) -> BuildResult:
     """Process all inputs that are not done yet, then pack what was published into a dataset.
 
-    A build that was killed, at any moment, goes on where it was when it is called again with the same folders.
+    A build that was killed, at any moment, goes on where it was when it is called again with the same folders. What
+    people rejected in an inspection is left out; it is published again when they decide otherwise.
 
     Args:
-        paths: videos and folders of videos.
+        paths: videos and folders of videos; none to go on with the inputs that the ledger knows, as they were.
         out: the dataset folder to write; replaced as a whole when the build is complete.
         build: working folder: ledger, intermediate results, previews; contains media, never published.
-        settings: what the results depend on.
+        settings: what the results depend on; None to go on with those of the build.
         workers: processor cores to use: a process each, or threads where there are fewer videos.
         timeout_s: time limit for one video.
         progress: shows what happens to each input.
         tell: prints a line for people.
+        inspected_only: publish only what people kept in both rounds; without it, also what they have not decided.
 
     Raises:
-        BuildError: if the inputs cannot be found, or another build uses the folder.
+        BuildError: if the inputs cannot be found, another build uses the folder, or there is none to go on with.
         PackError: if ``out`` holds something that is not a dataset of ours.
     """
-    inputs = find_inputs(paths, leave_out=(out, build))
+    paths = list(paths)
+    inputs = find_inputs(paths, leave_out=(out, build)) if paths else None
     check_replaceable(out)
+    if settings is None and not (build / "ledger.sqlite").is_file():
+        raise BuildError(f"{build}: no build to go on with; name the videos, or the folder with --build-dir")
     build.mkdir(parents=True, exist_ok=True)
     with _only_one(build):
-        tell("Looking for the model weights (fetched once, then cached) ...")
-        for name in ("nanodet", "blazepose"):
-            asset_files(name)
         ledger = Ledger(build / "ledger.sqlite")
         try:
-            _enter(ledger, inputs, settings)
-            # With fewer videos than workers, each works on one video in several threads.
-            videos = sum(item.status == "pending" for item in ledger.items())
-            workers, threads = min(workers, max(videos, 1)), max(1, workers // max(videos, 1))
-            make = _MakeProcessor(build.absolute(), settings, threads)
-            run_local(ledger, make, workers=workers, timeout_s=timeout_s, progress=progress)
+            if inputs is None:
+                ledger.retry()
+            if settings is None:
+                settings = _recall(ledger, build, inputs)
+            if inputs is not None:
+                _enter(ledger, inputs, settings)
+            ledger.remember(asdict(settings))
+            if any(item.status not in DONE for item in ledger.items()):
+                tell("Looking for the model weights (fetched once, then cached) ...")
+                for name in ("nanodet", "blazepose"):
+                    asset_files(name)
+                # With fewer videos than workers, each works on one video in several threads.
+                videos = sum(item.status not in DONE for item in ledger.items())
+                workers, threads = min(workers, videos), max(1, workers // videos)
+                make = _MakeProcessor(build.absolute(), settings, threads)
+                run_local(ledger, make, workers=workers, timeout_s=timeout_s, progress=progress)
+            _inspect(ledger, build, inspected_only, tell)
             items = ledger.items()
             rows = ledger.sequences()
-            _tidy(build, {row["id"] for row in rows})
+            _tidy(build, {row["id"] for row in ledger.sequences(withheld=True)})
             if rows:
                 tell(f"Packing {len(rows)} sequence(s) into {out} ...")
                 files = (build / "sequences" / f"{row['id']}.npz" for row in rows)
@@ -219,9 +236,42 @@ def _enter(ledger: Ledger, inputs: list[Source], settings: Settings) -> None:
             ledger.finish(key, "rejected", refused, 0.0)
 
 
+def _recall(ledger: Ledger, build: Path, inputs: list[Source] | None) -> Settings:
+    """The settings that this build was made with; those of another version will do where nothing is left to process."""
+    values = ledger.recall()
+    known = {field.name for field in fields(Settings)}
+    ours = values is not None and set(values) == known and values["revision"] == REVISION
+    unfinished = inputs is not None or any(item.status not in DONE for item in ledger.items())
+    if values is None or (unfinished and not ours):
+        raise BuildError(
+            f"{build}: made by another version of OpenDance-HF, so it cannot go on as it was; "
+            "leave out --continue and name the videos and their --licence"
+        )
+    return Settings(**{name: value for name, value in values.items() if name in known})
+
+
+def _inspect(ledger: Ledger, build: Path, inspected_only: bool, tell: Callable[[str], None]) -> None:
+    """Withhold what people rejected, and what they have not decided if only what they kept is wanted."""
+    reasons: dict[str, tuple[bool, str]] = {}
+    with Inspection(build / "ledger.sqlite") as inspection:
+        if inspected_only or inspection.has_decisions():
+            inspection.refresh(build)
+            found = outcomes(inspection)
+            for name, outcome in found.items():
+                if outcome.state == "rejected" or (inspected_only and outcome.state == "open"):
+                    reasons[name] = (outcome.state == "rejected", outcome.text)
+            counts = Counter(outcome.state for outcome in found.values())
+            undecided = "held back" if inspected_only else "published; --inspected-only holds them back"
+            tell(
+                f"Inspection: {counts['kept']} kept, {counts['rejected']} rejected, {counts['open']} not decided"
+                + (f" ({undecided})" if counts["open"] else "")
+            )
+    ledger.withhold(reasons)
+
+
 def _tidy(build: Path, ids: set[str]) -> None:
     """Remove sequences and previews that are no longer part of this build, and half-written files of killed ones."""
-    for folder in ("sequences", "previews"):
+    for folder in ("sequences", "previews", "clips"):
         for file in (build / folder).glob("*"):
             if file.stem not in ids:
                 shutil.rmtree(file) if file.is_dir() else file.unlink()

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-Status = Literal["pending", "running", "published", "rejected", "failed"]
-#: States an input does not leave by itself.
-DONE: Final = ("published", "rejected")
+Status = Literal["pending", "running", "published", "rejected", "failed", "waiting"]
+#: States an input does not leave by itself; ``waiting`` is for people to inspect.
+DONE: Final = ("published", "rejected", "waiting")
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS items (
@@ -43,6 +43,15 @@ CREATE TABLE IF NOT EXISTS dropped (
     start_s REAL NOT NULL,
     end_s REAL NOT NULL,
     reason TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS withheld (
+    id TEXT PRIMARY KEY,
+    rejected INTEGER NOT NULL,
+    reason TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS settings (
+    name TEXT PRIMARY KEY,
+    value TEXT NOT NULL
 );
 """
 
@@ -163,11 +172,26 @@ class Ledger:
             )
 
     def items(self) -> list[Item]:
-        """All inputs in the order of their paths."""
+        """All inputs in the order of their paths; one whose sequences are all withheld is not published."""
         rows = self._db.execute(
             "SELECT path, name, sha256, status, reason, attempts, seconds FROM items ORDER BY path"
-        )
-        return [Item(**{**dict(row), "path": os.fsdecode(row["path"])}) for row in rows]
+        ).fetchall()
+        withheld: dict[bytes, list[sqlite3.Row]] = {}
+        for row in self._db.execute(
+            "SELECT s.path, w.rejected, w.reason FROM sequences AS s LEFT JOIN withheld AS w ON w.id = s.id"
+            " WHERE s.path IN (SELECT s.path FROM sequences AS s JOIN withheld AS w ON w.id = s.id)"
+            " ORDER BY s.id"
+        ):
+            withheld.setdefault(row["path"], []).append(row)
+        items = []
+        for row in rows:
+            values = {**dict(row), "path": os.fsdecode(row["path"])}
+            reasons = withheld.get(row["path"], [])
+            if row["status"] == "published" and reasons and all(w["reason"] for w in reasons):
+                values["status"] = "rejected" if all(w["rejected"] for w in reasons) else "waiting"
+                values["reason"] = "; ".join(dict.fromkeys(w["reason"] for w in reasons))
+            items.append(Item(**values))
+        return items
 
     def stages(self, path: str) -> dict[str, float]:
         """Seconds of every stage of an input, in the order they ran."""
@@ -176,11 +200,56 @@ class Ledger:
         )
         return {row["stage"]: row["seconds"] for row in rows}
 
-    def sequences(self, path: str | None = None) -> list[dict[str, Any]]:
-        """Summaries of the published sequences, of one input or of all, by id."""
-        where, values = ("WHERE path = ?", (os.fsencode(path),)) if path is not None else ("", ())
-        rows = self._db.execute(f"SELECT summary FROM sequences {where} ORDER BY id", values)
+    def sequences(self, path: str | None = None, *, withheld: bool = False) -> list[dict[str, Any]]:
+        """Summaries of the published sequences, of one input or of all, by id; the withheld ones too if asked for."""
+        where, values = ("path = ?", (os.fsencode(path),)) if path is not None else ("1", ())
+        if not withheld:
+            where += " AND id NOT IN (SELECT id FROM withheld)"
+        rows = self._db.execute(f"SELECT summary FROM sequences WHERE {where} ORDER BY id", values)
         return [json.loads(row["summary"]) for row in rows]
+
+    def withhold(self, reasons: dict[str, tuple[bool, str]]) -> None:
+        """Say which sequences are not published, instead of what was said before.
+
+        What was made of an input stays, so that another decision needs no second processing.
+
+        Args:
+            reasons: of each sequence id, whether people rejected it (or only have not decided), and why in words.
+        """
+        with self._transaction() as db:
+            db.execute("DELETE FROM withheld")
+            db.executemany(
+                "INSERT INTO withheld VALUES (?, ?, ?)",
+                [(name, rejected, reason) for name, (rejected, reason) in reasons.items()],
+            )
+
+    def withheld(self, path: str) -> dict[str, str]:
+        """Sequences of an input that are not published, and why."""
+        rows = self._db.execute(
+            "SELECT w.id, w.reason FROM withheld AS w JOIN sequences AS s ON s.id = w.id"
+            " WHERE s.path = ? ORDER BY w.id",
+            (os.fsencode(path),),
+        )
+        return {row["id"]: row["reason"] for row in rows}
+
+    def remember(self, settings: dict[str, Any]) -> None:
+        """Keep the settings of the build, for one that goes on."""
+        with self._transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO settings VALUES ('build', ?)", (json.dumps(settings, sort_keys=True),)
+            )
+
+    def recall(self) -> dict[str, Any] | None:
+        """What :meth:`remember` kept; None in a ledger that is new or older than it."""
+        row = self._db.execute("SELECT value FROM settings WHERE name = 'build'").fetchone()
+        return None if row is None else dict(json.loads(row["value"]))
+
+    def retry(self) -> None:
+        """Give all inputs that are unfinished or failed another chance, as :meth:`add` does for one."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE items SET status = 'pending', attempts = 0 WHERE status IN ('running', 'failed')"
+            )
 
     def dropped(self, path: str) -> list[tuple[float, float, str]]:
         """Spans of an input that were not used: start and end in seconds, and why."""

@@ -117,7 +117,8 @@ class Log:
 def process_video(
     path: Path, sha256: str, build: Path, settings: Settings, models: Models, log: Log
 ) -> Outcome:
-    """Turn one video into sequences, written to ``build/sequences`` with previews in ``build/previews``.
+    """Turn one video into sequences, written to ``build/sequences``, with previews in ``build/previews``
+    and the source alone in ``build/clips``.
 
     Results depend on the file's content and the settings only, and every file is written atomically, so a run that
     was killed can be repeated at no loss.
@@ -293,9 +294,10 @@ def _sequence(
     save_sequence(build / "sequences" / f"{name}.npz", seq)
     metrics = reprojection(motion, fitted.camera, found)
     if settings.previews:
-        preview = build / "previews" / f"{name}.mp4"
-        preview.parent.mkdir(exist_ok=True)
-        log.timed("preview", lambda: _preview(path, preview, seq))
+        preview, clip = (build / folder / f"{name}.mp4" for folder in ("previews", "clips"))
+        for file in (preview, clip):
+            file.parent.mkdir(exist_ok=True)
+        log.timed("preview", lambda: _preview(path, preview, clip, seq))
     return {
         "id": name,
         "config": seq.config,
@@ -310,11 +312,11 @@ def _sequence(
     }
 
 
-def _preview(path: Path, target: Path, seq: DanceSequence) -> None:
+def _preview(path: Path, target: Path, clip: Path, seq: DanceSequence) -> None:
     source = seq.provenance
     sound = decode_audio(path, 44100, source.start_s, source.end_s)
     frames = read_frames(path, source.start_s - 0.1, source.end_s + 0.1)
-    write_preview(target, frames, seq, sound, 44100)
+    write_preview(target, frames, seq, sound, 44100, source_path=clip)
 
 
 def _provenance(

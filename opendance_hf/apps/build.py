@@ -42,11 +42,12 @@ def run_build(
     out: Path,
     build: Path,
     page: Path,
-    settings: Settings,
+    settings: Settings | None,
     *,
     workers: int,
     timeout_s: float,
     console: Console,
+    inspected_only: bool = False,
 ) -> BuildResult:
     """Build a dataset and write the page about it; see :func:`opendance_hf.pipeline.build.build_dataset`."""
     with ConsoleProgress(console) as progress:
@@ -59,6 +60,7 @@ def run_build(
             timeout_s=timeout_s,
             progress=progress,
             tell=lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True),
+            inspected_only=inspected_only,
         )
     report = report_of(result, page)
     print_report(console, report)
@@ -86,11 +88,15 @@ def report_of(result: BuildResult, page: Path) -> BuildReport:
         for item in result.items:
             rows = ledger.sequences(item.path)
             unused = [f"{start:.1f}-{end:.1f} s: {why}" for start, end, why in ledger.dropped(item.path)]
+            reasons = [item.reason] if item.reason else []
+            if not reasons:
+                reasons = [f"without {name}: {why}" for name, why in ledger.withheld(item.path).items()]
+                reasons += ["unused " + "; ".join(unused)] if unused else []
             inputs.append(
                 InputRow(
                     name=item.name,
                     status=item.status,
-                    reason=item.reason or ("unused " + "; ".join(unused) if unused else ""),
+                    reason="; ".join(reasons),
                     num_sequences=len(rows),
                     seconds=item.seconds,
                     stages=ledger.stages(item.path),

@@ -14,7 +14,7 @@ from rich.text import Text
 from opendance_hf.apps.report import BuildReport, metric_label, metric_number, metric_unit
 from opendance_hf.pipeline.ledger import Item
 
-_STYLES: Final = {"published": "green", "rejected": "yellow", "failed": "red"}
+_STYLES: Final = {"published": "green", "rejected": "yellow", "failed": "red", "waiting": "cyan"}
 #: Pipes and CI have no width of their own; nobody resizes a log.
 _PIPE_WIDTH: Final = 120
 #: Columns between two columns of a table.
@@ -88,7 +88,7 @@ def print_report(console: Console, report: BuildReport) -> None:
     total_s = sum(row.duration_s for row in report.sequences)
     console.print(
         f"{len(report.inputs)} input(s): "
-        + ", ".join(f"{count} {status}" for status, count in counts.items())
+        + ", ".join(f"{count} {status}" for status, count in counts.items() if count or status != "waiting")
         + f"; {len(report.sequences)} sequence(s), {total_s:.1f} s of dance",
         soft_wrap=True,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from typing import Final
@@ -32,6 +33,7 @@ def write_preview(
     *,
     height: int = 480,
     fps: float = 30,
+    source_path: str | os.PathLike[str] | None = None,
 ) -> None:
     """Write a side-by-side video of a sequence and its source, with the fitted skeleton drawn over the source.
 
@@ -47,6 +49,8 @@ def write_preview(
         sample_rate: of ``audio``, Hz.
         height: of both pictures, pixels; the strip comes on top of it.
         fps: pictures per second.
+        source_path: also write the source alone to this MP4, without skeleton and strip: what people judge before
+            they see the result (paper 3.1, the first round of inspection).
 
     Raises:
         ValueError: if there is no source picture, or ``height`` or ``fps`` is not positive.
@@ -63,7 +67,11 @@ def write_preview(
 
     height += height % 2
     renderer: AvatarRenderer | None = None
-    with VideoWriter(path, fps, audio=audio, sample_rate=sample_rate) as video:
+    with contextlib.ExitStack() as files:
+        video = files.enter_context(VideoWriter(path, fps, audio=audio, sample_rate=sample_rate))
+        plain: VideoWriter | None = None
+        if source_path is not None:
+            plain = files.enter_context(VideoWriter(source_path, fps, audio=audio, sample_rate=sample_rate))
         for time_s, source in zip(instants, sources, strict=True):
             frame = min(round(time_s * FPS), seq.num_frames - 1)
             width = 2 * max(1, round(source.shape[1] * height / source.shape[0] / 2))
@@ -71,6 +79,8 @@ def write_preview(
                 renderer = AvatarRenderer.for_sequence(seq, max(width, height), height)
                 left_width = width
             left = _source_picture(source, left_width, height, None if points is None else points[:, frame])
+            if plain is not None:
+                plain.write(_source_picture(source, left_width, height, None))
             picture = np.concatenate([left, renderer.draw(poses[:, frame], transl[:, frame])], axis=1)
             video.write(np.concatenate([picture, _strip(picture.shape[1], seq, time_s, frame)]))
 

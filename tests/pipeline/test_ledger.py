@@ -153,3 +153,47 @@ def test_reopened_file_says_the_same(tmp_path: Path) -> None:
     first.close()
     second.close()
     assert Ledger(tmp_path / "ledger.sqlite").items() == items
+
+
+def test_withheld_sequences_are_not_published(ledger: Ledger) -> None:
+    for name, count in (("a", 2), ("b", 1)):
+        ledger.add(name, name, name, "f")
+        ledger.start(name)
+        ledger.finish(name, "published", "", 1.0, [{"id": f"{name}_{n:02d}"} for n in range(count)])
+    ledger.withhold({"a_00": (True, "jitter"), "b_00": (True, "dark"), "gone_00": (True, "x")})
+    assert [(item.status, item.reason) for item in ledger.items()] == [
+        ("published", ""),
+        ("rejected", "dark"),
+    ]
+    assert [row["id"] for row in ledger.sequences()] == ["a_01"]
+    assert ledger.sequences("b") == []
+    assert ledger.sequences("b", withheld=True) == [{"id": "b_00"}]
+    assert ledger.withheld("a") == {"a_00": "jitter"}
+    ledger.withhold({"a_00": (True, "jitter"), "a_01": (False, "not decided")})
+    assert [(item.status, item.reason) for item in ledger.items()] == [
+        ("waiting", "jitter; not decided"),
+        ("published", ""),
+    ]
+
+
+def test_the_settings_of_a_build_are_remembered(ledger: Ledger) -> None:
+    assert ledger.recall() is None
+    ledger.remember({"licence": "mit"})
+    ledger.remember({"licence": "cc0", "previews": True})
+    assert ledger.recall() == {"licence": "cc0", "previews": True}
+
+
+def test_unfinished_inputs_get_another_chance(ledger: Ledger) -> None:
+    for status in ("running", "failed", "rejected", "published"):
+        ledger.add(status, status, status, "f")
+        ledger.start(status)
+        if status != "running":
+            ledger.finish(status, status, "", 1.0)  # type: ignore[arg-type]
+    ledger.retry()
+    found = {item.name: (item.status, item.attempts) for item in ledger.items()}
+    assert found == {
+        "running": ("pending", 0),
+        "failed": ("pending", 0),
+        "rejected": ("rejected", 1),
+        "published": ("published", 1),
+    }

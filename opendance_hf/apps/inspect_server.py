@@ -1,0 +1,369 @@
+"""The server of ``opendance inspect``: a small site on which people look at the sequences of a build and decide.
+
+Pages are plain files without any outside resource; all they know comes from the JSON below ``/api``, and all that
+matters is in the ledger, so the server can be killed at any moment.
+
+What people look at are files of the build folder, made by our own encoder: the clip of the source alone in round 1,
+the preview with the avatar beside it in round 2. The source videos themselves are not served: many of their codecs
+(HEVC, MPEG-4, ProRes) do not play in browsers, and they need not lie on the machine that people inspect on. A build
+that has no clips (made before there were any) shows the preview's left half instead, with the skeleton drawn over it.
+
+Who may do what: everything but the empty page and its style needs a cookie that only a person's token gives. The
+cookie is out of reach of scripts and of other sites (HttpOnly, SameSite=Strict), requests that change anything must be
+JSON from this very site, and on a loopback address only loopback names are answered, against DNS rebinding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from opendance_hf.pipeline.inspection.exchange import export_csv
+from opendance_hf.pipeline.inspection.queue import Conflict, Item, decide, last_number, next_turn, renew, undo
+from opendance_hf.pipeline.inspection.results import progress, round_counts
+from opendance_hf.pipeline.inspection.store import REASONS, Inspection, InspectionError, Person
+
+_STATIC: Final = Path(__file__).with_name("static") / "inspect"
+_MAX_BODY: Final = 16_384
+_COOKIE_S: Final = 30 * 24 * 3600
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "media-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+#: Folders of the build that hold what people look at: of the source alone, and beside the avatar.
+_FOLDERS: Final = ("clips", "previews")
+
+Action = Callable[[Inspection, Person, dict[str, Any]], Any]
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where the server stands.
+
+    Attributes:
+        build: the folder of ``opendance build``.
+        host: address it listens on.
+        public_url: how people reach it through a proxy; empty without one.
+        lease_s: how long an item is kept for a person who says nothing.
+    """
+
+    build: Path
+    host: str = "127.0.0.1"
+    public_url: str = ""
+    lease_s: float = 600.0
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger of the build."""
+        return self.build / "ledger.sqlite"
+
+    @property
+    def cookie(self) -> str:
+        """Name of the cookie; cookies know no ports, and two builds may be inspected on one machine."""
+        return "opendance_" + hashlib.sha256(str(self.build.resolve()).encode()).hexdigest()[:8]
+
+    def answers(self, host: str) -> bool:
+        """Whether a request's Host header is meant for this server."""
+        name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+        if self.public_url and name == urlsplit(self.public_url).hostname:
+            return True
+        return not _is_loopback(self.host) or name in _LOOPBACK
+
+
+def make_app(site: Site) -> ASGIApp:
+    """The server of a build as an ASGI application."""
+
+    def page(_: Request) -> Response:
+        return FileResponse(_STATIC / "index.html", headers={"Cache-Control": "no-cache"})
+
+    async def login(request: Request) -> Response:
+        body = await _body(request)
+        token = body.get("token")
+        person = await run_in_threadpool(_find, site, token) if isinstance(token, str) else None
+        if person is None:
+            return _refuse(401, "This token is not known here.")
+        answer = JSONResponse({"name": person.name})
+        answer.set_cookie(
+            site.cookie,
+            str(token),
+            max_age=_COOKIE_S,
+            httponly=True,
+            samesite="strict",
+            secure=urlsplit(site.public_url).scheme == "https",
+        )
+        return answer
+
+    async def logout(_: Request) -> Response:
+        answer = JSONResponse({})
+        answer.delete_cookie(site.cookie, httponly=True, samesite="strict")
+        return answer
+
+    def video(request: Request) -> Response:
+        if _find(site, request.cookies.get(site.cookie)) is None:
+            return _refuse(401, "Log in first.")
+        folder, sequence = request.path_params["folder"], request.path_params["sequence"]
+        with Inspection(site.ledger) as inspection:
+            known = inspection.db.execute("SELECT 1 FROM sequences WHERE id = ?", (sequence,)).fetchone()
+        path = _video(site, folder, sequence) if known and folder in _FOLDERS else None
+        if path is None:
+            return _refuse(404, "There is no such video.")
+        return FileResponse(path, media_type="video/mp4", headers={"Cache-Control": "private, max-age=3600"})
+
+    def decisions(request: Request) -> Response:
+        if _find(site, request.cookies.get(site.cookie)) is None:
+            return _refuse(401, "Log in first.")
+        with Inspection(site.ledger) as inspection:
+            text = export_csv(inspection)
+        name = {"Content-Disposition": 'attachment; filename="decisions.csv"', "Cache-Control": "no-store"}
+        return PlainTextResponse(text, media_type="text/csv", headers=name)
+
+    def action(work: Action) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            body = await _body(request) if request.method == "POST" else {}
+            return await run_in_threadpool(_act, site, work, request.cookies.get(site.cookie), body)
+
+        return endpoint
+
+    app = Starlette(
+        routes=[
+            Route("/", page),
+            Route("/api/login", login, methods=["POST"]),
+            Route("/api/logout", logout, methods=["POST"]),
+            Route("/api/me", action(lambda _, me, __: _me(site, me))),
+            Route("/api/progress", action(lambda inspection, _, __: progress(inspection))),
+            Route("/api/next", action(lambda *args: _next(site, *args)), methods=["POST"]),
+            Route("/api/decide", action(lambda *args: _decide(site, *args)), methods=["POST"]),
+            Route("/api/undo", action(lambda *args: _undo(site, *args)), methods=["POST"]),
+            Route("/api/renew", action(lambda inspection, me, _: renew(inspection, me)), methods=["POST"]),
+            Route("/decisions.csv", decisions),
+            Route("/video/{folder}/{sequence}.mp4", video),
+            Mount("/static", StaticFiles(directory=_STATIC)),
+        ],
+        exception_handlers={BadRequest: lambda _, error: _refuse(error.status, str(error))},
+    )
+    return _Guard(app, site)
+
+
+def listen(site: Site, port: int) -> socket.socket:
+    """A socket at the site's address; port 0 takes any that is free.
+
+    Raises:
+        InspectionError: if the address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in site.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((site.host, port))
+    except OSError as error:
+        sock.close()
+        raise InspectionError(
+            f"cannot listen on {site.host}, port {port} ({error.strerror}); try another --port"
+        ) from None
+    return sock
+
+
+def serve(site: Site, sock: socket.socket) -> None:
+    """Answer until Ctrl-C."""
+    import uvicorn
+
+    config = uvicorn.Config(
+        make_app(site),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=2,
+    )
+    uvicorn.Server(config).run(sockets=[sock])
+
+
+class BadRequest(Exception):
+    """A request that no page of ours sends."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class _Guard:
+    """Refuses requests meant for other sites or sent by them, and adds the headers every answer has."""
+
+    def __init__(self, app: ASGIApp, site: Site) -> None:
+        self.app, self.site = app, site
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers[name] = value
+            await send(message)
+
+        refusal = self._refusal(Headers(scope=scope), scope["method"])
+        await (refusal or self.app)(scope, receive, send_guarded)
+
+    def _refusal(self, headers: Headers, method: str) -> Response | None:
+        host = headers.get("host", "")
+        if not self.site.answers(host):
+            return _refuse(400, "This server does not answer to that name; see --public-url.")
+        if method in ("GET", "HEAD"):
+            return None
+        origin = headers.get("origin")
+        # A sandboxed page says "null", which has no place at all.
+        place = None if origin is None else urlsplit(origin).netloc or "nowhere"
+        if place not in (None, host, urlsplit(self.site.public_url).netloc):
+            return _refuse(403, "This request comes from another site.")
+        if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+            return _refuse(403, "This request comes from another site.")
+        # Another site's form cannot send JSON without asking first, and is not answered.
+        if headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+            return _refuse(415, "Send JSON.")
+        return None
+
+
+def _refuse(status: int, message: str) -> JSONResponse:
+    return JSONResponse({"error": message}, status, headers={"Cache-Control": "no-store"})
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    data = b""
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > _MAX_BODY:
+            raise BadRequest(413, "The request is too long.")
+    try:
+        body = json.loads(data or b"{}")
+    except (ValueError, RecursionError):
+        body = None
+    if not isinstance(body, dict):
+        raise BadRequest(400, "Send a JSON object.")
+    return body
+
+
+def _find(site: Site, token: str | None) -> Person | None:
+    if not token or len(token) > 200:
+        return None
+    with Inspection(site.ledger) as inspection:
+        return inspection.person(token)
+
+
+def _act(site: Site, work: Action, token: str | None, body: dict[str, Any]) -> Response:
+    with Inspection(site.ledger, lease_s=site.lease_s) as inspection:
+        me = inspection.person(token) if token and len(token) <= 200 else None
+        if me is None:
+            return _refuse(401, "Log in first.")
+        try:
+            return JSONResponse(work(inspection, me, body), headers={"Cache-Control": "no-store"})
+        except Conflict as error:
+            return _refuse(409, str(error))
+        except InspectionError as error:
+            return _refuse(400, str(error))
+
+
+def _me(site: Site, me: Person) -> dict[str, Any]:
+    return {
+        "name": me.name,
+        "adjudicates": me.adjudicates,
+        "build": site.build.resolve().name,
+        "reasons": {number: list(reasons.items()) for number, reasons in REASONS.items()},
+        "lease_s": site.lease_s,
+    }
+
+
+def _next(site: Site, inspection: Inspection, me: Person, body: dict[str, Any]) -> dict[str, Any]:
+    inspection.refresh(site.build)
+    return _turn(site, inspection, me, _text(body, "desk"))
+
+
+def _decide(site: Site, inspection: Inspection, me: Person, body: dict[str, Any]) -> dict[str, Any]:
+    desk, round_, reasons = _text(body, "desk"), body.get("round"), body.get("reasons", [])
+    if (
+        type(round_) is not int
+        or not isinstance(reasons, list)
+        or not all(isinstance(r, str) for r in reasons)
+    ):
+        raise InspectionError("a decision has a whole number as round and a list of reasons")
+    subject, verdict, note = _text(body, "subject"), _text(body, "verdict"), _text(body, "note", "")
+    decide(inspection, me, desk, round_, subject, verdict, reasons, note)  # type: ignore[arg-type]
+    return _turn(site, inspection, me, desk)
+
+
+def _undo(site: Site, inspection: Inspection, me: Person, body: dict[str, Any]) -> dict[str, Any]:
+    desk = _text(body, "desk")
+    number = body.get("number")
+    if type(number) is not int:
+        raise InspectionError("undo needs the number of a decision")
+    undone = undo(inspection, me, desk, number)  # type: ignore[arg-type]
+    return {"undone": asdict(undone), **_turn(site, inspection, me, desk)}
+
+
+def _turn(site: Site, inspection: Inspection, me: Person, desk: str) -> dict[str, Any]:
+    turn = next_turn(inspection, me, desk)  # type: ignore[arg-type]
+    rounds = {number: round_counts(inspection, number) for number in REASONS}
+    return {
+        "desk": desk,
+        "item": _shown(site, turn.item),
+        "ahead": _shown(site, turn.ahead),
+        "rounds": rounds,
+        "disputed": sum(counts["disputed"] for counts in rounds.values()),
+        "last": last_number(inspection, me, desk),  # type: ignore[arg-type]
+    }
+
+
+def _shown(site: Site, item: Item | None) -> dict[str, Any] | None:
+    """An item with its video: of round 1 the source alone, cut out of the preview where there is no clip of it."""
+    if item is None:
+        return None
+    folders = ("clips", "previews") if item.round == 1 else ("previews",)
+    found = next((name for name in folders if _video(site, name, item.sequence)), None)
+    path = _video(site, found, item.sequence) if found else None
+    return {
+        **asdict(item),
+        "video": f"/video/{found}/{item.sequence}.mp4?v={path.stat().st_mtime_ns}" if path else None,
+        "cut": item.round == 1 and found == "previews",
+    }
+
+
+def _video(site: Site, folder: str, sequence: str) -> Path | None:
+    """A video of the build folder; None if there is none, or the name leads elsewhere."""
+    root = (site.build / folder).resolve()
+    path = (root / f"{sequence}.mp4").resolve()
+    return path if path.parent == root and path.is_file() else None
+
+
+def _text(body: dict[str, Any], name: str, default: str | None = None) -> str:
+    value = body.get(name, default)
+    if not isinstance(value, str):
+        raise InspectionError(f"the request needs {name} as text")
+    return value
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

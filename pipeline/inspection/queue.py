@@ -1,0 +1,313 @@
+"""Who looks at what: items are handed out, decided on and taken back, each as one transaction.
+
+No more people hold an item at a time than it still needs, so nothing is looked at twice in vain. A person who says
+nothing loses an item after a while, and it goes to the next.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from opendance_hf.pipeline.inspection.store import (
+    REASONS,
+    Decision,
+    Inspection,
+    InspectionError,
+    Person,
+    decision_of,
+    timestamp,
+)
+
+#: Where a person works: one of the two rounds, or the items on which people disagree.
+Desk = Literal["round1", "round2", "adjudicate"]
+DESKS: Final[tuple[Desk, ...]] = ("round1", "round2", "adjudicate")
+_ROUND: Final[dict[Desk, int | None]] = {"round1": 1, "round2": 2, "adjudicate": None}
+MAX_NOTE: Final = 500
+
+# What a person may be given: nothing that is decided or that they judged already, and of round 2 only what passed
+# round 1. `held` counts the others who are looking at it now, `ahead` those for whom it is only loaded in advance.
+# Items that others have judged come first, so that items are finished.
+_CANDIDATES: Final = """
+SELECT o.round, o.subject, o.sequence,
+    CASE :kind WHEN 'vote' THEN o.votes ELSE 0 END AS done,
+    (SELECT count(*) FROM inspection_leases AS l WHERE l.round = o.round AND l.subject = o.subject
+        AND l.kind = :kind AND l.annotator != :me AND l.shown_at IS NOT NULL) AS held,
+    (SELECT count(*) FROM inspection_leases AS l WHERE l.round = o.round AND l.subject = o.subject
+        AND l.kind = :kind AND l.annotator != :me AND l.shown_at IS NULL) AS ahead,
+    mine.annotator IS NOT NULL AS is_mine, mine.shown_at
+FROM inspection_outcomes AS o
+LEFT JOIN inspection_outcomes AS first ON first.sequence = o.sequence AND first.round = 1
+LEFT JOIN inspection_leases AS mine
+    ON mine.round = o.round AND mine.subject = o.subject AND mine.kind = :kind AND mine.annotator = :me
+WHERE (o.round = :round OR :round IS NULL) AND (o.subject = :subject OR :subject IS NULL)
+    AND o.outcome = CASE :kind WHEN 'vote' THEN 'open' ELSE 'disputed' END
+    AND (o.round = 1 OR first.outcome = 'keep')
+    AND (:kind = 'ruling' OR NOT EXISTS (
+        SELECT 1 FROM inspection_decisions AS d WHERE d.round = o.round AND d.subject = o.subject
+            AND d.kind = 'vote' AND d.annotator = :me AND d.withdrawn_at IS NULL))
+GROUP BY o.round, o.subject
+HAVING done + held < :needed
+ORDER BY mine.shown_at DESC NULLS LAST, is_mine DESC, done + held + ahead >= :needed, o.round, done DESC, o.sequence
+LIMIT 2
+"""
+
+
+class Conflict(InspectionError):
+    """A decision that comes too late: the item changed or was decided meanwhile. The next item is to be shown."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """Something to look at.
+
+    Attributes:
+        subject: what a decision on it is bound to.
+        sequence: id of the sequence; names its preview and its clip.
+        source: name of the source video.
+        start_s, end_s: its span of the source video.
+        decisions: those of others, where people adjudicate; empty in the rounds, which are blind.
+    """
+
+    round: int
+    subject: str
+    sequence: str
+    source: str
+    start_s: float
+    end_s: float
+    num_dancers: int
+    decisions: tuple[Decision, ...] = ()
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a person gets: an item, or None when there is none for them, and the one to load in advance."""
+
+    item: Item | None
+    ahead: Item | None
+
+
+def next_turn(inspection: Inspection, me: Person, desk: Desk) -> Turn:
+    """The item a person is to look at now, kept for them, and the one after it.
+
+    Asked again, it gives the same item. An item that is only loaded in advance for somebody goes to whoever would have
+    to wait otherwise.
+
+    Raises:
+        InspectionError: if the person may not adjudicate.
+    """
+    kind, needed = _kind(me, desk), _needed(inspection, desk)
+    with inspection.transaction() as db:
+        now = _expire(inspection)
+        rows = _candidates(inspection, me, desk)
+        # What was only loaded in advance, or belongs to another desk, is free for others again.
+        db.execute(
+            "DELETE FROM inspection_leases WHERE annotator = :me"
+            " AND (shown_at IS NULL OR kind != :kind OR (kind = 'vote' AND round != :round))",
+            {"me": me.name, "kind": kind, "round": _ROUND[desk]},
+        )
+        current = rows[0] if rows else None
+        following = rows[1] if len(rows) > 1 else None
+        if current is not None:
+            _lease(inspection, me, kind, current, now if current["shown_at"] is None else current["shown_at"])
+        if following is not None and following["shown_at"] is None:
+            if following["done"] + following["held"] + following["ahead"] < needed:
+                _lease(inspection, me, kind, following, None)
+            else:
+                following = None
+        item, ahead = _item(db, current), _item(db, following)
+        if item is not None and kind == "ruling":
+            item = replace(item, decisions=_decisions(db, item.round, item.subject))
+    return Turn(item, ahead)
+
+
+def renew(inspection: Inspection, me: Person) -> None:
+    """Go on keeping what a person holds for them: their page is still open."""
+    with inspection.transaction() as db:
+        now = _expire(inspection)
+        db.execute(
+            "UPDATE inspection_leases SET expires_at = ? WHERE annotator = ?",
+            (now + inspection.lease_s, me.name),
+        )
+
+
+def decide(
+    inspection: Inspection,
+    me: Person,
+    desk: Desk,
+    round_: int,
+    subject: str,
+    verdict: str,
+    reasons: Sequence[str] = (),
+    note: str = "",
+) -> None:
+    """Record a decision. The same decision sent twice, because an answer was lost, counts once.
+
+    Raises:
+        InspectionError: if the decision makes no sense, such as a rejection without a reason.
+        Conflict: if the item is not this person's to decide any more.
+    """
+    kind = _kind(me, desk)
+    check_decision(round_, verdict, reasons, note)
+    listed = " ".join(key for key in REASONS[round_] if key in reasons)
+    with inspection.transaction() as db:
+        now = _expire(inspection)
+        old = db.execute(
+            "SELECT verdict, reasons FROM inspection_decisions WHERE round = ? AND subject = ? AND kind = ?"
+            " AND annotator = ? AND withdrawn_at IS NULL",
+            (round_, subject, kind, me.name),
+        ).fetchone()
+        if old is not None:
+            if tuple(old) == (verdict, listed):
+                return
+            raise Conflict("You have decided on this one already; undo takes that back.")
+        row = next(
+            (row for row in _candidates(inspection, me, desk, subject) if row["round"] == round_), None
+        )
+        item = _item(db, row)
+        if row is None or item is None:
+            raise Conflict("Somebody else has decided on this one meanwhile, or it was rebuilt.")
+        db.execute(
+            "INSERT INTO inspection_decisions (round, subject, kind, annotator, verdict, reasons, note, sequence,"
+            " source, start_s, end_s, decided_at, seconds) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(round_, subject, kind, me.name, verdict, listed, note.strip()),
+                *(item.sequence, item.source, item.start_s, item.end_s, timestamp(now)),
+                None if row["shown_at"] is None else round(now - row["shown_at"], 1),
+            ),
+        )
+        db.execute(
+            "DELETE FROM inspection_leases WHERE round = ? AND subject = ? AND kind = ? AND annotator = ?",
+            (round_, subject, kind, me.name),
+        )
+
+
+def last_number(inspection: Inspection, me: Person, desk: Desk) -> int | None:
+    """Number of a person's last decision at a desk that stands: what :func:`undo` takes back."""
+    row = inspection.db.execute(
+        "SELECT max(number) FROM inspection_decisions WHERE annotator = :me AND kind = :kind"
+        " AND withdrawn_at IS NULL AND (round = :round OR :round IS NULL)",
+        {"me": me.name, "kind": _kind(me, desk), "round": _ROUND[desk]},
+    ).fetchone()
+    return row[0]
+
+
+def undo(inspection: Inspection, me: Person, desk: Desk, number: int) -> Decision:
+    """Take back a person's last decision at a desk and give them the item again.
+
+    Args:
+        number: of the decision, from :func:`last_number`. So the same request sent twice, because an answer was lost,
+            takes back one decision and not two.
+
+    Raises:
+        Conflict: if it is not their last, was adjudicated since, or the sequence was rebuilt.
+    """
+    kind = _kind(me, desk)
+    with inspection.transaction() as db:
+        row = db.execute(
+            "SELECT * FROM inspection_decisions WHERE number = ? AND annotator = ? AND kind = ?",
+            (number, me.name, kind),
+        ).fetchone()
+        if row is not None and row["withdrawn_at"] is not None:
+            return decision_of(row)
+        if row is None or number != last_number(inspection, me, desk):
+            raise Conflict("Another decision of yours came after that one.")
+        key = (row["round"], row["subject"])
+        if not db.execute("SELECT 1 FROM inspection_items WHERE round = ? AND subject = ?", key).fetchone():
+            raise Conflict("The sequence of your last decision is no longer in the build.")
+        ruled = db.execute(
+            "SELECT 1 FROM inspection_decisions WHERE round = ? AND subject = ? AND kind = 'ruling'"
+            " AND withdrawn_at IS NULL",
+            key,
+        ).fetchone()
+        if kind == "vote" and ruled:
+            raise Conflict("Your last decision has been adjudicated; only that ruling can be taken back now.")
+        now = inspection.clock()
+        db.execute(
+            "UPDATE inspection_decisions SET withdrawn_at = ? WHERE number = ?",
+            (timestamp(now), row["number"]),
+        )
+        _lease(inspection, me, kind, row, now)
+    return decision_of(row)
+
+
+def check_decision(round_: int, verdict: str, reasons: Sequence[str], note: str) -> None:
+    """Raise InspectionError unless a decision makes sense by itself."""
+    if round_ not in REASONS:
+        raise InspectionError(f"there is no round {round_}")
+    unknown = sorted(set(reasons) - set(REASONS[round_]))
+    if unknown:
+        raise InspectionError(
+            f"round {round_} has no reason {unknown[0]!r}; it has {', '.join(REASONS[round_])}"
+        )
+    if verdict not in ("keep", "reject"):
+        raise InspectionError(f"{verdict!r} is no verdict; keep and reject are")
+    if (verdict == "reject") != bool(reasons):
+        raise InspectionError("a rejection needs at least one reason, and only a rejection has any")
+    if len(note) > MAX_NOTE:
+        raise InspectionError(f"a note has at most {MAX_NOTE} characters")
+
+
+def _candidates(
+    inspection: Inspection, me: Person, desk: Desk, subject: str | None = None
+) -> list[sqlite3.Row]:
+    values = {
+        "kind": _kind(me, desk),
+        "me": me.name,
+        "round": _ROUND[desk],
+        "needed": _needed(inspection, desk),
+        "subject": subject,
+    }
+    return inspection.db.execute(_CANDIDATES, values).fetchall()
+
+
+def _expire(inspection: Inspection) -> float:
+    """Free what people have held for too long; returns the time."""
+    now = inspection.clock()
+    inspection.db.execute("DELETE FROM inspection_leases WHERE expires_at <= ?", (now,))
+    return now
+
+
+def _lease(inspection: Inspection, me: Person, kind: str, row: sqlite3.Row, shown_at: float | None) -> None:
+    inspection.db.execute(
+        "INSERT OR REPLACE INTO inspection_leases VALUES (?, ?, ?, ?, ?, ?)",
+        (row["round"], row["subject"], kind, me.name, shown_at, inspection.clock() + inspection.lease_s),
+    )
+
+
+def _item(db: sqlite3.Connection, row: sqlite3.Row | None) -> Item | None:
+    if row is None:
+        return None
+    found = db.execute(
+        "SELECT s.summary, i.name FROM sequences AS s JOIN items AS i ON i.path = s.path WHERE s.id = ?",
+        (row["sequence"],),
+    ).fetchone()
+    if found is None:  # the build is making it again at this moment
+        return None
+    summary = json.loads(found["summary"])
+    span = (summary["start_s"], summary["end_s"], summary["num_dancers"])
+    return Item(row["round"], row["subject"], row["sequence"], found["name"], *span)
+
+
+def _decisions(db: sqlite3.Connection, round_: int, subject: str) -> tuple[Decision, ...]:
+    rows = db.execute(
+        "SELECT * FROM inspection_decisions WHERE round = ? AND subject = ? AND withdrawn_at IS NULL"
+        " ORDER BY number",
+        (round_, subject),
+    )
+    return tuple(map(decision_of, rows))
+
+
+def _kind(me: Person, desk: Desk) -> str:
+    if desk not in DESKS:
+        raise InspectionError(f"{desk!r} is no desk; there are {', '.join(DESKS)}")
+    if desk == "adjudicate" and not me.adjudicates:
+        raise InspectionError(f"{me.name} may not adjudicate; the server's option --adjudicator allows it")
+    return "ruling" if desk == "adjudicate" else "vote"
+
+
+def _needed(inspection: Inspection, desk: Desk) -> int:
+    return 1 if desk == "adjudicate" else inspection.votes_needed

@@ -1,0 +1,276 @@
+"""The tables of an inspection in the build's ledger: settings, people with their tokens, and the items to look at."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+
+Verdict = Literal["keep", "reject"]
+
+_VIDEO: Final = {
+    "camera": "The camera is moving dramatically",
+    "people": "More than two people, or occlusions",
+    "back": "The dancer's back is to the camera all the time",
+    "tools": "A dance with tools, such as pole dancing",
+    "repeat": "The same movement over and over, or standing still",
+}
+_RESULT: Final = {
+    "orientation": "Abnormal orientation",
+    "severe_jitter": "Severe jitter",
+    "body_jitter": "Body jitter",
+}
+#: Paper 3.1, Manual Inspection: why a video is discarded, by round. Round 2 has the reasons of round 1 again, for what
+#: was missed; a reason has the same place in both.
+REASONS: Final[dict[int, dict[str, str]]] = {1: _VIDEO, 2: _VIDEO | _RESULT}
+
+LEASE_S: Final = 600.0
+_NAME: Final = re.compile(r"[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]{0,38}[^\s\x00-\x1f\x7f])?")
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS inspection_settings (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS inspection_people (
+    name TEXT PRIMARY KEY,
+    token_sha256 TEXT,
+    adjudicates INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE IF NOT EXISTS inspection_items (
+    sequence TEXT NOT NULL,
+    round INTEGER NOT NULL,
+    subject TEXT NOT NULL,
+    stamp TEXT NOT NULL,
+    PRIMARY KEY (sequence, round)
+);
+CREATE INDEX IF NOT EXISTS inspection_subjects ON inspection_items (round, subject);
+CREATE TABLE IF NOT EXISTS inspection_decisions (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    round INTEGER NOT NULL,
+    subject TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('vote', 'ruling')),
+    annotator TEXT NOT NULL,
+    verdict TEXT NOT NULL CHECK (verdict IN ('keep', 'reject')),
+    reasons TEXT NOT NULL,
+    note TEXT NOT NULL,
+    sequence TEXT NOT NULL,
+    source TEXT NOT NULL,
+    start_s REAL NOT NULL,
+    end_s REAL NOT NULL,
+    decided_at TEXT NOT NULL,
+    seconds REAL,
+    withdrawn_at TEXT
+);
+CREATE UNIQUE INDEX IF NOT EXISTS inspection_votes ON inspection_decisions (round, subject, annotator)
+    WHERE kind = 'vote' AND withdrawn_at IS NULL;
+CREATE UNIQUE INDEX IF NOT EXISTS inspection_rulings ON inspection_decisions (round, subject)
+    WHERE kind = 'ruling' AND withdrawn_at IS NULL;
+CREATE TABLE IF NOT EXISTS inspection_leases (
+    round INTEGER NOT NULL,
+    subject TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    annotator TEXT NOT NULL,
+    shown_at REAL,
+    expires_at REAL NOT NULL,
+    PRIMARY KEY (round, subject, kind, annotator)
+);
+CREATE VIEW IF NOT EXISTS inspection_outcomes AS
+SELECT i.sequence, i.round, i.subject, coalesce(d.votes, 0) AS votes, CASE
+    WHEN d.ruling IS NOT NULL THEN d.ruling
+    WHEN coalesce(d.votes, 0) < coalesce((SELECT value FROM inspection_settings WHERE name = 'votes'), 1) THEN 'open'
+    WHEN d.keeps = d.votes THEN 'keep'
+    WHEN d.keeps = 0 THEN 'reject'
+    ELSE 'disputed' END AS outcome
+FROM inspection_items AS i LEFT JOIN (
+    SELECT round, subject, sum(kind = 'vote') AS votes, sum(kind = 'vote' AND verdict = 'keep') AS keeps,
+        max(CASE kind WHEN 'ruling' THEN verdict END) AS ruling
+    FROM inspection_decisions WHERE withdrawn_at IS NULL GROUP BY round, subject
+) AS d ON d.round = i.round AND d.subject = i.subject;
+"""
+
+
+class InspectionError(RuntimeError):
+    """Something that people have to change; the message says what."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody who inspects."""
+
+    name: str
+    adjudicates: bool = False
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One judgement that stands.
+
+    Attributes:
+        kind: ``vote``, or ``ruling`` for the last word on an item people disagreed on.
+        reasons: keys of :data:`REASONS`; empty for ``keep``.
+    """
+
+    annotator: str
+    kind: str
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    note: str
+
+
+class Inspection:
+    """The inspection tables of a ledger; a change is on the disk, power cuts included, when its call returns.
+
+    Args:
+        ledger: the build's ``ledger.sqlite``.
+        clock: seconds since 1970.
+        lease_s: how long an item is kept for a person who says nothing.
+    """
+
+    def __init__(
+        self, ledger: Path, clock: Callable[[], float] = time.time, lease_s: float = LEASE_S
+    ) -> None:
+        self.clock, self.lease_s = clock, lease_s
+        self.db = sqlite3.connect(ledger, timeout=60, isolation_level=None)
+        self.db.row_factory = sqlite3.Row
+        self.db.execute("PRAGMA journal_mode = WAL")
+        # The pipeline can make its rows again; people's work has to outlive a power cut as well.
+        self.db.execute("PRAGMA synchronous = FULL")
+        if not self.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'inspection_outcomes'").fetchone():
+            self.db.executescript(_SCHEMA)
+
+    def __enter__(self) -> Inspection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing."""
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            yield self.db
+        except BaseException:
+            self.db.execute("ROLLBACK")
+            raise
+        self.db.execute("COMMIT")
+
+    @property
+    def votes_needed(self) -> int:
+        """How many people look at each item in each round."""
+        row = self.db.execute("SELECT value FROM inspection_settings WHERE name = 'votes'").fetchone()
+        return int(row["value"]) if row else 1
+
+    @votes_needed.setter
+    def votes_needed(self, value: int) -> None:
+        if value < 1:
+            raise InspectionError(f"each item needs at least one annotator, not {value}")
+        with self.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO inspection_settings VALUES ('votes', ?)", (value,))
+
+    def add_person(self, name: str, *, adjudicates: bool = False, new_token: bool = False) -> str | None:
+        """Enter a person, or widen what they may do; returns a new login token, or None if theirs still holds.
+
+        Only a hash of the token is kept.
+
+        Raises:
+            InspectionError: if the name cannot be used.
+        """
+        if not _NAME.fullmatch(name):
+            raise InspectionError(f"{name!r}: a name has 1 to 40 printable characters, no space at the ends")
+        token = secrets.token_urlsafe(24)
+        with self.transaction() as db:
+            db.execute("INSERT OR IGNORE INTO inspection_people (name) VALUES (?)", (name,))
+            if adjudicates:
+                db.execute("UPDATE inspection_people SET adjudicates = 1 WHERE name = ?", (name,))
+            changed = db.execute(
+                "UPDATE inspection_people SET token_sha256 = ? WHERE name = ? AND (token_sha256 IS NULL OR ?)",
+                (_digest(token), name, new_token),
+            )
+            return token if changed.rowcount else None
+
+    def people(self) -> list[Person]:
+        """Everybody who may log in, by name."""
+        rows = self.db.execute(
+            "SELECT name, adjudicates FROM inspection_people WHERE token_sha256 IS NOT NULL ORDER BY name"
+        )
+        return [Person(row["name"], bool(row["adjudicates"])) for row in rows]
+
+    def person(self, token: str) -> Person | None:
+        """Whose token this is."""
+        digest, found = _digest(token), None
+        for row in self.db.execute(
+            "SELECT name, adjudicates, token_sha256 FROM inspection_people WHERE token_sha256 IS NOT NULL"
+        ):
+            if hmac.compare_digest(digest, row["token_sha256"]):
+                found = Person(row["name"], bool(row["adjudicates"]))
+        return found
+
+    def has_decisions(self) -> bool:
+        """Whether anybody has decided anything."""
+        return self.db.execute("SELECT 1 FROM inspection_decisions LIMIT 1").fetchone() is not None
+
+    def refresh(self, build: Path) -> None:
+        """Bring the items in line with the sequences of a build folder; decisions are not touched."""
+        known = {
+            (row["sequence"], row["round"]): (row["subject"], row["stamp"])
+            for row in self.db.execute("SELECT * FROM inspection_items")
+        }
+        items: dict[tuple[str, int], tuple[str, str]] = {}
+        rows = self.db.execute(
+            "SELECT s.id, s.summary, i.sha256 FROM sequences AS s JOIN items AS i ON i.path = s.path"
+        )
+        for row in rows.fetchall():
+            summary = json.loads(row["summary"])
+            file = build / "sequences" / f"{row['id']}.npz"
+            try:
+                stat = file.stat()
+            except OSError:
+                continue  # the build is about to make it again
+            span = f"{row['sha256']}@{round(summary['start_s'] * 1000)}-{round(summary['end_s'] * 1000)}"
+            # Files are read again only when they changed.
+            stamp = f"{span} {stat.st_size} {stat.st_mtime_ns}"
+            old = known.get((row["id"], 2), ("", ""))
+            items[row["id"], 1] = (span, "")
+            items[row["id"], 2] = old if old[1] == stamp else (_motion_digest(span, file), stamp)
+        changed = [(*key, *value) for key, value in items.items() if known.get(key) != value]
+        gone = [key for key in known if key not in items]
+        if changed or gone:
+            with self.transaction() as db:
+                db.executemany("DELETE FROM inspection_items WHERE sequence = ? AND round = ?", gone)
+                db.executemany("INSERT OR REPLACE INTO inspection_items VALUES (?, ?, ?, ?)", changed)
+
+
+def decision_of(row: sqlite3.Row) -> Decision:
+    """A row of ``inspection_decisions``."""
+    reasons = tuple(row["reasons"].split())
+    return Decision(row["annotator"], row["kind"], row["verdict"], reasons, row["note"])
+
+
+def timestamp(seconds: float) -> str:
+    """Seconds since 1970 as ISO 8601 in UTC, to the millisecond."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def _digest(token: str) -> str:
+    # A token has 192 random bits: a plain hash of it cannot be guessed backwards.
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _motion_digest(span: str, file: Path) -> str:
+    """What round 2 looks at: the motion of a sequence, whatever features and notes lie beside it."""
+    digest = hashlib.sha256(span.encode())
+    with np.load(file, allow_pickle=False) as archive:
+        for name in ("joints", "smpl_pose", "smpl_transl"):
+            digest.update(np.ascontiguousarray(archive[name]).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,260 @@
+"""Two people inspect ten clips in a real browser while the server is killed; nothing they decided is lost."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from opendance_hf.cli import app
+from opendance_hf.pipeline.inspection.store import REASONS, Inspection
+from opendance_hf.pipeline.ledger import Ledger
+from tests.apps.chromium import Chromium, Page, find_chromium
+from tests.pipeline.builds import make_build
+
+READY = "turn !== null && !busy && (turn.item === null || document.querySelector('#stage video')?.readyState >= 2)"
+#: (person, round, sequence, verdict, reasons)
+Decided = tuple[str, int, str, str, str]
+
+
+class Server:
+    """``opendance inspect`` as people run it."""
+
+    def __init__(self, build: Path) -> None:
+        pytest.importorskip("starlette")
+        pytest.importorskip("uvicorn")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.build = build
+        self.links: dict[str, str] = {}
+        self.start("--annotator", "ana", "--adjudicator", "bo", "--annotators-per-item", "2")
+
+    def start(self, *options: str) -> None:
+        code = "from opendance_hf.cli import main; main()"
+        command = [
+            sys.executable,
+            "-c",
+            code,
+            "inspect",
+            str(self.build),
+            "--port",
+            str(self.port),
+            *options,
+        ]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert self.process.stdout is not None
+        said = []
+        for line in self.process.stdout:
+            said.append(line)
+            if found := re.match(r"  (\w+).*?(http://\S+#token=\S+)", line):
+                self.links[found[1]] = found[2]
+            if "Stop with Ctrl-C" in line:
+                return
+        raise AssertionError("the server did not start:\n" + "".join(said))
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    find_chromium()
+    make_build(tmp_path / "opendance-3d.build", (2, *[1] * 8), videos=True)
+    server = Server(tmp_path / "opendance-3d.build")
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Chromium]:
+    browser = Chromium(tmp_path / "profile")
+    yield browser
+    browser.close()
+
+
+def press(page: Page, keys: str, who: str) -> Decided:
+    """Decide with the keyboard on what the page shows; a digit marks a reason."""
+    number, sequence = page.run("[turn.item.round, turn.item.sequence]")
+    for key in keys:
+        page.press(key)
+    page.press("Enter")
+    marked = [list(REASONS[number])[int(key) - 1] for key in sorted(keys) if key.isdigit()]
+    return (who, number, sequence, "reject" if marked else "keep", " ".join(marked))
+
+
+def settled(page: Page, before: str = "") -> bool:
+    """Wait for the page to show the next item; False when there is none."""
+    page.wait(f"{READY} && (turn.item === null || turn.item.round + turn.item.sequence !== {before!r})")
+    return bool(page.run("turn.item !== null"))
+
+
+def shown(page: Page) -> str:
+    return str(page.run("turn.item ? turn.item.round + turn.item.sequence : ''"))
+
+
+def decisions(build: Path, kind: str = "vote") -> list[Decided]:
+    ledger = sqlite3.connect(f"file:{build / 'ledger.sqlite'}?mode=ro", uri=True)
+    rows = ledger.execute(
+        "SELECT annotator, round, sequence, verdict, reasons FROM inspection_decisions"
+        " WHERE kind = ? AND withdrawn_at IS NULL ORDER BY number",
+        (kind,),
+    ).fetchall()
+    ledger.close()
+    return rows
+
+
+def screenshot(page: Page, name: str) -> None:
+    """For people who look; see docs/inspection.md."""
+    if folder := os.environ.get("OPENDANCE_SCREENSHOTS"):
+        page.screenshot(Path(folder, f"{name}.png"))
+
+
+def test_two_people_two_rounds_and_a_killed_server(server: Server, browser: Chromium) -> None:
+    build, out = server.build, server.build.with_name("opendance-3d")
+    stranger = browser.page(f"http://127.0.0.1:{server.port}/")
+    stranger.wait("!document.getElementById('login').hidden")
+    screenshot(stranger, "login")
+    pages = {name: browser.page(server.links[name]) for name in ("ana", "bo")}
+    ana, bo = pages["ana"], pages["bo"]
+    assert "token" not in ana.wait("location.hash === '#round1' && location.href")
+    made: list[Decided] = []
+
+    def turns(keys: dict[str, list[str]], limit: int = 99) -> None:
+        """Both in turn, until there is nothing left for either."""
+        at_work = dict.fromkeys(pages, True)
+        for _ in range(limit):
+            for name, page in pages.items():
+                if at_work[name]:
+                    before = shown(page)
+                    made.append(press(page, keys[name].pop(0) if keys[name] else "", name))
+                    at_work[name] = settled(page, before)
+            if not any(at_work.values()):
+                return
+
+    for page in pages.values():
+        assert settled(page)
+    # It moves, it can be stopped, stepped and slowed.
+    ana.wait("video.currentTime > 0.1 && !video.paused")
+    ana.press(" ")
+    ana.wait("video.paused")
+    at = ana.run("video.currentTime = 0.5")
+    ana.press("ArrowRight")
+    assert ana.run("video.currentTime") == pytest.approx(at + 1 / 30)
+    ana.press("z")
+    assert ana.run("video.playbackRate") == 0.5
+    ana.press("x")
+    ana.press("?")
+    ana.wait("document.getElementById('help').open")
+    screenshot(ana, "help")
+    ana.press("Escape")
+    ana.wait("!document.getElementById('help').open")
+    # A reason marked and unmarked; a rejection without a reason is none.
+    ana.press("3")
+    screenshot(ana, "round1")
+    ana.press("3")
+    ana.press("r")
+    assert "at least one reason" in ana.text()
+    assert not decisions(build)
+
+    turns({"ana": ["15", ""], "bo": []}, limit=3)
+    assert decisions(build) == made
+    # The server dies; what is decided meanwhile waits in the page and is saved when it is back.
+    server.kill()
+    before = shown(ana)
+    late = press(ana, "2", "ana")
+    ana.wait("!document.getElementById('banner').hidden")
+    assert "not saved yet" in ana.text()
+    screenshot(ana, "server-gone")
+    server.start()
+    assert settled(ana, before)
+    assert ana.run("document.getElementById('banner').hidden")
+    made.append(late)
+    assert decisions(build) == made
+
+    # Undo, from the keyboard: the item is back with its reasons marked.
+    before = shown(bo)
+    taken = press(bo, "4", "bo")
+    assert settled(bo, before)
+    bo.press("u")
+    bo.wait(f"{READY} && turn.item.round + turn.item.sequence === {before!r} && marked.has('tools')")
+    bo.press("Escape")
+    assert bo.run("marked.size") == 0
+    assert taken not in decisions(build)
+
+    turns({"ana": [], "bo": []})
+    first = [row for row in made if row[1] == 1]
+    assert sorted(decisions(build)) == sorted(made) == sorted(first)
+    assert len({(row[0], row[2]) for row in first}) == len(first) == 20, "ten items, two people each"
+
+    # Where they disagree, bo has the last word.
+    rejected = {row[2] for row in first if row[3] == "reject"}
+    assert len(rejected) == 2
+    bo.wait("!document.getElementById('empty').hidden")
+    screenshot(bo, "round1-done")
+    bo.run("document.getElementById('empty-go').click()")
+    bo.wait(f"{READY} && desk === 'adjudicate'")
+    assert "ana rejects it" in " ".join(bo.text().split())
+    screenshot(bo, "adjudicate")
+    before = shown(bo)
+    rulings = [press(bo, "1", "bo")]
+    assert settled(bo, before)
+    before = shown(bo)
+    rulings.append(press(bo, "", "bo"))
+    assert not settled(bo, before)
+    assert decisions(build, "ruling") == rulings
+
+    # Round 2 shows what passed round 1, source and avatar side by side.
+    server.kill()
+    server.start()
+    for page in pages.values():
+        page.run("document.querySelector('[data-desk=round2]').click()")
+        page.wait(f"{READY} && desk === 'round2'")
+    assert ana.run("video.videoWidth > video.videoHeight")
+    ana.press("7")
+    screenshot(ana, "round2")
+    ana.press("7")
+    turns({"ana": ["", "8"], "bo": ["", "8"]}, limit=2)
+    turns({"ana": [], "bo": []})
+    assert sorted(decisions(build)) == sorted(made)
+    second = [row for row in made if row[1] == 2]
+    assert len(second) == 18
+    assert {row[2] for row in second} == {row[2] for row in first} - {rulings[0][2]}
+    screenshot(ana, "round2-done")
+    ana.run("document.querySelector('[data-desk=overview]').click()")
+    ana.wait("!document.getElementById('overview').hidden")
+    assert "Cohen’s κ" in ana.text()
+    screenshot(ana, "overview")
+    for page in (*pages.values(), stranger):
+        assert page.complaints() == []
+
+    server.kill()
+    _the_build_applies_it(build, out, rulings, second)
+
+
+def _the_build_applies_it(build: Path, out: Path, rulings: list[Decided], second: list[Decided]) -> None:
+    with Inspection(build / "ledger.sqlite") as inspection:
+        assert {person.name for person in inspection.people()} == {"ana", "bo"}
+    disputed = {row[2] for row in second if row[3] == "reject"} - {
+        row[2] for row in second if row[3] == "keep"
+    }
+    done = CliRunner().invoke(app, ["build", "--continue", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    ledger = Ledger(build / "ledger.sqlite")
+    published = {row["id"] for row in ledger.sequences()}
+    everything = {row["id"] for row in ledger.sequences(withheld=True)}
+    assert len(everything) == 10
+    assert everything - published == {rulings[0][2]} | disputed
+    assert (out / "README.md").is_file()
+    ledger.close()

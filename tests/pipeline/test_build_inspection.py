@@ -1,0 +1,181 @@
+"""Builds apply what people decided, account for it, and bring back what they decide otherwise."""
+
+from __future__ import annotations
+
+import html
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from opendance_hf.cli import app
+from opendance_hf.pipeline.inspection.queue import decide, last_number, next_turn, undo
+from opendance_hf.pipeline.inspection.store import Inspection, Person
+from opendance_hf.pipeline.ledger import Item, Ledger
+from tests.pipeline.builds import SETTINGS, make_build
+
+ANA = Person("ana")
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """Where the dataset is to go; the build beside it has videos of 2, 1 and 1 sequences."""
+    make_build(tmp_path / "dance.build", (2, 1, 1), videos=True, sources=tmp_path / "videos")
+    return tmp_path / "dance"
+
+
+def inspect(out: Path, round1: dict[str, str], round2: dict[str, str] | None = None) -> None:
+    """Keep everything that is not named in round 1, and then in round 2; None leaves round 2 undone."""
+    build = out.with_name("dance.build")
+    with Inspection(build / "ledger.sqlite") as inspection:
+        inspection.refresh(build)
+        for desk, reasons in (("round1", round1), ("round2", round2)):
+            while reasons is not None and (item := next_turn(inspection, ANA, desk).item):  # type: ignore[arg-type]
+                why = reasons.get(item.sequence, "").split()
+                verdict = "reject" if why else "keep"
+                decide(inspection, ANA, desk, item.round, item.subject, verdict, why)  # type: ignore[arg-type]
+
+
+def run(out: Path, *options: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["build", "--out", str(out), *options])
+    return done.exit_code, " ".join(done.output.split())
+
+
+def published(out: Path) -> list[str]:
+    """Ids in the dataset."""
+    files = sorted(out.glob("data/*/*.parquet"))
+    return sorted(name for file in files for name in pq.read_table(file, columns=["id"])["id"].to_pylist())
+
+
+def items(out: Path) -> list[Item]:
+    ledger = Ledger(out.with_name("dance.build") / "ledger.sqlite")
+    found = ledger.items()
+    ledger.close()
+    return found
+
+
+def sequences(out: Path) -> list[str]:
+    return sorted(path.stem for path in (out.with_name("dance.build") / "sequences").glob("*.npz"))
+
+
+def test_without_an_inspection_everything_is_published(out: Path) -> None:
+    code, said = run(out, "--continue")
+    assert (code, published(out)) == (0, sequences(out))
+    assert "Inspection:" not in said
+    assert {item.status for item in items(out)} == {"published"}
+
+
+def test_what_people_reject_is_left_out_and_accounted_for(out: Path) -> None:
+    names = sequences(out)
+    of_video = {item.name: item.sha256[:16] for item in items(out)}
+    half, whole = of_video["dance_00.mp4"] + "_01", of_video["dance_01.mp4"] + "_00"
+    inspect(out, {half: "camera people"}, {whole: "body_jitter"})
+    code, said = run(out, "--continue")
+    assert (code, published(out)) == (0, sorted(set(names) - {half, whole}))
+    assert "Inspection: 2 kept, 2 rejected, 0 not decided" in said
+    found = {item.name: (item.status, item.reason) for item in items(out)}
+    assert found["dance_00.mp4"] == ("published", "")
+    assert found["dance_01.mp4"] == ("rejected", "rejected by people in round 2: body jitter")
+    assert found["dance_02.mp4"] == ("published", "")
+    assert "3 input(s): 2 published, 1 rejected, 0 failed; 2 sequence(s)" in said
+    # The page and the terminal name the sequence that is missing from a video, and why.
+    why = f"without {half}: rejected by people in round 1: the camera is moving dramatically; more than two people"
+    page = (out.with_name("dance.build") / "index.html").read_text()
+    assert why in html.unescape(page)
+    assert "body jitter" in page
+    assert f"previews/{half}.mp4" not in page
+    # It is not published, and not lost: its files stay for those who look again.
+    assert sequences(out) == names
+    for folder in ("previews", "clips"):
+        assert (out.with_name("dance.build") / folder / f"{half}.mp4").is_file()
+    assert run(out, "--continue", "--strict")[0] == 1
+
+
+def test_another_decision_brings_a_sequence_back_without_processing(out: Path) -> None:
+    names = sequences(out)
+    inspect(out, dict.fromkeys(names, "tools"))
+    assert run(out, "--continue")[0] == 1, "nothing is published"
+    assert not out.exists()
+    assert {item.status for item in items(out)} == {"rejected"}
+    build = out.with_name("dance.build")
+    before = {path: path.stat().st_mtime_ns for path in (build / "sequences").iterdir()}
+    with Inspection(build / "ledger.sqlite") as inspection:
+        number = last_number(inspection, ANA, "round1")
+        assert number is not None
+        undo(inspection, ANA, "round1", number)
+    inspect(out, {}, {})
+    code, said = run(out, "--continue")
+    assert (code, len(published(out))) == (0, 1)
+    assert "1 kept, 3 rejected" in said
+    assert "weights" not in said
+    assert {path: path.stat().st_mtime_ns for path in (build / "sequences").iterdir()} == before
+
+
+def test_what_is_not_decided_is_published_unless_only_the_inspected_is_wanted(out: Path) -> None:
+    names = sequences(out)
+    assert run(out, "--continue", "--inspected-only")[0] == 1
+    assert {(item.status, item.reason) for item in items(out)} == {("waiting", "not decided yet in round 1")}
+    inspect(out, {names[0]: "back"})
+    code, said = run(out, "--continue")
+    assert (code, published(out)) == (0, names[1:])
+    assert "3 not decided (published; --inspected-only holds them back)" in said
+    code, said = run(out, "--continue", "--inspected-only", "--allow-empty")
+    assert (code, published(out)) == (0, [])
+    assert "3 not decided (held back)" in said
+    assert "waiting" in said
+    inspect(out, {}, {})
+    assert run(out, "--continue", "--inspected-only")[0] == 0
+    assert published(out) == names[1:]
+
+
+def test_a_plain_build_applies_decisions_too(out: Path) -> None:
+    names = sequences(out)
+    inspect(out, {names[0]: "repeat"})
+    code, said = run(out, str(out.parent / "videos"), "--licence", SETTINGS.licence)
+    assert (code, published(out)) == (0, names[1:])
+    assert "weights" not in said, "nothing was processed again"
+    # With the names of the videos, --continue keeps the settings and looks for new videos.
+    assert run(out, str(out.parent / "videos"), "--continue")[0] == 0
+    (out.parent / "videos" / "dance_02.mp4").unlink()
+    assert run(out, "--continue")[0] == 0
+    assert published(out) == names[1:], "nobody looks for the videos"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "name the videos"),
+        (("--continue", "--licence", "mit"), "leave out --licence"),
+        (("--continue", "--no-previews"), "leave out --previews"),
+        (("--continue", "--build-dir", "elsewhere"), "no build to go on with"),
+    ],
+)
+def test_what_cannot_go_on_says_why(out: Path, options: tuple[str, ...], message: str) -> None:
+    code, said = run(out, *options)
+    assert code == 2
+    assert message in said.replace("│ ", "").replace(" │", "")
+    assert not out.exists()
+
+
+def change(out: Path, statement: str, *values: Any) -> None:
+    ledger = sqlite3.connect(out.with_name("dance.build") / "ledger.sqlite")
+    with ledger:
+        ledger.execute(statement, values)
+    ledger.close()
+
+
+def test_a_build_of_another_version_takes_decisions_but_no_more_videos(out: Path) -> None:
+    change(out, "UPDATE settings SET value = ?", json.dumps({"licence": "mit", "revision": 0, "odd": 1}))
+    assert run(out, "--continue")[0] == 0
+    assert "license: mit" in (out / "README.md").read_text()
+    change(out, "UPDATE items SET status = 'failed' WHERE name = 'dance_00.mp4'")
+    code, said = run(out, "--continue")
+    assert code == 2
+    assert "another version" in said
+    change(out, "UPDATE items SET status = 'published'")
+    change(out, "DELETE FROM settings")
+    assert "another version" in run(out, "--continue")[1]
