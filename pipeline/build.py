@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from opendance_hf.assets import asset_files, sha256_of
+from opendance_hf.pipeline.group import FOLDER, assign_groups
 from opendance_hf.pipeline.ledger import Item, Ledger
 from opendance_hf.pipeline.outcome import Rejected
 from opendance_hf.pipeline.process import Log, Models, Outcome, Settings, process_video
@@ -182,6 +183,8 @@ def build_dataset(
             rows = ledger.sequences()
             _tidy(build, {row["id"] for row in rows})
             if rows:
+                tell("Looking for songs and motions that videos share ...")
+                assign_groups(build, ledger, tell)
                 tell(f"Packing {len(rows)} sequence(s) into {out} ...")
                 files = (build / "sequences" / f"{row['id']}.npz" for row in rows)
                 pack((load_sequence(file) for file in files), out, licence=settings.licence)
@@ -217,7 +220,7 @@ def _enter(ledger: Ledger, inputs: list[Source], settings: Settings) -> None:
 
 def _tidy(build: Path, ids: set[str]) -> None:
     """Remove sequences and previews that are no longer part of this build, and half-written files of killed ones."""
-    for folder in ("sequences", "previews"):
+    for folder in ("sequences", "previews", FOLDER):
         for file in (build / folder).glob("*"):
             if file.stem not in ids:
                 shutil.rmtree(file) if file.is_dir() else file.unlink()
