@@ -5,9 +5,9 @@ from __future__ import annotations
 import glob
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +148,7 @@ def build_dataset(
     timeout_s: float,
     progress: Progress,
     tell: Callable[[str], None],
+    selection: Mapping[str, str] | None = None,
 ) -> BuildResult:
     """Process all inputs that are not done yet, then pack what was published into a dataset.
 
@@ -162,12 +163,16 @@ def build_dataset(
         timeout_s: time limit for one video.
         progress: shows what happens to each input.
         tell: prints a line for people.
+        selection: by name, why a video is rejected unread, empty if it is not; a video without a name in it is too.
 
     Raises:
         BuildError: if the inputs cannot be found, or another build uses the folder.
         PackError: if ``out`` holds something that is not a dataset of ours.
     """
     inputs = find_inputs(paths, leave_out=(out, build))
+    if selection is not None:
+        unnamed = "not in the list of selected videos"
+        inputs = [replace(s, refused=s.refused or selection.get(s.name, unnamed)) for s in inputs]
     check_replaceable(out)
     build.mkdir(parents=True, exist_ok=True)
     with _only_one(build):
