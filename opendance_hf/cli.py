@@ -42,6 +42,10 @@ def build(
         Path | None,
         typer.Option(help="Working folder: ledger, previews, resume. Default: OUT with .build appended."),
     ] = None,
+    selected: Annotated[
+        Path | None,
+        typer.Option(help="List of opendance collect: videos it rejects, or does not name, are rejected."),
+    ] = None,
     licence: Annotated[
         str, typer.Option(help="Licence of the source videos, for the rows and the card.")
     ] = "other",
@@ -83,6 +87,8 @@ def build(
         raise typer.BadParameter("name the videos, or folders of them; or --continue a build")
     folder = build_dir or out.with_name(out.name + ".build")
     with _plain_errors() as console:
+        from opendance_hf.pipeline.stages.collect import read_selection
+
         result = run_build(
             paths or [],
             out,
@@ -93,6 +99,7 @@ def build(
             timeout_s=timeout,
             console=console,
             inspected_only=inspected_only,
+            selection=None if selected is None else read_selection(selected),
         )
     raise typer.Exit(Verdict(allow_empty, strict).exit_code(result))
 
@@ -152,6 +159,46 @@ def inspect(
     )
     with _plain_errors() as console:
         run_inspect(options, console)
+
+
+@app.command()
+def collect(
+    table: Annotated[Path, typer.Argument(help="Posts with their users' activity: CSV, JSONL or Parquet.")],
+    out: Annotated[Path, typer.Option(help="The list to write, for opendance build --selected.")] = Path(
+        "selected.csv"
+    ),
+    videos: Annotated[
+        Path | None, typer.Option(help="Folder of the videos: posts without a file in it are rejected.")
+    ] = None,
+    followers_over: Annotated[int, typer.Option(min=0, help="Users need more than so many followers.")] = 100,
+    min_posts: Annotated[int, typer.Option(min=0, help="Posts in the past 90 days, at least.")] = 2,
+    tag: Annotated[str, typer.Option(help="Tag to look up where the column holds all tags.")] = (
+        "Entertainment-Dance"
+    ),
+    tag_weight_over: Annotated[float, typer.Option(min=0, help="The tag's weight must exceed this.")] = 0.5,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="Your column's name, as video=, followers=, posts= or tag_weight=COLUMN."),
+    ] = None,
+    json: Annotated[Path | None, typer.Option("--json", help="Write the counts to this file.")] = None,
+    strict: Annotated[bool, typer.Option(help="Stop at the first row that cannot be read.")] = False,
+) -> None:
+    """Select the posts of active dancers from a table of metadata (paper 3.1); a folder of videos needs none."""
+    from opendance_hf.apps.collect import run_collect
+    from opendance_hf.pipeline.stages.collect import Columns, Criteria
+
+    with _plain_errors() as console:
+        run_collect(
+            table,
+            out,
+            Criteria(followers_over, min_posts, tag, tag_weight_over),
+            Columns.parse(column or []),
+            videos=videos,
+            json_file=json,
+            strict=strict,
+            console=console,
+        )
+        console.print(f"written:  {out}", markup=False, highlight=False)
 
 
 @app.command()
@@ -421,6 +468,7 @@ def _told_errors() -> tuple[type[Exception], ...]:
         "opendance_hf.music.decode": "AudioError",
         "opendance_hf.pipeline.build": "BuildError",
         "opendance_hf.pipeline.inspection.store": "InspectionError",
+        "opendance_hf.pipeline.stages.collect": "CollectError",
         "opendance_hf.storage.pack": "PackError",
         "opendance_hf.synthetic.body": "MissingBodyError",
         "opendance_hf.training.recipe": "RecipeError",

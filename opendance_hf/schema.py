@@ -21,7 +21,7 @@ import numpy.typing as npt
 from opendance_hf.motion.body import bone_lengths, forward_kinematics
 from opendance_hf.motion.skeleton import NUM_JOINTS
 
-SCHEMA_VERSION: Final = "1.0"
+SCHEMA_VERSION: Final = "1.1"
 FPS: Final = 60
 #: One column of ``music_features_7p5fps`` for this many motion frames (Bailando's codes last 8 frames).
 FRAMES_PER_CODE: Final = 8
@@ -112,6 +112,8 @@ class DanceSequence:
         confidence: (T, D) mean visibility of the estimator's keypoints, 0 to 1; 0 where a gap was completed.
         genre: one of :data:`GENRES`, None when no classifier ran.
         genre_scores: (10,) scores in the order of :data:`GENRES`, None when no classifier ran.
+        subset_rank: place in a shuffled order of its split, from 0: the N first are the split's subset of N, so
+            subsets are nested (paper table 3). None until packed, and in datasets of schema 1.0.
     """
 
     id: str
@@ -134,6 +136,7 @@ class DanceSequence:
     smpl_betas: Floats | None = None
     genre: str | None = None
     genre_scores: Floats | None = field(default=None)
+    subset_rank: int | None = None
 
     @property
     def config(self) -> str:
@@ -190,6 +193,7 @@ def features(num_dancers: int | None = None) -> datasets.Features:
             "confidence": matrix(dancers),
             "genre": datasets.Value("string"),
             "genre_scores": vector("float32"),
+            "subset_rank": datasets.Value("int32"),
             "provenance": {
                 "source_sha256": datasets.Value("string"),
                 "start_s": datasets.Value("float64"),
@@ -264,6 +268,9 @@ def validate(seq: DanceSequence) -> DanceSequence:
     if seq.genre is not None and seq.genre not in GENRES:
         fail("genre", f"must be one of {', '.join(GENRES)}, got {seq.genre!r}")
 
+    if seq.subset_rank is not None and seq.subset_rank < 0:
+        fail("subset_rank", f"must not be negative, got {seq.subset_rank}")
+
     beats = seq.music_beats
     if beats.ndim != 1 or beats.dtype != np.int32:
         fail("music_beats", f"must be a vector of int32, got {beats.dtype} {beats.shape}")
@@ -307,8 +314,11 @@ def to_row(seq: DanceSequence) -> dict[str, Any]:
 
 
 def from_row(row: dict[str, Any]) -> DanceSequence:
-    """The inverse of :func:`to_row`, from Python lists or arrays; the result is not yet validated."""
-    values = dict(row)
+    """The inverse of :func:`to_row`, from Python lists or arrays; the result is not yet validated.
+
+    Rows of schema 1.0, which have no ``subset_rank``, are taken.
+    """
+    values = {"subset_rank": None, **row}
     for name, feature in features(int(row["num_dancers"])).items():
         if values[name] is None:
             continue

@@ -6,13 +6,14 @@ import glob
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from opendance_hf.assets import asset_files, sha256_of
+from opendance_hf.pipeline.group import FOLDER, assign_groups
 from opendance_hf.pipeline.inspection.results import outcomes
 from opendance_hf.pipeline.inspection.store import Inspection
 from opendance_hf.pipeline.ledger import DONE, Item, Ledger
@@ -152,6 +153,7 @@ def build_dataset(
     progress: Progress,
     tell: Callable[[str], None],
     inspected_only: bool = False,
+    selection: Mapping[str, str] | None = None,
 ) -> BuildResult:
     """Process all inputs that are not done yet, then pack what was published into a dataset.
 
@@ -168,6 +170,7 @@ def build_dataset(
         progress: shows what happens to each input.
         tell: prints a line for people.
         inspected_only: publish only what people kept in both rounds; without it, also what they have not decided.
+        selection: by name, why a video is rejected unread, empty if it is not; a video without a name in it is too.
 
     Raises:
         BuildError: if the inputs cannot be found, another build uses the folder, or there is none to go on with.
@@ -175,6 +178,9 @@ def build_dataset(
     """
     paths = list(paths)
     inputs = find_inputs(paths, leave_out=(out, build)) if paths else None
+    if selection is not None and inputs is not None:
+        unnamed = "not in the list of selected videos"
+        inputs = [replace(s, refused=s.refused or selection.get(s.name, unnamed)) for s in inputs]
     check_replaceable(out)
     if settings is None and not (build / "ledger.sqlite").is_file():
         raise BuildError(f"{build}: no build to go on with; name the videos, or the folder with --build-dir")
@@ -203,6 +209,8 @@ def build_dataset(
             rows = ledger.sequences()
             _tidy(build, {row["id"] for row in ledger.sequences(withheld=True)})
             if rows:
+                tell("Looking for songs and motions that videos share ...")
+                assign_groups(build, ledger, tell)
                 tell(f"Packing {len(rows)} sequence(s) into {out} ...")
                 files = (build / "sequences" / f"{row['id']}.npz" for row in rows)
                 pack((load_sequence(file) for file in files), out, licence=settings.licence)
@@ -271,7 +279,7 @@ def _inspect(ledger: Ledger, build: Path, inspected_only: bool, tell: Callable[[
 
 def _tidy(build: Path, ids: set[str]) -> None:
     """Remove sequences and previews that are no longer part of this build, and half-written files of killed ones."""
-    for folder in ("sequences", "previews", "clips"):
+    for folder in ("sequences", "previews", "clips", FOLDER):
         for file in (build / folder).glob("*"):
             if file.stem not in ids:
                 shutil.rmtree(file) if file.is_dir() else file.unlink()

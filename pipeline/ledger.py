@@ -53,6 +53,11 @@ CREATE TABLE IF NOT EXISTS settings (
     name TEXT PRIMARY KEY,
     value TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS groups (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    since INTEGER NOT NULL
+);
 """
 
 
@@ -257,3 +262,22 @@ class Ledger:
             "SELECT start_s, end_s, reason FROM dropped WHERE path = ? ORDER BY start_s", (os.fsencode(path),)
         )
         return [(row["start_s"], row["end_s"], row["reason"]) for row in rows]
+
+    def group_names(self) -> dict[str, tuple[int, str]]:
+        """For every sequence that ever had a group, when its name was given (smaller is earlier) and the name."""
+        rows = self._db.execute("SELECT id, since, name FROM groups")
+        return {row["id"]: (row["since"], row["name"]) for row in rows}
+
+    def name_groups(self, names: dict[str, str]) -> int:
+        """Record the group of every sequence; returns how many had another one before."""
+        with self._transaction() as db:
+            old = {row["id"]: row["name"] for row in db.execute("SELECT id, name FROM groups")}
+            since = {row["name"]: row["first"] for row in db.execute(
+                "SELECT name, MIN(since) AS first FROM groups GROUP BY name"
+            )}  # fmt: skip
+            now = max(since.values(), default=0) + 1
+            db.executemany(
+                "INSERT OR REPLACE INTO groups (id, name, since) VALUES (?, ?, ?)",
+                [(key, name, since.get(name, now)) for key, name in names.items()],
+            )
+        return sum(old.get(key, name) != name for key, name in names.items())

@@ -20,6 +20,7 @@ from opendance_hf.pipeline.backends.base import Detector, PoseEstimator
 from opendance_hf.pipeline.backends.blazepose import BlazePose
 from opendance_hf.pipeline.backends.bytetrack import ByteTrack
 from opendance_hf.pipeline.backends.nanodet import NanoDet
+from opendance_hf.pipeline.group import FOLDER, make_print, save_print
 from opendance_hf.pipeline.outcome import Rejected
 from opendance_hf.pipeline.stages.check import reprojection
 from opendance_hf.pipeline.stages.complete import complete, usable_runs
@@ -49,7 +50,7 @@ from opendance_hf.storage import save_sequence
 
 _NO_AUDIO = "no audio track: a music-dance pair needs the music; mux it into the file"
 #: Raise it when a stage's result changes: builds made with another revision are not resumed but redone.
-REVISION = 4
+REVISION = 5
 
 
 @dataclass(frozen=True)
@@ -292,6 +293,8 @@ def _sequence(
     )
     (build / "sequences").mkdir(exist_ok=True)
     save_sequence(build / "sequences" / f"{name}.npz", seq)
+    found_print = log.timed("print", lambda: make_print(path, motion.start_s, motion.end_s, motion.joints))
+    save_print(build / FOLDER / f"{name}.npz", found_print)
     metrics = reprojection(motion, fitted.camera, found)
     if settings.previews:
         preview, clip = (build / folder / f"{name}.mp4" for folder in ("previews", "clips"))

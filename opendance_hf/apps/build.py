@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +48,7 @@ def run_build(
     timeout_s: float,
     console: Console,
     inspected_only: bool = False,
+    selection: Mapping[str, str] | None = None,
 ) -> BuildResult:
     """Build a dataset and write the page about it; see :func:`opendance_hf.pipeline.build.build_dataset`."""
     with ConsoleProgress(console) as progress:
@@ -59,6 +60,7 @@ def run_build(
             workers=workers,
             timeout_s=timeout_s,
             progress=progress,
+            selection=selection,
             tell=lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True),
             inspected_only=inspected_only,
         )

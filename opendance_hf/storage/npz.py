@@ -19,7 +19,7 @@ import numpy as np
 from opendance_hf.schema import DanceSequence, SchemaError, from_row, to_row
 
 SUFFIX: Final = ".npz"
-_OPTIONAL: Final = ("smpl_betas", "genre", "genre_scores")
+_OPTIONAL: Final = ("smpl_betas", "genre", "genre_scores", "subset_rank")
 
 
 def save_sequence(path: Path | str, seq: DanceSequence) -> Path:

@@ -18,7 +18,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ from opendance_hf.schema import SCHEMA_VERSION, DanceSequence, validate
 from opendance_hf.storage.card import dataset_card
 from opendance_hf.storage.npz import load_sequence, save_sequence
 from opendance_hf.storage.parquet import SHARD_BYTES, write_parquet
-from opendance_hf.storage.splits import RATIOS, SPLITS, assign_splits
+from opendance_hf.storage.splits import RATIOS, SPLITS, assign_splits, subset_ranks
 from opendance_hf.storage.webdataset import write_webdataset
 
 STATISTICS: Final = "statistics.json"
@@ -124,9 +124,10 @@ def pack(
         entries = _spool(sequences, spool)
         statistics, parts = _plan(entries, splits)
         for (config, split), ids in parts.items():
-            write_parquet(fresh, config, split, _load(spool, ids), shard_bytes=shard_bytes)
+            ranks = subset_ranks(ids)
+            write_parquet(fresh, config, split, _load(spool, ranks), shard_bytes=shard_bytes)
             if webdataset:
-                write_webdataset(fresh, config, split, _load(spool, ids), shard_bytes=shard_bytes)
+                write_webdataset(fresh, config, split, _load(spool, ranks), shard_bytes=shard_bytes)
         _describe(fresh, entries, statistics, licence, webdataset=webdataset)
         files = _check_files(fresh)
         check_replaceable(out)
@@ -201,8 +202,8 @@ def _spool(sequences: Iterable[DanceSequence], spool: Path) -> list[_Entry]:
     return [entries[key] for key in sorted(entries)]
 
 
-def _load(spool: Path, ids: list[str]) -> Iterator[DanceSequence]:
-    return (load_sequence(spool / f"{key}.npz") for key in ids)
+def _load(spool: Path, ranks: Mapping[str, int]) -> Iterator[DanceSequence]:
+    return (replace(load_sequence(spool / f"{key}.npz"), subset_rank=rank) for key, rank in ranks.items())
 
 
 def _plan(

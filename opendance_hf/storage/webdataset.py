@@ -2,7 +2,7 @@
 
 A sample is ``{id}.json`` (scalars and strings; ``provenance`` is a JSON string in it) and one ``{id}.{column}.npy``
 for each array column. ``load_dataset("webdataset")`` infers types from the first samples and wants the same members
-in all, so nothing is null: an array that is None is stored with no elements, a genre that is None as "". Tars stream about 3.5 times more sequences per CPU second than Parquet but
+in all, so nothing is null: an array that is None is stored with no elements, a genre that is None as "", a rank that is None as -1. Tars stream about 3.5 times more sequences per CPU second than Parquet but
 have neither random access nor column projection.
 
     webdataset.WebDataset("webdataset/individual/train-00000.tar").decode()
@@ -70,6 +70,7 @@ class WebDatasetWriter:
         arrays = {name: row.pop(name) for name in ARRAYS}
         row["provenance"] = json.dumps(row["provenance"], sort_keys=True)
         row["genre"] = row["genre"] or ""
+        row["subset_rank"] = -1 if row["subset_rank"] is None else row["subset_rank"]
         _add(self._tar, f"{seq.id}.json", json.dumps(row, sort_keys=True).encode())
         for name, array in arrays.items():
             buffer = io.BytesIO()
@@ -141,6 +142,8 @@ def _sequence(members: dict[str, bytes]) -> DanceSequence:
     row: dict[str, Any] = json.loads(members["json"])
     row["provenance"] = json.loads(row["provenance"])
     row["genre"] = row["genre"] or None
+    rank = row.get("subset_rank", -1)  # not in tars of schema 1.0
+    row["subset_rank"] = None if rank < 0 else rank
     for name in ARRAYS:
         array = np.load(io.BytesIO(members[f"{name}.npy"]), allow_pickle=False)
         row[name] = None if name in _OPTIONAL and not array.size else array

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import os
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 import yaml
 
-from opendance_hf.schema import SchemaError, features, from_row
+from opendance_hf.schema import SchemaError, features, from_row, to_row
 from opendance_hf.storage import PackError, dataset_card, load_sequence, pack, read_parquet, read_webdataset
+from opendance_hf.storage.splits import subset_ranks
 from tests.factories import assert_same, make_sequence
 
 # The function of that name hides the module.
@@ -50,7 +52,7 @@ def test_both_formats_hold_the_input(tmp_path: Path, config: str) -> None:
     wanted = sorted((s for s in sequences if s.config == config), key=lambda s: s.id)
     for read in (read_parquet, read_webdataset):
         for left, right in zip(read(tmp_path / "d", config, "train"), wanted, strict=True):
-            assert_same(left, right)
+            assert_same(left, dataclasses.replace(right, subset_rank=left.subset_rank))
 
 
 def test_load_dataset_by_folder_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,12 +73,12 @@ def test_load_dataset_by_folder_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert row["music_features"].shape == (40, 438)
     assert row["music_features_7p5fps"].shape == (5, 438)
     assert row["confidence"].shape == (40, 2)
-    assert_same(from_row(duets[0]), sequences[1])
+    assert_same(from_row({**duets[0], "subset_rank": None}), sequences[1])
 
     stream = datasets.load_dataset("opendance-3d", "collaborative", split="train", streaming=True)
     assert stream.features == features(2)
     for row, seq in zip(stream, sequences[1::2], strict=True):
-        assert_same(from_row(row), seq)
+        assert_same(from_row({**row, "subset_rank": None}), seq)
 
 
 def test_splits_of_groups(tmp_path: Path) -> None:
@@ -239,3 +241,28 @@ def test_a_rebuilt_dataset_is_not_read_from_a_stale_cache(
         pack([wanted], "opendance-3d")
         row = datasets.load_dataset("opendance-3d", cache_dir=str(tmp_path / "cache"))["train"][0]
         np.testing.assert_array_equal(np.asarray(row["joints"], np.float32), wanted.joints)
+
+
+def test_subsets_are_nested_exact_and_stay(tmp_path: Path) -> None:
+    pack([make_sequence(i, 1, 8) for i in range(30)], tmp_path / "d")
+    splits = {}
+    for split in ("train", "test", "validation"):
+        if (tmp_path / "d/data/individual" / f"{split}-00000-of-00001.parquet").is_file():
+            splits[split] = {s.id: s.subset_rank for s in read_parquet(tmp_path / "d", "individual", split)}
+            tars = {s.id: s.subset_rank for s in read_webdataset(tmp_path / "d", "individual", split)}
+            assert splits[split] == tars
+            assert sorted(splits[split].values()) == list(range(len(splits[split])))
+    ranks = splits["train"]
+    assert list(ranks.values()) != sorted(ranks.values()), "not in the order of the rows"
+    loaded = datasets.load_dataset(str(tmp_path / "d"), split="train")
+    small = loaded.filter(lambda rank: rank < 10, input_columns="subset_rank")
+    assert set(small["id"]) == {key for key, rank in ranks.items() if rank < 10}
+    # Other sequences that come change the order of these as little as can be: not at all.
+    grown = subset_ranks([*ranks, *(f"new-{i}" for i in range(20))])
+    assert sorted(ranks, key=grown.__getitem__) == sorted(ranks, key=ranks.__getitem__)
+
+
+def test_rows_of_schema_1_0_are_taken(tmp_path: Path) -> None:
+    row = to_row(make_sequence(1))
+    del row["subset_rank"]
+    assert_same(from_row(row), make_sequence(1))

@@ -1,0 +1,100 @@
+"""``opendance collect``: from a table of posts to the list of videos that are worth processing."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from opendance_hf.apps.targets import check_targets
+from opendance_hf.pipeline.stages.collect import LIST_HEADER, CollectError, Columns, Counts, Criteria, select
+
+
+def run_collect(
+    table: Path,
+    out: Path,
+    criteria: Criteria,
+    columns: Columns,
+    *,
+    videos: Path | None = None,
+    json_file: Path | None = None,
+    strict: bool = False,
+    console: Console,
+) -> Counts:
+    """Write ``out``, a CSV with every post of ``table`` in order: ``video``, ``status`` and ``reason``.
+
+    Args:
+        table: CSV, JSON lines or Parquet.
+        out: the CSV to write; ``opendance build --selected`` reads it.
+        criteria: what users must meet.
+        columns: names of the table's columns.
+        videos: folder of the videos; a selected post whose video is not there is rejected.
+        json_file: gets the counts.
+        strict: stop at the first row that cannot be read.
+        console: shows the counts.
+
+    Raises:
+        CollectError: if the table cannot be used.
+        TargetError: if a file cannot be written.
+    """
+    check_targets(out)
+    check_targets(json_file)
+    if videos is not None and not videos.is_dir():
+        raise CollectError(f"{videos}: no such folder")
+    counts, absent = Counts(), 0
+    part = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    try:
+        with part.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(LIST_HEADER)
+            for video, reason in select(table, criteria, columns, counts, strict=strict):
+                if not reason and videos is not None and not _inside(videos, video):
+                    absent += 1
+                    reason = "no such file in the folder of videos"
+                writer.writerow((video, "rejected" if reason else "selected", reason))
+        if not counts.rows:
+            raise CollectError(f"{table}: no rows in it")
+        part.replace(out)
+    finally:
+        part.unlink(missing_ok=True)
+    counts.selected -= absent
+    found = {**counts.as_dict(), "no_video": absent}
+    if json_file is not None:
+        json_part = json_file.with_name(f".{json_file.name}.{os.getpid()}.partial")
+        json_part.write_text(json.dumps(found, indent=2) + "\n")
+        json_part.replace(json_file)
+    console.print(_table(counts, absent, criteria))
+    for message in counts.bad[:5]:
+        console.print(message, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    return counts
+
+
+def _inside(videos: Path, name: str) -> bool:
+    """Whether a table's name leads to a file of the folder, and not anywhere else on the disk."""
+    try:
+        file = (videos / name).resolve()
+        return file.is_relative_to(videos.resolve()) and file.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _table(counts: Counts, absent: int, criteria: Criteria) -> Table:
+    shown = Table(title="Posts by the first criterion they fail", box=box.SIMPLE, title_justify="left")
+    shown.add_column("criterion")
+    shown.add_column("posts", justify="right")
+    for text, number in (
+        ("in the table", counts.rows),
+        ("cannot be read", counts.num_bad),
+        (f"not more than {criteria.followers_over} followers", counts.followers),
+        (f"fewer than {criteria.min_posts} posts in 90 days", counts.posts),
+        (f"{criteria.tag} not over {criteria.tag_weight_over:g}", counts.tag),
+        ("no such video", absent),
+        ("selected", counts.selected),
+    ):
+        shown.add_row(text, f"{number:,}")
+    return shown

@@ -1,0 +1,179 @@
+"""Which sequences hold the same recorded motion: another encoding, cut, speed or mirror image of one video.
+
+Every dancer becomes a coarse track: limbs relative to the pelvis and to where the trunk faces, ten times a second. Short
+pieces of tracks that lie close together propose how two sequences map onto each other; the proposal holds if the
+tracks then run alike for most of the shorter one. Two takes of one basic step do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy.spatial import cKDTree
+
+from opendance_hf.motion.skeleton import JOINT_INDEX, mirror_index
+
+Floats = npt.NDArray[np.floating]
+Track = npt.NDArray[np.float32]
+
+TRACK_FPS: Final = 10
+_LIMBS: Final = tuple(
+    JOINT_INDEX[f"{side}_{part}"]
+    for part in ("knee", "ankle", "shoulder", "elbow", "wrist")
+    for side in ("left", "right")
+)
+#: A piece of a track lasts so many frames and moves at least so much (RMS about its mean, metres).
+_PIECE: Final = 16
+_MOVES_M: Final = 0.04
+#: Pieces are looked up by a few fixed mixtures of their coordinates, within this RMS distance in metres.
+_MIXTURES: Final = 10
+_REACH_M: Final = 0.07
+_NEIGHBOURS: Final = 8
+#: Twins have at least this much in common, in seconds and as a share of the shorter one, at speeds up to 4 percent
+#: apart, and their limbs' paths correlate: by 0.9 over 3 s, by 0.8 over 9 s or more.
+_MIN_OVERLAP_S: Final = 3.0
+_MIN_SHARE: Final = 0.6
+_SPEEDS: Final = np.linspace(0.96, 1.04, 9)
+_TWIN: Final = ((3.0, 9.0), (0.9, 0.8))
+_LIMB_COUNT: Final = len(_LIMBS)
+
+
+def tracks(joints: Floats, fps: float = 60.0) -> Track:
+    """(D, N, 10, 3) coarse tracks of (D, T, 24, 3) joints in metres, y up: limbs, :data:`TRACK_FPS` frames a second."""
+    at = np.arange(0, joints.shape[1] - 1e-6, fps / TRACK_FPS).astype(np.intp)
+    joints = np.asarray(joints, np.float64)[:, at]
+    local = joints - joints[:, :, :1]
+    # Across hips and shoulders; the shoulders are wider apart, hence surer.
+    left, right = (
+        local[:, :, [JOINT_INDEX[f"{side}_hip"], JOINT_INDEX[f"{side}_shoulder"]]]
+        for side in ("left", "right")
+    )
+    across = np.asarray((left - right).sum(axis=2))
+    length = np.maximum(np.hypot(across[..., 0], across[..., 2]), 1e-6)
+    cos, sin = across[..., 0, None] / length[..., None], -across[..., 2, None] / length[..., None]
+    limbs = local[:, :, _LIMBS]
+    x, y, z = limbs[..., 0], limbs[..., 1], limbs[..., 2]
+    # Turned about the vertical so that the person's left is +x.
+    return np.stack([cos * x - sin * z, y, sin * x + cos * z], -1).astype(np.float32)
+
+
+def mirrored(track: Track) -> Track:
+    """The tracks (..., N, 10, 3) of the mirror image: left and right exchanged."""
+    swap = mirror_index()
+    order = [_LIMBS.index(int(swap[joint])) for joint in _LIMBS]
+    return np.ascontiguousarray(track[..., order, :] * np.array([-1, 1, 1], np.float32))
+
+
+def twin_candidates(dancers: Sequence[Track]) -> list[tuple[int, int]]:
+    """Pairs of N sequences, each with tracks (D, N, 10, 3), with pieces that lie close together; the closest first."""
+    pieces, owners = [], []
+    for number, dances in enumerate(dancers):
+        for track in dances:
+            mixed = _mixtures(track)
+            pieces.append(mixed)
+            owners.append(np.full(len(mixed), number))
+    known, owner = (
+        np.concatenate(pieces or [np.zeros((0, _MIXTURES))]),
+        np.concatenate(owners or [np.zeros(0)]),
+    )
+    if not len(known):
+        return []
+    tree = cKDTree(known)
+    nearest: dict[tuple[int, int], float] = {}
+    for number, dances in enumerate(dancers):
+        for track in (*dances, *mirrored(dances)):
+            asked = _mixtures(track)[:: _PIECE // 2]
+            if not len(asked):
+                continue
+            # Own pieces are the nearest of all, and do not count: ask for a few more than those of half a second.
+            distances, found = tree.query(asked, k=_NEIGHBOURS + 10, distance_upper_bound=_REACH_M)
+            distances, found = np.asarray(distances), np.asarray(found)
+            near = np.isfinite(distances)
+            for distance, other in zip(distances[near], owner[found[near]], strict=True):
+                pair = (min(number, int(other)), max(number, int(other)))
+                if other != number and distance < nearest.get(pair, np.inf):
+                    nearest[pair] = float(distance)
+    return sorted(nearest, key=lambda pair: (nearest[pair], pair))
+
+
+def _mixtures(track: Track) -> Floats:
+    """(M, 10), the pieces of a track (N, 10, 3) that move, so scaled that their distance is about the RMS of metres."""
+    if len(track) < _PIECE:
+        return np.zeros((0, _MIXTURES))
+    windows = np.moveaxis(sliding_window_view(track, _PIECE, axis=0), -1, 1).reshape(
+        len(track) - _PIECE + 1, _PIECE, -1
+    )
+    # About their mean, as agreement is measured.
+    windows = windows - windows.mean(axis=1, keepdims=True)
+    flat = windows.reshape(len(windows), -1)
+    moves = np.sqrt(3 * (flat**2).mean(axis=1)) >= _MOVES_M
+    return np.asarray(flat[moves] @ _basis(flat.shape[1]), np.float64)
+
+
+@lru_cache(2)
+def _basis(size: int) -> Floats:
+    """Random directions, the same in every run; three coordinates make a joint."""
+    directions, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(size, _MIXTURES)))
+    return directions * np.sqrt(3 / _MIXTURES)
+
+
+def are_twins(one: Track, other: Track) -> bool:
+    """Whether a dancer of one sequence (D, N, 10, 3) moves as one of another does, or as its mirror image."""
+    return agreement(one, other) >= 0
+
+
+def agreement(one: Track, other: Track) -> float:
+    """How far the most similar dancers of two sequences (D, N, 10, 3) agree beyond what twins must; -1 at the least.
+
+    What agrees, or not, are the paths of their limbs, each about its mean: another estimate of the camera's tilt or of
+    the length of bones changes their correlation little.
+    """
+    theirs = (*other, *mirrored(other))
+    return max((_agreement(left, right) for left in one for right in theirs), default=-1.0)
+
+
+def _agreement(left: Track, right: Track) -> float:
+    if len(left) < 2:
+        return -1.0
+    best = -1.0
+    for speed in _SPEEDS:
+        at = np.arange(0, len(left) - 1 + 1e-6, speed)
+        below = np.minimum(at.astype(np.intp), len(left) - 2)
+        share = (at - below)[:, None, None].astype(np.float32)
+        best = max(best, _slide(left[below] * (1 - share) + left[below + 1] * share, right))
+    return best
+
+
+def _slide(left: Track, right: Track) -> float:
+    """By how much the correlation of two tracks exceeds what it must be, at the best offset."""
+    if min(len(left), len(right)) < round(_MIN_OVERLAP_S * TRACK_FPS):
+        return -1.0
+    a, b = left.reshape(len(left), -1).astype(np.float64), right.reshape(len(right), -1).astype(np.float64)
+    # An offset is a diagonal of the matrix of all pairs of frames.
+    diagonal = (np.arange(len(b)) + (len(a) - 1 - np.arange(len(a)))[:, None]).ravel()
+    frames = np.bincount(diagonal)
+    products = np.bincount(diagonal, weights=(a @ b.T).ravel())
+    offset = np.arange(len(frames)) - (len(a) - 1)
+    sum_a, square_a = _sums(a, np.maximum(-offset, 0), frames)
+    sum_b, square_b = _sums(b, np.maximum(offset, 0), frames)
+    common = products - (sum_a * sum_b).sum(1) / frames
+    moves_a, moves_b = square_a - (sum_a**2).sum(1) / frames, square_b - (sum_b**2).sum(1) / frames
+    least = frames * _LIMB_COUNT * _MOVES_M**2
+    long_enough = frames >= max(round(_MIN_OVERLAP_S * TRACK_FPS), _MIN_SHARE * min(len(a), len(b)))
+    counts = long_enough & (moves_a >= least) & (moves_b >= least)
+    correlation = common[counts] / np.sqrt(moves_a[counts] * moves_b[counts])
+    return float((correlation - np.interp(frames[counts] / TRACK_FPS, *_TWIN)).max(initial=-1.0))
+
+
+def _sums(
+    track: Floats, start: npt.NDArray[np.integer], frames: npt.NDArray[np.integer]
+) -> tuple[Floats, Floats]:
+    """Sums over spans of frames: of every coordinate (M, C), and of all their squares (M,)."""
+    total = np.concatenate([np.zeros((1, track.shape[1])), np.cumsum(track, axis=0)])
+    squares = np.concatenate([np.zeros(1), np.cumsum((track**2).sum(1))])
+    return total[start + frames] - total[start], squares[start + frames] - squares[start]

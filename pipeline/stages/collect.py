@@ -1,0 +1,253 @@
+"""Which posts to process: users who are active dancers, by their followers, posts and tags (paper section 3.1).
+
+The table has a row a post, or a row a user, in CSV, JSON lines or Parquet, and is read in batches: millions of rows do
+not matter. A user counts who has more than 100 followers, posted at least twice in the past 90 days, and whose tag
+Entertainment-Dance weighs more than half.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+
+#: Rows of a Parquet file held in memory at a time.
+_BATCH: Final = 10_000
+_TAG: Final = "Entertainment-Dance"
+#: Of the list that ``opendance collect`` writes and ``opendance build --selected`` reads.
+LIST_HEADER: Final = ("video", "status", "reason")
+
+
+class CollectError(ValueError):
+    """A table that cannot be used; the message names the file, the line, the column and the remedy."""
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """What a user must meet; the defaults are the paper's."""
+
+    followers_over: int = 100
+    min_posts: int = 2
+    tag: str = _TAG
+    tag_weight_over: float = 0.5
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the table's columns.
+
+    Attributes:
+        video: file name of the video, relative to the folder of videos; empty where the table has a row a user.
+        followers: of the user.
+        posts: of the user in the past 90 days.
+        tag_weight: of the dance tag, a number from 0 to 1; or all tags with their weights, as a JSON object or a Parquet
+            map or struct.
+    """
+
+    video: str = "video"
+    followers: str = "followers"
+    posts: str = "posts_90d"
+    tag_weight: str = "dance_weight"
+
+    @classmethod
+    def parse(cls, changes: list[str]) -> Columns:
+        """The defaults with changes of the form ``followers=fans``.
+
+        Raises:
+            CollectError: if a change has another form, or names what does not exist.
+        """
+        known = [f.name for f in fields(cls)]
+        values = {}
+        for change in changes:
+            name, equals, value = change.partition("=")
+            if not equals or name not in known or not value:
+                raise CollectError(
+                    f"cannot read the column {change!r}: write NAME=COLUMN, a name being {', '.join(known)}"
+                )
+            values[name] = value
+        return cls(**values)
+
+
+@dataclass
+class Counts:
+    """What became of the rows; each that is rejected is counted under the first criterion it fails."""
+
+    rows: int = 0
+    followers: int = 0
+    posts: int = 0
+    tag: int = 0
+    selected: int = 0
+    bad: list[str] = field(default_factory=list)
+    num_bad: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def select(
+    table: Path, criteria: Criteria, columns: Columns, counts: Counts, *, strict: bool = False
+) -> Iterator[tuple[str, str]]:
+    """Every post of the table with why it is rejected, empty if it is not; ``counts`` is kept up to date.
+
+    A row that cannot be read is counted as bad, with its line and column; only the first hundred are kept.
+
+    Raises:
+        CollectError: if the file is of no known kind, lacks a column, or, if ``strict``, at the first bad row.
+    """
+    for line, row in _rows(table):
+        counts.rows += 1
+        try:
+            video = _text(row, columns.video)
+            reason = _reject(row, criteria, columns, counts)
+        except _BadCell as bad:
+            message = f"{table}, line {line}: {bad}"
+            if strict or (bad.missing and counts.rows == 1):
+                raise CollectError(message) from None
+            counts.num_bad += 1
+            if len(counts.bad) < 100:
+                counts.bad.append(message)
+            video, reason = str(row.get(columns.video) or f"line {line}"), f"metadata cannot be read: {bad}"
+        if not reason:
+            counts.selected += 1
+        yield video, reason
+
+
+def _reject(row: dict[str, Any], criteria: Criteria, columns: Columns, counts: Counts) -> str:
+    followers = _number(row, columns.followers)
+    posts = _number(row, columns.posts)
+    weight = _weight(row, columns.tag_weight, criteria.tag)
+    if not followers > criteria.followers_over:
+        counts.followers += 1
+        return f"the user has {followers:.0f} followers; more than {criteria.followers_over} needed"
+    if not posts >= criteria.min_posts:
+        counts.posts += 1
+        return (
+            f"the user posted {posts:.0f} time(s) in the past 90 days; at least {criteria.min_posts} needed"
+        )
+    if not weight > criteria.tag_weight_over:
+        counts.tag += 1
+        return f"the tag {criteria.tag} weighs {weight:.2f}; more than {criteria.tag_weight_over:g} needed"
+    return ""
+
+
+class _BadCell(ValueError):
+    def __init__(self, message: str, *, missing: bool = False) -> None:
+        super().__init__(message)
+        self.missing = missing
+
+
+def _cell(row: dict[str, Any], column: str) -> Any:
+    if column not in row:
+        raise _BadCell(
+            f"no column {column!r}; there are {', '.join(map(str, row))}: name yours with --column",
+            missing=True,
+        )
+    return row[column]
+
+
+def _text(row: dict[str, Any], column: str) -> str:
+    value = _cell(row, column)
+    if not isinstance(value, str) or not value.strip():
+        raise _BadCell(f"column {column!r} must name a video, got {value!r}")
+    return value
+
+
+def _number(row: dict[str, Any], column: str) -> float:
+    value = _cell(row, column)
+    try:
+        number = float("nan") if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not 0 <= number < float("inf"):
+        raise _BadCell(f"column {column!r} must be a number from 0 on, got {value!r}")
+    return number
+
+
+def _weight(row: dict[str, Any], column: str, tag: str) -> float:
+    """The weight of a tag: the number itself, or looked up among all tags; a tag that is not there weighs nothing."""
+    value = _cell(row, column)
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise _BadCell(f"column {column!r} holds broken JSON: {value[:40]!r}") from None
+    if isinstance(value, list):  # a Parquet map
+        value = dict(value)
+    if isinstance(value, dict):
+        return _number({column: value.get(tag) or 0.0}, column)
+    return _number(row, column)
+
+
+def _rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows with their line numbers, from 1 (of a CSV file, the header is line 1)."""
+    suffix = table.suffix.lower()
+    if not table.is_file():
+        raise CollectError(f"{table}: no such file")
+    if suffix == ".csv":
+        with table.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+            reader = csv.DictReader(file)
+            try:
+                for row in reader:
+                    row.pop(None, None)  # more cells than columns
+                    yield reader.line_num, row
+            except csv.Error as error:
+                raise CollectError(f"{table}, line {reader.line_num}: {error}") from None
+    elif suffix in (".jsonl", ".ndjson"):
+        with table.open(encoding="utf-8", errors="replace") as file:
+            for line, text in enumerate(file, 1):
+                if text.strip():
+                    yield line, _object(table, line, text)
+    elif suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            line = 0
+            for batch in pq.ParquetFile(table).iter_batches(_BATCH):
+                for row in batch.to_pylist():
+                    line += 1
+                    yield line, row
+        except pa.ArrowException as error:
+            raise CollectError(f"{table}: not a readable Parquet file: {error}") from None
+    else:
+        raise CollectError(f"{table}: give a table that ends in .csv, .jsonl or .parquet")
+
+
+def _object(table: Path, line: int, text: str) -> dict[str, Any]:
+    try:
+        row = json.loads(text)
+    except ValueError as error:
+        raise CollectError(f"{table}, line {line}: not a JSON object ({error})") from None
+    if not isinstance(row, dict):
+        raise CollectError(f"{table}, line {line}: not a JSON object")
+    return row
+
+
+def read_selection(listed: Path) -> dict[str, str]:
+    """The list of ``opendance collect``: for every video why it is rejected, empty if it is not.
+
+    A video that several rows name is selected if one of them is.
+
+    Raises:
+        CollectError: if the file is no such list.
+    """
+    found: dict[str, str] = {}
+    try:
+        with listed.open(newline="", encoding="utf-8") as file:
+            reader = csv.reader(file)
+            if tuple(next(reader, ())) != LIST_HEADER:
+                raise CollectError(f"{listed}: not a list of opendance collect ({', '.join(LIST_HEADER)})")
+            for row in reader:
+                if len(row) != 3 or row[1] not in ("selected", "rejected"):
+                    raise CollectError(
+                        f"{listed}, line {reader.line_num}: not VIDEO,selected|rejected,REASON"
+                    )
+                reason = row[2] if row[1] == "rejected" else ""
+                found[row[0]] = reason if found.get(row[0], reason) else ""
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise CollectError(f"{listed}: cannot be read ({error})") from None
+    return found

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from opendance_hf.cli import app
+from opendance_hf.pipeline.build import find_inputs
+from opendance_hf.pipeline.stages.collect import (
+    CollectError,
+    Columns,
+    Counts,
+    Criteria,
+    read_selection,
+    select,
+)
+
+ROWS = [
+    {"video": "star.mp4", "followers": 5000, "posts_90d": 12, "dance_weight": 0.9},
+    {"video": "edge.mp4", "followers": 101, "posts_90d": 2, "dance_weight": 0.51},
+    {"video": "few.mp4", "followers": 100, "posts_90d": 9, "dance_weight": 0.9},
+    {"video": "idle.mp4", "followers": 900, "posts_90d": 1, "dance_weight": 0.9},
+    {"video": "cook.mp4", "followers": 900, "posts_90d": 30, "dance_weight": 0.5},
+]
+REASONS = [
+    "",
+    "",
+    "100 followers; more than 100",
+    "1 time(s) in the past 90 days",
+    "weighs 0.50; more than 0.5",
+]
+
+
+def write(path: Path, rows: list[dict]) -> Path:
+    if path.suffix == ".csv":
+        with path.open("w", newline="", encoding="utf-8-sig") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+    elif path.suffix == ".jsonl":
+        path.write_text("\n".join(json.dumps(row) for row in rows))
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_the_papers_criteria(tmp_path: Path, suffix: str) -> None:
+    counts = Counts()
+    found = list(select(write(tmp_path / f"t{suffix}", ROWS), Criteria(), Columns(), counts))
+    assert [video for video, _ in found] == [row["video"] for row in ROWS]
+    for (_, reason), expected in zip(found, REASONS, strict=True):
+        assert expected in reason
+        assert bool(expected) == bool(reason)
+    assert (counts.rows, counts.followers, counts.posts, counts.tag, counts.selected) == (5, 1, 1, 1, 2)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_all_tags_in_one_column_and_other_names(tmp_path: Path, suffix: str) -> None:
+    tags = [{"Entertainment-Dance": 0.7, "Food": 0.3}, {"Food": 1.0}]
+    rows = [{"file": f"{i}.mp4", "fans": 200, "n": 3, "tags": json.dumps(t)} for i, t in enumerate(tags)]
+    columns = Columns.parse(["video=file", "followers=fans", "posts=n", "tag_weight=tags"])
+    found = list(select(write(tmp_path / f"t{suffix}", rows), Criteria(), columns, Counts()))
+    assert [bool(reason) for _, reason in found] == [False, True]
+    again = list(
+        select(tmp_path / f"t{suffix}", Criteria(tag="Food", tag_weight_over=0.9), columns, Counts())
+    )
+    assert [bool(reason) for _, reason in again] == [True, False]
+
+
+def test_bad_rows_are_named_and_do_not_stop(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text(
+        "video,followers,posts_90d,dance_weight\na.mp4,many,3,0.9\nb.mp4,500,3,nan\n,500,3,1\nc.mp4,500,3,1\n"
+    )
+    counts = Counts()
+    found = dict(select(table, Criteria(), Columns(), counts))
+    assert counts.num_bad == 3
+    assert counts.bad[0] == f"{table}, line 2: column 'followers' must be a number from 0 on, got 'many'"
+    assert "line 3: column 'dance_weight'" in counts.bad[1]
+    assert "line 4: column 'video' must name a video" in counts.bad[2]
+    assert found["c.mp4"] == ""
+    assert all(found[name] for name in ("a.mp4", "b.mp4", "line 4"))
+    with pytest.raises(CollectError, match="line 2"):
+        list(select(table, Criteria(), Columns(), Counts(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        (
+            "t.csv",
+            "video,fans\na.mp4,3\n",
+            "no column 'followers'; there are video, fans: name yours with --column",
+        ),
+        ("t.jsonl", "{}\nnot json", "no column 'video'"),
+        ("t.jsonl", "[1]", "line 1: not a JSON object"),
+        ("t.parquet", "PAR1", "not a readable Parquet file"),
+        ("t.txt", "", "ends in .csv, .jsonl or .parquet"),
+        ("t.csv", "", "no rows in it"),
+    ],
+)
+def test_tables_that_cannot_be_used(tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / name).write_text(text)
+    done = CliRunner().invoke(app, ["collect", str(tmp_path / name), "--out", str(tmp_path / "out.csv")])
+    assert done.exit_code == 2
+    assert message in " ".join(done.output.split())
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_the_command_and_the_list(tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    (videos / "star.mp4").touch()
+    (videos / "stray.mp4").touch()
+    (tmp_path / "secret.mp4").touch()
+    rows = [*ROWS, {**ROWS[0], "video": "../secret.mp4"}]
+    out, counts = tmp_path / "selected.csv", tmp_path / "counts.json"
+    command = ["collect", str(write(tmp_path / "t.csv", rows)), "--out", str(out), "--videos", str(videos)]
+    done = CliRunner().invoke(app, [*command, "--json", str(counts)])
+    assert done.exit_code == 0, done.output
+    found = json.loads(counts.read_text())
+    assert (found["rows"], found["selected"], found["no_video"], found["followers"]) == (6, 1, 2, 1)
+    selection = read_selection(out)
+    assert selection["star.mp4"] == ""
+    assert selection["../secret.mp4"] == selection["edge.mp4"] == "no such file in the folder of videos"
+    assert len(selection) == 6
+    done = CliRunner().invoke(app, ["build", str(videos), "--selected", str(write(tmp_path / "u.csv", ROWS))])
+    assert done.exit_code == 2
+    assert "not a list of opendance collect" in " ".join(done.output.split())
+    assert {source.name for source in find_inputs([videos])} == {"star.mp4", "stray.mp4"}

@@ -1,0 +1,143 @@
+"""One song in two videos ends up in one split, whatever was done to the videos; two songs do not share a group."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soxr
+
+from opendance_hf.motion.twins import tracks
+from opendance_hf.music.fingerprint import Fingerprint
+from opendance_hf.pipeline.group import (
+    FOLDER,
+    Print,
+    assign_groups,
+    components,
+    load_print,
+    make_print,
+    name_groups,
+    save_print,
+)
+from opendance_hf.pipeline.ledger import Ledger
+from opendance_hf.storage import load_sequence, pack, read_parquet, save_sequence
+from opendance_hf.synthetic.tune import SAMPLE_RATE, make_tune
+from tests.factories import make_sequence
+from tests.motion.test_twins import dance, estimated
+
+SECONDS = 9
+
+
+def write_video(path: Path, sound: np.ndarray, codec: str, bit_rate: int) -> Path:
+    """A grey video with this 48 kHz sound."""
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("mpeg4", rate=5)
+        video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"
+        audio = out.add_stream(codec, rate=48_000, layout="mono", bit_rate=bit_rate)
+        for _ in range(5 * len(sound) // 48_000):
+            out.mux(video.encode(av.VideoFrame.from_ndarray(np.full((64, 64, 3), 90, np.uint8), "rgb24")))
+        out.mux(video.encode(None))
+        frame = av.AudioFrame.from_ndarray(sound[None], format="fltp", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = 48_000, 0, Fraction(1, 48_000)
+        fitted = av.AudioResampler(format=audio.format.name, frame_size=audio.codec_context.frame_size)
+        for piece in fitted.resample(frame) + fitted.resample(None):
+            out.mux(audio.encode(piece))
+        out.mux(audio.encode(None))
+    return path
+
+
+def enter(ledger: Ledger, build: Path, name: str, found: Print) -> str:
+    """Publish a sequence of a video with this print, as the worker does; returns its id."""
+    sha = hashlib.sha256(name.encode()).hexdigest()
+    key = f"{sha[:16]}_00"
+    (build / "sequences").mkdir(exist_ok=True)
+    seed = int(sha[:6], 16)
+    save_sequence(
+        build / "sequences" / f"{key}.npz", make_sequence(seed, id=key, group=sha[:16], num_frames=8)
+    )
+    save_print(build / FOLDER / f"{key}.npz", found)
+    ledger.add(name, name, sha, "f")
+    ledger.finish(name, "published", "", 0.0, [{"id": key}])
+    return key
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path / "ledger.sqlite")
+
+
+def test_one_song_in_two_videos_lands_in_one_split(tmp_path: Path, ledger: Ledger) -> None:
+    song = soxr.resample(make_tune(0, 16), SAMPLE_RATE, 48_000).astype(np.float32)
+    shifted = song[int(3.3 * 48_000) :]
+    fast = soxr.resample(song[2 * 48_000 :], 48_000 * 1.03, 48_000).astype(np.float32)
+    videos = {
+        "first": write_video(tmp_path / "first.mp4", song, "aac", 128_000),
+        "shifted": write_video(tmp_path / "shifted.mkv", shifted, "libopus", 48_000),
+        "fast": write_video(tmp_path / "fast.mp4", fast, "aac", 64_000),
+    }
+    # Twenty-four more songs, so that splits are drawn; all of one tempo and key, as the first is not.
+    for seed in range(1, 25):
+        sound = soxr.resample(make_tune(seed, 5, bpm=118, key=3), SAMPLE_RATE, 48_000).astype(np.float32)
+        videos[f"song{seed}"] = write_video(tmp_path / f"song{seed}.mp4", sound, "aac", 64_000)
+    keys = {}
+    for number, (name, path) in enumerate(videos.items()):
+        end_s = 4.9 if name.startswith("song") else float(SECONDS)
+        keys[name] = enter(ledger, tmp_path, name, make_print(path, 0.1, end_s, dance(number)))
+    groups = assign_groups(tmp_path, ledger, lambda line: None)
+    assert len({groups[keys[name]] for name in ("first", "shifted", "fast")}) == 1
+    assert len(set(groups.values())) == 25
+
+    files = [tmp_path / "sequences" / f"{key}.npz" for key in keys.values()]
+    half = {"train": 0.5, "validation": 0.25, "test": 0.25}
+    report = pack(map(load_sequence, files), tmp_path / "d", splits=half, webdataset=False)
+    split_of = {
+        seq.id: split
+        for split in report.statistics["individual"]
+        for seq in read_parquet(tmp_path / "d", "individual", split)
+    }
+    assert len(set(split_of.values())) == 3
+    assert len({split_of[keys[name]] for name in ("first", "shifted", "fast")}) == 1
+
+
+def test_one_motion_to_two_songs_is_one_group() -> None:
+    silent = Fingerprint(np.zeros(0, np.float32), np.zeros(0, np.float32))
+    prints = [Print(silent, tracks(j)) for j in (dance(1), dance(2), estimated(dance(1))[:, 60:])]
+    assert components(["a", "b", "c"], prints) == [[0, 2], [1]]
+    assert components(["a", "b", "b"], prints) == [[0, 1, 2]], "and sequences of one video always are"
+
+
+def test_names_stay_when_videos_come(tmp_path: Path, ledger: Ledger) -> None:
+    ids = ["bb_00", "dd_00", "ff_00"]
+    first = name_groups(ids, [[0], [1, 2]], {})
+    assert first == {"bb_00": "bb", "dd_00": "dd", "ff_00": "dd"}
+    assert ledger.name_groups(first) == 0
+    more = name_groups(["aa_00", *ids], [[0, 1], [2, 3]], ledger.group_names())
+    assert more == {"aa_00": "bb", **first}, "though aa comes before bb"
+    assert ledger.name_groups(more) == 0
+    later = {**more, "ee_00": "ee"}
+    ledger.name_groups(later)
+    one = name_groups(sorted(later), [[0, 1, 2, 3, 4]], ledger.group_names())
+    assert set(one.values()) == {"bb"}, "of names given together the smaller one stays"
+    assert ledger.name_groups(one) == 3
+    ledger.close()
+
+
+def test_prints_and_groups_are_files_a_build_can_be_resumed_from(tmp_path: Path, ledger: Ledger) -> None:
+    found = Print(Fingerprint(np.array([0.5, 1], np.float32), np.array([8, 9], np.float32)), tracks(dance(1)))
+    key = enter(ledger, tmp_path, "a", found)
+    again = load_print(tmp_path / FOLDER / f"{key}.npz")
+    np.testing.assert_array_equal(again.music.octaves, found.music.octaves)
+    np.testing.assert_array_equal(again.dancers, found.dancers)
+    other = enter(ledger, tmp_path, "b", dataclasses.replace(found, dancers=tracks(estimated(dance(1)))))
+    told: list[str] = []
+    groups = assign_groups(tmp_path, ledger, told.append)
+    assert groups[key] == groups[other] == min(key, other)[:16]
+    assert load_sequence(tmp_path / "sequences" / f"{max(key, other)}.npz").group == groups[key]
+    assert told == ["1 video(s) share a song or a motion with another: they share its group, and its split."]
+    assert assign_groups(tmp_path, ledger, told.append) == groups
+    ledger.close()
