@@ -57,7 +57,7 @@ def crop(image: Image, first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]
         patch[y : y + seen.shape[0], x : x + seen.shape[1]] = seen
     small = np.asarray(cv2.resize(patch, (CROP_SIZE[1], CROP_SIZE[0])), dtype=np.float32)
     normal = (small / 255 - np.array(IMAGE_MEAN, np.float32)) / np.array(IMAGE_STD, np.float32)
-    return normal.transpose(2, 0, 1)
+    return np.asarray(normal.transpose(2, 0, 1), dtype=np.float32)
 
 
 def bbox_info(centre: Floats, scale: Floats, width_px: int, height_px: int) -> Floats:
