@@ -382,23 +382,26 @@ def stats(
 
 @app.command()
 def convert(
-    model: Annotated[str, typer.Argument(help="Whose checkpoints they are: bailando.")],
+    model: Annotated[
+        str, typer.Argument(help="Whose files they are: bailando, cliff, smoothnet or smpl (a body).")
+    ],
     checkpoints: Annotated[
         list[Path],
-        typer.Argument(exists=True, dir_okay=False, help="Official .pt files: VQ-VAE and GPT, any order."),
+        typer.Argument(
+            exists=True,
+            dir_okay=False,
+            help="The official files: bailando's VQ-VAE and GPT (.pt) in any order, otherwise one.",
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the converted model.")],
+    out: Annotated[Path, typer.Option(help="Folder of the converted model; of smpl, the .npz file.")],
 ) -> None:
-    """Turn official checkpoints into a model that from_pretrained loads, without unpickling anything but tensors."""
-    from opendance_hf.modeling.bailando.convert_bailando import convert_bailando
+    """Turn official files into what --model, --pose, --smoother and --smpl read, running nothing that they hold."""
+    from opendance_hf.apps.convert import convert_official
 
-    if model != "bailando":
-        raise typer.BadParameter(f"no converter for {model!r}: bailando")
     with _plain_errors() as console:
-        _, report = convert_bailando(*map(str, checkpoints), out=str(out))
-        for kind in ("unmatched", "missing"):
-            if report[kind]:
-                console.print(f"{kind}: {', '.join(report[kind])}", markup=False, highlight=False)
+        for kind, keys in convert_official(model, checkpoints, out).items():
+            if keys and kind != "dropped":
+                console.print(f"{kind}: {', '.join(keys)}", markup=False, highlight=False)
         console.print(f"written:  {out}", markup=False, highlight=False)
 
 
@@ -465,6 +468,7 @@ def _told_errors() -> tuple[type[Exception], ...]:
         "opendance_hf.assets": "AssetError",
         "opendance_hf.hub": "HubError",
         "opendance_hf.modeling.bailando.convert_bailando": "ConversionError",
+        "opendance_hf.motion.smpl": "SMPLFileError",
         "opendance_hf.music.decode": "AudioError",
         "opendance_hf.pipeline.build": "BuildError",
         "opendance_hf.pipeline.inspection.store": "InspectionError",

@@ -60,6 +60,28 @@ class _Settings:
 _Settings.__module__, _Settings.__name__, _Settings.__qualname__ = "easydict", "EasyDict", "EasyDict"
 
 
+class _DType:
+    """Stands in for ``numpy.dtype``: some files note a score as a numpy number, which no weight is."""
+
+    def __init__(self, *_: Any) -> None: ...
+
+    def __setstate__(self, _: Any) -> None: ...
+
+
+_DType.__module__, _DType.__name__, _DType.__qualname__ = "numpy", "dtype", "dtype"
+
+
+def _scalar(module: str) -> Any:
+    def number(*_: Any) -> None:
+        return None
+
+    number.__module__, number.__name__, number.__qualname__ = module, "scalar", "scalar"
+    return number
+
+
+_SCALARS = [_scalar(f"numpy.{core}.multiarray") for core in ("core", "_core")]
+
+
 def load_official(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read an official ``.pt`` file without letting it run anything.
 
@@ -70,7 +92,7 @@ def load_official(path: str | os.PathLike[str]) -> dict[str, Any]:
         ConversionError: if the file holds anything else, or cannot be read.
     """
     try:
-        with torch.serialization.safe_globals([_Settings]):
+        with torch.serialization.safe_globals([_Settings, _DType, *_SCALARS]):
             content = torch.load(path, map_location="cpu", weights_only=True)
         return _plain_mapping(content)
     except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:

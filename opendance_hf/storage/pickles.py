@@ -3,7 +3,8 @@
 A pickle is a program for a small stack machine. The machine here knows only the instructions that plain data needs;
 the few names that numpy's arrays refer to are answered by inert tokens, and an array is made by our own code, after
 its size was checked. Memory, time and nesting are bounded, since a program of a few kilobytes can ask for terabytes.
-AIST++ (Li et al., ICCV 2021) publishes its motions in this form.
+AIST++ (Li et al., ICCV 2021) publishes its motions in this form, and SMPL its body, with arrays wrapped by chumpy and
+scipy, two packages that are not needed here.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _VALUE_BYTES: Final = 16  # what a value counts at least, where a result is weig
 #: How many values an instruction takes off the stack; others take all above the last mark.
 _OPERANDS: Final = {
     **dict.fromkeys(("STOP", "BUILD", "APPEND", "TUPLE1"), 1),
-    **dict.fromkeys(("REDUCE", "STACK_GLOBAL", "SETITEM", "TUPLE2"), 2),
+    **dict.fromkeys(("REDUCE", "NEWOBJ", "STACK_GLOBAL", "SETITEM", "TUPLE2"), 2),
     "TUPLE3": 3,
 }
 _NUMBERS: Final = re.compile(r"[<>=|]?[biuf]\d{1,2}")
@@ -47,11 +48,21 @@ _NAMES: Final[dict[tuple[str, str], str]] = {
     ("_codecs", "encode"): "encode",
     ("__builtin__", "bytes"): "bytes",
     ("collections", "OrderedDict"): "OrderedDict",
+    ("chumpy.ch", "Ch"): "Ch",
+    ("chumpy.reordering", "Select"): "Select",
+    ("scipy.sparse.csc", "csc_matrix"): "csc_matrix",
+    ("scipy.sparse._csc", "csc_matrix"): "csc_matrix",
 }
 for _core in ("numpy.core", "numpy._core"):
     _NAMES[f"{_core}.multiarray", "_reconstruct"] = "reconstruct"
     _NAMES[f"{_core}.multiarray", "scalar"] = "scalar"
     _NAMES[f"{_core}.numeric", "_frombuffer"] = "frombuffer"
+for _builtins, _copyreg in (("builtins", "copyreg"), ("__builtin__", "copy_reg")):
+    _NAMES[_builtins, "set"] = "set"
+    _NAMES[_builtins, "object"] = "object"
+    _NAMES[_copyreg, "_reconstructor"] = "reconstructor"
+#: Objects that are an array in some wrapping.
+_WRAPPERS: Final = ("Ch", "Select", "csc_matrix")
 
 
 class PickleError(ValueError):
@@ -137,6 +148,13 @@ class _Array:
     array: np.ndarray | None = None
 
 
+class _Wrapped(_Array):
+    """Stands in for an array that another package wraps, until its attributes are known."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+
 class _Machine:
     """Executes the instructions of plain data.
 
@@ -209,7 +227,7 @@ class _Machine:
                 push(_name(module, name))
             case "STACK_GLOBAL":
                 push(_name(*self._taken(instruction)))
-            case "REDUCE":
+            case "REDUCE" | "NEWOBJ":
                 push(self._call(*self._taken(instruction)))
             case "BUILD":
                 (state,) = self._taken(instruction)
@@ -259,6 +277,12 @@ class _Machine:
                 return text.encode("latin1")
             case "bytes", ():
                 return b""
+            case ("Ch" | "Select" | "csc_matrix") as kind, ():
+                return _Wrapped(kind)
+            case "reconstructor", (_Name() as wrapper, _Name(), None) if wrapper.name in _WRAPPERS:
+                return _Wrapped(wrapper.name)
+            case "set", (list() as values,):  # of names and numbers; nothing here is looked up in one
+                return list(values)
             case "OrderedDict", ():
                 return {}
             case "OrderedDict", (list() as pairs,):  # Python 2
@@ -272,22 +296,67 @@ class _Machine:
             case _DType(), (_, str() as order, *_):
                 if order in ("<", ">"):
                     target.dtype = target.dtype.newbyteorder("<" if order == "<" else ">")
+            case _Wrapped(), dict() as state:
+                target.array = self._unwrapped(target.kind, state)
             case _Array(), (_, shape, _DType() as dtype, fortran, data):
                 target.array = self._array(data, dtype, shape, fortran=bool(fortran))
             case _:
                 raise _Refused("changes a value as no array does")
 
-    def _array(self, data: Any, dtype: _DType, shape: Any, *, fortran: bool) -> np.ndarray:
-        if isinstance(data, str):  # Python 2
-            data = data.encode("latin1")
-        if not isinstance(data, bytes | bytearray):
-            raise _Refused("holds an array of something else than numbers")
+    def _unwrapped(self, kind: str, state: dict[str, Any]) -> np.ndarray:
+        """The dense array of a chumpy array (``x``), of a selection from one, or of a sparse matrix by columns."""
+        match kind, state:
+            case "Ch", {"x": np.ndarray() as array}:
+                return array
+            case "Select", {"a": np.ndarray() as array, "idxs": np.ndarray() as index, **rest}:
+                shape = rest.get("preferred_shape") or index.shape
+                self._check_shape(shape)
+                if index.dtype.kind not in "iu" or math.prod(shape) != index.size or not index.size:
+                    raise _Refused("selects from an array what is not there")
+                if index.min() < 0 or index.max() >= array.size:
+                    raise _Refused("selects from an array what is not there")
+                self._spend(index.size * array.itemsize)
+                return array.reshape(-1)[index.reshape(-1)].reshape(shape)
+            case "csc_matrix", {
+                "_shape": tuple() as shape,
+                "data": np.ndarray() as data,
+                "indices": np.ndarray() as rows,
+                "indptr": np.ndarray() as starts,
+            }:
+                self._check_shape(shape)
+                if len(shape) != 2 or not data.ndim == rows.ndim == starts.ndim == 1:
+                    raise _Refused("holds a sparse matrix that is none")
+                self._spend(math.prod(shape) * data.itemsize)
+                counts = starts.astype(np.int64)[1:] - starts.astype(np.int64)[:-1]
+                if (
+                    rows.dtype.kind not in "iu"
+                    or starts.dtype.kind not in "iu"
+                    or len(starts) != shape[1] + 1
+                    or starts[0] != 0
+                    or (counts < 0).any()
+                    or not starts[-1] == len(rows) == len(data)
+                    or (len(rows) and (rows.min() < 0 or rows.max() >= shape[0]))
+                ):
+                    raise _Refused("holds a sparse matrix with entries outside of it")
+                dense = np.zeros(shape, dtype=data.dtype)
+                np.add.at(dense, (rows, np.repeat(np.arange(shape[1]), counts)), data)
+                return dense
+        raise _Refused(f"holds a {kind} without the array that makes one")
+
+    def _check_shape(self, shape: Any) -> None:
         if (
             not isinstance(shape, tuple)
             or len(shape) > 32
             or not all(isinstance(n, int) and 0 <= n <= MAX_BYTES for n in shape)
         ):
             raise _Refused("holds an array of impossible shape")
+
+    def _array(self, data: Any, dtype: _DType, shape: Any, *, fortran: bool) -> np.ndarray:
+        if isinstance(data, str):  # Python 2
+            data = data.encode("latin1")
+        if not isinstance(data, bytes | bytearray):
+            raise _Refused("holds an array of something else than numbers")
+        self._check_shape(shape)
         if math.prod(shape) * dtype.dtype.itemsize != len(data):
             raise _Refused(f"holds an array of shape {shape} with {len(data)} bytes")
         self._spend(len(data))

@@ -105,6 +105,8 @@ class Fit:
         transl: (D, T, 3) pelvis position, metres.
         rest_offsets: (D, 24, 3) metres; row 0 is zero.
         camera: the source camera seen from that world.
+        betas: (D, 10) SMPL shape, where a SMPL body was fitted. Then row 0 of ``rest_offsets`` is the pelvis of the
+            shaped rest body and ``transl`` is SMPL's: pelvis = transl + rest_offsets[0].
     """
 
     times_s: npt.NDArray[np.float64]
@@ -112,11 +114,12 @@ class Fit:
     transl: Floats
     rest_offsets: Floats
     camera: Camera
+    betas: Floats | None = None
 
 
 def fit(found: Landmarks, width_px: int, height_px: int) -> Fit:
     """Fit the skeleton to smooth, completed landmarks of all dancers of a span."""
-    problem = _Problem(found, width_px, height_px)
+    problem = FitProblem(found, width_px, height_px)
     problem.optimise(_STEPS[0])
     problem.find_ground()
     problem.optimise(_STEPS[1])
@@ -125,7 +128,7 @@ def fit(found: Landmarks, width_px: int, height_px: int) -> Fit:
     return problem.place()
 
 
-class _Problem:
+class FitProblem:
     """Unknowns, observations and losses of one fit; N = D * T poses, dancer after dancer."""
 
     def __init__(self, found: Landmarks, width_px: int, height_px: int) -> None:
@@ -191,12 +194,16 @@ class _Problem:
         y = -mean_i[..., 1] * depth - mean_w[..., 1]
         return torch.stack([x, y, -depth], dim=-1)
 
+    def build(self) -> Tensor:
+        """What is unknown of the dancers' build."""
+        return self.log_scale
+
     def optimise(self, steps: int) -> None:
         """Minimise all losses, with those of the ground and of contacts once these are known."""
         optimiser = torch.optim.Adam(
             [
                 {"params": [self.six, self.transl], "lr": _LEARNING_RATE},
-                {"params": [self.log_scale], "lr": _LEARNING_RATE / 5},
+                {"params": [self.build()], "lr": _LEARNING_RATE / 5},
             ]
         )
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps, _LEARNING_RATE / 30)
@@ -230,6 +237,11 @@ class _Problem:
         angles = log_map(local)
         total = total + (self.stiffness * angles.square().sum(-1)).sum(-1).mean()
         total = total + _W_HINGE * hinge(angles)
+        return total + self.steadiness(local, joints)
+
+    def steadiness(self, local: Tensor, joints: Tensor) -> Tensor:
+        """What is known of motion: it does not jump, feet are on the ground and stay where they rest."""
+        total = torch.zeros(())
         if self.frames > 2:
             second = joints[:, 2:] - 2 * joints[:, 1:-1] + joints[:, :-2]
             # The same acceleration is a difference four times as small at 60 FPS, and its square sixteen times.

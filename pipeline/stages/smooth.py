@@ -21,10 +21,11 @@ _ORDER: Final = 2
 def smooth(found: Landmarks) -> Landmarks:
     """Landmarks with smooth paths in the image and in metres; the time axis is unchanged."""
     rate = (len(found.times_s) - 1) / (found.times_s[-1] - found.times_s[0])
-    return replace(found, image=_filter(found.image, rate), world=_filter(found.world, rate))
+    return replace(found, image=smooth_paths(found.image, rate), world=smooth_paths(found.world, rate))
 
 
-def _filter(values: Floats, rate: float) -> Floats:
+def smooth_paths(values: Floats, rate: float) -> Floats:
+    """(D, T, N, C) paths at ``rate`` frames a second, smoothed along T."""
     median, window = _odd(_MEDIAN_S * rate), _odd(_WINDOW_S * rate)
     steady = median_filter(values, size=(1, median, 1, 1), mode="nearest")
     if window <= _ORDER + 1 or window > values.shape[1]:

@@ -27,9 +27,11 @@ def official_state(keys: list[Any], mode: str, kscale: float = 0.25) -> dict[str
             "codebook": kscale,
             "matrix": 0.02 if mode == "0.02" else 1 / np.sqrt(noise.size / shape[0]),
             "norm_weight": 0.02,
+            "running_var": 0.1,
         }[row["kind"]]
+        noise = np.abs(noise) if row["kind"] == "running_var" else noise
         value = (np.float32(scale) * noise).astype(np.float32)
-        if row["kind"] == "norm_weight":
+        if row["kind"] in ("norm_weight", "running_var"):
             value = 1 + value
         assert abs(value.sum(dtype=np.float64) - row["sum"]) < 1e-3 * max(1, abs(row["sum"])), row["key"]
         state["module." + row["key"]] = torch.from_numpy(value)
