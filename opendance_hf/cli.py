@@ -52,12 +52,27 @@ def build(
     ] = True,
     allow_empty: Annotated[bool, typer.Option(help="Exit 0 even when nothing was published.")] = False,
     strict: Annotated[bool, typer.Option(help="Exit 1 when any input was rejected or failed.")] = False,
+    profile: Annotated[
+        str,
+        typer.Option(help="default, or paper: the paper's models, with files you bring (docs/backends.md)."),
+    ] = "default",
+    detector: Annotated[
+        str | None, typer.Option(help="nanodet, yolox, an ONNX file of YOLOX, or its Hub id.")
+    ] = None,
+    pose: Annotated[
+        str | None, typer.Option(help="blazepose, cliff, a converted CLIFF's folder, or its Hub id.")
+    ] = None,
+    smoother: Annotated[
+        str | None, typer.Option(help="filters, smoothnet, a converted SmoothNet's folder, or its Hub id.")
+    ] = None,
+    smpl: Annotated[Path | None, typer.Option(help="Your converted SMPL body (.npz), for CLIFF.")] = None,
 ) -> None:
     """Turn 2D dance videos into a dataset of 3D music-dance sequences.
 
     Run it again with the same folders to resume a build that was interrupted, or to add videos to it.
     """
     from opendance_hf.apps.build import Verdict, run_build
+    from opendance_hf.pipeline.paper import resolve
     from opendance_hf.pipeline.process import Settings
 
     folder = build_dir or out.with_name(out.name + ".build")
@@ -67,7 +82,12 @@ def build(
             out,
             folder,
             folder / "index.html",
-            Settings(licence=licence, previews=previews, quality_gate=quality_gate),
+            Settings(
+                licence=licence,
+                previews=previews,
+                quality_gate=quality_gate,
+                choice=resolve(profile, detector, pose, smoother, None if smpl is None else str(smpl)),
+            ),
             workers=workers,
             timeout_s=timeout,
             console=console,
