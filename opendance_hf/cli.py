@@ -277,7 +277,11 @@ def stats(
 @app.command()
 def convert(
     model: Annotated[
-        str, typer.Argument(help="Whose files they are: bailando, cliff, smoothnet or smpl (a body).")
+        str,
+        typer.Argument(
+            help="Whose files they are: bailando, cliff, smoothnet, smpl (a body), or humandata (MMHuman3D's "
+            "motions: read into a dance, or written from a sequence of ours)."
+        ),
     ],
     checkpoints: Annotated[
         list[Path],
@@ -287,7 +291,9 @@ def convert(
             help="The official files: bailando's VQ-VAE and GPT (.pt) in any order, otherwise one.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the converted model; of smpl, the .npz file.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder of the converted model; of smpl and humandata, the .npz file.")
+    ],
 ) -> None:
     """Turn official files into what --model, --pose, --smoother and --smpl read, running nothing that they hold."""
     from opendance_hf.apps.convert import convert_official
@@ -363,6 +369,7 @@ def _told_errors() -> tuple[type[Exception], ...]:
         "opendance_hf.hub": "HubError",
         "opendance_hf.modeling.bailando.convert_bailando": "ConversionError",
         "opendance_hf.motion.smpl": "SMPLFileError",
+        "opendance_hf.storage.humandata": "HumanDataError",
         "opendance_hf.music.decode": "AudioError",
         "opendance_hf.pipeline.build": "BuildError",
         "opendance_hf.storage.pack": "PackError",
