@@ -66,6 +66,20 @@ def build(
     inspected_only: Annotated[
         bool, typer.Option("--inspected-only", help="Publish only what people kept in both rounds.")
     ] = False,
+    profile: Annotated[
+        str,
+        typer.Option(help="default, or paper: the paper's models, with files you bring (docs/backends.md)."),
+    ] = "default",
+    detector: Annotated[
+        str | None, typer.Option(help="nanodet, yolox, an ONNX file of YOLOX, or its Hub id.")
+    ] = None,
+    pose: Annotated[
+        str | None, typer.Option(help="blazepose, cliff, a converted CLIFF's folder, or its Hub id.")
+    ] = None,
+    smoother: Annotated[
+        str | None, typer.Option(help="filters, smoothnet, a converted SmoothNet's folder, or its Hub id.")
+    ] = None,
+    smpl: Annotated[Path | None, typer.Option(help="Your converted SMPL body (.npz), for CLIFF.")] = None,
 ) -> None:
     """Turn 2D dance videos into a dataset of 3D music-dance sequences.
 
@@ -74,6 +88,7 @@ def build(
     unfinished, without looking at the folders of videos.
     """
     from opendance_hf.apps.build import Verdict, run_build
+    from opendance_hf.pipeline.paper import resolve
     from opendance_hf.pipeline.process import Settings
 
     if continue_:
@@ -94,7 +109,14 @@ def build(
             out,
             folder,
             folder / "index.html",
-            None if continue_ else Settings(licence=licence, previews=previews, quality_gate=quality_gate),
+            None
+            if continue_
+            else Settings(
+                licence=licence,
+                previews=previews,
+                quality_gate=quality_gate,
+                choice=resolve(profile, detector, pose, smoother, None if smpl is None else str(smpl)),
+            ),
             workers=workers,
             timeout_s=timeout,
             console=console,
@@ -383,7 +405,11 @@ def stats(
 @app.command()
 def convert(
     model: Annotated[
-        str, typer.Argument(help="Whose files they are: bailando, cliff, smoothnet or smpl (a body).")
+        str,
+        typer.Argument(
+            help="Whose files they are: bailando, cliff, smoothnet, smpl (a body), or humandata (MMHuman3D's "
+            "motions: read into a dance, or written from a sequence of ours)."
+        ),
     ],
     checkpoints: Annotated[
         list[Path],
@@ -393,7 +419,9 @@ def convert(
             help="The official files: bailando's VQ-VAE and GPT (.pt) in any order, otherwise one.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the converted model; of smpl, the .npz file.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder of the converted model; of smpl and humandata, the .npz file.")
+    ],
 ) -> None:
     """Turn official files into what --model, --pose, --smoother and --smpl read, running nothing that they hold."""
     from opendance_hf.apps.convert import convert_official
@@ -469,6 +497,7 @@ def _told_errors() -> tuple[type[Exception], ...]:
         "opendance_hf.hub": "HubError",
         "opendance_hf.modeling.bailando.convert_bailando": "ConversionError",
         "opendance_hf.motion.smpl": "SMPLFileError",
+        "opendance_hf.storage.humandata": "HumanDataError",
         "opendance_hf.music.decode": "AudioError",
         "opendance_hf.pipeline.build": "BuildError",
         "opendance_hf.pipeline.inspection.store": "InspectionError",

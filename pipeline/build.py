@@ -121,7 +121,7 @@ class _VideoProcessor:
         # One thread: reproducible sums, and workers that do not fight over cores.
         torch.set_num_threads(1)
         cv2.setNumThreads(1)
-        self.build, self.settings, self.models = build, settings, Models(threads)
+        self.build, self.settings, self.models = build, settings, Models.load(settings.choice, threads)
 
     def __call__(self, item: Item, on_stage: Callable[..., None], on_step: Callable[..., None]) -> Outcome:
         path = Path(item.path)
@@ -198,7 +198,8 @@ def build_dataset(
             if any(item.status not in DONE for item in ledger.items()):
                 tell("Looking for the model weights (fetched once, then cached) ...")
                 for name in ("nanodet", "blazepose"):
-                    asset_files(name)
+                    if name != "nanodet" or not settings.choice.detector:
+                        asset_files(name)
                 # With fewer videos than workers, each works on one video in several threads.
                 videos = sum(item.status not in DONE for item in ledger.items())
                 workers, threads = min(workers, videos), max(1, workers // videos)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,30 @@ import numpy as np
 import torch
 
 import opendance_hf
+from opendance_hf.modeling.smoothnet import SmoothNetModel
+from opendance_hf.motion.smpl import SMPLData, load_smpl
 from opendance_hf.music import AudioError, NoAudioError, decode_audio, extract
 from opendance_hf.pipeline.backends.base import Detector, PoseEstimator
 from opendance_hf.pipeline.backends.blazepose import BlazePose
 from opendance_hf.pipeline.backends.bytetrack import ByteTrack
+from opendance_hf.pipeline.backends.choice import Choice
+from opendance_hf.pipeline.backends.cliff import CLIFF
 from opendance_hf.pipeline.backends.nanodet import NanoDet
+from opendance_hf.pipeline.backends.yolox import YOLOX
 from opendance_hf.pipeline.group import FOLDER, make_print, save_print
 from opendance_hf.pipeline.outcome import Rejected
+from opendance_hf.pipeline.stages.bodies import (
+    Bodies,
+    complete_bodies,
+    estimate_bodies,
+    smooth_bodies,
+    smooth_landmarks,
+)
 from opendance_hf.pipeline.stages.check import reprojection
 from opendance_hf.pipeline.stages.complete import complete, usable_runs
 from opendance_hf.pipeline.stages.decode import VideoInfo, probe, read_frames
 from opendance_hf.pipeline.stages.detect import EVERY_S, Detections, boxes_at, detect_people
-from opendance_hf.pipeline.stages.fit import fit
+from opendance_hf.pipeline.stages.fit import Fit, fit
 from opendance_hf.pipeline.stages.gate import quality_scores, why_rejected
 from opendance_hf.pipeline.stages.pose import Landmarks, estimate_landmarks
 from opendance_hf.pipeline.stages.retime import Motion, retime
@@ -34,6 +46,7 @@ from opendance_hf.pipeline.stages.segment import MAX_DANCERS, MIN_SPAN_S, Droppe
 from opendance_hf.pipeline.stages.shake import camera_speed
 from opendance_hf.pipeline.stages.shots import Shot, ShotFinder
 from opendance_hf.pipeline.stages.smooth import smooth
+from opendance_hf.pipeline.stages.smplify import smplify
 from opendance_hf.pipeline.stages.track import count_people, track_dancers
 from opendance_hf.pipeline.stages.trim import dancing_runs
 from opendance_hf.render.preview import write_preview
@@ -60,12 +73,16 @@ class Settings:
     licence: str = "unknown"
     previews: bool = True
     quality_gate: bool = True
+    choice: Choice = field(default_factory=Choice)
     revision: int = REVISION
 
     @property
     def fingerprint(self) -> str:
-        """Short hash of the settings."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        """Short hash of the settings; of the models chosen their content counts, not where they lie."""
+        values = asdict(self) | {"choice": self.choice.digests}
+        if not self.choice.digests:
+            del values["choice"]
+        text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -77,6 +94,21 @@ class Models:
     detectors: Sequence[Detector] = ()
     light: Sequence[PoseEstimator] = ()
     accurate: Sequence[PoseEstimator] = ()
+    cliff: CLIFF | None = None
+    smoothnet: SmoothNetModel | None = None
+    body: SMPLData | None = None
+
+    @classmethod
+    def load(cls, choice: Choice, threads: int = 1) -> Models:
+        """The models of a choice."""
+        version = dict(choice.digests)
+        return cls(
+            threads,
+            detectors=[YOLOX(Path(choice.detector)) for _ in range(threads)] if choice.detector else (),
+            cliff=CLIFF(choice.pose, version["pose"][:12]) if choice.pose else None,
+            smoothnet=SmoothNetModel.from_pretrained(choice.smoother).eval() if choice.smoother else None,
+            body=load_smpl(choice.smpl) if choice.smpl else None,
+        )
 
     def __post_init__(self) -> None:
         # One of each a thread, so that the numbers do not depend on how many there are.
@@ -155,16 +187,30 @@ def process_video(
                     "pose", lambda: _landmarks(path, span, boxes, models, log)
                 ),
             )
+            bodies: Bodies | None = None
+            if models.cliff is not None:
+                bodies = _kept(
+                    keep / f"bodies_{number}_{round(span.start_s * 1000)}.npz",
+                    Bodies.load,
+                    lambda span=span, boxes=boxes: log.timed(  # type: ignore[misc]
+                        "bodies", lambda: _bodies(path, span, boxes, models, log)
+                    ),
+                )
             runs, dropped = usable_runs(found)
             outcome.dropped += dropped
             for run in runs:
                 whole = complete(found, run)
-                steady = smooth(whole)
+                steady = _steady(whole, models)
+                near = None if bodies is None else _near(bodies.part(run), whole, models)
                 dances, dropped = dancing_runs(steady)
                 outcome.dropped += dropped
                 for dance in dances:
                     name = f"{sha256[:16]}_{len(outcome.sequences):02d}"
-                    parts = whole.part(dance), steady.part(dance)
+                    parts = (
+                        whole.part(dance),
+                        steady.part(dance),
+                        None if near is None else near.part(dance),
+                    )
                     made = _sequence(
                         path, name, sha256, info, everybody, *parts, build, settings, models, log
                     )
@@ -250,6 +296,34 @@ def _landmarks(path: Path, span: Span, boxes: np.ndarray, models: Models, log: L
     return estimate_landmarks(frames, boxes, models.light, models.accurate)
 
 
+def _bodies(path: Path, span: Span, boxes: np.ndarray, models: Models, log: Log) -> Bodies:
+    assert models.cliff is not None
+
+    def frames() -> Any:
+        for time_s, image in read_frames(path, span.start_s, span.end_s):
+            log.progress("bodies", (time_s - span.start_s) / (span.end_s - span.start_s))
+            yield time_s, image
+
+    return estimate_bodies(frames, boxes, models.cliff)
+
+
+def _steady(found: Landmarks, models: Models) -> Landmarks:
+    # With bodies, SmoothNet smooths these; their 2D keypoints stay what our filters make of them.
+    if models.smoothnet is None or models.cliff is not None:
+        return smooth(found)
+    return smooth_landmarks(found, models.smoothnet)
+
+
+def _near(bodies: Bodies, found: Landmarks, models: Models) -> Bodies:
+    return smooth_bodies(complete_bodies(bodies, found), models.smoothnet)
+
+
+def _fit(steady: Landmarks, near: Bodies | None, info: VideoInfo, models: Models) -> Fit:
+    if near is None or models.body is None:
+        return fit(steady, info.width_px, info.height_px)
+    return smplify(near, steady, models.body, info.width_px, info.height_px)
+
+
 def _sequence(
     path: Path,
     name: str,
@@ -258,12 +332,13 @@ def _sequence(
     everybody: Detections,
     found: Landmarks,
     steady: Landmarks,
+    near: Bodies | None,
     build: Path,
     settings: Settings,
     models: Models,
     log: Log,
 ) -> dict[str, Any] | Dropped:
-    fitted = log.timed("fit", lambda: fit(steady, info.width_px, info.height_px))
+    fitted = log.timed("fit", lambda: _fit(steady, near, info, models))
     motion: Motion = log.timed("retime", lambda: retime(fitted, found.confidence()))
     filmed = everybody.between(motion.start_s, motion.end_s)
     scores = quality_scores(motion, fitted.camera, camera_speed(filmed.frames_s, filmed.shifts))
@@ -281,6 +356,7 @@ def _sequence(
             smpl_pose=flat_dancers(motion.poses),
             smpl_transl=flat_dancers(motion.transl),
             rest_offsets=fitted.rest_offsets.reshape(-1),
+            smpl_betas=None if fitted.betas is None else fitted.betas.reshape(-1),
             music_features=music.music_features,
             music_features_7p5fps=music.music_features_7p5fps,
             music_features_fact=music.music_features_fact,
@@ -333,9 +409,7 @@ def _provenance(
         Backend("detect", models.detectors[0].name, models.detectors[0].version),
         Backend("track", ByteTrack.name, ByteTrack.version),
         Backend("relink", "clothing-viterbi", own),
-        Backend("pose", models.accurate[0].name, models.accurate[0].version),
-        Backend("smooth", "median-savgol", own),
-        Backend("fit", "skeleton-adam", f"{own}+torch{torch.__version__.split('+')[0]}"),
+        *_estimators(settings.choice, models, own),
         Backend("music", "librosa", version("librosa")),
     )
     return Provenance(
@@ -348,6 +422,28 @@ def _provenance(
         camera=camera,
         backends=backends,
     )
+
+
+def _estimators(choice: Choice, models: Models, own: str) -> list[Backend]:
+    keypoints, torch_version = models.accurate[0], f"{own}+torch{torch.__version__.split('+')[0]}"
+    smooth_by = Backend("smooth", "median-savgol", own)
+    if models.smoothnet is not None:
+        window = models.smoothnet.config.window_size
+        smooth_by = Backend("smooth", f"smoothnet-w{window}", dict(choice.digests)["smoother"][:12])
+    if models.cliff is None:
+        return [
+            Backend("pose", keypoints.name, keypoints.version),
+            smooth_by,
+            Backend("fit", "skeleton-adam", torch_version),
+        ]
+    return [
+        Backend("pose", models.cliff.name, models.cliff.version),
+        Backend("keypoints", keypoints.name, keypoints.version),
+        Backend("complete", "slerp", own),
+        smooth_by,
+        Backend("fit", "smplify-adam", torch_version),
+        Backend("body", "smpl", dict(choice.digests)["smpl"][:12]),
+    ]
 
 
 def _why(dropped: list[Dropped]) -> str:

@@ -6,9 +6,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from opendance_hf.modeling.bailando.convert_bailando import ConversionError, convert_bailando
 from opendance_hf.modeling.cliff.convert_cliff import convert_cliff
 from opendance_hf.modeling.smoothnet.convert_smoothnet import convert_smoothnet
+from opendance_hf.motion.body import forward_kinematics
+from opendance_hf.motion.skeleton import MEAN_OFFSETS, NUM_JOINTS
+from opendance_hf.schema import BETAS_DIM, FPS, SchemaError, per_dancer
+from opendance_hf.storage import load_sequence
+from opendance_hf.storage.humandata import HumanDataError, load_human_data, save_human_data
 
 Report = dict[str, list[str]]
 
@@ -17,13 +24,14 @@ def convert_official(model: str, files: Sequence[Path], out: Path) -> Report:
     """Convert the official files of a model; returns the keys that took no part, by kind.
 
     Args:
-        model: ``bailando``, ``cliff``, ``smoothnet`` or ``smpl``.
+        model: ``bailando``, ``cliff``, ``smoothnet``, ``smpl`` or ``humandata``.
         files: its files; all but bailando come in one.
-        out: folder to write, for smpl the npz file.
+        out: folder to write; for smpl and humandata the npz file.
 
     Raises:
         ConversionError: if there is no such model, too many files, or a file is not what it should be.
         SMPLFileError: of smpl likewise.
+        HumanDataError: of humandata likewise.
     """
     if model not in _CONVERTERS:
         raise ConversionError(f"no converter for {model!r}: {', '.join(_CONVERTERS)}")
@@ -39,9 +47,93 @@ def _smpl(files: Sequence[Path], out: Path) -> Report:
     return {}
 
 
+def export_human_data(sequence: Path, out: Path) -> list[Path]:
+    """An annotated sequence (``BUILD/sequences/*.npz``) to a HumanData file for each dancer.
+
+    Axes and places stay those of our world: y up, metres, the ground at y = 0.
+
+    Returns:
+        The files: ``out``, or with several dancers ``out`` numbered.
+
+    Raises:
+        HumanDataError: if the file is no sequence, or ``out`` no ``.npz``.
+    """
+    try:
+        seq = load_sequence(sequence)
+    except SchemaError as error:
+        raise HumanDataError(str(error)) from None
+    count = seq.num_dancers
+    poses, joints = (per_dancer(flat, count, NUM_JOINTS, 3) for flat in (seq.smpl_pose, seq.joints))
+    transl, confidence = per_dancer(seq.smpl_transl, count, 3), per_dancer(seq.confidence, count)
+    betas = None if seq.smpl_betas is None else seq.smpl_betas.reshape(count, BETAS_DIM)
+    written = []
+    for dancer in range(count):
+        path = out if count == 1 else out.with_name(f"{out.stem}_{dancer}{out.suffix}")
+        save_human_data(
+            path,
+            poses[dancer],
+            transl[dancer],
+            joints[dancer],
+            betas=None if betas is None else betas[dancer],
+            confidence=confidence[dancer],
+            meta={"id": seq.id, "dancer": dancer, "fps": seq.fps, "source": "opendance-hf"},
+        )
+        written.append(path)
+    return written
+
+
+def import_human_data(source: Path, out: Path) -> Path:
+    """A HumanData file to an ``.npz`` that ``evaluate`` and ``train`` read: joints, poses, transl and the rate.
+
+    The rate is the file's ``meta['fps']``, else 60. Without SMPL's 24 joints in it, joints are those of the mean
+    skeleton in these poses.
+
+    Raises:
+        HumanDataError: if the file is no HumanData, or ``out`` no ``.npz``.
+    """
+    if out.suffix != ".npz":
+        raise HumanDataError(f"{out}: a dance is a file whose name ends in .npz")
+    data = load_human_data(source)
+    fps = data.meta.get("fps", FPS)
+    if not isinstance(fps, int | float) or not fps > 0:
+        raise HumanDataError(f"{source}: meta says {fps!r} frames a second")
+    joints = data.joints
+    if joints is None:
+        assert data.poses is not None
+        assert data.transl is not None
+        joints = forward_kinematics(data.poses, data.transl, MEAN_OFFSETS).astype(np.float32)
+    arrays: dict[str, np.ndarray] = {"joints": joints[None], "fps": np.float64(fps)}  # type: ignore[dict-item]
+    if data.poses is not None and data.transl is not None:
+        arrays |= {"smpl_pose": data.poses[None], "smpl_transl": data.transl[None]}
+    if data.betas is not None:
+        arrays["smpl_betas"] = data.betas[None]
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+    return out
+
+
+def _humandata(files: Sequence[Path], out: Path) -> Report:
+    try:
+        with np.load(files[0], allow_pickle=False) as archive:
+            ours = "provenance" in archive.files
+    except (OSError, ValueError, EOFError, AttributeError) as error:
+        raise HumanDataError(f"{files[0]}: not an .npz file: {error}") from None
+    if not ours:
+        import_human_data(files[0], out)
+        return {}
+    written = export_human_data(files[0], out)
+    return {"dancers": [path.name for path in written]}
+
+
 _CONVERTERS: Final[dict[str, Callable[[Sequence[Path], Path], Report]]] = {
     "bailando": lambda files, out: convert_bailando(*files, out=out)[1],
     "cliff": lambda files, out: convert_cliff(files[0], out)[1],
     "smoothnet": lambda files, out: convert_smoothnet(files[0], out)[1],
     "smpl": _smpl,
+    "humandata": _humandata,
 }

@@ -106,6 +106,50 @@ def load_pickled_arrays(path: Path | str) -> dict[str, Any]:
     return result
 
 
+def pickled_array_item(data: bytes, name: str) -> Any:
+    """The content of an ``.npy`` member of an archive, which may hold an object: a dictionary, text, a list.
+
+    Args:
+        data: the whole member.
+        name: of the member, for messages.
+
+    Returns:
+        An array of numbers or text, or what an array with one object holds: plain data and arrays.
+
+    Raises:
+        PickleError: as :func:`load_pickled_arrays`, and for an array of several objects.
+    """
+    stream = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(stream)
+        header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, _, dtype = header[version](stream)
+        if not dtype.hasobject:
+            stream.seek(0)
+            return np.lib.format.read_array(stream, allow_pickle=False)
+        if shape != ():
+            raise _Refused("holds an array of several objects")
+        budget = 4 * len(data) + _SLACK_BYTES
+        result = _Machine(budget).run(data[stream.tell() :])
+        # numpy pickles the array around the object: an object array's state carries a list of one.
+        if not isinstance(result, _Boxed):
+            raise _Refused("holds no object where one is announced")
+        _weigh(result.value, 0, budget, {})
+        return result.value
+    except _Refused as error:
+        raise PickleError(f"{name}: {error}; nothing of it was executed") from None
+    except Exception as error:
+        cause = f"{type(error).__name__}: {_shown(error, 120)}"
+        raise PickleError(f"{name}: damaged ({cause})") from None
+
+
+class _Boxed:
+    """An array with one object in it."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
 class _Refused(Exception):
     """The pickle wants something that data does not need."""
 
@@ -134,6 +178,11 @@ class _DType:
     """Stands in for numpy.dtype while reading."""
 
     def __init__(self, code: str) -> None:
+        #: An array of objects; only one with a single object is data.
+        self.objects = code in ("O", "O8", "|O")
+        self.dtype = np.dtype(object)
+        if self.objects:
+            return
         try:
             if not _NUMBERS.fullmatch(code):
                 raise TypeError
@@ -146,6 +195,7 @@ class _Array:
     """Stands in for numpy.ndarray until its content is known."""
 
     array: np.ndarray | None = None
+    boxed: _Boxed | None = None
 
 
 class _Wrapped(_Array):
@@ -298,6 +348,8 @@ class _Machine:
                     target.dtype = target.dtype.newbyteorder("<" if order == "<" else ">")
             case _Wrapped(), dict() as state:
                 target.array = self._unwrapped(target.kind, state)
+            case _Array(), (_, (), _DType() as dtype, _, [value]) if dtype.objects:
+                target.boxed = _Boxed(value)
             case _Array(), (_, shape, _DType() as dtype, fortran, data):
                 target.array = self._array(data, dtype, shape, fortran=bool(fortran))
             case _:
@@ -352,6 +404,8 @@ class _Machine:
             raise _Refused("holds an array of impossible shape")
 
     def _array(self, data: Any, dtype: _DType, shape: Any, *, fortran: bool) -> np.ndarray:
+        if dtype.objects:
+            raise _Refused("holds an array of 'O8', not of numbers")
         if isinstance(data, str):  # Python 2
             data = data.encode("latin1")
         if not isinstance(data, bytes | bytearray):
@@ -376,6 +430,8 @@ def _settled(value: Any) -> Any:
     """The array for its stand-in; anything else as it is."""
     if not isinstance(value, _Array):
         return value
+    if value.boxed is not None:
+        return value.boxed
     if value.array is None:
         raise _Refused("holds an array without content")
     return value.array

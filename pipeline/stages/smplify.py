@@ -45,7 +45,7 @@ _VERTICES: Final = [
     (6787, "right_heel", 0.3),
 ]
 _W_IMAGE = 100.0
-_W_PRIOR = 0.1
+_W_PRIOR = 0.03
 _W_HINGE = 0.2
 _W_SHAPE = 0.02
 #: Beyond this distance, in metres at the dancer's depth, a keypoint counts as an error.

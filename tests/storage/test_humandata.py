@@ -1,0 +1,195 @@
+"""MMHuman3D's HumanData: what it reads of ours, what we read of its, and what is never unpickled."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from opendance_hf.apps.convert import export_human_data, import_human_data
+from opendance_hf.cli import app
+from opendance_hf.data.windows import _load_motion
+from opendance_hf.motion.body import forward_kinematics
+from opendance_hf.motion.skeleton import JOINT_NAMES, MEAN_OFFSETS
+from opendance_hf.schema import per_dancer
+from opendance_hf.storage import save_sequence
+from opendance_hf.storage.humandata import (
+    KEYPOINT_NAMES,
+    SMPL_45_TO_HUMAN_DATA,
+    SMPL_TO_HUMAN_DATA,
+    HumanDataError,
+    load_human_data,
+    save_human_data,
+)
+from opendance_hf.storage.pickles import PickleError, load_pickled_arrays
+from tests.factories import make_sequence
+
+RNG = np.random.default_rng(0)
+POSES = RNG.normal(0, 0.3, (5, 24, 3)).astype(np.float32)
+TRANSL = RNG.normal(size=(5, 3)).astype(np.float32)
+JOINTS = np.asarray(forward_kinematics(POSES, TRANSL, MEAN_OFFSETS), dtype=np.float32)
+
+
+def theirs(path: Path, **changes: Any) -> Path:
+    """A file as MMHuman3D's ``HumanData.dump`` writes it: whatever is in the dictionary, through savez."""
+    keypoints = np.zeros((5, 190, 4))
+    keypoints[:, :22, :3], keypoints[:, 188:, :3] = JOINTS[:, :22], JOINTS[:, 22:]
+    keypoints[..., 3] = 0.75
+    mask = np.zeros(190, dtype=np.uint8)
+    mask[[*range(22), 188, 189]] = 1
+    content: dict[str, Any] = {
+        "__key_strict__": False,
+        "__temporal_len__": 5,
+        "__keypoints_compressed__": False,
+        "image_path": [f"{i}.jpg" for i in range(5)],
+        "bbox_xywh": np.ones((5, 5)),
+        "smpl": {
+            "body_pose": POSES[:, 1:],
+            "global_orient": POSES[:, 0],
+            "betas": np.ones((5, 10)),
+            "transl": TRANSL,
+        },
+        "keypoints3d": keypoints,
+        "keypoints3d_mask": mask,
+        "meta": {"gender": ["neutral"] * 5},
+        "config": "made up",
+    }
+    np.savez_compressed(path, **(content | changes))
+    return path
+
+
+def test_the_table_of_names() -> None:
+    assert len(SMPL_TO_HUMAN_DATA) == 24
+    assert len(set(SMPL_45_TO_HUMAN_DATA)) == 45
+    assert SMPL_TO_HUMAN_DATA[JOINT_NAMES.index("right_wrist")] == 21
+    assert SMPL_TO_HUMAN_DATA[JOINT_NAMES.index("left_hand")] == 188
+    assert [KEYPOINT_NAMES[i] for i in (0, 3, 9, 22)] == ["pelvis", "spine_1", "spine_3", "left_hand"]
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_round_trip(tmp_path: Path, compressed: bool) -> None:
+    path = save_human_data(
+        tmp_path / "a.npz",
+        POSES,
+        TRANSL,
+        JOINTS,
+        betas=np.arange(10, dtype=np.float32),
+        confidence=np.full(5, 0.5),
+        meta={"fps": 60.0},
+        compressed=compressed,
+    )
+    found = load_human_data(path)
+    for ours, back in ((POSES, found.poses), (TRANSL, found.transl), (JOINTS, found.joints)):
+        np.testing.assert_array_equal(back, ours)
+    np.testing.assert_array_equal(found.betas, np.arange(10))
+    np.testing.assert_allclose(found.confidence, 0.5)
+    assert found.meta == {"fps": 60.0}
+    # As MMHuman3D's own load sees it (which unpickles, so only what we have written ourselves).
+    with np.load(path, allow_pickle=True) as archive:
+        loaded = {key: value.item() if value.shape == () else value for key, value in archive.items()}
+    assert loaded["__temporal_len__"] == 5
+    assert type(loaded["smpl"]) is dict
+    assert loaded["smpl"]["body_pose"].shape == (5, 23, 3)
+    assert loaded["keypoints3d"].shape == (5, 24 if compressed else 190, 4)
+    assert loaded["keypoints3d_mask"].sum() == 24
+    assert loaded["keypoints3d_convention"] == "human_data"
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_their_files(tmp_path: Path, flat: bool) -> None:
+    smpl = {"body_pose": POSES[:, 1:].reshape(5, 69), "global_orient": POSES[:, 0]}
+    found = load_human_data(theirs(tmp_path / "a.npz", **({"smpl": smpl} if flat else {})))
+    np.testing.assert_array_equal(found.poses, POSES)
+    np.testing.assert_allclose(found.joints, JOINTS)
+    np.testing.assert_allclose(found.confidence, 0.75)
+    assert (found.betas is None) == flat
+    np.testing.assert_array_equal(found.transl, np.zeros((5, 3)) if flat else TRANSL)
+
+
+@pytest.mark.parametrize(("convention", "count"), [("smpl", 24), ("smpl_45", 45)])
+def test_keypoints_of_smpl_itself(tmp_path: Path, convention: str, count: int) -> None:
+    points = np.concatenate([JOINTS, np.full((5, count - 24, 3), 9.0)], axis=1)
+    path = theirs(tmp_path / "a.npz", keypoints3d=points, keypoints3d_convention=convention)
+    np.testing.assert_allclose(load_human_data(path).joints, JOINTS)
+
+
+def test_missing_keypoints_leave_no_joints(tmp_path: Path) -> None:
+    mask = np.zeros(190, dtype=np.uint8)
+    mask[:20] = 1
+    found = load_human_data(theirs(tmp_path / "a.npz", keypoints3d_mask=mask))
+    assert found.joints is None
+    import_human_data(tmp_path / "a.npz", tmp_path / "b.npz")
+    with np.load(tmp_path / "b.npz", allow_pickle=False) as made:
+        np.testing.assert_allclose(made["joints"][0], JOINTS, atol=1e-6)
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch pwned",)
+
+
+def test_nothing_of_a_file_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for smpl in ({"body_pose": Evil()}, Evil(), [Evil()], np.array([{}, {}], dtype=object)):
+        with pytest.raises(HumanDataError, match="nothing of it was executed") as error:
+            load_human_data(theirs(tmp_path / "a.npz", smpl=smpl))
+        assert "a.npz, smpl: " in str(error.value)
+    # Members that are not read may hold anything.
+    theirs(tmp_path / "a.npz", misc=np.array(Evil(), dtype=object))
+    load_human_data(tmp_path / "a.npz")
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_objects_stay_out_of_pickles_of_arrays(tmp_path: Path) -> None:
+    for value in (np.array({"a": 1}, dtype=object), np.array([1, "x"], dtype=object)):
+        import pickle
+
+        (tmp_path / "a.pkl").write_bytes(pickle.dumps({"x": value}))
+        with pytest.raises(PickleError):
+            load_pickled_arrays(tmp_path / "a.pkl")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"smpl": {"body_pose": POSES[:, 1:]}}, "no global_orient"),
+        ({"smpl": {"body_pose": POSES[:3, 1:], "global_orient": POSES[:, 0]}}, "different numbers of frames"),
+        ({"keypoints3d": np.zeros((5, 17, 4))}, "17 keypoints of convention 'human_data', expected 190"),
+        ({"keypoints3d": np.full((5, 190, 4), np.nan)}, "NaN"),
+        ({"__keypoints_compressed__": True}, "190 compressed keypoints, but the mask has 24"),
+        ({"keypoints3d_mask": np.ones(3)}, "no keypoints3d_mask of 190"),
+    ],
+)
+def test_what_is_no_human_data_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(HumanDataError, match=message):
+        load_human_data(theirs(tmp_path / "a.npz", **changes))
+    np.savez(tmp_path / "b.npz", x=1)
+    with pytest.raises(HumanDataError, match="neither SMPL parameters nor"):
+        load_human_data(tmp_path / "b.npz")
+    (tmp_path / "c.npz").write_bytes(b"no zip")
+    with pytest.raises(HumanDataError, match=r"c\.npz: not an \.npz file"):
+        load_human_data(tmp_path / "c.npz")
+
+
+def test_sequences_out_and_dances_in_by_the_command(tmp_path: Path) -> None:
+    seq = make_sequence(3, num_dancers=2)
+    save_sequence(tmp_path / "s.npz", seq)
+    run = CliRunner().invoke
+    done = run(app, ["convert", "humandata", str(tmp_path / "s.npz"), "--out", str(tmp_path / "h.npz")])
+    assert done.exit_code == 0, done.output
+    assert "h_0.npz, h_1.npz" in done.output
+    done = run(app, ["convert", "humandata", str(tmp_path / "h_1.npz"), "--out", str(tmp_path / "d.npz")])
+    assert done.exit_code == 0, done.output
+    joints = _load_motion(tmp_path / "d.npz")
+    np.testing.assert_array_equal(joints[0], per_dancer(seq.joints, 2, 24, 3)[1])
+    with np.load(tmp_path / "d.npz", allow_pickle=False) as dance:
+        np.testing.assert_array_equal(dance["smpl_pose"][0], per_dancer(seq.smpl_pose, 2, 24, 3)[1])
+    (one,) = export_human_data(save_sequence(tmp_path / "t.npz", make_sequence(4)), tmp_path / "one.npz")
+    assert one.name == "one.npz"
+    done = run(app, ["convert", "humandata", str(tmp_path / "d.npz"), "--out", str(tmp_path / "e.npz")])
+    assert done.exit_code == 2
+    assert "neither SMPL parameters nor SMPL's 24 joints" in " ".join(done.output.split())
