@@ -23,9 +23,9 @@ Verdict = Literal["keep", "reject"]
 _VIDEO: Final = {
     "camera": "The camera is moving dramatically",
     "people": "More than two people, or occlusions",
-    "back": "The dancer's back is to the camera all the time",
-    "tools": "A dance with tools, such as pole dancing",
-    "repeat": "The same movement over and over, or standing still",
+    "back": "Back to the camera all the time",
+    "tools": "A dance with tools, such as a pole",
+    "repeat": "Repeats one movement, or stands still",
 }
 _RESULT: Final = {
     "orientation": "Abnormal orientation",
