@@ -546,8 +546,10 @@ document.addEventListener("keydown", (event) => {
   if (key === "u" && !$("empty").hidden) return void undo();
   if (key === "Enter" && !event.repeat && !$("empty").hidden) return $("empty-go").click();
   if ($("bench").hidden || !turn || !turn.item) return;
-  const reason = me.reasons[turn.item.round][Number(key) - 1];
-  const work = /^[1-9]$/.test(key) ? reason && (() => mark(reason[0])) : KEYS[key];
+  // On some keyboards (AZERTY) the digits need a shift key; the place of the key counts too.
+  const digit = /^[1-9]$/.test(key) ? key : (/^Digit([1-9])$/.exec(event.code) || [])[1];
+  const reason = digit && me.reasons[turn.item.round][digit - 1];
+  const work = digit ? reason && (() => mark(reason[0])) : KEYS[key];
   if (!work || (event.repeat && !key.startsWith("Arrow"))) return;
   event.preventDefault();
   work(event);
