@@ -162,7 +162,7 @@ def inspect(
 ) -> None:
     """Let people look at the sequences of a build, in two rounds, and decide; opendance build --continue applies it.
 
-    Needs pip install "opendance-hf[inspect]". Decisions are saved one by one; the server may be stopped at any time.
+    Needs the extra "inspect". Decisions are saved one by one; the server may be stopped at any time.
     """
     from opendance_hf.apps.inspect import InspectOptions, run_inspect
 

@@ -8,7 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -256,7 +256,16 @@ def _recall(ledger: Ledger, build: Path, inputs: list[Source] | None) -> Setting
             f"{build}: made by another version of OpenDance-HF, so it cannot go on as it was; "
             "leave out --continue and name the videos and their --licence"
         )
-    return Settings(**{name: value for name, value in values.items() if name in known})
+    settings: Settings = _restored(Settings(), values)
+    return settings
+
+
+def _restored(usual: Any, value: Any) -> Any:
+    """A setting as it was before it became JSON, after the example of its usual value."""
+    if is_dataclass(usual) and isinstance(value, dict):
+        known = {field.name for field in fields(usual)} & set(value)
+        return replace(usual, **{name: _restored(getattr(usual, name), value[name]) for name in known})  # type: ignore[type-var]
+    return tuple(_restored(None, part) for part in value) if isinstance(value, list) else value
 
 
 def _inspect(ledger: Ledger, build: Path, inspected_only: bool, tell: Callable[[str], None]) -> None:

@@ -27,6 +27,7 @@ DOCUMENTS = tuple(
     for name in (
         "README",
         "docs/pipeline",
+        "docs/inspection",
         "docs/dataset",
         "docs/training",
         "docs/metrics",

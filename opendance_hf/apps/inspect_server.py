@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -84,7 +84,7 @@ class Site:
 
     def answers(self, host: str) -> bool:
         """Whether a request's Host header is meant for this server."""
-        name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+        name = (_split(f"//{host}").hostname or "").rstrip(".")
         if self.public_url and name == urlsplit(self.public_url).hostname:
             return True
         return not _is_loopback(self.host) or name in _LOOPBACK
@@ -234,7 +234,7 @@ class _Guard:
             return None
         origin = headers.get("origin")
         # A sandboxed page says "null", which has no place at all.
-        place = None if origin is None else urlsplit(origin).netloc or "nowhere"
+        place = None if origin is None else _split(origin).netloc or "nowhere"
         if place not in (None, host, urlsplit(self.site.public_url).netloc):
             return _refuse(403, "This request comes from another site.")
         if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
@@ -323,7 +323,7 @@ def _undo(site: Site, inspection: Inspection, me: Person, body: dict[str, Any]) 
 
 def _turn(site: Site, inspection: Inspection, me: Person, desk: str) -> dict[str, Any]:
     turn = next_turn(inspection, me, desk)  # type: ignore[arg-type]
-    rounds = {number: round_counts(inspection, number) for number in REASONS}
+    rounds = round_counts(inspection)
     return {
         "desk": desk,
         "item": _shown(site, turn.item),
@@ -360,6 +360,13 @@ def _text(body: dict[str, Any], name: str, default: str | None = None) -> str:
     if not isinstance(value, str):
         raise InspectionError(f"the request needs {name} as text")
     return value
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:  # such as an IPv6 address that does not end
+        return urlsplit("")
 
 
 def _is_loopback(host: str) -> bool:

@@ -32,6 +32,7 @@ MAX_NOTE: Final = 500
 # round 1. `held` counts the others who are looking at it now, `ahead` those for whom it is only loaded in advance.
 # Items that others have judged come first, so that items are finished.
 _CANDIDATES: Final = """
+WITH outcomes AS MATERIALIZED (SELECT * FROM inspection_outcomes)
 SELECT o.round, o.subject, o.sequence,
     CASE :kind WHEN 'vote' THEN o.votes ELSE 0 END AS done,
     (SELECT count(*) FROM inspection_leases AS l WHERE l.round = o.round AND l.subject = o.subject
@@ -39,8 +40,8 @@ SELECT o.round, o.subject, o.sequence,
     (SELECT count(*) FROM inspection_leases AS l WHERE l.round = o.round AND l.subject = o.subject
         AND l.kind = :kind AND l.annotator != :me AND l.shown_at IS NULL) AS ahead,
     mine.annotator IS NOT NULL AS is_mine, mine.shown_at
-FROM inspection_outcomes AS o
-LEFT JOIN inspection_outcomes AS first ON first.sequence = o.sequence AND first.round = 1
+FROM outcomes AS o
+LEFT JOIN outcomes AS first ON first.sequence = o.sequence AND first.round = 1
 LEFT JOIN inspection_leases AS mine
     ON mine.round = o.round AND mine.subject = o.subject AND mine.kind = :kind AND mine.annotator = :me
 WHERE (o.round = :round OR :round IS NULL) AND (o.subject = :subject OR :subject IS NULL)

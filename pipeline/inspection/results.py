@@ -81,26 +81,27 @@ def progress(inspection: Inspection) -> dict[str, Any]:
         **{state: states[state] for state in ("kept", "rejected", "open")},
         "disputed": sum(outcome.disputed for outcome in found.values()),
         "retention": _share(states["kept"], states["kept"] + states["rejected"]),
-        "rounds": [_round(inspection, number) for number in REASONS],
+        "rounds": [_round(inspection, number, counts) for number, counts in round_counts(inspection).items()],
         "people": _people(inspection),
     }
 
 
-def round_counts(inspection: Inspection, number: int) -> dict[str, int]:
-    """How many items of a round have which outcome; of round 2 only those that passed round 1 count."""
+def round_counts(inspection: Inspection) -> dict[int, dict[str, int]]:
+    """How many items of each round have which outcome; of round 2 only those that passed round 1 count."""
     rows = inspection.db.execute(
-        "SELECT o.outcome, count(*) AS n FROM inspection_outcomes AS o LEFT JOIN inspection_outcomes AS first"
-        " ON first.sequence = o.sequence AND first.round = 1"
-        " WHERE o.round = ? AND (o.round = 1 OR first.outcome = 'keep') GROUP BY o.outcome",
-        (number,),
+        "WITH outcomes AS MATERIALIZED (SELECT * FROM inspection_outcomes)"
+        " SELECT o.round, o.outcome, count(*) AS n FROM outcomes AS o"
+        " LEFT JOIN outcomes AS first ON first.sequence = o.sequence AND first.round = 1"
+        " WHERE o.round = 1 OR first.outcome = 'keep' GROUP BY o.round, o.outcome"
     )
-    found = {row["outcome"]: row["n"] for row in rows}
-    counts = {outcome: found.get(outcome, 0) for outcome in ("keep", "reject", "disputed", "open")}
-    return {"total": sum(counts.values()), **counts}
+    counts = {number: dict.fromkeys(("total", "keep", "reject", "disputed", "open"), 0) for number in REASONS}
+    for row in rows:
+        counts[row["round"]][row["outcome"]] = row["n"]
+        counts[row["round"]]["total"] += row["n"]
+    return counts
 
 
-def _round(inspection: Inspection, number: int) -> dict[str, Any]:
-    counts = round_counts(inspection, number)
+def _round(inspection: Inspection, number: int, counts: dict[str, int]) -> dict[str, Any]:
     votes: dict[str, dict[str, str]] = {}
     reasons: Counter[str] = Counter()
     for row in inspection.db.execute(

@@ -23,9 +23,9 @@ Verdict = Literal["keep", "reject"]
 _VIDEO: Final = {
     "camera": "The camera is moving dramatically",
     "people": "More than two people, or occlusions",
-    "back": "The dancer's back is to the camera all the time",
-    "tools": "A dance with tools, such as pole dancing",
-    "repeat": "The same movement over and over, or standing still",
+    "back": "Back to the camera all the time",
+    "tools": "A dance with tools, such as a pole",
+    "repeat": "Repeats one movement, or stands still",
 }
 _RESULT: Final = {
     "orientation": "Abnormal orientation",
@@ -237,7 +237,7 @@ class Inspection:
                 stat = file.stat()
             except OSError:
                 continue  # the build is about to make it again
-            span = f"{row['sha256']}@{round(summary['start_s'] * 1000)}-{round(summary['end_s'] * 1000)}"
+            span = f"{row['sha256'][:32]}@{round(summary['start_s'] * 1000)}-{round(summary['end_s'] * 1000)}"
             # Files are read again only when they changed.
             stamp = f"{span} {stat.st_size} {stat.st_mtime_ns}"
             old = known.get((row["id"], 2), ("", ""))
@@ -273,4 +273,4 @@ def _motion_digest(span: str, file: Path) -> str:
     with np.load(file, allow_pickle=False) as archive:
         for name in ("joints", "smpl_pose", "smpl_transl"):
             digest.update(np.ascontiguousarray(archive[name]).tobytes())
-    return digest.hexdigest()
+    return digest.hexdigest()[:32]

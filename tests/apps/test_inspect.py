@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from opendance_hf.apps.inspect import InspectOptions, add_people, open_inspection
 from opendance_hf.cli import app
-from opendance_hf.pipeline.inspection.store import REASONS, Inspection
+from opendance_hf.pipeline.inspection.queue import decide, next_turn
+from opendance_hf.pipeline.inspection.store import REASONS, Inspection, Person
 from opendance_hf.pipeline.ledger import Ledger
 from tests.apps.chromium import Chromium, Page, find_chromium
 from tests.pipeline.builds import make_build
@@ -66,6 +68,67 @@ class Server:
         self.process.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()
+
+
+def run(*options: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["inspect", *options])
+    return done.exit_code, " ".join(done.output.split())
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Path:
+    make_build(tmp_path / "set.build")
+    return tmp_path / "set.build"
+
+
+def test_what_is_no_build_is_refused(build: Path, tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    code, said = run(str(tmp_path / "set"))
+    assert code == 2
+    assert f"no ledger.sqlite; give the working folder of opendance build; did you mean {build}?" in said
+    assert run(str(tmp_path / "none"))[0] == 2
+
+
+def test_options_that_cannot_be_met(build: Path) -> None:
+    pytest.importorskip("starlette")
+    assert "nobody of that name; --annotator zoe adds them" in run(str(build), "--port", "0", "--new-token", "zoe")[1]  # fmt: skip
+    assert "printable" in run(str(build), "--port", "0", "--annotator", " ")[1]
+    assert "https://inspect.example.org" in run(str(build), "--public-url", "inspect.local")[1]
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert f"cannot listen on 127.0.0.1, port {port}" in run(str(build), "--port", str(port))[1]
+
+
+def test_who_gets_a_link(build: Path) -> None:
+    with open_inspection(build) as inspection:
+        alone = add_people(inspection, InspectOptions(build))
+        assert list(alone) == ["annotator"], "one person, one build, no ceremony"
+        assert add_people(inspection, InspectOptions(build)) == {}
+        options = InspectOptions(build, annotators=["ana", "ana"], adjudicators=["bo"])
+        tokens = add_people(inspection, options)
+        assert list(tokens) == ["ana", "bo"]
+        assert add_people(inspection, options) == {}, "the same command again logs nobody out"
+        fresh = add_people(inspection, InspectOptions(build, new_tokens=["ana"]))
+        assert inspection.person(fresh["ana"]) == Person("ana")
+        assert inspection.person(tokens["ana"]) is None
+
+
+def test_decisions_as_csv(build: Path, tmp_path: Path) -> None:
+    with open_inspection(build) as inspection:
+        item = next_turn(inspection, Person("ana"), "round1").item
+        assert item
+        decide(inspection, Person("ana"), "round1", 1, item.subject, "reject", ["back"])
+    file = tmp_path / "decisions.csv"
+    assert run(str(build), "--export", str(file)) == (0, f"written: {file}")
+    make_build(tmp_path / "other")
+    assert run(str(tmp_path / "other"), "--import", str(file)) == (0, f"{file}: 1 new decision(s)")
+    assert decisions(tmp_path / "other") == decisions(build)
+    file.write_text(file.read_text().replace("reject", "perhaps"))
+    code, said = run(str(tmp_path / "other"), "--import", str(file))
+    assert (code, f"{file}: line 2: 'perhaps' is no verdict" in said) == (2, True)
+    assert run(str(build), "--export", str(tmp_path / "no" / "such.csv"))[0] == 2
 
 
 @pytest.fixture
@@ -203,7 +266,7 @@ def test_two_people_two_rounds_and_a_killed_server(server: Server, browser: Chro
     assert len(rejected) == 2
     bo.wait("!document.getElementById('empty').hidden")
     screenshot(bo, "round1-done")
-    bo.run("document.getElementById('empty-go').click()")
+    bo.press("Enter")
     bo.wait(f"{READY} && desk === 'adjudicate'")
     assert "ana rejects it" in " ".join(bo.text().split())
     screenshot(bo, "adjudicate")

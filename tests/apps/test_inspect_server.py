@@ -204,6 +204,8 @@ def test_videos_are_answered_in_pieces(running: Running) -> None:
         ({"Host": "evil.example"}, 400),
         ({"Host": "127.0.0.1.evil.example"}, 400),
         ({"Host": ""}, 400),
+        ({"Host": "["}, 400),
+        ({"Origin": "http://["}, 403),
     ],
 )
 def test_other_sites_cannot_act(running: Running, headers: dict[str, str], status: int) -> None:

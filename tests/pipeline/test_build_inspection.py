@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import sqlite3
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from opendance_hf.cli import app
+from opendance_hf.pipeline.build import _restored
 from opendance_hf.pipeline.inspection.queue import decide, last_number, next_turn, undo
 from opendance_hf.pipeline.inspection.store import Inspection, Person
 from opendance_hf.pipeline.ledger import Item, Ledger
@@ -159,6 +161,24 @@ def test_what_cannot_go_on_says_why(out: Path, options: tuple[str, ...], message
     assert code == 2
     assert message in said.replace("│ ", "").replace(" │", "")
     assert not out.exists()
+
+
+def test_settings_come_back_from_json_as_they_were() -> None:
+    @dataclass(frozen=True)
+    class Part:
+        name: str = ""
+        pairs: tuple[tuple[str, str], ...] = ()
+
+    @dataclass(frozen=True)
+    class Whole:
+        licence: str = "unknown"
+        part: Part = Part()
+
+    whole = Whole("mit", Part("x", (("a", "b"),)))
+    values = json.loads(json.dumps(asdict(whole)))
+    assert _restored(Whole(), values) == whole
+    assert _restored(Whole(), {"part": {"name": "y", "odd": 1}, "odder": 2}) == Whole(part=Part("y"))
+    assert _restored(SETTINGS, json.loads(json.dumps(asdict(SETTINGS)))) == SETTINGS
 
 
 def change(out: Path, statement: str, *values: Any) -> None:

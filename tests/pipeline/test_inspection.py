@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -375,6 +376,35 @@ def test_a_bad_csv_changes_nothing(build: Path, change: tuple[str, str], message
     with pytest.raises(InspectionError, match=message):
         import_csv(inspection, text.replace(*change))
     assert export_csv(inspection) == before
+
+
+def test_people_at_the_same_moment(build: Path) -> None:
+    """Each with a connection of their own, as the server's threads have."""
+    make_build(build.with_name("large"), (2,) * 10)
+    build = build.with_name("large")
+    open_build(build, votes=2).db.close()
+    failed: list[BaseException] = []
+
+    def work(me: Person) -> None:
+        try:
+            with Inspection(build / "ledger.sqlite") as inspection:
+                while (item := next_turn(inspection, me, "round1").item) is not None:
+                    decide(inspection, me, "round1", 1, item.subject, "keep")
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(Person(f"p{n}"),)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not failed
+    with Inspection(build / "ledger.sqlite") as inspection:
+        votes = Counter(
+            row["subject"] for row in inspection.db.execute("SELECT subject FROM inspection_decisions")
+        )
+        assert len(votes) == 20
+        assert set(votes.values()) == {2}
 
 
 class Crowd(RuleBasedStateMachine):

@@ -51,6 +51,23 @@ def test_source_and_time_agree(tmp_path: Path, source_fps: float) -> None:
     assert levels == pytest.approx(200 * np.arange(30) / 30, abs=200 * 0.5 / source_fps + 5)
 
 
+def test_the_source_alone_is_what_the_preview_shows_without_a_skeleton(tmp_path: Path) -> None:
+    seq, start = make_sequence(2, num_dancers=2, num_frames=40), 1.25
+    clip = tmp_path / "clip.mp4"
+    sound = np.zeros(22_050, np.float32)
+    write_preview(
+        tmp_path / "a.mp4", source(1, 30, start), seq, sound, 22_050, height=HEIGHT, source_path=clip
+    )
+    plain, preview = read(clip).astype(int), read(tmp_path / "a.mp4").astype(int)
+    assert plain.shape == (len(preview), HEIGHT, left_width(), 3)
+    assert plain.std(axis=(1, 2)).max() < 2, "grey, with nothing drawn on it"
+    assert preview[:, :HEIGHT, : left_width()].std(axis=(1, 2)).max() > 10
+    levels = np.clip(200 * np.arange(len(plain)) / 30, 0, 255)
+    assert plain.mean(axis=(1, 2, 3)) == pytest.approx(levels, abs=8)
+    with av.open(str(clip)) as file:
+        assert file.streams.audio, "with its sound"
+
+
 def test_sound_is_kept(tmp_path: Path) -> None:
     seq = make_sequence(1, num_dancers=2, num_frames=90)
     sound = np.random.default_rng(0).uniform(-0.3, 0.3, 22_050 * 2).astype(np.float32)

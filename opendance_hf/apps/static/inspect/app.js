@@ -251,7 +251,8 @@ function showEmpty(answer) {
   $("empty-mark").className = mark === "✓" ? "done" : "wait";
   $("empty-title").textContent = title;
   $("empty-text").textContent = text;
-  $("empty-go").textContent = { round1: "To round 1", round2: "On to round 2", adjudicate: "Adjudicate", overview: "See the overview" }[go];
+  const labels = { round1: "To round 1", round2: "On to round 2", adjudicate: "Adjudicate", overview: "See the overview" };
+  $("empty-go").replaceChildren(`${labels[go]} `, element("kbd", "Enter"));
   $("empty-go").dataset.go = go;
   $("empty-undo").hidden = answer.last === null;
   show("empty");
@@ -543,9 +544,12 @@ document.addEventListener("keydown", (event) => {
   const onButton = event.target instanceof HTMLButtonElement || event.target instanceof HTMLAnchorElement;
   if (onButton && (key === "Enter" || key === " ") && event.target.matches("nav *, .me *, #empty *, #overview *")) return;
   if (key === "u" && !$("empty").hidden) return void undo();
+  if (key === "Enter" && !event.repeat && !$("empty").hidden) return $("empty-go").click();
   if ($("bench").hidden || !turn || !turn.item) return;
-  const reason = me.reasons[turn.item.round][Number(key) - 1];
-  const work = /^[1-9]$/.test(key) ? reason && (() => mark(reason[0])) : KEYS[key];
+  // On some keyboards (AZERTY) the digits need a shift key; the place of the key counts too.
+  const digit = /^[1-9]$/.test(key) ? key : (/^Digit([1-9])$/.exec(event.code) || [])[1];
+  const reason = digit && me.reasons[turn.item.round][digit - 1];
+  const work = digit ? reason && (() => mark(reason[0])) : KEYS[key];
   if (!work || (event.repeat && !key.startsWith("Arrow"))) return;
   event.preventDefault();
   work(event);
