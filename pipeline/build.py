@@ -192,7 +192,7 @@ def build_dataset(
                 assign_groups(build, ledger, tell)
                 tell(f"Packing {len(rows)} sequence(s) into {out} ...")
                 files = (build / "sequences" / f"{row['id']}.npz" for row in rows)
-                pack((load_sequence(file) for file in files), out, licence=settings.licence)
+                pack((load_sequence(file) for file in files), out, licence=settings.licence, figure=True)
             elif out.exists() and not any(item.status == "failed" for item in items):
                 # Nothing of it is left in the build: what was withdrawn must not stay published.
                 tell(f"Nothing is published any more: removing the dataset in {out} ...")
