@@ -48,6 +48,10 @@ def build(
     licence: Annotated[
         str, typer.Option(help="Licence of the source videos, for the rows and the card.")
     ] = "other",
+    genre_model: Annotated[
+        str,
+        typer.Option(help="Audio classifier of the ten GTZAN classes, folder or Hub id; without, no genre."),
+    ] = "",
     workers: Workers = _DEFAULT_WORKERS,
     timeout: Timeout = 3600,
     previews: Annotated[bool, typer.Option(help="Write a preview video of every sequence.")] = True,
@@ -70,7 +74,7 @@ def build(
             out,
             folder,
             folder / "index.html",
-            Settings(licence=licence, previews=previews),
+            Settings(licence=licence, previews=previews, genre_model=genre_model),
             workers=workers,
             timeout_s=timeout,
             console=console,
@@ -386,6 +390,7 @@ def _told_errors() -> tuple[type[Exception], ...]:
         "opendance_hf.music.decode": "AudioError",
         "opendance_hf.pipeline.build": "BuildError",
         "opendance_hf.pipeline.stages.collect": "CollectError",
+        "opendance_hf.pipeline.stages.genre": "GenreError",
         "opendance_hf.storage.pack": "PackError",
         "opendance_hf.synthetic.body": "MissingBodyError",
         "opendance_hf.training.recipe": "RecipeError",

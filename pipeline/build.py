@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
@@ -17,12 +18,14 @@ from opendance_hf.pipeline.ledger import Item, Ledger
 from opendance_hf.pipeline.outcome import Rejected
 from opendance_hf.pipeline.process import Log, Models, Outcome, Settings, process_video
 from opendance_hf.pipeline.runners.local import Processor, Progress, run_local
+from opendance_hf.pipeline.stages.genre import GenreModel, check_genre_model
 from opendance_hf.storage import load_sequence, pack
 from opendance_hf.storage.pack import check_replaceable
 
 _OUTSIDE = (
     "a link that leads out of the folder; give the file it points to by name, or copy it into the folder"
 )
+_STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 #: Read beside the videos, not as videos.
 _NOT_INPUTS = {"thumbs.db", "desktop.ini"}
 
@@ -101,8 +104,13 @@ def find_inputs(paths: Iterable[Path], leave_out: Iterable[Path] = ()) -> list[S
 
 
 def printable(path: str | os.PathLike[str]) -> str:
-    """A path as text that any terminal, page and database takes: bytes that are not UTF-8 become ``\\xNN``."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """A path as text that any terminal, page and database takes.
+
+    Bytes that are not UTF-8 become ``\\xNN``, and so do characters that steer a terminal or turn the direction of text:
+    a file name must not colour, hide or rewrite what is said of it.
+    """
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class _VideoProcessor:
@@ -119,6 +127,8 @@ class _VideoProcessor:
         torch.set_num_threads(1)
         cv2.setNumThreads(1)
         self.build, self.settings, self.models = build, settings, Models()
+        if settings.genre_model:
+            self.models.genre = GenreModel(settings.genre_model)
 
     def __call__(self, item: Item, on_stage: Callable[..., None], on_step: Callable[..., None]) -> Outcome:
         path = Path(item.path)
@@ -168,12 +178,15 @@ def build_dataset(
     Raises:
         BuildError: if the inputs cannot be found, or another build uses the folder.
         PackError: if ``out`` holds something that is not a dataset of ours.
+        GenreError: if the genre classifier cannot be used.
     """
     inputs = find_inputs(paths, leave_out=(out, build))
     if selection is not None:
         unnamed = "not in the list of selected videos"
         inputs = [replace(s, refused=s.refused or selection.get(s.name, unnamed)) for s in inputs]
     check_replaceable(out)
+    if settings.genre_model:
+        check_genre_model(settings.genre_model)
     build.mkdir(parents=True, exist_ok=True)
     with _only_one(build):
         tell("Looking for the model weights (fetched once, then cached) ...")

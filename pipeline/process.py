@@ -27,6 +27,7 @@ from opendance_hf.pipeline.stages.complete import complete, usable_runs
 from opendance_hf.pipeline.stages.decode import VideoInfo, probe, read_frames
 from opendance_hf.pipeline.stages.detect import Detections, detect_people
 from opendance_hf.pipeline.stages.fit import fit
+from opendance_hf.pipeline.stages.genre import GenreModel
 from opendance_hf.pipeline.stages.pose import Landmarks, estimate_landmarks
 from opendance_hf.pipeline.stages.retime import Motion, retime
 from opendance_hf.pipeline.stages.segment import MAX_DANCERS, MIN_SPAN_S, Dropped, Span, find_spans
@@ -56,6 +57,7 @@ class Settings:
 
     licence: str = "unknown"
     previews: bool = True
+    genre_model: str = ""
     revision: int = REVISION
 
     @property
@@ -72,6 +74,7 @@ class Models:
     detector: Detector = field(default_factory=NanoDet)
     light: PoseEstimator = field(default_factory=lambda: BlazePose("full"))
     accurate: PoseEstimator = field(default_factory=lambda: BlazePose("heavy"))
+    genre: GenreModel | None = None
 
 
 @dataclass
@@ -230,6 +233,10 @@ def _sequence(
     fitted = log.timed("fit", lambda: fit(smooth(found), info.width_px, info.height_px))
     motion: Motion = log.timed("retime", lambda: retime(fitted, found.confidence()))
     music = log.timed("music", lambda: extract(path, motion.start_s, motion.end_s, motion.num_frames))
+    genre, genre_scores = None, None
+    if models.genre is not None:
+        classify = models.genre.classify
+        genre, genre_scores = log.timed("genre", lambda: classify(path, motion.start_s, motion.end_s))
     seq = validate(
         DanceSequence(
             id=name,
@@ -247,6 +254,8 @@ def _sequence(
             bpm=music.bpm,
             motion_velocity=mean_joint_speed(motion.joints),
             confidence=flat_dancers(motion.confidence),
+            genre=genre,
+            genre_scores=genre_scores,
             provenance=_provenance(sha256, info, motion, fitted.camera, settings, models),
         )
     )
@@ -286,7 +295,7 @@ def _provenance(
     from importlib.metadata import version
 
     own = opendance_hf.__version__
-    backends = (
+    backends: tuple[Backend, ...] = (
         Backend("shots", "scenedetect-content", version("scenedetect")),
         Backend("detect", models.detector.name, models.detector.version),
         Backend("track", ByteTrack.name, ByteTrack.version),
@@ -296,6 +305,8 @@ def _provenance(
         Backend("fit", "skeleton-adam", f"{own}+torch{torch.__version__.split('+')[0]}"),
         Backend("music", "librosa", version("librosa")),
     )
+    if models.genre is not None:
+        backends = (*backends, Backend("genre", models.genre.name, models.genre.version))
     return Provenance(
         source_sha256=sha256,
         start_s=motion.start_s,

@@ -21,12 +21,12 @@ Floats = npt.NDArray[np.float32]
 _JUMP_S: Final = 0.05
 # Decoding goes on for this long after the end: the resampler's filter looks at what follows the last sample.
 _LOOKAHEAD_S: Final = 0.5
-# FFmpeg also takes playlists (hls, dash), scripts (concat, ffmetadata) and numbered pictures (image2), through which a
+# FFmpeg also takes playlists (hls, dash), and scripts (concat, ffmetadata), through which a
 # text file with the name of a video reads other files of the disk, or of the network.
 _FORMATS: Final = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mpegvideo,h264,hevc,asf,ogg,wav,w64,mp3,aac,ac3,eac3,flac,"
     "aiff,amr,ape,au,caf,dv,gxf,ivf,m4v,mxf,nut,obu,rm,tta,wv,yuv4mpegpipe,gif,"
-    "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe,gif_pipe"
+    "image2,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe,gif_pipe"
 )
 
 
