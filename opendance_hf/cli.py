@@ -49,6 +49,10 @@ def build(
     licence: Annotated[
         str, typer.Option(help="Licence of the source videos, for the rows and the card.")
     ] = "other",
+    genre_model: Annotated[
+        str,
+        typer.Option(help="Audio classifier of the ten GTZAN classes, folder or Hub id; without, no genre."),
+    ] = "",
     workers: Workers = _DEFAULT_WORKERS,
     timeout: Timeout = 3600,
     previews: Annotated[bool, typer.Option(help="Write a preview video of every sequence.")] = True,
@@ -92,11 +96,21 @@ def build(
     from opendance_hf.pipeline.process import Settings
 
     if continue_:
-        for name in ("licence", "previews"):
+        for name in (
+            "licence",
+            "previews",
+            "quality_gate",
+            "profile",
+            "detector",
+            "pose",
+            "smoother",
+            "smpl",
+            "genre_model",
+        ):
             source = ctx.get_parameter_source(name)
             if source is not None and source.name == "COMMANDLINE":
                 raise typer.BadParameter(
-                    f"--continue goes on with the settings of the build: leave out --{name}"
+                    f"--continue goes on with the settings of the build: leave out --{name.replace('_', '-')}"
                 )
     elif not paths:
         raise typer.BadParameter("name the videos, or folders of them; or --continue a build")
@@ -115,6 +129,7 @@ def build(
                 licence=licence,
                 previews=previews,
                 quality_gate=quality_gate,
+                genre_model=genre_model,
                 choice=resolve(profile, detector, pose, smoother, None if smpl is None else str(smpl)),
             ),
             workers=workers,
@@ -502,6 +517,7 @@ def _told_errors() -> tuple[type[Exception], ...]:
         "opendance_hf.pipeline.build": "BuildError",
         "opendance_hf.pipeline.inspection.store": "InspectionError",
         "opendance_hf.pipeline.stages.collect": "CollectError",
+        "opendance_hf.pipeline.stages.genre": "GenreError",
         "opendance_hf.storage.pack": "PackError",
         "opendance_hf.synthetic.body": "MissingBodyError",
         "opendance_hf.training.recipe": "RecipeError",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -20,12 +21,14 @@ from opendance_hf.pipeline.ledger import DONE, Item, Ledger
 from opendance_hf.pipeline.outcome import Rejected
 from opendance_hf.pipeline.process import REVISION, Log, Models, Outcome, Settings, process_video
 from opendance_hf.pipeline.runners.local import Processor, Progress, run_local
+from opendance_hf.pipeline.stages.genre import GenreModel, check_genre_model
 from opendance_hf.storage import load_sequence, pack
 from opendance_hf.storage.pack import check_replaceable
 
 _OUTSIDE = (
     "a link that leads out of the folder; give the file it points to by name, or copy it into the folder"
 )
+_STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 #: Read beside the videos, not as videos.
 _NOT_INPUTS = {"thumbs.db", "desktop.ini"}
 
@@ -104,8 +107,13 @@ def find_inputs(paths: Iterable[Path], leave_out: Iterable[Path] = ()) -> list[S
 
 
 def printable(path: str | os.PathLike[str]) -> str:
-    """A path as text that any terminal, page and database takes: bytes that are not UTF-8 become ``\\xNN``."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """A path as text that any terminal, page and database takes.
+
+    Bytes that are not UTF-8 become ``\\xNN``, and so do characters that steer a terminal or turn the direction of text:
+    a file name must not colour, hide or rewrite what is said of it.
+    """
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class _VideoProcessor:
@@ -122,6 +130,8 @@ class _VideoProcessor:
         torch.set_num_threads(1)
         cv2.setNumThreads(1)
         self.build, self.settings, self.models = build, settings, Models.load(settings.choice, threads)
+        if settings.genre_model:
+            self.models.genre = GenreModel(settings.genre_model)
 
     def __call__(self, item: Item, on_stage: Callable[..., None], on_step: Callable[..., None]) -> Outcome:
         path = Path(item.path)
@@ -175,6 +185,7 @@ def build_dataset(
     Raises:
         BuildError: if the inputs cannot be found, another build uses the folder, or there is none to go on with.
         PackError: if ``out`` holds something that is not a dataset of ours.
+        GenreError: if the genre classifier cannot be used.
     """
     paths = list(paths)
     inputs = find_inputs(paths, leave_out=(out, build)) if paths else None
@@ -184,6 +195,8 @@ def build_dataset(
     check_replaceable(out)
     if settings is None and not (build / "ledger.sqlite").is_file():
         raise BuildError(f"{build}: no build to go on with; name the videos, or the folder with --build-dir")
+    if settings is not None and settings.genre_model:
+        check_genre_model(settings.genre_model)
     build.mkdir(parents=True, exist_ok=True)
     with _only_one(build):
         ledger = Ledger(build / "ledger.sqlite")
@@ -214,7 +227,7 @@ def build_dataset(
                 assign_groups(build, ledger, tell)
                 tell(f"Packing {len(rows)} sequence(s) into {out} ...")
                 files = (build / "sequences" / f"{row['id']}.npz" for row in rows)
-                pack((load_sequence(file) for file in files), out, licence=settings.licence)
+                pack((load_sequence(file) for file in files), out, licence=settings.licence, figure=True)
             elif out.exists() and not any(item.status == "failed" for item in items):
                 # Nothing of it is left in the build: what was withdrawn must not stay published.
                 tell(f"Nothing is published any more: removing the dataset in {out} ...")

@@ -40,6 +40,7 @@ from opendance_hf.pipeline.stages.decode import VideoInfo, probe, read_frames
 from opendance_hf.pipeline.stages.detect import EVERY_S, Detections, boxes_at, detect_people
 from opendance_hf.pipeline.stages.fit import Fit, fit
 from opendance_hf.pipeline.stages.gate import quality_scores, why_rejected
+from opendance_hf.pipeline.stages.genre import GenreModel
 from opendance_hf.pipeline.stages.pose import Landmarks, estimate_landmarks
 from opendance_hf.pipeline.stages.retime import Motion, retime
 from opendance_hf.pipeline.stages.segment import MAX_DANCERS, MIN_SPAN_S, Dropped, Span, find_spans
@@ -74,6 +75,7 @@ class Settings:
     previews: bool = True
     quality_gate: bool = True
     choice: Choice = field(default_factory=Choice)
+    genre_model: str = ""
     revision: int = REVISION
 
     @property
@@ -97,6 +99,7 @@ class Models:
     cliff: CLIFF | None = None
     smoothnet: SmoothNetModel | None = None
     body: SMPLData | None = None
+    genre: GenreModel | None = None
 
     @classmethod
     def load(cls, choice: Choice, threads: int = 1) -> Models:
@@ -346,6 +349,10 @@ def _sequence(
     if wrong is not None and settings.quality_gate:
         return Dropped(motion.start_s, motion.end_s, wrong)
     music = log.timed("music", lambda: extract(path, motion.start_s, motion.end_s, motion.num_frames))
+    genre, genre_scores = None, None
+    if models.genre is not None:
+        classify = models.genre.classify
+        genre, genre_scores = log.timed("genre", lambda: classify(path, motion.start_s, motion.end_s))
     seq = validate(
         DanceSequence(
             id=name,
@@ -364,6 +371,8 @@ def _sequence(
             bpm=music.bpm,
             motion_velocity=mean_joint_speed(motion.joints),
             confidence=flat_dancers(motion.confidence),
+            genre=genre,
+            genre_scores=genre_scores,
             provenance=_provenance(sha256, info, motion, fitted.camera, settings, models),
         )
     )
@@ -404,7 +413,7 @@ def _provenance(
     from importlib.metadata import version
 
     own = opendance_hf.__version__
-    backends = (
+    backends: tuple[Backend, ...] = (
         Backend("shots", "scenedetect-content", version("scenedetect")),
         Backend("detect", models.detectors[0].name, models.detectors[0].version),
         Backend("track", ByteTrack.name, ByteTrack.version),
@@ -412,6 +421,8 @@ def _provenance(
         *_estimators(settings.choice, models, own),
         Backend("music", "librosa", version("librosa")),
     )
+    if models.genre is not None:
+        backends = (*backends, Backend("genre", models.genre.name, models.genre.version))
     return Provenance(
         source_sha256=sha256,
         start_s=motion.start_s,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +14,7 @@ from rich import box
 from rich.table import Table
 
 from opendance_hf.apps.targets import check_targets
-from opendance_hf.schema import GENRES
+from opendance_hf.render.statistics import Sample, draw_statistics
 from opendance_hf.storage.pack import SplitStatistics, statistics_of
 
 _COLUMNS: Final = [
@@ -152,7 +151,10 @@ def stats(
         part_file.write_text(json.dumps(found, indent=2) + "\n")
         part_file.replace(json_file)
     if figure is not None:
-        draw(parts, figure)
+        draw_statistics(
+            [Sample(part.config, part.duration_s, part.bpm, part.velocity, part.genres) for part in parts],
+            figure,
+        )
     return found
 
 
@@ -198,44 +200,3 @@ def tables(found: dict[str, Any]) -> list[Table]:
 
 def _hours(hours: float) -> str:
     return f"{hours:.2f}" if hours >= 0.1 else f"{hours:.4f}"
-
-
-def draw(parts: list[Part], path: Path) -> None:
-    """Figure 3: how durations, genres, tempo and velocity are distributed, a colour for each configuration."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 6.2), layout="constrained")
-    axes = figure.subplots(2, 2)
-    configs = list(dict.fromkeys(part.config for part in parts))
-    colours = {config: f"C{number}" for number, config in enumerate(configs)}
-    panels = (
-        (axes[0, 0], "duration_s", "duration, s"),
-        (axes[1, 0], "bpm", "tempo of the music, beats per minute"),
-        (axes[1, 1], "velocity", "mean joint speed, m/s"),
-    )
-    for panel, column, label in panels:
-        values = {c: np.concatenate([getattr(p, column) for p in parts if p.config == c]) for c in configs}
-        # As many bins as square root of the number, the same for all configurations.
-        everything = np.concatenate(list(values.values()))
-        edges = np.histogram_bin_edges(everything, bins=int(np.clip(np.sqrt(len(everything)), 5, 60)))
-        panel.hist(
-            list(values.values()),
-            bins=edges,
-            label=[f"{config} ({len(v)})" for config, v in values.items()],
-            color=list(colours.values()),
-        )
-        panel.set(xlabel=label, ylabel="sequences")
-        panel.yaxis.get_major_locator().set_params(integer=True)
-    axes[0, 0].legend()
-    panel, width = axes[0, 1], 0.8 / len(configs)
-    for number, config in enumerate(configs):
-        count = Counter(genre for p in parts if p.config == config for genre in p.genres)
-        at = np.arange(len(GENRES)) + width * (number - (len(configs) - 1) / 2)
-        panel.bar(at, [count[genre] for genre in GENRES], width, color=colours[config])
-    panel.set_xticks(range(len(GENRES)), GENRES, rotation=40, ha="right")
-    panel.set(ylabel="sequences", xlabel="genre of the music")
-    if not any(genre for part in parts for genre in part.genres):
-        panel.text(0.5, 0.5, "no genre classifier ran", transform=panel.transAxes, ha="center", color="0.4")
-        panel.set_ylim(0, 1)
-    panel.yaxis.get_major_locator().set_params(integer=True)
-    figure.savefig(path, dpi=120)

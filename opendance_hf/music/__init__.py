@@ -1,6 +1,6 @@
 """Music: the sound of any audio or video file, and the features that dance models read, frame by frame."""
 
-from opendance_hf.music.decode import AudioError, NoAudioError, clock_origin, decode_audio
+from opendance_hf.music.decode import AudioError, NoAudioError, clock_origin, decode_audio, open_media
 from opendance_hf.music.features import (
     MusicAnnotation,
     annotate_music,
@@ -38,5 +38,6 @@ __all__ = [
     "extract_audio",
     "fact_features",
     "music_features",
+    "open_media",
     "tpami_features",
 ]

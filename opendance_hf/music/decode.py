@@ -21,6 +21,13 @@ Floats = npt.NDArray[np.float32]
 _JUMP_S: Final = 0.05
 # Decoding goes on for this long after the end: the resampler's filter looks at what follows the last sample.
 _LOOKAHEAD_S: Final = 0.5
+# FFmpeg also takes playlists (hls, dash), and scripts (concat, ffmetadata), through which a
+# text file with the name of a video reads other files of the disk, or of the network.
+_FORMATS: Final = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mpegvideo,h264,hevc,asf,ogg,wav,w64,mp3,aac,ac3,eac3,flac,"
+    "aiff,amr,ape,au,caf,dv,gxf,ivf,m4v,mxf,nut,obu,rm,tta,wv,yuv4mpegpipe,gif,"
+    "image2,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe,gif_pipe"
+)
 
 
 class AudioError(ValueError):
@@ -72,8 +79,7 @@ def decode_audio(
     chunks: list[tuple[int, Floats]] = []
     heard = False
     try:
-        # Broken tags (a title that is not UTF-8) are no reason to refuse the sound.
-        with av.open(str(path), metadata_errors="ignore") as container:
+        with open_media(path) as container:
             stream = container.streams.best("audio")
             if not isinstance(stream, av.AudioStream):
                 raise NoAudioError(f"{path}: no audio track; use a file with sound, or mux the music into it")
@@ -100,6 +106,22 @@ def decode_audio(
         if stop > start:
             audio[start:stop] = samples[start - index : stop - index]
     return audio
+
+
+def open_media(path: str | PathLike[str]) -> InputContainer:
+    """Open a media file, and no other file: playlists and scripts that name others are no media here.
+
+    Raises:
+        av.FFmpegError: if it is none, or damaged.
+    """
+    import av
+
+    return av.open(
+        str(path),
+        # Broken tags (a title that is not UTF-8) are no reason to refuse the sound.
+        metadata_errors="ignore",
+        options={"format_whitelist": _FORMATS, "protocol_whitelist": "file"},
+    )
 
 
 def clock_origin(container: InputContainer) -> float:

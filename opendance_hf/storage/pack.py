@@ -1,6 +1,7 @@
 """From annotated sequences to a dataset folder that ``load_dataset`` opens:
 
     out/README.md                                               dataset card with the configurations
+    out/figures/statistics.png                                  the paper's figure 3 of it, where asked for
     out/statistics.json                                         what is in it; also marks the folder as ours
     out/data/{config}/{split}-00000-of-0000N.parquet
     out/webdataset/{config}/{split}-00000.tar
@@ -22,7 +23,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from opendance_hf import __version__
+from opendance_hf.render.statistics import Sample, draw_statistics
 from opendance_hf.schema import SCHEMA_VERSION, DanceSequence, validate
 from opendance_hf.storage.card import dataset_card
 from opendance_hf.storage.npz import load_sequence, save_sequence
@@ -31,6 +35,8 @@ from opendance_hf.storage.splits import RATIOS, SPLITS, assign_splits, subset_ra
 from opendance_hf.storage.webdataset import write_webdataset
 
 STATISTICS: Final = "statistics.json"
+#: The one picture of a dataset folder.
+FIGURE: Final = "figures/statistics.png"
 _MARKER: Final = "opendance-hf dataset"
 _SUFFIXES: Final = frozenset({".md", ".json", ".parquet", ".tar"})
 
@@ -96,6 +102,7 @@ def pack(
     splits: Mapping[str, float] = RATIOS,
     shard_bytes: int = SHARD_BYTES,
     webdataset: bool = True,
+    figure: bool = False,
 ) -> PackReport:
     """Validate ``sequences`` and write them as a dataset folder.
 
@@ -108,6 +115,7 @@ def pack(
         splits: share of each split by group, see :func:`assign_splits`.
         shard_bytes: size at which a new Parquet or tar shard starts, uncompressed.
         webdataset: also write the WebDataset tars.
+        figure: also draw the statistics (figure 3), for the card to show.
 
     Raises:
         SchemaError: if a sequence does not meet the schema.
@@ -128,6 +136,8 @@ def pack(
             write_parquet(fresh, config, split, _load(spool, ranks), shard_bytes=shard_bytes)
             if webdataset:
                 write_webdataset(fresh, config, split, _load(spool, ranks), shard_bytes=shard_bytes)
+        if figure:
+            _draw(entries, fresh / FIGURE)
         _describe(fresh, entries, statistics, licence, webdataset=webdataset)
         files = _check_files(fresh)
         check_replaceable(out)
@@ -262,6 +272,17 @@ def statistics_of(
     )
 
 
+def _draw(entries: list[_Entry], path: Path) -> None:
+    path.parent.mkdir()
+    samples = []
+    for config in ("individual", "collaborative"):
+        part = [entry for entry in entries if entry.config == config]
+        if part:
+            seconds, bpm, velocity = np.array([(e.duration_s, e.bpm, e.velocity) for e in part]).T
+            samples.append(Sample(config, seconds, bpm, velocity, tuple(e.genre for e in part)))
+    draw_statistics(samples, path)
+
+
 def _describe(
     folder: Path,
     entries: list[_Entry],
@@ -279,6 +300,7 @@ def _describe(
         "opendance_version": __version__,
         "licence": licence,
         "webdataset": webdataset,
+        "figure": FIGURE if (folder / FIGURE).is_file() else "",
         "row_licences": dict(sorted(licences.items())),
         "backends": [
             {"stage": stage, "name": name, "version": version, "sequences": count}
@@ -308,7 +330,7 @@ def _check_files(folder: Path) -> dict[str, int]:
     files = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            if path.suffix not in _SUFFIXES:
+            if path.suffix not in _SUFFIXES and path != folder / FIGURE:
                 raise PackError(f"refusing to publish {path.name}: a dataset holds no media and no scripts")
             files[path.relative_to(folder).as_posix()] = path.stat().st_size
     return files

@@ -12,7 +12,7 @@ import av.error
 import numpy as np
 from av.stream import Disposition
 
-from opendance_hf.music import clock_origin
+from opendance_hf.music import clock_origin, open_media
 from opendance_hf.pipeline.backends.base import Image
 from opendance_hf.pipeline.outcome import Rejected
 
@@ -72,8 +72,7 @@ def probe(path: Path) -> VideoInfo:
 
 
 def _open(path: Path) -> av.container.InputContainer:
-    # Broken tags (a title that is not UTF-8) are no reason to refuse the pictures.
-    return av.open(str(path), metadata_errors="ignore")
+    return open_media(path)
 
 
 def _video_stream(container: av.container.InputContainer) -> av.VideoStream | None:

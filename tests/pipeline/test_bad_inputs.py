@@ -207,3 +207,4 @@ def test_a_duplicate_takes_over_when_the_first_is_gone(tmp_path: Path) -> None:
 def test_printable() -> None:
     assert printable("dance/тан\u200bец.mp4") == "dance/тан\u200bец.mp4"
     assert printable(os.fsdecode(b"a\xffb")) == "a\\xffb"
+    assert printable("\x1b[31mred\n\u202e4pm") == r"\x1b[31mred\n\u202e4pm"

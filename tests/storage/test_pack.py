@@ -10,6 +10,7 @@ import datasets
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from opendance_hf.schema import SchemaError, features, from_row, to_row
 from opendance_hf.storage import PackError, dataset_card, load_sequence, pack, read_parquet, read_webdataset
@@ -266,3 +267,16 @@ def test_rows_of_schema_1_0_are_taken(tmp_path: Path) -> None:
     row = to_row(make_sequence(1))
     del row["subset_rank"]
     assert_same(from_row(row), make_sequence(1))
+
+
+def test_the_card_shows_the_figure(tmp_path: Path) -> None:
+    for order, name in ((1, "a"), (-1, "b")):
+        report = pack(some()[::order], tmp_path / name, figure=True)
+        assert "figures/statistics.png" in report.files
+    assert contents(tmp_path / "a") == contents(tmp_path / "b"), "the picture too"
+    assert "](figures/statistics.png)" in (tmp_path / "a/README.md").read_text()
+    with Image.open(tmp_path / "a/figures/statistics.png") as picture:
+        assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 50
+    pack(some(), tmp_path / "a")
+    assert "figures" not in (tmp_path / "a/README.md").read_text()
+    assert datasets.load_dataset(str(tmp_path / "b"), split="train").num_rows == 3
