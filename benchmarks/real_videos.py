@@ -99,7 +99,7 @@ def count_frames(video: Path) -> int:
 
 def agreement(video: Path, seq: DanceSequence) -> dict[str, float]:
     """PCK and speed correlation of a sequence's reprojected limbs with MoveNet's."""
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     camera = seq.provenance.camera
     assert camera is not None
     joints = per_dancer(seq.joints, seq.num_dancers, NUM_JOINTS, 3).astype(np.float64)
