@@ -307,7 +307,7 @@ def _bodies(path: Path, span: Span, boxes: np.ndarray, models: Models, log: Log)
             log.progress("bodies", (time_s - span.start_s) / (span.end_s - span.start_s))
             yield time_s, image
 
-    return estimate_bodies(frames, boxes, models.cliff)
+    return estimate_bodies(frames, boxes, models.cliff, models.threads)
 
 
 def _steady(found: Landmarks, models: Models) -> Landmarks:

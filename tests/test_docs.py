@@ -28,6 +28,7 @@ DOCUMENTS = tuple(
         "README",
         "docs/pipeline",
         "docs/inspection",
+        "docs/backends",
         "docs/dataset",
         "docs/training",
         "docs/metrics",

@@ -6,7 +6,7 @@ SmoothNet takes the jitter out of the rotations, in the six-number form that MMH
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
@@ -25,6 +25,7 @@ from opendance_hf.pipeline.backends.base import Floats, Image
 from opendance_hf.pipeline.backends.cliff import CLIFF
 from opendance_hf.pipeline.stages.pose import Landmarks
 from opendance_hf.pipeline.stages.smooth import smooth_paths
+from opendance_hf.pipeline.threads import in_order
 
 _FRAMES_AT_ONCE: Final = 8
 
@@ -63,24 +64,31 @@ class Bodies:
         return cls(**load_arrays(path))
 
 
-def estimate_bodies(frames: Callable[[], Frames], boxes: Floats, estimator: CLIFF) -> Bodies:
+def estimate_bodies(
+    frames: Callable[[], Frames], boxes: Floats, estimator: CLIFF, threads: int = 1
+) -> Bodies:
     """Bodies of the dancers of a span.
 
     Args:
         frames: gives the span's (time, RGB image) pairs.
         boxes: (D, T, 4) pixels, NaN where a dancer was not detected; every dancer is detected at least once.
-        estimator: looks at several frames at a time.
+        estimator: looks at several frames at a time, the same ones however many threads there are.
+        threads: that share the estimator.
     """
     steady = _steady_boxes(boxes)
     times: list[float] = []
-    found: list[tuple[Floats, Floats, Floats]] = []
-    stream = iter(frames())
-    while some := list(islice(stream, _FRAMES_AT_ONCE)):
-        at = len(times)
-        times += [time_s for time_s, _ in some]
-        found += estimator.estimate(
-            [image for _, image in some], [steady[:, at + i] for i in range(len(some))]
-        )
+
+    def batches() -> Iterator[tuple[list[Image], list[Floats]]]:
+        stream = iter(frames())
+        while some := list(islice(stream, _FRAMES_AT_ONCE)):
+            first = len(times)
+            times.extend(time_s for time_s, _ in some)
+            yield [image for _, image in some], [steady[:, first + i] for i in range(len(some))]
+
+    def look(model: CLIFF, batch: tuple[list[Image], list[Floats]]) -> list[tuple[Floats, Floats, Floats]]:
+        return model.estimate(*batch)
+
+    found = [body for some in in_order(look, batches(), [estimator] * threads) for body in some]
     rotations, betas, transl = (np.stack(values, axis=1) for values in zip(*found, strict=True))
     return Bodies(np.asarray(times), rotations, betas, transl)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from opendance_hf.assets import cache_dir
 from opendance_hf.cli import app
 from opendance_hf.modeling.cliff import CLIFFConfig, CLIFFModel
 from opendance_hf.modeling.smoothnet import SmoothNetConfig, SmoothNetModel
@@ -21,6 +24,7 @@ from opendance_hf.pipeline.process import Settings
 from opendance_hf.schema import per_dancer, validate
 from opendance_hf.storage import load_sequence
 from tests.bodies import smpl_arrays
+from tests.fakehub import FakeHub
 from tests.pipeline.media import trim, write_clip
 from tests.pipeline.test_paper_backends import yolox_file
 
@@ -143,3 +147,36 @@ def test_a_whole_build(shared: Path, files: Path, tmp_path: Path, monkeypatch: p
     assert backends["fit"] == "smplify-adam"
     assert str(tmp_path) not in json.dumps([vars(b) for b in seq.provenance.backends])
     assert (tmp_path / "out" / "README.md").is_file()
+
+
+def test_models_by_their_hub_id(files: Path, tmp_path: Path) -> None:
+    program = f"""
+from pathlib import Path
+from huggingface_hub import HfApi
+from opendance_hf.pipeline.paper import YOLOX_FILE, YOLOX_REPO, resolve
+from opendance_hf.pipeline.process import Models
+brought, api = Path({str(files)!r}), HfApi()
+for repo in (YOLOX_REPO, "me/cliff", "me/smoothnet"):
+    api.create_repo(repo)
+api.upload_file(path_or_fileobj=brought / YOLOX_FILE, path_in_repo=YOLOX_FILE, repo_id=YOLOX_REPO)
+for name in ("cliff", "smoothnet"):
+    api.upload_folder(folder_path=brought / name, repo_id=f"me/{{name}}")
+body = str(brought / "SMPL_NEUTRAL.npz")
+choice = resolve("paper", pose="me/cliff", smoother="me/smoothnet", smpl=body)
+local = resolve("paper", str(brought / YOLOX_FILE), str(brought / "cliff"), str(brought / "smoothnet"), body)
+assert choice.digests == local.digests
+assert resolve(detector=f"{{YOLOX_REPO}}/{{YOLOX_FILE}}").digests == choice.digests[:1]
+models = Models.load(choice)
+print(models.detectors[0].name, models.cliff.name, models.smoothnet.config.window_size, models.body is not None)
+"""
+    with FakeHub() as hub:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            # Weights that are pinned come from this machine's own cache.
+            env=hub.env(tmp_path / "home") | {"OPENDANCE_CACHE": str(cache_dir())},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.split() == ["yolox", "cliff-res50", "8", "True"]

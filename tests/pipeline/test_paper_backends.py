@@ -22,6 +22,7 @@ from opendance_hf.pipeline.backends.cliff import (
     full_camera,
 )
 from opendance_hf.pipeline.backends.yolox import YOLOX
+from opendance_hf.pipeline.stages.bodies import estimate_bodies
 
 
 def yolox_file(path: Path, boxes: list[tuple[float, ...]], side: int = 64, classes: int = 80) -> Path:
@@ -125,6 +126,14 @@ def test_cliff_sees_each_person_of_each_frame(tmp_path: Path) -> None:
     assert [part.shape for part in both[0]] == [(2, 24, 3, 3), (2, 10), (2, 3)]
     for ours, theirs in zip(both[1], alone[0], strict=True):
         np.testing.assert_allclose(ours[1], theirs[0], atol=1e-5)
+    track = np.stack([np.stack([boxes[0][i]] * 20) for i in range(2)])
+    track[0, 3:6] = np.nan
+    frames = [(t / 30, images[t % 2]) for t in range(20)]
+    one, two = (estimate_bodies(lambda: frames, track, estimator, threads) for threads in (1, 2))
+    assert one.rotations.shape == (2, 20, 24, 3, 3)
+    np.testing.assert_array_equal(one.times_s, two.times_s)
+    np.testing.assert_array_equal(one.rotations, two.rotations)
+    np.testing.assert_allclose(one.transl[1, 1], both[1][2][1], atol=1e-4)
     # The one on the right stands to the right of the one on the left, before the camera.
     assert both[0][2][1, 0] > both[0][2][0, 0]
     assert (both[0][2][:, 2] > 0).all()

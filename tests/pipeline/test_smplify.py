@@ -74,7 +74,7 @@ def root_relative_error(ours: np.ndarray, truth: np.ndarray) -> float:
 def test_it_recovers_a_known_pose(data: SMPLData) -> None:
     betas = np.zeros((2, 10), np.float32)
     betas[:, 0], betas[:, 1] = (0.8, -0.5), (0.5, 0.3)
-    truth, exact = danced(data, betas)
+    truth, exact = danced(data, betas, frames=45)
     found = landmarks_of(truth)
     start = smooth_bodies(disturbed(exact, 0.2, 0.1), None)
     result = smplify(start, found, data, WIDTH_PX, HEIGHT_PX)
@@ -93,14 +93,14 @@ def test_it_recovers_a_known_pose(data: SMPLData) -> None:
     ) * (1, -1, -1)
     error_before, error = root_relative_error(before, true_view), root_relative_error(view, true_view)
     pixels = np.linalg.norm(result.camera.project(joints) - CAMERA.project(truth.joints), axis=-1)
-    # Measured: 133 mm before, 43 mm after; 10 px, of which holding resting feet still takes 8.
+    # Measured: 134 mm before, 35 mm after; 7 px, most of it from holding resting feet still.
     assert error < 0.05
     assert error < 0.4 * error_before
     assert pixels.mean() < 13
 
 
 def test_a_keypoint_far_off_pulls_little(data: SMPLData) -> None:
-    truth, exact = danced(data, np.zeros((2, 10), np.float32), frames=30)
+    truth, exact = danced(data, np.zeros((2, 10), np.float32), frames=24)
     found = landmarks_of(truth)
     clean = smplify(exact, found, data, WIDTH_PX, HEIGHT_PX)
     wild = replace(found, image=found.image.copy())
