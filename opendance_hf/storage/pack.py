@@ -279,7 +279,8 @@ def _draw(entries: list[_Entry], path: Path) -> None:
         part = [entry for entry in entries if entry.config == config]
         if part:
             numbers = np.array([(e.duration_s, e.bpm, e.velocity) for e in part])
-            samples.append(Sample(config, *numbers.T, tuple(e.genre for e in part)))
+            duration_s, bpm, velocity = numbers.T
+            samples.append(Sample(config, duration_s, bpm, velocity, tuple(e.genre for e in part)))
     draw_statistics(samples, path)
 
 

@@ -192,7 +192,7 @@ def _rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             reader = csv.DictReader(file)
             try:
                 for row in reader:
-                    row.pop(None, None)  # type: ignore[call-overload]  # more cells than columns
+                    row.pop(None, None)  # more cells than columns
                     yield reader.line_num, row
             except csv.Error as error:
                 raise CollectError(f"{table}, line {reader.line_num}: {error}") from None
