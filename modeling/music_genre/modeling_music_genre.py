@@ -47,7 +47,7 @@ class MusicGenreForAudioClassification(PreTrainedModel):
                 layer_type=config.layer_type,
             )
         )
-        self.classifier = nn.Linear(config.hidden_sizes[-1], len(config.id2label))
+        self.classifier = nn.Linear(config.hidden_sizes[-1], len(config.id2label or {}))
         self.post_init()
 
     def pictures(self, input_values: Tensor) -> Tensor:
