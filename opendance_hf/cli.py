@@ -260,7 +260,7 @@ def demo(
 @app.command()
 def train(
     stage: Annotated[
-        str, typer.Argument(help="vqvae, rotation, gpt, actor_critic, bailando_pp (duets) or fact.")
+        str, typer.Argument(help="vqvae, rotation, gpt, actor_critic, bailando_pp (duets), fact or genre.")
     ],
     dataset: Annotated[str, typer.Option(help="Dataset folder or Hub id.")],
     output_dir: Annotated[Path, typer.Option(help="Where the model and its checkpoints go.")],

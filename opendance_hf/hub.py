@@ -186,6 +186,7 @@ _WHAT: Final = {
     "bailando": "Bailando, a pose VQ-VAE and a motion GPT: music to a dance of one.",
     "bailando_pp": "Bailando++, a pose VQ-VAE and a GPT of several dancers who see each other: music to a dance of two or more.",
     "fact": "FACT, a full-attention cross-modal transformer: two seconds of motion and music to a dance.",
+    "music_genre": "A convolutional network over spectrograms: music to one of the ten genres of GTZAN.",
 }
 
 _LOAD: Final = """from opendance_hf.modeling.{module} import {model_class}
@@ -201,6 +202,8 @@ _THEN: Final = {
     "dance.joints  # (1, 2, num_frames, 24, 3) metres, one world frame",
     "fact": "dance = model.generate_dance(seed_poses, seed_transl, music_features_fact, num_frames)\n"
     "dance.joints  # (1, num_frames, 24, 3) metres, the seed's two seconds included",
+    "music_genre": "logits = model(sound).logits  # sound (1, samples) at model.config.sampling_rate\n"
+    "# for the rows of a dataset: opendance build videos --genre-model {name}",
 }
 
 
@@ -241,7 +244,7 @@ def model_card(facts: ModelFacts) -> str:
             module=kind.removesuffix("_vqvae"),
             model_class=facts.model_class,
             name=facts.name,
-            then=_THEN[kind],
+            then=_THEN[kind].replace("{name}", facts.name),
         ),
         command=f"opendance generate song.mp3 --model {facts.name} --out dance.mp4"
         if kind == "bailando"

@@ -16,6 +16,7 @@ STAGES: Final = {
     "bailando_pp": "BailandoPPArguments",
     "rotation": "RotationArguments",
     "fact": "RunArguments",
+    "genre": "RunArguments",
 }
 
 

@@ -96,6 +96,9 @@ def read_frames(
 
     Times are the file's presentation times on the clock of its sound (:func:`opendance_hf.music.clock_origin`), so variable frame rates come out right. A frame that does not come
     after the one before it is dropped; decoding ends quietly at the first damaged packet.
+
+    Raises:
+        Rejected: if the size of the picture changes.
     """
     with _open(path) as container:
         stream = _video_stream(container)
@@ -104,6 +107,7 @@ def read_frames(
         stream.thread_type = "AUTO"
         origin_s = clock_origin(container)
         last_s = -float("inf")
+        size: tuple[int, int] | None = None
         frames = container.decode(stream)
         while True:
             try:
@@ -118,6 +122,12 @@ def read_frames(
             if time_s >= end_s - 1e-6:
                 return
             last_s = time_s
+            size = size or (frame.width, frame.height)
+            if (frame.width, frame.height) != size:
+                raise Rejected(
+                    f"the picture changes from {size[0]} x {size[1]} to {frame.width} x {frame.height} pixels at "
+                    f"{time_s:.1f} s; cut the file there"
+                )
             image = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
             turns = round(frame.rotation / 90) % 4  # counterclockwise, as rot90 counts them
             yield time_s, np.ascontiguousarray(np.rot90(image, turns)) if turns else image

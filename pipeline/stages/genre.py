@@ -1,6 +1,6 @@
 """The genre of the music (paper section 3.2): an audio classifier of the ten GTZAN classes, a folder or a Hub id.
 
-Any model that ``AutoModelForAudioClassification`` loads will do, as long as its labels are those classes. None ships with
+Any model that ``AutoModelForAudioClassification`` loads will do, as long as its labels are those classes: one of the Hub, or one that ``opendance train genre`` made. None ships with
 this package, and without one ``genre`` stays null.
 """
 
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+import opendance_hf.modeling.music_genre  # noqa: F401 (makes the Auto classes know it)
 from opendance_hf.music import decode_audio
 from opendance_hf.schema import GENRES
 
@@ -63,6 +64,15 @@ def _config(name: str) -> Any:
         ) from None
 
 
+def _revision(name: str) -> str:
+    """The commit of a Hub id that was loaded; of a folder, that it is one."""
+    from transformers.utils.hub import cached_file, extract_commit_hash
+
+    if Path(name).exists():
+        return "local"
+    return str(extract_commit_hash(cached_file(name, "config.json"), None) or "unknown")[:12]
+
+
 class GenreModel:
     """A classifier, loaded once; ``name`` and ``version`` are what provenance says of it."""
 
@@ -85,7 +95,7 @@ class GenreModel:
             ) from None
         # A folder's place on this machine is nobody's business.
         self.name = Path(name).resolve().name if Path(name).exists() else name
-        self.version = str(getattr(config, "_commit_hash", None) or "local")[:12]
+        self.version = _revision(name)
 
     def classify(self, path: Path, start_s: float, end_s: float) -> tuple[str, npt.NDArray[np.float32]]:
         """The likeliest genre of a span of a file, and probabilities (10,) in the order of :data:`GENRES`."""

@@ -252,6 +252,7 @@ def test_scripts_and_playlists_open_no_other_file(hostile: tuple[Path, set[str]]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1600)
 def test_one_build_of_all_of_them(
     weights: None,  # noqa: F811
     hostile: tuple[Path, set[str]],

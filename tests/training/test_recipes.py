@@ -13,9 +13,11 @@ from opendance_hf.data import MotionWindows
 from opendance_hf.modeling.bailando import BailandoGPTConfig, BailandoVQVAEConfig
 from opendance_hf.modeling.bailando_pp import BailandoPPGPTConfig
 from opendance_hf.modeling.fact import FACTConfig
+from opendance_hf.modeling.music_genre import MusicGenreConfig
 from opendance_hf.training.bailando_pp import DuetWindows
 from opendance_hf.training.codes import CodeWindows
 from opendance_hf.training.fact import FACTWindows
+from opendance_hf.training.genre import GenreClips
 from opendance_hf.training.recipe import RecipeError, checked, load_recipe
 from opendance_hf.training.rotation import PoseWindows
 from opendance_hf.training.tuning import Settings, Songs
@@ -29,6 +31,7 @@ STAGES: dict[str, tuple[Any, Any]] = {
     "actor_critic": (None, Songs),
     "bailando_pp": (BailandoPPGPTConfig, DuetWindows),
     "fact": (FACTConfig, FACTWindows),
+    "genre": (MusicGenreConfig, GenreClips),
 }
 TRAINER = {field.name for field in dataclasses.fields(TrainingArguments)} | {
     "milestones", "milestone_epochs", "ema_decay",
