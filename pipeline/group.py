@@ -72,7 +72,9 @@ def assign_groups(build: Path, ledger: Ledger, tell: Callable[[str], None]) -> d
         The group of every sequence, by id.
     """
     ids = [row["id"] for row in ledger.sequences()]
-    prints = [load_print(build / FOLDER / f"{key}.npz") for key in ids]
+    files = [build / FOLDER / f"{key}.npz" for key in ids]
+    # A build of an earlier version has sequences without a print: of those, the source tells.
+    prints = [load_print(file) if file.is_file() else None for file in files]
     sources = [key.rpartition("_")[0] for key in ids]
     groups = name_groups(ids, components(sources, prints), ledger.group_names())
     moved = ledger.name_groups(groups)
@@ -88,8 +90,11 @@ def assign_groups(build: Path, ledger: Ledger, tell: Callable[[str], None]) -> d
     return groups
 
 
-def components(sources: Sequence[str], prints: Sequence[Print]) -> list[list[int]]:
-    """What hangs together of N sequences, by number: a source, a song or a motion in common."""
+def components(sources: Sequence[str], prints: Sequence[Print | None]) -> list[list[int]]:
+    """What hangs together of N sequences, by number: a source, a song or a motion in common.
+
+    A sequence without a print hangs together with those of its source alone.
+    """
     parent = list(range(len(sources)))
 
     def find(one: int) -> int:
@@ -106,14 +111,18 @@ def components(sources: Sequence[str], prints: Sequence[Print]) -> list[list[int
         join(first_of.setdefault(source, number), number)
     # Those that hang together already are not compared: a song of a thousand videos is looked at a thousand times,
     # not half a million times.
-    music = [one.music for one in prints]
+    printed = [(number, one) for number, one in enumerate(prints) if one is not None]
+    numbers = [number for number, _ in printed]
+    music = [one.music for _, one in printed]
     for one, other in song_candidates(music):
-        if find(one) != find(other) and similarity(music[one], music[other]) >= SAME_SONG:
-            join(one, other)
-    dancers = [one.dancers for one in prints]
+        a, b = numbers[one], numbers[other]
+        if find(a) != find(b) and similarity(music[one], music[other]) >= SAME_SONG:
+            join(a, b)
+    dancers = [one.dancers for _, one in printed]
     for one, other in twin_candidates(dancers):
-        if find(one) != find(other) and are_twins(dancers[one], dancers[other]):
-            join(one, other)
+        a, b = numbers[one], numbers[other]
+        if find(a) != find(b) and are_twins(dancers[one], dancers[other]):
+            join(a, b)
     found: dict[int, list[int]] = {}
     for number in range(len(sources)):
         found.setdefault(find(number), []).append(number)
