@@ -16,8 +16,9 @@ demo: $(STAMP)  ## annotate videos, pack a dataset, train, dance: make demo [VID
 fetch: $(STAMP)  ## fetch every model weight now, for a machine that will be offline
 	$(BIN)/opendance fetch
 
+# A file's tests stay in one process, for their fixtures; two processes with a thread each keep two cores busy.
 test: lint  ## all checks but the slow tests
-	$(BIN)/python -m pytest -m 'not slow'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile
 
 test-slow: $(STAMP)  ## only the slow tests
 	$(BIN)/python -m pytest -m slow
