@@ -11,6 +11,7 @@ from scipy.ndimage import uniform_filter1d
 
 from opendance_hf.motion.skeleton import LIMB_JOINTS
 from opendance_hf.pipeline.backends.blazepose import LANDMARK_INDEX
+from opendance_hf.pipeline.stages.contacts import REGION_M
 from opendance_hf.pipeline.stages.pose import Landmarks
 from opendance_hf.pipeline.stages.segment import MIN_SPAN_S, Dropped
 
@@ -20,8 +21,6 @@ STILL_MPS: Final = 0.15
 _MIN_STILL_S: Final = 0.5
 MAX_HOLD_S: Final = 3.0
 _WINDOW_S: Final = 0.25
-#: What the side of a person's region measures, metres: it holds the whole body with a margin.
-_REGION_M: Final = 2.2
 _LIMBS: Final = [LANDMARK_INDEX[name] for name in LIMB_JOINTS]
 
 
@@ -29,7 +28,7 @@ def limb_speed(found: Landmarks) -> npt.NDArray[np.float64]:
     """(T,) mean speed of the limbs of the dancer who moves most, metres per second, as far as the picture shows it."""
     path = found.image[:, :, _LIMBS].astype(np.float64)
     step = np.gradient(path, found.times_s, axis=1)
-    pace = np.linalg.norm(step, axis=-1).mean(axis=-1) / found.regions_px * _REGION_M
+    pace = np.linalg.norm(step, axis=-1).mean(axis=-1) / found.regions_px * REGION_M
     window = max(1, round(_WINDOW_S / float(np.median(np.diff(found.times_s)))))
     return np.asarray(uniform_filter1d(pace, window, axis=1, mode="nearest").max(axis=0))
 
