@@ -36,7 +36,7 @@ from opendance_hf.pipeline.stages.bodies import (
 )
 from opendance_hf.pipeline.stages.check import reprojection
 from opendance_hf.pipeline.stages.complete import complete, usable_runs
-from opendance_hf.pipeline.stages.decode import VideoInfo, probe, read_frames
+from opendance_hf.pipeline.stages.decode import VideoInfo, probe, read_frames, read_pictures
 from opendance_hf.pipeline.stages.detect import EVERY_S, Detections, boxes_at, detect_people
 from opendance_hf.pipeline.stages.fit import Fit, fit
 from opendance_hf.pipeline.stages.gate import quality_scores, why_rejected
@@ -50,7 +50,7 @@ from opendance_hf.pipeline.stages.smooth import smooth
 from opendance_hf.pipeline.stages.smplify import smplify
 from opendance_hf.pipeline.stages.track import count_people, track_dancers
 from opendance_hf.pipeline.stages.trim import dancing_runs
-from opendance_hf.render.preview import write_preview
+from opendance_hf.render.preview import PREVIEW_HEIGHT_PX, write_preview
 from opendance_hf.schema import (
     Backend,
     Camera,
@@ -64,7 +64,7 @@ from opendance_hf.storage import save_sequence
 
 _NO_AUDIO = "no audio track: a music-dance pair needs the music; mux it into the file"
 #: Raise it when a stage's result changes: builds made with another revision are not resumed but redone.
-REVISION = 5
+REVISION = 6
 
 
 @dataclass(frozen=True)
@@ -250,10 +250,10 @@ def _detect(path: Path, info: VideoInfo, models: Models, log: Log, shots_file: P
     finder = ShotFinder()
 
     def frames() -> Any:
-        for time_s, image in read_frames(path):
-            log.progress("detect", time_s / max(info.duration_s, 1e-3))
-            finder.see(time_s, image)
-            yield time_s, image
+        for picture in read_pictures(path):
+            log.progress("detect", picture.time_s / max(info.duration_s, 1e-3))
+            finder.see(picture.time_s, picture.small)
+            yield picture
 
     found = detect_people(frames(), models.detectors)
     part = shots_file.with_suffix(".part")
@@ -290,11 +290,11 @@ def _landmarks(path: Path, span: Span, boxes: np.ndarray, models: Models, log: L
     def frames() -> Any:
         nonlocal passes
         done, passes = passes / 2, passes + 1
-        for time_s, image in read_frames(path, span.start_s, span.end_s):
-            share = (time_s - span.start_s) / (span.end_s - span.start_s)
-            # The second pass looks at every frame, twice: about two thirds of the work.
-            log.progress("pose", share / 3 if done == 0 else 1 / 3 + share * 2 / 3)
-            yield time_s, image
+        for picture in read_pictures(path, span.start_s, span.end_s):
+            share = (picture.time_s - span.start_s) / (span.end_s - span.start_s)
+            # The second pass looks at every frame, twice: four fifths of the work.
+            log.progress("pose", share / 5 if done == 0 else (1 + 4 * share) / 5)
+            yield picture
 
     return estimate_landmarks(frames, boxes, models.light, models.accurate)
 
@@ -403,7 +403,11 @@ def _sequence(
 def _preview(path: Path, target: Path, clip: Path, seq: DanceSequence) -> None:
     source = seq.provenance
     sound = decode_audio(path, 44100, source.start_s, source.end_s)
-    frames = read_frames(path, source.start_s - 0.1, source.end_s + 0.1)
+    pictures = read_pictures(path, source.start_s - 0.1, source.end_s + 0.1)
+    camera = source.camera
+    assert camera is not None
+    side_px = round(PREVIEW_HEIGHT_PX / camera.height_px * max(camera.width_px, camera.height_px))
+    frames = ((picture.time_s, picture.rgb(side_px)) for picture in pictures)
     write_preview(target, frames, seq, sound, 44100, source_path=clip)
 
 

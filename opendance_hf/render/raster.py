@@ -13,7 +13,7 @@ Array = Any
 NEAR_M = 0.05
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def pose_vertices(
     local_rotations: Array,
     transl: Array,
@@ -57,7 +57,7 @@ def pose_vertices(
     return out
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def shade(vertices: Array, faces: Array, base: Array, eye: Array, light: Array) -> Array:
     """(V, 3) colours, 0 to 255: one soft light, a bright sky, a dim floor and darker rims that part bodies."""
     normal = np.zeros_like(vertices)
@@ -90,7 +90,7 @@ def shade(vertices: Array, faces: Array, base: Array, eye: Array, light: Array) 
     return colour
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def draw_triangles(
     screen: Array, faces: Array, colour: Array, label: int, depth: Array, image: Array, labels: Array
 ) -> None:
@@ -142,7 +142,7 @@ def draw_triangles(
             b_row += b_dy
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def cast_shadows(image: Array, ground: Array, blobs: Array, boxes: Array) -> None:
     """Darken the floor of ``image`` (H, W, 3) under blobs (N, 4): x, z, radius in metres, strength 0 to 1.
 
@@ -174,7 +174,7 @@ def cast_shadows(image: Array, ground: Array, blobs: Array, boxes: Array) -> Non
                     image[y, x, channel] = np.uint8(image[y, x, channel] * keep)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def resolve(
     image: Array, depth: Array, fine: Array, scale: int, left: int, right: int, top: int, bottom: int
 ) -> None:
@@ -196,3 +196,29 @@ def resolve(
                 image[y, x, 0] = (red + rest * image[y, x, 0]) // total
                 image[y, x, 1] = (green + rest * image[y, x, 1]) // total
                 image[y, x, 2] = (blue + rest * image[y, x, 2]) // total
+
+
+@njit(cache=True, nogil=True)
+def draw_strokes(image: Array, ends: Array, radius: float, colour: Array) -> None:
+    """Draw round-ended strokes with smooth edges into ``image`` (H, W, 3): ``ends`` (N, 4) are x, y of both ends, pixels.
+
+    A stroke of no length is a disc.
+    """
+    height, width = image.shape[:2]
+    reach = radius + 0.5
+    for n in range(len(ends)):
+        x0, y0, x1, y1 = ends[n, 0], ends[n, 1], ends[n, 2], ends[n, 3]
+        left, right = max(int(min(x0, x1) - reach), 0), min(int(max(x0, x1) + reach) + 1, width)
+        top, bottom = max(int(min(y0, y1) - reach), 0), min(int(max(y0, y1) + reach) + 1, height)
+        dx, dy = x1 - x0, y1 - y0
+        square = max(dx * dx + dy * dy, 1e-9)
+        for y in range(top, bottom):
+            for x in range(left, right):
+                px, py = x + 0.5 - x0, y + 0.5 - y0
+                along = min(max((px * dx + py * dy) / square, 0.0), 1.0)
+                away = np.sqrt((px - along * dx) ** 2 + (py - along * dy) ** 2)
+                cover = min(max(reach - away, 0.0), 1.0)
+                if cover > 0:
+                    for channel in range(3):
+                        old = image[y, x, channel]
+                        image[y, x, channel] = np.uint8(old + cover * (colour[channel] - old) + 0.5)

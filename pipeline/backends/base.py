@@ -12,6 +12,24 @@ Image = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 
+class Picture(Protocol):
+    """A frame of a video; :class:`opendance_hf.pipeline.stages.decode.Picture` is the real one."""
+
+    @property
+    def time_s(self) -> float:
+        """When it is shown, seconds of the source."""
+        ...
+
+    @property
+    def small(self) -> Image:
+        """(H, W, 3) RGB, just large enough to compare pictures."""
+        ...
+
+    def rgb(self) -> Image:
+        """(H, W, 3) RGB, upright."""
+        ...
+
+
 @dataclass(frozen=True)
 class Region:
     """A square of the image, possibly turned: centre and side in pixels, rotation in radians (clockwise)."""

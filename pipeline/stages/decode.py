@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +12,7 @@ import av
 import av.error
 import numpy as np
 from av.stream import Disposition
+from av.video.reformatter import VideoReformatter
 
 from opendance_hf.music import clock_origin, open_media
 from opendance_hf.pipeline.backends.base import Image
@@ -18,6 +20,8 @@ from opendance_hf.pipeline.outcome import Rejected
 
 _MAX_SIDE_PX: Final = 8192
 _MAX_DURATION_S: Final = 3600.0
+#: The longer side of pictures that are compared, as PySceneDetect has it.
+_SMALL_PX: Final = 256
 _PICTURES: Final = ("image2", "png_pipe", "jpeg_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe", "gif_pipe")
 
 
@@ -89,17 +93,60 @@ def _duration(container: av.container.InputContainer, stream: av.VideoStream) ->
     return float(container.duration or 0) / av.time_base
 
 
+class Picture:
+    """One decoded frame, and the time it is shown at; its colours are worked out when they are asked for.
+
+    Ask in the thread that reads the video: all pictures of a size share one converter.
+    """
+
+    def __init__(
+        self, time_s: float, frame: av.VideoFrame, converters: dict[int | None, VideoReformatter]
+    ) -> None:
+        self.time_s = time_s
+        self._frame, self._converters = frame, converters
+
+    def rgb(self, side_px: int | None = None) -> Image:
+        """(H, W, 3) upright, in its own size or with about ``side_px`` pixels on its longer side; then both are even."""
+        frame = self._frame
+        width, height = frame.width, frame.height
+        if side_px is not None:
+            scale = side_px / max(width, height) / 2
+            width, height = 2 * max(1, round(width * scale)), 2 * max(1, round(height * scale))
+        made = self._converters.setdefault(side_px, VideoReformatter()).reformat(
+            frame,
+            width=width,
+            height=height,
+            format="rgb24",
+            interpolation="AREA" if width < frame.width else "BILINEAR",
+        )
+        image = np.asarray(made.to_ndarray(), dtype=np.uint8)
+        turns = round(frame.rotation / 90) % 4  # counterclockwise, as rot90 counts them
+        return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+    @cached_property
+    def small(self) -> Image:
+        """(H, W, 3) as small as it may be to compare pictures."""
+        return self.rgb(_SMALL_PX)
+
+
 def read_frames(
     path: Path, start_s: float = 0.0, end_s: float = float("inf")
 ) -> Iterator[tuple[float, Image]]:
-    """Frames as (time in seconds, (H, W, 3) RGB), upright, in order of time, with start_s <= time < end_s.
+    """Frames as (time in seconds, (H, W, 3) RGB), upright; see :func:`read_pictures`."""
+    return ((picture.time_s, picture.rgb()) for picture in read_pictures(path, start_s, end_s))
 
-    Times are the file's presentation times on the clock of its sound (:func:`opendance_hf.music.clock_origin`), so variable frame rates come out right. A frame that does not come
-    after the one before it is dropped; decoding ends quietly at the first damaged packet.
+
+def read_pictures(path: Path, start_s: float = 0.0, end_s: float = float("inf")) -> Iterator[Picture]:
+    """Pictures in order of time, with start_s <= time < end_s.
+
+    Times are the file's presentation times on the clock of its sound (:func:`opendance_hf.music.clock_origin`), so
+    variable frame rates come out right. A frame that does not come after the one before it is dropped; decoding ends
+    quietly at the first damaged packet.
 
     Raises:
         Rejected: if the size of the picture changes.
     """
+    converters: dict[int | None, VideoReformatter] = {}
     with _open(path) as container:
         stream = _video_stream(container)
         if stream is None:
@@ -128,6 +175,4 @@ def read_frames(
                     f"the picture changes from {size[0]} x {size[1]} to {frame.width} x {frame.height} pixels at "
                     f"{time_s:.1f} s; cut the file there"
                 )
-            image = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
-            turns = round(frame.rotation / 90) % 4  # counterclockwise, as rot90 counts them
-            yield time_s, np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+            yield Picture(time_s, frame, converters)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from opendance_hf.pipeline.arrays import load_arrays, save_arrays
-from opendance_hf.pipeline.backends.base import Detector, Floats, Image
+from opendance_hf.pipeline.backends.base import Detector, Floats, Image, Picture
 from opendance_hf.pipeline.stages.shake import CameraMotion
 from opendance_hf.pipeline.threads import in_order
 
@@ -77,12 +77,12 @@ class Detections:
 
 
 def detect_people(
-    frames: Iterable[tuple[float, Image]], detectors: Sequence[Detector], every_s: float = EVERY_S
+    pictures: Iterable[Picture], detectors: Sequence[Detector], every_s: float = EVERY_S
 ) -> Detections:
-    """Run a detector over (time, RGB image) frames, at most one frame every ``every_s`` seconds.
+    """Run a detector over pictures, at most one every ``every_s`` seconds.
 
     Args:
-        frames: of one video.
+        pictures: of one video.
         detectors: alike; one thread for each.
         every_s: people do not move far in a fifteenth of a second, and their boxes are interpolated.
     """
@@ -90,18 +90,17 @@ def detect_people(
     all_times: list[float] = []
     camera = CameraMotion()
 
-    def chosen() -> Iterator[tuple[float, Image]]:
+    def chosen() -> Iterator[Image]:
         due_s = -np.inf
-        for time_s, image in frames:
-            all_times.append(time_s)
-            camera.see(image)
-            if time_s >= due_s - 1e-3:
-                due_s = time_s + every_s
-                times.append(time_s)
-                yield time_s, image
+        for picture in pictures:
+            all_times.append(picture.time_s)
+            camera.see(picture.small)
+            if picture.time_s >= due_s - 1e-3:
+                due_s = picture.time_s + every_s
+                times.append(picture.time_s)
+                yield picture.rgb()
 
-    def look(detector: Detector, frame: tuple[float, Image]) -> tuple[Floats, Floats]:
-        _, image = frame
+    def look(detector: Detector, image: Image) -> tuple[Floats, Floats]:
         boxes = detector.detect(image)
         worn = [clothing_of(image, box) for box in boxes]
         return boxes, np.stack(worn) if worn else np.zeros((0, DESCRIPTOR_DIM), np.float32)

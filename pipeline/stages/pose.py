@@ -18,7 +18,7 @@ from scipy.ndimage import gaussian_filter1d, median_filter
 
 from opendance_hf.motion.skeleton import LIMB_JOINTS
 from opendance_hf.pipeline.arrays import load_arrays, save_arrays
-from opendance_hf.pipeline.backends.base import Floats, Image, Keypoints, PoseEstimator, Region
+from opendance_hf.pipeline.backends.base import Floats, Image, Keypoints, Picture, PoseEstimator, Region
 from opendance_hf.pipeline.backends.blazepose import LANDMARK_INDEX, region_of_box
 from opendance_hf.pipeline.stages.detect import clothing_of
 from opendance_hf.pipeline.threads import in_order
@@ -35,8 +35,6 @@ _TORSO: Final = tuple(
     LANDMARK_INDEX[name] for name in ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
 )
 _LIMBS: Final = tuple(LANDMARK_INDEX[name] for name in LIMB_JOINTS)
-
-Frames = Iterable[tuple[float, Image]]
 
 
 @dataclass
@@ -82,7 +80,7 @@ class Landmarks:
 
 
 def estimate_landmarks(
-    frames: Callable[[], Frames],
+    frames: Callable[[], Iterable[Picture]],
     boxes: Floats,
     light: Sequence[PoseEstimator],
     accurate: Sequence[PoseEstimator],
@@ -90,7 +88,7 @@ def estimate_landmarks(
     """Landmarks of the dancers of a span.
 
     Args:
-        frames: called twice; each time gives the span's (time, RGB image) pairs anew.
+        frames: called twice; each time gives the pictures of the span anew.
         boxes: (D, T, 4) pixels, NaN where a dancer was not detected; every dancer is detected at least once.
         light: estimators of the first pass, alike; one thread for each.
         accurate: estimators of the second pass.
@@ -105,11 +103,11 @@ def estimate_landmarks(
 
     def some() -> Iterator[tuple[Image, list[Region]]]:
         due_s = -np.inf
-        for t, (time_s, image) in enumerate(frames()):
-            if time_s >= due_s - 1e-3:
-                due_s = time_s + _FIRST_PASS_S
+        for t, picture in enumerate(frames()):
+            if picture.time_s >= due_s - 1e-3:
+                due_s = picture.time_s + _FIRST_PASS_S
                 looked.append(t)
-                yield image, [row[t] for row in regions]
+                yield picture.rgb(), [row[t] for row in regions]
 
     first = list(in_order(look, some(), light))
     better = [
@@ -122,8 +120,9 @@ def estimate_landmarks(
     sizes: list[tuple[int, int]] = []
 
     def timed() -> Iterator[tuple[Image, list[Region]]]:
-        for t, (time_s, image) in enumerate(frames()):
-            times.append(time_s)
+        for t, picture in enumerate(frames()):
+            image = picture.rgb()
+            times.append(picture.time_s)
             sizes.append((image.shape[1], image.shape[0]))
             yield image, [row[t] for row in better]
 

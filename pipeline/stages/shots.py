@@ -7,14 +7,11 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Final
 
-import cv2
 from scenedetect import ContentDetector, FrameTimecode
 from scenedetect.common import Timecode
 
 from opendance_hf.pipeline.backends.base import Image
 
-#: The longer side of the pictures compared, as PySceneDetect has it.
-_SIDE_PX: Final = 256
 #: Cuts closer together than this are one.
 _MIN_SHOT_S: Final = 0.5
 _TICK: Final = Fraction(1, 1_000_000)
@@ -37,14 +34,10 @@ class ShotFinder:
         self._cuts: set[float] = set()
 
     def see(self, time_s: float, image: Image) -> None:
-        """Look at the next frame, (H, W, 3) RGB."""
-        height, width = image.shape[:2]
-        shrink = min(1.0, _SIDE_PX / max(height, width))
-        size = max(1, round(width * shrink)), max(1, round(height * shrink))
-        small = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)[..., ::-1]
+        """Look at the next frame, (H, W, 3) RGB; small ones will do."""
         # The rate serves only to count frames, which nothing here asks for.
         clock = FrameTimecode(Timecode(round(time_s / _TICK), _TICK), fps=30.0)
-        self._cuts.update(cut.seconds for cut in self._detector.process_frame(clock, small))
+        self._cuts.update(cut.seconds for cut in self._detector.process_frame(clock, image[..., ::-1]))
 
     @property
     def shots(self) -> list[Shot]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from opendance_hf.pipeline.ledger import Item, Ledger
 from opendance_hf.pipeline.outcome import Rejected
 from opendance_hf.pipeline.runners.local import run_local
@@ -90,3 +92,18 @@ if __name__ == "__main__":  # a build of two videos that hang, for a test to kil
     for name in ("hang1", "hang2"):
         ledger.add(name, name, name, "f")
     run_local(ledger, Make(work / "seen"), workers=2, timeout_s=600, progress=Quiet())
+
+
+@dataclass(frozen=True)
+class Still:
+    """A picture of a video that was never encoded."""
+
+    time_s: float
+    image: np.ndarray
+
+    @property
+    def small(self) -> np.ndarray:
+        return self.image
+
+    def rgb(self) -> np.ndarray:
+        return self.image

@@ -11,6 +11,7 @@ import pytest
 from opendance_hf.pipeline.backends.base import Image, Keypoints, Region
 from opendance_hf.pipeline.backends.blazepose import LANDMARK_INDEX
 from opendance_hf.pipeline.stages.pose import Landmarks, estimate_landmarks
+from tests.pipeline.fakes import Still
 
 WIDTH, HEIGHT = 640, 360
 RED, BLUE = (200, 30, 30), (30, 30, 200)
@@ -62,10 +63,10 @@ def boxes_of(people: np.ndarray) -> np.ndarray:
     return np.concatenate([people[..., :2] - half, people[..., :2] + half], axis=-1).astype(np.float32)
 
 
-def film(people: np.ndarray, colours: list[tuple[int, int, int]]) -> Callable[[], list[tuple[float, Image]]]:
+def film(people: np.ndarray, colours: list[tuple[int, int, int]]) -> Callable[[], list[Still]]:
     """Frames with a coloured torso for each person, the last in front; pixel (0, 0) holds the frame's number."""
 
-    def frames() -> list[tuple[float, Image]]:
+    def frames() -> list[Still]:
         out = []
         for t in range(people.shape[1]):
             image = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
@@ -73,7 +74,7 @@ def film(people: np.ndarray, colours: list[tuple[int, int, int]]) -> Callable[[]
                 rows = slice(int(y - 0.35 * side), int(y + 0.1 * side))
                 image[rows, max(int(x - 0.15 * side), 0) : int(x + 0.15 * side)] = colour
             image[0, 0] = t
-            out.append((t / 30, image))
+            out.append(Still(t / 30, image))
         return out
 
     return frames

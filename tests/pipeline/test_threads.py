@@ -8,6 +8,7 @@ import pytest
 
 from opendance_hf.pipeline.stages.detect import Detections, boxes_at, detect_people
 from opendance_hf.pipeline.threads import in_order
+from tests.pipeline.fakes import Still
 
 
 @pytest.mark.parametrize("tools", [1, 3])
@@ -55,7 +56,7 @@ class Fixed:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_people_are_looked_for_fifteen_times_a_second(threads: int) -> None:
-    frames = [(t / 60, np.full((48, 64, 3), t, np.uint8)) for t in range(60)]
+    frames = [Still(t / 60, np.full((48, 64, 3), t, np.uint8)) for t in range(60)]
     found = detect_people(frames, [Fixed()] * threads)
     np.testing.assert_allclose(found.times_s, np.arange(0, 60, 4) / 60)
     np.testing.assert_allclose(found.frames_s, np.arange(60) / 60)
@@ -66,7 +67,7 @@ def test_people_are_looked_for_fifteen_times_a_second(threads: int) -> None:
 
 def test_what_was_found_is_kept(tmp_path) -> None:  # type: ignore[no-untyped-def]
     found = detect_people(
-        [(0.0, np.zeros((48, 64, 3), np.uint8)), (0.01, np.zeros((48, 64, 3), np.uint8))], [Fixed()]
+        [Still(time_s, np.zeros((48, 64, 3), np.uint8)) for time_s in (0.0, 0.01)], [Fixed()]
     )
     found.save(tmp_path / "found.npz")
     again = Detections.load(tmp_path / "found.npz")
