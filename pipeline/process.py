@@ -94,8 +94,7 @@ class Models:
 
     threads: int = 1
     detectors: Sequence[Detector] = ()
-    light: Sequence[PoseEstimator] = ()
-    accurate: Sequence[PoseEstimator] = ()
+    estimators: Sequence[PoseEstimator] = ()
     cliff: CLIFF | None = None
     smoothnet: SmoothNetModel | None = None
     body: SMPLData | None = None
@@ -117,8 +116,7 @@ class Models:
         # One of each a thread, so that the numbers do not depend on how many there are.
         every = range(self.threads)
         self.detectors = self.detectors or [NanoDet() for _ in every]
-        self.light = self.light or [BlazePose("full") for _ in every]
-        self.accurate = self.accurate or [BlazePose("full", mirrored=True) for _ in every]
+        self.estimators = self.estimators or [BlazePose() for _ in every]
 
 
 @dataclass
@@ -292,11 +290,11 @@ def _landmarks(path: Path, span: Span, boxes: np.ndarray, models: Models, log: L
         done, passes = passes / 2, passes + 1
         for picture in read_pictures(path, span.start_s, span.end_s):
             share = (picture.time_s - span.start_s) / (span.end_s - span.start_s)
-            # The second pass looks at every frame, twice: four fifths of the work.
-            log.progress("pose", share / 5 if done == 0 else (1 + 4 * share) / 5)
+            # The second pass looks at every frame: two thirds of the work.
+            log.progress("pose", share / 3 if done == 0 else (1 + 2 * share) / 3)
             yield picture
 
-    return estimate_landmarks(frames, boxes, models.light, models.accurate)
+    return estimate_landmarks(frames, boxes, models.estimators)
 
 
 def _bodies(path: Path, span: Span, boxes: np.ndarray, models: Models, log: Log) -> Bodies:
@@ -440,7 +438,7 @@ def _provenance(
 
 
 def _estimators(choice: Choice, models: Models, own: str) -> list[Backend]:
-    keypoints, torch_version = models.accurate[0], f"{own}+torch{torch.__version__.split('+')[0]}"
+    keypoints, torch_version = models.estimators[0], f"{own}+torch{torch.__version__.split('+')[0]}"
     smooth_by = Backend("smooth", "median-savgol", own)
     if models.smoothnet is not None:
         window = models.smoothnet.config.window_size

@@ -87,6 +87,9 @@ class PoseEstimator(Protocol):
     name: str
     version: str
 
-    def estimate(self, image: Image, region: Region) -> Keypoints:
-        """(H, W, 3) RGB image and the region that holds one person to that person's landmarks."""
+    def estimate(self, image: Image, region: Region, mirrored: bool = False) -> Keypoints:
+        """(H, W, 3) RGB image and the region that holds one person to that person's landmarks.
+
+        ``mirrored``: look at it in a mirror; the answer is turned back. It errs the other way in depth.
+        """
         ...

@@ -45,18 +45,13 @@ class BlazePose:
 
     Args:
         variant: ``full`` (about 10 ms on two cores) or ``heavy`` (27 ms).
-        mirrored: look at the mirrored picture as well and take the mean of both: twice the time, and steadier depth.
-            On rendered dances ``full`` seen twice is closer to the truth than ``heavy`` seen once.
         threads: of the interpreter; results are reproducible for a given number.
     """
 
     version = ASSETS["blazepose"].version
 
-    def __init__(
-        self, variant: Literal["full", "heavy"] = "full", *, mirrored: bool = False, threads: int = 1
-    ) -> None:
-        self.name = f"blazepose-{variant}{'-mirrored' if mirrored else ''}"
-        self._mirrored = mirrored
+    def __init__(self, variant: Literal["full", "heavy"] = "full", *, threads: int = 1) -> None:
+        self.name = f"blazepose-{variant}"
         model = asset_files("blazepose")[f"pose_landmark_{variant}.tflite"]
         self._model = Interpreter(model_path=str(model), num_threads=threads)
         self._model.allocate_tensors()
@@ -66,16 +61,17 @@ class BlazePose:
         self._landmarks, self._flag = by_size[_POINTS * 5], by_size[1]
         self._world, self._heatmap = by_size[_POINTS * 3], by_size[64 * 64 * _POINTS]
 
-    def estimate(self, image: Image, region: Region) -> Keypoints:
+    def estimate(self, image: Image, region: Region, mirrored: bool = False) -> Keypoints:
         """See :class:`~opendance_hf.pipeline.backends.base.PoseEstimator`."""
         to_image = _crop_to_image(region)
         crop = cv2.warpAffine(image, to_image, (_SIDE, _SIDE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-        points, world, shown, score = self._run(crop)
-        if self._mirrored:
-            other = self._run(crop[:, ::-1])
-            points = (points + _mirror(other[0], _SIDE, _SWAP_POINTS)) / np.float32(2)
-            world = (world + _mirror(other[1], 0, _SWAP)) / np.float32(2)
-            shown, score = (shown + other[2][_SWAP]) / np.float32(2), (score + other[3]) / 2
+        points, world, shown, score = self._run(crop[:, ::-1] if mirrored else crop)
+        if mirrored:
+            points, world, shown = (
+                _mirror(points, _SIDE, _SWAP_POINTS),
+                _mirror(world, 0, _SWAP),
+                shown[_SWAP],
+            )
         image_points = (points @ to_image[:, :2].T + to_image[:, 2]).astype(np.float32)
         cos, sin = math.cos(region.rotation), math.sin(region.rotation)
         world[:, :2] = world[:, :2] @ np.array([[cos, sin], [-sin, cos]])

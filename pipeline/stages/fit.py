@@ -160,10 +160,14 @@ class FitProblem:
         self.six = torch.from_numpy(rotations[..., :2].astype(np.float32)).requires_grad_()
         self.transl = self._initial_transl().requires_grad_()
 
-        self.bone_of_joint = torch.zeros(NUM_JOINTS, dtype=torch.long)
+        # (24, 3) whose scale each coordinate of an offset has: wide hips are not lower ones, so how low the hips lie
+        # goes with the trunk.
+        self.scale_of = torch.zeros(NUM_JOINTS, 3, dtype=torch.long)
         for bone, names in enumerate(_BONES.values()):
             for name in names:
-                self.bone_of_joint[_J[name]] = bone
+                self.scale_of[_J[name]] = bone
+        for name in _BONES["pelvis"]:
+            self.scale_of[_J[name], 1:] = list(_BONES).index("trunk")
         self.mean_offsets = torch.from_numpy(MEAN_OFFSETS.copy())
         self.stiffness = torch.tensor([_STIFFNESS.get(name, 0.0) for name in _J])
         #: Slope and level of the ground line y = level + slope * z, and (D, T, 2) feet at rest, once found.
@@ -173,7 +177,7 @@ class FitProblem:
 
     def offsets(self) -> Tensor:
         """(D, 24, 3) rest offsets."""
-        return self.mean_offsets * self.log_scale.exp()[:, self.bone_of_joint, None]
+        return self.mean_offsets * self.log_scale.exp()[:, self.scale_of]
 
     def _initial_transl(self) -> Tensor:
         """(D, T, 3) closed form: the depth and place at which the landmarks in metres project best."""

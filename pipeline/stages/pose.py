@@ -1,8 +1,8 @@
 """Estimate every dancer's 2D and 3D landmarks over a span, in two passes.
 
-A landmark model is steadiest when its crop is. The first pass runs a light model on the tracked boxes and yields, for
-every frame, the region the body really fills; these regions are smoothed over time, and the second pass runs the
-accurate model on them. Nothing is carried from frame to frame, so nothing drifts.
+A landmark model is steadiest when its crop is. The first pass looks at the tracked boxes fifteen times a second and
+yields the region the body really fills; these regions are smoothed over time, and the second pass looks at them in every
+frame. Nothing is carried from frame to frame, so nothing drifts.
 """
 
 from __future__ import annotations
@@ -82,34 +82,32 @@ class Landmarks:
 def estimate_landmarks(
     frames: Callable[[], Iterable[Picture]],
     boxes: Floats,
-    light: Sequence[PoseEstimator],
-    accurate: Sequence[PoseEstimator],
+    estimators: Sequence[PoseEstimator],
 ) -> Landmarks:
     """Landmarks of the dancers of a span.
 
     Args:
         frames: called twice; each time gives the pictures of the span anew.
         boxes: (D, T, 4) pixels, NaN where a dancer was not detected; every dancer is detected at least once.
-        light: estimators of the first pass, alike; one thread for each.
-        accurate: estimators of the second pass.
+        estimators: alike; one thread for each.
     """
     regions = _regions_of_boxes(boxes)
 
-    def look(model: PoseEstimator, item: tuple[Image, list[Region]]) -> list[Keypoints]:
-        image, where = item
-        return [model.estimate(image, region) for region in where]
+    def look(model: PoseEstimator, item: tuple[Image, list[Region], bool]) -> list[Keypoints]:
+        image, where, mirrored = item
+        return [model.estimate(image, region, mirrored) for region in where]
 
     looked: list[int] = []
 
-    def some() -> Iterator[tuple[Image, list[Region]]]:
+    def some() -> Iterator[tuple[Image, list[Region], bool]]:
         due_s = -np.inf
         for t, picture in enumerate(frames()):
             if picture.time_s >= due_s - 1e-3:
                 due_s = picture.time_s + _FIRST_PASS_S
                 looked.append(t)
-                yield picture.rgb(), [row[t] for row in regions]
+                yield picture.rgb(), [row[t] for row in regions], False
 
-    first = list(in_order(look, some(), light))
+    first = list(in_order(look, some(), estimators))
     better = [
         _steady([frame[d] for frame in first], looked, row, ~np.isnan(boxes[d, :, 0]))
         for d, row in enumerate(regions)
@@ -119,20 +117,21 @@ def estimate_landmarks(
     clothing: list[Floats] = []
     sizes: list[tuple[int, int]] = []
 
-    def timed() -> Iterator[tuple[Image, list[Region]]]:
+    def timed() -> Iterator[tuple[Image, list[Region], bool]]:
         for t, picture in enumerate(frames()):
             image = picture.rgb()
             times.append(picture.time_s)
             sizes.append((image.shape[1], image.shape[0]))
-            yield image, [row[t] for row in better]
+            # Left and right err differently: seen in a mirror every other time, they err alike once smoothed.
+            yield image, [row[t] for row in better], t % 2 == 1
 
     def look_and_note(
-        model: PoseEstimator, item: tuple[Image, list[Region]]
+        model: PoseEstimator, item: tuple[Image, list[Region], bool]
     ) -> tuple[list[Keypoints], Floats]:
         people = look(model, item)
         return people, np.stack([_clothing(item[0], person) for person in people])
 
-    for people, worn in in_order(look_and_note, timed(), accurate):
+    for people, worn in in_order(look_and_note, timed(), estimators):
         second.append(people)
         clothing.append(worn)
     result = Landmarks(

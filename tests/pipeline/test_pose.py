@@ -35,10 +35,12 @@ class FakeEstimator:
     ) -> None:
         self.people, self.answer = people, answer
         self.regions: list[Region] = []
+        self.mirrored: list[bool] = []
 
-    def estimate(self, image: Image, region: Region) -> Keypoints:
+    def estimate(self, image: Image, region: Region, mirrored: bool = False) -> Keypoints:
         frame = int(image[0, 0, 0])
         self.regions.append(region)
+        self.mirrored.append(mirrored)
         x, y, side = min(
             self.people[:, frame], key=lambda person: np.hypot(person[0] - region.cx, person[1] - region.cy)
         )
@@ -82,9 +84,7 @@ def film(people: np.ndarray, colours: list[tuple[int, int, int]]) -> Callable[[]
 
 def test_shapes_and_values() -> None:
     people = standing(180, 450)
-    found = estimate_landmarks(
-        film(people, [RED, BLUE]), boxes_of(people), [FakeEstimator(people)], [FakeEstimator(people)]
-    )
+    found = estimate_landmarks(film(people, [RED, BLUE]), boxes_of(people), [FakeEstimator(people)])
     assert found.image.shape == (2, 40, 33, 2)
     assert found.world.shape == (2, 40, 33, 3)
     np.testing.assert_allclose(found.times_s, np.arange(40) / 30)
@@ -110,9 +110,9 @@ def test_regions_of_the_second_pass_are_steady() -> None:
         bad = Region(own.cx + 400, own.cy, own.size * 3) if frame % 20 == 10 else moved
         return Keypoints(found.image, found.world, found.visibility, found.score, bad)
 
-    light, accurate = FakeEstimator(people, restless), FakeEstimator(people)
-    estimate_landmarks(film(people, [RED]), boxes, [light], [accurate])
-    path = np.array([[r.cx, r.cy, r.size] for r in accurate.regions])
+    estimator = FakeEstimator(people, restless)
+    estimate_landmarks(film(people, [RED]), boxes, [estimator])
+    path = np.array([[r.cx, r.cy, r.size] for r in estimator.regions[-90:]])
     assert np.abs(path[:, 0] - people[0, :, 0]).max() < 15
     assert np.abs(np.diff(path[:, :2], 2, axis=0)).max() < 3
     # Independent noise of 8 pixels has mean second differences of 16.
@@ -120,11 +120,16 @@ def test_regions_of_the_second_pass_are_steady() -> None:
     assert np.abs(path[:, 2] / 300 - 1).max() < 0.1
 
 
+def test_every_other_frame_is_seen_in_a_mirror() -> None:
+    people = standing(180, 450, frames=10)
+    estimator = FakeEstimator(people)
+    estimate_landmarks(film(people, [RED, BLUE]), boxes_of(people), [estimator])
+    assert estimator.mirrored[-20:] == [t % 2 == 1 for t in range(10) for _ in "ab"]
+
+
 def test_outside_the_picture_is_not_seen() -> None:
     people = standing(20)
-    found = estimate_landmarks(
-        film(people, [RED]), boxes_of(people), [FakeEstimator(people)], [FakeEstimator(people)]
-    )
+    found = estimate_landmarks(film(people, [RED]), boxes_of(people), [FakeEstimator(people)])
     outside = (found.image[..., 0] < 0) | (found.image[..., 0] >= WIDTH)
     assert outside.any()
     assert not found.visibility[outside].any()
@@ -139,9 +144,7 @@ def test_nobody_there_is_not_seen() -> None:
             found.image, found.world, found.visibility, 0.2 if 10 <= frame < 15 else 0.9, found.region
         )
 
-    found = estimate_landmarks(
-        film(people, [RED]), boxes_of(people), [FakeEstimator(people)], [FakeEstimator(people, unsure)]
-    )
+    found = estimate_landmarks(film(people, [RED]), boxes_of(people), [FakeEstimator(people, unsure)])
     assert not found.visibility[0, 10:15].any()
     assert (np.delete(found.visibility[0], range(10, 15), axis=0) > 0.8).all()
 
@@ -158,7 +161,7 @@ def test_the_one_in_front_keeps_the_estimate(front: int) -> None:
     boxes = boxes_of(meeting)
     boxes[1 - front, hidden] = np.nan
     # Whoever is asked for the hidden dancer's region sees the one in front.
-    found = estimate_landmarks(shown, boxes, [FakeEstimator(meeting)], [FakeEstimator(meeting)])
+    found = estimate_landmarks(shown, boxes, [FakeEstimator(meeting)])
     same = np.linalg.norm(found.image[0] - found.image[1], axis=-1).mean(axis=-1) < 20
     assert same[hidden].any()
     assert (found.visibility[front].max(axis=-1) > 0.8).all()
@@ -168,9 +171,7 @@ def test_the_one_in_front_keeps_the_estimate(front: int) -> None:
 
 def test_round_trip(tmp_path: Path) -> None:
     people = standing(180, 450, frames=5)
-    found = estimate_landmarks(
-        film(people, [RED, BLUE]), boxes_of(people), [FakeEstimator(people)], [FakeEstimator(people)]
-    )
+    found = estimate_landmarks(film(people, [RED, BLUE]), boxes_of(people), [FakeEstimator(people)])
     found.save(tmp_path / "work" / "landmarks.npz")
     again = Landmarks.load(tmp_path / "work" / "landmarks.npz")
     for name, value in vars(found).items():
