@@ -27,7 +27,7 @@ from rich.console import Console
 from benchmarks.__main__ import machine
 from opendance_hf.apps.build import run_build
 from opendance_hf.motion.skeleton import JOINT_INDEX
-from opendance_hf.pipeline.process import Settings
+from opendance_hf.pipeline.settings import Settings
 from opendance_hf.synthetic.clips import Capture, Trouble, render_clip, truth_path
 from opendance_hf.synthetic.score import Score, score_build
 

@@ -30,7 +30,7 @@ from opendance_hf.apps.build import run_build
 from opendance_hf.motion.skeleton import NUM_JOINTS
 from opendance_hf.pipeline.backends.blazepose import LANDMARK_INDEX
 from opendance_hf.pipeline.ledger import Ledger
-from opendance_hf.pipeline.process import Settings
+from opendance_hf.pipeline.settings import Settings
 from opendance_hf.pipeline.stages.check import reprojection
 from opendance_hf.pipeline.stages.decode import read_frames
 from opendance_hf.pipeline.stages.pose import Landmarks

@@ -93,7 +93,7 @@ def build(
     """
     from opendance_hf.apps.build import Verdict, run_build
     from opendance_hf.pipeline.paper import resolve
-    from opendance_hf.pipeline.process import Settings
+    from opendance_hf.pipeline.settings import Settings
 
     if continue_:
         for name in (

@@ -10,20 +10,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from opendance_hf.assets import asset_files, sha256_of
-from opendance_hf.pipeline.group import FOLDER, assign_groups
 from opendance_hf.pipeline.inspection.results import outcomes
 from opendance_hf.pipeline.inspection.store import Inspection
 from opendance_hf.pipeline.ledger import DONE, Item, Ledger
-from opendance_hf.pipeline.outcome import Rejected
-from opendance_hf.pipeline.process import REVISION, Log, Models, Outcome, Settings, process_video
 from opendance_hf.pipeline.runners.local import Processor, Progress, run_local
-from opendance_hf.pipeline.stages.genre import GenreModel, check_genre_model
-from opendance_hf.storage import load_sequence, pack
-from opendance_hf.storage.pack import check_replaceable
+from opendance_hf.pipeline.settings import REVISION, Settings
 
 _OUTSIDE = (
     "a link that leads out of the folder; give the file it points to by name, or copy it into the folder"
@@ -116,32 +113,6 @@ def printable(path: str | os.PathLike[str]) -> str:
     return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
-class _VideoProcessor:
-    """What a worker of the local runner does with an item."""
-
-    def __init__(self, build: Path, settings: Settings, threads: int) -> None:
-        import av.logging
-        import cv2
-        import torch
-
-        # Its remarks (what x264 thinks of the CPU) are no one's business; its errors are still printed.
-        av.logging.set_libav_level(av.logging.ERROR)
-        # One thread: reproducible sums, and workers that do not fight over cores.
-        torch.set_num_threads(1)
-        cv2.setNumThreads(1)
-        self.build, self.settings, self.models = build, settings, Models.load(settings.choice, threads)
-        if settings.genre_model:
-            self.models.genre = GenreModel(settings.genre_model)
-
-    def __call__(self, item: Item, on_stage: Callable[..., None], on_step: Callable[..., None]) -> Outcome:
-        path = Path(item.path)
-        if not path.is_file():
-            raise Rejected("not a regular file" if path.exists() else "a broken link, or the file is gone")
-        return process_video(
-            path, item.sha256, self.build, self.settings, self.models, Log(on_stage, on_step)
-        )
-
-
 @dataclass(frozen=True)
 class _MakeProcessor:
     build: Path
@@ -149,7 +120,10 @@ class _MakeProcessor:
     threads: int
 
     def __call__(self) -> Processor:
-        return _VideoProcessor(self.build, self.settings, self.threads)
+        # Imported in the workers only: the models and what they run on take seconds to load.
+        from opendance_hf.pipeline.process import VideoProcessor
+
+        return VideoProcessor(self.build, self.settings, self.threads)
 
 
 def build_dataset(
@@ -192,10 +166,15 @@ def build_dataset(
     if selection is not None and inputs is not None:
         unnamed = "not in the list of selected videos"
         inputs = [replace(s, refused=s.refused or selection.get(s.name, unnamed)) for s in inputs]
-    check_replaceable(out)
+    if os.path.lexists(out):
+        from opendance_hf.storage.pack import check_replaceable
+
+        check_replaceable(out)
     if settings is None and not (build / "ledger.sqlite").is_file():
         raise BuildError(f"{build}: no build to go on with; name the videos, or the folder with --build-dir")
     if settings is not None and settings.genre_model:
+        from opendance_hf.pipeline.stages.genre import check_genre_model
+
         check_genre_model(settings.genre_model)
     build.mkdir(parents=True, exist_ok=True)
     with _only_one(build):
@@ -217,7 +196,12 @@ def build_dataset(
                 videos = sum(item.status not in DONE for item in ledger.items())
                 workers, threads = min(workers, videos), max(1, workers // videos)
                 make = _MakeProcessor(build.absolute(), settings, threads)
+                # This process waits for the others: it may as well load what it packs with.
+                Thread(target=import_module, args=("opendance_hf.pipeline.group",), daemon=True).start()
                 run_local(ledger, make, workers=workers, timeout_s=timeout_s, progress=progress)
+            from opendance_hf.pipeline.group import assign_groups
+            from opendance_hf.storage import load_sequence, pack
+
             _inspect(ledger, build, inspected_only, tell)
             items = ledger.items()
             rows = ledger.sequences()
@@ -302,7 +286,7 @@ def _inspect(ledger: Ledger, build: Path, inspected_only: bool, tell: Callable[[
 
 def _tidy(build: Path, ids: set[str]) -> None:
     """Remove sequences and previews that are no longer part of this build, and half-written files of killed ones."""
-    for folder in ("sequences", "previews", "clips", FOLDER):
+    for folder in ("sequences", "previews", "clips", "prints"):
         for file in (build / folder).glob("*"):
             if file.stem not in ids:
                 shutil.rmtree(file) if file.is_dir() else file.unlink()

@@ -2,52 +2,42 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import av.logging
+import cv2
 import numpy as np
 import torch
 
 import opendance_hf
-from opendance_hf.modeling.smoothnet import SmoothNetModel
-from opendance_hf.motion.smpl import SMPLData, load_smpl
 from opendance_hf.music import AudioError, NoAudioError, decode_audio, extract
 from opendance_hf.pipeline.backends.base import Detector, PoseEstimator
 from opendance_hf.pipeline.backends.blazepose import BlazePose
 from opendance_hf.pipeline.backends.bytetrack import ByteTrack
 from opendance_hf.pipeline.backends.choice import Choice
-from opendance_hf.pipeline.backends.cliff import CLIFF
 from opendance_hf.pipeline.backends.nanodet import NanoDet
-from opendance_hf.pipeline.backends.yolox import YOLOX
 from opendance_hf.pipeline.group import FOLDER, make_print, save_print
+from opendance_hf.pipeline.ledger import Item
 from opendance_hf.pipeline.outcome import Rejected
-from opendance_hf.pipeline.stages.bodies import (
-    Bodies,
-    complete_bodies,
-    estimate_bodies,
-    smooth_bodies,
-    smooth_landmarks,
-)
+from opendance_hf.pipeline.settings import Settings
 from opendance_hf.pipeline.stages.check import reprojection
 from opendance_hf.pipeline.stages.complete import complete, usable_runs
 from opendance_hf.pipeline.stages.decode import VideoInfo, probe, read_frames, read_pictures
 from opendance_hf.pipeline.stages.detect import EVERY_S, Detections, boxes_at, detect_people
 from opendance_hf.pipeline.stages.fit import Fit, fit
 from opendance_hf.pipeline.stages.gate import quality_scores, why_rejected
-from opendance_hf.pipeline.stages.genre import GenreModel
 from opendance_hf.pipeline.stages.pose import Landmarks, estimate_landmarks
 from opendance_hf.pipeline.stages.retime import Motion, retime
 from opendance_hf.pipeline.stages.segment import MAX_DANCERS, MIN_SPAN_S, Dropped, Span, find_spans
 from opendance_hf.pipeline.stages.shake import camera_speed
 from opendance_hf.pipeline.stages.shots import Shot, ShotFinder
 from opendance_hf.pipeline.stages.smooth import smooth
-from opendance_hf.pipeline.stages.smplify import smplify
 from opendance_hf.pipeline.stages.track import count_people, track_dancers
 from opendance_hf.pipeline.stages.trim import dancing_runs
 from opendance_hf.render.preview import PREVIEW_HEIGHT_PX, write_preview
@@ -62,30 +52,15 @@ from opendance_hf.schema import (
 )
 from opendance_hf.storage import save_sequence
 
+if TYPE_CHECKING:
+    # Imported where they are used: the paper's models and classifiers bring libraries that take seconds to load.
+    from opendance_hf.modeling.smoothnet import SmoothNetModel
+    from opendance_hf.motion.smpl import SMPLData
+    from opendance_hf.pipeline.backends.cliff import CLIFF
+    from opendance_hf.pipeline.stages.bodies import Bodies
+    from opendance_hf.pipeline.stages.genre import GenreModel
+
 _NO_AUDIO = "no audio track: a music-dance pair needs the music; mux it into the file"
-#: Raise it when a stage's result changes: builds made with another revision are not resumed but redone.
-REVISION = 6
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a build's results depend on, besides its inputs."""
-
-    licence: str = "unknown"
-    previews: bool = True
-    quality_gate: bool = True
-    choice: Choice = field(default_factory=Choice)
-    genre_model: str = ""
-    revision: int = REVISION
-
-    @property
-    def fingerprint(self) -> str:
-        """Short hash of the settings; of the models chosen their content counts, not where they lie."""
-        values = asdict(self) | {"choice": self.choice.digests}
-        if not self.choice.digests:
-            del values["choice"]
-        text = json.dumps(values, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 @dataclass
@@ -104,13 +79,25 @@ class Models:
     def load(cls, choice: Choice, threads: int = 1) -> Models:
         """The models of a choice."""
         version = dict(choice.digests)
-        return cls(
-            threads,
-            detectors=[YOLOX(Path(choice.detector)) for _ in range(threads)] if choice.detector else (),
-            cliff=CLIFF(choice.pose, version["pose"][:12]) if choice.pose else None,
-            smoothnet=SmoothNetModel.from_pretrained(choice.smoother).eval() if choice.smoother else None,
-            body=load_smpl(choice.smpl) if choice.smpl else None,
-        )
+        detectors: Sequence[Detector] = ()
+        cliff = smoothnet = body = None
+        if choice.detector:
+            from opendance_hf.pipeline.backends.yolox import YOLOX
+
+            detectors = [YOLOX(Path(choice.detector)) for _ in range(threads)]
+        if choice.pose:
+            from opendance_hf.pipeline.backends.cliff import CLIFF
+
+            cliff = CLIFF(choice.pose, version["pose"][:12])
+        if choice.smoother:
+            from opendance_hf.modeling.smoothnet import SmoothNetModel
+
+            smoothnet = SmoothNetModel.from_pretrained(choice.smoother).eval()
+        if choice.smpl:
+            from opendance_hf.motion.smpl import load_smpl
+
+            body = load_smpl(choice.smpl)
+        return cls(threads, detectors, cliff=cliff, smoothnet=smoothnet, body=body)
 
     def __post_init__(self) -> None:
         # One of each a thread, so that the numbers do not depend on how many there are.
@@ -146,6 +133,30 @@ class Log:
     def progress(self, stage: str, share: float) -> None:
         """Report how much of a stage is done, 0 to 1."""
         self._on_step(stage, min(share, 1.0))
+
+
+class VideoProcessor:
+    """What a worker of the local runner does with an item."""
+
+    def __init__(self, build: Path, settings: Settings, threads: int) -> None:
+        # Its remarks (what x264 thinks of the CPU) are no one's business; its errors are still printed.
+        av.logging.set_libav_level(av.logging.ERROR)
+        # One thread: reproducible sums, and workers that do not fight over cores.
+        torch.set_num_threads(1)
+        cv2.setNumThreads(1)
+        self.build, self.settings, self.models = build, settings, Models.load(settings.choice, threads)
+        if settings.genre_model:
+            from opendance_hf.pipeline.stages.genre import GenreModel
+
+            self.models.genre = GenreModel(settings.genre_model)
+
+    def __call__(self, item: Item, on_stage: Callable[..., None], on_step: Callable[..., None]) -> Outcome:
+        path = Path(item.path)
+        if not path.is_file():
+            raise Rejected("not a regular file" if path.exists() else "a broken link, or the file is gone")
+        return process_video(
+            path, item.sha256, self.build, self.settings, self.models, Log(on_stage, on_step)
+        )
 
 
 def process_video(
@@ -190,6 +201,8 @@ def process_video(
             )
             bodies: Bodies | None = None
             if models.cliff is not None:
+                from opendance_hf.pipeline.stages.bodies import Bodies
+
                 bodies = _kept(
                     keep / f"bodies_{number}_{round(span.start_s * 1000)}.npz",
                     Bodies.load,
@@ -298,6 +311,8 @@ def _landmarks(path: Path, span: Span, boxes: np.ndarray, models: Models, log: L
 
 
 def _bodies(path: Path, span: Span, boxes: np.ndarray, models: Models, log: Log) -> Bodies:
+    from opendance_hf.pipeline.stages.bodies import estimate_bodies
+
     assert models.cliff is not None
 
     def frames() -> Any:
@@ -312,16 +327,22 @@ def _steady(found: Landmarks, models: Models) -> Landmarks:
     # With bodies, SmoothNet smooths these; their 2D keypoints stay what our filters make of them.
     if models.smoothnet is None or models.cliff is not None:
         return smooth(found)
+    from opendance_hf.pipeline.stages.bodies import smooth_landmarks
+
     return smooth_landmarks(found, models.smoothnet)
 
 
 def _near(bodies: Bodies, found: Landmarks, models: Models) -> Bodies:
+    from opendance_hf.pipeline.stages.bodies import complete_bodies, smooth_bodies
+
     return smooth_bodies(complete_bodies(bodies, found), models.smoothnet)
 
 
 def _fit(steady: Landmarks, near: Bodies | None, info: VideoInfo, models: Models) -> Fit:
     if near is None or models.body is None:
         return fit(steady, info.width_px, info.height_px)
+    from opendance_hf.pipeline.stages.smplify import smplify
+
     return smplify(near, steady, models.body, info.width_px, info.height_px)
 
 

@@ -13,7 +13,7 @@ from opendance_hf.apps.console import ConsoleProgress, print_report
 from opendance_hf.apps.report import BuildReport, InputRow, SequenceRow, write_report
 from opendance_hf.pipeline.build import BuildResult, build_dataset
 from opendance_hf.pipeline.ledger import Ledger
-from opendance_hf.pipeline.process import Settings
+from opendance_hf.pipeline.settings import Settings
 from opendance_hf.schema import FPS
 
 

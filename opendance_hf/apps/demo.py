@@ -21,7 +21,7 @@ from opendance_hf.apps.build import report_of, run_build
 from opendance_hf.apps.report import BuildReport, DanceRow, write_report
 from opendance_hf.metrics import EvaluationResult, Score
 from opendance_hf.pipeline.build import BuildResult
-from opendance_hf.pipeline.process import Settings
+from opendance_hf.pipeline.settings import Settings
 
 _VQVAE_STEPS: Final = 600
 _GPT_STEPS: Final = 300

@@ -11,10 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import matplotlib
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 #: Metric names end in their unit, as ``fit_residual_mm`` does.
 _UNITS: Final = {
@@ -225,6 +223,9 @@ def _plots(rows: list[SequenceRow]) -> list[tuple[str, Markup]]:
 
 
 def _plot(values: list[float], number: int) -> Markup:
+    import matplotlib
+    from matplotlib.figure import Figure
+
     style: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "opendance", "text.color": _INK, "axes.edgecolor": _INK,
              "xtick.color": _INK, "ytick.color": _INK, "font.size": 9.0}  # fmt: skip
     with matplotlib.rc_context(style):

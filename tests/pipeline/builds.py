@@ -10,7 +10,7 @@ import numpy as np
 
 from opendance_hf.assets import sha256_of
 from opendance_hf.pipeline.ledger import Ledger
-from opendance_hf.pipeline.process import Settings
+from opendance_hf.pipeline.settings import Settings
 from opendance_hf.render.video import VideoWriter
 from opendance_hf.storage import save_sequence
 from tests.factories import make_sequence

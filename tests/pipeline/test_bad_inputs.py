@@ -18,7 +18,7 @@ from opendance_hf.assets import AssetError, asset_files
 from opendance_hf.cli import app
 from opendance_hf.pipeline.build import BuildError, _enter, find_inputs, printable
 from opendance_hf.pipeline.ledger import Ledger
-from opendance_hf.pipeline.process import Settings
+from opendance_hf.pipeline.settings import Settings
 from tests.pipeline.media import write_clip
 
 _NO_VIDEO = "not a readable video: damaged, cut off, or another kind of file"

@@ -20,7 +20,7 @@ from opendance_hf.motion.smpl import load_smpl
 from opendance_hf.pipeline import paper
 from opendance_hf.pipeline.build import BuildError
 from opendance_hf.pipeline.paper import resolve
-from opendance_hf.pipeline.process import Settings
+from opendance_hf.pipeline.settings import Settings
 from opendance_hf.schema import per_dancer, validate
 from opendance_hf.storage import load_sequence
 from tests.bodies import smpl_arrays
