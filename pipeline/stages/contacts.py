@@ -111,22 +111,23 @@ def _pose(local: Array, transl: Array, offsets: Array) -> tuple[Array, Array]:
 def _corrections(path: Array, contact: Bools, blend: int) -> tuple[Array, Array]:
     """(T, 3) what brings a joint to its places, fading out around each contact, and (T, 1) how far it is faded in."""
     shift, weight = np.zeros_like(path), np.zeros((len(path), 1))
+    fade = 0.5 + 0.5 * np.cos(np.pi * np.arange(1, blend + 1) / (blend + 1))
     contacts = runs(contact)
     for number, (start, end) in enumerate(contacts):
         shift[start:end] = np.median(path[start:end], axis=0) - path[start:end]
         weight[start:end] = 1.0
-        # The next contact's fade begins where this one's ends: half of a short way each.
         until = min(end + blend, contacts[number + 1][0] if number + 1 < len(contacts) else len(path))
-        fade = 0.5 + 0.5 * np.cos(np.pi * np.arange(1, blend + 1) / (blend + 1))
-        after = fade[: until - end]
-        shift[end:until] += after[:, None] * shift[end - 1]
-        weight[end:until] = np.maximum(weight[end:until], after[:, None])
+        after = fade[: until - end, None]
+        shift[end:until] += after * shift[end - 1]
+        weight[end:until] += after
     for number, (start, _) in enumerate(contacts):
         since = max(start - blend, contacts[number - 1][1] if number else 0)
-        before = (0.5 + 0.5 * np.cos(np.pi * np.arange(1, blend + 1) / (blend + 1)))[: start - since][::-1]
-        shift[since:start] += before[:, None] * shift[start]
-        weight[since:start] = np.maximum(weight[since:start], before[:, None])
-    return shift, weight
+        before = fade[: start - since, None][::-1]
+        shift[since:start] += before * shift[start]
+        weight[since:start] += before
+    # Where two fades meet on a short way, their mean counts.
+    share = np.maximum(weight, 1.0)
+    return shift / share, weight / share
 
 
 def _reach(

@@ -88,7 +88,8 @@ def repetition(joints: Floats) -> float:
     """How much of a motion (T, J, 3) its best repetition explains: 0 nothing, 1 all.
 
     One less the mean distance of poses one period apart over the mean distance of poses any time apart, for the best
-    period that fits at least three times into the motion.
+    period that fits at least three times into the motion. A period is a time after which poses are more alike than
+    after a shorter one: in a slow motion all poses are like those shortly after.
     """
     poses = (joints - joints[:, :1])[:: FPS // _COMPARE_HZ].reshape(-1, joints.shape[1] * 3)
     lags = range(1, len(poses) // _TIMES + 1)
@@ -97,7 +98,12 @@ def repetition(joints: Floats) -> float:
     periods = apart[first - 1 : last]
     if not len(periods) or apart.mean() < 1e-6:
         return 0.0
-    return float(max(0.0, 1 - periods.min() / apart.mean()))
+    period = periods < np.maximum.accumulate(apart)[first - 1 : last]
+    # A minimum at the edge of the range is none.
+    period &= (periods <= apart[first - 2 : last - 1][: len(periods)]) & (
+        periods <= np.append(apart, np.inf)[first : last + 1][: len(periods)]
+    )
+    return float(max(0.0, 1 - periods[period].min(initial=apart.mean()) / apart.mean()))
 
 
 def _acceleration(joints: Floats) -> float:

@@ -11,6 +11,9 @@ import numpy.typing as npt
 from opendance_hf.pipeline.backends.base import Image
 
 _SIDE_PX: Final = 128
+#: How sharp the peak must be: pictures that have nothing in common reach a third of it.
+_MIN_RESPONSE: Final = 0.05
+_MIN_CONTRAST: Final = 2.0
 
 
 class CameraMotion:
@@ -31,8 +34,10 @@ class CameraMotion:
         shift = 0.0
         if self._last is not None and self._last.shape == grey.shape and self._window is not None:
             # The peak is the shift that most of the picture shares: the background's, dancers being the smaller part.
-            (x, y), _ = cv2.phaseCorrelate(self._last, grey, self._window)
-            shift = float(np.hypot(x, y)) / grey.shape[0]
+            (x, y), response = cv2.phaseCorrelate(self._last, grey, self._window)
+            # A black frame or a flash has no shift to speak of; the peak found in it is anywhere.
+            if response >= _MIN_RESPONSE and min(self._last.std(), grey.std()) >= _MIN_CONTRAST:
+                shift = float(np.hypot(x, y)) / grey.shape[0]
         else:
             self._window = cv2.createHanningWindow(size, cv2.CV_32F).astype(np.float32)
         self._last = grey

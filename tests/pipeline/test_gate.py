@@ -68,6 +68,16 @@ def test_repetition_is_what_comes_again() -> None:
     assert repetition(np.repeat(fine[:1], FRAMES, axis=0)) == 0
 
 
+def test_slow_motion_is_no_repetition() -> None:
+    times = np.arange(20 * 60) / 60
+    waves = np.stack([np.sin(2 * np.pi * times / period) for period in (15.3, 16.7, 18.1)], axis=1)
+    joints = np.repeat(waves[:, None] * 0.3, 24, axis=1)
+    joints[:, ::2] *= -1
+    assert repetition(joints) < 0.5
+    joints[:, ::2] += np.sin(2 * np.pi * times / 2.0)[:, None, None]
+    assert repetition(joints) > 0.5, "a quick one on top of it is"
+
+
 def room(shift: int) -> np.ndarray:
     pattern = np.random.default_rng(0).integers(0, 255, (12, 40), np.uint8).repeat(10, 0).repeat(10, 1)
     return np.repeat(pattern[:, shift : shift + 200, None], 3, axis=2)
@@ -82,3 +92,10 @@ def test_a_camera_that_pans_is_told_from_one_that_stands() -> None:
             picture[40:100, 20 + 3 * t : 60 + 3 * t] = (200, 30, 30)  # somebody walks
             camera.see(picture)
         assert camera_speed(times, np.array(camera.shifts)) == pytest.approx(expected, rel=0.15, abs=0.08)
+
+
+def test_a_flash_and_a_blackout_are_no_camera_motion() -> None:
+    camera = CameraMotion()
+    for level in (None, 0, 0, None, 255, None):
+        camera.see(room(0) if level is None else np.full_like(room(0), level))
+    assert max(camera.shifts) == 0
