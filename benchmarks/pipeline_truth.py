@@ -67,8 +67,8 @@ CLIPS: Final = (
 
 #: What issue and paper ask for: (name, what must hold of the means).
 TARGETS: Final = {
-    "solo pa_mpjpe_mm <= 60": lambda solo, duo, every: solo["pa_mpjpe_mm"] <= 60,
-    "duo pa_mpjpe_mm <= 70": lambda solo, duo, every: duo["pa_mpjpe_mm"] <= 70,
+    "solo pa_mpjpe_mm <= 60": lambda solo, duo, every: solo["pa_mpjpe_of_all_mm"] <= 60,
+    "duo pa_mpjpe_mm <= 70": lambda solo, duo, every: duo["pa_mpjpe_of_all_mm"] <= 70,
     "solo pa_mpjpe_mm at least 15% below raw": lambda solo, duo, every: (
         solo["pa_mpjpe_mm"] <= 0.85 * solo["raw_pa_mpjpe_mm"]
     ),
@@ -205,6 +205,11 @@ def means(rows: list[dict[str, Any]]) -> dict[str, Any]:
         if values:
             out[key] = sum(values) if key == "identity_swaps" else round(float(np.mean(values)), 4)
     if published:
+        # A clip of which nothing was published is as good as a pose that never changes.
+        every = [
+            row["constant_pa_mpjpe_mm"] if row["pa_mpjpe_mm"] is None else row["pa_mpjpe_mm"] for row in rows
+        ]
+        out["pa_mpjpe_of_all_mm"] = round(float(np.mean(every)), 4)
         out["median_facing_error_deg"] = float(np.median([row["facing_error_deg"] for row in published]))
         out["worst_span_error_s"] = max(
             abs(row[key]) for row in published for key in ("start_error_s", "end_error_s")
@@ -219,7 +224,7 @@ def show(result: dict[str, Any], console: Console) -> None:
         "pa": "pa_mpjpe_mm", "raw": "raw_pa_mpjpe_mm", "const": "constant_pa_mpjpe_mm", "mpjpe": "mpjpe_mm",
         "facing": "facing_error_deg", "root": "root_path_error_mm", "accel": "accel_error_mm", "slide": "foot_slide_cmps",
         "true": "true_foot_slide_cmps", "start": "start_error_s", "end": "end_error_s", "cover": "coverage",
-        "swaps": "identity_swaps", "apart": "distance_error_mm", "clock": "clock_error_ms",
+        "swaps": "identity_swaps", "apart": "distance_error_mm", "clock": "clock_error_ms", "delay": "delay_ms",
     }  # fmt: skip
     console.print(f"{'clip':10}" + "".join(f"{name:>8}" for name in keys))
     rows = [*result["clips"], *({**result[part], "name": part} for part in ("solo", "duo", "all"))]

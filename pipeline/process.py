@@ -400,8 +400,11 @@ def _sequence(
     found_print = log.timed("print", lambda: make_print(path, motion.start_s, motion.end_s, motion.joints))
     save_print(build / FOLDER / f"{name}.npz", found_print)
     metrics = reprojection(motion, fitted.camera, found)
+    preview, clip = (build / folder / f"{name}.mp4" for folder in ("previews", "clips"))
+    for file in (preview, clip):
+        # One of earlier settings would show another motion.
+        file.unlink(missing_ok=True)
     if settings.previews:
-        preview, clip = (build / folder / f"{name}.mp4" for folder in ("previews", "clips"))
         for file in (preview, clip):
             file.parent.mkdir(exist_ok=True)
         log.timed("preview", lambda: _preview(path, preview, clip, seq))

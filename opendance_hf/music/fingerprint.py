@@ -256,7 +256,9 @@ def similarity(one: Fingerprint, other: Fingerprint) -> float:
 
 
 def _coincidence(one: Fingerprint, other: Fingerprint, scale: float, offset_s: float, shift: float) -> float:
-    """The share of peaks that coincide where the recordings overlap, under a map that is first fitted to them."""
+    """The share of peaks that coincide where the recordings overlap, of the one with fewer, under a map that is first
+    fitted to them.
+    """
     octaves = one.octaves + shift
     score = 0.0
     for within_s in (2 * _SAME_S, _SAME_S):

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.floating]
 
 _ACCELERATION_HZ: Final = 30.0
+_MAX_DELAY_S: Final = 0.1
 #: An order of dancers fits clearly better than another when its distance is smaller by this share.
 _CLEARLY: Final = 0.5
 
@@ -56,7 +57,8 @@ class Score:
         coverage: share of the dance that was published with the right number of dancers.
         identity_swaps: how often the dancers change places by mistake.
         distance_error_mm: mean error of the distance along the floor between two dancers.
-        clock_error_ms: largest distance of a frame's time from the time it was rendered for.
+        clock_error_ms: largest distance of a source frame's time from a time that was rendered.
+        delay_ms: how much later than the truth the published motion fits it best; as uncertain as the poses.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Score:
     identity_swaps: int | None
     distance_error_mm: float | None
     clock_error_ms: float | None
+    delay_ms: float | None
     seed: int
 
     def row(self) -> dict[str, Any]:
@@ -114,9 +117,21 @@ def score_build(build: Path, truth_folder: Path) -> list[Score]:
     for path in sorted(truth_folder.glob("*.truth.npz")):
         truth = Truth.load(path)
         mine = [seq for seq in sequences if seq.provenance.source_sha256 == truth.video_sha256]
-        kept = sorted((build / "work").glob(f"*/{truth.video_sha256[:16]}/landmarks_*.npz"))
-        out.append(score_clip(truth, mine, [Landmarks.load(file) for file in kept]))
+        out.append(score_clip(truth, mine, [Landmarks.load(file) for file in _last_landmarks(build, truth)]))
     return out
+
+
+def _last_landmarks(build: Path, truth: Truth) -> list[Path]:
+    """The files of the last settings the clip was processed with, in order of time."""
+    folders = [
+        folder
+        for folder in (build / "work").glob(f"*/{truth.video_sha256[:16]}")
+        if any(folder.glob("landmarks_*.npz"))
+    ]
+    if not folders:
+        return []
+    last = max(folders, key=lambda folder: folder.stat().st_mtime)
+    return sorted(last.glob("landmarks_*.npz"), key=lambda file: [int(n) for n in file.stem.split("_")[1:]])
 
 
 def score_clip(truth: Truth, sequences: list[DanceSequence], landmarks: list[Landmarks]) -> Score:
@@ -157,7 +172,8 @@ def score_clip(truth: Truth, sequences: list[DanceSequence], landmarks: list[Lan
         identity_swaps=sum(int(part["swaps"]) for _, part in parts) if parts and dancers > 1 else None,
         distance_error_mm=mean("distance") if dancers == 2 else None,
         seed=truth.seed,
-        clock_error_ms=max((part["clock"] for _, part in parts), default=None),
+        clock_error_ms=_clock_error(truth, landmarks) if parts else None,
+        delay_ms=mean("delay"),
         accel_error_mm=mean("accel"),
         facing_error_deg=mean("facing"),
         root_path_error_mm=mean("root"),
@@ -178,14 +194,14 @@ def _score_sequence(
     true = true @ heading(truth.camera).T
     root, true_root = hip_middle(found), hip_middle(true)
     times = truth.times_s[inside]
-    raw, raw_times = _raw_joints(truth, inside, landmarks, match, seq.provenance.camera)
+    raw, raw_times = _raw_joints(truth, inside, landmarks, match)
     out = {
         **_pose_scores(found, true, times),
         "root": 1000 * float(np.linalg.norm(_on_floor(root, true_root) - true_root, axis=-1).mean()),
         "slide": 100 * _slide(found, truth, inside),
         "true_slide": 100 * _slide(true, truth, inside),
         "swaps": match.swaps,
-        "clock": 1000 * float(np.abs(raw_times[:, None] - truth.times_s).min(axis=1).max(initial=0)),
+        "delay": 1000 * _delay(seq, truth, match),
     }
     if len(found) == 2:
         gap, true_gap = (np.linalg.norm((r[0] - r[1])[:, [0, 2]], axis=-1) for r in (root, true_root))
@@ -245,6 +261,42 @@ def joints_at(seq: DanceSequence, truth: Truth) -> tuple[npt.NDArray[np.bool_], 
     wanted = truth.times_s[inside]
     sampled = np.stack([np.interp(wanted, clock, column) for column in flat.T], axis=1)
     return inside, np.moveaxis(sampled.reshape(len(wanted), seq.num_dancers, len(rows), 3), 1, 0)
+
+
+def _clock_error(truth: Truth, landmarks: list[Landmarks]) -> float | None:
+    """Milliseconds; None without a frame."""
+    gaps = [np.abs(found.times_s[:, None] - truth.times_s).min(axis=1).max() for found in landmarks]
+    return 1000 * float(max(gaps)) if gaps else None
+
+
+def _delay(seq: DanceSequence, truth: Truth, match: Match) -> float:
+    """Seconds by which a sequence is late: where the poses, less their means, fit the true ones best."""
+    clock = seq.provenance.start_s + np.arange(seq.num_frames) / FPS
+    rows = [JOINT_INDEX[name] for name in truth.names]
+    joints = per_dancer(seq.joints.astype(np.float64), seq.num_dancers, NUM_JOINTS, 3)[list(match.order)][
+        :, :, rows
+    ]
+    if seq.provenance.camera is not None:
+        joints = joints @ heading(seq.provenance.camera).T
+    own = joints - hip_middle(joints)[:, :, None]
+    flat = np.moveaxis(own, 1, 0).reshape(seq.num_frames, -1)
+    inside = (truth.times_s >= clock[0] + _MAX_DELAY_S) & (truth.times_s <= clock[-1] - _MAX_DELAY_S)
+    true = truth.joints[:, inside] @ heading(truth.camera).T
+    goal = np.moveaxis(true - hip_middle(true)[:, :, None], 1, 0).reshape(int(inside.sum()), -1)
+    if len(goal) < 3:
+        return math.nan
+    goal = goal - goal.mean(axis=0)
+    delays = np.linspace(-_MAX_DELAY_S, _MAX_DELAY_S, 41)
+    cost = []
+    for delay in delays:
+        moved = np.stack(
+            [np.interp(truth.times_s[inside] + delay, clock, column) for column in flat.T], axis=1
+        )
+        cost.append(float(np.square(moved - moved.mean(axis=0) - goal).mean()))
+    best = int(np.clip(np.argmin(cost), 1, len(delays) - 2))
+    a, b, c = cost[best - 1 : best + 2]
+    bend = a - 2 * b + c
+    return float(delays[best] + (delays[1] - delays[0]) * (0.5 * (a - c) / bend if bend > 0 else 0.0))
 
 
 def match_dancers(found: Array, camera: Camera | None, true: Array, true_camera: Camera) -> Match:
@@ -332,9 +384,11 @@ def _raw_joints(
     inside: npt.NDArray[np.bool_],
     landmarks: list[Landmarks],
     match: Match,
-    camera: Camera | None,
 ) -> tuple[Array, Array]:
-    """(D, N, 14, 3) of the estimator's landmarks in the frames compared, in the sequence's heading, and their times."""
+    """(D, N, 14, 3) of the estimator's landmarks in the frames compared, and their times.
+
+    The estimator knows nothing of the camera's tilt; they are turned upright with the true one.
+    """
     parts: list[Array] = [np.zeros((len(truth.joints), 0, len(truth.names), 3))]
     times: list[Array] = [np.zeros(0)]
     for found in landmarks:
@@ -344,7 +398,10 @@ def _raw_joints(
         near = gap < 0.5 * float(np.diff(truth.times_s).min())
         parts.append(landmark_joints(found.world[:, near].astype(np.float64), truth.names)[list(match.order)])
         times.append(found.times_s[near])
-    return np.concatenate(parts, axis=1), np.concatenate(times)
+    upright = (
+        heading(truth.camera) @ np.asarray(truth.camera.rotation).reshape(3, 3).T @ np.diag([1.0, -1, -1])
+    )
+    return np.concatenate(parts, axis=1) @ upright.T, np.concatenate(times)
 
 
 def landmark_joints(world: Array, names: tuple[str, ...]) -> Array:

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from opendance_hf.motion.rotations import axis_angle_to_matrix
 from opendance_hf.motion.skeleton import JOINT_INDEX
 from opendance_hf.pipeline.backends.blazepose import LANDMARK_INDEX
 from opendance_hf.pipeline.stages.pose import Landmarks
@@ -230,6 +231,28 @@ def test_raw_landmarks_are_scored_in_the_same_frames() -> None:
     score = score_clip(truth, [seq], [found])
     expected = 1000 * procrustes_error(own, truth.joints).mean()
     assert score.raw_pa_mpjpe_mm == pytest.approx(expected)
+    assert score.clock_error_ms == 0
+    # A camera that looks down sees the same world leaning: the estimate is turned upright before it is judged.
+    leans = axis_angle_to_matrix(np.radians([-20.0, 0, 0]))
+    rotation = np.asarray(FRONT.rotation).reshape(3, 3) @ leans
+    tilted = dataclasses.replace(FRONT, rotation=tuple(rotation.ravel().tolist()))
+    seen = dataclasses.replace(found, world=(world @ leans.T).astype(np.float32))
+    again = score_clip(dataclasses.replace(truth, camera=tilted), [seq], [seen])
+    assert again.raw_mpjpe_mm == pytest.approx(score.raw_mpjpe_mm, abs=0.1)
+
+
+def test_a_late_sequence_is_late_and_a_frame_that_never_was_is_found() -> None:
+    seq = sequence()
+    truth = truth_of(seq)
+    assert score_clip(truth, [seq], []).delay_ms == pytest.approx(0, abs=1)
+    source = dataclasses.replace(seq.provenance, start_s=seq.provenance.start_s + 0.04)
+    late = score_clip(truth, [dataclasses.replace(seq, provenance=source)], [])
+    assert late.delay_ms == pytest.approx(40, abs=3)
+    assert late.clock_error_ms is None, "no frame of the source to judge it by"
+    times = truth.times_s + 0.01
+    world = np.ones((1, len(times), 33, 3), np.float32)
+    found = Landmarks(times, world[..., :2], world, world[..., 0], world[..., 0, 0])
+    assert score_clip(truth, [seq], [found]).clock_error_ms == pytest.approx(10, abs=0.1)
 
 
 def test_a_clip_of_which_nothing_was_published_has_no_errors() -> None:
