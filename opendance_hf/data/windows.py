@@ -28,10 +28,19 @@ class SequenceReader:
         dataset: folder or Hub id, as ``load_dataset`` takes it.
         configs: configurations to read, one after another; all the dataset has if None.
         split: of each configuration; one that lacks it is left out.
+        subset: only the rows whose ``subset_rank`` is below it, in each configuration: the nested subsets of the
+            paper's table 3; all if None.
+
+    Raises:
+        ValueError: if no row is left, or a subset is asked of a dataset that has none.
     """
 
     def __init__(
-        self, dataset: str | os.PathLike[str], configs: list[str] | None = None, split: str = "train"
+        self,
+        dataset: str | os.PathLike[str],
+        configs: list[str] | None = None,
+        split: str = "train",
+        subset: int | None = None,
     ) -> None:
         from datasets import get_dataset_config_names, load_dataset
 
@@ -44,17 +53,22 @@ class SequenceReader:
             if split in splits:
                 # Arrow format: rows are slices of the file; Python or numpy format would build lists, 50 times slower.
                 self._parts.append(splits[split].with_format("arrow"))
-        self._starts = np.cumsum([0, *(len(part) for part in self._parts)])
+        # Row numbers and not a filtered dataset, whose rows would be copies.
+        self._rows = [
+            (number, row)
+            for number, part in enumerate(self._parts)
+            for row in _chosen_rows(part, subset, name)
+        ]
         if len(self) == 0:
             raise ValueError(f"{name}: no rows in split {split!r}")
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return len(self._rows)
 
     def row(self, index: int) -> Any:
         """One row as an Arrow table."""
-        part = int(np.searchsorted(self._starts, index, side="right")) - 1
-        return self._parts[part][index - int(self._starts[part])]
+        part, row = self._rows[index]
+        return self._parts[part][row]
 
     def windows(self, length: int, stride: int) -> list[tuple[int, int, int]]:
         """(row, dancer, first frame) of every window of ``length`` frames, of every dancer, every ``stride`` frames.
@@ -84,6 +98,15 @@ class SequenceReader:
         return row[column][0].as_py()
 
 
+def _chosen_rows(part: Any, subset: int | None, name: str) -> list[int]:
+    if subset is None:
+        return list(range(len(part)))
+    ranks = part.data.column("subset_rank").to_pylist() if "subset_rank" in part.column_names else [None]
+    if None in ranks:
+        raise ValueError(f"{name}: has no subsets (column subset_rank); pack it again with `opendance build`")
+    return [row for row, rank in enumerate(ranks) if rank < subset]
+
+
 class MotionWindows(Dataset[dict[str, torch.Tensor]]):
     """Windows of single dancers: every dancer of every row, every ``stride`` frames.
 
@@ -101,6 +124,7 @@ class MotionWindows(Dataset[dict[str, torch.Tensor]]):
         leave_out: likewise, not to read.
         mirror: every window also with left and right exchanged.
         turns: every window that many times, turned about the vertical axis by equal angles from a start of its own.
+        subset: see :class:`SequenceReader`.
 
     Items are ``{"joints": (num_frames, 24, 3)}`` in metres, world frame.
 
@@ -119,13 +143,14 @@ class MotionWindows(Dataset[dict[str, torch.Tensor]]):
         leave_out: list[str] | None = None,
         mirror: bool = False,
         turns: int = 1,
+        subset: int | None = None,
     ) -> None:
         self.num_frames = num_frames
         self.mirror, self.turns = mirror, turns
         self._motions: NpzMotions | _DatasetMotions = (
             NpzMotions(dataset)
             if is_npz_folder(dataset)
-            else _DatasetMotions(SequenceReader(dataset, configs, split))
+            else _DatasetMotions(SequenceReader(dataset, configs, split, subset))
         )
         wanted = chosen(dataset, self._motions.ids, only, leave_out)
         self.windows = [

@@ -59,6 +59,7 @@ def coded(
     only: list[str] | None = None,
     leave_out: list[str] | None = None,
     mirror: bool = False,
+    subset: int | None = None,
 ) -> Iterator[Piece]:
     """Code all dancers of all sequences, one sequence at a time.
 
@@ -72,12 +73,15 @@ def coded(
         only: ids to read; all if None.
         leave_out: ids not to read.
         mirror: every sequence also with left and right exchanged.
+        subset: see :class:`~opendance_hf.data.SequenceReader`.
 
     Raises:
         ValueError: if there is no such sequence.
     """
     place, per_code = move(vqvae), vqvae.config.frames_per_code
-    for name, dancers, heard, beats in _dances(dataset, config, per_code, configs, split, only, leave_out):
+    for name, dancers, heard, beats in _dances(
+        dataset, config, per_code, configs, split, only, leave_out, subset
+    ):
         whole = dancers[:, : dancers.shape[1] // per_code * per_code]
         if whole.shape[1] == 0:
             continue
@@ -98,6 +102,7 @@ def _dances(
     split: str,
     only: list[str] | None,
     leave_out: list[str] | None,
+    subset: int | None,
 ) -> Iterator[tuple[str, Floats, Floats, list[int]]]:
     """Id, joints (D, T, 24, 3), what is heard and the music's beats of every sequence that is wanted."""
     if is_npz_folder(dataset):
@@ -108,7 +113,7 @@ def _dances(
                 silence = np.zeros((joints.shape[1], config.music_dim), np.float32)
                 yield name, joints, config.heard(silence, silence[::per_code]), []
         return
-    reader = SequenceReader(dataset, configs, split)
+    reader = SequenceReader(dataset, configs, split, subset)
     ids = [reader.scalar(reader.row(index), "id") for index in range(len(reader))]
     wanted = chosen(dataset, ids, only, leave_out)
     for index, name in enumerate(ids):
@@ -135,6 +140,7 @@ class CodeWindows(Dataset[dict[str, Tensor]]):
         only: see :func:`coded`.
         leave_out: see :func:`coded`.
         mirror: see :func:`coded`.
+        subset: see :func:`coded`.
 
     Raises:
         ValueError: if no sequence is long enough, or one that is named does not exist.
@@ -152,12 +158,13 @@ class CodeWindows(Dataset[dict[str, Tensor]]):
         only: list[str] | None = None,
         leave_out: list[str] | None = None,
         mirror: bool = False,
+        subset: int | None = None,
     ) -> None:
         self.config = config or BailandoGPTConfig()
         self.num_codes = num_codes
         self.pieces: list[tuple[Tensor, Tensor, Tensor]] = []
         self.windows: list[tuple[int, int]] = []
-        for piece in coded(dataset, vqvae, self.config, configs, split, only, leave_out, mirror):
+        for piece in coded(dataset, vqvae, self.config, configs, split, only, leave_out, mirror, subset):
             heard = followed_music(piece.music, piece.upper.shape[1], self.config)
             for upper, lower in zip(piece.upper, piece.lower, strict=True):
                 starts = range(0, len(upper) - num_codes + 1, stride)

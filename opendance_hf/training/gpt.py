@@ -137,7 +137,9 @@ def _held_out(
     dataset: str, vqvae: BailandoVQVAE, config: BailandoGPTConfig, options: dict[str, Any]
 ) -> CodeWindows | None:
     try:
-        return _windows(dataset, vqvae, config, {**options, "mirror": False, "stride": config.max_codes})
+        return _windows(
+            dataset, vqvae, config, {**options, "mirror": False, "stride": config.max_codes, "subset": None}
+        )
     except NoWindowsError:
         return None  # all of its sequences are shorter than a window
 

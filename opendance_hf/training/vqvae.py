@@ -37,7 +37,7 @@ def held_out_windows(
     if other is None:
         return None, None
     try:
-        plain = {**other, "stride": data["num_frames"], "mirror": False, "turns": 1}
+        plain = {**other, "stride": data["num_frames"], "mirror": False, "turns": 1, "subset": None}
         return MotionWindows(dataset, **plain), split
     except NoWindowsError:
         return None, None  # all of its sequences are shorter than a window

@@ -33,6 +33,23 @@ def test_windows_are_the_rows_of_every_dancer(dataset: tuple[Path, list]) -> Non
         np.testing.assert_array_equal(windows[index]["joints"], expected[index])
 
 
+def test_a_subset_is_part_of_the_next_and_its_rows_are_still_views(dataset: tuple[Path, list]) -> None:
+    folder, _ = dataset
+
+    def ids(reader: SequenceReader) -> list[str]:
+        return [reader.scalar(reader.row(index), "id") for index in range(len(reader))]
+
+    one, two = (ids(SequenceReader(folder, ["individual"], subset=size)) for size in (1, 2))
+    assert (len(one), len(two)) == (1, 2)
+    assert set(one) < set(two) < set(ids(SequenceReader(folder, ["individual"])))
+    reader = SequenceReader(folder, subset=1)
+    assert len(reader) == 2, "one of each configuration"
+    assert not reader.matrix(reader.row(1), "joints").flags.owndata
+    assert len(MotionWindows(folder, num_frames=32, stride=10, subset=1)) < len(
+        MotionWindows(folder, num_frames=32, stride=10)
+    )
+
+
 def test_columns_are_views(dataset: tuple[Path, list]) -> None:
     folder, sequences = dataset
     reader = SequenceReader(folder, ["individual"])
