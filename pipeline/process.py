@@ -60,6 +60,8 @@ if TYPE_CHECKING:
     from opendance_hf.pipeline.stages.bodies import Bodies
     from opendance_hf.pipeline.stages.genre import GenreModel
 
+#: Each holds two or three frames; more would be faster than frames can be decoded.
+_MAX_THREADS = 8
 _NO_AUDIO = "no audio track: a music-dance pair needs the music; mux it into the file"
 
 
@@ -144,6 +146,7 @@ class VideoProcessor:
         # One thread: reproducible sums, and workers that do not fight over cores.
         torch.set_num_threads(1)
         cv2.setNumThreads(1)
+        threads = min(threads, _MAX_THREADS)
         self.build, self.settings, self.models = build, settings, Models.load(settings.choice, threads)
         if settings.genre_model:
             from opendance_hf.pipeline.stages.genre import GenreModel
