@@ -24,7 +24,7 @@ from opendance_hf.pipeline.arrays import load_arrays, save_arrays
 from opendance_hf.pipeline.backends.base import Floats, Image
 from opendance_hf.pipeline.backends.cliff import CLIFF
 from opendance_hf.pipeline.stages.pose import Landmarks
-from opendance_hf.pipeline.stages.smooth import smooth_paths
+from opendance_hf.pipeline.stages.smooth import both_sides, smooth_paths
 from opendance_hf.pipeline.threads import in_order
 
 _FRAMES_AT_ONCE: Final = 8
@@ -150,4 +150,6 @@ def smoothed(model: SmoothNetModel, paths: Floats) -> Floats:
 def smooth_landmarks(found: Landmarks, model: SmoothNetModel) -> Landmarks:
     """Landmarks whose points in metres went through SmoothNet; those in the picture through our filters."""
     rate = (len(found.times_s) - 1) / float(found.times_s[-1] - found.times_s[0])
-    return replace(found, image=smooth_paths(found.image, rate), world=smoothed(model, found.world))
+    return replace(
+        found, image=smooth_paths(found.image, rate), world=smoothed(model, both_sides(found.world))
+    )

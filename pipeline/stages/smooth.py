@@ -24,10 +24,22 @@ def smooth(found: Landmarks) -> Landmarks:
     return replace(found, image=smooth_paths(found.image, rate), world=smooth_paths(found.world, rate))
 
 
+def both_sides(paths: Floats) -> Floats:
+    """(D, T, ...) paths, each frame with the mean of its two neighbours, which were seen from the mirror's other side.
+
+    What alternates from frame to frame vanishes; :mod:`~opendance_hf.pipeline.stages.pose` says why something does.
+    """
+    if paths.shape[1] < 3:
+        return paths
+    ends = ((0, 0), (1, 1), *[(0, 0)] * (paths.ndim - 2))
+    wide = np.pad(paths, ends, mode="reflect", reflect_type="odd")
+    return np.asarray(wide[:, :-2] / 4 + wide[:, 1:-1] / 2 + wide[:, 2:] / 4, dtype=np.float32)
+
+
 def smooth_paths(values: Floats, rate: float) -> Floats:
     """(D, T, N, C) paths at ``rate`` frames a second, smoothed along T."""
     median, window = _odd(_MEDIAN_S * rate), _odd(_WINDOW_S * rate)
-    steady = median_filter(values, size=(1, median, 1, 1), mode="nearest")
+    steady = both_sides(median_filter(values, size=(1, median, 1, 1), mode="nearest"))
     if window <= _ORDER + 1 or window > values.shape[1]:
         return steady
     smoothed = savgol_filter(steady, window, _ORDER, axis=1, mode="interp")

@@ -12,6 +12,7 @@ from scipy.ndimage import uniform_filter1d
 from opendance_hf.motion.skeleton import LIMB_JOINTS
 from opendance_hf.pipeline.backends.blazepose import LANDMARK_INDEX
 from opendance_hf.pipeline.stages.contacts import REGION_M
+from opendance_hf.pipeline.stages.contacts import runs as runs_of
 from opendance_hf.pipeline.stages.pose import Landmarks
 from opendance_hf.pipeline.stages.segment import MIN_SPAN_S, Dropped
 
@@ -20,6 +21,8 @@ STILL_MPS: Final = 0.15
 #: Stillness is cut when it lasts this long at either end, and in the middle of a dance, where poses are held.
 _MIN_STILL_S: Final = 0.5
 MAX_HOLD_S: Final = 3.0
+#: Who moves for less than this between two still moments has twitched, or the estimate has.
+_MIN_MOVE_S: Final = 0.4
 _WINDOW_S: Final = 0.25
 _LIMBS: Final = [LANDMARK_INDEX[name] for name in LIMB_JOINTS]
 
@@ -42,6 +45,9 @@ def dancing_runs(found: Landmarks) -> tuple[list[slice], list[Dropped]]:
     times = found.times_s
     frame_s = float(np.median(np.diff(times)))
     moves = limb_speed(found) >= STILL_MPS
+    for start, end in runs_of(moves):
+        if (end - start) * frame_s < _MIN_MOVE_S:
+            moves[start:end] = False
     edges = [0, *(np.flatnonzero(np.diff(moves)) + 1).tolist(), len(moves)]
     cuts: list[tuple[int, int]] = []
     for start, end in pairwise(edges):

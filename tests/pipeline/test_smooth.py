@@ -70,3 +70,12 @@ def test_nothing_else_changes() -> None:
 def test_a_very_short_run_passes_through() -> None:
     path = np.array([0.0, 0.1, 0.2, 0.3])
     assert np.isfinite(smooth(landmarks(path, 30)).world).all()
+
+
+@pytest.mark.parametrize("fps", [24, 25, 30, 60])
+def test_what_alternates_with_the_mirror_vanishes(fps: float) -> None:
+    """A dancer at rest is seen 6 cm apart from either side: at rest all the same."""
+    path = 0.5 + 0.03 * (-1.0) ** np.arange(3 * fps)
+    found = smooth(landmarks(path, fps))
+    np.testing.assert_allclose(found.world[:, 15:-15], 0.5, atol=1e-4)
+    np.testing.assert_allclose(found.image[:, 15:-15], 500, atol=0.1)
