@@ -21,7 +21,10 @@ app = typer.Typer(
 
 _DEFAULT_WORKERS = max(1, os.cpu_count() or 1)
 
-Workers = Annotated[int, typer.Option(min=1, help="Videos processed at a time, one core each.")]
+Workers = Annotated[
+    int,
+    typer.Option(min=1, help="Processor cores to use: a video each, or more where there are fewer videos."),
+]
 Timeout = Annotated[float, typer.Option(min=1, help="Give a video up after this many seconds.")]
 
 
@@ -112,6 +115,8 @@ def build(
                 raise typer.BadParameter(
                     f"--continue goes on with the settings of the build: leave out --{name.replace('_', '-')}"
                 )
+        if selected is not None and not paths:
+            raise typer.BadParameter("--selected chooses among videos: name them, or their folder, as well")
     elif not paths:
         raise typer.BadParameter("name the videos, or folders of them; or --continue a build")
     folder = build_dir or out.with_name(out.name + ".build")

@@ -6,6 +6,7 @@ import glob
 import os
 import re
 import shutil
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
@@ -165,7 +166,8 @@ def build_dataset(
     inputs = find_inputs(paths, leave_out=(out, build)) if paths else None
     if selection is not None and inputs is not None:
         unnamed = "not in the list of selected videos"
-        inputs = [replace(s, refused=s.refused or selection.get(s.name, unnamed)) for s in inputs]
+        listed = {printable(os.path.normpath(name)): reason for name, reason in selection.items()}
+        inputs = [replace(s, refused=s.refused or listed.get(s.name, unnamed)) for s in inputs]
     if os.path.lexists(out):
         from opendance_hf.storage.pack import check_replaceable
 
@@ -176,9 +178,20 @@ def build_dataset(
         from opendance_hf.pipeline.stages.genre import check_genre_model
 
         check_genre_model(settings.genre_model)
-    build.mkdir(parents=True, exist_ok=True)
+    try:
+        build.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BuildError(
+            f"{build}: the working folder cannot be made ({error.strerror}); choose another with --build-dir"
+        ) from None
     with _only_one(build):
-        ledger = Ledger(build / "ledger.sqlite")
+        try:
+            ledger = Ledger(build / "ledger.sqlite")
+        except sqlite3.DatabaseError as error:
+            raise BuildError(
+                f"{build / 'ledger.sqlite'}: not a ledger, or a damaged one ({error}); restore it, or choose another "
+                "folder with --build-dir"
+            ) from None
         try:
             if inputs is None:
                 ledger.retry()
@@ -212,10 +225,9 @@ def build_dataset(
                 tell(f"Packing {len(rows)} sequence(s) into {out} ...")
                 files = (build / "sequences" / f"{row['id']}.npz" for row in rows)
                 pack((load_sequence(file) for file in files), out, licence=settings.licence, figure=True)
-            elif out.exists() and not any(item.status == "failed" for item in items):
-                # Nothing of it is left in the build: what was withdrawn must not stay published.
-                tell(f"Nothing is published any more: removing the dataset in {out} ...")
-                shutil.rmtree(out)
+                ledger.note_dataset(_identity(out))
+            elif os.path.lexists(out):
+                _withdraw(ledger, out, items, tell)
             _sweep(out)
         finally:
             ledger.close()
@@ -284,6 +296,28 @@ def _inspect(ledger: Ledger, build: Path, inspected_only: bool, tell: Callable[[
     ledger.withhold(reasons)
 
 
+def _identity(out: Path) -> str:
+    """Where a dataset lies and what it is: changes with its rows."""
+    card = out / "README.md"
+    return f"{out.resolve()} {sha256_of(card) if card.is_file() else 'no card'}"
+
+
+def _withdraw(ledger: Ledger, out: Path, items: list[Item], tell: Callable[[str], None]) -> None:
+    """Remove the dataset of a build that publishes nothing any more, if it is this build's."""
+    if ledger.noted_dataset() != _identity(out):
+        if any(out.iterdir()):
+            tell(f"{out} is left as it is: another build made it, or it was changed since.")
+        return
+    withheld = ledger.sequences(withheld=True)
+    if not withheld and any(item.status == "failed" for item in items):
+        return  # what failed may come again
+    # What was withdrawn must not stay published.
+    tell(f"Nothing is published any more: removing the dataset in {out} ...")
+    gone = out.absolute().with_name(f".{out.name}.{os.getpid()}.replaced")
+    out.rename(gone)
+    shutil.rmtree(gone)
+
+
 def _tidy(build: Path, ids: set[str]) -> None:
     """Remove sequences and previews that are no longer part of this build, and half-written files of killed ones."""
     for folder in ("sequences", "previews", "clips", "prints"):
@@ -298,7 +332,9 @@ def _sweep(out: Path) -> None:
     """Remove what a build that was killed while it packed left beside the dataset, now that this one is whole."""
     for suffix in ("partial", "replaced"):
         for folder in out.absolute().parent.glob(f".{glob.escape(out.name)}.*.{suffix}"):
-            shutil.rmtree(folder, ignore_errors=True)
+            # Not that of another dataset, whose name goes on after the dot.
+            if "." not in folder.name.removeprefix(f".{out.name}.").removesuffix(f".{suffix}"):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -249,6 +249,16 @@ class Ledger:
         row = self._db.execute("SELECT value FROM settings WHERE name = 'build'").fetchone()
         return None if row is None else dict(json.loads(row["value"]))
 
+    def note_dataset(self, value: str) -> None:
+        """Keep which dataset this build wrote last."""
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO settings VALUES ('dataset', ?)", (value,))
+
+    def noted_dataset(self) -> str | None:
+        """What :meth:`note_dataset` kept."""
+        row = self._db.execute("SELECT value FROM settings WHERE name = 'dataset'").fetchone()
+        return None if row is None else str(row["value"])
+
     def retry(self) -> None:
         """Give all inputs that are unfinished or failed another chance, as :meth:`add` does for one."""
         with self._transaction() as db:

@@ -49,7 +49,7 @@ def run_collect(
     counts, absent = Counts(), 0
     part = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
-        with part.open("w", newline="", encoding="utf-8") as file:
+        with part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.writer(file)
             writer.writerow(LIST_HEADER)
             for video, reason in select(table, criteria, columns, counts, strict=strict):

@@ -101,6 +101,8 @@ def select(
     for line, row in _rows(table):
         counts.rows += 1
         try:
+            if isinstance(row, str):
+                raise _BadCell(row, missing=True)
             video = _text(row, columns.video)
             reason = _reject(row, criteria, columns, counts)
         except _BadCell as bad:
@@ -110,7 +112,8 @@ def select(
             counts.num_bad += 1
             if len(counts.bad) < 100:
                 counts.bad.append(message)
-            video, reason = str(row.get(columns.video) or f"line {line}"), f"metadata cannot be read: {bad}"
+            named = row.get(columns.video) if isinstance(row, dict) else None
+            video, reason = str(named or f"line {line}"), f"metadata cannot be read: {bad}"
         if not reason:
             counts.selected += 1
         yield video, reason
@@ -160,7 +163,7 @@ def _number(row: dict[str, Any], column: str) -> float:
     value = _cell(row, column)
     try:
         number = float("nan") if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if not 0 <= number < float("inf"):
         raise _BadCell(f"column {column!r} must be a number from 0 on, got {value!r}")
@@ -173,17 +176,22 @@ def _weight(row: dict[str, Any], column: str, tag: str) -> float:
     if isinstance(value, str) and value.lstrip().startswith("{"):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise _BadCell(f"column {column!r} holds broken JSON: {value[:40]!r}") from None
     if isinstance(value, list):  # a Parquet map
-        value = dict(value)
+        try:
+            value = dict(value)
+        except (TypeError, ValueError):
+            raise _BadCell(
+                f"column {column!r} must be a number or weights by tag, got {value!r:.60}"
+            ) from None
     if isinstance(value, dict):
         return _number({column: value.get(tag) or 0.0}, column)
     return _number(row, column)
 
 
-def _rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Rows with their line numbers, from 1 (of a CSV file, the header is line 1)."""
+def _rows(table: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Rows, or what is wrong with them, with their line numbers, from 1 (of a CSV file, the header is line 1)."""
     suffix = table.suffix.lower()
     if not table.is_file():
         raise CollectError(f"{table}: no such file")
@@ -200,7 +208,7 @@ def _rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         with table.open(encoding="utf-8", errors="replace") as file:
             for line, text in enumerate(file, 1):
                 if text.strip():
-                    yield line, _object(table, line, text)
+                    yield line, _object(text)
     elif suffix == ".parquet":
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -217,14 +225,13 @@ def _rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise CollectError(f"{table}: give a table that ends in .csv, .jsonl or .parquet")
 
 
-def _object(table: Path, line: int, text: str) -> dict[str, Any]:
+def _object(text: str) -> dict[str, Any] | str:
+    """The row of a line, or what is wrong with it."""
     try:
         row = json.loads(text)
-    except ValueError as error:
-        raise CollectError(f"{table}, line {line}: not a JSON object ({error})") from None
-    if not isinstance(row, dict):
-        raise CollectError(f"{table}, line {line}: not a JSON object")
-    return row
+    except (ValueError, RecursionError) as error:
+        return f"not a JSON object ({error})"
+    return row if isinstance(row, dict) else "not a JSON object"
 
 
 def read_selection(listed: Path) -> dict[str, str]:
@@ -246,7 +253,7 @@ def read_selection(listed: Path) -> dict[str, str]:
                     raise CollectError(
                         f"{listed}, line {reader.line_num}: not VIDEO,selected|rejected,REASON"
                     )
-                reason = row[2] if row[1] == "rejected" else ""
+                reason = (row[2] or "rejected in the list") if row[1] == "rejected" else ""
                 found[row[0]] = reason if found.get(row[0], reason) else ""
     except (OSError, UnicodeError, csv.Error) as error:
         raise CollectError(f"{listed}: cannot be read ({error})") from None

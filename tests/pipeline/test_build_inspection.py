@@ -163,6 +163,54 @@ def test_what_cannot_go_on_says_why(out: Path, options: tuple[str, ...], message
     assert not out.exists()
 
 
+def test_a_dataset_of_another_build_is_left_alone(out: Path, tmp_path: Path) -> None:
+    assert run(out, "--continue")[0] == 0
+    junk = tmp_path / "junk"
+    junk.mkdir()
+    (junk / "a.mp4").write_bytes(b"no video")
+    code, said = run(out, str(junk), "--build-dir", str(tmp_path / "other.build"))
+    assert code == 1
+    assert "left as it is" in said
+    assert published(out) == sequences(out)
+
+
+def test_a_dataset_whose_every_row_is_rejected_is_withdrawn(out: Path) -> None:
+    assert run(out, "--continue")[0] == 0
+    inspect(out, dict.fromkeys(sequences(out), "camera"))
+    code, said = run(out, "--continue", "--allow-empty")
+    assert code == 0
+    assert "removing the dataset" in said
+    assert not out.exists()
+    assert not list(out.parent.glob(".*.replaced"))
+
+
+def test_a_selection_chooses_by_the_same_name_however_it_is_written(out: Path) -> None:
+    listed = out.parent / "list.csv"
+    listed.write_text("video,status,reason\n./dance_00.mp4,selected,\nx/../dance_01.mp4,rejected,dull\n")
+    videos = str(out.parent / "videos")
+    assert run(out, videos, "--licence", SETTINGS.licence, "--selected", str(listed))[0] == 0
+    found = {item.name: item.reason for item in items(out)}
+    assert found == {
+        "dance_00.mp4": "",
+        "dance_01.mp4": "dull",
+        "dance_02.mp4": "not in the list of selected videos",
+    }
+    code, said = run(out, "--continue", "--selected", str(listed))
+    assert code == 2
+    assert "name them" in said.replace("│ ", "").replace(" │", "")
+
+
+def test_a_folder_that_cannot_be_a_build_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"no video")
+    (tmp_path / "file").touch()
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "ledger.sqlite").write_bytes(b"garbage" * 1000)
+    for folder, message in (("file", "cannot be made"), ("bad", "not a ledger")):
+        code, said = run(tmp_path / "d", str(tmp_path / "a.mp4"), "--build-dir", str(tmp_path / folder))
+        assert code == 2
+        assert message in said
+
+
 def test_settings_come_back_from_json_as_they_were() -> None:
     @dataclass(frozen=True)
     class Part:

@@ -90,6 +90,28 @@ def test_bad_rows_are_named_and_do_not_stop(tmp_path: Path) -> None:
         list(select(table, Criteria(), Columns(), Counts(), strict=True))
 
 
+def test_rows_of_any_kind_do_not_stop_the_others(tmp_path: Path) -> None:
+    good = '{"video": "a.mp4", "followers": 500, "posts_90d": 3, "dance_weight": %s}'
+    weights = ["0.9", "[1, 2]", "9" * 400, '"{' + "[" * 5000 + '"', '{"Dance": 0.9}']
+    table, out = tmp_path / "t.jsonl", tmp_path / "out.csv"
+    lines = [good % weight for weight in weights]
+    table.write_text("\n".join([*lines, '{"video": "cut', '{"video": "\\ud800", "followers": "x"}']))
+    counts = Counts()
+    found = list(select(table, Criteria(), Columns(), counts))
+    assert [bool(reason) for _, reason in found] == [False, True, True, True, True, True, True]
+    assert counts.num_bad == 5
+    assert "line 6: not a JSON object" in counts.bad[3]
+    done = CliRunner().invoke(app, ["collect", str(table), "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert len(out.read_text().splitlines()) == 8
+
+
+def test_a_rejected_row_without_a_reason_is_rejected(tmp_path: Path) -> None:
+    listed = tmp_path / "list.csv"
+    listed.write_text("video,status,reason\na.mp4,rejected,\nb.mp4,selected,\n")
+    assert read_selection(listed) == {"a.mp4": "rejected in the list", "b.mp4": ""}
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
