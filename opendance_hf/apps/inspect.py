@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -40,7 +43,7 @@ def run_inspect(options: InspectOptions, console: Console) -> None:
     def tell(line: str) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    with open_inspection(options.build) as inspection:
+    with open_inspection(options.build) as inspection, _usable(options.build / "ledger.sqlite"):
         if options.import_ is not None:
             added = import_decisions(inspection, options.import_)
             tell(f"{options.import_}: {added} new decision(s)")
@@ -91,16 +94,41 @@ def open_inspection(build: Path) -> Inspection:
     """The inspection of a build, its items up to date.
 
     Raises:
-        InspectionError: if the folder is not a build.
+        InspectionError: if the folder is not a build, or its ledger cannot be used.
     """
     ledger = build / "ledger.sqlite"
     if not ledger.is_file():
         beside = build.with_name(build.name + ".build")
         hint = f"; did you mean {beside}?" if (beside / "ledger.sqlite").is_file() else ""
         raise InspectionError(f"{build}: no ledger.sqlite; give the working folder of opendance build{hint}")
-    inspection = Inspection(ledger)
-    inspection.refresh(build)
-    return inspection
+    with _usable(ledger):
+        if ledger.stat().st_size == 0:
+            raise sqlite3.DatabaseError("it is empty")
+        inspection = Inspection(ledger)
+        try:
+            inspection.refresh(build)
+        except BaseException:
+            inspection.db.close()
+            raise
+        return inspection
+
+
+@contextmanager
+def _usable(ledger: Path) -> Iterator[None]:
+    """Say what is the matter with a ledger that SQLite cannot work with."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorname", "")
+        if code.startswith("SQLITE_BUSY"):
+            remedy = "another program holds it; try again when that is done"
+        elif code.startswith(
+            ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_FULL", "SQLITE_IOERR")
+        ):
+            remedy = "the folder must be writable, and its disk not full"
+        else:
+            remedy = "put back a copy of it, or start anew with opendance build --out a new folder"
+        raise InspectionError(f"{ledger}: cannot be used as a ledger ({error}); {remedy}") from error
 
 
 def add_people(inspection: Inspection, options: InspectOptions) -> dict[str, str]:

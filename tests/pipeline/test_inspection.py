@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -280,6 +281,33 @@ def test_while_an_input_is_processed_its_sequences_are_out_of_reach(build: Path)
     assert other.sequence != item.sequence
     with pytest.raises(Conflict):
         decide(inspection, ANA, "round1", 1, item.subject, "keep")
+
+
+@pytest.mark.parametrize("damage", ["cut off", "garbled", "no archive", "another archive"])
+def test_a_damaged_file_keeps_nobody_from_the_others(build: Path, damage: str) -> None:
+    inspection = open_build(build)
+    first = vote(inspection, ANA, "round1")
+    file = build / "sequences" / f"{first}.npz"
+    whole = file.read_bytes()
+    if damage == "cut off":
+        file.write_bytes(whole[:-100])
+    elif damage == "garbled":
+        np.savez_compressed(file, joints=np.random.default_rng(0).normal(size=999))
+        data = bytearray(file.read_bytes())
+        data[80:200] = b"\xff" * 120
+        file.write_bytes(data)
+    elif damage == "no archive":
+        with file.open("wb") as out:
+            np.save(out, np.zeros(3))
+    else:
+        np.savez(file, x=1)
+    inspection.refresh(build)
+    assert first not in outcomes(inspection)
+    assert len(outcomes(inspection)) == 2
+    vote(inspection, ANA, "round1")
+    file.write_bytes(whole)
+    inspection.refresh(build)
+    assert outcomes(inspection)[first].text == "not decided yet in round 2", "what was decided holds"
 
 
 def test_decisions_survive_whatever_a_build_does_to_its_ledger(build: Path) -> None:
