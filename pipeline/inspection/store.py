@@ -188,8 +188,7 @@ class Inspection:
         Raises:
             InspectionError: if the name cannot be used.
         """
-        if not _NAME.fullmatch(name):
-            raise InspectionError(f"{name!r}: a name has 1 to 40 printable characters, no space at the ends")
+        check_name(name)
         token = secrets.token_urlsafe(24)
         with self.transaction() as db:
             db.execute("INSERT OR IGNORE INTO inspection_people (name) VALUES (?)", (name,))
@@ -257,6 +256,12 @@ class Inspection:
             with self.transaction() as db:
                 db.executemany("DELETE FROM inspection_items WHERE sequence = ? AND round = ?", gone)
                 db.executemany("INSERT OR REPLACE INTO inspection_items VALUES (?, ?, ?, ?)", changed)
+
+
+def check_name(name: str) -> None:
+    """Raise InspectionError unless a person may have this name."""
+    if not _NAME.fullmatch(name):
+        raise InspectionError(f"{name!r}: a name has 1 to 40 printable characters, no space at the ends")
 
 
 def decision_of(row: sqlite3.Row) -> Decision:
