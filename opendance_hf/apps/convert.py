@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -16,6 +18,8 @@ from opendance_hf.motion.skeleton import MEAN_OFFSETS, NUM_JOINTS
 from opendance_hf.schema import BETAS_DIM, FPS, SchemaError, per_dancer
 from opendance_hf.storage import load_sequence
 from opendance_hf.storage.humandata import HumanDataError, load_human_data, save_human_data
+
+_NEEDED: Final = "give a whole HumanData file, or one of BUILD/sequences"
 
 Report = dict[str, list[str]]
 
@@ -37,7 +41,12 @@ def convert_official(model: str, files: Sequence[Path], out: Path) -> Report:
         raise ConversionError(f"no converter for {model!r}: {', '.join(_CONVERTERS)}")
     if model != "bailando" and len(files) != 1:
         raise ConversionError(f"{model} comes in one file, not {len(files)}")
-    return _CONVERTERS[model](files, out)
+    try:
+        return _CONVERTERS[model](files, out)
+    except OSError as error:  # files that cannot be read have errors of their own
+        raise ConversionError(
+            f"{error.filename or out}: {error.strerror or error}; give --out a place that can be written"
+        ) from None
 
 
 def _smpl(files: Sequence[Path], out: Path) -> Report:
@@ -95,8 +104,8 @@ def import_human_data(source: Path, out: Path) -> Path:
         raise HumanDataError(f"{out}: a dance is a file whose name ends in .npz")
     data = load_human_data(source)
     fps = data.meta.get("fps", FPS)
-    if not isinstance(fps, int | float) or not fps > 0:
-        raise HumanDataError(f"{source}: meta says {fps!r} frames a second")
+    if not isinstance(fps, int | float) or not 0 < fps < math.inf:
+        raise HumanDataError(f"{source}: meta says {fps!r} frames a second; write the rate into meta['fps']")
     joints = data.joints
     if joints is None:
         assert data.poses is not None
@@ -107,6 +116,7 @@ def import_human_data(source: Path, out: Path) -> Path:
         arrays |= {"smpl_pose": data.poses[None], "smpl_transl": data.transl[None]}
     if data.betas is not None:
         arrays["smpl_betas"] = data.betas[None]
+    out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial")
     try:
         with partial.open("wb") as file:
@@ -119,10 +129,13 @@ def import_human_data(source: Path, out: Path) -> Path:
 
 def _humandata(files: Sequence[Path], out: Path) -> Report:
     try:
-        with np.load(files[0], allow_pickle=False) as archive:
+        archive = np.load(files[0], allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("one array, no archive of them")
+        with archive:
             ours = "provenance" in archive.files
-    except (OSError, ValueError, EOFError, AttributeError) as error:
-        raise HumanDataError(f"{files[0]}: not an .npz file: {error}") from None
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise HumanDataError(f"{files[0]}: not an .npz file: {error}; {_NEEDED}") from None
     if not ours:
         import_human_data(files[0], out)
         return {}

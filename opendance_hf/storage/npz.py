@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+import zlib
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
@@ -83,6 +84,6 @@ def _read(path: Path, required: list[str], *, only: bool = False) -> dict[str, A
             row = {name: archive[name] for name in (required if only else archive.files)}
     except SchemaError:
         raise
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise SchemaError(f"{path}: not a sequence file: {error}") from error
     return {name: value.item() if value.ndim == 0 else value for name, value in row.items()}
