@@ -134,7 +134,7 @@ def _humandata(files: Sequence[Path], out: Path) -> Report:
             raise ValueError("one array, no archive of them")
         with archive:
             ours = "provenance" in archive.files
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         raise HumanDataError(f"{files[0]}: not an .npz file: {error}; {_NEEDED}") from None
     if not ours:
         import_human_data(files[0], out)

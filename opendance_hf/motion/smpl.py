@@ -125,7 +125,7 @@ def load_smpl(path: Path | str) -> SMPLData:
             content = {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise SMPLFileError(f"{path}: no such file; {HOW_TO_GET}") from None
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise SMPLFileError(f"{path}: not a converted SMPL body ({error})") from None
     return _checked(path, content)
 

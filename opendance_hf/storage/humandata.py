@@ -17,7 +17,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeGuard
+from typing import Any, Final, NoReturn, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -154,7 +154,7 @@ def load_human_data(path: Path | str) -> HumanData:
     path = Path(path)
     content = _read(path)
 
-    def fail(why: str) -> None:
+    def fail(why: str) -> NoReturn:
         raise HumanDataError(f"{path}: {why}")
 
     joints, confidence = _joints(path, content)
@@ -273,7 +273,7 @@ def _read(path: Path) -> dict[str, Any]:
                     value = pickled_array_item(file.read(info.file_size), f"{path}, {name}")
                 plain = isinstance(value, np.ndarray) and value.ndim == 0
                 out[name] = value.item() if plain else value
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise HumanDataError(f"{path}: not an .npz file: {error}") from None
     except PickleError as error:
         raise HumanDataError(str(error)) from None

@@ -84,6 +84,6 @@ def _read(path: Path, required: list[str], *, only: bool = False) -> dict[str, A
             row = {name: archive[name] for name in (required if only else archive.files)}
     except SchemaError:
         raise
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise SchemaError(f"{path}: not a sequence file: {error}") from error
     return {name: value.item() if value.ndim == 0 else value for name, value in row.items()}
