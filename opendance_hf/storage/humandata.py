@@ -273,7 +273,9 @@ def _read(path: Path) -> dict[str, Any]:
                     value = pickled_array_item(file.read(info.file_size), f"{path}, {name}")
                 plain = isinstance(value, np.ndarray) and value.ndim == 0
                 out[name] = value.item() if plain else value
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+    except FileNotFoundError:
+        raise
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise HumanDataError(f"{path}: not an .npz file: {error}") from None
     except PickleError as error:
         raise HumanDataError(str(error)) from None
