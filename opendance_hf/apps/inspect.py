@@ -58,16 +58,13 @@ def run_inspect(options: InspectOptions, console: Console) -> None:
             raise InspectionError(
                 f'{error.name} is missing: pip install "opendance-hf[inspect]" (or, in the checkout, ".[inspect]")'
             ) from None
-        if options.public_url and urlsplit(options.public_url).scheme not in ("http", "https"):
-            raise InspectionError(
-                f"--public-url {options.public_url}: give it as https://inspect.example.org"
-            )
-        site = Site(options.build, options.host, options.public_url, options.lease_s)
+        public_url = _checked_url(options.public_url) if options.public_url else ""
+        site = Site(options.build, options.host, public_url, options.lease_s)
         if options.votes_needed is not None:
             inspection.votes_needed = options.votes_needed
         sock = listen(site, options.port)
         shown = f"[{options.host}]" if ":" in options.host else options.host
-        address = options.public_url or f"http://{shown}:{sock.getsockname()[1]}"
+        address = public_url or f"http://{shown}:{sock.getsockname()[1]}"
         tokens = add_people(inspection, options)
         items = inspection.db.execute("SELECT count(*) FROM inspection_items WHERE round = 1").fetchone()[0]
         needed = inspection.votes_needed
@@ -88,6 +85,21 @@ def run_inspect(options: InspectOptions, console: Console) -> None:
             tell(f"Each item needs {needed} people, but there are {len(people)}: add some with --annotator.")
         tell("Every decision is saved as it is made. Stop with Ctrl-C.")
     serve(site, sock)
+
+
+def _checked_url(url: str) -> str:
+    """How people reach the server, without a slash at the end: its pages ask for ``/api`` and ``/static`` of a host."""
+    try:
+        parts = urlsplit(url.removesuffix("/"))
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or f"{parts.scheme}://{parts.netloc}" != url.removesuffix("/") or "@" in url:
+        raise InspectionError(
+            f"--public-url {url}: give scheme and host without a path, as https://inspect.example.org; "
+            "a proxy can give the server a host name of its own"
+        )
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def open_inspection(build: Path) -> Inspection:

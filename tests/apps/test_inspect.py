@@ -112,6 +112,18 @@ def test_options_that_cannot_be_met(build: Path) -> None:
     assert "nobody of that name; --annotator zoe adds them" in run(str(build), "--port", "0", "--new-token", "zoe")[1]  # fmt: skip
     assert "printable" in run(str(build), "--port", "0", "--annotator", " ")[1]
     assert "https://inspect.example.org" in run(str(build), "--public-url", "inspect.local")[1]
+    for url in (
+        "https://example.org/inspect",
+        "https://example.org/?a",
+        "https://example.org/#a",
+        "https://",
+        "https://me:secret@example.org",
+        "https://[",
+        "https://example.org:port",
+    ):
+        code, said = run(str(build), "--port", "0", "--public-url", url)
+        assert code == 2
+        assert "without a path, as https://inspect.example.org" in said
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
