@@ -14,12 +14,15 @@ from opendance_hf.modeling.bailando.convert_bailando import ConversionError, con
 from opendance_hf.modeling.cliff.convert_cliff import convert_cliff
 from opendance_hf.modeling.smoothnet.convert_smoothnet import convert_smoothnet
 from opendance_hf.motion.body import forward_kinematics
-from opendance_hf.motion.skeleton import MEAN_OFFSETS, NUM_JOINTS
+from opendance_hf.motion.skeleton import JOINT_NAMES, MEAN_OFFSETS, NUM_JOINTS
 from opendance_hf.schema import BETAS_DIM, FPS, SchemaError, per_dancer
 from opendance_hf.storage import load_sequence
 from opendance_hf.storage.humandata import HumanDataError, load_human_data, save_human_data
 
 _NEEDED: Final = "give a whole HumanData file, or one of BUILD/sequences"
+
+_HEAD: Final = JOINT_NAMES.index("head")
+_HIPS: Final = [JOINT_NAMES.index(f"{side}_hip") for side in ("left", "right")]
 
 Report = dict[str, list[str]]
 
@@ -95,10 +98,10 @@ def import_human_data(source: Path, out: Path) -> Path:
     """A HumanData file to an ``.npz`` that ``evaluate`` and ``train`` read: joints, poses, transl and the rate.
 
     The rate is the file's ``meta['fps']``, else 60. Without SMPL's 24 joints in it, joints are those of the mean
-    skeleton in these poses.
+    skeleton in these poses. Axes are taken to be ours, y up, and ``transl`` to be the pelvis.
 
     Raises:
-        HumanDataError: if the file is no HumanData, or ``out`` no ``.npz``.
+        HumanDataError: if the file is no HumanData, its people stand on their heads most of the time, or ``out`` no ``.npz``.
     """
     if out.suffix != ".npz":
         raise HumanDataError(f"{out}: a dance is a file whose name ends in .npz")
@@ -111,6 +114,12 @@ def import_human_data(source: Path, out: Path) -> Path:
         assert data.poses is not None
         assert data.transl is not None
         joints = forward_kinematics(data.poses, data.transl, MEAN_OFFSETS).astype(np.float32)
+    # The format names no axes; those of a camera, which are common in it, point down.
+    if np.median(joints[:, _HEAD, 1] - joints[:, _HIPS, 1].mean(axis=1)) < 0:
+        raise HumanDataError(
+            f"{source}: heads are below hips: its axes are not ours; turn global_orient, transl and keypoints3d to y up "
+            "(half a turn about x, if these are a camera's)"
+        )
     arrays: dict[str, np.ndarray] = {"joints": joints[None], "fps": np.float64(fps)}  # type: ignore[dict-item]
     if data.poses is not None and data.transl is not None:
         arrays |= {"smpl_pose": data.poses[None], "smpl_transl": data.transl[None]}

@@ -219,6 +219,26 @@ def test_the_command_names_the_file_and_the_cause(tmp_path: Path, how: str) -> N
     assert not (tmp_path / "d.npz").exists()
 
 
+@pytest.mark.parametrize("keypoints", [True, False])
+def test_bodies_upside_down_are_refused(tmp_path: Path, keypoints: bool) -> None:
+    upright = np.zeros_like(POSES)
+    for turn, works in ((0.0, True), (np.pi, False)):  # of camera axes, where y points down
+        poses = upright.copy()
+        poses[:, 0, 0] = turn
+        joints = np.asarray(forward_kinematics(poses, TRANSL, MEAN_OFFSETS), dtype=np.float32)
+        save_human_data(tmp_path / "a.npz", poses, TRANSL, joints)
+        if not keypoints:
+            smpl = {"body_pose": poses[:, 1:], "global_orient": poses[:, 0], "transl": TRANSL}
+            np.savez(tmp_path / "a.npz", smpl=np.array(smpl, dtype=object))
+        if works:
+            import_human_data(tmp_path / "a.npz", tmp_path / "b.npz")
+            (tmp_path / "b.npz").unlink()
+        else:
+            with pytest.raises(HumanDataError, match=r"a\.npz: heads are below hips.*y up"):
+                import_human_data(tmp_path / "a.npz", tmp_path / "b.npz")
+            assert not (tmp_path / "b.npz").exists()
+
+
 def test_the_folder_of_out_is_made(tmp_path: Path) -> None:
     run = CliRunner().invoke
     source = theirs(tmp_path / "h.npz")
