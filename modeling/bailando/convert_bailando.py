@@ -126,6 +126,15 @@ def _plain(content: Any) -> Any:
     raise pickle.UnpicklingError(f"GLOBAL {type(content).__name__}")
 
 
+def check_folder(out: str | os.PathLike[str]) -> None:
+    """Raise ConversionError if a file is in the way of the folder to save to: transformers would only log that."""
+    for place in (Path(out), *Path(out).parents):
+        if place.exists():
+            if not place.is_dir():
+                raise ConversionError(f"{place} is a file; give --out a folder, new or empty")
+            return
+
+
 def weights_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     """The state dict in what :func:`load_official` returns: the content itself, or its entry full of tensors.
 
@@ -313,8 +322,10 @@ def convert_bailando(
         The model, and the report of keys over all files.
 
     Raises:
-        ConversionError: if a file cannot be read, is no Bailando, or if the VQ-VAE or the GPT is missing.
+        ConversionError: if a file cannot be read, is no Bailando, if the VQ-VAE or the GPT is missing, or ``out`` is a
+            file.
     """
+    check_folder(out)
     vqvae: dict[str, Tensor] = {}
     gpt: dict[str, Tensor] = {}
     total = ConversionReport(unmatched=[], dropped=[], missing=[])
@@ -339,6 +350,8 @@ def convert_bailando(
         config = BailandoConfig(vqvae_config_of(vqvae), gpt_config_of(actor))
     except KeyError as error:
         raise ConversionError(f"not a whole Bailando: no weights for {error}") from None
+    except (TypeError, ValueError, IndexError) as error:
+        raise ConversionError(f"no Bailando: a weight has a shape that none has ({error})") from None
     model = BailandoForDanceGeneration(config)
     total["missing"] += [f"vqvae.{name}" for name in _fill(model.vqvae, vqvae)]
     total["missing"] += [f"gpt.{name}" for name in _fill(model.gpt, actor)]

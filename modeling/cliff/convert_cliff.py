@@ -14,6 +14,7 @@ from torch import Tensor
 from opendance_hf.modeling.bailando.convert_bailando import (
     ConversionError,
     ConversionReport,
+    check_folder,
     load_official,
     weights_of,
 )
@@ -34,6 +35,8 @@ def cliff_config_of(state: Mapping[str, Tensor]) -> CLIFFConfig:
         return CLIFFConfig("res50", len(state["encoder.conv1.weight"]), hidden)
     except KeyError as error:
         raise ConversionError(f"no CLIFF: there is no weight {error}") from None
+    except (TypeError, ValueError) as error:
+        raise ConversionError(f"no CLIFF: a weight has a shape that none has ({error})") from None
 
 
 def convert_cliff(
@@ -45,8 +48,9 @@ def convert_cliff(
         The model, and the keys that found no place (``unmatched``) and weights that nothing filled (``missing``).
 
     Raises:
-        ConversionError: if the file cannot be read, is no CLIFF or misses weights.
+        ConversionError: if the file cannot be read, is no CLIFF or misses weights, or ``out`` is a file.
     """
+    check_folder(out)
     try:
         state = {k.removeprefix("module."): v for k, v in weights_of(load_official(checkpoint)).items()}
         model = CLIFFModel(cliff_config_of(state))

@@ -14,6 +14,7 @@ from torch import Tensor
 from opendance_hf.modeling.bailando.convert_bailando import (
     ConversionError,
     ConversionReport,
+    check_folder,
     load_official,
     weights_of,
 )
@@ -40,7 +41,7 @@ def smoothnet_config_of(state: Mapping[str, Tensor]) -> SmoothNetConfig:
         )
     except KeyError as error:
         raise ConversionError(f"no SmoothNet: there is no weight {error}") from None
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise ConversionError(f"no SmoothNet that smooths: {error}") from None
 
 
@@ -53,8 +54,9 @@ def convert_smoothnet(
         The model, and the keys that found no place.
 
     Raises:
-        ConversionError: if the file cannot be read, is no SmoothNet or misses weights.
+        ConversionError: if the file cannot be read, is no SmoothNet or misses weights, or ``out`` is a file.
     """
+    check_folder(out)
     try:
         weights = weights_of(load_official(checkpoint))
         state = {re.sub(r"^(module\.|smoothnet\.)+", "", key): value for key, value in weights.items()}

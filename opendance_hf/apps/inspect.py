@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -40,7 +43,7 @@ def run_inspect(options: InspectOptions, console: Console) -> None:
     def tell(line: str) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    with open_inspection(options.build) as inspection:
+    with open_inspection(options.build) as inspection, _usable(options.build / "ledger.sqlite"):
         if options.import_ is not None:
             added = import_decisions(inspection, options.import_)
             tell(f"{options.import_}: {added} new decision(s)")
@@ -55,16 +58,13 @@ def run_inspect(options: InspectOptions, console: Console) -> None:
             raise InspectionError(
                 f'{error.name} is missing: pip install "opendance-hf[inspect]" (or, in the checkout, ".[inspect]")'
             ) from None
-        if options.public_url and urlsplit(options.public_url).scheme not in ("http", "https"):
-            raise InspectionError(
-                f"--public-url {options.public_url}: give it as https://inspect.example.org"
-            )
-        site = Site(options.build, options.host, options.public_url, options.lease_s)
+        public_url = _checked_url(options.public_url) if options.public_url else ""
+        site = Site(options.build, options.host, public_url, options.lease_s)
         if options.votes_needed is not None:
             inspection.votes_needed = options.votes_needed
         sock = listen(site, options.port)
         shown = f"[{options.host}]" if ":" in options.host else options.host
-        address = options.public_url or f"http://{shown}:{sock.getsockname()[1]}"
+        address = public_url or f"http://{shown}:{sock.getsockname()[1]}"
         tokens = add_people(inspection, options)
         items = inspection.db.execute("SELECT count(*) FROM inspection_items WHERE round = 1").fetchone()[0]
         needed = inspection.votes_needed
@@ -87,20 +87,60 @@ def run_inspect(options: InspectOptions, console: Console) -> None:
     serve(site, sock)
 
 
+def _checked_url(url: str) -> str:
+    """How people reach the server, without a slash at the end: its pages ask for ``/api`` and ``/static`` of a host."""
+    try:
+        parts = urlsplit(url.removesuffix("/"))
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or f"{parts.scheme}://{parts.netloc}" != url.removesuffix("/") or "@" in url:
+        raise InspectionError(
+            f"--public-url {url}: give scheme and host without a path, as https://inspect.example.org; "
+            "a proxy can give the server a host name of its own"
+        )
+    return f"{parts.scheme}://{parts.netloc}"
+
+
 def open_inspection(build: Path) -> Inspection:
     """The inspection of a build, its items up to date.
 
     Raises:
-        InspectionError: if the folder is not a build.
+        InspectionError: if the folder is not a build, or its ledger cannot be used.
     """
     ledger = build / "ledger.sqlite"
     if not ledger.is_file():
         beside = build.with_name(build.name + ".build")
         hint = f"; did you mean {beside}?" if (beside / "ledger.sqlite").is_file() else ""
         raise InspectionError(f"{build}: no ledger.sqlite; give the working folder of opendance build{hint}")
-    inspection = Inspection(ledger)
-    inspection.refresh(build)
-    return inspection
+    with _usable(ledger):
+        if ledger.stat().st_size == 0:
+            raise sqlite3.DatabaseError("it is empty")
+        inspection = Inspection(ledger)
+        try:
+            inspection.refresh(build)
+        except BaseException:
+            inspection.db.close()
+            raise
+        return inspection
+
+
+@contextmanager
+def _usable(ledger: Path) -> Iterator[None]:
+    """Say what is the matter with a ledger that SQLite cannot work with."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorname", "")
+        if code.startswith("SQLITE_BUSY"):
+            remedy = "another program holds it; try again when that is done"
+        elif code.startswith(
+            ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_FULL", "SQLITE_IOERR")
+        ):
+            remedy = "the folder must be writable, and its disk not full"
+        else:
+            remedy = "put back a copy of it, or start anew with opendance build --out a new folder"
+        raise InspectionError(f"{ledger}: cannot be used as a ledger ({error}); {remedy}") from error
 
 
 def add_people(inspection: Inspection, options: InspectOptions) -> dict[str, str]:

@@ -42,7 +42,6 @@ from opendance_hf.pipeline.inspection.store import REASONS, Inspection, Inspecti
 _STATIC: Final = Path(__file__).with_name("static") / "inspect"
 _MAX_BODY: Final = 16_384
 _COOKIE_S: Final = 30 * 24 * 3600
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "media-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -87,7 +86,7 @@ class Site:
         name = (_split(f"//{host}").hostname or "").rstrip(".")
         if self.public_url and name == urlsplit(self.public_url).hostname:
             return True
-        return not _is_loopback(self.host) or name in _LOOPBACK
+        return not _is_loopback(self.host) or _is_loopback(name)
 
 
 def make_app(site: Site) -> ASGIApp:

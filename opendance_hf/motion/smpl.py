@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import zipfile
+import zlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
@@ -117,11 +118,14 @@ def load_smpl(path: Path | str) -> SMPLData:
             f"{path}: still a pickle: run `opendance convert smpl {path.name} --out SMPL.npz`"
         )
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("one array, no archive of them")
+        with archive:
             content = {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise SMPLFileError(f"{path}: no such file; {HOW_TO_GET}") from None
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise SMPLFileError(f"{path}: not a converted SMPL body ({error})") from None
     return _checked(path, content)
 

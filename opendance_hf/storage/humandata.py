@@ -11,11 +11,13 @@ MMHuman3D may store keypoints compressed: then only those of the mask are in the
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -126,6 +128,7 @@ def save_human_data(
         "keypoints3d_convention": np.array("human_data"),
         "meta": np.array(dict(meta or {}), dtype=object),
     }
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
@@ -151,7 +154,7 @@ def load_human_data(path: Path | str) -> HumanData:
     path = Path(path)
     content = _read(path)
 
-    def fail(why: str) -> None:
+    def fail(why: str) -> NoReturn:
         raise HumanDataError(f"{path}: {why}")
 
     joints, confidence = _joints(path, content)
@@ -161,26 +164,30 @@ def load_human_data(path: Path | str) -> HumanData:
         parts = []
         for name, joint_count in _PARTS.items():
             value = smpl.get(name)
-            if not isinstance(value, np.ndarray) or value.ndim < 2 or value[0].size != joint_count * 3:
+            if not _is_numbers(value) or value.ndim < 2 or math.prod(value.shape[1:]) != joint_count * 3:
                 fail(f"smpl has no {name} of {joint_count} x 3 numbers a frame")
-            assert isinstance(value, np.ndarray)
             parts.append(value.reshape(len(value), joint_count, 3))
         if len(parts[0]) != len(parts[1]):
             fail("smpl's parts have different numbers of frames")
-        poses = np.concatenate(parts, axis=1).astype(np.float32)
+        poses = _float32(np.concatenate(parts, axis=1))
         count = len(poses)
+        if not count:
+            fail("smpl has no frames")
         shape, place = smpl.get("betas"), smpl.get("transl")
-        if isinstance(shape, np.ndarray) and shape.size and shape.shape[-1] >= 10:
-            betas = shape.reshape(-1, shape.shape[-1])[:, :10].mean(axis=0).astype(np.float32)
+        for name, value in (("betas", shape), ("transl", place)):
+            if isinstance(value, np.ndarray) and not _is_numbers(value):
+                fail(f"smpl's {name} hold {value.dtype}, not numbers")
+        if isinstance(shape, np.ndarray) and shape.size and shape.ndim and shape.shape[-1] >= 10:
+            betas = _float32(shape.reshape(-1, shape.shape[-1])[:, :10].mean(axis=0))
         transl = np.zeros((count, 3), np.float32)
         if isinstance(place, np.ndarray) and place.size:
             if place.shape != (count, 3):
                 fail(f"smpl's transl has shape {place.shape}, expected {(count, 3)}")
-            transl = place.astype(np.float32)
+            transl = _float32(place)
         if joints is not None and len(joints) != count:
             fail(f"{count} poses and {len(joints)} frames of keypoints")
-        for value in (poses, transl):
-            if not np.isfinite(value).all():
+        for value in (poses, transl, betas):
+            if value is not None and not np.isfinite(value).all():
                 fail("smpl holds NaN or infinity")
     if poses is None and joints is None:
         fail("holds neither SMPL parameters nor SMPL's 24 joints")
@@ -201,14 +208,26 @@ def _joints(path: Path, content: dict[str, Any]) -> tuple[Floats | None, Floats 
     convention = content.get("keypoints3d_convention", "human_data")
     if points.ndim != 3 or points.shape[2] not in (3, 4):
         raise HumanDataError(f"{path}: keypoints3d has shape {points.shape}, expected (N, K, 4)")
-    mask = content.get("keypoints3d_mask")
+    if not _is_numbers(points):
+        raise HumanDataError(f"{path}: keypoints3d holds {points.dtype}, not numbers")
+    if not len(points):
+        raise HumanDataError(f"{path}: keypoints3d has no frames")
+    if not isinstance(convention, str):
+        raise HumanDataError(f"{path}: keypoints3d_convention is no text")
+    mask, compressed = content.get("keypoints3d_mask"), content.get("__keypoints_compressed__", False)
+    if not isinstance(compressed, int):
+        raise HumanDataError(f"{path}: __keypoints_compressed__ is neither true nor false")
     if convention in _CONVENTIONS and points.shape[1] == len(_CONVENTIONS[convention]):
         chosen = points[:, :NUM_JOINTS]  # both begin with SMPL's own
     else:
-        if not isinstance(mask, np.ndarray) or mask.shape != (NUM_KEYPOINTS,):
+        if (
+            not isinstance(mask, np.ndarray)
+            or mask.shape != (NUM_KEYPOINTS,)
+            or mask.dtype.kind not in "biuf"
+        ):
             raise HumanDataError(f"{path}: keypoints3d has no keypoints3d_mask of {NUM_KEYPOINTS} numbers")
         there = index_of(mask)
-        if content.get("__keypoints_compressed__"):
+        if compressed:
             if points.shape[1] != len(there):
                 raise HumanDataError(
                     f"{path}: {points.shape[1]} compressed keypoints, but the mask has {len(there)}"
@@ -223,10 +242,20 @@ def _joints(path: Path, content: dict[str, Any]) -> tuple[Floats | None, Floats 
         if not set(SMPL_TO_HUMAN_DATA) <= set(there):
             return None, None
         chosen = points[:, list(SMPL_TO_HUMAN_DATA)]
+    chosen = _float32(chosen)
     if not np.isfinite(chosen).all():
         raise HumanDataError(f"{path}: keypoints3d holds NaN or infinity")
     score = chosen[..., 3].mean(axis=1) if chosen.shape[2] == 4 else np.ones(len(chosen))
-    return chosen[..., :3].astype(np.float32), score.astype(np.float32).clip(0, 1)
+    return chosen[..., :3], score.astype(np.float32).clip(0, 1)
+
+
+def _is_numbers(value: object) -> TypeGuard[np.ndarray]:
+    return isinstance(value, np.ndarray) and value.dtype.kind in "iuf"
+
+
+def _float32(value: np.ndarray) -> Floats:
+    with np.errstate(over="ignore"):  # too large for it becomes infinity, which is refused
+        return value.astype(np.float32)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -244,7 +273,9 @@ def _read(path: Path) -> dict[str, Any]:
                     value = pickled_array_item(file.read(info.file_size), f"{path}, {name}")
                 plain = isinstance(value, np.ndarray) and value.ndim == 0
                 out[name] = value.item() if plain else value
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except FileNotFoundError:
+        raise
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise HumanDataError(f"{path}: not an .npz file: {error}") from None
     except PickleError as error:
         raise HumanDataError(str(error)) from None

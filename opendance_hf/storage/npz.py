@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+import zlib
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
@@ -74,15 +75,16 @@ def load_header(path: Path | str) -> tuple[str, str, int]:
 
 def _read(path: Path, required: list[str], *, only: bool = False) -> dict[str, Any]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise SchemaError(f"{path}: not a sequence file (a bare .npy array)")
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise SchemaError(f"{path}: not a sequence file (a bare .npy array)")
+        with archive:
             missing = sorted(set(required) - set(archive.files))
             if missing:
                 raise SchemaError(f"{path}: misses the column(s) {', '.join(missing)}")
             row = {name: archive[name] for name in (required if only else archive.files)}
-    except SchemaError:
+    except (SchemaError, FileNotFoundError):
         raise
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise SchemaError(f"{path}: not a sequence file: {error}") from error
     return {name: value.item() if value.ndim == 0 else value for name, value in row.items()}

@@ -31,6 +31,7 @@ _HIGHEST_PROTOCOL: Final = 5
 #: What a program may create in all, beyond four times its own size: old protocols hold an array as text, as bytes and
 #: as an array at the same time.
 _SLACK_BYTES: Final = 16 * 1024**2
+_ENTRY_BYTES: Final = 128  # of a dictionary: its place in the table, and its key as text
 _VALUE_BYTES: Final = 16  # what a value counts at least, where a result is weighed
 
 #: How many values an instruction takes off the stack; others take all above the last mark.
@@ -252,14 +253,14 @@ class _Machine:
             case "EMPTY_DICT" | "EMPTY_LIST" | "EMPTY_TUPLE":
                 push({"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}[instruction]())
             case "DICT":
-                push(_filled({}, self._taken(instruction)))
+                push(self._filled({}, self._taken(instruction)))
             case "LIST":
                 push(self._taken(instruction))
             case "TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3":
                 push(tuple(self._taken(instruction)))
             case "SETITEM" | "SETITEMS":
                 items = self._taken(instruction)
-                _filled(self._top(), items)
+                self._filled(self._top(), items)
             case "APPEND" | "APPENDS":
                 items, target = self._taken(instruction), self._top()
                 if not isinstance(target, list):
@@ -306,6 +307,19 @@ class _Machine:
         if self._left < 0:
             raise _Refused("would take far more memory than the file itself")
 
+    def _filled(self, target: Any, items: list[Any]) -> dict[str, Any]:
+        """Add keys and values, one after the other, to a dictionary."""
+        if not isinstance(target, dict) or len(items) % 2:
+            raise ValueError("a dictionary is made of keys and values")
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            if not isinstance(key, str | bytes | int):
+                raise _Refused(f"holds a dictionary with a {type(key).__name__.lstrip('_')} for a key")
+            if isinstance(key, bytes):
+                self._spend(len(key))
+                key = key.decode("latin1")
+            target[str(key)] = _settled(value)
+        return target
+
     def _call(self, called: Any, arguments: Any) -> Any:
         if not isinstance(called, _Name) or not isinstance(arguments, tuple):
             raise ValueError("calls what cannot be called")
@@ -332,13 +346,15 @@ class _Machine:
             case "reconstructor", (_Name() as wrapper, _Name(), None) if wrapper.name in _WRAPPERS:
                 return _Wrapped(wrapper.name)
             case "set", (list() as values,):  # of names and numbers; nothing here is looked up in one
+                self._spend(8 * len(values))
                 return list(values)
             case "OrderedDict", ():
                 return {}
             case "OrderedDict", (list() as pairs,):  # Python 2
+                self._spend(_ENTRY_BYTES * len(pairs))
                 if not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
                     raise ValueError("a dictionary is made of pairs")
-                return _filled({}, [item for pair in pairs for item in pair])
+                return self._filled({}, [item for pair in pairs for item in pair])
         raise _Refused(f"calls {called.name} as no array does")
 
     def _build(self, target: Any, state: Any) -> None:
@@ -435,17 +451,6 @@ def _settled(value: Any) -> Any:
     if value.array is None:
         raise _Refused("holds an array without content")
     return value.array
-
-
-def _filled(target: Any, items: list[Any]) -> dict[str, Any]:
-    """Add keys and values, one after the other, to a dictionary."""
-    if not isinstance(target, dict) or len(items) % 2:
-        raise ValueError("a dictionary is made of keys and values")
-    for key, value in zip(items[::2], items[1::2], strict=True):
-        if not isinstance(key, str | bytes | int):
-            raise _Refused(f"holds a dictionary with a {type(key).__name__.lstrip('_')} for a key")
-        target[key.decode("latin1") if isinstance(key, bytes) else str(key)] = _settled(value)
-    return target
 
 
 def _weigh(value: Any, depth: int, limit: int, known: dict[tuple[int, int], int]) -> int:

@@ -69,9 +69,16 @@ class GenreClips(Dataset[dict[str, Tensor]]):
             if len(self.clips) == before and not held_out:
                 raise ValueError(f"{folders[genre]}: no song of at least {seconds:g} s")
 
+    @property
+    def songs_sha256(self) -> str:
+        """Of the clips' songs by genre and name, with their sizes: whether a run goes on with the songs it began with."""
+        songs = [(GENRES[label], file.name, file.stat().st_size, i) for file, label, i in self.clips]
+        return hashlib.sha256(repr(songs).encode()).hexdigest()
+
     def __len__(self) -> int:
         return len(self.clips)
 
+    # Every clip decodes its song from the start, since seeking is inexact in some formats (see decode_audio).
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         file, label, number = self.clips[index]
         seconds = self.samples / self.sampling_rate
@@ -107,12 +114,19 @@ def run(arguments: RunArguments) -> MusicGenreForAudioClassification:
     torch.manual_seed(recipe["trainer"].get("seed", 42))
     config = MusicGenreConfig(**checked(MusicGenreConfig, recipe["model"]))
     model = MusicGenreForAudioClassification(config)
-    clips = {"sampling_rate": config.sampling_rate, **checked(GenreClips, recipe["data"], "data")}
+    options_of_data = checked(GenreClips, recipe["data"], "data", ours=("sampling_rate", "held_out"))
+    clips = {**options_of_data, "sampling_rate": config.sampling_rate}
     with told():
         data = GenreClips(arguments.dataset, **clips)
         others = GenreClips(arguments.dataset, **{**clips, "held_out": True})
     validate = None if not len(others) else lambda: mean_loss(model, others, collate, windows=options.windows)
-    identity = {"stage": "genre", "clips": len(data), "model": recipe["model"], "data": recipe["data"]}
+    identity = {
+        "stage": "genre",
+        "clips": len(data),
+        "songs_sha256": data.songs_sha256,
+        "model": recipe["model"],
+        "data": recipe["data"],
+    }
     trainer = train(
         model,
         data,

@@ -88,13 +88,21 @@ def _value(text: str) -> Any:
     return value
 
 
-def checked(config: Any, options: dict[str, Any], section: str = "model") -> dict[str, Any]:
+def checked(
+    config: Any, options: dict[str, Any], section: str = "model", ours: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """Keyword arguments of a configuration class, or of anything else that a section of a recipe describes.
+
+    Args:
+        config: the class.
+        options: the section.
+        section: its name.
+        ours: arguments that the stage gives itself, and a recipe may not.
 
     Raises:
         RecipeError: if one of them does not exist (``transformers`` would store a typo without a word).
     """
-    known = set(inspect.signature(config).parameters) - {"kwargs", "dataset"}
+    known = set(inspect.signature(config).parameters) - {"kwargs", "dataset", *ours}
     if unknown := sorted(set(options) - known):
         raise RecipeError(
             f"recipe section {section!r}: no option {', '.join(unknown)}; there are {sorted(known)}"

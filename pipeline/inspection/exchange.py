@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from datetime import UTC, datetime
 from typing import Final
 
 from opendance_hf.pipeline.inspection.queue import check_decision
-from opendance_hf.pipeline.inspection.store import Inspection, InspectionError, timestamp
+from opendance_hf.pipeline.inspection.store import (
+    REASONS,
+    Inspection,
+    InspectionError,
+    check_name,
+    timestamp,
+)
 
 COLUMNS: Final = (
     "round", "subject", "kind", "annotator", "verdict", "reasons", "note", "sequence", "source", "start_s", "end_s",
@@ -49,27 +56,33 @@ def import_csv(inspection: Inspection, text: str) -> int:
                 if None in row.values() or None in row:
                     raise InspectionError(f"has not {len(reader.fieldnames or ())} columns")
                 added += _add(inspection, {name: _read(row[name]) for name in COLUMNS})
-    except (InspectionError, ValueError, csv.Error) as error:
+    except (InspectionError, ValueError, OverflowError, csv.Error) as error:
         raise InspectionError(f"line {line}: {error}") from error
     return added
 
 
 def _add(inspection: Inspection, row: dict[str, str]) -> bool:
     db = inspection.db
+    round_, given = int(row["round"]), row["reasons"].split()
+    if row["kind"] not in ("vote", "ruling"):
+        raise InspectionError(f"{row['kind']!r} is no kind of decision; vote and ruling are")
+    check_name(row["annotator"])
+    if not row["subject"]:
+        raise InspectionError("a decision needs a subject")
+    check_decision(round_, row["verdict"], given, row["note"])
+    start_s, end_s = _number(row, "start_s"), _number(row, "end_s")
+    if end_s < start_s:
+        raise InspectionError(f"it ends before it begins: {end_s:g} s and {start_s:g} s")
     values = {
         **row,
-        "round": int(row["round"]),
-        "start_s": float(row["start_s"]),
-        "end_s": float(row["end_s"]),
-        "seconds": float(row["seconds"]) if row["seconds"] else None,
+        "round": round_,
+        "reasons": " ".join(key for key in REASONS[round_] if key in given),
+        "start_s": start_s,
+        "end_s": end_s,
+        "seconds": _number(row, "seconds") if row["seconds"] else None,
         "decided_at": _time(row["decided_at"]),
         "withdrawn_at": _time(row["withdrawn_at"]) if row["withdrawn_at"] else None,
     }
-    if row["kind"] not in ("vote", "ruling"):
-        raise InspectionError(f"{row['kind']!r} is no kind of decision; vote and ruling are")
-    if not row["annotator"] or not row["subject"]:
-        raise InspectionError("a decision needs an annotator and a subject")
-    check_decision(int(row["round"]), row["verdict"], row["reasons"].split(), row["note"])
     same = "round = :round AND subject = :subject AND kind = :kind"
     known = db.execute(
         f"SELECT number, withdrawn_at FROM inspection_decisions WHERE {same} AND annotator = :annotator"
@@ -110,6 +123,16 @@ def _shown(value: object) -> object:
 
 def _read(text: str) -> str:
     return text.removeprefix("'")
+
+
+def _number(row: dict[str, str], name: str) -> float:
+    try:
+        value = float(row[name])
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InspectionError(f"{name} is {row[name]!r}, not a finite number")
+    return value
 
 
 def _time(text: str) -> str:

@@ -187,10 +187,16 @@ def decide(
 
 
 def last_number(inspection: Inspection, me: Person, desk: Desk) -> int | None:
-    """Number of a person's last decision at a desk that stands: what :func:`undo` takes back."""
+    """Number of a person's last decision at a desk that stands and can be taken back: what :func:`undo` is for.
+
+    Votes that were adjudicated since, and decisions on what is no longer in the build, are passed over.
+    """
     row = inspection.db.execute(
-        "SELECT max(number) FROM inspection_decisions WHERE annotator = :me AND kind = :kind"
-        " AND withdrawn_at IS NULL AND (round = :round OR :round IS NULL)",
+        "SELECT max(number) FROM inspection_decisions AS d WHERE annotator = :me AND kind = :kind"
+        " AND withdrawn_at IS NULL AND (round = :round OR :round IS NULL)"
+        " AND EXISTS (SELECT 1 FROM inspection_items AS i WHERE i.round = d.round AND i.subject = d.subject)"
+        " AND (kind = 'ruling' OR NOT EXISTS (SELECT 1 FROM inspection_decisions AS r WHERE r.round = d.round"
+        " AND r.subject = d.subject AND r.kind = 'ruling' AND r.withdrawn_at IS NULL))",
         {"me": me.name, "kind": _kind(me, desk), "round": _ROUND[desk]},
     ).fetchone()
     return row[0]
@@ -214,8 +220,8 @@ def undo(inspection: Inspection, me: Person, desk: Desk, number: int) -> Decisio
         ).fetchone()
         if row is not None and row["withdrawn_at"] is not None:
             return decision_of(row)
-        if row is None or number != last_number(inspection, me, desk):
-            raise Conflict("Another decision of yours came after that one.")
+        if row is None:
+            raise Conflict("There is no such decision of yours.")
         key = (row["round"], row["subject"])
         if not db.execute("SELECT 1 FROM inspection_items WHERE round = ? AND subject = ?", key).fetchone():
             raise Conflict("The sequence of your last decision is no longer in the build.")
@@ -226,6 +232,8 @@ def undo(inspection: Inspection, me: Person, desk: Desk, number: int) -> Decisio
         ).fetchone()
         if kind == "vote" and ruled:
             raise Conflict("Your last decision has been adjudicated; only that ruling can be taken back now.")
+        if number != last_number(inspection, me, desk):
+            raise Conflict("Another decision of yours came after that one.")
         now = inspection.clock()
         db.execute(
             "UPDATE inspection_decisions SET withdrawn_at = ? WHERE number = ?",

@@ -9,6 +9,8 @@ import re
 import secrets
 import sqlite3
 import time
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -186,8 +188,7 @@ class Inspection:
         Raises:
             InspectionError: if the name cannot be used.
         """
-        if not _NAME.fullmatch(name):
-            raise InspectionError(f"{name!r}: a name has 1 to 40 printable characters, no space at the ends")
+        check_name(name)
         token = secrets.token_urlsafe(24)
         with self.transaction() as db:
             db.execute("INSERT OR IGNORE INTO inspection_people (name) VALUES (?)", (name,))
@@ -221,7 +222,10 @@ class Inspection:
         return self.db.execute("SELECT 1 FROM inspection_decisions LIMIT 1").fetchone() is not None
 
     def refresh(self, build: Path) -> None:
-        """Bring the items in line with the sequences of a build folder; decisions are not touched."""
+        """Bring the items in line with the sequences of a build folder; decisions are not touched.
+
+        Sequences whose file is missing or unreadable are no items.
+        """
         known = {
             (row["sequence"], row["round"]): (row["subject"], row["stamp"])
             for row in self.db.execute("SELECT * FROM inspection_items")
@@ -241,14 +245,23 @@ class Inspection:
             # Files are read again only when they changed.
             stamp = f"{span} {stat.st_size} {stat.st_mtime_ns}"
             old = known.get((row["id"], 2), ("", ""))
+            motion = old if old[1] == stamp else (_motion_digest(span, file), stamp)
+            if not motion[0]:
+                continue  # cut off by a full disk, say; it comes back with the build that makes it again
             items[row["id"], 1] = (span, "")
-            items[row["id"], 2] = old if old[1] == stamp else (_motion_digest(span, file), stamp)
+            items[row["id"], 2] = motion
         changed = [(*key, *value) for key, value in items.items() if known.get(key) != value]
         gone = [key for key in known if key not in items]
         if changed or gone:
             with self.transaction() as db:
                 db.executemany("DELETE FROM inspection_items WHERE sequence = ? AND round = ?", gone)
                 db.executemany("INSERT OR REPLACE INTO inspection_items VALUES (?, ?, ?, ?)", changed)
+
+
+def check_name(name: str) -> None:
+    """Raise InspectionError unless a person may have this name."""
+    if not _NAME.fullmatch(name):
+        raise InspectionError(f"{name!r}: a name has 1 to 40 printable characters, no space at the ends")
 
 
 def decision_of(row: sqlite3.Row) -> Decision:
@@ -268,9 +281,17 @@ def _digest(token: str) -> str:
 
 
 def _motion_digest(span: str, file: Path) -> str:
-    """What round 2 looks at: the motion of a sequence, whatever features and notes lie beside it."""
+    """What round 2 looks at: the motion of a sequence, whatever features and notes lie beside it.
+
+    Empty if the file cannot be read, so that one damaged file keeps nobody from all the others.
+    """
     digest = hashlib.sha256(span.encode())
-    with np.load(file, allow_pickle=False) as archive:
-        for name in ("joints", "smpl_pose", "smpl_transl"):
-            digest.update(np.ascontiguousarray(archive[name]).tobytes())
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            for name in ("joints", "smpl_pose", "smpl_transl"):
+                digest.update(np.ascontiguousarray(archive[name]).tobytes())
+    # zipfile and numpy raise these, of no common class, for archives that are cut off, garbled or of something else.
+    except (OSError, ValueError, TypeError, KeyError, EOFError, IndexError, RuntimeError,
+            AttributeError, zipfile.BadZipFile, zlib.error):  # fmt: skip
+        return ""
     return digest.hexdigest()[:32]

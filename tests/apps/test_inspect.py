@@ -89,11 +89,41 @@ def test_what_is_no_build_is_refused(build: Path, tmp_path: Path) -> None:
     assert run(str(tmp_path / "none"))[0] == 2
 
 
+@pytest.mark.parametrize("content", [b"", b"garbage" * 1000, "another database", "cut off"])
+def test_a_ledger_that_is_none(build: Path, content: bytes | str) -> None:
+    ledger = build / "ledger.sqlite"
+    whole = ledger.read_bytes()
+    ledger.unlink()
+    if isinstance(content, bytes):
+        ledger.write_bytes(content)
+    elif content == "cut off":
+        ledger.write_bytes(whole[: len(whole) // 2])
+    else:
+        sqlite3.connect(ledger).executescript("CREATE TABLE songs (name TEXT)")
+    code, said = run(str(build), "--export", str(build / "decisions.csv"))
+    assert code == 2, said
+    assert f"{ledger}: cannot be used as a ledger (" in said
+    assert "put back a copy of it, or start anew" in said
+    assert content != b"" or ledger.read_bytes() == b"", "nothing is written into it"
+
+
 def test_options_that_cannot_be_met(build: Path) -> None:
     pytest.importorskip("starlette")
     assert "nobody of that name; --annotator zoe adds them" in run(str(build), "--port", "0", "--new-token", "zoe")[1]  # fmt: skip
     assert "printable" in run(str(build), "--port", "0", "--annotator", " ")[1]
     assert "https://inspect.example.org" in run(str(build), "--public-url", "inspect.local")[1]
+    for url in (
+        "https://example.org/inspect",
+        "https://example.org/?a",
+        "https://example.org/#a",
+        "https://",
+        "https://me:secret@example.org",
+        "https://[",
+        "https://example.org:port",
+    ):
+        code, said = run(str(build), "--port", "0", "--public-url", url)
+        assert code == 2
+        assert "without a path, as https://inspect.example.org" in said
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

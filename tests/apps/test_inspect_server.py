@@ -232,6 +232,24 @@ def test_a_proxy_is_named(tmp_path: Path) -> None:
     assert Site(tmp_path, host="0.0.0.0").answers("studio.local:8765")
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
+def test_a_loopback_address_answers_to_its_own_name(tmp_path: Path, host: str) -> None:
+    site = Site(tmp_path, host=host)
+    for name in (host, "localhost", "127.0.0.1", "127.255.0.9", "::1"):
+        shown = f"[{name}]" if ":" in name else name
+        assert site.answers(f"{shown}:8765")
+    for name in (
+        "",
+        "evil.example",
+        "127.0.0.2.evil.example",
+        "127.evil.example",
+        "10.0.0.1",
+        "[::2]",
+        "0.0.0.0",
+    ):
+        assert not site.answers(f"{name}:8765")
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status"),
     [

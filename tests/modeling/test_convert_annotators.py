@@ -61,6 +61,20 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     cases = {
         "hole.pt": ("cliff", {"model": state}, "misses 1 weights, decpose.bias"),
         "other.pt": ("cliff", {"x": torch.ones(2)}, "no CLIFF: there is no weight 'fc1.weight'"),
+        "number.pt": ("cliff", {"fc1.weight": torch.tensor(1.0)}, "no CLIFF: a weight has a shape"),
+        "numbers.pt": (
+            "smoothnet",
+            {
+                f"{name}.weight": torch.tensor(1.0)
+                for name in ("encoder.0", "decoder", "res_blocks.0.linear1")
+            },
+            "no SmoothNet",
+        ),
+        "codes.pt": (
+            "smoothnet",
+            {"encoder.0.weight": torch.ones(2, 8), "decoder.weight": torch.tensor(1.0)},
+            "no SmoothNet",
+        ),
         "flat.pt": ("smoothnet", {"x": torch.ones(2)}, "no SmoothNet"),
         "evil.pt": ("smoothnet", {"x": Evil()}, "nothing was run"),
     }
@@ -75,3 +89,21 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
         convert_official("cliff", [tmp_path / "hole.pt", tmp_path / "other.pt"], tmp_path / "out")
     with pytest.raises(ConversionError, match="'spin'"):
         convert_official("spin", [], tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["cliff", "smoothnet", "bailando"])
+def test_a_file_is_no_place_for_a_model(tmp_path: Path, kind: str) -> None:
+    model = {
+        "cliff": lambda: CLIFFModel(CLIFFConfig("res50", width=4, hidden_size=16)),
+        "smoothnet": lambda: SmoothNetModel(
+            SmoothNetConfig(16, hidden_size=12, res_hidden_size=6, num_blocks=2)
+        ),
+        "bailando": lambda: torch.nn.Linear(1, 1),
+    }[kind]()
+    torch.save({"model": model.state_dict()}, tmp_path / "w.pt")
+    (tmp_path / "out").write_text("mine")
+    for out in (tmp_path / "out", tmp_path / "out" / "model"):
+        done = CliRunner().invoke(app, ["convert", kind, str(tmp_path / "w.pt"), "--out", str(out)])
+        assert done.exit_code == 2, done.output
+        assert "isafile;give--outafolder" in "".join(done.output.split()).replace("│", "")
+    assert (tmp_path / "out").read_text() == "mine"

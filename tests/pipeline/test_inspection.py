@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -164,6 +165,26 @@ def test_undo_goes_back_step_by_step(build: Path) -> None:
     assert undo(inspection, BO, "round1") is None
 
 
+def test_undo_passes_over_what_cannot_be_taken_back(build: Path) -> None:
+    inspection = open_build(build, votes=2)
+    for me in (ANA, BO):
+        vote(inspection, me, "round1")
+    second = vote(inspection, ANA, "round1")
+    assert vote(inspection, BO, "round1", "back") == second
+    vote(inspection, CLEO, "adjudicate")
+    third = vote(inspection, ANA, "round1")
+    ledger = Ledger(build / "ledger.sqlite")
+    ledger.start(next(i.path for i in ledger.items() if third.startswith(i.sha256[:16])))
+    inspection.refresh(build)
+    # The third is being rebuilt, the second is adjudicated: the first is what can be taken back.
+    assert undo(inspection, ANA, "round1")
+    assert undo(inspection, ANA, "round1") is None
+    rows = inspection.db.execute(
+        "SELECT sequence FROM inspection_decisions WHERE annotator = 'ana' AND withdrawn_at IS NULL"
+    )
+    assert {row["sequence"] for row in rows} == {second, third}
+
+
 def test_the_same_undo_sent_twice_counts_once(build: Path) -> None:
     inspection = open_build(build)
     vote(inspection, ANA, "round1", "back")
@@ -196,10 +217,13 @@ def test_disagreement_is_adjudicated(build: Path) -> None:
         ("bo", "reject", ("tools",), "a pole"),
     ]
     assert not next_turn(inspection, CLEO, "round1").item.decisions, "the rounds are blind"  # type: ignore[union-attr]
+    number = last_number(inspection, ANA, "round1")
+    assert number is not None
     decide(inspection, CLEO, "adjudicate", 1, item.subject, "reject", ["tools"])
     assert outcomes(inspection)[first].state == "rejected"
     with pytest.raises(Conflict, match="adjudicated"):
-        undo(inspection, ANA, "round1")
+        undo_number(inspection, ANA, "round1", number)
+    assert last_number(inspection, ANA, "round1") is None
     assert undo(inspection, CLEO, "adjudicate")
     assert outcomes(inspection)[first].disputed
 
@@ -280,6 +304,33 @@ def test_while_an_input_is_processed_its_sequences_are_out_of_reach(build: Path)
     assert other.sequence != item.sequence
     with pytest.raises(Conflict):
         decide(inspection, ANA, "round1", 1, item.subject, "keep")
+
+
+@pytest.mark.parametrize("damage", ["cut off", "garbled", "no archive", "another archive"])
+def test_a_damaged_file_keeps_nobody_from_the_others(build: Path, damage: str) -> None:
+    inspection = open_build(build)
+    first = vote(inspection, ANA, "round1")
+    file = build / "sequences" / f"{first}.npz"
+    whole = file.read_bytes()
+    if damage == "cut off":
+        file.write_bytes(whole[:-100])
+    elif damage == "garbled":
+        np.savez_compressed(file, joints=np.random.default_rng(0).normal(size=999))
+        data = bytearray(file.read_bytes())
+        data[80:200] = b"\xff" * 120
+        file.write_bytes(data)
+    elif damage == "no archive":
+        with file.open("wb") as out:
+            np.save(out, np.zeros(3))
+    else:
+        np.savez(file, x=1)
+    inspection.refresh(build)
+    assert first not in outcomes(inspection)
+    assert len(outcomes(inspection)) == 2
+    vote(inspection, ANA, "round1")
+    file.write_bytes(whole)
+    inspection.refresh(build)
+    assert outcomes(inspection)[first].text == "not decided yet in round 2", "what was decided holds"
 
 
 def test_decisions_survive_whatever_a_build_does_to_its_ledger(build: Path) -> None:
@@ -364,7 +415,15 @@ def test_of_two_decisions_the_later_stands(build: Path, tmp_path: Path) -> None:
         ((",keep,", ",maybe,"), "line 2: 'maybe' is no verdict"),
         (("vote", "vote,more"), "line 2: has not 14 columns"),
         (("2027", "soon"), "line 2: .*soon"),
-        ((",ana,", ",,"), "line 2: a decision needs an annotator"),
+        ((",ana,", ",,"), "line 2: .*printable"),
+        ((",ana,", ",a\tb,"), "line 2: .*printable"),
+        ((",ana,", f",{'x' * 41},"), "line 2: .*printable"),
+        (("mp4,0.0,", "mp4,nan,"), "line 2: start_s is 'nan', not a finite number"),
+        (("mp4,0.0,", "mp4,,"), "line 2: start_s is '', not a finite number"),
+        (("mp4,0.0,", "mp4,1e9,"), "line 2: it ends before it begins"),
+        (("+00:00,0.0,", "+00:00,inf,"), "line 2: seconds is 'inf', not a finite number"),
+        (("+00:00,0.0,", "+00:00,1e999,"), "line 2: seconds is '1e999', not a finite number"),
+        (("2027", "0000"), "line 2: .*year"),
     ],
 )
 def test_a_bad_csv_changes_nothing(build: Path, change: tuple[str, str], message: str) -> None:
@@ -373,9 +432,21 @@ def test_a_bad_csv_changes_nothing(build: Path, change: tuple[str, str], message
     text = export_csv(inspection)
     undo(inspection, ANA, "round1")
     before = export_csv(inspection)
+    assert change[0] in text
     with pytest.raises(InspectionError, match=message):
         import_csv(inspection, text.replace(*change))
     assert export_csv(inspection) == before
+
+
+def test_reasons_are_kept_as_we_write_them(build: Path) -> None:
+    inspection = open_build(build)
+    vote(inspection, ANA, "round1", "camera", "back")
+    text = export_csv(inspection)
+    assert ",camera back," in text
+    assert import_csv(inspection, text.replace("camera back", " back  camera back")) == 0, "known already"
+    other = text.replace(",ana,", ",bo,").replace("camera back", " back  camera back")
+    assert import_csv(inspection, other) == 1
+    assert export_csv(inspection).count(",camera back,") == 2
 
 
 def test_people_at_the_same_moment(build: Path) -> None:

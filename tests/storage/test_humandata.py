@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from tests.factories import make_sequence
 RNG = np.random.default_rng(0)
 POSES = RNG.normal(0, 0.3, (5, 24, 3)).astype(np.float32)
 TRANSL = RNG.normal(size=(5, 3)).astype(np.float32)
+SMPL = {"body_pose": POSES[:, 1:], "global_orient": POSES[:, 0]}
 JOINTS = np.asarray(forward_kinematics(POSES, TRANSL, MEAN_OFFSETS), dtype=np.float32)
 
 
@@ -162,6 +164,18 @@ def test_objects_stay_out_of_pickles_of_arrays(tmp_path: Path) -> None:
         ({"keypoints3d": np.full((5, 190, 4), np.nan)}, "NaN"),
         ({"__keypoints_compressed__": True}, "190 compressed keypoints, but the mask has 24"),
         ({"keypoints3d_mask": np.ones(3)}, "no keypoints3d_mask of 190"),
+        ({"keypoints3d_mask": np.full(190, "x")}, "no keypoints3d_mask of 190"),
+        ({"keypoints3d": np.full((5, 190, 4), "x")}, "keypoints3d holds <U1, not numbers"),
+        ({"keypoints3d": np.full((5, 190, 4), 1e300)}, "NaN or infinity"),
+        ({"keypoints3d": np.zeros((0, 190, 4))}, "no frames"),
+        ({"keypoints3d_convention": np.array(["smpl", "smpl"])}, "keypoints3d_convention is no text"),
+        ({"keypoints3d_convention": {"a": 1}}, "keypoints3d_convention is no text"),
+        ({"__keypoints_compressed__": np.zeros(3)}, "__keypoints_compressed__ is neither true nor false"),
+        ({"smpl": {"body_pose": POSES[:0, 1:], "global_orient": POSES[:0, 0]}}, "no frames"),
+        ({"smpl": {"body_pose": POSES[:, 1:], "global_orient": POSES[:, 0] > 0}}, "no global_orient"),
+        ({"smpl": {**SMPL, "betas": np.full((5, 10), np.nan)}}, "smpl holds NaN or infinity"),
+        ({"smpl": {**SMPL, "betas": np.ones((5, 10), bool)}}, "smpl's betas hold bool, not numbers"),
+        ({"smpl": {**SMPL, "transl": TRANSL > 0}}, "smpl's transl hold bool, not numbers"),
     ],
 )
 def test_what_is_no_human_data_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -173,6 +187,73 @@ def test_what_is_no_human_data_is_named(tmp_path: Path, changes: dict[str, Any],
     (tmp_path / "c.npz").write_bytes(b"no zip")
     with pytest.raises(HumanDataError, match=r"c\.npz: not an \.npz file"):
         load_human_data(tmp_path / "c.npz")
+
+
+def damaged(folder: Path, how: str) -> Path:
+    """A HumanData file after some accident."""
+    path = theirs(folder / "h.npz")
+    if how == "cut off":
+        path.write_bytes(path.read_bytes()[:-200])
+    elif how == "garbled":
+        with zipfile.ZipFile(path) as archive:
+            at = archive.getinfo("keypoints3d.npy").header_offset + 60
+        data = bytearray(path.read_bytes())
+        data[at : at + 400] = b"\xff" * 400
+        path.write_bytes(data)
+    elif how == "one array":
+        with path.open("wb") as file:
+            np.save(file, JOINTS)
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how.startswith("fps "):
+        theirs(path, meta={"fps": float(how[4:])})
+    return path
+
+
+@pytest.mark.parametrize("how", ["cut off", "garbled", "one array", "empty", "fps inf", "fps nan", "fps 0"])
+def test_the_command_names_the_file_and_the_cause(tmp_path: Path, how: str) -> None:
+    path = damaged(tmp_path, how)
+    done = CliRunner().invoke(app, ["convert", "humandata", str(path), "--out", str(tmp_path / "d.npz")])
+    assert done.exit_code == 2, done.output
+    assert "h.npz:" in "".join(done.output.split()).replace("│", "")
+    assert not (tmp_path / "d.npz").exists()
+
+
+@pytest.mark.parametrize("keypoints", [True, False])
+def test_bodies_upside_down_are_refused(tmp_path: Path, keypoints: bool) -> None:
+    upright = np.zeros_like(POSES)
+    for turn, works in ((0.0, True), (np.pi, False)):  # of camera axes, where y points down
+        poses = upright.copy()
+        poses[:, 0, 0] = turn
+        joints = np.asarray(forward_kinematics(poses, TRANSL, MEAN_OFFSETS), dtype=np.float32)
+        save_human_data(tmp_path / "a.npz", poses, TRANSL, joints)
+        if not keypoints:
+            smpl = {"body_pose": poses[:, 1:], "global_orient": poses[:, 0], "transl": TRANSL}
+            np.savez(tmp_path / "a.npz", smpl=np.array(smpl, dtype=object))
+        if works:
+            import_human_data(tmp_path / "a.npz", tmp_path / "b.npz")
+            (tmp_path / "b.npz").unlink()
+        else:
+            with pytest.raises(HumanDataError, match=r"a\.npz: heads are below hips.*y up"):
+                import_human_data(tmp_path / "a.npz", tmp_path / "b.npz")
+            assert not (tmp_path / "b.npz").exists()
+
+
+def test_the_folder_of_out_is_made(tmp_path: Path) -> None:
+    run = CliRunner().invoke
+    source = theirs(tmp_path / "h.npz")
+    done = run(app, ["convert", "humandata", str(source), "--out", str(tmp_path / "new" / "er" / "d.npz")])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "new" / "er" / "d.npz").is_file()
+    save_sequence(tmp_path / "s.npz", make_sequence(4))
+    done = run(
+        app, ["convert", "humandata", str(tmp_path / "s.npz"), "--out", str(tmp_path / "out" / "h.npz")]
+    )
+    assert done.exit_code == 0, done.output
+    # A file stands where the folder should.
+    done = run(app, ["convert", "humandata", str(source), "--out", str(source / "d.npz")])
+    assert done.exit_code == 2, done.output
+    assert "can be written" in " ".join(done.output.split())
 
 
 def test_sequences_out_and_dances_in_by_the_command(tmp_path: Path) -> None:

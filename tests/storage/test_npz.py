@@ -61,7 +61,10 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
     text.write_text("not an archive")
     truncated = save_sequence(tmp_path / "truncated.npz", make_sequence(1))
     truncated.write_bytes(truncated.read_bytes()[:1000])
-    for path in (text, truncated):
+    bare = tmp_path / "bare.npz"
+    with bare.open("wb") as file:
+        np.save(file, np.zeros(3))
+    for path in (text, truncated, bare):
         with pytest.raises(SchemaError, match=f"{path.name}: not a sequence file"):
             load_sequence(path)
 

@@ -229,6 +229,37 @@ ATTACKS = {
     "a line of 64 MB": (b"V" + b"a" * (64 * 1024**2) + b"\n.", "holds a line of more than"),
     "a text without quotes": (b"S" + bytes(3_000_000) + b"\n.", "damaged, or not a pickle"),
     "a length beyond the file": (b"\x8e" + b"\xff" * 7 + b"\x7f" + b"abc", "damaged, or not a pickle"),
+    "a thousand sets of the same list": (
+        b"\x80\x04}"
+        + text("y")
+        + b"]("
+        + b"N" * 50_000
+        + b"e"
+        + put(0)
+        + b"sc__builtin__\nset\n"
+        + put(1)
+        + b"\x85"
+        + b"".join(get(1) + get(0) + b"\x85R" + put(k) for k in range(2, 1002))
+        + b".",
+        "far more memory than the file itself;",
+    ),
+    "a thousand dictionaries of the same pairs": (
+        b"\x80\x04}"
+        + text("y")
+        + b"("
+        + b"".join(b"M" + struct.pack("<H", k) + b"N\x86" for k in range(20_000))
+        + b"l"
+        + put(0)
+        + b"sccollections\nOrderedDict\n"
+        + put(1)
+        + b"".join(get(1) + get(0) + b"\x85R" + put(k) for k in range(2, 202))
+        + b".",
+        "far more memory than the file itself;",
+    ),
+    "a thousand texts of the same bytes": (
+        b"\x80\x04(" + BYTES_1MB + put(0) + (b"}" + get(0) + b"Ns") * 1000 + b"l.",
+        "far more memory than the file itself;",
+    ),
     "too many instructions": (b"\x80\x04]" + b"N" * 300_000 + b".", "more than 200,000 instructions"),
 }
 
