@@ -17,12 +17,12 @@ from opendance_hf.pipeline.stages.pose import Landmarks
 from opendance_hf.pipeline.stages.segment import MIN_SPAN_S, Dropped
 
 #: Mean speed of the limbs below which nobody dances: people who stand sway by a few centimetres a second.
-STILL_MPS: Final = 0.15
+STILL_MPS: Final = 0.12
 #: Stillness is cut when it lasts this long at either end, and in the middle of a dance, where poses are held.
 _MIN_STILL_S: Final = 0.5
 MAX_HOLD_S: Final = 3.0
-#: Who moves for less than this between two still moments has twitched, or the estimate has.
-_MIN_MOVE_S: Final = 0.4
+#: Who moves for less than this has twitched, or the estimate has in the last frame.
+_MIN_MOVE_S: Final = 0.2
 _WINDOW_S: Final = 0.25
 _LIMBS: Final = [LANDMARK_INDEX[name] for name in LIMB_JOINTS]
 
