@@ -195,12 +195,15 @@ def build_dataset(
         try:
             if inputs is None:
                 ledger.retry()
+            going_on = settings is None
             if settings is None:
                 settings = _recall(ledger, build, inputs)
             if inputs is not None:
                 _enter(ledger, inputs, settings)
             ledger.remember(asdict(settings))
             if any(item.status not in DONE for item in ledger.items()):
+                if going_on:
+                    _check_models(settings)
                 tell("Looking for the model weights (fetched once, then cached) ...")
                 for name in ("nanodet", "blazepose"):
                     if name != "nanodet" or not settings.choice.detector:
@@ -267,6 +270,17 @@ def _recall(ledger: Ledger, build: Path, inputs: list[Source] | None) -> Setting
         )
     settings: Settings = _restored(Settings(), values)
     return settings
+
+
+def _check_models(settings: Settings) -> None:
+    """Look at the models of a build that goes on: they may have gone or changed since."""
+    from opendance_hf.pipeline.paper import check_unchanged
+
+    check_unchanged(settings.choice)
+    if settings.genre_model:
+        from opendance_hf.pipeline.stages.genre import check_genre_model
+
+        check_genre_model(settings.genre_model)
 
 
 def _restored(usual: Any, value: Any) -> Any:

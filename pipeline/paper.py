@@ -131,6 +131,28 @@ def resolve(
     return Choice(**found, digests=digests)
 
 
+def check_unchanged(choice: Choice) -> None:
+    """Make sure that the models of a build that goes on are still those it was made with.
+
+    Raises:
+        BuildError: naming the one that is gone or has other content.
+    """
+    for stage, digest in choice.digests:
+        path = Path(getattr(choice, stage))
+        try:
+            same = _digest(path) == digest
+        except OSError as error:
+            raise BuildError(
+                f"{path}: the build's --{stage} cannot be read ({error.strerror}); put it back, or leave out "
+                "--continue and name another"
+            ) from None
+        if not same:
+            raise BuildError(
+                f"{path}: not the --{stage} that the build was made with; put that back, or leave out --continue "
+                "to process all videos with this one"
+            )
+
+
 class _Missing(Exception):
     """Says what is missing and how to get it."""
 

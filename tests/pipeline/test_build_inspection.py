@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import sqlite3
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from opendance_hf.assets import sha256_of
 from opendance_hf.cli import app
+from opendance_hf.pipeline.backends.choice import Choice
 from opendance_hf.pipeline.build import _restored
 from opendance_hf.pipeline.inspection.queue import decide, last_number, next_turn, undo
 from opendance_hf.pipeline.inspection.store import Inspection, Person
@@ -247,3 +249,18 @@ def test_a_build_of_another_version_takes_decisions_but_no_more_videos(out: Path
     change(out, "UPDATE items SET status = 'published'")
     change(out, "DELETE FROM settings")
     assert "another version" in run(out, "--continue")[1]
+
+
+@pytest.mark.parametrize("left", [b"another", None])
+def test_what_is_unfinished_goes_on_with_the_same_models_only(out: Path, left: bytes | None) -> None:
+    model = out.with_name("mine.onnx")
+    model.write_bytes(b"one")
+    choice = Choice(detector=str(model), digests=(("detector", sha256_of(model)),))
+    change(out, "UPDATE settings SET value = ?", json.dumps(asdict(replace(SETTINGS, choice=choice))))
+    model.unlink() if left is None else model.write_bytes(left)
+    assert run(out, "--continue")[0] == 0, "nothing is left to process"
+    change(out, "UPDATE items SET status = 'failed' WHERE name = 'dance_00.mp4'")
+    code, said = run(out, "--continue")
+    assert code == 2
+    assert "mine.onnx: " in said
+    assert ("cannot be read" if left is None else "not the --detector that the build was made with") in said
