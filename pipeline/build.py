@@ -175,9 +175,10 @@ def build_dataset(
     if settings is None and not (build / "ledger.sqlite").is_file():
         raise BuildError(f"{build}: no build to go on with; name the videos, or the folder with --build-dir")
     if settings is not None and settings.genre_model:
-        from opendance_hf.pipeline.stages.genre import check_genre_model
+        from opendance_hf.pipeline.stages.genre import check_genre_model, genre_version
 
         check_genre_model(settings.genre_model)
+        settings = replace(settings, genre_version=genre_version(settings.genre_model))
     try:
         build.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -261,7 +262,8 @@ def _recall(ledger: Ledger, build: Path, inputs: list[Source] | None) -> Setting
     """The settings that this build was made with; those of another version will do where nothing is left to process."""
     values = ledger.recall()
     known = {field.name for field in fields(Settings)}
-    ours = values is not None and set(values) == known and values["revision"] == REVISION
+    # Builds from before the classifier's version was kept lack that alone.
+    ours = values is not None and {*values, "genre_version"} == known and values["revision"] == REVISION
     unfinished = inputs is not None or any(item.status not in DONE for item in ledger.items())
     if values is None or (unfinished and not ours):
         raise BuildError(
@@ -278,9 +280,14 @@ def _check_models(settings: Settings) -> None:
 
     check_unchanged(settings.choice)
     if settings.genre_model:
-        from opendance_hf.pipeline.stages.genre import check_genre_model
+        from opendance_hf.pipeline.stages.genre import check_genre_model, genre_version
 
         check_genre_model(settings.genre_model)
+        if settings.genre_version not in ("", genre_version(settings.genre_model)):
+            raise BuildError(
+                f"{settings.genre_model}: not the --genre-model that the build was made with; put that back, or leave "
+                "out --continue to process all videos with this one"
+            )
 
 
 def _restored(usual: Any, value: Any) -> Any:
