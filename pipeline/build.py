@@ -320,7 +320,8 @@ def _inspect(ledger: Ledger, build: Path, inspected_only: bool, tell: Callable[[
 def _identity(out: Path) -> str:
     """Where a dataset lies and what it is: changes with its rows."""
     card = out / "README.md"
-    return f"{out.resolve()} {sha256_of(card) if card.is_file() else 'no card'}"
+    # As bytes: the name of a folder need not be UTF-8, and the ledger's text must be.
+    return f"{os.fsencode(out.resolve())!r} {sha256_of(card) if card.is_file() else 'no card'}"
 
 
 def _withdraw(ledger: Ledger, out: Path, items: list[Item], tell: Callable[[str], None]) -> None:
@@ -329,9 +330,14 @@ def _withdraw(ledger: Ledger, out: Path, items: list[Item], tell: Callable[[str]
         if any(out.iterdir()):
             tell(f"{out} is left as it is: another build made it, or it was changed since.")
         return
-    withheld = ledger.sequences(withheld=True)
-    if not withheld and any(item.status == "failed" for item in items):
-        return  # what failed may come again
+    import pyarrow.parquet as pq
+
+    files = out.glob("data/*/*.parquet")
+    names = [name for file in files for name in pq.read_table(file, columns=["id"])["id"].to_pylist()]
+    failed = {item.sha256[:16] for item in items if item.status == "failed"}
+    if any(name.rpartition("_")[0] in failed for name in names):
+        tell(f"{out} is left as it is: it has sequences of a video that failed, which may come again.")
+        return
     # What was withdrawn must not stay published.
     tell(f"Nothing is published any more: removing the dataset in {out} ...")
     gone = out.absolute().with_name(f".{out.name}.{os.getpid()}.replaced")
