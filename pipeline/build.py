@@ -155,7 +155,7 @@ def build_dataset(
         progress: shows what happens to each input.
         tell: prints a line for people.
         inspected_only: publish only what people kept in both rounds; without it, also what they have not decided.
-        selection: by name, why a video is rejected unread, empty if it is not; a video without a name in it is too.
+        selection: by name (as inputs are shown), why a video is rejected unread, empty if it is not; a video without a name in it is too.
 
     Raises:
         BuildError: if the inputs cannot be found, another build uses the folder, or there is none to go on with.
@@ -166,8 +166,7 @@ def build_dataset(
     inputs = find_inputs(paths, leave_out=(out, build)) if paths else None
     if selection is not None and inputs is not None:
         unnamed = "not in the list of selected videos"
-        listed = {printable(os.path.normpath(name)): reason for name, reason in selection.items()}
-        inputs = [replace(s, refused=s.refused or listed.get(s.name, unnamed)) for s in inputs]
+        inputs = [replace(s, refused=s.refused or selection.get(s.name, unnamed)) for s in inputs]
     if os.path.lexists(out):
         from opendance_hf.storage.pack import check_replaceable
 
