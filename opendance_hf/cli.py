@@ -521,6 +521,7 @@ def _told_errors() -> tuple[type[Exception], ...]:
         "opendance_hf.music.decode": "AudioError",
         "opendance_hf.pipeline.build": "BuildError",
         "opendance_hf.pipeline.inspection.store": "InspectionError",
+        "opendance_hf.pipeline.runners.local": "WorkerError",
         "opendance_hf.pipeline.stages.collect": "CollectError",
         "opendance_hf.pipeline.stages.genre": "GenreError",
         "opendance_hf.storage.pack": "PackError",

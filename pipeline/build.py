@@ -155,7 +155,7 @@ def build_dataset(
         progress: shows what happens to each input.
         tell: prints a line for people.
         inspected_only: publish only what people kept in both rounds; without it, also what they have not decided.
-        selection: by name, why a video is rejected unread, empty if it is not; a video without a name in it is too.
+        selection: by name (as inputs are shown), why a video is rejected unread, empty if it is not; a video without a name in it is too.
 
     Raises:
         BuildError: if the inputs cannot be found, another build uses the folder, or there is none to go on with.
@@ -166,8 +166,7 @@ def build_dataset(
     inputs = find_inputs(paths, leave_out=(out, build)) if paths else None
     if selection is not None and inputs is not None:
         unnamed = "not in the list of selected videos"
-        listed = {printable(os.path.normpath(name)): reason for name, reason in selection.items()}
-        inputs = [replace(s, refused=s.refused or listed.get(s.name, unnamed)) for s in inputs]
+        inputs = [replace(s, refused=s.refused or selection.get(s.name, unnamed)) for s in inputs]
     if os.path.lexists(out):
         from opendance_hf.storage.pack import check_replaceable
 
@@ -175,9 +174,10 @@ def build_dataset(
     if settings is None and not (build / "ledger.sqlite").is_file():
         raise BuildError(f"{build}: no build to go on with; name the videos, or the folder with --build-dir")
     if settings is not None and settings.genre_model:
-        from opendance_hf.pipeline.stages.genre import check_genre_model
+        from opendance_hf.pipeline.stages.genre import check_genre_model, genre_version
 
         check_genre_model(settings.genre_model)
+        settings = replace(settings, genre_version=genre_version(settings.genre_model))
     try:
         build.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -195,12 +195,15 @@ def build_dataset(
         try:
             if inputs is None:
                 ledger.retry()
+            going_on = settings is None
             if settings is None:
                 settings = _recall(ledger, build, inputs)
             if inputs is not None:
                 _enter(ledger, inputs, settings)
             ledger.remember(asdict(settings))
             if any(item.status not in DONE for item in ledger.items()):
+                if going_on:
+                    _check_models(settings)
                 tell("Looking for the model weights (fetched once, then cached) ...")
                 for name in ("nanodet", "blazepose"):
                     if name != "nanodet" or not settings.choice.detector:
@@ -258,7 +261,8 @@ def _recall(ledger: Ledger, build: Path, inputs: list[Source] | None) -> Setting
     """The settings that this build was made with; those of another version will do where nothing is left to process."""
     values = ledger.recall()
     known = {field.name for field in fields(Settings)}
-    ours = values is not None and set(values) == known and values["revision"] == REVISION
+    # Builds from before the classifier's version was kept lack that alone.
+    ours = values is not None and {*values, "genre_version"} == known and values["revision"] == REVISION
     unfinished = inputs is not None or any(item.status not in DONE for item in ledger.items())
     if values is None or (unfinished and not ours):
         raise BuildError(
@@ -267,6 +271,22 @@ def _recall(ledger: Ledger, build: Path, inputs: list[Source] | None) -> Setting
         )
     settings: Settings = _restored(Settings(), values)
     return settings
+
+
+def _check_models(settings: Settings) -> None:
+    """Look at the models of a build that goes on: they may have gone or changed since."""
+    from opendance_hf.pipeline.paper import check_unchanged
+
+    check_unchanged(settings.choice)
+    if settings.genre_model:
+        from opendance_hf.pipeline.stages.genre import check_genre_model, genre_version
+
+        check_genre_model(settings.genre_model)
+        if settings.genre_version not in ("", genre_version(settings.genre_model)):
+            raise BuildError(
+                f"{settings.genre_model}: not the --genre-model that the build was made with; put that back, or leave "
+                "out --continue to process all videos with this one"
+            )
 
 
 def _restored(usual: Any, value: Any) -> Any:
@@ -299,7 +319,8 @@ def _inspect(ledger: Ledger, build: Path, inspected_only: bool, tell: Callable[[
 def _identity(out: Path) -> str:
     """Where a dataset lies and what it is: changes with its rows."""
     card = out / "README.md"
-    return f"{out.resolve()} {sha256_of(card) if card.is_file() else 'no card'}"
+    # As bytes: the name of a folder need not be UTF-8, and the ledger's text must be.
+    return f"{os.fsencode(out.resolve())!r} {sha256_of(card) if card.is_file() else 'no card'}"
 
 
 def _withdraw(ledger: Ledger, out: Path, items: list[Item], tell: Callable[[str], None]) -> None:
@@ -308,9 +329,14 @@ def _withdraw(ledger: Ledger, out: Path, items: list[Item], tell: Callable[[str]
         if any(out.iterdir()):
             tell(f"{out} is left as it is: another build made it, or it was changed since.")
         return
-    withheld = ledger.sequences(withheld=True)
-    if not withheld and any(item.status == "failed" for item in items):
-        return  # what failed may come again
+    import pyarrow.parquet as pq
+
+    files = out.glob("data/*/*.parquet")
+    names = [name for file in files for name in pq.read_table(file, columns=["id"])["id"].to_pylist()]
+    failed = {item.sha256[:16] for item in items if item.status == "failed"}
+    if any(name.rpartition("_")[0] in failed for name in names):
+        tell(f"{out} is left as it is: it has sequences of a video that failed, which may come again.")
+        return
     # What was withdrawn must not stay published.
     tell(f"Nothing is published any more: removing the dataset in {out} ...")
     gone = out.absolute().with_name(f".{out.name}.{os.getpid()}.replaced")

@@ -7,7 +7,6 @@ dancers. When all videos are done, prints that match are joined, and each compon
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from opendance_hf.music.fingerprint import (
     similarity,
     song_candidates,
 )
+from opendance_hf.pipeline.arrays import save_arrays
 from opendance_hf.pipeline.ledger import Ledger
 from opendance_hf.storage import load_sequence, save_sequence
 from opendance_hf.storage.npz import load_header
@@ -48,12 +48,7 @@ def make_print(path: Path, start_s: float, end_s: float, joints: npt.NDArray[np.
 
 def save_print(file: Path, found: Print) -> None:
     """Write a print, whole or not at all."""
-    file.parent.mkdir(exist_ok=True)
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    with part.open("wb") as opened:
-        peaks = np.stack([found.music.times_s, found.music.octaves])
-        np.savez(opened, allow_pickle=False, peaks=peaks, dancers=found.dancers)
-    part.replace(file)
+    save_arrays(file, peaks=np.stack([found.music.times_s, found.music.octaves]), dancers=found.dancers)
 
 
 def load_print(file: Path) -> Print:

@@ -131,6 +131,28 @@ def resolve(
     return Choice(**found, digests=digests)
 
 
+def check_unchanged(choice: Choice) -> None:
+    """Make sure that the models of a build that goes on are still those it was made with.
+
+    Raises:
+        BuildError: naming the one that is gone or has other content.
+    """
+    for stage, digest in choice.digests:
+        path = Path(getattr(choice, stage))
+        try:
+            same = _digest(path) == digest
+        except OSError as error:
+            raise BuildError(
+                f"{path}: the build's --{stage} cannot be read ({error.strerror}); put it back, or leave out "
+                "--continue and name another"
+            ) from None
+        if not same:
+            raise BuildError(
+                f"{path}: not the --{stage} that the build was made with; put that back, or leave out --continue "
+                "to process all videos with this one"
+            )
+
+
 class _Missing(Exception):
     """Says what is missing and how to get it."""
 
@@ -156,6 +178,7 @@ def _locate(part: _Part, value: str) -> Path:
             _checked(check, path, option, part)
             return path.absolute()
     if part.stage == "detector" and (fetched := _from_hub(part, YOLOX_REPO)) is not None:
+        _checked(check, fetched, option, part)
         return fetched
     where = " or ".join(str(path) for path in places)
     raise _Missing(f"{part.how}. Put it at {where}, or name it with {option}.")
@@ -171,6 +194,15 @@ def _checked(check: Callable[[Path], None], path: Path, option: str, part: _Part
 def _check_detector(path: Path) -> None:
     if not path.is_file() or path.suffix != ".onnx":
         raise ValueError("not an ONNX file")
+    from opendance_hf.pipeline.backends.yolox import YOLOX
+
+    try:
+        YOLOX(path)
+    except ValueError:
+        raise
+    except Exception as error:  # onnxruntime's have no class in common
+        first = str(error).strip().partition("\n")[0]
+        raise ValueError(f"not an ONNX file that can be run ({first})") from None
 
 
 def _check_model(kind: str) -> Callable[[Path], None]:
@@ -178,7 +210,8 @@ def _check_model(kind: str) -> Callable[[Path], None]:
         config = path / "config.json"
         if not config.is_file():
             raise ValueError("not a converted checkpoint, which is a folder with a config.json")
-        found = json.loads(config.read_text(encoding="utf-8")).get("model_type")
+        values = json.loads(config.read_text(encoding="utf-8"))
+        found = values.get("model_type") if isinstance(values, dict) else None
         if found != kind:
             raise ValueError(f"a model of type {found!r}, not {kind!r}")
         if not (path / "model.safetensors").is_file():

@@ -14,13 +14,19 @@ REVISION = 8
 
 @dataclass(frozen=True)
 class Settings:
-    """What a build's results depend on, besides its inputs."""
+    """What a build's results depend on, besides its inputs.
+
+    Attributes:
+        genre_model: folder or Hub id of the genre classifier, if any.
+        genre_version: of that, hash or commit; results depend on this, not on where it lies.
+    """
 
     licence: str = "unknown"
     previews: bool = True
     quality_gate: bool = True
     choice: Choice = field(default_factory=Choice)
     genre_model: str = ""
+    genre_version: str = ""
     revision: int = REVISION
 
     @property
@@ -29,5 +35,6 @@ class Settings:
         values = asdict(self) | {"choice": self.choice.digests}
         if not self.choice.digests:
             del values["choice"]
+        del values["genre_model" if self.genre_version else "genre_version"]
         text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]

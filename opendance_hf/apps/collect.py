@@ -12,7 +12,15 @@ from rich.console import Console
 from rich.table import Table
 
 from opendance_hf.apps.targets import check_targets
-from opendance_hf.pipeline.stages.collect import LIST_HEADER, CollectError, Columns, Counts, Criteria, select
+from opendance_hf.pipeline.stages.collect import (
+    LIST_HEADER,
+    CollectError,
+    Columns,
+    Counts,
+    Criteria,
+    listed_name,
+    select,
+)
 
 
 def run_collect(
@@ -56,7 +64,7 @@ def run_collect(
                 if not reason and videos is not None and not _inside(videos, video):
                     absent += 1
                     reason = "no such file in the folder of videos"
-                writer.writerow((video, "rejected" if reason else "selected", reason))
+                writer.writerow((listed_name(video), "rejected" if reason else "selected", reason))
         if not counts.rows:
             raise CollectError(f"{table}: no rows in it")
         part.replace(out)
@@ -75,11 +83,16 @@ def run_collect(
 
 
 def _inside(videos: Path, name: str) -> bool:
-    """Whether a table's name leads to a file of the folder, and not anywhere else on the disk."""
+    """Whether a build of the folder finds a file of this name: not elsewhere on the disk, hidden, or behind a link."""
+    relative = Path(os.path.normpath(name))
+    if relative.is_absolute() or any(part.startswith(".") for part in relative.parts):
+        return False
     try:
-        file = (videos / name).resolve()
-        return file.is_relative_to(videos.resolve()) and file.is_file()
-    except (OSError, ValueError):
+        root = videos.resolve()
+        file = root / relative
+        straight = file.parent.resolve() == file.parent
+        return straight and file.resolve().is_relative_to(root) and file.is_file()
+    except (OSError, ValueError, RuntimeError):  # the last of a link to itself
         return False
 
 

@@ -27,6 +27,10 @@ MAX_ATTEMPTS: Final = 2
 _TICK_S: Final = 0.5
 
 
+class WorkerError(RuntimeError):
+    """A worker cannot start, so no video can be processed; the message says why."""
+
+
 class Processor(Protocol):
     """What a worker does; built in the worker from a picklable factory."""
 
@@ -77,6 +81,9 @@ def run_local(
         workers: how many processes.
         timeout_s: an item that takes longer is given up.
         progress: told what happens.
+
+    Raises:
+        WorkerError: if a worker cannot start.
     """
     pending = [item for item in ledger.items() if item.status not in (*DONE, "failed")]
     pending.reverse()
@@ -145,7 +152,7 @@ def _receive(worker: _Worker, ledger: Ledger, progress: Progress) -> str:
         return f"the worker process died (exit code {worker.process.exitcode})"
     item = worker.item
     if kind == "broken":
-        raise RuntimeError(f"the worker cannot start:\n{values[0]}")
+        raise WorkerError(f"a worker cannot start, so no video can be processed: {values[0]}")
     if item is None:
         return ""
     if kind == "step":
@@ -193,8 +200,8 @@ def _work(make_processor: Callable[[], Processor], pipe: Connection, lifeline: C
     threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
     try:
         processor = make_processor()
-    except Exception:
-        pipe.send(("broken", traceback.format_exc(limit=-3)))
+    except Exception as error:
+        pipe.send(("broken", _told(error)))
         return
     while True:
         item = pipe.recv()
@@ -208,9 +215,13 @@ def _work(make_processor: Callable[[], Processor], pipe: Connection, lifeline: C
         except Rejected as decision:
             pipe.send(("rejected", str(decision)))
         except Exception as error:
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            place = f"{Path(where.filename).name}:{where.lineno}"
-            pipe.send(("failed", f"{type(error).__name__}: {error} ({place})"))
+            pipe.send(("failed", _told(error)))
+
+
+def _told(error: Exception) -> str:
+    """An error and where it came from, in a line."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
 
 
 def _die_with_parent(lifeline: Connection) -> None:

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
+
+from opendance_hf.pipeline.build import printable
 
 #: Rows of a Parquet file held in memory at a time.
 _BATCH: Final = 10_000
@@ -23,6 +26,15 @@ LIST_HEADER: Final = ("video", "status", "reason")
 
 class CollectError(ValueError):
     """A table that cannot be used; the message names the file, the line, the column and the remedy."""
+
+
+def listed_name(video: str) -> str:
+    """A table's name of a video as the build names the file: ``./a//b.mp4`` is ``a/b.mp4``."""
+    name = os.path.normpath(video)
+    try:
+        return printable(name)
+    except UnicodeEncodeError:  # half a character, which no file's name holds
+        return name.encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass(frozen=True)
@@ -254,7 +266,8 @@ def read_selection(listed: Path) -> dict[str, str]:
                         f"{listed}, line {reader.line_num}: not VIDEO,selected|rejected,REASON"
                     )
                 reason = (row[2] or "rejected in the list") if row[1] == "rejected" else ""
-                found[row[0]] = reason if found.get(row[0], reason) else ""
+                name = listed_name(row[0])
+                found[name] = reason if found.get(name, reason) else ""
     except (OSError, UnicodeError, csv.Error) as error:
         raise CollectError(f"{listed}: cannot be read ({error})") from None
     return found

@@ -6,6 +6,7 @@ this package, and without one ``genre`` stays null.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from pathlib import Path
@@ -16,11 +17,14 @@ import numpy.typing as npt
 import torch
 
 import opendance_hf.modeling.music_genre  # noqa: F401 (makes the Auto classes know it)
+from opendance_hf.assets import sha256_of
 from opendance_hf.music import decode_audio
 from opendance_hf.schema import GENRES
 
 #: GTZAN's clips, which such classifiers are trained on, last so long; longer music is classified in equal parts.
 _CLIP_S: Final = 30.0
+#: Files of a folder that a classifier is loaded from.
+_LOADED: Final = ("config.json", "preprocessor_config.json", "*.safetensors", "*.bin")
 
 
 class GenreError(ValueError):
@@ -64,13 +68,16 @@ def _config(name: str) -> Any:
         ) from None
 
 
-def _revision(name: str) -> str:
-    """The commit of a Hub id that was loaded; of a folder, that it is one."""
+def genre_version(name: str) -> str:
+    """What a classifier is, wherever it lies: the commit of a Hub id; of a folder, a hash of what is loaded from it."""
     from transformers.utils.hub import cached_file, extract_commit_hash
 
-    if Path(name).exists():
-        return "local"
-    return str(extract_commit_hash(cached_file(name, "config.json"), None) or "unknown")[:12]
+    folder = Path(name)
+    if not folder.exists():
+        return str(extract_commit_hash(cached_file(name, "config.json"), None) or "unknown")[:12]
+    files = sorted({file for pattern in _LOADED for file in folder.glob(pattern)})
+    parts = [f"{file.name} {sha256_of(file)}" for file in files]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
 class GenreModel:
@@ -95,7 +102,7 @@ class GenreModel:
             ) from None
         # A folder's place on this machine is nobody's business.
         self.name = Path(name).resolve().name if Path(name).exists() else name
-        self.version = _revision(name)
+        self.version = genre_version(name)
 
     def classify(self, path: Path, start_s: float, end_s: float) -> tuple[str, npt.NDArray[np.float32]]:
         """The likeliest genre of a span of a file, and probabilities (10,) in the order of :data:`GENRES`."""

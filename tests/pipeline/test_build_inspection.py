@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import sqlite3
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from opendance_hf.assets import sha256_of
 from opendance_hf.cli import app
-from opendance_hf.pipeline.build import _restored
+from opendance_hf.pipeline.backends.choice import Choice
+from opendance_hf.pipeline.build import _identity, _restored, _withdraw
 from opendance_hf.pipeline.inspection.queue import decide, last_number, next_turn, undo
 from opendance_hf.pipeline.inspection.store import Inspection, Person
 from opendance_hf.pipeline.ledger import Item, Ledger
@@ -247,3 +250,44 @@ def test_a_build_of_another_version_takes_decisions_but_no_more_videos(out: Path
     change(out, "UPDATE items SET status = 'published'")
     change(out, "DELETE FROM settings")
     assert "another version" in run(out, "--continue")[1]
+
+
+@pytest.mark.parametrize("left", [b"another", None])
+def test_what_is_unfinished_goes_on_with_the_same_models_only(out: Path, left: bytes | None) -> None:
+    model = out.with_name("mine.onnx")
+    model.write_bytes(b"one")
+    choice = Choice(detector=str(model), digests=(("detector", sha256_of(model)),))
+    change(out, "UPDATE settings SET value = ?", json.dumps(asdict(replace(SETTINGS, choice=choice))))
+    model.unlink() if left is None else model.write_bytes(left)
+    assert run(out, "--continue")[0] == 0, "nothing is left to process"
+    change(out, "UPDATE items SET status = 'failed' WHERE name = 'dance_00.mp4'")
+    code, said = run(out, "--continue")
+    assert code == 2
+    assert "mine.onnx: " in said
+    assert ("cannot be read" if left is None else "not the --detector that the build was made with") in said
+
+
+def test_a_dataset_is_known_by_any_name(out: Path) -> None:
+    assert run(out, "--continue")[0] == 0
+    odd = out.rename(os.fsdecode(os.fsencode(out) + b"\xff"))
+    ledger = Ledger(odd.with_name("dance.build") / "ledger.sqlite")
+    assert ledger.noted_dataset() != _identity(odd)
+    ledger.note_dataset(_identity(odd))
+    assert ledger.noted_dataset() == _identity(odd)
+    ledger.close()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_rows_of_a_video_that_fails_now_were_not_withdrawn(out: Path, known: bool) -> None:
+    assert run(out, "--continue")[0] == 0
+    ledger, said = Ledger(out.with_name("dance.build") / "ledger.sqlite"), list[str]()
+    ledger.withhold(dict.fromkeys(sequences(out), (True, "rejected by people")))
+    if known:  # a video with rows in the dataset
+        change(out, "UPDATE items SET status = 'failed' WHERE name = 'dance_01.mp4'")
+    else:
+        ledger.add("/bad.mp4", "bad.mp4", "f" * 64, SETTINGS.fingerprint)
+        ledger.finish("/bad.mp4", "failed", "took longer than 1 s, 2 times", 2.0)
+    _withdraw(ledger, out, ledger.items(), said.append)
+    ledger.close()
+    assert out.exists() == known
+    assert ("may come again" if known else "removing the dataset") in said[0]

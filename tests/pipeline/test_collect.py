@@ -16,6 +16,7 @@ from opendance_hf.pipeline.stages.collect import (
     Columns,
     Counts,
     Criteria,
+    listed_name,
     read_selection,
     select,
 )
@@ -156,3 +157,30 @@ def test_the_command_and_the_list(tmp_path: Path) -> None:
     assert done.exit_code == 2
     assert "not a list of opendance collect" in " ".join(done.output.split())
     assert {source.name for source in find_inputs([videos])} == {"star.mp4", "stray.mp4"}
+
+
+def test_a_video_has_one_name_in_the_table_the_list_and_the_build(tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    (videos / "more").mkdir(parents=True)
+    for name in ("a.mp4", "more/b.mp4", "c\x1b.mp4", ".d.mp4"):
+        (videos / name).touch()
+    (videos / "other").symlink_to(videos / "more")
+    written = [
+        "./a.mp4",
+        "more//./b.mp4",
+        "more/../c\x1b.mp4",
+        ".d.mp4",
+        "other/b.mp4",
+        str(videos / "a.mp4"),
+    ]
+    table = write(tmp_path / "t.jsonl", [{**ROWS[0], "video": name} for name in written])
+    out = tmp_path / "selected.csv"
+    done = CliRunner().invoke(app, ["collect", str(table), "--out", str(out), "--videos", str(videos)])
+    assert done.exit_code == 0, done.output
+    selected = {name for name, reason in read_selection(out).items() if not reason}
+    assert selected == {source.name for source in find_inputs([videos])}
+    # A list written by hand is read in the same way.
+    out.write_text(out.read_text().replace("more/b.mp4", "./more/b.mp4"))
+    assert "more/b.mp4" in read_selection(out)
+    # Half a character is no name of a file, and stops nothing.
+    assert listed_name("\ud800.mp4") == "\\ud800.mp4"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,15 @@ from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForSe
 from typer.testing import CliRunner
 
 from opendance_hf.cli import app
-from opendance_hf.pipeline.stages.genre import GenreError, GenreModel, check_genre_model, label_order
+from opendance_hf.pipeline.build import BuildError, _check_models
+from opendance_hf.pipeline.settings import Settings
+from opendance_hf.pipeline.stages.genre import (
+    GenreError,
+    GenreModel,
+    check_genre_model,
+    genre_version,
+    label_order,
+)
 from opendance_hf.schema import GENRES
 
 _LABELS = ["Rock", "Hip-Hop", "pop", "reggae", "metal", "JAZZ", "disco", "country", "classical", "blues"]
@@ -61,4 +71,21 @@ def test_scores_are_those_of_the_model_in_our_order(tmp_path: Path) -> None:
     np.testing.assert_allclose(scores, [by_label[g] for g in GENRES], atol=1e-5)
     assert scores.dtype == np.float32
     assert genre == max(by_label, key=by_label.__getitem__)
-    assert (model.name, model.version) == ("genres", "local")
+    assert (model.name, model.version) == ("genres", genre_version(name))
+
+
+def test_a_classifier_is_known_by_its_content(tmp_path: Path) -> None:
+    name = classifier(tmp_path / "genres", _LABELS)
+    version = genre_version(name)
+    shutil.copytree(name, tmp_path / "moved")
+    assert genre_version(str(tmp_path / "moved")) == version
+    one = Settings(genre_model=name, genre_version=version)
+    assert one.fingerprint == replace(one, genre_model=str(tmp_path / "moved")).fingerprint
+    weights = tmp_path / "genres" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    other = genre_version(name)
+    assert other != version
+    assert replace(one, genre_version=other).fingerprint != one.fingerprint
+    with pytest.raises(BuildError, match="not the --genre-model that the build was made with"):
+        _check_models(one)
+    _check_models(replace(one, genre_version=other))

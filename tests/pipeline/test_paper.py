@@ -97,7 +97,7 @@ def test_every_stage_has_its_own_choice(files: Path, monkeypatch: pytest.MonkeyP
     files.rename(moved)
     monkeypatch.setenv("OPENDANCE_ASSETS", str(moved))
     assert Settings(choice=resolve("paper")).fingerprint == Settings(choice=whole).fingerprint
-    (moved / paper.YOLOX_FILE).write_bytes(b"another")
+    yolox_file(moved / paper.YOLOX_FILE, [])
     assert Settings(choice=resolve("paper")).fingerprint != Settings(choice=whole).fingerprint
 
 
@@ -108,6 +108,8 @@ def test_every_stage_has_its_own_choice(files: Path, monkeypatch: pytest.MonkeyP
         ({"pose": "{}/smoothnet"}, "a model of type 'smoothnet', not 'cliff'"),
         ({"smpl": "{}/neutral.pkl", "pose": "{}/cliff"}, "still a pickle"),
         ({"detector": "{}/cliff"}, "not an ONNX file"),
+        ({"detector": "{}/bad.onnx"}, "bad.onnx: not an ONNX file that can be run"),
+        ({"smoother": "{}/listed"}, "listed: a model of type None, not 'smoothnet'"),
         ({"smoother": "some/where"}, "--smoother some/where: no such file or folder"),
         ({"smpl": "{}/SMPL_NEUTRAL.npz"}, "give --pose cliff with it"),
         ({"profile": "papers"}, "default or paper, got 'papers'"),
@@ -116,6 +118,9 @@ def test_every_stage_has_its_own_choice(files: Path, monkeypatch: pytest.MonkeyP
 def test_wrong_files_are_named(files: Path, options: dict[str, str], message: str) -> None:
     (files / "hr48.pt").write_bytes(b"x")
     (files / "neutral.pkl").write_bytes(b"x")
+    (files / "bad.onnx").write_bytes(b"no graph at all")
+    (files / "listed").mkdir()
+    (files / "listed" / "config.json").write_text("[]")
     with pytest.raises(BuildError, match=message.replace("(", r"\(")):
         resolve(**{key: value.format(files) for key, value in options.items()})
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from opendance_hf.pipeline.ledger import Item, Ledger
-from opendance_hf.pipeline.runners.local import run_local
+from opendance_hf.pipeline.runners.local import WorkerError, run_local
 from tests.pipeline.fakes import Make, MakeBroken, Quiet
 
 
@@ -123,7 +123,9 @@ def test_workers_share_the_work(ledger: Ledger, seen: Path) -> None:
 
 def test_broken_factory_stops_the_build_and_says_why(ledger: Ledger) -> None:
     ledger.add("a", "a", "a", "f")
-    with pytest.raises(RuntimeError, match=r"(?s)cannot start.*the weights are damaged"):
+    with pytest.raises(
+        WorkerError, match=r"cannot start.*OSError: the weights are damaged \(fakes.py:\d+\)$"
+    ):
         run_local(ledger, MakeBroken(), workers=1, timeout_s=60, progress=Quiet())
     ledger.add("a", "a", "a", "f")
     assert ledger.items()[0].status == "pending", "the next build tries again"
