@@ -44,6 +44,8 @@ def run_inspect(options: InspectOptions, console: Console) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     with open_inspection(options.build) as inspection, _usable(options.build / "ledger.sqlite"):
+        for file in inspection.unreadable:
+            tell(f"{file}: damaged, so nobody is asked about it; put back a copy")
         if options.import_ is not None:
             added = import_decisions(inspection, options.import_)
             tell(f"{options.import_}: {added} new decision(s)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import sqlite3
 from datetime import UTC, datetime
 from typing import Final
 
@@ -56,7 +57,7 @@ def import_csv(inspection: Inspection, text: str) -> int:
                 if None in row.values() or None in row:
                     raise InspectionError(f"has not {len(reader.fieldnames or ())} columns")
                 added += _add(inspection, {name: _read(row[name]) for name in COLUMNS})
-    except (InspectionError, ValueError, OverflowError, csv.Error) as error:
+    except (InspectionError, ValueError, OverflowError, csv.Error, sqlite3.IntegrityError) as error:
         raise InspectionError(f"line {line}: {error}") from error
     return added
 

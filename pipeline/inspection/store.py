@@ -142,6 +142,7 @@ class Inspection:
         self, ledger: Path, clock: Callable[[], float] = time.time, lease_s: float = LEASE_S
     ) -> None:
         self.clock, self.lease_s = clock, lease_s
+        self.unreadable: list[Path] = []
         self.db = sqlite3.connect(ledger, timeout=60, isolation_level=None)
         self.db.row_factory = sqlite3.Row
         self.db.execute("PRAGMA journal_mode = WAL")
@@ -224,13 +225,14 @@ class Inspection:
     def refresh(self, build: Path) -> None:
         """Bring the items in line with the sequences of a build folder; decisions are not touched.
 
-        Sequences whose file is missing or unreadable are no items.
+        Sequences whose file is missing or cannot be read are no items; ``unreadable`` then lists the latter files.
         """
         known = {
             (row["sequence"], row["round"]): (row["subject"], row["stamp"])
             for row in self.db.execute("SELECT * FROM inspection_items")
         }
         items: dict[tuple[str, int], tuple[str, str]] = {}
+        unreadable: list[Path] = []
         rows = self.db.execute(
             "SELECT s.id, s.summary, i.sha256 FROM sequences AS s JOIN items AS i ON i.path = s.path"
         )
@@ -247,9 +249,11 @@ class Inspection:
             old = known.get((row["id"], 2), ("", ""))
             motion = old if old[1] == stamp else (_motion_digest(span, file), stamp)
             if not motion[0]:
-                continue  # cut off by a full disk, say; it comes back with the build that makes it again
+                unreadable.append(file)  # cut off by a full disk, say
+                continue
             items[row["id"], 1] = (span, "")
             items[row["id"], 2] = motion
+        self.unreadable = unreadable
         changed = [(*key, *value) for key, value in items.items() if known.get(key) != value]
         gone = [key for key in known if key not in items]
         if changed or gone:

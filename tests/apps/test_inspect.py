@@ -107,6 +107,14 @@ def test_a_ledger_that_is_none(build: Path, content: bytes | str) -> None:
     assert content != b"" or ledger.read_bytes() == b"", "nothing is written into it"
 
 
+def test_a_damaged_sequence_is_named(build: Path) -> None:
+    file = next((build / "sequences").glob("*.npz"))
+    file.write_bytes(file.read_bytes()[:-100])
+    code, said = run(str(build), "--export", str(build / "decisions.csv"))
+    assert code == 0, said
+    assert said.count(f"{file}: damaged, so nobody is asked about it; put back a copy") == 1
+
+
 def test_options_that_cannot_be_met(build: Path) -> None:
     pytest.importorskip("starlette")
     assert "nobody of that name; --annotator zoe adds them" in run(str(build), "--port", "0", "--new-token", "zoe")[1]  # fmt: skip

@@ -325,11 +325,13 @@ def test_a_damaged_file_keeps_nobody_from_the_others(build: Path, damage: str) -
     else:
         np.savez(file, x=1)
     inspection.refresh(build)
+    assert inspection.unreadable == [file]
     assert first not in outcomes(inspection)
     assert len(outcomes(inspection)) == 2
     vote(inspection, ANA, "round1")
     file.write_bytes(whole)
     inspection.refresh(build)
+    assert not inspection.unreadable
     assert outcomes(inspection)[first].text == "not decided yet in round 2", "what was decided holds"
 
 
