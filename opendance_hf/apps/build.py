@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +12,10 @@ from rich.console import Console
 
 from opendance_hf.apps.console import ConsoleProgress, print_report
 from opendance_hf.apps.report import BuildReport, InputRow, SequenceRow, write_report
-from opendance_hf.pipeline.build import BuildResult, build_dataset
+from opendance_hf.pipeline.build import BuildError, BuildResult, build_dataset
 from opendance_hf.pipeline.ledger import Ledger
 from opendance_hf.pipeline.settings import Settings
-from opendance_hf.schema import FPS
+from opendance_hf.schema import FPS, SchemaError
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,12 @@ def run_build(
     inspected_only: bool = False,
     selection: Mapping[str, str] | None = None,
 ) -> BuildResult:
-    """Build a dataset and write the page about it; see :func:`opendance_hf.pipeline.build.build_dataset`."""
-    with ConsoleProgress(console) as progress:
+    """Build a dataset and write the page about it; see :func:`opendance_hf.pipeline.build.build_dataset`.
+
+    Raises:
+        BuildError: also if a sequence of the build is damaged.
+    """
+    with ConsoleProgress(console) as progress, _whole_sequences():
         result = build_dataset(
             paths,
             out,
@@ -80,6 +85,14 @@ def run_build(
         console.print("Nothing was published, so no dataset was written.", style="yellow")
     console.print(f"look:     {page}", markup=False, highlight=False, soft_wrap=True)
     return result
+
+
+@contextmanager
+def _whole_sequences() -> Iterator[None]:
+    try:
+        yield
+    except SchemaError as error:  # names the file
+        raise BuildError(f"{error}; put back a copy of it, or build its video into another --out") from error
 
 
 def report_of(result: BuildResult, page: Path) -> BuildReport:

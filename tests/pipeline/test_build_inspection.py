@@ -291,3 +291,15 @@ def test_rows_of_a_video_that_fails_now_were_not_withdrawn(out: Path, known: boo
     ledger.close()
     assert out.exists() == known
     assert ("may come again" if known else "removing the dataset") in said[0]
+
+
+def test_a_damaged_sequence_is_named_and_nothing_published(out: Path) -> None:
+    build, first = out.with_name("dance.build"), sequences(out)[0]
+    inspect(out, {first: "camera"}, {})
+    file = build / "sequences" / f"{first}.npz"
+    file.write_bytes(file.read_bytes()[:-100])
+    code, said = run(out, "--continue")
+    assert code == 2, said
+    assert f"error: {file}: not a sequence file" in said
+    assert "put back a copy of it" in said
+    assert not out.exists()
