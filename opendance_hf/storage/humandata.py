@@ -22,19 +22,14 @@ from typing import Any, Final, NoReturn, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
-from opendance_hf.motion.skeleton import JOINT_NAMES, NUM_JOINTS
+from opendance_hf.motion.skeleton import NUM_JOINTS
 from opendance_hf.storage.pickles import PickleError, pickled_array_item
 
 NUM_KEYPOINTS: Final = 190
 #: Places of SMPL's 24 joints among the 190: the body's first 22, and its hands at the very end.
 SMPL_TO_HUMAN_DATA: Final = (*range(22), 188, 189)
-#: And of the 45 points that smplx gives for SMPL: face, feet and finger tips after them.
-SMPL_45_TO_HUMAN_DATA: Final = (*SMPL_TO_HUMAN_DATA, *range(55, 76))
-#: What the 24 are called there.
-KEYPOINT_NAMES: Final = tuple(
-    name.replace("spine", "spine_") if name.startswith("spine") else name for name in JOINT_NAMES
-)
-_CONVENTIONS: Final = {"smpl": SMPL_TO_HUMAN_DATA, "smpl_45": SMPL_45_TO_HUMAN_DATA}
+#: Keypoints of the conventions that begin with SMPL's 24; smplx's 45 have face, feet and finger tips after them.
+_CONVENTIONS: Final = {"smpl": NUM_JOINTS, "smpl_45": 45}
 _MAX_BYTES: Final = 2**30
 #: What is read; other members may hold whatever they like.
 _MEMBERS: Final = (
@@ -217,8 +212,8 @@ def _joints(path: Path, content: dict[str, Any]) -> tuple[Floats | None, Floats 
     mask, compressed = content.get("keypoints3d_mask"), content.get("__keypoints_compressed__", False)
     if not isinstance(compressed, int):
         raise HumanDataError(f"{path}: __keypoints_compressed__ is neither true nor false")
-    if convention in _CONVENTIONS and points.shape[1] == len(_CONVENTIONS[convention]):
-        chosen = points[:, :NUM_JOINTS]  # both begin with SMPL's own
+    if points.shape[1] == _CONVENTIONS.get(convention):
+        chosen = points[:, :NUM_JOINTS]
     else:
         if (
             not isinstance(mask, np.ndarray)
