@@ -23,7 +23,7 @@ Image = npt.NDArray[np.uint8]
 
 PREVIEW_HEIGHT_PX: Final = 480
 _STRIP_PX: Final = 28
-#: Twice as fast to encode as the usual one; files of two or three times the size that nobody keeps.
+#: Twice as fast to encode as the usual one, in files of two to three times the size: they are looked at, not published.
 _PRESET: Final = "ultrafast"
 _BEAT_GLOW_S: Final = 0.12
 _DARK, _TEXT, _QUIET = (24, 26, 31), (232, 234, 238), (150, 155, 164)

