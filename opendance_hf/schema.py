@@ -12,14 +12,16 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field, fields
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import datasets
 import numpy as np
 import numpy.typing as npt
 
 from opendance_hf.motion.body import bone_lengths, forward_kinematics
 from opendance_hf.motion.skeleton import NUM_JOINTS
+
+if TYPE_CHECKING:
+    import datasets
 
 SCHEMA_VERSION: Final = "1.1"
 FPS: Final = 60
@@ -169,6 +171,8 @@ def features(num_dancers: int | None = None) -> datasets.Features:
 
     Float matrices are ``Array2D((None, C), "float32")``: rows have different lengths, columns do not.
     """
+    import datasets  # takes a second to load, and most who import the schema never need it
+
     dancers = 1 if num_dancers is None else num_dancers
     matrix = lambda width: datasets.Array2D((None, width), "float32")  # noqa: E731
     vector = lambda kind: datasets.List(datasets.Value(kind))  # noqa: E731
@@ -310,7 +314,7 @@ def to_row(seq: DanceSequence) -> dict[str, Any]:
         },
         "backends": [{"stage": b.stage, "name": b.name, "version": b.version} for b in source.backends],
     }
-    return {name: row[name] for name in features(seq.num_dancers)}
+    return row
 
 
 def from_row(row: dict[str, Any]) -> DanceSequence:
@@ -318,6 +322,8 @@ def from_row(row: dict[str, Any]) -> DanceSequence:
 
     Rows of schema 1.0, which have no ``subset_rank``, are taken.
     """
+    import datasets
+
     values = {"subset_rank": None, **row}
     for name, feature in features(int(row["num_dancers"])).items():
         if values[name] is None:

@@ -24,7 +24,7 @@ from opendance_hf.pipeline.backends.choice import Choice
 from opendance_hf.pipeline.backends.nanodet import NanoDet
 from opendance_hf.pipeline.group import FOLDER, make_print, save_print
 from opendance_hf.pipeline.ledger import Item
-from opendance_hf.pipeline.outcome import Rejected
+from opendance_hf.pipeline.outcome import Dropped, Outcome, Rejected
 from opendance_hf.pipeline.settings import Settings
 from opendance_hf.pipeline.stages.check import reprojection
 from opendance_hf.pipeline.stages.complete import complete, usable_runs
@@ -34,7 +34,7 @@ from opendance_hf.pipeline.stages.fit import Fit, fit
 from opendance_hf.pipeline.stages.gate import quality_scores, why_rejected
 from opendance_hf.pipeline.stages.pose import Landmarks, estimate_landmarks
 from opendance_hf.pipeline.stages.retime import Motion, retime
-from opendance_hf.pipeline.stages.segment import MAX_DANCERS, MIN_SPAN_S, Dropped, Span, find_spans
+from opendance_hf.pipeline.stages.segment import MAX_DANCERS, MIN_SPAN_S, Span, find_spans
 from opendance_hf.pipeline.stages.shake import camera_speed
 from opendance_hf.pipeline.stages.shots import Shot, ShotFinder
 from opendance_hf.pipeline.stages.smooth import smooth
@@ -106,14 +106,6 @@ class Models:
         every = range(self.threads)
         self.detectors = self.detectors or [NanoDet() for _ in every]
         self.estimators = self.estimators or [BlazePose() for _ in every]
-
-
-@dataclass
-class Outcome:
-    """What came out of one video: a summary of each sequence (its ``id`` names the files), and unused spans."""
-
-    sequences: list[dict[str, Any]]
-    dropped: list[Dropped]
 
 
 class Log:

@@ -12,14 +12,16 @@ import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from opendance_hf.schema import DanceSequence, features, from_row, to_row
+
+if TYPE_CHECKING:
+    import datasets
 
 ROW_GROUP: Final = 4
 SHARD_BYTES: Final = 500_000_000
@@ -149,6 +151,8 @@ def read_rows(
     Raises:
         FileNotFoundError: if the dataset has no such config and split.
     """
+    import datasets  # noqa: F401  tells pyarrow of its matrices
+
     folder = Path(root) / "data" / config
     shards = sorted(folder.glob(f"{split}-?????-of-?????.parquet"))
     if not shards:
@@ -162,12 +166,14 @@ def read_rows(
 
 
 def _table(rows: list[dict[str, Any]], schema: datasets.Features) -> pa.Table:
+    from datasets import Array2D
+
     arrow = schema.arrow_schema
     columns = []
     for name, feature in schema.items():
         values = [row[name] for row in rows]
         kind = arrow.field(name).type
-        if isinstance(feature, datasets.Array2D):
+        if isinstance(feature, Array2D):
             columns.append(_matrices(values, kind))
         else:
             columns.append(pa.array(values, type=kind))

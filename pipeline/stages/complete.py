@@ -9,8 +9,9 @@ import numpy.typing as npt
 from scipy.ndimage import uniform_filter1d
 
 from opendance_hf.pipeline.backends.blazepose import LANDMARK_INDEX
+from opendance_hf.pipeline.outcome import Dropped
 from opendance_hf.pipeline.stages.pose import Landmarks
-from opendance_hf.pipeline.stages.segment import MIN_SPAN_S, Dropped
+from opendance_hf.pipeline.stages.segment import MIN_SPAN_S
 
 #: A gap longer than this is not completed; the span ends there.
 MAX_GAP_S: Final = 1.0

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from opendance_hf.pipeline.outcome import Dropped
 from opendance_hf.pipeline.stages.track import Tracks
 
 MIN_SPAN_S: Final = 4.0
@@ -30,15 +31,6 @@ class Span:
     start_s: float
     end_s: float
     dancers: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Dropped:
-    """A span that is not used, and why."""
-
-    start_s: float
-    end_s: float
-    reason: str
 
 
 def find_spans(tracks: Tracks, height_px: int) -> tuple[list[Span], list[Dropped]]:

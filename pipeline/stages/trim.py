@@ -11,10 +11,11 @@ from scipy.ndimage import uniform_filter1d
 
 from opendance_hf.motion.skeleton import LIMB_JOINTS
 from opendance_hf.pipeline.backends.blazepose import LANDMARK_INDEX
+from opendance_hf.pipeline.outcome import Dropped
 from opendance_hf.pipeline.stages.contacts import REGION_M
 from opendance_hf.pipeline.stages.contacts import runs as runs_of
 from opendance_hf.pipeline.stages.pose import Landmarks
-from opendance_hf.pipeline.stages.segment import MIN_SPAN_S, Dropped
+from opendance_hf.pipeline.stages.segment import MIN_SPAN_S
 
 #: Mean speed of the limbs below which nobody dances: people who stand sway by a few centimetres a second.
 STILL_MPS: Final = 0.12
