@@ -15,9 +15,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.interpolate import make_interp_spline
 from scipy.ndimage import gaussian_filter1d, median_filter
 from torch import Tensor
 
+from opendance_hf.motion.rotations import matrix_to_quaternion, quaternion_to_matrix
 from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS, NUM_JOINTS
 from opendance_hf.pipeline.backends.base import Floats
 from opendance_hf.pipeline.backends.blazepose import LANDMARK_INDEX
@@ -30,6 +32,8 @@ _J, _L = JOINT_INDEX, LANDMARK_INDEX
 _SIDES: Final = ("left", "right")
 _STEPS: Final = (200, 120, 80)
 _LEARNING_RATE: Final = 0.03
+#: Landmarks that were smoothed over 0.3 s hold no more than so many pictures a second show.
+_RATE_HZ: Final = 12
 
 #: Landmarks that are a joint of the skeleton: (joint, landmark, weight).
 _PAIRS: Final = [
@@ -79,6 +83,14 @@ _W_DEPTH_ACCELERATION = 40.0
 _W_SPIN = 0.05
 _W_GROUND = 5.0
 _W_CONTACT = 100.0
+#: Left and right lie side by side: slices, since picking joints by number costs as much as the arithmetic here.
+_HIPS, _KNEES, _FEET, _ELBOWS = (
+    slice(_J[f"left_{joint}"], _J[f"right_{joint}"] + 1) for joint in ("hip", "knee", "foot", "elbow")
+)
+#: A picture's y points down.
+_DOWN: Final = torch.tensor([1.0, -1.0])
+#: Left elbows bend the other way about y than right ones.
+_INWARD: Final = torch.tensor([1.0, -1.0])
 #: (9, 4): a flat rotation to its skew part and its trace.
 _SKEW_AND_TRACE: Final = torch.tensor(
     [[0, 0, 0, 1], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [-1, 0, 0, 0], [0, -1, 0, 0], [1, 0, 0, 0],
@@ -118,14 +130,21 @@ class Fit:
 
 
 def fit(found: Landmarks, width_px: int, height_px: int) -> Fit:
-    """Fit the skeleton to smooth, completed landmarks of all dancers of a span."""
-    problem = FitProblem(found, width_px, height_px)
+    """Fit the skeleton to smooth, completed landmarks of all dancers of a span.
+
+    Looks at some twelve frames a second and interpolates motion between them: on rendered clips that is nearer to the
+    truth than as many steps with every frame, which do not come as far.
+    """
+    last = len(found.times_s) - 1
+    every = max(1, round(last / float(found.times_s[-1] - found.times_s[0]) / _RATE_HZ))
+    some = found.part(slice(last % every // 2, None, every))
+    problem = FitProblem(some, width_px, height_px)
     problem.optimise(_STEPS[0])
     problem.find_ground()
     problem.optimise(_STEPS[1])
     problem.find_contacts()
     problem.optimise(_STEPS[2])
-    return problem.place()
+    return problem.spread(found).place()
 
 
 class FitProblem:
@@ -140,9 +159,9 @@ class FitProblem:
 
         joints = [_J[joint] for joint, _, _ in _PAIRS]
         riders = [_J[joint] for joint, _, _, _ in _RIDERS]
+        self.mark_index, self.rider_index = torch.tensor(joints + riders), torch.tensor(riders)
         marks = [_L[mark] for _, mark, _ in _PAIRS] + [_L[mark] for _, mark, _, _ in _RIDERS]
         weight = [w for _, _, w in _PAIRS] + [w for _, _, _, w in _RIDERS]
-        self.joint_index, self.rider_index = torch.tensor(joints), torch.tensor(riders)
         self.rider_offset = torch.tensor([offset for _, _, offset, _ in _RIDERS])
         shown = torch.from_numpy(found.visibility[:, :, marks])
         # A hidden landmark is still a guess of the model: little trusted in depth, hardly in the picture.
@@ -187,7 +206,7 @@ class FitProblem:
         mean_i = (weights[..., None] * image).sum(2) / weights.sum(2, keepdim=True)
         spread = world[..., :2] - mean_w[..., None, :2]
         flat = image - mean_i[..., None, :]
-        flat = flat * torch.tensor([1.0, -1.0])
+        flat = flat * _DOWN
         num = (weights[..., None] * spread * spread).sum((2, 3))
         den = (weights[..., None] * spread * flat).sum((2, 3)).clamp(min=1e-6)
         depth = (num / den).clamp(0.5, 50)
@@ -208,7 +227,8 @@ class FitProblem:
             [
                 {"params": [self.six, self.transl], "lr": _LEARNING_RATE},
                 {"params": [self.build()], "lr": _LEARNING_RATE / 5},
-            ]
+            ],
+            fused=True,
         )
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps, _LEARNING_RATE / 30)
         for _ in range(steps):
@@ -225,21 +245,26 @@ class FitProblem:
     def loss(self) -> Tensor:
         """The sum of all terms, per pose."""
         local, joints, turned = self.pose()
-        riders = joints[:, :, self.rider_index] + (
-            turned[:, :, self.rider_index] @ self.rider_offset[..., None]
-        ).squeeze(-1)
-        points = torch.cat([joints[:, :, self.joint_index], riders], dim=2)
-        hips = (joints[:, :, _J["left_hip"]] + joints[:, :, _J["right_hip"]]) / 2
+        points = joints.index_select(2, self.mark_index)
+        turn = turned.index_select(2, self.rider_index)
+        points = torch.cat(
+            [
+                points[:, :, : len(_PAIRS)],
+                points[:, :, len(_PAIRS) :] + (turn @ self.rider_offset[..., None]).squeeze(-1),
+            ],
+            dim=2,
+        )
+        hips = joints[:, :, _HIPS].mean(2)
 
         world = huber(points - hips[:, :, None] - self.world, self.w_world)
         depth = (-points[..., 2:]).clamp(min=0.2)
-        flat = torch.cat([points[..., :1], -points[..., 1:2]], dim=-1) / depth
+        flat = points[..., :2] * _DOWN / depth
         image = huber((flat - self.image) * depth.detach(), self.w_image)
         total = _W_WORLD * world + _W_IMAGE * image
 
         total = total + _W_BONE * ((self.log_scale - self.log_scale_0) ** 2).mean()
         angles = log_map(local)
-        total = total + (self.stiffness * angles.square().sum(-1)).sum(-1).mean()
+        total = total + (self.stiffness[:, None] * angles.square()).sum() / self.dancers / self.frames
         total = total + _W_HINGE * hinge(angles)
         return total + self.steadiness(local, joints)
 
@@ -250,11 +275,10 @@ class FitProblem:
             second = joints[:, 2:] - 2 * joints[:, 1:-1] + joints[:, :-2]
             # The same acceleration is a difference four times as small at 60 FPS, and its square sixteen times.
             pace = (self.rate / 30) ** 4
-            total = total + _W_ACCELERATION * pace * second.square().sum(-1).mean()
-            sway = self.transl[:, 2:] - 2 * self.transl[:, 1:-1] + self.transl[:, :-2]
-            total = total + _W_DEPTH_ACCELERATION * pace * sway[..., 2].square().mean()
+            total = total + 3 * _W_ACCELERATION * pace * second.square().mean()
+            total = total + _W_DEPTH_ACCELERATION * pace * second[:, :, 0, 2].square().mean()
             spin = local[:, 1:] - local[:, :-1]
-            total = total + _W_SPIN * pace**0.5 * spin.square().sum((-1, -2)).mean()
+            total = total + 9 * _W_SPIN * pace**0.5 * spin.square().mean()
         feet = self._feet(joints)
         if self.ground is not None:
             # Size tells depth badly, and the ground well: some foot is on it nearly always.
@@ -267,7 +291,7 @@ class FitProblem:
 
     def _feet(self, joints: Tensor) -> Tensor:
         """(D, T, 2, 3) toes."""
-        return joints[:, :, [_J["left_foot"], _J["right_foot"]]]
+        return joints[:, :, _FEET]
 
     def _height(self, feet: Tensor) -> Tensor:
         """(D, T, 2) height of the toes over where toes at rest are."""
@@ -311,6 +335,28 @@ class FitProblem:
         low = self._height(self._feet(joints)) < _CONTACT_HEIGHT_M
         self.resting = resting_feet(self.found) & low.numpy()
         self.contacts = torch.from_numpy(self.resting[0]).float()
+
+    @torch.no_grad()
+    def spread(self, found: Landmarks) -> FitProblem:
+        """This solution at more frames, those of ``found``; feet are looked for anew in all of them."""
+
+        def between(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+            times_s = self.found.times_s
+            spline = make_interp_spline(times_s, values, k=min(3, len(times_s) - 1), axis=1)
+            return np.asarray(spline(found.times_s))
+
+        turns = matrix_to_quaternion(self.pose()[0].numpy().astype(np.float64))
+        # q and -q are one rotation: the one on the side of the last keeps the way short.
+        same_side = (turns[:, 1:] * turns[:, :-1]).sum(-1, keepdims=True) >= 0
+        turns[:, 1:] *= np.cumprod(np.where(same_side, 1.0, -1.0), axis=1)
+        turns = between(turns)
+        local = quaternion_to_matrix(turns / np.linalg.norm(turns, axis=-1, keepdims=True))
+        whole = FitProblem(found, self.width_px, self.height_px)
+        whole.six = torch.from_numpy(local[..., :2].astype(np.float32))
+        whole.transl = torch.from_numpy(between(self.transl.numpy()).astype(np.float32))
+        whole.log_scale, whole.ground = self.log_scale, self.ground
+        whole.find_contacts()
+        return whole
 
     @torch.no_grad()
     def place(self) -> Fit:
@@ -383,9 +429,8 @@ def huber(difference: Tensor, weight: Tensor) -> Tensor:
 
 def hinge(angles: Tensor) -> Tensor:
     """Knees bend backwards about x only, elbows forwards about y; both may not overstretch."""
-    knees = angles[..., [_J["left_knee"], _J["right_knee"]], :]
-    elbows = angles[..., [_J["left_elbow"], _J["right_elbow"]], :]
-    inward = elbows[..., 1] * torch.tensor([1.0, -1.0])
+    knees, elbows = angles[..., _KNEES, :], angles[..., _ELBOWS, :]
+    inward = elbows[..., 1] * _INWARD
     side = knees[..., 1:].square().sum(-1) + elbows[..., 2].square() + 0.1 * elbows[..., 0].square()
     over = torch.relu(-knees[..., 0]).square() + torch.relu(inward).square()
     return (side + 10 * over).mean()
