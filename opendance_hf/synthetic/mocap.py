@@ -21,8 +21,8 @@ Array = npt.NDArray[np.floating]
 _J: Final = JOINT_INDEX
 _SPINE: Final = ("spine05", "spine04", "spine03", "spine02", "spine01")
 _TOE_AHEAD_M: Final = 0.15
-#: Share of frames that may sink below the floor: marker noise.
-_FLOOR_QUANTILE: Final = 0.02
+#: Share of the standing that may sink below the floor: marker noise.
+_FLOOR_QUANTILE: Final = 0.1
 _PLANTED_MPS: Final = 0.15
 _PLANTED_M: Final = 0.06
 _MIN_STEP_S: Final = 1e-3  # of a dance that stands still
@@ -51,11 +51,14 @@ def perform_joints(joints: Array, joints_fps: float, body: Body, times_s: Array)
     rotations = np.stack([_rotations(at, body)[bone] for bone in BONES], axis=1)
     positions = _positions(at[:, 0], rotations, body)
     soles = _soles(rotations, positions, body)
-    down = np.quantile(soles.min(axis=1), _FLOOR_QUANTILE)
-    positions[..., 1] -= down
     ankles = positions[:, [BONES.index("foot.L"), BONES.index("foot.R")]]
     moved = np.linalg.norm(np.gradient(ankles[..., [0, 2]], axis=0), axis=-1)
     pace = moved / np.maximum(np.abs(np.gradient(times_s)), _MIN_STEP_S)[:, None]
+    # Where a lower foot stands still is the floor. One that swings may pass below it, on legs longer than the captured.
+    lower = np.arange(len(soles)), soles.argmin(axis=1)
+    standing = soles[lower][pace[lower] < _PLANTED_MPS]
+    down = np.quantile(standing if len(standing) else soles.min(axis=1), _FLOOR_QUANTILE)
+    positions[..., 1] -= down
     pelvis = rotations[:, 0]
     return Performance(
         rotations,
