@@ -402,7 +402,7 @@ def _sequence(
     if settings.previews:
         for file in (preview, clip):
             file.parent.mkdir(exist_ok=True)
-        log.timed("preview", lambda: _preview(path, preview, clip, seq))
+        log.timed("preview", lambda: _preview(path, preview, clip, seq, models.threads))
     return {
         "id": name,
         "config": seq.config,
@@ -417,7 +417,7 @@ def _sequence(
     }
 
 
-def _preview(path: Path, target: Path, clip: Path, seq: DanceSequence) -> None:
+def _preview(path: Path, target: Path, clip: Path, seq: DanceSequence, threads: int) -> None:
     source = seq.provenance
     sound = decode_audio(path, 44100, source.start_s, source.end_s)
     pictures = read_pictures(path, source.start_s - 0.1, source.end_s + 0.1)
@@ -425,7 +425,7 @@ def _preview(path: Path, target: Path, clip: Path, seq: DanceSequence) -> None:
     assert camera is not None
     side_px = round(PREVIEW_HEIGHT_PX / camera.height_px * max(camera.width_px, camera.height_px))
     frames = ((picture.time_s, picture.rgb(side_px)) for picture in pictures)
-    write_preview(target, frames, seq, sound, 44100, source_path=clip)
+    write_preview(target, frames, seq, sound, 44100, source_path=clip, threads=threads)
 
 
 def _provenance(

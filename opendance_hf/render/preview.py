@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -18,6 +18,7 @@ from opendance_hf.render.avatar import AvatarRenderer, dancer_colour
 from opendance_hf.render.raster import draw_strokes
 from opendance_hf.render.video import VideoWriter
 from opendance_hf.schema import FPS, DanceSequence, per_dancer
+from opendance_hf.threads import in_order
 
 Image = npt.NDArray[np.uint8]
 
@@ -39,6 +40,7 @@ def write_preview(
     height: int = PREVIEW_HEIGHT_PX,
     fps: float = 30,
     source_path: str | os.PathLike[str] | None = None,
+    threads: int = 1,
 ) -> None:
     """Write a side-by-side video of a sequence and its source, with the fitted skeleton drawn over the source.
 
@@ -56,6 +58,7 @@ def write_preview(
         fps: pictures per second.
         source_path: also write the source alone to this MP4, without skeleton and strip: what people judge before
             they see the result (paper 3.1, the first round of inspection).
+        threads: to draw in; the files do not depend on their number.
 
     Raises:
         ValueError: if there is no source picture, or ``height`` or ``fps`` is not positive.
@@ -71,7 +74,18 @@ def write_preview(
     sources = _nearest(source_frames, instants + seq.provenance.start_s)
 
     height += height % 2
-    renderer: AvatarRenderer | None = None
+    first = next(sources)
+    width = 2 * max(1, round(first.shape[1] * height / first.shape[0] / 2))
+    renderers = [AvatarRenderer.for_sequence(seq, max(width, height), height) for _ in range(threads)]
+
+    def draw(renderer: AvatarRenderer, item: tuple[float, Image]) -> tuple[Image, Image]:
+        time_s, source = item
+        frame = min(round(time_s * FPS), seq.num_frames - 1)
+        bare = _at_size(source, width, height)
+        left = bare if points is None else _with_skeletons(bare, points[:, frame])
+        picture = np.concatenate([left, renderer.draw(poses[:, frame], transl[:, frame])], axis=1)
+        return np.concatenate([picture, _strip(picture.shape[1], seq, time_s, frame)]), bare
+
     with contextlib.ExitStack() as files:
         video = files.enter_context(
             VideoWriter(path, fps, audio=audio, sample_rate=sample_rate, preset=_PRESET)
@@ -81,30 +95,11 @@ def write_preview(
             plain = files.enter_context(
                 VideoWriter(source_path, fps, audio=audio, sample_rate=sample_rate, preset=_PRESET)
             )
-        # One picture is encoded while the next is drawn.
-        encoder = files.enter_context(ThreadPoolExecutor(1))
-        encoding: Future[None] | None = None
-        for time_s, source in zip(instants, sources, strict=True):
-            frame = min(round(time_s * FPS), seq.num_frames - 1)
-            width = 2 * max(1, round(source.shape[1] * height / source.shape[0] / 2))
-            if renderer is None:
-                renderer = AvatarRenderer.for_sequence(seq, max(width, height), height)
-                left_width = width
-            bare = _at_size(source, left_width, height)
-            left = bare if points is None else _with_skeletons(bare, points[:, frame])
-            picture = np.concatenate([left, renderer.draw(poses[:, frame], transl[:, frame])], axis=1)
-            picture = np.concatenate([picture, _strip(picture.shape[1], seq, time_s, frame)])
-            if encoding is not None:
-                encoding.result()
-            encoding = encoder.submit(_write, video, picture, plain, bare)
-        if encoding is not None:
-            encoding.result()
-
-
-def _write(video: VideoWriter, picture: Image, plain: VideoWriter | None, bare: Image) -> None:
-    video.write(picture)
-    if plain is not None:
-        plain.write(bare)
+        # Some are drawn while this one is encoded.
+        for picture, bare in in_order(draw, zip(instants, chain([first], sources), strict=True), renderers):
+            video.write(picture)
+            if plain is not None:
+                plain.write(bare)
 
 
 def _nearest(frames: Iterator[tuple[float, Image]], instants: npt.NDArray[np.floating]) -> Iterator[Image]:

@@ -25,7 +25,7 @@ from opendance_hf.pipeline.backends.base import Floats, Image
 from opendance_hf.pipeline.backends.cliff import CLIFF
 from opendance_hf.pipeline.stages.pose import Landmarks
 from opendance_hf.pipeline.stages.smooth import both_sides, smooth_paths
-from opendance_hf.pipeline.threads import in_order
+from opendance_hf.threads import in_order
 
 _FRAMES_AT_ONCE: Final = 8
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from opendance_hf.pipeline.arrays import load_arrays, save_arrays
 from opendance_hf.pipeline.backends.base import Detector, Floats, Image, Picture
 from opendance_hf.pipeline.stages.shake import CameraMotion
-from opendance_hf.pipeline.threads import in_order
+from opendance_hf.threads import in_order
 
 EVERY_S = 1 / 15
 #: Torso inside a person's box, as fractions of its width and height.

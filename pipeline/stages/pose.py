@@ -21,7 +21,7 @@ from opendance_hf.pipeline.arrays import load_arrays, save_arrays
 from opendance_hf.pipeline.backends.base import Floats, Image, Keypoints, Picture, PoseEstimator, Region
 from opendance_hf.pipeline.backends.blazepose import LANDMARK_INDEX, region_of_box
 from opendance_hf.pipeline.stages.detect import clothing_of
-from opendance_hf.pipeline.threads import in_order
+from opendance_hf.threads import in_order
 
 _MIN_SCORE: Final = 0.5
 #: The first pass is believed where its centre lies within this share of the box's own region.

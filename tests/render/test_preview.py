@@ -115,6 +115,14 @@ def test_the_dot_flashes_on_beats(tmp_path: Path) -> None:
     assert set(np.nonzero(dot > 220)[0].tolist()) == {10, 25}
 
 
+def test_files_do_not_depend_on_the_number_of_threads(tmp_path: Path) -> None:
+    seq = make_sequence(0, num_frames=60)
+    for threads in (1, 3):
+        name = tmp_path / f"{threads}.mp4"
+        write_preview(name, source(1, 30, 0), seq, None, 44_100, height=HEIGHT, threads=threads)
+    assert (tmp_path / "1.mp4").read_bytes() == (tmp_path / "3.mp4").read_bytes()
+
+
 def test_without_pictures_there_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="empty"):
         write_preview(tmp_path / "a.mp4", iter([]), make_sequence(0), None, 44_100)

@@ -1,4 +1,4 @@
-"""Work on the frames of one video in several threads: decoders, detectors and estimators let go of Python while they run."""
+"""Work on the frames of one video in several threads: decoders, models and renderers let go of Python while they run."""
 
 from __future__ import annotations
 

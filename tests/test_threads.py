@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from opendance_hf.pipeline.stages.detect import Detections, boxes_at, detect_people
-from opendance_hf.pipeline.threads import in_order
+from opendance_hf.threads import in_order
 from tests.pipeline.fakes import Still
 
 
