@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 import shutil
 import sqlite3
 from collections import Counter
@@ -20,13 +19,13 @@ from opendance_hf.assets import asset_files, sha256_of
 from opendance_hf.pipeline.inspection.results import outcomes
 from opendance_hf.pipeline.inspection.store import Inspection
 from opendance_hf.pipeline.ledger import DONE, Item, Ledger
+from opendance_hf.pipeline.names import printable
 from opendance_hf.pipeline.runners.local import Processor, Progress, run_local
 from opendance_hf.pipeline.settings import REVISION, Settings
 
 _OUTSIDE = (
     "a link that leads out of the folder; give the file it points to by name, or copy it into the folder"
 )
-_STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 #: Read beside the videos, not as videos.
 _NOT_INPUTS = {"thumbs.db", "desktop.ini"}
 
@@ -104,16 +103,6 @@ def find_inputs(paths: Iterable[Path], leave_out: Iterable[Path] = ()) -> list[S
     return [found[path] for path in sorted(found)]
 
 
-def printable(path: str | os.PathLike[str]) -> str:
-    """A path as text that any terminal, page and database takes.
-
-    Bytes that are not UTF-8 become ``\\xNN``, and so do characters that steer a terminal or turn the direction of text:
-    a file name must not colour, hide or rewrite what is said of it.
-    """
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-
-
 @dataclass(frozen=True)
 class _MakeProcessor:
     build: Path
@@ -165,6 +154,11 @@ def build_dataset(
     paths = list(paths)
     inputs = find_inputs(paths, leave_out=(out, build)) if paths else None
     if selection is not None and inputs is not None:
+        if not any(source.name in selection for source in inputs):
+            raise BuildError(
+                f"the list of selected videos names none of the {len(inputs)} input(s), such as {inputs[0].name}: give "
+                "the folder that its names are relative to"
+            )
         unnamed = "not in the list of selected videos"
         inputs = [replace(s, refused=s.refused or selection.get(s.name, unnamed)) for s in inputs]
     if os.path.lexists(out):
@@ -225,7 +219,7 @@ def build_dataset(
             if rows:
                 tell("Looking for songs and motions that videos share ...")
                 assign_groups(build, ledger, tell)
-                tell(f"Packing {len(rows)} sequence(s) into {out} ...")
+                tell(f"Packing {len(rows)} sequence(s) into {printable(out)} ...")
                 files = (build / "sequences" / f"{row['id']}.npz" for row in rows)
                 pack((load_sequence(file) for file in files), out, licence=settings.licence, figure=True)
                 ledger.note_dataset(_identity(out))
@@ -327,7 +321,7 @@ def _withdraw(ledger: Ledger, out: Path, items: list[Item], tell: Callable[[str]
     """Remove the dataset of a build that publishes nothing any more, if it is this build's."""
     if ledger.noted_dataset() != _identity(out):
         if any(out.iterdir()):
-            tell(f"{out} is left as it is: another build made it, or it was changed since.")
+            tell(f"{printable(out)} is left as it is: another build made it, or it was changed since.")
         return
     import pyarrow.parquet as pq
 
@@ -335,10 +329,12 @@ def _withdraw(ledger: Ledger, out: Path, items: list[Item], tell: Callable[[str]
     names = [name for file in files for name in pq.read_table(file, columns=["id"])["id"].to_pylist()]
     failed = {item.sha256[:16] for item in items if item.status == "failed"}
     if any(name.rpartition("_")[0] in failed for name in names):
-        tell(f"{out} is left as it is: it has sequences of a video that failed, which may come again.")
+        tell(
+            f"{printable(out)} is left as it is: it has sequences of a video that failed, which may come again."
+        )
         return
     # What was withdrawn must not stay published.
-    tell(f"Nothing is published any more: removing the dataset in {out} ...")
+    tell(f"Nothing is published any more: removing the dataset in {printable(out)} ...")
     gone = out.absolute().with_name(f".{out.name}.{os.getpid()}.replaced")
     out.rename(gone)
     shutil.rmtree(gone)

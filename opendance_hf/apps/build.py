@@ -14,6 +14,7 @@ from opendance_hf.apps.console import ConsoleProgress, print_report
 from opendance_hf.apps.report import BuildReport, InputRow, SequenceRow, write_report
 from opendance_hf.pipeline.build import BuildError, BuildResult, build_dataset
 from opendance_hf.pipeline.ledger import Ledger
+from opendance_hf.pipeline.names import printable
 from opendance_hf.pipeline.settings import Settings
 from opendance_hf.schema import FPS, SchemaError
 
@@ -74,16 +75,16 @@ def run_build(
     write_report(page, report)
     if report.sequences:
         console.print(
-            f"dataset:  {out}   (README.md, data/, webdataset/)",
+            f"dataset:  {printable(out)}   (README.md, data/, webdataset/)",
             markup=False,
             highlight=False,
             soft_wrap=True,
         )
-        load = f'load_dataset("{_relative(out, Path.cwd())}")'
+        load = f'load_dataset("{printable(_relative(out, Path.cwd()))}")'
         console.print(f"load it:  {load}", markup=False, highlight=False, soft_wrap=True)
     else:
         console.print("Nothing was published, so no dataset was written.", style="yellow")
-    console.print(f"look:     {page}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"look:     {printable(page)}", markup=False, highlight=False, soft_wrap=True)
     return result
 
 

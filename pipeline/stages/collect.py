@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
-from opendance_hf.pipeline.build import printable
+from opendance_hf.pipeline.names import printable
 
 #: Rows of a Parquet file held in memory at a time.
 _BATCH: Final = 10_000

@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 
 from opendance_hf.assets import AssetError, asset_files
 from opendance_hf.cli import app
-from opendance_hf.pipeline.build import BuildError, _enter, find_inputs, printable
+from opendance_hf.pipeline.build import BuildError, _enter, find_inputs
 from opendance_hf.pipeline.ledger import Ledger
+from opendance_hf.pipeline.names import printable
 from opendance_hf.pipeline.settings import Settings
 from tests.pipeline.media import write_clip
 

@@ -198,6 +198,11 @@ def test_a_selection_chooses_by_the_same_name_however_it_is_written(out: Path) -
         "dance_01.mp4": "dull",
         "dance_02.mp4": "not in the list of selected videos",
     }
+    listed.write_text("video,status,reason\nvideos/dance_00.mp4,selected,\n")
+    code, said = run(out, videos, "--licence", SETTINGS.licence, "--selected", str(listed))
+    assert code == 2
+    assert "names none of the 3 input(s)" in " ".join(said.replace("│", "").split())
+    assert {item.name: item.reason for item in items(out)} == found
     code, said = run(out, "--continue", "--selected", str(listed))
     assert code == 2
     assert "name them" in said.replace("│ ", "").replace(" │", "")

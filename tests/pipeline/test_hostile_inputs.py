@@ -23,8 +23,8 @@ import pytest
 from PIL import Image
 
 from opendance_hf.music import open_media
-from opendance_hf.pipeline.build import printable
 from opendance_hf.pipeline.ledger import Ledger
+from opendance_hf.pipeline.names import printable
 from tests.pipeline.media import RATE, write_clip
 from tests.pipeline.test_bad_inputs import weights  # noqa: F401 (a fixture)
 
