@@ -15,7 +15,7 @@ from opendance_hf.pipeline.backends.base import Detector, Floats, Image, Picture
 from opendance_hf.pipeline.stages.shake import CameraMotion
 from opendance_hf.threads import in_order
 
-EVERY_S = 1 / 15
+EVERY_S = 1 / 7.5
 #: Torso inside a person's box, as fractions of its width and height.
 _TORSO_X = (0.25, 0.75)
 _TORSO_Y = (0.15, 0.5)
@@ -25,7 +25,7 @@ DESCRIPTOR_DIM = sum(_LAB_BINS)
 
 @dataclass
 class Detections:
-    """People in the frames that were looked at, some fifteen a second.
+    """People in the frames that were looked at, seven or eight a second.
 
     Attributes:
         times_s: (T,) presentation times of those frames.
@@ -84,7 +84,7 @@ def detect_people(
     Args:
         pictures: of one video.
         detectors: alike; one thread for each.
-        every_s: people do not move far in a fifteenth of a second, and their boxes are interpolated.
+        every_s: people do not move far in an eighth of a second, and their boxes are interpolated.
     """
     times: list[float] = []
     all_times: list[float] = []

@@ -1,6 +1,6 @@
 """Estimate every dancer's 2D and 3D landmarks over a span, in two passes.
 
-A landmark model is steadiest when its crop is. The first pass looks at the tracked boxes fifteen times a second and
+A landmark model is steadiest when its crop is. The first pass looks at the tracked boxes seven or eight times a second and
 yields the region the body really fills; these regions are smoothed over time, and the second pass looks at them in every
 frame. Nothing is carried from frame to frame, so nothing drifts.
 """
@@ -28,7 +28,7 @@ _MIN_SCORE: Final = 0.5
 _MAX_SHIFT: Final = 0.35
 _SMOOTH_FRAMES: Final = 2.0
 #: A body does not outgrow its region in so little time: the first pass looks this often, at most.
-_FIRST_PASS_S: Final = 1 / 15
+_FIRST_PASS_S: Final = 1 / 7.5
 #: Two estimates closer than this (in torso lengths) are of the same person.
 _SAME_PERSON: Final = 0.25
 _TORSO: Final = tuple(
