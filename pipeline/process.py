@@ -7,13 +7,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import av.logging
 import cv2
 import numpy as np
-import torch
 
 import opendance_hf
 from opendance_hf.music import AudioError, NoAudioError, decode_audio, extract
@@ -30,7 +32,6 @@ from opendance_hf.pipeline.stages.check import reprojection
 from opendance_hf.pipeline.stages.complete import complete, usable_runs
 from opendance_hf.pipeline.stages.decode import VideoInfo, probe, read_frames, read_pictures
 from opendance_hf.pipeline.stages.detect import EVERY_S, Detections, boxes_at, detect_people
-from opendance_hf.pipeline.stages.fit import Fit, fit
 from opendance_hf.pipeline.stages.gate import quality_scores, why_rejected
 from opendance_hf.pipeline.stages.pose import Landmarks, estimate_landmarks
 from opendance_hf.pipeline.stages.retime import Motion, retime
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from opendance_hf.motion.smpl import SMPLData
     from opendance_hf.pipeline.backends.cliff import CLIFF
     from opendance_hf.pipeline.stages.bodies import Bodies
+    from opendance_hf.pipeline.stages.fit import Fit
     from opendance_hf.pipeline.stages.genre import GenreModel
 
 #: Each holds two or three frames; more would be faster than frames can be decoded.
@@ -88,8 +90,11 @@ class Models:
 
             detectors = [YOLOX(Path(choice.detector)) for _ in range(threads)]
         if choice.pose:
+            import torch
+
             from opendance_hf.pipeline.backends.cliff import CLIFF
 
+            torch.set_num_threads(1)
             cliff = CLIFF(choice.pose, version["pose"][:12])
         if choice.smoother:
             from opendance_hf.modeling.smoothnet import SmoothNetModel
@@ -135,9 +140,9 @@ class VideoProcessor:
     def __init__(self, build: Path, settings: Settings, threads: int) -> None:
         # Its remarks (what x264 thinks of the CPU) are no one's business; its errors are still printed.
         av.logging.set_libav_level(av.logging.ERROR)
-        # One thread: reproducible sums, and workers that do not fight over cores.
-        torch.set_num_threads(1)
         cv2.setNumThreads(1)
+        # The fit brings torch, which takes seconds to load: let that be while people are looked for.
+        Thread(target=import_module, args=("opendance_hf.pipeline.stages.fit",), daemon=True).start()
         threads = min(threads, _MAX_THREADS)
         self.build, self.settings, self.models = build, settings, Models.load(settings.choice, threads)
         if settings.genre_model:
@@ -334,6 +339,12 @@ def _near(bodies: Bodies, found: Landmarks, models: Models) -> Bodies:
 
 
 def _fit(steady: Landmarks, near: Bodies | None, info: VideoInfo, models: Models) -> Fit:
+    import torch
+
+    from opendance_hf.pipeline.stages.fit import fit
+
+    # One thread: reproducible sums, and workers that do not fight over cores.
+    torch.set_num_threads(1)
     if near is None or models.body is None:
         return fit(steady, info.width_px, info.height_px)
     from opendance_hf.pipeline.stages.smplify import smplify
@@ -431,8 +442,6 @@ def _preview(path: Path, target: Path, clip: Path, seq: DanceSequence, threads: 
 def _provenance(
     sha256: str, info: VideoInfo, motion: Motion, camera: Camera, settings: Settings, models: Models
 ) -> Provenance:
-    from importlib.metadata import version
-
     own = opendance_hf.__version__
     backends: tuple[Backend, ...] = (
         Backend("shots", "scenedetect-content", version("scenedetect")),
@@ -457,7 +466,7 @@ def _provenance(
 
 
 def _estimators(choice: Choice, models: Models, own: str) -> list[Backend]:
-    keypoints, torch_version = models.estimators[0], f"{own}+torch{torch.__version__.split('+')[0]}"
+    keypoints, torch_version = models.estimators[0], f"{own}+torch{version('torch').split('+')[0]}"
     smooth_by = Backend("smooth", "median-savgol", own)
     if models.smoothnet is not None:
         window = models.smoothnet.config.window_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Final
 
 import numpy as np
@@ -63,10 +64,19 @@ class AvatarRenderer:
         self._eye = (-self._rotation.T @ np.asarray(camera.translation)).astype(np.float32)
         self._ground = _ground_points(camera, self._eye, 1)
         self._background = _studio(camera, self._eye)
-        fine = (camera.height_px * _SUPERSAMPLE, camera.width_px * _SUPERSAMPLE)
+        self._make_buffers()
+
+    def _make_buffers(self) -> None:
+        fine = (self.camera.height_px * _SUPERSAMPLE, self.camera.width_px * _SUPERSAMPLE)
         self._depth = np.zeros(fine, dtype=np.float32)
         self._fine = np.zeros((*fine, 3), dtype=np.uint8)
         self._labels = np.zeros(fine, dtype=np.int8)
+
+    def twin(self) -> AvatarRenderer:
+        """One that draws the same, for another thread: each draws one picture at a time."""
+        other = copy(self)
+        other._make_buffers()
+        return other
 
     @classmethod
     def for_sequence(cls, seq: DanceSequence, width_px: int, height_px: int) -> AvatarRenderer:

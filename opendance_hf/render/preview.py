@@ -76,7 +76,8 @@ def write_preview(
     height += height % 2
     first = next(sources)
     width = 2 * max(1, round(first.shape[1] * height / first.shape[0] / 2))
-    renderers = [AvatarRenderer.for_sequence(seq, max(width, height), height) for _ in range(threads)]
+    renderer = AvatarRenderer.for_sequence(seq, max(width, height), height)
+    renderers = [renderer, *(renderer.twin() for _ in range(threads - 1))]
 
     def draw(renderer: AvatarRenderer, item: tuple[float, Image]) -> tuple[Image, Image]:
         time_s, source = item

@@ -32,6 +32,8 @@ _J, _L = JOINT_INDEX, LANDMARK_INDEX
 _SIDES: Final = ("left", "right")
 _STEPS: Final = (200, 120, 80)
 _LEARNING_RATE: Final = 0.03
+_LAST_RATE: Final = _LEARNING_RATE / 30
+_BETAS, _EPSILON = (0.9, 0.999), 1e-8
 #: Landmarks that were smoothed over 0.3 s hold no more than so many pictures a second show.
 _RATE_HZ: Final = 12
 
@@ -222,21 +224,26 @@ class FitProblem:
         return self.log_scale
 
     def optimise(self, steps: int) -> None:
-        """Minimise all losses, with those of the ground and of contacts once these are known."""
-        optimiser = torch.optim.Adam(
-            [
-                {"params": [self.six, self.transl], "lr": _LEARNING_RATE},
-                {"params": [self.build()], "lr": _LEARNING_RATE / 5},
-            ],
-            fused=True,
-        )
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps, _LEARNING_RATE / 30)
-        for _ in range(steps):
-            optimiser.zero_grad()
-            loss = self.loss()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
+        """Minimise all losses, with those of the ground and of contacts once these are known.
+
+        Adam (Kingma and Ba 2015), its rate falling along a cosine; ``torch.optim`` would take seconds to load.
+        """
+        values = [self.six, self.transl, self.build()]
+        paces = [_LEARNING_RATE, _LEARNING_RATE, _LEARNING_RATE / 5]
+        means = [torch.zeros_like(value) for value in values]
+        squares = [torch.zeros_like(value) for value in values]
+        for step in range(steps):
+            gradients = torch.autograd.grad(self.loss(), values)
+            fall = (1 + math.cos(math.pi * step / steps)) / 2
+            ahead, spread = 1 - _BETAS[0] ** (step + 1), 1 - _BETAS[1] ** (step + 1)
+            with torch.no_grad():
+                for value, pace, mean, square, gradient in zip(
+                    values, paces, means, squares, gradients, strict=True
+                ):
+                    mean.lerp_(gradient, 1 - _BETAS[0])
+                    square.mul_(_BETAS[1]).addcmul_(gradient, gradient, value=1 - _BETAS[1])
+                    rate = _LAST_RATE + (pace - _LAST_RATE) * fall
+                    value.addcdiv_(mean, (square / spread).sqrt_().add_(_EPSILON), value=-rate / ahead)
 
     def pose(self) -> tuple[Tensor, Tensor, Tensor]:
         """Local rotations (D, T, 24, 3, 3), joints (D, T, 24, 3) and global rotations, in the view frame."""

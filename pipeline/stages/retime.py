@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +11,10 @@ import numpy.typing as npt
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.rotations import matrix_to_quaternion, quaternion_to_axis_angle, slerp
 from opendance_hf.pipeline.backends.base import Floats
-from opendance_hf.pipeline.stages.fit import Fit
 from opendance_hf.schema import FPS
+
+if TYPE_CHECKING:
+    from opendance_hf.pipeline.stages.fit import Fit  # brings torch
 
 _LAST_FRAME_S: Final = 1 / 15
 
