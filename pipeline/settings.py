@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from opendance_hf.pipeline.backends.choice import Choice
 
 #: Raise it when a stage's result changes: builds made with another revision are not resumed but redone.
-REVISION = 9
+REVISION = 10
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,10 @@ Bools = npt.NDArray[np.bool_]
 #: A foot comes to rest below the first speed and leaves above the second, metres a second as the picture shows them.
 _REST_MPS: Final = 0.3
 _LEAVE_MPS: Final = 0.5
-_MIN_REST_S: Final = 0.1
+_MIN_REST_S: Final = 0.05
+#: Smoothing blurs the moments of landing and leaving: half the speed of a step lies where it lands or leaves.
+_STEP_MPS: Final = 1.0
+_BLUR_S: Final = 0.1
 #: What the side of a person's region measures, metres: it holds the whole body with a margin.
 REGION_M: Final = 2.2
 #: How long a foot takes from where it was estimated to where it is held.
@@ -43,11 +46,29 @@ def resting_feet(found: Landmarks) -> Bools:
         pace = np.linalg.norm(np.gradient(points, found.times_s, axis=1), axis=-1)
         pace *= REGION_M / found.regions_px[..., None]
         for dancer, foot in np.ndindex(len(pace), 2):
-            slow = pace[dancer, :, foot]
-            for start, end in runs(slow < _LEAVE_MPS):
-                rest = np.flatnonzero(slow[start:end] < _REST_MPS)
-                if len(rest) and (rest[-1] - rest[0] + 1) * frame_s >= _MIN_REST_S:
-                    out[number, dancer, start + rest[0] : start + rest[-1] + 1, foot] = True
+            out[number, dancer, :, foot] = _at_rest(pace[dancer, :, foot], frame_s)
+    return out
+
+
+def _at_rest(pace: Array, frame_s: float) -> Bools:
+    """(T,) where a foot of this speed rests."""
+    rests = []
+    for start, end in runs(pace < _LEAVE_MPS):
+        slow = start + np.flatnonzero(pace[start:end] < _REST_MPS)
+        if len(slow) and (slow[-1] - slow[0] + 1) * frame_s >= _MIN_REST_S:
+            rests.append((int(slow[0]), int(slow[-1]) + 1))
+    out = np.zeros(len(pace), dtype=bool)
+    blur = round(_BLUR_S / frame_s)
+    for number, (start, end) in enumerate(rests):
+        # Two rests do not grow into one: between them is a step.
+        first = rests[number - 1][1] + 1 if number else 0
+        last = rests[number + 1][0] - 1 if number + 1 < len(rests) else len(pace)
+        while start > max(first, rests[number][0] - blur) and pace[start - 1] < _STEP_MPS:
+            start -= 1
+        while end < min(last, rests[number][1] + blur) and pace[end] < _STEP_MPS:
+            end += 1
+        rests[number] = start, end
+        out[start:end] = True
     return out
 
 
@@ -58,9 +79,17 @@ def runs(flags: Bools) -> list[tuple[int, int]]:
 
 
 def hold_feet(
-    rotations: Array, transl: Array, rest_offsets: Array, contacts: Bools, times_s: npt.NDArray[np.float64]
+    rotations: Array,
+    transl: Array,
+    rest_offsets: Array,
+    contacts: Bools,
+    times_s: npt.NDArray[np.float64],
+    eye: Array,
 ) -> tuple[Floats, Floats]:
     """Move toes and ankles in contact to one place for each contact: first the whole body, then the leg by its bones.
+
+    The body moves along the line of sight only: the picture knows where it is, and does not know how far. What is left
+    is for the legs.
 
     Args:
         rotations: (D, T, 24, 3, 3) relative to the parent.
@@ -68,6 +97,7 @@ def hold_feet(
         rest_offsets: (D, 24, 3) metres.
         contacts: (2, D, T, 2) toes and ankles that rest.
         times_s: (T,).
+        eye: (3,) where the camera is, metres.
 
     Returns:
         Rotations and transl in which they do not move.
@@ -90,10 +120,13 @@ def hold_feet(
             weights.append(np.maximum(on_toe, on_ankle))
         # What both feet agree on is a drift of the whole body.
         share = np.maximum(weights[0] + weights[1], 1.0)
-        body = sum(weight / share * ankle for weight, (ankle, _) in zip(weights, goals, strict=True))
+        drift = sum(weight / share * ankle for weight, (ankle, _) in zip(weights, goals, strict=True))
+        ray = moved[dancer] - eye
+        ray /= np.maximum(np.linalg.norm(ray, axis=-1, keepdims=True), 1e-9)
+        body = (drift * ray).sum(-1, keepdims=True) * ray
         moved[dancer] += body
         for side, (ankle, toe) in zip(_SIDES, goals, strict=True):
-            _reach(out[dancer], joints, turned, side, np.asarray(body), ankle, toe)
+            _reach(out[dancer], joints, turned, side, body, ankle, toe)
     return out.astype(np.float32), moved.astype(np.float32)
 
 

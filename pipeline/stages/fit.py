@@ -383,7 +383,7 @@ class FitProblem:
         rotations[:, :, 0] = turn @ rotations[:, :, 0]
         transl = self.transl.detach().numpy().astype(np.float64) @ turn.T - origin
         offsets = self.offsets().numpy()
-        held, moved = hold_feet(rotations, transl, offsets, self.resting, self.found.times_s)
+        held, moved = hold_feet(rotations, transl, offsets, self.resting, self.found.times_s, -origin)
         # The origin lies under the dancers' first place also after their feet were put in theirs.
         first = moved[:, 0].mean(0) * np.array([1, 0, 1], np.float32)
         origin = origin + first

@@ -20,7 +20,7 @@ from opendance_hf.pipeline.stages.segment import MIN_SPAN_S
 #: Mean speed of the limbs below which nobody dances: people who stand sway by a few centimetres a second.
 STILL_MPS: Final = 0.12
 #: Stillness is cut when it lasts this long at either end, and in the middle of a dance, where poses are held.
-_MIN_STILL_S: Final = 0.5
+_MIN_STILL_S: Final = 0.75
 MAX_HOLD_S: Final = 3.0
 #: Who moves for less than this has twitched, or the estimate has in the last frame.
 _MIN_MOVE_S: Final = 0.2
