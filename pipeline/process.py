@@ -90,11 +90,8 @@ class Models:
 
             detectors = [YOLOX(Path(choice.detector)) for _ in range(threads)]
         if choice.pose:
-            import torch
-
             from opendance_hf.pipeline.backends.cliff import CLIFF
 
-            torch.set_num_threads(1)
             cliff = CLIFF(choice.pose, version["pose"][:12])
         if choice.smoother:
             from opendance_hf.modeling.smoothnet import SmoothNetModel
@@ -141,14 +138,14 @@ class VideoProcessor:
         # Its remarks (what x264 thinks of the CPU) are no one's business; its errors are still printed.
         av.logging.set_libav_level(av.logging.ERROR)
         cv2.setNumThreads(1)
-        # The fit brings torch, which takes seconds to load: let that be while people are looked for.
-        Thread(target=import_module, args=("opendance_hf.pipeline.stages.fit",), daemon=True).start()
         threads = min(threads, _MAX_THREADS)
         self.build, self.settings, self.models = build, settings, Models.load(settings.choice, threads)
         if settings.genre_model:
             from opendance_hf.pipeline.stages.genre import GenreModel
 
             self.models.genre = GenreModel(settings.genre_model)
+        # The fit brings torch, which takes seconds to load: let that be while people are looked for.
+        Thread(target=import_module, args=("opendance_hf.pipeline.stages.fit",), daemon=True).start()
 
     def __call__(self, item: Item, on_stage: Callable[..., None], on_step: Callable[..., None]) -> Outcome:
         path = Path(item.path)
@@ -186,6 +183,11 @@ def process_video(
         Detections.load,
         lambda: log.timed("detect", lambda: _detect(path, info, models, log, keep / "shots.json")),
     )
+    # Waits until it is loaded: scipy looks into a torch that it finds, and must not find half of one.
+    import torch
+
+    # One thread: reproducible sums, and workers that do not fight over cores.
+    torch.set_num_threads(1)
     shots = [Shot(*edges) for edges in json.loads((keep / "shots.json").read_text())]
     for number, shot in enumerate(shots):
         detections = everybody.between(shot.start_s, shot.end_s)
@@ -282,7 +284,8 @@ def _spans(
         return [], [Dropped(shot.start_s, end_s, "nobody in the picture")]
     if count > MAX_DANCERS:
         return [], [Dropped(shot.start_s, end_s, f"more than two people ({count})")]
-    tracks = track_dancers(detections, count, ByteTrack(min(info.fps, 1 / EVERY_S)))
+    step_s = float(np.median(np.diff(detections.times_s))) if len(detections.times_s) > 1 else EVERY_S
+    tracks = track_dancers(detections, count, ByteTrack(1 / step_s))
     spans, dropped = find_spans(tracks, info.height_px)
     every = detections.frames_s
     out = []
@@ -303,8 +306,8 @@ def _landmarks(path: Path, span: Span, boxes: np.ndarray, models: Models, log: L
         done, passes = passes / 2, passes + 1
         for picture in read_pictures(path, span.start_s, span.end_s):
             share = (picture.time_s - span.start_s) / (span.end_s - span.start_s)
-            # The second pass looks at every frame: two thirds of the work.
-            log.progress("pose", share / 3 if done == 0 else (1 + 2 * share) / 3)
+            # The second pass looks at every frame: of 30 a second, four fifths of the work.
+            log.progress("pose", share / 5 if done == 0 else (1 + 4 * share) / 5)
             yield picture
 
     return estimate_landmarks(frames, boxes, models.estimators)
@@ -339,12 +342,8 @@ def _near(bodies: Bodies, found: Landmarks, models: Models) -> Bodies:
 
 
 def _fit(steady: Landmarks, near: Bodies | None, info: VideoInfo, models: Models) -> Fit:
-    import torch
-
     from opendance_hf.pipeline.stages.fit import fit
 
-    # One thread: reproducible sums, and workers that do not fight over cores.
-    torch.set_num_threads(1)
     if near is None or models.body is None:
         return fit(steady, info.width_px, info.height_px)
     from opendance_hf.pipeline.stages.smplify import smplify

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
@@ -20,7 +21,7 @@ _REST_MPS: Final = 0.3
 _LEAVE_MPS: Final = 0.5
 _MIN_REST_S: Final = 0.05
 #: Smoothing blurs the moments of landing and leaving: half the speed of a step lies where it lands or leaves.
-_STEP_MPS: Final = 1.0
+_STEP_MPS: Final = 0.8
 _BLUR_S: Final = 0.1
 #: What the side of a person's region measures, metres: it holds the whole body with a margin.
 REGION_M: Final = 2.2
@@ -52,22 +53,24 @@ def resting_feet(found: Landmarks) -> Bools:
 
 def _at_rest(pace: Array, frame_s: float) -> Bools:
     """(T,) where a foot of this speed rests."""
+    # Never one frame alone: a swing turns round in it.
+    shortest = max(2, math.ceil(_MIN_REST_S / frame_s - 1e-3))
     rests = []
     for start, end in runs(pace < _LEAVE_MPS):
         slow = start + np.flatnonzero(pace[start:end] < _REST_MPS)
-        if len(slow) and (slow[-1] - slow[0] + 1) * frame_s >= _MIN_REST_S:
+        if len(slow) and slow[-1] - slow[0] + 1 >= shortest:
             rests.append((int(slow[0]), int(slow[-1]) + 1))
     out = np.zeros(len(pace), dtype=bool)
     blur = round(_BLUR_S / frame_s)
+    edges = [-len(pace), *(edge for rest in rests for edge in rest), 2 * len(pace)]
     for number, (start, end) in enumerate(rests):
-        # Two rests do not grow into one: between them is a step.
-        first = rests[number - 1][1] + 1 if number else 0
-        last = rests[number + 1][0] - 1 if number + 1 < len(rests) else len(pace)
-        while start > max(first, rests[number][0] - blur) and pace[start - 1] < _STEP_MPS:
+        # A quarter of the way to the next rest at most: between them is a step, which takes its time.
+        before, after = start - edges[2 * number], edges[2 * number + 3] - end
+        first, last = max(0, start - min(blur, before // 4)), min(len(pace), end + min(blur, after // 4))
+        while start > first and pace[start - 1] < _STEP_MPS:
             start -= 1
-        while end < min(last, rests[number][1] + blur) and pace[end] < _STEP_MPS:
+        while end < last and pace[end] < _STEP_MPS:
             end += 1
-        rests[number] = start, end
         out[start:end] = True
     return out
 

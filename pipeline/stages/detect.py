@@ -1,4 +1,4 @@
-"""Find people in every frame, and note what each of them wears."""
+"""Find people some times a second, and note what each of them wears."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DESCRIPTOR_DIM = sum(_LAB_BINS)
 
 @dataclass
 class Detections:
-    """People in the frames that were looked at, seven or eight a second.
+    """People in the frames that were looked at, six to eight a second.
 
     Attributes:
         times_s: (T,) presentation times of those frames.
@@ -84,7 +84,7 @@ def detect_people(
     Args:
         pictures: of one video.
         detectors: alike; one thread for each.
-        every_s: people do not move far in an eighth of a second, and their boxes are interpolated.
+        every_s: people do not move far in a seventh of a second, and their boxes are interpolated.
     """
     times: list[float] = []
     all_times: list[float] = []

@@ -1,6 +1,6 @@
 """Fit the 24-joint SMPL skeleton to landmarks: rotations per frame, one set of bone lengths per dancer.
 
-All frames of all dancers are optimised together (Adam), against the landmarks in metres, their reprojection into the
+All dancers are optimised together over the whole span (Adam), against the landmarks in metres, their reprojection into the
 picture, and what is known of bodies: joints that bend one way, limbs that keep their length, motion that does not
 jump, feet that stay where they touch the ground. Works in the camera's frame turned y-up ("view": x right, y up, z
 towards the camera); :func:`place` then puts it on the ground of a world frame.
@@ -9,6 +9,7 @@ towards the camera); :func:`place` then puts it on the ground of a world frame.
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import dataclass
 from typing import Final
 
@@ -137,16 +138,20 @@ def fit(found: Landmarks, width_px: int, height_px: int) -> Fit:
     Looks at some twelve frames a second and interpolates motion between them: on rendered clips that is nearer to the
     truth than as many steps with every frame, which do not come as far.
     """
-    last = len(found.times_s) - 1
-    every = max(1, round(last / float(found.times_s[-1] - found.times_s[0]) / _RATE_HZ))
-    some = found.part(slice(last % every // 2, None, every))
-    problem = FitProblem(some, width_px, height_px)
+    problem = FitProblem(found.part(_some(found.times_s)), width_px, height_px)
     problem.optimise(_STEPS[0])
     problem.find_ground()
     problem.optimise(_STEPS[1])
     problem.find_contacts()
     problem.optimise(_STEPS[2])
     return problem.spread(found).place()
+
+
+def _some(times_s: npt.NDArray[np.float64]) -> slice:
+    """Every which frame to fit; the ends are left out alike. A rate that changes counts where it is low."""
+    usual_s = float(np.quantile(np.diff(times_s), 0.9))
+    every = max(1, math.floor(1 / (_RATE_HZ * usual_s) + 0.499))  # 2.5 frames, of 30 a second, are two
+    return slice((len(times_s) - 1) % every // 2, None, every)
 
 
 class FitProblem:
@@ -235,7 +240,7 @@ class FitProblem:
         for step in range(steps):
             gradients = torch.autograd.grad(self.loss(), values)
             fall = (1 + math.cos(math.pi * step / steps)) / 2
-            ahead, spread = 1 - _BETAS[0] ** (step + 1), 1 - _BETAS[1] ** (step + 1)
+            ahead, wide = 1 - _BETAS[0] ** (step + 1), 1 - _BETAS[1] ** (step + 1)
             with torch.no_grad():
                 for value, pace, mean, square, gradient in zip(
                     values, paces, means, squares, gradients, strict=True
@@ -243,7 +248,7 @@ class FitProblem:
                     mean.lerp_(gradient, 1 - _BETAS[0])
                     square.mul_(_BETAS[1]).addcmul_(gradient, gradient, value=1 - _BETAS[1])
                     rate = _LAST_RATE + (pace - _LAST_RATE) * fall
-                    value.addcdiv_(mean, (square / spread).sqrt_().add_(_EPSILON), value=-rate / ahead)
+                    value.addcdiv_(mean, (square / wide).sqrt_().add_(_EPSILON), value=-rate / ahead)
 
     def pose(self) -> tuple[Tensor, Tensor, Tensor]:
         """Local rotations (D, T, 24, 3, 3), joints (D, T, 24, 3) and global rotations, in the view frame."""
@@ -347,10 +352,14 @@ class FitProblem:
     def spread(self, found: Landmarks) -> FitProblem:
         """This solution at more frames, those of ``found``; feet are looked for anew in all of them."""
 
+        times_s = self.found.times_s
+        # Beyond the ends motion goes on for half a step and then holds: a curve is soon anywhere.
+        half_s = float(np.median(np.diff(times_s))) / 2
+        clock = np.clip(found.times_s, times_s[0] - half_s, times_s[-1] + half_s)
+
         def between(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-            times_s = self.found.times_s
             spline = make_interp_spline(times_s, values, k=min(3, len(times_s) - 1), axis=1)
-            return np.asarray(spline(found.times_s))
+            return np.asarray(spline(clock))
 
         turns = matrix_to_quaternion(self.pose()[0].numpy().astype(np.float64))
         # q and -q are one rotation: the one on the side of the last keeps the way short.
@@ -358,10 +367,10 @@ class FitProblem:
         turns[:, 1:] *= np.cumprod(np.where(same_side, 1.0, -1.0), axis=1)
         turns = between(turns)
         local = quaternion_to_matrix(turns / np.linalg.norm(turns, axis=-1, keepdims=True))
-        whole = FitProblem(found, self.width_px, self.height_px)
+        whole = copy(self)
+        whole.found, whole.frames = found, len(found.times_s)
         whole.six = torch.from_numpy(local[..., :2].astype(np.float32))
         whole.transl = torch.from_numpy(between(self.transl.numpy()).astype(np.float32))
-        whole.log_scale, whole.ground = self.log_scale, self.ground
         whole.find_contacts()
         return whole
 

@@ -1,8 +1,8 @@
 """Estimate every dancer's 2D and 3D landmarks over a span, in two passes.
 
-A landmark model is steadiest when its crop is. The first pass looks at the tracked boxes seven or eight times a second and
-yields the region the body really fills; these regions are smoothed over time, and the second pass looks at them in every
-frame. Nothing is carried from frame to frame, so nothing drifts.
+A landmark model is steadiest when its crop is. The first pass looks at the tracked boxes six to eight times a second and
+yields the region the body really fills; these regions are smoothed over time, and the second pass looks at them in
+every frame. Nothing is carried from frame to frame, so nothing drifts.
 """
 
 from __future__ import annotations

@@ -37,13 +37,16 @@ def test_a_correction_fades_out_where_nothing_follows() -> None:
 def test_a_rest_reaches_into_the_blur_around_it_but_not_into_the_next() -> None:
     pace = np.full(60, 2.0)
     pace[10:20] = 0.1  # a rest
-    pace[8:10], pace[20:22] = 0.8, 0.9  # landing and leaving, blurred
+    pace[8:10], pace[20:22] = 0.6, 0.7  # landing and leaving, blurred
     pace[30:34], pace[34:36], pace[36:40] = 0.1, 0.7, 0.1  # two rests, a quick step between them
     pace[50] = 0.1  # the turning point of a swing
     rest = _at_rest(pace, 1 / 30)
-    assert np.flatnonzero(rest).tolist() == [*range(8, 22), *range(30, 35), *range(36, 40)]
+    assert np.flatnonzero(rest).tolist() == [*range(8, 22), *range(30, 34), *range(36, 40)]
     pace[8:10] = 1.2
     assert not _at_rest(pace, 1 / 30)[8:10].any()
+    for rate in (10, 12, 20, 24, 60):
+        assert not _at_rest(np.where(np.arange(20) == 9, 0.1, 0.9), 1 / rate).any(), "a swing turns round"
+    assert _at_rest(np.where(np.arange(20) // 3 == 3, 0.1, 2.0), 1 / 60).sum() == 3, "a twentieth of a second"
 
 
 def test_a_body_is_moved_along_the_line_of_sight_and_its_feet_stay() -> None:

@@ -12,10 +12,10 @@ from scipy.spatial.transform import Rotation
 
 from opendance_hf.motion.body import bone_lengths, forward_kinematics
 from opendance_hf.motion.rotations import matrix_to_axis_angle
-from opendance_hf.motion.skeleton import JOINT_INDEX, mirror_index
+from opendance_hf.motion.skeleton import JOINT_INDEX, NUM_JOINTS, mirror_index
 from opendance_hf.pipeline.backends.blazepose import LANDMARK_INDEX
 from opendance_hf.pipeline.stages import fit as fit_module
-from opendance_hf.pipeline.stages.fit import Fit, fit, initial_rotations, log_map
+from opendance_hf.pipeline.stages.fit import Fit, _some, fit, initial_rotations, log_map
 from opendance_hf.pipeline.stages.smooth import smooth
 from tests.pipeline.truth import (
     FEET,
@@ -88,7 +88,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 def test_limbs_are_found_again(case: Case) -> None:
     errors = case.limb_errors()
-    assert errors.mean() < 0.019
+    assert errors.mean() < 0.0185
     assert np.quantile(errors, 0.95) < 0.05, "feet that leave the ground slowly are held a moment too long"
     assert errors.mean(axis=(0, 1)).max() < 0.04
 
@@ -96,7 +96,7 @@ def test_limbs_are_found_again(case: Case) -> None:
 def test_place_before_the_camera_is_found_again(case: Case) -> None:
     found, true = case.seen
     error = np.abs(found[:, :, 0] - true[:, :, 0]).mean(axis=(0, 1))
-    assert (error < (0.02, 0.02, 0.07)).all()
+    assert (error < (0.02, 0.02, 0.065)).all()
 
 
 def test_picture_is_met(case: Case) -> None:
@@ -189,7 +189,7 @@ def test_noise_and_a_hidden_arm_degrade_it_gently() -> None:
     hidden = [LIMBS.index(JOINT_INDEX[name]) for name in ("left_elbow", "left_wrist")]
     seen = np.delete(errors, hidden, axis=2)
     assert seen.mean() < 0.03, "smoothing and the body's own limits beat the noise of 30 mm per axis"
-    assert np.quantile(seen, 0.95) < 0.08
+    assert np.quantile(seen, 0.95) < 0.075
     assert errors[:, gone][:, :, hidden].mean() < 0.3, "nearer than the wrong guess, which is 35 cm off"
     assert np.delete(errors, range(15, 37), axis=1)[:, :, hidden].mean() < 0.04, (
         "before and after it is as good"
@@ -259,3 +259,40 @@ def test_log_map() -> None:
     turned = Rotation.from_rotvec(angles[:, None] * axis).as_matrix()
     size = log_map(torch.from_numpy(turned)).norm(dim=-1).numpy()
     assert (np.diff(size) > 0).all(), "a larger turn never looks smaller"
+
+
+def test_frames_that_are_not_fitted_lie_between_those_that_are() -> None:
+    """Sixty frames a second, of which every fifth is fitted and the outermost are not."""
+    truth = together([dance(3, 123, fps=60.0)], camera_at(), fps=60.0)
+    case = solve(truth)
+    assert case.limb_errors().mean() < 0.02
+    bend = np.linalg.norm(np.diff(case.joints, 2, axis=1), axis=-1)
+    true_bend = np.linalg.norm(np.diff(truth.joints, 2, axis=1), axis=-1)
+    arms = [joint for joint in range(NUM_JOINTS) if "elbow" in fit_name(joint) or "wrist" in fit_name(joint)]
+    assert bend[:, :, arms].max() < 2 * true_bend.max()
+    assert bend.max() < 0.025, "feet that were held are let go within a few frames"
+
+
+def test_a_last_frame_that_comes_late_does_not_throw_the_dancer() -> None:
+    found = landmarks_of(together([dance(0, 62)], camera_at()))
+    found.times_s[-1] += 0.4
+    fitted = fit(found, WIDTH_PX, HEIGHT_PX)
+    step = np.linalg.norm(np.diff(fitted.transl, axis=1), axis=-1)[0]
+    turn = fitted.rotations[0, 1:] @ np.swapaxes(fitted.rotations[0, :-1], -1, -2)
+    angle = np.rad2deg(np.arccos(np.clip((np.trace(turn, axis1=-2, axis2=-1) - 1) / 2, -1, 1))).max(axis=-1)
+    assert step[-1] < 2 * step[:-1].max()
+    assert angle[-1] < 2 * angle[:-1].max()
+
+
+@pytest.mark.parametrize("start_s", [0.0, 0.1, 17 / 30, 3.3, 101.7])
+@pytest.mark.parametrize(("fps", "every"), [(24, 2), (25, 2), (30_000 / 1_001, 2), (30, 2), (60, 5), (10, 1)])
+def test_a_frame_rate_has_one_step(fps: float, every: int, start_s: float) -> None:
+    times_s = start_s + np.arange(round(5 * fps)) / fps
+    some = _some(times_s)
+    assert some.step == every
+    assert some.start <= every // 2
+    # Half at 60, half at 15: the slow half must not lose frames.
+    assert (
+        _some(np.concatenate([times_s[0] + np.arange(240) / 60, times_s[0] + 4 + np.arange(60) / 15])).step
+        == 1
+    )
