@@ -350,8 +350,7 @@ class FitProblem:
 
     @torch.no_grad()
     def spread(self, found: Landmarks) -> FitProblem:
-        """This solution at more frames, those of ``found``; feet are looked for anew in all of them."""
-
+        """This solution at more frames, those of ``found``, to be placed; feet are looked for anew in all of them."""
         times_s = self.found.times_s
         # Beyond the ends motion goes on for half a step and then holds: a curve is soon anywhere.
         half_s = float(np.median(np.diff(times_s))) / 2

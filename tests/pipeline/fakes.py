@@ -6,27 +6,14 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from opendance_hf.pipeline.ledger import Item, Ledger
-from opendance_hf.pipeline.outcome import Rejected
+from opendance_hf.pipeline.outcome import Dropped, Outcome, Rejected
 from opendance_hf.pipeline.runners.local import run_local
-
-
-class Span(NamedTuple):
-    start_s: float
-    end_s: float
-    reason: str
-
-
-@dataclass
-class Outcome:
-    sequences: list[dict[str, Any]]
-    dropped: list[Span] = field(default_factory=list)
 
 
 class FakeProcessor:
@@ -42,7 +29,7 @@ class FakeProcessor:
         if item.name.startswith("raise"):
             raise ValueError("the numbers do not fit")
         if item.name.startswith("unpicklable"):
-            return Outcome([{"id": "x", "what": lambda: None}])
+            return Outcome([{"id": "x", "what": lambda: None}], [])
         if item.name.startswith("die"):
             os._exit(3)
         if item.name.startswith("once") and len(list(self.folder.glob(f"{item.name}.*"))) == 1:
@@ -52,7 +39,7 @@ class FakeProcessor:
         while item.name.startswith("busy"):  # goes on saying that it makes progress
             on_step("fit", 0.5)
             time.sleep(0.01)
-        return Outcome([{"id": f"{item.name}_00", "pid": os.getpid()}], [Span(1.0, 2.0, "dark")])
+        return Outcome([{"id": f"{item.name}_00", "pid": os.getpid()}], [Dropped(1.0, 2.0, "dark")])
 
 
 @dataclass(frozen=True)
