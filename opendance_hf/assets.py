@@ -26,10 +26,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
+from opendance_hf.errors import OpenDanceError
+
 _MAX_FILE_BYTES = 512 * 2**20
 
 
-class AssetError(RuntimeError):
+class AssetError(OpenDanceError, RuntimeError):
     """A weight file that could not be had or is not the pinned one; the message says what to do."""
 
 

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 import opendance_hf
+from opendance_hf.errors import OpenDanceError
 
 app = typer.Typer(
     help="OpenDance-HF: music-driven 3D dance. Videos to datasets, datasets to models, songs to dances.",
@@ -494,41 +495,13 @@ class _plain_errors:
         return make_console()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, _told_errors()):
+        if isinstance(error, OpenDanceError):
             message = f"error: {error}"
             Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
             raise typer.Exit(2) from None
         if isinstance(error, KeyboardInterrupt):
             Console(stderr=True).print("stopped; run the same command again to go on", style="yellow")
             raise typer.Exit(130) from None
-
-
-def _told_errors() -> tuple[type[Exception], ...]:
-    """Errors whose message is all a user needs, of the parts that this command has loaded."""
-    import sys
-
-    named = {
-        "opendance_hf.apps.evaluate": "EvaluateError",
-        "opendance_hf.apps.generate": "GenerateError",
-        "opendance_hf.apps.music": "MusicError",
-        "opendance_hf.apps.stats": "StatsError",
-        "opendance_hf.apps.targets": "TargetError",
-        "opendance_hf.assets": "AssetError",
-        "opendance_hf.hub": "HubError",
-        "opendance_hf.modeling.bailando.convert_bailando": "ConversionError",
-        "opendance_hf.motion.smpl": "SMPLFileError",
-        "opendance_hf.storage.humandata": "HumanDataError",
-        "opendance_hf.music.decode": "AudioError",
-        "opendance_hf.pipeline.build": "BuildError",
-        "opendance_hf.pipeline.inspection.store": "InspectionError",
-        "opendance_hf.pipeline.runners.local": "WorkerError",
-        "opendance_hf.pipeline.stages.collect": "CollectError",
-        "opendance_hf.pipeline.stages.genre": "GenreError",
-        "opendance_hf.storage.pack": "PackError",
-        "opendance_hf.synthetic.body": "MissingBodyError",
-        "opendance_hf.training.recipe": "RecipeError",
-    }
-    return tuple(getattr(sys.modules[name], error) for name, error in named.items() if name in sys.modules)
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final
 import yaml
 
 from opendance_hf import __version__
+from opendance_hf.errors import OpenDanceError
 
 #: Never published: the paper releases no video and no audio (section 3.2).
 MEDIA_SUFFIXES: Final = frozenset(
@@ -23,7 +24,7 @@ MEDIA_SUFFIXES: Final = frozenset(
 )
 
 
-class HubError(ValueError):
+class HubError(OpenDanceError, ValueError):
     """A folder that cannot be pushed; the message says which file and why."""
 
 

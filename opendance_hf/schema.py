@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from opendance_hf.errors import OpenDanceError
 from opendance_hf.motion.body import bone_lengths, forward_kinematics
 from opendance_hf.motion.skeleton import NUM_JOINTS
 
@@ -43,7 +44,7 @@ _FK_TOLERANCE_M = 1e-3
 Floats = npt.NDArray[np.float32]
 
 
-class SchemaError(ValueError):
+class SchemaError(OpenDanceError, ValueError):
     """A sequence that does not meet the schema; the message names the sequence, the column and the remedy."""
 
 

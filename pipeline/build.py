@@ -16,6 +16,7 @@ from threading import Thread
 from typing import Any
 
 from opendance_hf.assets import asset_files, sha256_of
+from opendance_hf.errors import OpenDanceError
 from opendance_hf.pipeline.inspection.results import outcomes
 from opendance_hf.pipeline.inspection.store import Inspection
 from opendance_hf.pipeline.ledger import DONE, Item, Ledger
@@ -30,7 +31,7 @@ _OUTSIDE = (
 _NOT_INPUTS = {"thumbs.db", "desktop.ini"}
 
 
-class BuildError(RuntimeError):
+class BuildError(OpenDanceError, RuntimeError):
     """A build that cannot start; the message says what to change."""
 
 

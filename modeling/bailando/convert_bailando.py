@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from opendance_hf.errors import OpenDanceError
 from opendance_hf.modeling.bailando.actor_critic import BailandoActorCritic
 from opendance_hf.modeling.bailando.configuration_bailando import (
     BailandoActorCriticConfig,
@@ -37,7 +38,7 @@ _HEAD_WIDTH = 64
 _LOOK_AHEAD_FRAMES = 40
 
 
-class ConversionError(ValueError):
+class ConversionError(OpenDanceError, ValueError):
     """A file that is no official checkpoint, or not a whole model; the message says why."""
 
 

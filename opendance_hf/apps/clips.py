@@ -14,6 +14,7 @@ from typing import IO, Any, Final
 
 import numpy as np
 
+from opendance_hf.errors import OpenDanceError
 from opendance_hf.metrics import Clip
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS
@@ -55,7 +56,7 @@ _SINGLE: Final = ("fps", "ground", "id", "group")
 _MIN_TORSO: Final = 0.05
 
 
-class EvaluateError(ValueError):
+class EvaluateError(OpenDanceError, ValueError):
     """The dances cannot be evaluated; the message says which file and why."""
 
 

@@ -13,6 +13,7 @@ import torch
 from scipy.ndimage import gaussian_filter1d, minimum_filter1d
 from transformers import PretrainedConfig
 
+from opendance_hf.errors import OpenDanceError
 from opendance_hf.modeling.bailando import BailandoForDanceGeneration
 from opendance_hf.modeling.bailando_pp import BailandoPPForDanceGeneration
 from opendance_hf.motion.body import forward_kinematics
@@ -38,7 +39,7 @@ _JUMP_S: Final = 0.8
 MIN_SONG_S: Final = 1.0
 
 
-class GenerateError(RuntimeError):
+class GenerateError(OpenDanceError, RuntimeError):
     """A song or a model that cannot be used; the message says why and what to do."""
 
 

@@ -9,10 +9,11 @@ from typing import cast
 import numpy as np
 
 from opendance_hf.apps.targets import check_targets
+from opendance_hf.errors import OpenDanceError
 from opendance_hf.music import AudioError, Engine, MusicAnnotation, annotate_music, tpami_features
 
 
-class MusicError(ValueError):
+class MusicError(OpenDanceError, ValueError):
     """A span or an engine that cannot be; the message says why."""
 
 

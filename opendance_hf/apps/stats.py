@@ -14,6 +14,7 @@ from rich import box
 from rich.table import Table
 
 from opendance_hf.apps.targets import check_targets
+from opendance_hf.errors import OpenDanceError
 from opendance_hf.render.statistics import Sample, draw_statistics
 from opendance_hf.storage.pack import SplitStatistics, statistics_of
 
@@ -22,7 +23,7 @@ _COLUMNS: Final = [
 ]  # fmt: skip
 
 
-class StatsError(ValueError):
+class StatsError(OpenDanceError, ValueError):
     """A dataset that cannot be read; the message names it and says why."""
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from opendance_hf.errors import OpenDanceError
 
-class TargetError(OSError):
+
+class TargetError(OpenDanceError, OSError):
     """A file or folder that cannot be written; the message says which and why."""
 
 

@@ -11,13 +11,14 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
+from opendance_hf.errors import OpenDanceError
 from opendance_hf.motion.skeleton import NUM_JOINTS, mirror_index
 from opendance_hf.schema import FPS
 
 Floats = npt.NDArray[np.float32]
 
 
-class NoWindowsError(ValueError):
+class NoWindowsError(OpenDanceError, ValueError):
     """No sequence is long enough for a window."""
 
 

@@ -19,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from opendance_hf.errors import OpenDanceError
 from opendance_hf.motion.skeleton import NUM_JOINTS, PARENTS
 from opendance_hf.storage.pickles import PickleError, load_pickled_arrays
 
@@ -38,7 +39,7 @@ HOW_TO_GET: Final = (
 Floats = npt.NDArray[np.float32]
 
 
-class SMPLFileError(ValueError):
+class SMPLFileError(OpenDanceError, ValueError):
     """A file that is no SMPL body; the message names the file, what is wrong and how to get a right one."""
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
+from opendance_hf.errors import OpenDanceError
+
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer
@@ -30,7 +32,7 @@ _FORMATS: Final = (
 )
 
 
-class AudioError(ValueError):
+class AudioError(OpenDanceError, ValueError):
     """A file whose sound cannot be read; the message names the file, the cause and the remedy."""
 
 

@@ -22,6 +22,7 @@ from typing import Any, Final, NoReturn, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
+from opendance_hf.errors import OpenDanceError
 from opendance_hf.motion.skeleton import NUM_JOINTS
 from opendance_hf.storage.pickles import PickleError, pickled_array_item
 
@@ -40,7 +41,7 @@ _PARTS: Final = {"global_orient": 1, "body_pose": NUM_JOINTS - 1}
 Floats = npt.NDArray[np.float32]
 
 
-class HumanDataError(ValueError):
+class HumanDataError(OpenDanceError, ValueError):
     """A file that is not HumanData; the message names the file and what is wrong."""
 
 

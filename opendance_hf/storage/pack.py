@@ -26,6 +26,7 @@ from typing import Any, Final
 import numpy as np
 
 from opendance_hf import __version__
+from opendance_hf.errors import OpenDanceError
 from opendance_hf.render.statistics import Sample, draw_statistics
 from opendance_hf.schema import SCHEMA_VERSION, DanceSequence, validate
 from opendance_hf.storage.card import dataset_card
@@ -41,7 +42,7 @@ _MARKER: Final = "opendance-hf dataset"
 _SUFFIXES: Final = frozenset({".md", ".json", ".parquet", ".tar"})
 
 
-class PackError(RuntimeError):
+class PackError(OpenDanceError, RuntimeError):
     """The dataset could not be written; the message says what to do. Nothing was changed on disk."""
 
 

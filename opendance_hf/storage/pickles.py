@@ -19,6 +19,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from opendance_hf.errors import OpenDanceError
+
 #: Larger files and longer programs are refused: a dance of ten minutes takes 25 MB and a few hundred instructions.
 MAX_BYTES: Final = 256 * 1024**2
 MAX_INSTRUCTIONS: Final = 200_000
@@ -66,7 +68,7 @@ for _builtins, _copyreg in (("builtins", "copyreg"), ("__builtin__", "copy_reg")
 _WRAPPERS: Final = ("Ch", "Select", "csc_matrix")
 
 
-class PickleError(ValueError):
+class PickleError(OpenDanceError, ValueError):
     """A pickle that holds anything but plain data and arrays of numbers; the message names the file and the cause."""
 
 

@@ -18,6 +18,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from opendance_hf.errors import OpenDanceError
+
 Array = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.int32]
 
@@ -37,7 +39,7 @@ _METRES: Final = 0.1  # the files are in decimetres
 _MESHES: Final = ("body", "helper-l-eye", "helper-r-eye", "helper-hair")
 
 
-class MissingBodyError(RuntimeError):
+class MissingBodyError(OpenDanceError, RuntimeError):
     """The package with the body's data is not installed; the message says how to get it."""
 
 

@@ -17,12 +17,14 @@ from typing import Any, TypeVar
 import yaml
 from transformers import HfArgumentParser
 
+from opendance_hf.errors import OpenDanceError
+
 SECTIONS = ("model", "data", "trainer", "validation")
 Arguments = TypeVar("Arguments", bound="RunArguments")
 Recipe = dict[str, dict[str, Any]]
 
 
-class RecipeError(ValueError):
+class RecipeError(OpenDanceError, ValueError):
     """A recipe that cannot be used; the message says what to change."""
 
 

@@ -16,13 +16,15 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from opendance_hf.errors import OpenDanceError
+
 _TO_NCHW, _TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
 _OPSET = 17
 _IR_VERSION = 9
 _DTYPES = {name: np.dtype(code) for name, code in (("float32", "<f4"), ("float16", "<f2"), ("int32", "<i4"))}
 
 
-class ConversionError(ValueError):
+class ConversionError(OpenDanceError, ValueError):
     """The graph has an operator or attribute outside the supported subset, or its weights do not fit."""
 
 

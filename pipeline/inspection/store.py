@@ -20,6 +20,8 @@ from typing import Final, Literal
 
 import numpy as np
 
+from opendance_hf.errors import OpenDanceError
+
 Verdict = Literal["keep", "reject"]
 
 _VIDEO: Final = {
@@ -101,7 +103,7 @@ FROM inspection_items AS i LEFT JOIN (
 """
 
 
-class InspectionError(RuntimeError):
+class InspectionError(OpenDanceError, RuntimeError):
     """Something that people have to change; the message says what."""
 
 

@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from opendance_hf.errors import OpenDanceError
 from opendance_hf.pipeline.ledger import DONE, Item, Ledger
 from opendance_hf.pipeline.outcome import Rejected
 
@@ -27,7 +28,7 @@ MAX_ATTEMPTS: Final = 2
 _TICK_S: Final = 0.5
 
 
-class WorkerError(RuntimeError):
+class WorkerError(OpenDanceError, RuntimeError):
     """A worker cannot start, so no video can be processed; the message says why."""
 
 

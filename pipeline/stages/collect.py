@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
+from opendance_hf.errors import OpenDanceError
 from opendance_hf.pipeline.names import printable
 
 #: Rows of a Parquet file held in memory at a time.
@@ -24,7 +25,7 @@ _TAG: Final = "Entertainment-Dance"
 LIST_HEADER: Final = ("video", "status", "reason")
 
 
-class CollectError(ValueError):
+class CollectError(OpenDanceError, ValueError):
     """A table that cannot be used; the message names the file, the line, the column and the remedy."""
 
 

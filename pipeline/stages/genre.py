@@ -18,6 +18,7 @@ import torch
 
 import opendance_hf.modeling.music_genre  # noqa: F401 (makes the Auto classes know it)
 from opendance_hf.assets import sha256_of
+from opendance_hf.errors import OpenDanceError
 from opendance_hf.music import decode_audio
 from opendance_hf.schema import GENRES
 
@@ -27,7 +28,7 @@ _CLIP_S: Final = 30.0
 _LOADED: Final = ("config.json", "preprocessor_config.json", "*.safetensors", "*.bin")
 
 
-class GenreError(ValueError):
+class GenreError(OpenDanceError, ValueError):
     """A classifier that cannot be used; the message names it and says why."""
 
 
