@@ -18,9 +18,9 @@ from opendance_hf.errors import OpenDanceError
 from opendance_hf.metrics import Clip
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS
+from opendance_hf.pickles import load_pickled_arrays
 from opendance_hf.schema import FPS, DanceSequence, per_dancer
 from opendance_hf.storage import load_sequence, read_rows
-from opendance_hf.storage.pickles import load_pickled_arrays
 
 #: Numbers of one dancer and frame.
 NUM_VALUES: Final = MEAN_OFFSETS.size

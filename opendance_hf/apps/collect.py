@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from opendance_hf.apps.targets import check_targets
+from opendance_hf.files import atomic_write
 from opendance_hf.pipeline.stages.collect import (
     LIST_HEADER,
     CollectError,
@@ -55,9 +56,8 @@ def run_collect(
     if videos is not None and not videos.is_dir():
         raise CollectError(f"{videos}: no such folder")
     counts, absent = Counts(), 0
-    part = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
-        with part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+    with atomic_write(out) as partial:
+        with partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.writer(file)
             writer.writerow(LIST_HEADER)
             for video, reason in select(table, criteria, columns, counts, strict=strict):
@@ -67,15 +67,11 @@ def run_collect(
                 writer.writerow((listed_name(video), "rejected" if reason else "selected", reason))
         if not counts.rows:
             raise CollectError(f"{table}: no rows in it")
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
     counts.selected -= absent
     found = {**counts.as_dict(), "no_video": absent}
     if json_file is not None:
-        json_part = json_file.with_name(f".{json_file.name}.{os.getpid()}.partial")
-        json_part.write_text(json.dumps(found, indent=2) + "\n")
-        json_part.replace(json_file)
+        with atomic_write(json_file) as partial:
+            partial.write_text(json.dumps(found, indent=2) + "\n")
     console.print(_table(counts, absent, criteria))
     for message in counts.bad[:5]:
         console.print(message, style="yellow", markup=False, highlight=False, soft_wrap=True)

@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from opendance_hf.files import atomic_write
 from opendance_hf.modeling.bailando.convert_bailando import ConversionError, convert_bailando
 from opendance_hf.modeling.cliff.convert_cliff import convert_cliff
 from opendance_hf.modeling.smoothnet.convert_smoothnet import convert_smoothnet
@@ -125,14 +126,8 @@ def import_human_data(source: Path, out: Path) -> Path:
         arrays |= {"smpl_pose": data.poses[None], "smpl_transl": data.transl[None]}
     if data.betas is not None:
         arrays["smpl_betas"] = data.betas[None]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
+    with atomic_write(out) as partial, partial.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
     return out
 
 

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from opendance_hf.apps.clips import EvaluateError, load_clips
 from opendance_hf.apps.targets import check_targets
+from opendance_hf.files import atomic_write
 from opendance_hf.metrics import (
     MEASURES,
     Clip,
@@ -89,9 +90,8 @@ def run_evaluate(
                 "predictions": asdict(other.predictions),
                 "tests": {name: asdict(test) for name, test in tests.items()},
             }
-        partial = out.with_name(f".{out.name}.partial")
-        partial.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        partial.replace(out)
+        with atomic_write(out) as partial:
+            partial.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     if console is not None:
         print_result(console, result, other)
         if tests:

@@ -14,6 +14,7 @@ from scipy.ndimage import gaussian_filter1d, minimum_filter1d
 from transformers import PretrainedConfig
 
 from opendance_hf.errors import OpenDanceError
+from opendance_hf.files import atomic_write
 from opendance_hf.modeling.bailando import BailandoForDanceGeneration
 from opendance_hf.modeling.bailando_pp import BailandoPPForDanceGeneration
 from opendance_hf.motion.body import forward_kinematics
@@ -112,10 +113,8 @@ def generate(
     arrays = {"joints": dancers, "smpl_pose": poses, "smpl_transl": transl, "rest_offsets": rest_offsets}
     if danced.ndim == 3:
         arrays = {name: values[0] for name, values in arrays.items()}
-    out.parent.mkdir(parents=True, exist_ok=True)
     motion = out.with_suffix(".npz")
-    part = motion.with_name(f".{motion.name}.{os.getpid()}.partial")
-    with part.open("wb") as file:
+    with atomic_write(motion) as partial, partial.open("wb") as file:
         np.savez(
             file,
             **{name: values.astype(np.float32) for name, values in arrays.items()},  # type: ignore[arg-type]
@@ -124,7 +123,6 @@ def generate(
             id=np.str_(out.stem),
             seed=np.int64(seed),
         )
-    part.replace(motion)
     if out.suffix == ".npz":
         return [motion]
     tell("Filming ...")

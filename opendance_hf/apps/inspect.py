@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from urllib.parse import urlsplit
 
 from rich.console import Console
 
+from opendance_hf.files import atomic_write
 from opendance_hf.pipeline.inspection.exchange import export_csv, import_csv
 from opendance_hf.pipeline.inspection.store import Inspection, InspectionError
 
@@ -186,11 +186,8 @@ def write_decisions(inspection: Inspection, path: Path) -> None:
     Raises:
         InspectionError: if it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_text(export_csv(inspection), encoding="utf-8")
-        os.replace(partial, path)
+        with atomic_write(path) as partial:
+            partial.write_text(export_csv(inspection), encoding="utf-8")
     except OSError as error:
         raise InspectionError(f"{path}: cannot be written ({error.strerror})") from None
-    finally:
-        partial.unlink(missing_ok=True)

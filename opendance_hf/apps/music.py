@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import cast
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from opendance_hf.apps.targets import check_targets
 from opendance_hf.errors import OpenDanceError
+from opendance_hf.files import atomic_write
 from opendance_hf.music import AudioError, Engine, MusicAnnotation, annotate_music, tpami_features
 
 
@@ -37,10 +37,9 @@ def write_music(
         raise
     except ValueError as error:
         raise MusicError(str(error)) from None
-    partial = out.with_name(f".{out.name}.partial.npz")
-    try:
+    with atomic_write(out) as partial, partial.open("wb") as file:
         np.savez(
-            partial,
+            file,
             music_features=found.music_features,
             music_features_7p5fps=found.music_features_7p5fps,
             music_features_fact=found.music_features_fact,
@@ -49,7 +48,4 @@ def write_music(
             bpm=found.bpm,
             fps=60,
         )
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
     return found

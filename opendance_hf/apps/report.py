@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import os
 import re
-import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+
+from opendance_hf.files import atomic_write
 
 #: Metric names end in their unit, as ``fit_residual_mm`` does.
 _UNITS: Final = {
@@ -130,17 +130,8 @@ def write_report(path: str | os.PathLike[str], report: BuildReport) -> None:
         if not _is_inside(dance.video):
             raise ValueError(f"dance {dance.video!r} must be a relative path inside the folder")
     page = render_report(report)
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(page)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with atomic_write(path) as partial:
+        partial.write_text(page, encoding="utf-8")
 
 
 def render_report(report: BuildReport) -> str:

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from opendance_hf.apps.targets import check_targets
 from opendance_hf.errors import OpenDanceError
+from opendance_hf.files import atomic_write
 from opendance_hf.render.statistics import Sample, draw_statistics
 from opendance_hf.storage.pack import SplitStatistics, statistics_of
 
@@ -148,9 +149,8 @@ def stats(
         "all": asdict(summarise(parts)),
     }
     if json_file is not None:
-        part_file = json_file.with_name(f".{json_file.name}.{os.getpid()}.partial")
-        part_file.write_text(json.dumps(found, indent=2) + "\n")
-        part_file.replace(json_file)
+        with atomic_write(json_file) as partial:
+            partial.write_text(json.dumps(found, indent=2) + "\n")
     if figure is not None:
         draw_statistics(
             [Sample(part.config, part.duration_s, part.bpm, part.velocity, part.genres) for part in parts],

@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from opendance_hf.errors import OpenDanceError
+from opendance_hf.files import atomic_write
 from opendance_hf.motion.skeleton import NUM_JOINTS, PARENTS
-from opendance_hf.storage.pickles import PickleError, load_pickled_arrays
+from opendance_hf.pickles import PickleError, load_pickled_arrays
 
 NUM_VERTICES: Final = 6890
 NUM_BETAS: Final = 10
@@ -96,14 +97,8 @@ def convert_smpl(source: Path | str, target: Path | str) -> SMPLData:
     except (OSError, PickleError) as error:
         raise SMPLFileError(str(error)) from None
     data = _checked(source, content)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, allow_pickle=False, **{f.name: getattr(data, f.name) for f in fields(data)})
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with atomic_write(target) as partial, partial.open("wb") as file:
+        np.savez(file, allow_pickle=False, **{f.name: getattr(data, f.name) for f in fields(data)})
     return data
 
 

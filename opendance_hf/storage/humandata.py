@@ -12,7 +12,6 @@ MMHuman3D may store keypoints compressed: then only those of the mask are in the
 from __future__ import annotations
 
 import math
-import os
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -23,8 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from opendance_hf.errors import OpenDanceError
+from opendance_hf.files import atomic_write
 from opendance_hf.motion.skeleton import NUM_JOINTS
-from opendance_hf.storage.pickles import PickleError, pickled_array_item
+from opendance_hf.pickles import PickleError, pickled_array_item
 
 NUM_KEYPOINTS: Final = 190
 #: Places of SMPL's 24 joints among the 190: the body's first 22, and its hands at the very end.
@@ -124,14 +124,8 @@ def save_human_data(
         "keypoints3d_convention": np.array("human_data"),
         "meta": np.array(dict(meta or {}), dtype=object),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=True, **arrays)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with atomic_write(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=True, **arrays)
     return path
 
 

@@ -8,7 +8,6 @@ bytes (the zip entries of ``numpy.savez`` carry a constant date).
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 import zlib
 from dataclasses import fields
@@ -17,6 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from opendance_hf.files import atomic_write
 from opendance_hf.schema import DanceSequence, SchemaError, from_row, to_row
 
 SUFFIX: Final = ".npz"
@@ -36,14 +36,8 @@ def save_sequence(path: Path | str, seq: DanceSequence) -> Path:
     row = to_row(seq)
     row["provenance"] = json.dumps(row["provenance"], sort_keys=True)
     arrays = {name: np.asarray(value) for name, value in row.items() if value is not None}
-    # A name of its own for each process, so that two writers of one id cannot interleave.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with atomic_write(path) as partial, partial.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
     return path
 
 

@@ -13,6 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from opendance_hf.files import atomic_write
+
 #: In every checkpoint of a run with an average, so that it resumes exactly.
 FILE = "ema.safetensors"
 
@@ -63,9 +65,8 @@ class WeightAverage(TrainerCallback):
         """See ``TrainerCallback``. A checkpoint without this file counts as cut off."""
         if state.is_world_process_zero:
             folder = Path(str(args.output_dir), f"checkpoint-{state.global_step}")
-            part = folder / f".{FILE}.partial"
-            save_file({name: value.cpu() for name, value in self.average.items()}, part)
-            part.replace(folder / FILE)
+            with atomic_write(folder / FILE) as partial:
+                save_file({name: value.cpu() for name, value in self.average.items()}, partial)
 
     @torch.no_grad()
     def put(self) -> None:

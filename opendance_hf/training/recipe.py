@@ -18,6 +18,7 @@ import yaml
 from transformers import HfArgumentParser
 
 from opendance_hf.errors import OpenDanceError
+from opendance_hf.files import atomic_write
 
 SECTIONS = ("model", "data", "trainer", "validation")
 Arguments = TypeVar("Arguments", bound="RunArguments")
@@ -174,7 +175,5 @@ def same_run(folder: Path, identity: dict[str, Any], *, resuming: bool, writes: 
             "start anew with --no-resume"
         )
     if writes:
-        folder.mkdir(parents=True, exist_ok=True)
-        part = folder / ".run.json.partial"
-        part.write_text(text)
-        part.replace(note)  # other processes may be reading it
+        with atomic_write(note) as partial:  # other processes may be reading it
+            partial.write_text(text)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from opendance_hf.cli import app
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.smpl import SMPLFileError, convert_smpl, load_smpl, smplx_layer
-from opendance_hf.storage.pickles import PickleError, load_pickled_arrays
+from opendance_hf.pickles import PickleError, load_pickled_arrays
 from tests.bodies import fake_chumpy, rest_joints, smpl_arrays
 
 

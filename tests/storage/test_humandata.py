@@ -16,6 +16,7 @@ from opendance_hf.cli import app
 from opendance_hf.data.windows import _load_motion
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.skeleton import JOINT_NAMES, MEAN_OFFSETS
+from opendance_hf.pickles import PickleError, load_pickled_arrays
 from opendance_hf.schema import per_dancer
 from opendance_hf.storage import save_sequence
 from opendance_hf.storage.humandata import (
@@ -24,7 +25,6 @@ from opendance_hf.storage.humandata import (
     load_human_data,
     save_human_data,
 )
-from opendance_hf.storage.pickles import PickleError, load_pickled_arrays
 from tests.factories import make_sequence
 
 RNG = np.random.default_rng(0)

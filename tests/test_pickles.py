@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_np
 
-from opendance_hf.storage.pickles import PickleError, load_pickled_arrays
+from opendance_hf.pickles import PickleError, load_pickled_arrays
 
 
 class Evil:
@@ -123,7 +123,7 @@ def test_what_is_no_dictionary_of_numbers(tmp_path: Path) -> None:
 def test_large_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.pkl"
     path.write_bytes(pickle.dumps({"x": np.zeros(1000)}))
-    monkeypatch.setattr("opendance_hf.storage.pickles.MAX_BYTES", 1000)
+    monkeypatch.setattr("opendance_hf.pickles.MAX_BYTES", 1000)
     with pytest.raises(PickleError, match="above 1,000 are refused"):
         load_pickled_arrays(path)
 

@@ -1,0 +1,33 @@
+"""Write files atomically: a reader finds the old content or the new, never a part of it."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that replaces it when the block ends without an error.
+
+    Missing parent folders are made. The temporary name begins with a dot, ends in ``.partial`` and is unique for
+    each process and call, so that several writers of one file do not interleave. After an error ``path`` is as it
+    was, and the temporary file is gone.
+
+    Args:
+        path: the file to write.
+
+    Raises:
+        OSError: if a folder, the temporary file or ``path`` cannot be written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
