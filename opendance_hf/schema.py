@@ -4,19 +4,30 @@ World frame: y up, metres, radians, the ground at y = 0; x to the right and z to
 camera sees the scene. Motion is exactly 60 FPS. Per-dancer columns are flat, dancer after dancer: ``joints`` of a
 duet is (frames, 144), the first 72 numbers of a frame being the first dancer's 24 joints. :func:`per_dancer` undoes it.
 
+A new column is one line of :class:`DanceSequence`. Checks, ``features()``, Parquet, WebDataset, npz, the dataset card
+and docs/dataset.md derive from :data:`COLUMNS`; ``python -m opendance_hf.schema`` prints the tables of that document.
+
 Source: paper section 3.2 (24 joints, SMPL pose, shape and translation, audio features; no video or audio).
 """
 
 from __future__ import annotations
 
-import math
-import re
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from opendance_hf.columns import (
+    Column,
+    columns_of,
+    features_of,
+    from_dict,
+    markdown_table,
+    to_dict,
+    violations,
+)
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.motion.body import bone_lengths, forward_kinematics
 from opendance_hf.motion.skeleton import NUM_JOINTS
@@ -24,7 +35,7 @@ from opendance_hf.motion.skeleton import NUM_JOINTS
 if TYPE_CHECKING:
     import datasets
 
-SCHEMA_VERSION: Final = "1.1"
+SCHEMA_VERSION: Final = "1.2"
 FPS: Final = 60
 #: One column of ``music_features_7p5fps`` for this many motion frames (Bailando's codes last 8 frames).
 FRAMES_PER_CODE: Final = 8
@@ -38,32 +49,35 @@ GENRES: Final = (
 )  # fmt: skip
 
 # No dot: a WebDataset member is named key, first dot, column.
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}"
 _FK_TOLERANCE_M = 1e-3
 
 Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int32]
 
 
 class SchemaError(OpenDanceError, ValueError):
     """A sequence that does not meet the schema; the message names the sequence, the column and the remedy."""
 
 
+# fmt: off
+# One line a column, for these tables are read more often than they are changed.
 @dataclass(frozen=True)
 class Camera:
     """The pinhole camera of the source video, static over the sequence.
 
-    ``rotation`` (3, 3) and ``translation`` (3,) take world metres to camera metres, where x is right, y is down
-    and z is away from the camera; the principal point is the image centre.
+    It takes world metres to camera metres, where x is right, y is down and z is away from the camera; the principal
+    point is the image centre.
     """
 
-    width_px: int
-    height_px: int
-    focal_px: float
-    rotation: tuple[float, ...]
-    translation: tuple[float, ...]
+    width_px: Annotated[int, Column("int32", unit="px", meaning="image width")]
+    height_px: Annotated[int, Column("int32", unit="px", meaning="image height")]
+    focal_px: Annotated[float, Column("float64", unit="px", meaning="focal length, estimated")]
+    rotation: Annotated[tuple[float, ...], Column("float64", (9,), meaning="world to camera, 3 x 3, row by row")]
+    translation: Annotated[tuple[float, ...], Column("float64", (3,), unit="m", meaning="world to camera")]
 
     def project(self, points: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-        """World points (..., 3) in metres to image points (..., 2) in pixels."""
+        """Project world points (..., 3) in metres to image points (..., 2) in pixels."""
         rotation = np.asarray(self.rotation, dtype=np.float64).reshape(3, 3)
         camera = points @ rotation.T + np.asarray(self.translation, dtype=np.float64)
         centre = np.array([self.width_px / 2, self.height_px / 2])
@@ -72,79 +86,64 @@ class Camera:
 
 @dataclass(frozen=True)
 class Backend:
-    """What computed one stage of a sequence."""
+    """The program that computed one stage of a sequence."""
 
-    stage: str
-    name: str
-    version: str
+    stage: Annotated[str, Column("string", meaning="stage of the pipeline")]
+    name: Annotated[str, Column("string", meaning="what computed it")]
+    version: Annotated[str, Column("string", meaning="version of that")]
 
 
 @dataclass(frozen=True)
 class Provenance:
     """Where a sequence comes from. Carries no paths, file names or user names."""
 
-    source_sha256: str
-    start_s: float
-    end_s: float
-    source_fps: float
-    licence: str
-    opendance_version: str
-    schema_version: str = SCHEMA_VERSION
-    camera: Camera | None = None
-    backends: tuple[Backend, ...] = ()
+    source_sha256: Annotated[str, Column("string", meaning="hash of the source file")]
+    start_s: Annotated[float, Column("float64", unit="s", meaning="start of the sequence in the source")]
+    end_s: Annotated[float, Column("float64", unit="s", meaning="end of the sequence in the source")]
+    source_fps: Annotated[float, Column("float64", unit="1/s", meaning="frame rate of the source")]
+    licence: Annotated[str, Column("string", meaning="what `--licence` said")]
+    opendance_version: Annotated[str, Column("string", meaning="version of OpenDance-HF that wrote the row")]
+    schema_version: Annotated[str, Column("string", meaning="version of the schema of the row")] = SCHEMA_VERSION
+    camera: Annotated[Camera | None, Column("struct", meaning="camera of the source")] = None
+    backends: Annotated[tuple[Backend, ...], Column("struct", meaning="everything that computed the row")] = ()
+    pipeline: Annotated[str, Column("string", meaning="fingerprint of the pipeline's configuration; empty where there was none, and before schema 1.2")] = ""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class DanceSequence:
-    """One sequence of one or more dancers to one piece of music. D is ``num_dancers``, T is ``num_frames``.
+    """One sequence of one or more dancers to one piece of music. T is ``num_frames``, D is ``num_dancers``."""
 
-    Attributes:
-        id: unique name, stable over rebuilds.
-        group: sequences of one group (same song, or near-duplicate motion) never lie in different splits.
-        joints: (T, D*72) joint positions, metres, world frame.
-        smpl_pose: (T, D*72) axis-angle of the 24 SMPL joints, radians; the root relative to the world.
-        smpl_transl: (T, D*3) SMPL's transl, metres: pelvis = transl + rest_offsets[0].
-        rest_offsets: (D*72,) parent-to-joint offsets of the rest skeleton that forward kinematics needs, metres.
-        smpl_betas: (D*10,) SMPL shape, None when no SMPL file was given.
-        music_features: (T, 438) at 60 FPS: mfcc 20, mfcc delta 20, chroma 12, onset 1, beat 1, tempogram 384.
-        music_features_7p5fps: (ceil(T/8), 438), the same from audio at 3,840 Hz (what Bailando's GPT reads).
-        music_features_fact: (T, 35): onset 1, mfcc 20, chroma 12, peak 1, beat 1.
-        music_beats: (B,) frame indices of the music beats, increasing.
-        bpm: beats per minute.
-        motion_velocity: mean joint speed, metres per second.
-        confidence: (T, D) mean visibility of the estimator's keypoints, 0 to 1; 0 where a gap was completed.
-        genre: one of :data:`GENRES`, None when no classifier ran.
-        genre_scores: (10,) scores in the order of :data:`GENRES`, None when no classifier ran.
-        subset_rank: place in a shuffled order of its split, from 0: the N first are the split's subset of N, so
-            subsets are nested (paper table 3). None until packed, and in datasets of schema 1.0.
-    """
-
-    id: str
-    group: str
-    num_dancers: int
-    num_frames: int
-    joints: Floats
-    smpl_pose: Floats
-    smpl_transl: Floats
-    rest_offsets: Floats
-    music_features: Floats
-    music_features_7p5fps: Floats
-    music_features_fact: Floats
-    music_beats: npt.NDArray[np.int32]
-    bpm: float
-    motion_velocity: float
-    confidence: Floats
-    provenance: Provenance
-    fps: float = float(FPS)
-    smpl_betas: Floats | None = None
-    genre: str | None = None
-    genre_scores: Floats | None = field(default=None)
-    subset_rank: int | None = None
+    id: Annotated[str, Column("string", pattern=_NAME, meaning="unique, the same in every rebuild: the start of the source's hash and a number")]
+    group: Annotated[str, Column("string", pattern=_NAME, meaning="name that sequences of one song or of nearly the same motion share; splits never share a group")]
+    num_dancers: Annotated[int, Column("int32", minimum=1, meaning="D")]
+    num_frames: Annotated[int, Column("int32", minimum=2, meaning="T")]
+    fps: Annotated[float, Column("float32", unit="1/s", choices=(FPS,), remedy="resample the motion first", meaning="always 60")] = float(FPS)
+    joints: Annotated[Floats, Column("float32", ("T", "D*72"), unit="m", meaning="positions of the 24 SMPL joints, world frame")]
+    smpl_pose: Annotated[Floats, Column("float32", ("T", "D*72"), unit="rad", meaning="axis-angle of the 24 SMPL joints, each relative to its parent, the root relative to the world")]
+    smpl_transl: Annotated[Floats, Column("float32", ("T", "D*3"), unit="m", meaning="SMPL's `transl`: pelvis = `smpl_transl` + `rest_offsets[0]`")]
+    rest_offsets: Annotated[Floats, Column("float32", ("D*72",), unit="m", meaning="offset of each joint from its parent in the rest pose; forward kinematics of these and `smpl_pose` gives `joints`")]
+    smpl_betas: Annotated[Floats | None, Column("float32", ("D*10",), meaning="SMPL shape; null where no SMPL file was given")] = None
+    music_features: Annotated[Floats, Column("float32", ("T", MUSIC_DIM), meaning="60 Hz: MFCC 20, MFCC delta 20, chroma 12, onset 1, beat 1, tempogram 384")]
+    music_features_7p5fps: Annotated[Floats, Column("float32", (f"ceil(T/{FRAMES_PER_CODE})", MUSIC_DIM), meaning="the same from audio at 3,840 Hz, 7.5 Hz: what Bailando's GPT reads")]
+    music_features_fact: Annotated[Floats, Column("float32", ("T", FACT_MUSIC_DIM), meaning="60 Hz: onset 1, MFCC 20, chroma 12, peak 1, beat 1: what FACT reads")]
+    music_beats: Annotated[Ints, Column("int32", ("B",), unit="frames", minimum=0, meaning="where the B music beats fall, increasing")]
+    bpm: Annotated[float, Column("float64", unit="1/min", minimum=0, meaning="tempo")]
+    motion_velocity: Annotated[float, Column("float64", unit="m/s", minimum=0, meaning="mean joint speed")]
+    confidence: Annotated[Floats, Column("float32", ("T", "D"), minimum=0, maximum=1, meaning="mean visibility of the estimator's landmarks, 0 to 1; 0 where a gap was completed")]
+    genre: Annotated[str | None, Column("string", choices=GENRES, meaning=f"one of {', '.join(GENRES)}; null where no classifier ran (`opendance build --genre-model`)")] = None
+    genre_scores: Annotated[Floats | None, Column("float32", (len(GENRES),), meaning="scores in that order; null where no classifier ran")] = None
+    subset_rank: Annotated[int | None, Column("int32", minimum=0, meaning="place in a shuffled order of the split, from 0: rows below N are the nested subset of N (paper table 3); null before packing, absent before schema 1.1")] = None
+    provenance: Annotated[Provenance, Column("struct", meaning="where the row comes from")]
 
     @property
     def config(self) -> str:
         """The dataset configuration this sequence belongs to: ``individual`` or ``collaborative``."""
         return "individual" if self.num_dancers == 1 else "collaborative"
+# fmt: on
+
+
+#: Every column of a row, in the order of the files.
+COLUMNS: Final[Mapping[str, Column]] = columns_of(DanceSequence)
 
 
 def per_dancer(flat: npt.NDArray[np.floating], num_dancers: int, *shape: int) -> npt.NDArray[np.floating]:
@@ -167,59 +166,32 @@ def mean_joint_speed(joints: npt.NDArray[np.floating], fps: float = FPS) -> floa
     return float(np.linalg.norm(np.diff(joints, axis=1), axis=-1).mean() * fps)
 
 
-def features(num_dancers: int | None = None) -> datasets.Features:
-    """The Hugging Face ``Features`` of a configuration with ``num_dancers`` dancers in every row.
-
-    Float matrices are ``Array2D((None, C), "float32")``: rows have different lengths, columns do not.
-    """
+def features(num_dancers: int = 1) -> datasets.Features:
+    """Return the Hugging Face ``Features`` of a configuration with ``num_dancers`` dancers in every row."""
     import datasets  # takes a second to load, and most who import the schema never need it
 
-    dancers = 1 if num_dancers is None else num_dancers
-    matrix = lambda width: datasets.Array2D((None, width), "float32")  # noqa: E731
-    vector = lambda kind: datasets.List(datasets.Value(kind))  # noqa: E731
-    return datasets.Features(
-        {
-            "id": datasets.Value("string"),
-            "group": datasets.Value("string"),
-            "num_dancers": datasets.Value("int32"),
-            "num_frames": datasets.Value("int32"),
-            "fps": datasets.Value("float32"),
-            "joints": matrix(dancers * JOINTS_DIM),
-            "smpl_pose": matrix(dancers * JOINTS_DIM),
-            "smpl_transl": matrix(dancers * 3),
-            "rest_offsets": vector("float32"),
-            "smpl_betas": vector("float32"),
-            "music_features": matrix(MUSIC_DIM),
-            "music_features_7p5fps": matrix(MUSIC_DIM),
-            "music_features_fact": matrix(FACT_MUSIC_DIM),
-            "music_beats": vector("int32"),
-            "bpm": datasets.Value("float64"),
-            "motion_velocity": datasets.Value("float64"),
-            "confidence": matrix(dancers),
-            "genre": datasets.Value("string"),
-            "genre_scores": vector("float32"),
-            "subset_rank": datasets.Value("int32"),
-            "provenance": {
-                "source_sha256": datasets.Value("string"),
-                "start_s": datasets.Value("float64"),
-                "end_s": datasets.Value("float64"),
-                "source_fps": datasets.Value("float64"),
-                "licence": datasets.Value("string"),
-                "opendance_version": datasets.Value("string"),
-                "schema_version": datasets.Value("string"),
-                "camera": {
-                    "width_px": datasets.Value("int32"),
-                    "height_px": datasets.Value("int32"),
-                    "focal_px": datasets.Value("float64"),
-                    "rotation": vector("float64"),
-                    "translation": vector("float64"),
-                },
-                "backends": datasets.List(
-                    {key: datasets.Value("string") for key in ("stage", "name", "version")}
-                ),
-            },
-        }
-    )
+    return datasets.Features(features_of(DanceSequence, {"D": num_dancers}))
+
+
+def to_row(seq: DanceSequence) -> dict[str, Any]:
+    """Return the sequence as the plain dictionary a dataset row is."""
+    return to_dict(seq)
+
+
+def from_row(row: Mapping[str, Any]) -> DanceSequence:
+    """Make a sequence of a row, the inverse of :func:`to_row`; not yet validated.
+
+    Rows of older schemas are taken: columns that they lack get their default.
+
+    Args:
+        row: arrays or Python lists; matrices may be flat.
+
+    Raises:
+        KeyError: if a required column is absent.
+        TypeError, ValueError: if a value cannot be converted.
+    """
+    seq: DanceSequence = from_dict(DanceSequence, row, {"D": int(row["num_dancers"])})
+    return seq
 
 
 def validate(seq: DanceSequence) -> DanceSequence:
@@ -233,59 +205,15 @@ def validate(seq: DanceSequence) -> DanceSequence:
         raise SchemaError(f"sequence {seq.id!r}, column {column!r}: {why}")
 
     t, d = seq.num_frames, seq.num_dancers
-    for column in ("id", "group"):
-        if not _ID.fullmatch(getattr(seq, column)):
-            fail(column, f"must match {_ID.pattern}, got {getattr(seq, column)!r}")
-    if d < 1:
-        fail("num_dancers", f"must be at least 1, got {d}")
-    if t < 2:
-        fail("num_frames", f"must be at least 2, got {t}")
-    if seq.fps != FPS:
-        fail("fps", f"must be {FPS}, got {seq.fps}; resample the motion first")
-
-    shapes: dict[str, tuple[int, ...]] = {
-        "joints": (t, d * JOINTS_DIM),
-        "smpl_pose": (t, d * JOINTS_DIM),
-        "smpl_transl": (t, d * 3),
-        "rest_offsets": (d * JOINTS_DIM,),
-        "music_features": (t, MUSIC_DIM),
-        "music_features_7p5fps": (math.ceil(t / FRAMES_PER_CODE), MUSIC_DIM),
-        "music_features_fact": (t, FACT_MUSIC_DIM),
-        "confidence": (t, d),
-    }
-    if seq.smpl_betas is not None:
-        shapes["smpl_betas"] = (d * BETAS_DIM,)
-    if seq.genre_scores is not None:
-        shapes["genre_scores"] = (len(GENRES),)
-    for column, shape in shapes.items():
-        value = getattr(seq, column)
-        if value.shape != shape:
-            fail(column, f"has shape {value.shape}, expected {shape}")
-        if value.dtype != np.float32:
-            fail(column, f"is {value.dtype}, expected float32")
-        if not np.isfinite(value).all():
-            fail(column, "holds NaN or infinity")
-    for column in ("bpm", "motion_velocity"):
-        if not (math.isfinite(getattr(seq, column)) and getattr(seq, column) >= 0):
-            fail(column, f"must be finite and not negative, got {getattr(seq, column)}")
-    if seq.confidence.min() < 0 or seq.confidence.max() > 1:
-        fail("confidence", "must lie in [0, 1]")
-    if seq.genre is not None and seq.genre not in GENRES:
-        fail("genre", f"must be one of {', '.join(GENRES)}, got {seq.genre!r}")
-
-    if seq.subset_rank is not None and seq.subset_rank < 0:
-        fail("subset_rank", f"must not be negative, got {seq.subset_rank}")
-
-    beats = seq.music_beats
-    if beats.ndim != 1 or beats.dtype != np.int32:
-        fail("music_beats", f"must be a vector of int32, got {beats.dtype} {beats.shape}")
-    if len(beats) and (beats[0] < 0 or beats[-1] >= t or (np.diff(beats) <= 0).any()):
+    for column, why in violations(seq, {"T": t, "D": d}):
+        fail(column, why)
+    if len(seq.music_beats) and (seq.music_beats[-1] >= t or (np.diff(seq.music_beats) <= 0).any()):
         fail("music_beats", f"must increase strictly within [0, {t})")
 
-    poses = per_dancer(seq.smpl_pose, d, NUM_JOINTS, 3)
+    poses, offsets, joints = (
+        per_dancer(flat, d, NUM_JOINTS, 3) for flat in (seq.smpl_pose, seq.rest_offsets, seq.joints)
+    )
     transl = per_dancer(seq.smpl_transl, d, 3)
-    offsets = per_dancer(seq.rest_offsets, d, NUM_JOINTS, 3)
-    joints = per_dancer(seq.joints, d, NUM_JOINTS, 3)
     error = np.abs(forward_kinematics(poses, transl, offsets[:, None]) - joints).max()
     if error > _FK_TOLERANCE_M:
         fail("joints", f"forward kinematics of smpl_pose and smpl_transl misses by {1000 * error:.1f} mm")
@@ -298,48 +226,11 @@ def validate(seq: DanceSequence) -> DanceSequence:
     return seq
 
 
-def to_row(seq: DanceSequence) -> dict[str, Any]:
-    """The sequence as the plain dictionary a dataset row is."""
-    row = {f.name: getattr(seq, f.name) for f in fields(seq)}
-    source = seq.provenance
-    camera = source.camera
-    row["provenance"] = {
-        **{f.name: getattr(source, f.name) for f in fields(source) if f.name not in ("camera", "backends")},
-        "camera": None
-        if camera is None
-        else {
-            f.name: list(getattr(camera, f.name))
-            if f.name in ("rotation", "translation")
-            else getattr(camera, f.name)
-            for f in fields(camera)
-        },
-        "backends": [{"stage": b.stage, "name": b.name, "version": b.version} for b in source.backends],
-    }
-    return row
+def markdown_tables() -> dict[str, str]:
+    """Render the columns of a row and of each struct in it as Markdown, as docs/dataset.md has them."""
+    records = {"row": DanceSequence, "provenance": Provenance, "camera": Camera, "backends": Backend}
+    return {name: markdown_table(record) for name, record in records.items()}
 
 
-def from_row(row: dict[str, Any]) -> DanceSequence:
-    """The inverse of :func:`to_row`, from Python lists or arrays; the result is not yet validated.
-
-    Rows of schema 1.0, which have no ``subset_rank``, are taken.
-    """
-    import datasets
-
-    values = {"subset_rank": None, **row}
-    for name, feature in features(int(row["num_dancers"])).items():
-        if values[name] is None:
-            continue
-        if isinstance(feature, datasets.Array2D):
-            width = feature.shape[1]
-            values[name] = np.asarray(values[name], dtype=np.float32).reshape(-1, width)
-        elif isinstance(feature, datasets.List):
-            values[name] = np.asarray(values[name], dtype=feature.feature.dtype)
-    source = dict(row["provenance"])
-    camera = source.pop("camera", None)
-    if camera is not None:
-        camera = Camera(
-            **{**camera, "rotation": tuple(camera["rotation"]), "translation": tuple(camera["translation"])}
-        )
-    source["backends"] = tuple(Backend(**backend) for backend in source["backends"])
-    values["provenance"] = Provenance(camera=camera, **source)
-    return DanceSequence(**values)
+if __name__ == "__main__":
+    print(*markdown_tables().values(), sep="\n", end="")

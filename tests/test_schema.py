@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from opendance_hf.schema import (
+    SCHEMA_VERSION,
     DanceSequence,
     SchemaError,
     features,
@@ -52,20 +53,32 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("id", {"id": "a b"}, "must match"),
     ("id", {"id": "a.b"}, "must match"),
     ("group", {"group": "../up"}, "must match"),
-    ("num_dancers", {"num_dancers": 0}, "must be at least 1, got 0"),
-    ("num_frames", {"num_frames": 1}, "must be at least 2, got 1"),
-    ("fps", {"fps": 30.0}, "must be 60, got 30.0; resample"),
+    ("num_dancers", {"num_dancers": 0}, "at least 1, got 0"),
+    ("num_dancers", {"num_dancers": 1.0}, "int32, got float 1.0"),
+    ("genre", {"genre": 3}, "string, got int 3"),
+    ("joints", {"joints": [1.0]}, "array, got list"),
+    ("num_frames", {"num_frames": 1}, "at least 2, got 1"),
+    ("fps", {"fps": 30.0}, "60, got 30.0; resample"),
     ("smpl_pose", {"smpl_pose": GOOD.smpl_pose[:-1]}, r"has shape \(39, 72\), expected \(40, 72\)"),
     ("music_features_7p5fps", {"music_features_7p5fps": GOOD.music_features}, r"expected \(5, 438\)"),
     ("smpl_betas", {"smpl_betas": np.zeros(11, np.float32)}, r"expected \(10,\)"),
     ("genre_scores", {"genre_scores": np.zeros(9, np.float32)}, r"expected \(10,\)"),
     ("joints", {"joints": GOOD.joints.astype(np.float64)}, "is float64, expected float32"),
     ("music_features", {"music_features": GOOD.music_features * np.float32(np.nan)}, "holds NaN or infinity"),
-    ("bpm", {"bpm": float("inf")}, "must be finite and not negative"),
-    ("motion_velocity", {"motion_velocity": -1.0}, "must be finite and not negative"),
-    ("confidence", {"confidence": GOOD.confidence + np.float32(1)}, r"must lie in \[0, 1\]"),
+    ("bpm", {"bpm": float("inf")}, "finite, got inf"),
+    ("motion_velocity", {"motion_velocity": -1.0}, "at least 0, got -1.0"),
+    ("confidence", {"confidence": GOOD.confidence + np.float32(1)}, r"at most 1, got 1\.[0-9]"),
     ("genre", {"genre": "polka"}, "must be one of blues"),
-    ("music_beats", {"music_beats": GOOD.music_beats.astype(np.int64)}, "must be a vector of int32"),
+    ("music_beats", {"music_beats": GOOD.music_beats.astype(np.int64)}, "is int64, expected int32"),
+    ("music_beats", {"music_beats": np.zeros((2, 1), np.int32)}, r"shape \(2, 1\), expected \(B,\)"),
+    ("music_beats", {"music_beats": np.array([-1], np.int32)}, "at least 0, got -1"),
+    ("subset_rank", {"subset_rank": -1}, "at least 0, got -1"),
+    ("smpl_betas", {"smpl_betas": np.zeros((0,), np.float32)}, r"shape \(0,\), expected \(10,\)"),
+    (
+        "provenance.licence",
+        {"provenance": dataclasses.replace(GOOD.provenance, licence=None)},
+        "string, got None",
+    ),
     ("music_beats", {"music_beats": np.array([3, 3], np.int32)}, r"must increase strictly within \[0, 40\)"),
     ("music_beats", {"music_beats": np.array([40], np.int32)}, r"must increase strictly within \[0, 40\)"),
     ("joints", {"joints": _shifted(GOOD.joints, (7, 30), 0.05)}, r"forward kinematics .* misses by 50\.0 mm"),
@@ -83,6 +96,42 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
 def test_every_rule_names_sequence_and_column(column: str, changes: dict[str, Any], why: str) -> None:
     with pytest.raises(SchemaError, match=f"sequence .*column '{column}': .*{why}"):
         validate(dataclasses.replace(GOOD, **changes))
+
+
+def old_row(version: str) -> dict[str, Any]:
+    """A row as the schema of that version had it."""
+    row = to_row(make_sequence(1))
+    row["provenance"] = {**row["provenance"], "schema_version": version}
+    del row["provenance"]["pipeline"]
+    if version == "1.0":
+        del row["subset_rank"]
+    return row
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_rows_of_older_schemas_load(version: str) -> None:
+    seq = from_row(old_row(version))
+    assert seq.subset_rank is None
+    assert seq.provenance.pipeline == ""
+    assert seq.provenance.schema_version == version
+    validate(seq)
+
+
+def test_a_row_of_a_newer_schema_is_read_as_far_as_it_goes() -> None:
+    seq = make_sequence(1)
+    assert_same(from_row({**to_row(seq), "column_of_tomorrow": [1.0]}), seq)
+
+
+def test_a_row_without_a_required_column_is_refused() -> None:
+    row = to_row(make_sequence(1))
+    del row["bpm"]
+    with pytest.raises(KeyError, match="bpm"):
+        from_row(row)
+
+
+def test_the_version_counts_the_fingerprint_of_the_pipeline() -> None:
+    assert SCHEMA_VERSION == "1.2"
+    assert features(1)["provenance"]["pipeline"] == datasets.Value("string")
 
 
 def test_no_beats_are_fine() -> None:

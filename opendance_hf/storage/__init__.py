@@ -5,13 +5,12 @@ from opendance_hf.storage.npz import load_sequence, save_sequence
 from opendance_hf.storage.pack import PackError, PackReport, pack
 from opendance_hf.storage.parquet import ParquetWriter, read_parquet, read_rows, write_parquet
 from opendance_hf.storage.splits import assign_splits
-from opendance_hf.storage.webdataset import WebDatasetWriter, read_webdataset, write_webdataset
+from opendance_hf.storage.webdataset import read_webdataset, write_webdataset
 
 __all__ = [
     "PackError",
     "PackReport",
     "ParquetWriter",
-    "WebDatasetWriter",
     "assign_splits",
     "dataset_card",
     "load_sequence",

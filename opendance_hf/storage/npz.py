@@ -1,7 +1,7 @@
 """One sequence in one ``.npz`` file: the raw annotation the pipeline writes and the loading scripts read.
 
 Every column of :mod:`opendance_hf.schema` is one array of the archive under its own name; a column that is None is
-left out; ``provenance`` is a JSON string in a 0-d array. Nothing is pickled, and the same sequence gives the same
+left out; a struct (``provenance``) is a JSON string in a 0-d array. Nothing is pickled, and the same sequence gives the same
 bytes (the zip entries of ``numpy.savez`` carry a constant date).
 """
 
@@ -10,17 +10,17 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from dataclasses import fields
+from collections.abc import Set
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from opendance_hf.files import atomic_write
-from opendance_hf.schema import DanceSequence, SchemaError, from_row, to_row
+from opendance_hf.schema import COLUMNS, DanceSequence, SchemaError, from_row, to_row
 
 SUFFIX: Final = ".npz"
-_OPTIONAL: Final = ("smpl_betas", "genre", "genre_scores", "subset_rank")
+_STRUCTS: Final = tuple(name for name, column in COLUMNS.items() if column.record is not None)
 
 
 def save_sequence(path: Path | str, seq: DanceSequence) -> Path:
@@ -34,7 +34,8 @@ def save_sequence(path: Path | str, seq: DanceSequence) -> Path:
     if path.suffix != SUFFIX:
         raise ValueError(f"{path.name}: a sequence file must end in {SUFFIX}")
     row = to_row(seq)
-    row["provenance"] = json.dumps(row["provenance"], sort_keys=True)
+    for name in _STRUCTS:
+        row[name] = json.dumps(row[name], sort_keys=True)
     arrays = {name: np.asarray(value) for name, value in row.items() if value is not None}
     with atomic_write(path) as partial, partial.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
@@ -42,32 +43,33 @@ def save_sequence(path: Path | str, seq: DanceSequence) -> Path:
 
 
 def load_sequence(path: Path | str) -> DanceSequence:
-    """Read one sequence written by :func:`save_sequence`; not yet validated (see ``schema.validate``).
+    """Read one sequence written by :func:`save_sequence`, of any schema; not yet validated (see ``schema.validate``).
 
     Raises:
         FileNotFoundError: if there is no such file.
-        SchemaError: naming the file and what is wrong, if it is no archive, holds pickled objects or misses a column.
+        SchemaError: naming the file and what is wrong, if it is not an archive, holds pickled objects or misses a column.
     """
-    required = [f.name for f in fields(DanceSequence) if f.name not in _OPTIONAL]
-    row = _read(Path(path), required)
+    required = [name for name, column in COLUMNS.items() if column.required]
+    row = _read(Path(path), required, set(COLUMNS))
     try:
-        row["provenance"] = json.loads(row["provenance"])
-        return from_row({name: row.get(name) for name in (*required, *_OPTIONAL)})
+        for name in _STRUCTS:
+            row[name] = json.loads(row[name])
+        return from_row(row)
     except (KeyError, TypeError, ValueError) as error:
         raise SchemaError(f"{path}: not a valid sequence: {error}") from error
 
 
 def load_header(path: Path | str) -> tuple[str, str, int]:
-    """Only (id, group, num_dancers) of a sequence file, without reading its arrays.
+    """Return (id, group, num_dancers) of a sequence file without reading its arrays.
 
     Raises:
         FileNotFoundError, SchemaError: as :func:`load_sequence`.
     """
-    row = _read(Path(path), ["id", "group", "num_dancers"], only=True)
+    row = _read(Path(path), ["id", "group", "num_dancers"])
     return str(row["id"]), str(row["group"]), int(row["num_dancers"])
 
 
-def _read(path: Path, required: list[str], *, only: bool = False) -> dict[str, Any]:
+def _read(path: Path, required: list[str], optional: Set[str] = frozenset()) -> dict[str, Any]:
     try:
         archive = np.load(path, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
@@ -76,7 +78,7 @@ def _read(path: Path, required: list[str], *, only: bool = False) -> dict[str, A
             missing = sorted(set(required) - set(archive.files))
             if missing:
                 raise SchemaError(f"{path}: misses the column(s) {', '.join(missing)}")
-            row = {name: archive[name] for name in (required if only else archive.files)}
+            row = {name: archive[name] for name in archive.files if name in optional or name in required}
     except (SchemaError, FileNotFoundError):
         raise
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:

@@ -97,7 +97,7 @@ class ParquetWriter:
     def _flush(self) -> None:
         if not self._rows:
             return
-        table = _table(self._rows, features(self._num_dancers))
+        table = _table(self._rows, features(self._rows[0]["num_dancers"]))
         if self._writer is None:
             self._folder.mkdir(parents=True, exist_ok=True)
             self.shards.append(self._folder / f".{self._split}-{len(self.shards):05d}.partial")
@@ -174,26 +174,29 @@ def _table(rows: list[dict[str, Any]], schema: datasets.Features) -> pa.Table:
         values = [row[name] for row in rows]
         kind = arrow.field(name).type
         if isinstance(feature, Array2D):
-            columns.append(_matrices(values, kind))
+            columns.append(_matrices(values, feature.shape[1], kind))
         else:
             columns.append(pa.array(values, type=kind))
     return pa.Table.from_arrays(columns, schema=arrow)
 
 
-def _matrices(values: list[np.ndarray], kind: pa.ExtensionType) -> pa.Array:
-    """Matrices of one width as one array of lists of lists, without a Python object a number."""
-    width = values[0].shape[1]
-    flat = pa.array(np.concatenate(values).reshape(-1))
-    lengths = [len(value) for value in values]
+def _matrices(values: list[np.ndarray | None], width: int, kind: pa.ExtensionType) -> pa.Array:
+    """Join matrices of one width, or None, to one array of lists of lists, without a Python object a number."""
+    there = [value for value in values if value is not None]
+    flat = pa.array(
+        np.concatenate([np.zeros(0, np.dtype(kind.value_type)), *(value.reshape(-1) for value in there)])
+    )
+    lengths = [0 if value is None else len(value) for value in values]
     inner = pa.ListArray.from_arrays(pa.array(np.arange(sum(lengths) + 1, dtype=np.int32) * width), flat)
-    outer = pa.ListArray.from_arrays(pa.array(np.cumsum([0, *lengths]), pa.int32()), inner)
+    missing = None if len(there) == len(values) else pa.array([value is None for value in values])
+    outer = pa.ListArray.from_arrays(pa.array(np.cumsum([0, *lengths]), pa.int32()), inner, mask=missing)
     return pa.ExtensionArray.from_storage(kind, outer)
 
 
 def _value(column: pa.ChunkedArray, i: int) -> Any:
-    """One cell: matrices and vectors of numbers as flat numpy arrays, all else as Python values."""
+    """Return one cell: matrices and vectors of numbers as flat numpy arrays, all else as Python values."""
     scalar = column[i]
-    if isinstance(scalar, pa.ExtensionScalar):
+    if isinstance(scalar, pa.ExtensionScalar) and scalar.is_valid:
         return scalar.value.values.flatten().to_numpy()
     if isinstance(scalar, pa.ListScalar) and scalar.is_valid:
         return scalar.values.to_numpy()
@@ -201,7 +204,7 @@ def _value(column: pa.ChunkedArray, i: int) -> Any:
 
 
 def _float_leaves(schema: pa.Schema) -> list[str]:
-    """The Parquet paths of all floating-point leaves ("joints.list.element.list.element")."""
+    """Return the Parquet paths of all floating-point leaves ("joints.list.element.list.element")."""
     # Only a written schema knows the paths Parquet gives to nested columns.
     buffer = io.BytesIO()
     pq.write_table(schema.empty_table(), buffer)

@@ -1,9 +1,10 @@
 """Sequences in WebDataset tars: ``webdataset/{config}/{split}-00000.tar``, for streaming pre-training.
 
 A sample is ``{id}.json`` (scalars and strings; ``provenance`` is a JSON string in it) and one ``{id}.{column}.npy``
-for each array column. ``load_dataset("webdataset")`` infers types from the first samples and wants the same members
-in all, so nothing is null: an array that is None is stored with no elements, a genre that is None as "", a rank that is None as -1. Tars stream about 3.5 times more sequences per CPU second than Parquet but
-have neither random access nor column projection.
+for each array column. ``load_dataset("webdataset")`` infers types from the first samples and expects the same members
+in all of them, so nothing is null: an array that is None is stored with no elements, a text as "", a rank as -1
+(:meth:`opendance_hf.columns.Column.missing`). Tars stream about 3.5 times more sequences per CPU second than Parquet
+but have neither random access nor column projection.
 
     webdataset.WebDataset("webdataset/individual/train-00000.tar").decode()
     datasets.load_dataset("webdataset", data_files="webdataset/individual/train-*.tar", streaming=True)
@@ -13,77 +14,20 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final
 
 import numpy as np
+import webdataset
 
-from opendance_hf.schema import DanceSequence, SchemaError, from_row, to_row
+from opendance_hf.schema import COLUMNS, DanceSequence, SchemaError, from_row, to_row
 
 SHARD_BYTES: Final = 500_000_000
-#: Every array column of the schema, in the order of the members of a sample.
-ARRAYS: Final = (
-    "joints", "smpl_pose", "smpl_transl", "rest_offsets", "smpl_betas", "music_features", "music_features_7p5fps",
-    "music_features_fact", "music_beats", "confidence", "genre_scores",
-)  # fmt: skip
-_OPTIONAL: Final = ("smpl_betas", "genre_scores")
-
-
-class WebDatasetWriter:
-    """Streams the sequences of one config and split into tars; holds one sequence in memory.
-
-    Args:
-        root: the dataset folder; files go to ``root/webdataset/{config}``.
-        config: ``individual`` or ``collaborative``.
-        split: ``train``, ``validation`` or ``test``.
-        shard_bytes: a new shard starts once the current one reaches this size.
-    """
-
-    def __init__(self, root: Path | str, config: str, split: str, *, shard_bytes: int = SHARD_BYTES) -> None:
-        self._folder = Path(root) / "webdataset" / config
-        self._split = split
-        self._shard_bytes = shard_bytes
-        self._tar: tarfile.TarFile | None = None
-        self.shards: list[Path] = []
-
-    def __enter__(self) -> WebDatasetWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-        if kind is not None:
-            for shard in self.shards:
-                shard.unlink(missing_ok=True)
-
-    def write(self, seq: DanceSequence) -> None:
-        """Append one sequence."""
-        if self._tar is None:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self.shards.append(self._folder / f"{self._split}-{len(self.shards):05d}.tar")
-            self._tar = tarfile.open(self.shards[-1], "w", format=tarfile.GNU_FORMAT)  # noqa: SIM115
-        row = to_row(seq)
-        arrays = {name: row.pop(name) for name in ARRAYS}
-        row["provenance"] = json.dumps(row["provenance"], sort_keys=True)
-        row["genre"] = row["genre"] or ""
-        row["subset_rank"] = -1 if row["subset_rank"] is None else row["subset_rank"]
-        _add(self._tar, f"{seq.id}.json", json.dumps(row, sort_keys=True).encode())
-        for name, array in arrays.items():
-            buffer = io.BytesIO()
-            np.save(buffer, np.zeros(0, np.float32) if array is None else array, allow_pickle=False)
-            _add(self._tar, f"{seq.id}.{name}.npy", buffer.getvalue())
-        if self._tar.offset >= self._shard_bytes:
-            self.close()
-
-    def close(self) -> None:
-        """Finish the current shard."""
-        if self._tar is not None:
-            self._tar.close()
-        self._tar = None
+#: Every array column of the schema, in the order of the schema.
+ARRAYS: Final = tuple(name for name, column in COLUMNS.items() if column.shape)
 
 
 def write_webdataset(
@@ -94,11 +38,70 @@ def write_webdataset(
     *,
     shard_bytes: int = SHARD_BYTES,
 ) -> list[Path]:
-    """Write all ``sequences`` with a :class:`WebDatasetWriter` and return the shards; none for no sequences."""
-    with WebDatasetWriter(root, config, split, shard_bytes=shard_bytes) as writer:
+    """Write the sequences of one config and split into tars; holds one sequence in memory.
+
+    The same sequences give the same bytes. After an error no shard is left.
+
+    Args:
+        root: the dataset folder; files go to ``root/webdataset/{config}``.
+        config: ``individual`` or ``collaborative``.
+        split: ``train``, ``validation`` or ``test``.
+        sequences: validated sequences of one number of dancers.
+        shard_bytes: a new shard starts once the members of the current one reach this size.
+
+    Returns:
+        The shards, in order; none for no sequences.
+    """
+    folder = (Path(root) / "webdataset" / config).absolute()
+    writer: webdataset.ShardWriter | None = None
+    shards: list[Path] = []
+    try:
         for seq in sequences:
-            writer.write(seq)
-    return writer.shards
+            if writer is None:  # it opens its first shard at once
+                folder.mkdir(parents=True, exist_ok=True)
+                writer = _shard_writer(folder, split, shard_bytes, shards)
+            writer.write(_sample(seq))
+        if writer is not None:
+            writer.close()
+    except BaseException:
+        if writer is not None and writer.tarstream is not None:
+            writer.tarstream.close()
+        for shard in folder.glob(f"{split}-?????.tar"):
+            shard.unlink()
+        raise
+    return shards
+
+
+def _shard_writer(folder: Path, split: str, shard_bytes: int, shards: list[Path]) -> webdataset.ShardWriter:
+    # Time, owner and mode are fixed: the same sequences give the same bytes anywhere.
+    return webdataset.ShardWriter(
+        f"{folder.as_posix().replace('%', '%%')}/{split}-%05d.tar",
+        maxcount=sys.maxsize,
+        maxsize=shard_bytes,
+        post=lambda name: shards.append(Path(name)),
+        verbose=0,
+        encoder=False,
+        user="",
+        group="",
+        mode=0o644,
+        mtime=0,
+    )
+
+
+def _sample(seq: DanceSequence) -> dict[str, str | bytes]:
+    """Encode a sequence as the members of a sample."""
+    row, letters = to_row(seq), {"D": seq.num_dancers}
+    for name, column in COLUMNS.items():
+        if column.nullable and row[name] is None:
+            row[name] = column.missing(letters)
+        elif column.record is not None:
+            row[name] = json.dumps(row[name], sort_keys=True)
+    sample: dict[str, str | bytes] = {"__key__": seq.id}
+    for name in ARRAYS:
+        buffer = io.BytesIO()
+        np.save(buffer, row.pop(name), allow_pickle=False)
+        sample[f"{name}.npy"] = buffer.getvalue()
+    return {**sample, "json": json.dumps(row, sort_keys=True).encode()}
 
 
 def read_webdataset(root: Path | str, config: str, split: str) -> Iterator[DanceSequence]:
@@ -106,7 +109,7 @@ def read_webdataset(root: Path | str, config: str, split: str) -> Iterator[Dance
 
     Raises:
         FileNotFoundError: if the dataset has no such config and split.
-        SchemaError: naming the tar and the sample, if a sample is incomplete or holds anything but its columns.
+        SchemaError: naming the tar and the sample, if a sample is incomplete or its members are not those of a row.
     """
     folder = Path(root) / "webdataset" / config
     shards = sorted(folder.glob(f"{split}-?????.tar"))
@@ -121,7 +124,10 @@ def read_webdataset(root: Path | str, config: str, split: str) -> Iterator[Dance
 
 
 def _samples(shard: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Group the members of a tar by key; WebDataset keeps the members of a sample next to each other."""
+    """Group the members of a tar by key; WebDataset keeps the members of a sample next to each other.
+
+    The library's own reader is not used: it unpickles members whose names end in ``.pyd`` or ``.pickle``.
+    """
     current, members = "", dict[str, bytes]()
     with tarfile.open(shard, "r|") as tar:
         for info in tar:
@@ -139,19 +145,14 @@ def _samples(shard: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
 
 
 def _sequence(members: dict[str, bytes]) -> DanceSequence:
+    """Decode the members of a sample; columns that an older schema lacks stay absent."""
     row: dict[str, Any] = json.loads(members["json"])
-    row["provenance"] = json.loads(row["provenance"])
-    row["genre"] = row["genre"] or None
-    rank = row.get("subset_rank", -1)  # not in tars of schema 1.0
-    row["subset_rank"] = None if rank < 0 else rank
     for name in ARRAYS:
-        array = np.load(io.BytesIO(members[f"{name}.npy"]), allow_pickle=False)
-        row[name] = None if name in _OPTIONAL and not array.size else array
+        if COLUMNS[name].required or f"{name}.npy" in members:
+            row[name] = np.load(io.BytesIO(members[f"{name}.npy"]), allow_pickle=False)
+    for name, column in COLUMNS.items():
+        if column.nullable and name in row and column.is_missing(row[name]):
+            row[name] = None
+        elif column.record is not None and name in row:
+            row[name] = json.loads(row[name])
     return from_row(row)
-
-
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    # TarInfo defaults to mtime, uid and gid 0 and no user names: the same sequence gives the same bytes anywhere.
-    info = tarfile.TarInfo(name)
-    info.size = len(data)
-    tar.addfile(info, io.BytesIO(data))

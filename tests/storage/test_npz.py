@@ -91,3 +91,16 @@ def test_bad_provenance_names_the_file(tmp_path: Path) -> None:
     np.savez(path, **arrays)
     with pytest.raises(SchemaError, match=r"a\.npz: not a valid sequence"):
         load_sequence(path)
+
+
+def test_files_of_older_schemas_load(tmp_path: Path) -> None:
+    seq = make_sequence(1, full=False)
+    path = save_sequence(tmp_path / "a.npz", seq)
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    assert "subset_rank" not in arrays
+    provenance = json.loads(arrays["provenance"].item())
+    del provenance["pipeline"]
+    arrays["provenance"] = np.asarray(json.dumps(provenance))
+    np.savez(path, **arrays, column_of_tomorrow=np.zeros(3))
+    assert_same(load_sequence(path), seq)

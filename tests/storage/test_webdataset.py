@@ -67,8 +67,38 @@ def test_shards_and_headers(tmp_path: Path, sequences: list) -> None:
     assert len(shards) > 1
     with tarfile.open(shards[0]) as tar:
         for member in tar:
-            assert (member.mtime, member.uid, member.gid, member.uname) == (0, 0, 0, "")
+            assert (member.mtime, member.uid, member.gid) == (0, 0, 0)
+            assert (member.uname, member.gname, member.mode) == ("", "", 0o644)
     assert len(list(read_webdataset(tmp_path, "collaborative", "test"))) == len(sequences)
+
+
+def test_the_same_sequences_give_the_same_bytes(tmp_path: Path, sequences: list) -> None:
+    for name in ("a", "b %d c"):  # the library's file pattern is a format
+        shards = write_webdataset(tmp_path / name, "collaborative", "test", sequences, shard_bytes=200_000)
+        assert [shard.parent for shard in shards] == [tmp_path / name / "webdataset/collaborative"] * len(
+            shards
+        )
+    left, right = ([p.read_bytes() for p in sorted((tmp_path / n).rglob("*.tar"))] for n in ("a", "b %d c"))
+    assert left == right
+
+
+def test_tars_of_older_schemas_load(tmp_path: Path) -> None:
+    (shard,) = write_webdataset(tmp_path, "individual", "train", [make_sequence(1)])
+    old = shard.with_name("train-00001.tar")
+    with tarfile.open(shard) as source, tarfile.open(old, "w") as target:
+        for member in source:
+            data = source.extractfile(member).read()  # type: ignore[union-attr]
+            if member.name.endswith(".json"):
+                row = json.loads(data)
+                del row["subset_rank"]
+                row["provenance"] = json.dumps(
+                    {k: v for k, v in json.loads(row["provenance"]).items() if k != "pipeline"}
+                )
+                data = json.dumps(row).encode()
+                member.size = len(data)
+            target.addfile(member, io.BytesIO(data))
+    first, second = read_webdataset(tmp_path, "individual", "train")
+    assert_same(first, second)
 
 
 def test_longest_id_fits(tmp_path: Path) -> None:
