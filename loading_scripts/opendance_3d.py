@@ -12,6 +12,7 @@ that ``load_dataset`` opens without any code.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,28 @@ from typing import Any
 
 import datasets
 
+from opendance_hf.errors import OpenDanceError
 from opendance_hf.schema import SCHEMA_VERSION, features, to_row, validate
 from opendance_hf.storage.npz import SUFFIX, load_header, load_sequence
 from opendance_hf.storage.splits import SPLITS, assign_splits
+
+
+class LoadingError(OpenDanceError, FileNotFoundError):
+    """A folder without sequences of the configuration; the message says what is there."""
+
+
+def _sequence_files(folder: Path) -> list[Path]:
+    """Return the sequence files of a folder and its subfolders, sorted by id; hidden files are left out."""
+    return sorted(folder.rglob(f"[!.]*{SUFFIX}"), key=lambda path: path.stem)
+
+
+def _fingerprint(folder: Path) -> str:
+    """Hash names, sizes and times of the sequence files, which is far cheaper than to read gigabytes of them."""
+    total = hashlib.sha256()
+    for path in _sequence_files(folder):
+        stat = path.stat()
+        total.update(f"{path.relative_to(folder)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return total.hexdigest()
 
 
 @dataclass
@@ -30,15 +50,29 @@ class OpenDance3DConfig(datasets.BuilderConfig):
 
     num_dancers: int = 1
 
+    def create_config_id(
+        self, config_kwargs: dict[str, Any], custom_features: datasets.Features | None = None
+    ) -> str:
+        """Return the name of the cache folder, which depends on the sequence files as well as on their folder.
+
+        `datasets` would reuse the rows it has cached for ``data_dir`` whatever has been added, changed or removed
+        there since.
+        """
+        if self.data_dir is not None:
+            config_kwargs = {**config_kwargs, "content": _fingerprint(Path(self.data_dir))}
+        identifier: str = super().create_config_id(config_kwargs, custom_features)
+        return identifier
+
 
 class OpenDance3D(datasets.GeneratorBasedBuilder):
     """Sequences of ``data_dir`` and its subfolders, by default solos (``individual``).
 
     Splits are those of :func:`opendance_hf.storage.assign_splits` over all sequences of the tree, whatever their number
-    of dancers, so a song lies in the same split of both configurations, as it does in a packed dataset.
+    of dancers, so a song lies in the same split of both configurations, as it does in a dataset packed for the first
+    time. A tree does not remember what was in ``train`` before, as packing to the same folder does.
 
     Raises:
-        FileNotFoundError: if ``data_dir`` is missing or holds no sequence of the configuration.
+        LoadingError: if ``data_dir`` is missing or holds no sequence of the configuration.
         SchemaError: if a file is not a valid sequence.
     """
 
@@ -60,8 +94,8 @@ class OpenDance3D(datasets.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         if self.config.data_dir is None:
-            raise FileNotFoundError("say where the annotations are: OpenDance3D(data_dir=...)")
-        paths = sorted(Path(self.config.data_dir).rglob(f"[!.]*{SUFFIX}"), key=lambda path: path.stem)
+            raise LoadingError("say where the annotations are: OpenDance3D(data_dir=...)")
+        paths = _sequence_files(Path(self.config.data_dir))
         headers = {path: load_header(path) for path in paths}
         split_of = assign_splits(group for _, group, _ in headers.values())
         files: dict[str, list[str]] = {split: [] for split in SPLITS}
@@ -69,7 +103,7 @@ class OpenDance3D(datasets.GeneratorBasedBuilder):
             if num_dancers == self.config.num_dancers:
                 files[split_of[group]].append(str(path))
         if not any(files.values()):
-            raise FileNotFoundError(
+            raise LoadingError(
                 f"{self.config.data_dir} holds {len(paths)} sequence file(s), none with "
                 f"{self.config.num_dancers} dancer(s) as the configuration {self.config.name!r} wants"
             )

@@ -5,7 +5,7 @@ from pathlib import Path
 import datasets
 import pytest
 
-from opendance_hf.loading_scripts import OpenDance3D
+from opendance_hf.loading_scripts import LoadingError, OpenDance3D
 from opendance_hf.schema import SchemaError, features, from_row
 from opendance_hf.storage import pack, read_parquet, save_sequence
 from tests.factories import assert_same, make_sequence
@@ -30,7 +30,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory, sequences: list) -> Path:
 def test_prepare_and_load(tree: Path, tmp_path: Path, sequences: list, config: str | None) -> None:
     builder = OpenDance3D(config_name=config, data_dir=str(tree), cache_dir=str(tmp_path))
     builder.download_and_prepare()
-    rows = builder.as_dataset(split="train")
+    rows = datasets.concatenate_datasets(list(builder.as_dataset().values())).sort("id")
     wanted = [seq for seq in sequences if seq.config == (config or "individual")]
     assert rows.features == features(wanted[0].num_dancers)
     for row, seq in zip(rows, wanted, strict=True):
@@ -59,14 +59,38 @@ def test_splits_are_those_of_the_packed_dataset(tmp_path: Path) -> None:
             assert loaded[split]["id"][:] == [s.id for s in read_parquet(report.folder, config, split)]
 
 
+def ids(folder: Path, cache: Path) -> list[str]:
+    """The ids of all solos of a folder, through the cache of ``datasets``."""
+    builder = OpenDance3D(data_dir=str(folder), cache_dir=str(cache))
+    builder.download_and_prepare()
+    return sorted(key for split in builder.as_dataset().values() for key in split["id"])
+
+
+def test_the_cache_follows_the_files(tmp_path: Path) -> None:
+    folder, cache = tmp_path / "annotations", tmp_path / "cache"
+    first, second, third = (make_sequence(i, num_frames=8) for i in range(3))
+    for seq in (first, second):
+        save_sequence(folder / f"{seq.id}.npz", seq)
+    assert ids(folder, cache) == [first.id, second.id]
+    save_sequence(folder / "new" / f"{third.id}.npz", third)
+    assert ids(folder, cache) == [first.id, second.id, third.id], "a file that was added"
+    (folder / f"{second.id}.npz").unlink()
+    assert ids(folder, cache) == [first.id, third.id], "a file that was removed"
+    save_sequence(folder / f"{first.id}.npz", make_sequence(5, num_frames=8))
+    assert ids(folder, cache) == sorted([make_sequence(5).id, third.id]), "a file that was replaced"
+    prepared = set(cache.rglob("*.arrow"))
+    assert ids(folder, cache) == sorted([make_sequence(5).id, third.id])
+    assert set(cache.rglob("*.arrow")) == prepared, "nothing changed, so the cache is used"
+
+
 def test_errors(tree: Path, tmp_path: Path) -> None:
     def prepare(**kwargs: str) -> None:
         OpenDance3D(cache_dir=str(tmp_path / "cache"), **kwargs).download_and_prepare()
 
-    with pytest.raises(FileNotFoundError, match="say where the annotations are"):
+    with pytest.raises(LoadingError, match="say where the annotations are"):
         prepare()
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"holds 0 sequence file\(s\), none with 1 dancer"):
+    with pytest.raises(LoadingError, match=r"holds 0 sequence file\(s\), none with 1 dancer"):
         prepare(data_dir=str(tmp_path / "empty"))
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad/a.npz").write_text("no archive")
