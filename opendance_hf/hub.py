@@ -5,6 +5,7 @@ Everything goes through ``huggingface_hub``, so ``HF_ENDPOINT``, ``HF_TOKEN`` an
 
 from __future__ import annotations
 
+import json
 import platform
 import re
 from dataclasses import dataclass
@@ -13,15 +14,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+import jinja2
 import yaml
+from huggingface_hub import DatasetCard
 
 from opendance_hf import __version__
 from opendance_hf.errors import OpenDanceError
-
-#: Never published: the paper releases no video and no audio (section 3.2).
-MEDIA_SUFFIXES: Final = frozenset(
-    ".mp4 .mov .mkv .webm .avi .m4v .flv .wmv .ts .mp3 .wav .flac .m4a .aac .ogg .opus .wma".split()  # noqa: SIM905
-)
+from opendance_hf.storage.card import card_for_hub
+from opendance_hf.storage.contents import Kind, published_files
+from opendance_hf.storage.pack import STATISTICS
 
 
 class HubError(OpenDanceError, ValueError):
@@ -38,6 +39,9 @@ def push(
 ) -> str:
     """Push a dataset or model folder, and return its address.
 
+    Only files of :data:`opendance_hf.storage.contents.PUBLISHED` are uploaded. The card of a dataset goes up with the
+    name of the repository in its title and examples; the folder on disk stays as it is.
+
     Args:
         folder: what ``opendance build`` or ``opendance train`` wrote.
         repo_id: ``user/name``; made if it does not exist.
@@ -46,23 +50,26 @@ def push(
         token: by default ``HF_TOKEN`` or the saved login.
 
     Raises:
-        HubError: if the folder is neither, has no card, holds video or audio, or the Hub refuses.
+        HubError: if the folder is neither or has no card, or the Hub refuses.
+        ContentError: if the folder holds a file that is not published, video and audio above all.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import CommitOperationAdd, HfApi
 
     folder = Path(folder)
     kind = _kind(folder)
+    files = {path.relative_to(folder).as_posix(): path for path in published_files(folder, kind)}
+    content: dict[str, Path | bytes] = {**files}
+    if kind == "dataset":
+        content["README.md"] = _dataset_card(folder, repo_id).encode()
     api = HfApi(token=token)
     try:
         url = api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True)
-        api.upload_folder(
-            repo_id=repo_id,
-            folder_path=folder,
+        api.create_commit(
+            repo_id,
+            [CommitOperationAdd(name, data) for name, data in content.items()],
+            commit_message=f"Upload {kind} with opendance-hf",
             repo_type=kind,
             revision=revision,
-            commit_message=f"Upload {kind} with opendance-hf",
-            # A model is the files of its folder; checkpoints, logs and sample dances lie in folders of their own.
-            ignore_patterns=[".*", "**/.*", "*.partial", *(["*/**"] if kind == "model" else [])],
         )
     except Exception as error:  # the Hub's own, the HTTP library's and the disk's have no common base
         raise HubError(
@@ -71,22 +78,29 @@ def push(
     return str(url)
 
 
-def _kind(folder: Path) -> str:
+def _kind(folder: Path) -> Kind:
     if not folder.is_dir():
         raise HubError(f"{folder}: no such folder")
     if any(folder.glob("data/*/*.parquet")):
-        kind = "dataset"
+        kind: Kind = "dataset"
     elif (folder / "config.json").is_file():
         kind = "model"
     else:
         raise HubError(f"{folder}: neither a dataset (data/CONFIG/*.parquet) nor a model (config.json)")
-    pushed = folder.iterdir() if kind == "model" else folder.rglob("*")
-    media = sorted(path for path in pushed if path.suffix.lower() in MEDIA_SUFFIXES and path.is_file())
-    if media:
-        raise HubError(f"{media[0]}: video and audio are never published; move it out of {folder}")
     if not (folder / "README.md").is_file():
         raise HubError(f"{folder}: has no README.md, the card that tells people what it is")
     return kind
+
+
+def _dataset_card(folder: Path, repo_id: str) -> str:
+    """Return the card of a dataset folder with the name of a repository; as it is where it is not a card of ours."""
+    path = folder / "README.md"
+    text = path.read_text(encoding="utf-8")
+    try:
+        described = json.loads((folder / STATISTICS).read_text(encoding="utf-8"))
+        return str(card_for_hub(DatasetCard(text), described, repo_id, folder.resolve().name))
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, jinja2.UndefinedError):
+        return text
 
 
 @dataclass(frozen=True)
@@ -209,9 +223,7 @@ _THEN: Final = {
 
 
 def model_card(facts: ModelFacts) -> str:
-    """The README.md of a model."""
-    import jinja2
-
+    """Return the README.md of a model."""
     kind = facts.model_type
     known = facts.dataset.hub_id
     front: dict[str, Any] = {

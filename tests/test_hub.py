@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ import pytest
 
 from opendance_hf.hub import HubError, push
 from opendance_hf.storage import pack
+from opendance_hf.storage.contents import ContentError
 from tests.factories import make_sequence
 from tests.fakehub import FakeHub
 
@@ -44,6 +46,8 @@ def test_a_pushed_dataset_loads_by_its_name(
     client: Callable[[str], str], tmp_path: Path, hub: FakeHub
 ) -> None:
     pack([*(make_sequence(i) for i in range(6)), make_sequence(9, num_dancers=2)], tmp_path / "opendance-3d")
+    (tmp_path / "opendance-3d/.gitattributes").write_text("")
+    local = (tmp_path / "opendance-3d/README.md").read_bytes()
     said = client(
         """
 from opendance_hf.hub import push
@@ -51,10 +55,15 @@ print(push("opendance-3d", "org/opendance-3d"))
 """
     )
     assert "org/opendance-3d" in said
+    assert (tmp_path / "opendance-3d/README.md").read_bytes() == local
     files = hub.repos["dataset", "org/opendance-3d"].commits[
         hub.repos["dataset", "org/opendance-3d"].refs["main"]
     ]
-    assert "README.md" in files
+    on_disk = (p.relative_to(tmp_path / "opendance-3d") for p in (tmp_path / "opendance-3d").rglob("*.*"))
+    assert set(files) == {path.as_posix() for path in on_disk} - {".gitattributes"}
+    card = files["README.md"].decode()
+    assert "\n# org/opendance-3d\n" in card
+    assert set(re.findall(r'load_dataset\("([^"]+)"', card)) == {"org/opendance-3d"}
     said = client(
         """
 import numpy as np
@@ -69,6 +78,12 @@ print(sorted(r["id"] for s in pushed.values() for r in s))
 streamed = load_dataset("org/opendance-3d", "individual", streaming=True)
 print(sorted(r["id"] for s in streamed.values() for r in s))
 print(load_dataset("org/opendance-3d", "collaborative", split="train")[0]["num_dancers"])
+import re
+from huggingface_hub import DatasetCard
+blocks = re.findall(r"```python\\n(.*?)```", DatasetCard.load("org/opendance-3d").text, flags=re.DOTALL)
+assert len(blocks) == 2
+for block in blocks:
+    exec(block, {})
 """
     ).splitlines()
     assert said[0] == said[1] == str(sorted(make_sequence(i).id for i in range(6)))
@@ -81,7 +96,7 @@ def test_what_cannot_be_pushed_is_one_line(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(HubError, match="bad name!!: the Hub refuses or cannot be reached"):
         push(folder, "bad name!!")
     (folder / "data" / "clip.MP4").write_bytes(b"")
-    with pytest.raises(HubError, match=r"clip\.MP4: video and audio are never published"):
+    with pytest.raises(ContentError, match=r"clip\.MP4.*move it out of"):
         push(folder, "org/x")
     (folder / "data" / "clip.MP4").unlink()
     with pytest.raises(HubError, match="neither a dataset"):

@@ -17,7 +17,7 @@ from opendance_hf.apps.targets import check_targets
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.files import atomic_write
 from opendance_hf.render.statistics import Sample, draw_statistics
-from opendance_hf.storage.pack import SplitStatistics, statistics_of
+from opendance_hf.storage.statistics import SplitStatistics, statistics_of
 
 _COLUMNS: Final = [
     "group", "num_dancers", "num_frames", "fps", "bpm", "motion_velocity", "genre", "smpl_betas"

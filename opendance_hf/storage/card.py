@@ -2,44 +2,86 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from importlib import resources
 from typing import Any, Final
 
 import jinja2
-import yaml
+from huggingface_hub import DatasetCard, DatasetCardData
+
+from opendance_hf.columns import markdown_table
+from opendance_hf.schema import DanceSequence
 
 TEMPLATE: Final = "dataset_card.md.jinja"
+#: The section "Load" alone, which :func:`card_for_hub` writes anew.
+LOAD_TEMPLATE: Final = "dataset_card_load.md.jinja"
 _SIZES: Final = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
-def dataset_card(described: Mapping[str, Any], *, name: str = "OpenDance-3D", repo: str | None = None) -> str:
-    """The dataset card of a folder from its ``statistics.json``.
+def dataset_card(described: Mapping[str, Any], repo: str, *, title: str = "") -> DatasetCard:
+    """Write the dataset card of a folder from its ``statistics.json``.
 
     Args:
         described: what :func:`opendance_hf.storage.pack` writes to ``statistics.json``.
-        name: title of the dataset.
-        repo: Hub id, or any path, that the loading examples name; the folder's usual name if None.
+        repo: name of the folder, or Hub id (``user/name``), for the loading examples.
+        title: title of the dataset; made of ``repo`` if empty, see :func:`title_of`.
 
     Raises:
         KeyError: if ``described`` lacks a part.
     """
+    title = title or title_of(repo)
+    body = _render(TEMPLATE, described, repo, title=title, columns=markdown_table(DanceSequence))
+    front_matter = DatasetCardData(**card_metadata(described, title=title)).to_yaml()
+    return DatasetCard(f"---\n{front_matter}\n---\n{body}")
+
+
+def card_for_hub(
+    card: DatasetCard, described: Mapping[str, Any], repo_id: str, folder_name: str
+) -> DatasetCard:
+    """Rename a dataset card for a Hub repository; everything else stays as its author left it.
+
+    Title and loading examples get the name ``user/name``. The section "Load" is written anew, as loading from the Hub
+    differs; examples in other sections are renamed.
+
+    Args:
+        card: of the folder; unchanged.
+        described: the folder's ``statistics.json``.
+        repo_id: ``user/name``.
+        folder_name: name of the folder, which the examples of the card have.
+    """
+    renamed = DatasetCard(str(card))
+    if renamed.data.get("pretty_name") in (None, title_of(folder_name)):
+        renamed.data["pretty_name"] = title_of(repo_id)
+    text = re.sub(r"^# .*$", lambda _: f"# {repo_id}", renamed.text, count=1, flags=re.MULTILINE)
+    old = re.search(r"^## Load\n.*?(?=^## |\Z)", text, flags=re.MULTILINE | re.DOTALL)
+    if old:
+        names = {folder_name, *re.findall(r'load_dataset\("([^"]+)"', old[0])} - {"webdataset", "parquet"}
+        text = text.replace(old[0], _render(LOAD_TEMPLATE, described, repo_id))
+        for name in names:
+            text = text.replace(f'load_dataset("{name}"', f'load_dataset("{repo_id}"')
+    renamed.text = text
+    return renamed
+
+
+def title_of(repo: str) -> str:
+    """Make a title of the name of a folder or Hub repository: ``my-dances`` is "My Dances"."""
+    name = re.sub(r"[-_\s]+", " ", repo.rpartition("/")[2]).strip()
+    return name.title() or "Dances"
+
+
+def _render(template: str, described: Mapping[str, Any], repo: str, **more: Any) -> str:
     environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+        loader=jinja2.PackageLoader("opendance_hf.storage", ""),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    template = resources.files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8")
-    front_matter = yaml.safe_dump(card_metadata(described, name=name), sort_keys=False, allow_unicode=True)
-    return environment.from_string(template).render(
-        front_matter=front_matter,
-        name=name,
-        repo=repo or "opendance-3d",
-        default=next(iter(described["configs"])),
-        **described,
-    )
+    return environment.get_template(template).render(repo=repo, on_hub="/" in repo, **described, **more)
 
 
-def card_metadata(described: Mapping[str, Any], *, name: str = "OpenDance-3D") -> dict[str, Any]:
-    """The YAML front matter. The first configuration that has data, ``individual`` if it has, is the default."""
+def card_metadata(described: Mapping[str, Any], *, title: str) -> dict[str, Any]:
+    """Return the YAML front matter. The first configuration that has data, ``individual`` if it has, is the default."""
     configs: list[dict[str, Any]] = []
     for config, splits in described["configs"].items():
         files = [{"split": split, "path": f"data/{config}/{split}-*.parquet"} for split in splits]
@@ -50,7 +92,7 @@ def card_metadata(described: Mapping[str, Any], *, name: str = "OpenDance-3D") -
         configs.append({"config_name": config, **default, "description": content, "data_files": files})
     count = sum(split["sequences"] for splits in described["configs"].values() for split in splits.values())
     return {
-        "pretty_name": name,
+        "pretty_name": title,
         "license": described["licence"],
         "task_categories": ["other"],
         "tags": ["dance", "music", "motion", "smpl", "3d", "opendance-hf"],

@@ -17,51 +17,34 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from opendance_hf import __version__
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.render.statistics import Sample, draw_statistics
 from opendance_hf.schema import SCHEMA_VERSION, DanceSequence, validate
 from opendance_hf.storage.card import dataset_card
+from opendance_hf.storage.contents import FIGURE, published_files
 from opendance_hf.storage.npz import load_sequence, save_sequence
 from opendance_hf.storage.parquet import SHARD_BYTES, write_parquet
 from opendance_hf.storage.splits import RATIOS, SPLITS, assign_splits, subset_ranks
+from opendance_hf.storage.statistics import SplitStatistics, statistics_of
 from opendance_hf.storage.webdataset import write_webdataset
 
 STATISTICS: Final = "statistics.json"
-#: The one picture of a dataset folder.
-FIGURE: Final = "figures/statistics.png"
 _MARKER: Final = "opendance-hf dataset"
-_SUFFIXES: Final = frozenset({".md", ".json", ".parquet", ".tar"})
 
 
 class PackError(OpenDanceError, RuntimeError):
     """The dataset could not be written; the message says what to do. Nothing was changed on disk."""
-
-
-@dataclass(frozen=True)
-class SplitStatistics:
-    """Numbers of one configuration and split; durations in seconds, velocity in metres per second."""
-
-    sequences: int
-    groups: int
-    dancers: int
-    hours: float
-    mean_duration_s: float
-    min_duration_s: float
-    max_duration_s: float
-    min_bpm: float
-    max_bpm: float
-    mean_velocity_m_per_s: float
-    with_smpl_betas: int
-    genres: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -104,6 +87,7 @@ def pack(
     shard_bytes: int = SHARD_BYTES,
     webdataset: bool = True,
     figure: bool = False,
+    title: str = "",
 ) -> PackReport:
     """Validate ``sequences`` and write them as a dataset folder.
 
@@ -111,17 +95,20 @@ def pack(
 
     Args:
         sequences: in any order; ids must be unique.
-        out: the dataset folder, say ``opendance-3d``. An older dataset of ours there is replaced.
+        out: the dataset folder, say ``opendance-3d``. An older dataset of ours there is replaced; what was in its
+            ``train`` split stays in ``train``. To draw the splits anew, write to another folder.
         licence: a licence identifier of the Hub for the whole dataset; ``other`` refers to the provenance of each row.
         splits: share of each split by group, see :func:`assign_splits`.
         shard_bytes: size at which a new Parquet or tar shard starts, uncompressed.
         webdataset: also write the WebDataset tars.
         figure: also draw the statistics (figure 3), for the card to show.
+        title: title of the card; made of the folder's name if empty.
 
     Raises:
         SchemaError: if a sequence does not meet the schema.
         PackError: if there are no sequences, an id occurs twice, sequences of one configuration have different
-            numbers of dancers, or ``out`` holds something that is not a dataset of ours.
+            numbers of dancers, or ``out`` holds something that is not a dataset of ours or cannot be read.
+        ContentError: if a file was written that a dataset may not hold.
     """
     out = Path(out).absolute()
     check_replaceable(out)
@@ -131,7 +118,7 @@ def pack(
         spool.mkdir()
         fresh.mkdir()
         entries = _spool(sequences, spool)
-        statistics, parts = _plan(entries, splits)
+        statistics, parts = _plan(entries, splits, _known_train(out, entries))
         for (config, split), ids in parts.items():
             ranks = subset_ranks(ids)
             write_parquet(fresh, config, split, _load(spool, ranks), shard_bytes=shard_bytes)
@@ -139,7 +126,9 @@ def pack(
                 write_webdataset(fresh, config, split, _load(spool, ranks), shard_bytes=shard_bytes)
         if figure:
             _draw(entries, fresh / FIGURE)
-        _describe(fresh, entries, statistics, licence, webdataset=webdataset)
+        described = _describe(fresh, entries, statistics, licence, webdataset=webdataset)
+        (fresh / STATISTICS).write_text(json.dumps(described, indent=2) + "\n")
+        dataset_card(described, out.name, title=title).save(fresh / "README.md")
         files = _check_files(fresh)
         check_replaceable(out)
         _swap(fresh, out)
@@ -164,14 +153,14 @@ def check_replaceable(out: Path) -> None:
         marker = None
     if marker != _MARKER:
         raise PackError(
-            f"{out} is not empty and is no OpenDance-HF dataset (no {STATISTICS} of ours): "
+            f"{out} is not empty and is not an OpenDance-HF dataset (no {STATISTICS} of ours): "
             "choose another output folder or empty this one"
         )
 
 
 @contextmanager
 def _staging(out: Path) -> Iterator[Path]:
-    """A folder beside ``out``, hence on the same file system, that goes away in the end."""
+    """Yield a folder beside ``out``, hence on the same file system, that goes away in the end."""
     staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
     try:
         yield staging
@@ -217,11 +206,30 @@ def _load(spool: Path, ranks: Mapping[str, int]) -> Iterator[DanceSequence]:
     return (replace(load_sequence(spool / f"{key}.npz"), subset_rank=rank) for key, rank in ranks.items())
 
 
+def _known_train(out: Path, entries: list[_Entry]) -> set[str]:
+    """Return the groups that hold anything that was in ``train`` of the dataset at ``out``; none without a dataset.
+
+    A group counts by its name, and by its sequences: groups that a new video connects may change their names.
+    """
+    ids, groups = set[str](), set[str]()
+    for shard in sorted(out.glob("data/*/train-*.parquet")):
+        try:
+            table = pq.read_table(shard, columns=["id", "group"], partitioning=None)
+        except (OSError, pa.ArrowException) as error:
+            raise PackError(
+                f"{shard}: cannot be read ({error}), so the groups that must stay in train are unknown; "
+                f"move {out} away to draw the splits anew"
+            ) from None
+        ids.update(table["id"].to_pylist())
+        groups.update(table["group"].to_pylist())
+    return groups | {entry.group for entry in entries if entry.id in ids}
+
+
 def _plan(
-    entries: list[_Entry], ratios: Mapping[str, float]
+    entries: list[_Entry], ratios: Mapping[str, float], known_train: set[str]
 ) -> tuple[dict[str, dict[str, SplitStatistics]], dict[tuple[str, str], list[str]]]:
-    """Statistics and the ids, both by configuration and split; empty ones are left out."""
-    split_of = assign_splits((entry.group for entry in entries), ratios)
+    """Return the statistics and the ids, both by configuration and split; empty ones are left out."""
+    split_of = assign_splits((entry.group for entry in entries), ratios, known_train)
     statistics: dict[str, dict[str, SplitStatistics]] = {}
     parts: dict[tuple[str, str], list[str]] = {}
     for config in ("individual", "collaborative"):
@@ -245,34 +253,6 @@ def _statistics(part: list[_Entry]) -> SplitStatistics:
     )
 
 
-def statistics_of(
-    *,
-    groups: Sequence[str],
-    dancers: Sequence[int],
-    durations_s: Sequence[float],
-    bpm: Sequence[float],
-    velocities: Sequence[float],
-    genres: Sequence[str | None],
-    with_smpl_betas: int,
-) -> SplitStatistics:
-    """Numbers of sequences, of which all arguments but the last have a value each; at least one."""
-    seconds = sum(durations_s)
-    return SplitStatistics(
-        sequences=len(groups),
-        groups=len(set(groups)),
-        dancers=max(dancers),
-        hours=seconds / 3600,
-        mean_duration_s=seconds / len(durations_s),
-        min_duration_s=min(durations_s),
-        max_duration_s=max(durations_s),
-        min_bpm=min(bpm),
-        max_bpm=max(bpm),
-        mean_velocity_m_per_s=sum(v * s for v, s in zip(velocities, durations_s, strict=True)) / seconds,
-        with_smpl_betas=with_smpl_betas,
-        genres=dict(sorted(Counter(genre for genre in genres if genre is not None).items())),
-    )
-
-
 def _draw(entries: list[_Entry], path: Path) -> None:
     path.parent.mkdir()
     samples = []
@@ -291,11 +271,11 @@ def _describe(
     licence: str,
     *,
     webdataset: bool,
-) -> None:
-    """Write statistics.json and README.md."""
+) -> dict[str, Any]:
+    """Return the content of statistics.json."""
     backends = Counter(backend for entry in entries for backend in set(entry.backends))
     licences = Counter(entry.licence for entry in entries)
-    described: dict[str, Any] = {
+    return {
         "format": _MARKER,
         "schema_version": SCHEMA_VERSION,
         "opendance_version": __version__,
@@ -313,12 +293,10 @@ def _describe(
             for config, splits in statistics.items()
         },
     }
-    (folder / STATISTICS).write_text(json.dumps(described, indent=2) + "\n")
-    (folder / "README.md").write_text(dataset_card(described), encoding="utf-8")
 
 
 def _digest(folder: Path) -> str:
-    """SHA-256 over the files of a folder, in the order of their names."""
+    """Compute the SHA-256 over the files of a folder, in the order of their names."""
     total = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         with path.open("rb") as file:
@@ -327,14 +305,9 @@ def _digest(folder: Path) -> str:
 
 
 def _check_files(folder: Path) -> dict[str, int]:
-    """Every file with its size; refuses anything a dataset folder does not hold, media and scripts included."""
-    files = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            if path.suffix not in _SUFFIXES and path != folder / FIGURE:
-                raise PackError(f"refusing to publish {path.name}: a dataset holds no media and no scripts")
-            files[path.relative_to(folder).as_posix()] = path.stat().st_size
-    return files
+    """Return every file with its size; refuse anything a dataset folder does not hold, media and scripts included."""
+    files = published_files(folder, "dataset")
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
 
 
 def _swap(fresh: Path, out: Path) -> None:

@@ -10,20 +10,21 @@ from typing import Final
 SPLITS: Final = ("train", "validation", "test")
 #: Paper table 2: 22,606 / 1,256 / 1,256 individual sequences.
 RATIOS: Final[Mapping[str, float]] = {"train": 0.9, "validation": 0.05, "test": 0.05}
-#: With fewer groups than this a split of 5 percent would be a lottery: everything trains.
-MIN_GROUPS: Final = 20
 
 
-def assign_splits(groups: Iterable[str], ratios: Mapping[str, float] = RATIOS) -> dict[str, str]:
+def assign_splits(
+    groups: Iterable[str], ratios: Mapping[str, float] = RATIOS, known_train: Iterable[str] = ()
+) -> dict[str, str]:
     """Map every group to a split.
 
     The SHA-256 of the group's name decides, so a group keeps its split when the dataset grows and in every
-    configuration; the ratios hold in expectation, and a small dataset may miss a split. With fewer than
-    :data:`MIN_GROUPS` groups all of them go to ``train``.
+    configuration; the ratios hold in expectation, and a small dataset may miss a split. There are two exceptions: a
+    group of ``known_train`` stays in ``train``, and where no group at all would train, all do.
 
     Args:
         groups: names of the groups, repeated as often as you like.
         ratios: share of each split; the shares add up to 1.
+        known_train: groups that were in ``train`` before: no model that learned from them may be tested on them.
 
     Raises:
         ValueError: if the ratios name an unknown split, are negative or do not add up to 1.
@@ -34,16 +35,17 @@ def assign_splits(groups: Iterable[str], ratios: Mapping[str, float] = RATIOS) -
         or abs(sum(ratios.values()) - 1) > 1e-9
     ):
         raise ValueError(f"ratios must be shares of {', '.join(SPLITS)} that add up to 1, got {dict(ratios)}")
-    unique = sorted(set(groups))
-    if len(unique) < MIN_GROUPS:
-        return dict.fromkeys(unique, "train")
+    unique, known = sorted(set(groups)), set(known_train)
     edges = list(itertools.accumulate(ratios.values()))
     edges[-1] = 1.0
-    return {group: _pick(_fraction(group), list(ratios), edges) for group in unique}
+    assigned = {
+        group: "train" if group in known else _pick(_fraction(group), list(ratios), edges) for group in unique
+    }
+    return assigned if "train" in assigned.values() else dict.fromkeys(unique, "train")
 
 
 def _fraction(group: str) -> float:
-    """A number in [0, 1) that depends on nothing but the name."""
+    """Return a number in [0, 1) that depends on nothing but the name."""
     return int.from_bytes(hashlib.sha256(group.encode()).digest()[:6], "big") / 2**48
 
 
@@ -52,7 +54,7 @@ def _pick(fraction: float, names: list[str], edges: list[float]) -> str:
 
 
 def subset_ranks(ids: Iterable[str]) -> dict[str, int]:
-    """The place of every sequence of a split in an order that nothing but the names decides, as good as random.
+    """Return the place of every sequence of a split in an order that nothing but the names decides.
 
     The N first are the subset of N: subsets are nested, exact in size, and drawn without a look at groups, as the paper
     samples its 1K, 5K and 15K (table 3). When a split grows by a tenth, about a tenth of a subset is exchanged.

@@ -14,7 +14,7 @@ from tests.factories import make_sequence
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list]:
-    sequences = [make_sequence(i, 1 + i % 2, 90 + 7 * i) for i in range(5)]
+    sequences = [make_sequence(i, 1 + i % 2, 90 + 7 * i, group=f"piece-{i:04d}") for i in range(5)]
     folder = tmp_path_factory.mktemp("windows") / "opendance-3d"
     pack(sequences, folder)
     return folder, sequences

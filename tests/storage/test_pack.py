@@ -4,16 +4,22 @@ import dataclasses
 import importlib
 import json
 import os
+import re
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import yaml
+from huggingface_hub import DatasetCard
 from PIL import Image
 
 from opendance_hf.schema import SchemaError, features, from_row, to_row
 from opendance_hf.storage import PackError, dataset_card, load_sequence, pack, read_parquet, read_webdataset
+from opendance_hf.storage.card import card_for_hub
+from opendance_hf.storage.contents import ContentError
 from opendance_hf.storage.splits import subset_ranks
 from tests.factories import assert_same, make_sequence
 
@@ -22,7 +28,8 @@ pack_module = importlib.import_module("opendance_hf.storage.pack")
 
 
 def some(count: int = 6) -> list:
-    return [make_sequence(i, 1 + i % 2, full=i % 3 > 0) for i in range(count)]
+    """Sequences of groups whose names put them into train."""
+    return [make_sequence(i, 1 + i % 2, full=i % 3 > 0, group=f"piece-{i:04d}") for i in range(count)]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -98,14 +105,56 @@ def test_splits_of_groups(tmp_path: Path) -> None:
     assert sorted(datasets.load_dataset(str(tmp_path / "d"))) == ["test", "train", "validation"]
 
 
+def splits_of(folder: Path) -> dict[str, str]:
+    """The split of every group of a packed dataset."""
+    return {
+        row["group"]: path.name.partition("-")[0]
+        for path in folder.glob("data/*/*.parquet")
+        for row in pq.read_table(path, columns=["group"], partitioning=None).to_pylist()
+    }
+
+
+def test_a_song_that_trained_is_never_held_out_when_the_dataset_grows(tmp_path: Path) -> None:
+    # The hash holds song-0002 out, but alone it trains.
+    sequences = [make_sequence(i, num_frames=8) for i in (2, *range(3, 24))]
+    pack(sequences[:1], tmp_path / "d", webdataset=False)
+    assert splits_of(tmp_path / "d") == {"song-0002": "train"}
+    for count in (2, 19, 20, len(sequences)):
+        before = splits_of(tmp_path / "d")
+        pack(sequences[:count], tmp_path / "d", webdataset=False)
+        after = splits_of(tmp_path / "d")
+        assert {group: after[group] for group in before} == before
+    pack(sequences, tmp_path / "elsewhere", webdataset=False)
+    assert splits_of(tmp_path / "elsewhere")["song-0002"] == "test"
+
+
+def test_a_song_that_trained_is_never_held_out_when_its_group_is_renamed(tmp_path: Path) -> None:
+    first, second = make_sequence(3, num_frames=8), make_sequence(2, num_frames=8)
+    pack([first, second], tmp_path / "d", webdataset=False)
+    assert splits_of(tmp_path / "d") == {"song-0003": "train", "song-0002": "test"}
+    # A new video connects the two, and the group keeps the name of the older one.
+    joined = dataclasses.replace(first, group="song-0002")
+    pack([joined, second], tmp_path / "d", webdataset=False)
+    assert splits_of(tmp_path / "d") == {"song-0002": "train"}
+
+
+def test_an_older_dataset_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    pack(some(2), tmp_path / "d")
+    shard = tmp_path / "d/data/individual/train-00000-of-00001.parquet"
+    shard.write_bytes(b"cut off")
+    with pytest.raises(PackError, match=r"train-00000-of-00001\.parquet.*move .*d away"):
+        pack(some(2), tmp_path / "d")
+    assert shard.read_bytes() == b"cut off"
+
+
 def test_one_config_is_the_default(tmp_path: Path) -> None:
     pack([make_sequence(i, 2) for i in range(2)], tmp_path / "d")
     assert datasets.load_dataset(str(tmp_path / "d"), split="train").features == features(2)
 
 
 def test_order_does_not_matter(tmp_path: Path) -> None:
-    pack(some(), tmp_path / "a", shard_bytes=300_000)
-    pack(reversed(some()), tmp_path / "b", shard_bytes=300_000)
+    pack(some(), tmp_path / "a/d", shard_bytes=300_000)
+    pack(reversed(some()), tmp_path / "b/d", shard_bytes=300_000)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
@@ -124,7 +173,7 @@ def test_replaces_an_older_dataset(tmp_path: Path) -> None:
 def test_refuses_a_foreign_folder(tmp_path: Path, mark: str) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / mark).write_text('{"format": "something else"}')
-    with pytest.raises(PackError, match="is no OpenDance-HF dataset"):
+    with pytest.raises(PackError, match="is not an OpenDance-HF dataset"):
         pack(some(), tmp_path / "d")
     assert list(contents(tmp_path / "d")) == [mark]
 
@@ -187,12 +236,12 @@ def test_refusals(tmp_path: Path) -> None:
 def test_media_and_scripts_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     describe = pack_module._describe
 
-    def smuggle(folder: Path, *args: object, **kwargs: object) -> None:
-        describe(folder, *args, **kwargs)
+    def smuggle(folder: Path, *args: object, **kwargs: object) -> dict[str, Any]:
         (folder / name).write_bytes(b"")
+        return describe(folder, *args, **kwargs)
 
     monkeypatch.setattr(pack_module, "_describe", smuggle)
-    with pytest.raises(PackError, match=f"refusing to publish {name}"):
+    with pytest.raises(ContentError, match=name):
         pack(some(), tmp_path / "d")
     assert list(tmp_path.iterdir()) == []
 
@@ -217,9 +266,55 @@ def test_card(tmp_path: Path) -> None:
     assert str(tmp_path) not in text
 
     described = json.loads((tmp_path / "d/statistics.json").read_text())
-    assert dataset_card(described) == text
-    assert 'load_dataset("org/dances")' not in text
-    assert 'load_dataset("org/dances", split="train")' in dataset_card(described, repo="org/dances")
+    assert str(dataset_card(described, "d")) == text
+
+
+@pytest.mark.parametrize(
+    ("folder", "title", "wanted"),
+    [
+        ("my-dances", "", "My Dances"),
+        ("opendance-3d", "", "Opendance 3D"),
+        ("d", "Dances of 2026", "Dances of 2026"),
+    ],
+)
+def test_the_card_has_the_name_of_the_folder(tmp_path: Path, folder: str, title: str, wanted: str) -> None:
+    pack(some(2), tmp_path / folder, title=title)
+    card = DatasetCard.load(tmp_path / folder / "README.md")
+    assert card.data.pretty_name == wanted
+    assert f"\n# {wanted}\n" in card.text
+    assert set(re.findall(r'load_dataset\("([^"]+)"', card.text)) == {folder}
+    assert f'"{folder}/webdataset/individual/train-00000.tar"' in card.text
+
+
+def test_the_examples_of_the_card_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sequences = [make_sequence(i, 1 + (i > 1), group=f"piece-{i:04d}") for i in range(3)]
+    held_out = make_sequence(9, 2, group="song-0002")
+    pack([*sequences[:2], held_out], tmp_path / "my-dances")
+    monkeypatch.chdir(tmp_path)
+    text = (tmp_path / "my-dances/README.md").read_text()
+    assert 'load_dataset("my-dances", "collaborative", split="test")' in text, "it has no train"
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+
+
+def test_the_card_renamed_for_the_hub_keeps_what_people_wrote(tmp_path: Path) -> None:
+    pack(some(), tmp_path / "my-dances")
+    card = DatasetCard.load(tmp_path / "my-dances/README.md")
+    described = json.loads((tmp_path / "my-dances/statistics.json").read_text())
+    mine = '## Credits\n\nBy us: `load_dataset("my-dances", "individual")`.\n'
+    card.text += mine
+    card.data.pretty_name = "Mine"
+    card.data["language"] = "en"
+    renamed = card_for_hub(card, described, "org/dances", "my-dances")
+    assert "\n# org/dances\n" in renamed.text
+    assert set(re.findall(r'load_dataset\("([^"]+)"', renamed.text)) == {"org/dances"}
+    assert "my-dances" not in renamed.text
+    assert "hf_hub_download" in renamed.text
+    assert (renamed.data.pretty_name, renamed.data.language) == ("Mine", "en")
+    assert "## Credits" in renamed.text
+    assert card.text.endswith(mine), "the card that was given stays as it is"
 
 
 def test_loads_spooled_files_only_once_a_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,13 +365,13 @@ def test_rows_of_schema_1_0_are_taken(tmp_path: Path) -> None:
 
 
 def test_the_card_shows_the_figure(tmp_path: Path) -> None:
-    for order, name in ((1, "a"), (-1, "b")):
+    for order, name in ((1, "a/d"), (-1, "b/d")):
         report = pack(some()[::order], tmp_path / name, figure=True)
         assert "figures/statistics.png" in report.files
     assert contents(tmp_path / "a") == contents(tmp_path / "b"), "the picture too"
-    assert "](figures/statistics.png)" in (tmp_path / "a/README.md").read_text()
-    with Image.open(tmp_path / "a/figures/statistics.png") as picture:
+    assert "](figures/statistics.png)" in (tmp_path / "a/d/README.md").read_text()
+    with Image.open(tmp_path / "a/d/figures/statistics.png") as picture:
         assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 50
-    pack(some(), tmp_path / "a")
-    assert "figures" not in (tmp_path / "a/README.md").read_text()
-    assert datasets.load_dataset(str(tmp_path / "b"), split="train").num_rows == 3
+    pack(some(), tmp_path / "a/d")
+    assert "figures" not in (tmp_path / "a/d/README.md").read_text()
+    assert datasets.load_dataset(str(tmp_path / "b/d"), split="train").num_rows == 3

@@ -1,0 +1,53 @@
+"""Numbers of one configuration and split of a dataset, as its card and ``opendance stats`` show them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SplitStatistics:
+    """Numbers of one configuration and split; durations in seconds, velocity in metres per second."""
+
+    sequences: int
+    groups: int
+    dancers: int
+    hours: float
+    mean_duration_s: float
+    min_duration_s: float
+    max_duration_s: float
+    min_bpm: float
+    max_bpm: float
+    mean_velocity_m_per_s: float
+    with_smpl_betas: int
+    genres: dict[str, int]
+
+
+def statistics_of(
+    *,
+    groups: Sequence[str],
+    dancers: Sequence[int],
+    durations_s: Sequence[float],
+    bpm: Sequence[float],
+    velocities: Sequence[float],
+    genres: Sequence[str | None],
+    with_smpl_betas: int,
+) -> SplitStatistics:
+    """Compute the numbers of sequences; all arguments but the last have one value for each, and at least one."""
+    seconds = sum(durations_s)
+    return SplitStatistics(
+        sequences=len(groups),
+        groups=len(set(groups)),
+        dancers=max(dancers),
+        hours=seconds / 3600,
+        mean_duration_s=seconds / len(durations_s),
+        min_duration_s=min(durations_s),
+        max_duration_s=max(durations_s),
+        min_bpm=min(bpm),
+        max_bpm=max(bpm),
+        mean_velocity_m_per_s=sum(v * s for v, s in zip(velocities, durations_s, strict=True)) / seconds,
+        with_smpl_betas=with_smpl_betas,
+        genres=dict(sorted(Counter(genre for genre in genres if genre is not None).items())),
+    )
