@@ -253,9 +253,14 @@ def from_dict(record: type, values: Mapping[str, Any], letters: Letters) -> Any:
         **{
             name: _restored(column, values[name], letters)
             for name, column in columns_of(record).items()
-            if column.required or values.get(name) is not None
+            if column.required or not _absent(values.get(name))
         }
     )
+
+
+def _absent(value: Any) -> bool:
+    # `datasets` returns NaN for a matrix that is null.
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _restored(column: Column, value: Any, letters: Letters) -> Any:
