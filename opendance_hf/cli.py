@@ -11,6 +11,7 @@ from rich.console import Console
 
 import opendance_hf
 from opendance_hf.errors import OpenDanceError
+from opendance_hf.formats import FORMATS
 
 app = typer.Typer(
     help="OpenDance-HF: music-driven 3D dance. Videos to datasets, datasets to models, songs to dances.",
@@ -425,32 +426,34 @@ def stats(
 
 @app.command()
 def convert(
-    model: Annotated[
+    kind: Annotated[
         str,
         typer.Argument(
-            help="Whose files they are: bailando, cliff, smoothnet, smpl (a body), or humandata (MMHuman3D's "
-            "motions: read into a dance, or written from a sequence of ours)."
+            help="An official model (bailando, cliff, smoothnet), smpl (a body), or a format of motions: "
+            f"{', '.join(FORMATS)}."
         ),
     ],
-    checkpoints: Annotated[
+    files: Annotated[
         list[Path],
         typer.Argument(
             exists=True,
             dir_okay=False,
-            help="The official files: bailando's VQ-VAE and GPT (.pt) in any order, otherwise one.",
+            help="The official files: bailando's VQ-VAE and GPT (.pt) in any order, otherwise one. A motion of that "
+            "format is read into a dance of ours; a sequence or dance of ours is written in that format.",
         ),
     ],
-    out: Annotated[
-        Path, typer.Option(help="Folder of the converted model; of smpl and humandata, the .npz file.")
-    ],
+    out: Annotated[Path, typer.Option(help="Folder of the converted model; for smpl and motions, the file.")],
 ) -> None:
-    """Turn official files into what --model, --pose, --smoother and --smpl read, running nothing that they hold."""
-    from opendance_hf.apps.convert import convert_official
+    """Turn official models and motion files into what our programs read, or our motions into theirs.
+
+    Nothing that the files hold is executed.
+    """
+    from opendance_hf.apps.convert import convert as convert_files
 
     with _plain_errors() as console:
-        for kind, keys in convert_official(model, checkpoints, out).items():
-            if keys and kind != "dropped":
-                console.print(f"{kind}: {', '.join(keys)}", markup=False, highlight=False)
+        for what, names in convert_files(kind, files, out).items():
+            if names and what != "dropped":
+                console.print(f"{what}: {', '.join(names)}", markup=False, highlight=False)
         console.print(f"written:  {out}", markup=False, highlight=False)
 
 

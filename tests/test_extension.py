@@ -105,3 +105,54 @@ def test_a_column_is_one_line(copied: Path, run: Callable[..., str], tmp_path: P
     insert_before(copied / "opendance_hf/schema.py", "    genre: Annotated", COLUMN)
     run("-c", USE_THE_COLUMN, str(copied))
     assert "| `energy` |" in run("-m", "opendance_hf.schema")
+
+
+FORMAT = '''"""Joints as text: a line of 72 numbers a frame."""
+
+from pathlib import Path
+
+import numpy as np
+
+from opendance_hf.formats.motion import Motion, one_file_a_dancer
+
+
+def read(path: Path) -> Motion:
+    """Read one dancer."""
+    return Motion(np.loadtxt(path).reshape(1, -1, 24, 3), 60.0)
+
+
+def write(motion: Motion, path: Path) -> list[Path]:
+    """Write one file a dancer."""
+    for dancer, file in one_file_a_dancer(motion, path):
+        np.savetxt(file, dancer.joints[0].reshape(dancer.num_frames, -1), fmt="%.9g")
+    return [file for _, file in one_file_a_dancer(motion, path)]
+'''
+
+USE_THE_FORMAT = """
+import numpy as np
+from opendance_hf.formats import opendance
+from opendance_hf.formats.plaintext import read
+from pathlib import Path
+seq, back = (opendance.read(Path(name)) for name in ("seq.npz", "back.npz"))
+assert np.array_equal(back.joints[0].astype(np.float32), seq.joints[1])
+assert np.array_equal(read(Path("out_1.txt")).joints, back.joints)
+"""
+
+
+def test_a_format_is_a_file_and_a_line(copied: Path, run: Callable[..., str], tmp_path: Path) -> None:
+    (copied / "opendance_hf/formats/plaintext.py").write_text(FORMAT)
+    insert_before(
+        copied / "opendance_hf/formats/__init__.py",
+        '    "aistpp": ',
+        '    "plaintext": "opendance_hf.formats.plaintext",\n',
+    )
+    run(
+        "-c",
+        "from tests.factories import *; from opendance_hf.storage import *; save_sequence('seq.npz', make_sequence(3, 2))",
+    )
+    command = "from opendance_hf.cli import main; main()"
+    said = run("-c", command, "convert", "plaintext", "seq.npz", "--out", "out.txt")
+    assert "out_0.txt, out_1.txt" in said
+    run("-c", command, "convert", "plaintext", "out_1.txt", "--out", "back.npz")
+    run("-c", USE_THE_FORMAT)
+    assert "plaintext" in run("-c", command, "convert", "--help")

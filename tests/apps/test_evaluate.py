@@ -98,7 +98,8 @@ def test_errors_name_the_file(generated: Path, tmp_path: Path) -> None:
     np.savez(bad, joints=synth_motion(1), fps=30)
     assert "clip 'bad' has 30 FPS, but the protocol opendance-3d is defined at 60: resample" in message(bad)
     np.savez(bad, joints=np.zeros((9, 22, 3)))
-    assert message(bad) == f"{bad}: clip 'bad': joints must be (frames, 24, 3), got (1, 9, 22, 3)"
+    for fact in (f"{bad}: joints", "(1, 9, 24, 3)", "(1, 9, 22, 3)"):
+        assert fact in message(bad)
     np.savez(bad, provenance="{}")
     assert message(bad).startswith(f"{bad}: misses the column(s)")
     with pytest.raises(EvaluateError, match="unknown protocol"):
@@ -138,8 +139,8 @@ def test_bad_pickles_give_one_error_and_run_nothing(tmp_path: Path) -> None:
         (b"no pickle at all", "damaged, or not a pickle"),
         (pickle.dumps(aist_motion())[:-200], "damaged, or not a pickle"),
         (pickle.dumps({"keypoints3d": np.zeros((9, 17, 3))}), "not 'keypoints3d'"),
-        (pickle.dumps(aist_motion(smpl_trans=np.zeros((5, 3)))), "are no SMPL motion"),
-        (pickle.dumps(aist_motion(smpl_scaling=np.array([0.0]))), "are no SMPL motion"),
+        (pickle.dumps(aist_motion(smpl_trans=np.zeros((5, 3)))), "not a SMPL motion"),
+        (pickle.dumps(aist_motion(smpl_scaling=np.array([0.0]))), "not a SMPL motion"),
         (pickle.dumps(aist_motion(smpl_trans=np.full((90, 3), np.nan))), "joints hold NaN"),
         (pickle.dumps(aist_motion(2)), "at least 3 frames"),
     ):
@@ -267,12 +268,12 @@ def test_a_collapsed_body_is_a_bad_dance_but_a_dance(tmp_path: Path) -> None:
         ({"smpl_poses": None}, "smpl_poses is a NoneType"),
         ({"smpl_poses": [[1.0], [1.0, 2.0]]}, "smpl_poses is a list"),
         ({"smpl_poses": np.zeros((90, 72), bool)}, "smpl_poses holds bool"),
-        ({"smpl_poses": 1.0, "smpl_trans": 2.0}, "are no SMPL motion"),
+        ({"smpl_poses": 1.0, "smpl_trans": 2.0}, "not a SMPL motion"),
         ({"smpl_poses": np.full((90, 72), 1e300)}, "joints hold NaN"),
         ({"smpl_scaling": []}, "smpl_scaling is a list"),
-        ({"smpl_scaling": np.zeros(0)}, "are no SMPL motion"),
+        ({"smpl_scaling": np.zeros(0)}, "not a SMPL motion"),
         ({"smpl_scaling": None}, "smpl_scaling is a NoneType"),
-        ({"smpl_scaling": float("inf")}, "are no SMPL motion"),
+        ({"smpl_scaling": float("inf")}, "not a SMPL motion"),
         ({"smpl_scaling": 1e-9}, "joints must be in metres"),
     ],
 )
@@ -315,8 +316,8 @@ def test_headers_that_claim_more_than_there_is(tmp_path: Path) -> None:
             header.getvalue() + bytes(864),
             "'joints' is damaged: 864 bytes for the shape (1, 1000000000000, 24, 3)",
         ),
-        (b"\x93NUMPY\x01\x00\x10\x00{[]: 1}         ", "'joints' is damaged, or no array"),
-        (b"text", "'joints' is damaged, or no array"),
+        (b"\x93NUMPY\x01\x00\x10\x00{[]: 1}         ", "'joints' is damaged, or not an array"),
+        (b"text", "'joints' is damaged, or not an array"),
     ):
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("joints.npy", content)
@@ -330,7 +331,7 @@ def test_files_of_another_kind_are_told_what_is_expected(tmp_path: Path) -> None
     text.write_text("hello")
     with bare.open("wb") as file:
         np.save(file, GOOD)
-    for path, what in ((text, "neither an .npz archive nor a .pkl file"), (bare, "a bare .npy array")):
+    for path, what in ((text, "not an .npz archive"), (bare, "a bare .npy array")):
         with pytest.raises(EvaluateError) as caught:
             list(load_clips(path))
         assert str(caught.value).startswith(f"{path}: {what}; a dance is an .npz file with an array 'joints'")

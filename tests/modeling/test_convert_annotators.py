@@ -10,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from opendance_hf.apps.convert import convert_official
+from opendance_hf.apps.convert import convert
 from opendance_hf.cli import app
 from opendance_hf.modeling.bailando.convert_bailando import ConversionError
 from opendance_hf.modeling.cliff import CLIFFConfig, CLIFFModel
@@ -39,7 +39,7 @@ def test_smoothnet_of_any_size_beside_numpy_numbers(tmp_path: Path, prefix: str)
     model = SmoothNetModel(SmoothNetConfig(16, hidden_size=12, res_hidden_size=6, num_blocks=2)).eval()
     state = {prefix + key: value for key, value in model.state_dict().items()}
     torch.save({"epoch": 3, "state_dict": state, "performance": np.float64(0.5)}, tmp_path / "smooth.pth.tar")
-    report = convert_official("smoothnet", [tmp_path / "smooth.pth.tar"], tmp_path / "out")
+    report = convert("smoothnet", [tmp_path / "smooth.pth.tar"], tmp_path / "out")
     assert report == {"unmatched": [], "dropped": [], "missing": []}
     again = SmoothNetModel.from_pretrained(tmp_path / "out").eval()
     assert again.config.num_blocks == 2
@@ -81,14 +81,14 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     for name, (kind, content, message) in cases.items():
         torch.save(content, tmp_path / name)
         with pytest.raises(ConversionError, match=message) as error:
-            convert_official(kind, [tmp_path / name], tmp_path / "out")
+            convert(kind, [tmp_path / name], tmp_path / "out")
         assert name in str(error.value)
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "pwned").exists()
     with pytest.raises(ConversionError, match="one file, not 2"):
-        convert_official("cliff", [tmp_path / "hole.pt", tmp_path / "other.pt"], tmp_path / "out")
+        convert("cliff", [tmp_path / "hole.pt", tmp_path / "other.pt"], tmp_path / "out")
     with pytest.raises(ConversionError, match="'spin'"):
-        convert_official("spin", [], tmp_path / "out")
+        convert("spin", [], tmp_path / "out")
 
 
 @pytest.mark.parametrize("kind", ["cliff", "smoothnet", "bailando"])

@@ -11,20 +11,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from opendance_hf.apps.convert import export_human_data, import_human_data
 from opendance_hf.cli import app
 from opendance_hf.data.windows import _load_motion
+from opendance_hf.formats import FormatError, opendance
+from opendance_hf.formats.humandata import SMPL_TO_HUMAN_DATA, read, write
+from opendance_hf.formats.motion import Motion
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.skeleton import JOINT_NAMES, MEAN_OFFSETS
 from opendance_hf.pickles import PickleError, load_pickled_arrays
 from opendance_hf.schema import per_dancer
 from opendance_hf.storage import save_sequence
-from opendance_hf.storage.humandata import (
-    SMPL_TO_HUMAN_DATA,
-    HumanDataError,
-    load_human_data,
-    save_human_data,
-)
 from tests.factories import make_sequence
 
 RNG = np.random.default_rng(0)
@@ -68,24 +64,22 @@ def test_the_table_of_names() -> None:
     assert SMPL_TO_HUMAN_DATA[JOINT_NAMES.index("left_hand")] == 188
 
 
+def motion(**changes: Any) -> Motion:
+    """A motion of one dancer with all that the format holds."""
+    values: dict[str, Any] = {
+        "poses": POSES[None],
+        "transl": TRANSL[None],
+        "betas": np.arange(10, dtype=np.float32)[None],
+        "confidence": np.full((1, 5), 0.5, np.float32),
+        "meta": {"id": "a", "take": 3},
+    }
+    return Motion(JOINTS[None], 30.0, **(values | changes))
+
+
 @pytest.mark.parametrize("compressed", [False, True])
 def test_round_trip(tmp_path: Path, compressed: bool) -> None:
-    path = save_human_data(
-        tmp_path / "a.npz",
-        POSES,
-        TRANSL,
-        JOINTS,
-        betas=np.arange(10, dtype=np.float32),
-        confidence=np.full(5, 0.5),
-        meta={"fps": 60.0},
-        compressed=compressed,
-    )
-    found = load_human_data(path)
-    for ours, back in ((POSES, found.poses), (TRANSL, found.transl), (JOINTS, found.joints)):
-        np.testing.assert_array_equal(back, ours)
-    np.testing.assert_array_equal(found.betas, np.arange(10))
-    np.testing.assert_allclose(found.confidence, 0.5)
-    assert found.meta == {"fps": 60.0}
+    (path,) = write(motion(), tmp_path / "a.npz", compressed=compressed)
+    assert read(path) == motion()
     # As MMHuman3D's own load sees it (which unpickles, so only what we have written ourselves).
     with np.load(path, allow_pickle=True) as archive:
         loaded = {key: value.item() if value.shape == () else value for key, value in archive.items()}
@@ -100,29 +94,34 @@ def test_round_trip(tmp_path: Path, compressed: bool) -> None:
 @pytest.mark.parametrize("flat", [False, True])
 def test_their_files(tmp_path: Path, flat: bool) -> None:
     smpl = {"body_pose": POSES[:, 1:].reshape(5, 69), "global_orient": POSES[:, 0]}
-    found = load_human_data(theirs(tmp_path / "a.npz", **({"smpl": smpl} if flat else {})))
-    np.testing.assert_array_equal(found.poses, POSES)
-    np.testing.assert_allclose(found.joints, JOINTS)
+    found = read(theirs(tmp_path / "a.npz", **({"smpl": smpl} if flat else {})))
+    np.testing.assert_array_equal(found.poses, POSES[None])
+    np.testing.assert_allclose(found.joints, JOINTS[None])
+    assert found.fps == 60
     np.testing.assert_allclose(found.confidence, 0.75)
     assert (found.betas is None) == flat
-    np.testing.assert_array_equal(found.transl, np.zeros((5, 3)) if flat else TRANSL)
+    np.testing.assert_array_equal(found.transl, [np.zeros((5, 3)) if flat else TRANSL])
 
 
 @pytest.mark.parametrize(("convention", "count"), [("smpl", 24), ("smpl_45", 45)])
 def test_keypoints_of_smpl_itself(tmp_path: Path, convention: str, count: int) -> None:
     points = np.concatenate([JOINTS, np.full((5, count - 24, 3), 9.0)], axis=1)
     path = theirs(tmp_path / "a.npz", keypoints3d=points, keypoints3d_convention=convention)
-    np.testing.assert_allclose(load_human_data(path).joints, JOINTS)
+    np.testing.assert_allclose(read(path).joints, JOINTS[None])
 
 
-def test_missing_keypoints_leave_no_joints(tmp_path: Path) -> None:
+def test_joints_that_are_missing_are_those_of_the_mean_skeleton(tmp_path: Path) -> None:
     mask = np.zeros(190, dtype=np.uint8)
     mask[:20] = 1
-    found = load_human_data(theirs(tmp_path / "a.npz", keypoints3d_mask=mask))
-    assert found.joints is None
-    import_human_data(tmp_path / "a.npz", tmp_path / "b.npz")
-    with np.load(tmp_path / "b.npz", allow_pickle=False) as made:
-        np.testing.assert_allclose(made["joints"][0], JOINTS, atol=1e-6)
+    found = read(theirs(tmp_path / "a.npz", keypoints3d_mask=mask))
+    np.testing.assert_allclose(found.joints[0], JOINTS, atol=1e-6)
+    np.testing.assert_allclose(found.rest_offsets, MEAN_OFFSETS[None], atol=1e-6)
+
+
+def test_joints_alone_are_enough(tmp_path: Path) -> None:
+    alone = motion(poses=None, transl=None, betas=None)
+    (path,) = write(alone, tmp_path / "a.npz")
+    assert read(path) == alone
 
 
 class Evil:
@@ -133,12 +132,12 @@ class Evil:
 def test_nothing_of_a_file_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for smpl in ({"body_pose": Evil()}, Evil(), [Evil()], np.array([{}, {}], dtype=object)):
-        with pytest.raises(HumanDataError, match="nothing of it was executed") as error:
-            load_human_data(theirs(tmp_path / "a.npz", smpl=smpl))
-        assert "a.npz, smpl: " in str(error.value)
+        with pytest.raises(FormatError, match="nothing of it was executed") as error:
+            read(theirs(tmp_path / "a.npz", smpl=smpl))
+        assert "a.npz: smpl: " in str(error.value)
     # Members that are not read may hold anything.
     theirs(tmp_path / "a.npz", misc=np.array(Evil(), dtype=object))
-    load_human_data(tmp_path / "a.npz")
+    read(tmp_path / "a.npz")
     assert not (tmp_path / "pwned").exists()
 
 
@@ -164,8 +163,8 @@ def test_objects_stay_out_of_pickles_of_arrays(tmp_path: Path) -> None:
         ({"keypoints3d": np.full((5, 190, 4), "x")}, "keypoints3d holds <U1, not numbers"),
         ({"keypoints3d": np.full((5, 190, 4), 1e300)}, "NaN or infinity"),
         ({"keypoints3d": np.zeros((0, 190, 4))}, "no frames"),
-        ({"keypoints3d_convention": np.array(["smpl", "smpl"])}, "keypoints3d_convention is no text"),
-        ({"keypoints3d_convention": {"a": 1}}, "keypoints3d_convention is no text"),
+        ({"keypoints3d_convention": np.array(["smpl", "smpl"])}, "keypoints3d_convention is not a text"),
+        ({"keypoints3d_convention": {"a": 1}}, "keypoints3d_convention is not a text"),
         ({"__keypoints_compressed__": np.zeros(3)}, "__keypoints_compressed__ is neither true nor false"),
         ({"smpl": {"body_pose": POSES[:0, 1:], "global_orient": POSES[:0, 0]}}, "no frames"),
         ({"smpl": {"body_pose": POSES[:, 1:], "global_orient": POSES[:, 0] > 0}}, "no global_orient"),
@@ -175,14 +174,14 @@ def test_objects_stay_out_of_pickles_of_arrays(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_human_data_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(HumanDataError, match=message):
-        load_human_data(theirs(tmp_path / "a.npz", **changes))
+    with pytest.raises(FormatError, match=message):
+        read(theirs(tmp_path / "a.npz", **changes))
     np.savez(tmp_path / "b.npz", x=1)
-    with pytest.raises(HumanDataError, match="neither SMPL parameters nor"):
-        load_human_data(tmp_path / "b.npz")
+    with pytest.raises(FormatError, match="neither SMPL parameters nor"):
+        read(tmp_path / "b.npz")
     (tmp_path / "c.npz").write_bytes(b"no zip")
-    with pytest.raises(HumanDataError, match=r"c\.npz: not an \.npz file"):
-        load_human_data(tmp_path / "c.npz")
+    with pytest.raises(FormatError, match=r"c\.npz: not an \.npz file"):
+        read(tmp_path / "c.npz")
 
 
 def damaged(folder: Path, how: str) -> Path:
@@ -217,22 +216,19 @@ def test_the_command_names_the_file_and_the_cause(tmp_path: Path, how: str) -> N
 
 @pytest.mark.parametrize("keypoints", [True, False])
 def test_bodies_upside_down_are_refused(tmp_path: Path, keypoints: bool) -> None:
-    upright = np.zeros_like(POSES)
     for turn, works in ((0.0, True), (np.pi, False)):  # of camera axes, where y points down
-        poses = upright.copy()
+        poses = np.zeros_like(POSES)
         poses[:, 0, 0] = turn
         joints = np.asarray(forward_kinematics(poses, TRANSL, MEAN_OFFSETS), dtype=np.float32)
-        save_human_data(tmp_path / "a.npz", poses, TRANSL, joints)
+        (path,) = write(Motion(joints[None], 60.0, poses[None], TRANSL[None]), tmp_path / "a.npz")
         if not keypoints:
             smpl = {"body_pose": poses[:, 1:], "global_orient": poses[:, 0], "transl": TRANSL}
-            np.savez(tmp_path / "a.npz", smpl=np.array(smpl, dtype=object))
+            np.savez(path, smpl=np.array(smpl, dtype=object))
         if works:
-            import_human_data(tmp_path / "a.npz", tmp_path / "b.npz")
-            (tmp_path / "b.npz").unlink()
+            read(path)
         else:
-            with pytest.raises(HumanDataError, match=r"a\.npz: heads are below hips.*y up"):
-                import_human_data(tmp_path / "a.npz", tmp_path / "b.npz")
-            assert not (tmp_path / "b.npz").exists()
+            with pytest.raises(FormatError, match=r"a\.npz: heads are below hips.*y up"):
+                read(path)
 
 
 def test_the_folder_of_out_is_made(tmp_path: Path) -> None:
@@ -265,8 +261,11 @@ def test_sequences_out_and_dances_in_by_the_command(tmp_path: Path) -> None:
     np.testing.assert_array_equal(joints[0], per_dancer(seq.joints, 2, 24, 3)[1])
     with np.load(tmp_path / "d.npz", allow_pickle=False) as dance:
         np.testing.assert_array_equal(dance["smpl_pose"][0], per_dancer(seq.smpl_pose, 2, 24, 3)[1])
-    (one,) = export_human_data(save_sequence(tmp_path / "t.npz", make_sequence(4)), tmp_path / "one.npz")
-    assert one.name == "one.npz"
+    # A dance of ours goes the way of a sequence, and back again.
     done = run(app, ["convert", "humandata", str(tmp_path / "d.npz"), "--out", str(tmp_path / "e.npz")])
+    assert done.exit_code == 0, done.output
+    np.testing.assert_array_equal(read(tmp_path / "e.npz").poses, opendance.read(tmp_path / "d.npz").poses)
+    np.savez(tmp_path / "x.npz", other=1)
+    done = run(app, ["convert", "humandata", str(tmp_path / "x.npz"), "--out", str(tmp_path / "y.npz")])
     assert done.exit_code == 2
     assert "neither SMPL parameters nor SMPL's 24 joints" in " ".join(done.output.split())

@@ -1,0 +1,109 @@
+"""Motions as AIST++ publishes them (Li et al., ICCV 2021): one pickle a dancer, at 60 frames a second.
+
+A file is a dictionary of ``smpl_poses`` (T, 72) axis-angle, ``smpl_trans`` (T, 3) in the units of the cameras and
+``smpl_scaling``, how many of these a metre has. It holds no body: joints are those of the mean skeleton, and its pelvis
+is put at the translation. Pickles are read without executing anything in them.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+import re
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from opendance_hf.files import atomic_write
+from opendance_hf.formats import FormatError
+from opendance_hf.formats.motion import Motion, check_suffix, one_file_a_dancer
+from opendance_hf.motion.body import forward_kinematics
+from opendance_hf.motion.skeleton import MEAN_OFFSETS, NUM_JOINTS
+from opendance_hf.pickles import PickleError, load_pickled_arrays
+
+FPS: Final = 60
+#: gBR_sBM_cAll_d04_mBR0_ch01: genre, situation, cameras, dancer, music, choreography.
+_MUSIC: Final = re.compile(r"_(m[A-Z]{2}\d)_")
+
+
+def read(path: Path) -> Motion:
+    """Read one dancer; ``meta`` has the name of the file as ``id`` and the code of the music in it as ``group``.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        FormatError: if it is not a pickle of plain data, or not a motion of AIST++.
+    """
+    try:
+        content = load_pickled_arrays(path)
+    except PickleError as error:
+        raise FormatError(str(error)) from None
+    if "smpl_poses" not in content or "smpl_trans" not in content:
+        held = ascii(", ".join(sorted(content))[:200])[1:-1] or "nothing"
+        raise FormatError(
+            f"{path}: holds {held}; an AIST++ motion has smpl_poses, smpl_trans and smpl_scaling (the files of "
+            f"'motions', not 'keypoints3d')"
+        )
+    poses, transl = (_real_array(path, name, content[name]) for name in ("smpl_poses", "smpl_trans"))
+    scalings = _real_array(path, "smpl_scaling", content.get("smpl_scaling", 1.0))
+    scaling = float(scalings.reshape(())) if scalings.size == 1 else math.nan
+    if (
+        not 0 < scaling < math.inf
+        or poses.ndim != 2
+        or poses.shape != (len(poses), NUM_JOINTS * 3)
+        or transl.shape != (len(poses), 3)
+    ):
+        raise FormatError(
+            f"{path}: smpl_poses {poses.shape}, smpl_trans {transl.shape} and smpl_scaling "
+            f"{f'{scaling:g}' if scalings.size == 1 else scalings.shape} are not a SMPL motion: expected (T, 72), (T, 3) "
+            f"and one positive number"
+        )
+    poses, transl = poses.reshape(-1, NUM_JOINTS, 3), transl / scaling
+    # Absurd angles and places become NaN or infinity, which Motion refuses by name.
+    with np.errstate(all="ignore"):
+        joints = forward_kinematics(poses, transl, MEAN_OFFSETS)
+    music = _MUSIC.search(path.stem)
+    meta = {"id": path.stem} | ({"group": music[1]} if music else {})
+    try:
+        return Motion(joints[None], FPS, poses[None], transl[None], MEAN_OFFSETS[None], meta=meta)
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}") from None
+
+
+def write(motion: Motion, path: Path) -> list[Path]:
+    """Write one file a dancer, in metres (``smpl_scaling`` 1).
+
+    Raises:
+        FormatError: if the motion has no poses or another rate, or ``path`` does not end in ``.pkl``.
+        OSError: if a file cannot be written.
+    """
+    check_suffix(path, ".pkl")
+    if motion.poses is None or motion.transl is None:
+        raise FormatError(f"{path}: AIST++ files hold SMPL poses, and this motion has joints only")
+    if motion.fps != FPS:
+        raise FormatError(
+            f"{path}: AIST++ motions have {FPS} frames a second, not {motion.fps:g}; resample first"
+        )
+    written = []
+    for dancer, file in one_file_a_dancer(motion, path):
+        assert dancer.poses is not None
+        assert dancer.transl is not None
+        content = {
+            "smpl_poses": dancer.poses[0].reshape(dancer.num_frames, -1),
+            "smpl_trans": dancer.transl[0],
+            "smpl_scaling": np.ones(1),
+        }
+        with atomic_write(file) as partial:
+            partial.write_bytes(pickle.dumps(content, protocol=4))
+        written.append(file)
+    return written
+
+
+def _real_array(path: Path, name: str, value: Any) -> np.ndarray:
+    """Return a real number or an array of them in float64; numpy would also make arrays of anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.ndarray):
+        raise FormatError(f"{path}: {name} is a {type(value).__name__}, not an array of real numbers")
+    array = np.asarray(value)
+    if array.dtype.kind not in "iuf":
+        raise FormatError(f"{path}: {name} holds {array.dtype.name}, not real numbers")
+    return array.astype(np.float64)

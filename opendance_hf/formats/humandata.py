@@ -1,0 +1,278 @@
+"""HumanData, the ``.npz`` files of MMHuman3D: written for those who use it, and read without unpickling.
+
+One file is the frames of one person, as MMHuman3D counts them: ``smpl`` (a dictionary: ``global_orient`` (N, 3),
+``body_pose`` (N, 23, 3), ``betas`` (N, 10), ``transl`` (N, 3)), ``keypoints3d`` (N, 190, 4) with their confidence in the
+last column and ``keypoints3d_mask`` (190,) for those that exist, ``image_path``, ``bbox_xywh`` (N, 5) and ``meta``.
+Facts of the format: MMHuman3D 0.11, Apache-2.0, ``docs/human_data.md`` and its table of keypoint names.
+
+NumPy stores dictionaries as pickles; these go through the interpreter of :mod:`opendance_hf.pickles`, which knows data
+only. MMHuman3D may store keypoints compressed: then only those of the mask are in the file.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, TypeGuard
+
+import numpy as np
+import numpy.typing as npt
+
+from opendance_hf.files import atomic_write
+from opendance_hf.formats import FormatError
+from opendance_hf.formats.motion import Motion, check_suffix, one_file_a_dancer
+from opendance_hf.motion.body import forward_kinematics
+from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS, NUM_JOINTS
+from opendance_hf.pickles import PickleError, pickled_array_item
+from opendance_hf.schema import FPS
+
+NUM_KEYPOINTS: Final = 190
+#: Places of SMPL's 24 joints among the 190: the body's first 22, and its hands at the very end.
+SMPL_TO_HUMAN_DATA: Final = (*range(22), 188, 189)
+#: Keypoints of the conventions that begin with SMPL's 24; smplx's 45 have face, feet and finger tips after them.
+_CONVENTIONS: Final = {"smpl": NUM_JOINTS, "smpl_45": 45}
+_MAX_BYTES: Final = 2**30
+#: Members that are read; others may hold whatever they like.
+_MEMBERS: Final = (
+    "__keypoints_compressed__", "smpl", "keypoints3d", "keypoints3d_mask", "keypoints3d_convention", "meta",
+)  # fmt: skip
+#: Parts of the pose and their joints.
+_PARTS: Final = {"global_orient": 1, "body_pose": NUM_JOINTS - 1}
+_NUM_BETAS: Final = 10
+
+Floats = npt.NDArray[np.float32]
+
+
+def read(path: Path) -> Motion:
+    """Read one person of a file, MMHuman3D's own or ours; nothing in it is executed.
+
+    The rate is ``meta['fps']``, else 60. Without SMPL's 24 joints in the file, joints are those of the mean skeleton
+    with its pelvis at ``transl``. Axes are taken to be ours, y up.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        FormatError: if it is not HumanData, holds other objects than data, has neither SMPL parameters nor joints, or
+            stands on its head most of the time.
+    """
+    path = Path(path)
+    with _named(path):
+        content = _content(path)
+        meta = _meta(content)
+        fps = meta.pop("fps", FPS)
+        if not isinstance(fps, int | float) or not 0 < fps < math.inf:
+            raise FormatError(f"meta says {fps!r} frames a second; write the rate into meta['fps']")
+        arrays = _smpl(content)
+        joints, confidence = _joints(content)
+        if joints is None:
+            if "poses" not in arrays:
+                raise FormatError("holds neither SMPL parameters nor SMPL's 24 joints")
+            joints = forward_kinematics(arrays["poses"], arrays["transl"], MEAN_OFFSETS).astype(np.float32)
+            arrays["rest_offsets"] = MEAN_OFFSETS.astype(np.float32)
+        elif len(arrays.get("poses", joints)) != len(joints):
+            raise FormatError(f"{len(arrays['poses'])} poses and {len(joints)} frames of keypoints")
+        if confidence is not None:
+            arrays["confidence"] = confidence
+        _check_upright(joints)
+        arrays = {name: value[None] for name, value in arrays.items()}
+        return Motion(joints[None], float(fps), **arrays, meta=meta)
+
+
+def write(motion: Motion, path: Path, *, compressed: bool = False) -> list[Path]:
+    """Write each dancer as MMHuman3D's ``HumanData.load`` reads it; axes and places stay those of our world.
+
+    Unknown betas are zero and an unknown confidence is one, as the format has a place for them anyway. ``meta`` keeps
+    texts and numbers.
+
+    Args:
+        motion: at least joints.
+        path: must end in ``.npz``; replaced as a whole.
+        compressed: store the keypoints of the mask only, as ``compress_keypoints_by_mask`` does.
+
+    Raises:
+        FormatError: if ``path`` does not end in ``.npz``.
+        OSError: if a file cannot be written.
+    """
+    check_suffix(path, ".npz")
+    written = []
+    for dancer, file in one_file_a_dancer(motion, path):
+        with atomic_write(file) as partial, partial.open("wb") as opened:
+            np.savez_compressed(opened, allow_pickle=True, **_members(dancer, compressed=compressed))
+        written.append(file)
+    return written
+
+
+def _members(motion: Motion, *, compressed: bool) -> dict[str, Any]:
+    """Return the members of the file of one dancer."""
+    count, index = motion.num_frames, list(SMPL_TO_HUMAN_DATA)
+    keypoints = np.zeros((count, NUM_KEYPOINTS, 4), dtype=np.float32)
+    keypoints[:, index, :3] = motion.joints[0]
+    keypoints[:, index, 3] = 1 if motion.confidence is None else motion.confidence[0][:, None]
+    mask = np.zeros(NUM_KEYPOINTS, dtype=np.uint8)
+    mask[index] = 1
+    meta = {key: value for key, value in motion.meta.items() if isinstance(value, str | int | float)}
+    members: dict[str, Any] = {
+        "__key_strict__": np.array(False),
+        "__temporal_len__": np.array(count),
+        "__keypoints_compressed__": np.array(compressed),
+        "keypoints3d": keypoints[:, np.flatnonzero(mask)] if compressed else keypoints,
+        "keypoints3d_mask": mask,
+        "keypoints3d_convention": np.array("human_data"),
+        "meta": np.array({**meta, "fps": motion.fps, "source": "opendance-hf"}, dtype=object),
+    }
+    if motion.poses is not None and motion.transl is not None:
+        betas = np.zeros(_NUM_BETAS, np.float32) if motion.betas is None else motion.betas[0]
+        smpl = {
+            "global_orient": motion.poses[0, :, 0].astype(np.float32),
+            "body_pose": motion.poses[0, :, 1:].astype(np.float32),
+            "betas": np.repeat(betas.astype(np.float32)[None], count, axis=0),
+            "transl": motion.transl[0].astype(np.float32),
+        }
+        members["smpl"] = np.array(smpl, dtype=object)
+    return members
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Add the name of the file to errors."""
+    try:
+        yield
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}") from None
+
+
+def _meta(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the texts and numbers of ``meta``."""
+    meta = content.get("meta")
+    items = meta.items() if isinstance(meta, dict) else ()
+    return {key: value for key, value in items if isinstance(value, str | int | float) and key != "source"}
+
+
+def _smpl(content: dict[str, Any]) -> dict[str, Floats]:
+    """Return ``poses`` (N, 24, 3), ``transl`` (N, 3), zero where the file has none, and ``betas`` (10,) if known."""
+    smpl = content.get("smpl")
+    if not isinstance(smpl, dict):
+        return {}
+    parts = []
+    for name, joint_count in _PARTS.items():
+        value = smpl.get(name)
+        if not _is_numbers(value) or value.ndim < 2 or math.prod(value.shape[1:]) != joint_count * 3:
+            raise FormatError(f"smpl has no {name} of {joint_count} x 3 numbers a frame")
+        parts.append(value.reshape(len(value), joint_count, 3))
+    if len(parts[0]) != len(parts[1]):
+        raise FormatError("smpl's parts have different numbers of frames")
+    found = {"poses": _float32(np.concatenate(parts, axis=1))}
+    count = len(parts[0])
+    if not count:
+        raise FormatError("smpl has no frames")
+    betas, transl = smpl.get("betas"), smpl.get("transl")
+    for name, value in (("betas", betas), ("transl", transl)):
+        if isinstance(value, np.ndarray) and not _is_numbers(value):
+            raise FormatError(f"smpl's {name} hold {value.dtype}, not numbers")
+    if isinstance(betas, np.ndarray) and betas.size and betas.ndim and betas.shape[-1] >= _NUM_BETAS:
+        found["betas"] = _float32(betas.reshape(-1, betas.shape[-1])[:, :_NUM_BETAS].mean(axis=0))
+    found["transl"] = np.zeros((count, 3), np.float32)
+    if isinstance(transl, np.ndarray) and transl.size:
+        if transl.shape != (count, 3):
+            raise FormatError(f"smpl's transl has shape {transl.shape}, expected {(count, 3)}")
+        found["transl"] = _float32(transl)
+    if not all(np.isfinite(value).all() for value in found.values()):
+        raise FormatError("smpl holds NaN or infinity")
+    return found
+
+
+def _joints(content: dict[str, Any]) -> tuple[Floats | None, Floats | None]:
+    """Return (N, 24, 3) joints and their mean confidence (N,), if all of SMPL's 24 are there."""
+    points = content.get("keypoints3d")
+    if not isinstance(points, np.ndarray):
+        return None, None
+    if points.ndim != 3 or points.shape[2] not in (3, 4):
+        raise FormatError(f"keypoints3d has shape {points.shape}, expected (N, K, 4)")
+    if not _is_numbers(points):
+        raise FormatError(f"keypoints3d holds {points.dtype}, not numbers")
+    if not len(points):
+        raise FormatError("keypoints3d has no frames")
+    chosen = _smpl_joints(content, points)
+    if chosen is None:
+        return None, None
+    chosen = _float32(chosen)
+    if not np.isfinite(chosen).all():
+        raise FormatError("keypoints3d holds NaN or infinity")
+    score = chosen[..., 3].mean(axis=1) if chosen.shape[2] == 4 else np.ones(len(chosen))
+    return chosen[..., :3], score.astype(np.float32).clip(0, 1)
+
+
+def _smpl_joints(content: dict[str, Any], points: np.ndarray) -> np.ndarray | None:
+    """Return SMPL's 24 of (N, K, 3 or 4) keypoints, None if the file lacks one of them."""
+    convention = content.get("keypoints3d_convention", "human_data")
+    if not isinstance(convention, str):
+        raise FormatError("keypoints3d_convention is not a text")
+    compressed = content.get("__keypoints_compressed__", False)
+    if not isinstance(compressed, int):
+        raise FormatError("__keypoints_compressed__ is neither true nor false")
+    if points.shape[1] == _CONVENTIONS.get(convention):
+        return points[:, :NUM_JOINTS]
+    mask = content.get("keypoints3d_mask")
+    if not isinstance(mask, np.ndarray) or mask.shape != (NUM_KEYPOINTS,) or mask.dtype.kind not in "biuf":
+        raise FormatError(f"keypoints3d has no keypoints3d_mask of {NUM_KEYPOINTS} numbers")
+    there = np.flatnonzero(mask).tolist()
+    if compressed:
+        if points.shape[1] != len(there):
+            raise FormatError(f"{points.shape[1]} compressed keypoints, but the mask has {len(there)}")
+        full = np.zeros((len(points), NUM_KEYPOINTS, points.shape[2]), dtype=points.dtype)
+        full[:, there] = points
+        points = full
+    if points.shape[1] != NUM_KEYPOINTS:
+        raise FormatError(
+            f"{points.shape[1]} keypoints of convention {convention!r}, expected {NUM_KEYPOINTS}"
+        )
+    return points[:, list(SMPL_TO_HUMAN_DATA)] if set(SMPL_TO_HUMAN_DATA) <= set(there) else None
+
+
+def _check_upright(joints: Floats) -> None:
+    """Refuse (N, 24, 3) joints whose heads are below the hips in the median frame.
+
+    The format names no axes; those of a camera, which are common in it, point down.
+    """
+    hips = joints[:, [JOINT_INDEX["left_hip"], JOINT_INDEX["right_hip"]], 1].mean(axis=1)
+    if np.median(joints[:, JOINT_INDEX["head"], 1] - hips) < 0:
+        raise FormatError(
+            "heads are below hips: its axes are not ours; turn global_orient, transl and keypoints3d to y up "
+            "(half a turn about x, if these are a camera's)"
+        )
+
+
+def _is_numbers(value: object) -> TypeGuard[np.ndarray]:
+    return isinstance(value, np.ndarray) and value.dtype.kind in "iuf"
+
+
+def _float32(value: np.ndarray) -> Floats:
+    with np.errstate(over="ignore"):  # too large for it becomes infinity, which is refused
+        return value.astype(np.float32)
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """Return members of the archive: arrays, plain values of 0-d arrays, and objects read as data only."""
+    out: dict[str, Any] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = set(archive.namelist())
+            members = [archive.getinfo(f"{name}.npy") for name in _MEMBERS if f"{name}.npy" in names]
+            if sum(info.file_size for info in members) > _MAX_BYTES:
+                raise FormatError(f"more than {_MAX_BYTES:,} bytes unpacked")
+            for info in members:
+                name = info.filename.removesuffix(".npy")
+                with archive.open(info) as file:
+                    value = pickled_array_item(file.read(info.file_size), name)
+                plain = isinstance(value, np.ndarray) and value.ndim == 0
+                out[name] = value.item() if plain else value
+    except FileNotFoundError:
+        raise
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise FormatError(f"not an .npz file: {error}") from None
+    except PickleError as error:
+        raise FormatError(str(error)) from None
+    return out

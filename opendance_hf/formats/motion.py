@@ -1,0 +1,126 @@
+"""The motion of one or more dancers, whatever file it comes from: what all formats read and write."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from opendance_hf.formats import FormatError
+from opendance_hf.motion.skeleton import NUM_JOINTS
+
+Floats = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """Motion of D dancers over T frames in one world frame: metres, radians, y up.
+
+    Attributes:
+        joints: (D, T, 24, 3) joint positions, in the order of SMPL.
+        fps: frames a second.
+        poses: (D, T, 24, 3) axis-angle of each joint relative to its parent, None if unknown.
+        transl: (D, T, 3) SMPL's translation: pelvis = transl + rest_offsets[:, 0]; None if unknown.
+        rest_offsets: (D, 24, 3) offset of each joint from its parent in the rest pose, None if unknown.
+        betas: (D, 10) SMPL shape, None if unknown.
+        confidence: (D, T) from 0 to 1, None if unknown.
+        meta: texts, numbers and tuples of numbers that a format knows besides. Where it does, ``id`` and ``group`` (the
+            song) are texts, ``music_beats`` are frame indices, and ``ground`` is the height of the ground in metres.
+
+    Raises:
+        FormatError: naming the array, if it has another shape, holds no real numbers, or NaN or infinity; if ``fps`` is
+            not positive.
+    """
+
+    joints: Floats
+    fps: float
+    poses: Floats | None = None
+    transl: Floats | None = None
+    rest_offsets: Floats | None = None
+    betas: Floats | None = None
+    confidence: Floats | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        dancers, frames = (*np.shape(self.joints), 0, 0)[:2]
+        if not (dancers and frames):
+            raise FormatError(f"joints must be (dancers, frames, 24, 3), got {np.shape(self.joints)}")
+        for name, shape in {
+            "joints": (dancers, frames, NUM_JOINTS, 3),
+            "poses": (dancers, frames, NUM_JOINTS, 3),
+            "transl": (dancers, frames, 3),
+            "rest_offsets": (dancers, NUM_JOINTS, 3),
+            "betas": (dancers, 10),
+            "confidence": (dancers, frames),
+        }.items():
+            value = getattr(self, name)
+            if value is None and name != "joints":
+                continue
+            if not isinstance(value, np.ndarray) or value.dtype.kind not in "iuf":
+                raise FormatError(
+                    f"{name} must be an array of real numbers, got {getattr(value, 'dtype', value)}"
+                )
+            if value.shape != shape:
+                raise FormatError(f"{name} must have the shape {shape}, got {value.shape}")
+            if not np.isfinite(value).all():
+                raise FormatError(f"{name} hold NaN or infinity")
+            if value.dtype.kind != "f":
+                object.__setattr__(self, name, value.astype(np.float64))
+        if not 0 < self.fps < math.inf:
+            raise FormatError(f"fps must be positive and finite, got {self.fps}")
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether all arrays are equal to the last bit, and rate and meta too."""
+        if not isinstance(other, Motion):
+            return NotImplemented
+        return all(_same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def num_dancers(self) -> int:
+        """D."""
+        return len(self.joints)
+
+    @property
+    def num_frames(self) -> int:
+        """T."""
+        return int(self.joints.shape[1])
+
+    def dancer(self, index: int) -> Motion:
+        """Return the motion of one dancer, D = 1; of several dancers, ``meta["dancer"]`` is the index."""
+        arrays: dict[str, Any] = {
+            f.name: value[index : index + 1]
+            for f in fields(self)
+            if isinstance(value := getattr(self, f.name), np.ndarray)
+        }
+        meta = self.meta if self.num_dancers == 1 else {**self.meta, "dancer": index}
+        return replace(self, **arrays, meta=meta)
+
+
+def _same(left: Any, right: Any) -> bool:
+    if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):
+        return left.dtype == right.dtype and np.array_equal(left, right)
+    return type(left) is type(right) and bool(left == right)
+
+
+def one_file_a_dancer(motion: Motion, path: Path) -> Iterator[tuple[Motion, Path]]:
+    """Yield the motion and the file of each dancer, for formats that hold one: ``a.npz``, or ``a_0.npz``, ``a_1.npz``."""
+    for index in range(motion.num_dancers):
+        alone = motion.num_dancers == 1
+        yield motion.dancer(index), path if alone else path.with_name(f"{path.stem}_{index}{path.suffix}")
+
+
+def check_suffix(path: Path, suffix: str) -> None:
+    """Refuse a file to write whose name has another suffix.
+
+    Raises:
+        FormatError: naming the file and the suffix.
+    """
+    if path.suffix.lower() != suffix:
+        raise FormatError(f"{path}: the name of this file must end in {suffix}")

@@ -1,0 +1,190 @@
+"""Our own ``.npz`` files: annotated sequences (``BUILD/sequences``) and dances, generated or converted.
+
+A dance holds ``joints`` (T, 24, 3) or (D, T, 24, 3) in metres, y up, and what is known of ``smpl_pose`` (D, T, 24, 3),
+``smpl_transl`` (D, T, 3), ``rest_offsets`` (D, 24, 3), ``smpl_betas`` (D, 10), ``confidence`` (D, T), ``music_beats``
+(frame indices), ``fps`` (60 by default), ``ground`` (its height), ``id`` and ``group`` (the song). A sequence has the
+columns of :mod:`opendance_hf.schema` and is read by that; dances only are written.
+"""
+
+from __future__ import annotations
+
+import lzma
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from opendance_hf.files import atomic_write
+from opendance_hf.formats import FormatError
+from opendance_hf.formats.archives import Member, check_members, is_array_file, read_member
+from opendance_hf.formats.motion import Motion, check_suffix
+from opendance_hf.motion.skeleton import JOINT_INDEX, NUM_JOINTS
+from opendance_hf.schema import BETAS_DIM, FPS, DanceSequence, SchemaError, per_dancer
+from opendance_hf.storage import load_sequence
+
+#: What the arrays read from one file may take, since a few kilobytes can claim any size: of a dance (an hour of a couple
+#: in float64 has 510 MB) and of a sequence, which holds far more.
+MAX_UNPACKED: Final = 640 * 1024**2
+MAX_UNPACKED_SEQUENCE: Final = 1024**3
+#: Members of a dance. Booleans are not beats: a mask marks them.
+MEMBERS: Final[dict[str, Member]] = {
+    "joints": Member("iuf", "real numbers, the joints in metres"),
+    "smpl_pose": Member("iuf", "real numbers, the angles in radians"),
+    "smpl_transl": Member("iuf", "real numbers, metres"),
+    "rest_offsets": Member("iuf", "real numbers, metres"),
+    "smpl_betas": Member("iuf", "real numbers"),
+    "confidence": Member("iuf", "real numbers from 0 to 1"),
+    "music_beats": Member("iuf", "numbers, the frame indices of the beats (of a mask, numpy.flatnonzero)"),
+    "fps": Member("iuf", "one number, the frames a second", single=True),
+    "ground": Member("iuf", "one number, the height of the ground in metres", single=True),
+    "id": Member("Uiu", "one text, the name of the dance", single=True),
+    "group": Member("Uiu", "one text, the name of the song", single=True),
+}
+#: Names in the files and in a motion.
+_NAMES: Final = {
+    "smpl_pose": "poses",
+    "smpl_transl": "transl",
+    "rest_offsets": "rest_offsets",
+    "smpl_betas": "betas",
+    "confidence": "confidence",
+}
+_META: Final = ("id", "group", "ground")
+#: Bodies smaller than this, pelvis to head, are in another unit than metres.
+_MIN_TORSO_M: Final = 0.05
+# What numpy and zipfile raise on archives that are damaged, encrypted or claim absurd sizes.
+_DAMAGED: Final = (
+    ValueError, EOFError, KeyError, OSError, RuntimeError, OverflowError, MemoryError, zipfile.BadZipFile, zlib.error,
+    lzma.LZMAError,
+)  # fmt: skip
+
+
+def is_ours(path: Path) -> bool:
+    """Return whether a file is a sequence or a dance of ours, by the names in its archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return not {"joints.npy", "provenance.npy"}.isdisjoint(archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def read(path: Path) -> Motion:
+    """Read a sequence or a dance.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        FormatError: if it is damaged, claims to be too large, or is neither.
+    """
+    try:
+        if not zipfile.is_zipfile(path):
+            what = "a bare .npy array" if is_array_file(path) else "not an .npz archive"
+            raise FormatError(
+                f"{path}: {what}; a dance is an .npz file with an array 'joints' (T, 24, 3) in metres (numpy.savez)"
+            )
+        return _read(path)
+    except (FormatError, FileNotFoundError):
+        raise
+    except _DAMAGED as error:
+        text = str(error) or type(error).__name__
+        raise FormatError(text if text.startswith(str(path)) else f"{path}: {text}") from None
+
+
+def _read(path: Path) -> Motion:
+    with zipfile.ZipFile(path) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+        if "provenance" not in names:
+            wanted = [name for name in MEMBERS if name in names]
+            if "joints" not in wanted:
+                raise FormatError(f"{path}: holds no array 'joints'")
+            check_members(path, archive, {name: MEMBERS[name] for name in wanted}, MAX_UNPACKED)
+            arrays = {name: read_member(archive, name) for name in wanted}
+        else:
+            # What else a sequence holds, its schema knows.
+            numbers_or_text = Member("biufU", "numbers or text")
+            members = {name: MEMBERS.get(name, numbers_or_text) for name in names}
+            check_members(path, archive, members, MAX_UNPACKED_SEQUENCE)
+            arrays = {}
+    try:
+        return _dance(arrays) if arrays else motion_of(load_sequence(path))
+    except (FormatError, SchemaError) as error:
+        raise FormatError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
+
+
+def motion_of(seq: DanceSequence) -> Motion:
+    """Return the motion of a sequence.
+
+    Raises:
+        FormatError: if its joints are not those of its number of dancers.
+    """
+    count, joints = seq.num_dancers, seq.joints
+    if not isinstance(count, int) or count < 1 or joints.shape != (len(joints), count * NUM_JOINTS * 3):
+        raise FormatError(
+            f"joints {joints.shape} are not those of num_dancers {ascii(count)[:20]}; rewrite it with "
+            f"opendance_hf.storage.save_sequence"
+        )
+    return Motion(
+        per_dancer(joints, count, NUM_JOINTS, 3),
+        float(seq.fps),
+        poses=per_dancer(seq.smpl_pose, count, NUM_JOINTS, 3),
+        transl=per_dancer(seq.smpl_transl, count, 3),
+        rest_offsets=per_dancer(seq.rest_offsets, count, NUM_JOINTS, 3),
+        betas=None if seq.smpl_betas is None else per_dancer(seq.smpl_betas, count, BETAS_DIM),
+        confidence=per_dancer(seq.confidence, count),
+        meta={
+            "id": str(seq.id),
+            "group": str(seq.group),
+            "ground": 0.0,
+            "music_beats": tuple(seq.music_beats.tolist()),
+        },
+    )
+
+
+def _dance(arrays: dict[str, np.ndarray]) -> Motion:
+    joints = arrays["joints"]
+    joints = joints[None] if joints.ndim == 3 else joints
+    shapes = {
+        "smpl_pose": joints.shape,
+        "smpl_transl": (*joints.shape[:2], 3),
+        "rest_offsets": (len(joints), NUM_JOINTS, 3),
+        "smpl_betas": (len(joints), BETAS_DIM),
+        "confidence": joints.shape[:2],
+    }
+    for name in shapes.keys() & arrays.keys():
+        # A solo may lack the axis of the dancers, and the numbers of a joint may be flat.
+        if arrays[name].size == np.prod(shapes[name]):
+            arrays[name] = arrays[name].reshape(shapes[name])
+    meta: dict[str, Any] = {name: arrays[name].reshape(()).item() for name in _META if name in arrays}
+    meta |= {name: str(meta[name]) for name in ("id", "group") if name in meta}
+    if "music_beats" in arrays:
+        meta["music_beats"] = tuple(arrays["music_beats"].tolist())
+    motion = Motion(
+        joints,
+        float(arrays["fps"].reshape(()).item()) if "fps" in arrays else float(FPS),
+        **{_NAMES[name]: arrays[name] for name in shapes.keys() & arrays.keys()},
+        meta=meta,
+    )
+    torso = motion.joints[:, :, JOINT_INDEX["head"]] - motion.joints[:, :, JOINT_INDEX["pelvis"]]
+    smallest = float(np.median(np.linalg.norm(torso, axis=-1), axis=1).min())
+    # A model may collapse all joints into one, which is a bad dance, but not a wrong unit.
+    if 1e-6 < smallest < _MIN_TORSO_M:
+        raise FormatError(f"joints must be in metres, but a body measures {smallest:.3g} from pelvis to head")
+    return motion
+
+
+def write(motion: Motion, path: Path) -> list[Path]:
+    """Write a dance, all dancers in one file; of ``meta`` it keeps ``id``, ``group``, ``ground`` and ``music_beats``.
+
+    Raises:
+        FormatError: if ``path`` does not end in ``.npz``.
+        OSError: if the file cannot be written.
+    """
+    check_suffix(path, ".npz")
+    arrays: dict[str, Any] = {"joints": motion.joints, "fps": np.float64(motion.fps)}
+    arrays |= {name: getattr(motion, attribute) for name, attribute in _NAMES.items()}
+    arrays |= {name: motion.meta.get(name) for name in (*_META, "music_beats")}
+    with atomic_write(path) as partial, partial.open("wb") as file:
+        np.savez(
+            file, allow_pickle=False, **{name: value for name, value in arrays.items() if value is not None}
+        )
+    return [path]
