@@ -8,18 +8,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from scipy.ndimage import gaussian_filter1d, minimum_filter1d
 from transformers import PretrainedConfig
 
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.files import atomic_write
 from opendance_hf.modeling.bailando import BailandoForDanceGeneration
 from opendance_hf.modeling.bailando_pp import BailandoPPForDanceGeneration
-from opendance_hf.motion.body import forward_kinematics
-from opendance_hf.motion.ik import joints_to_poses
-from opendance_hf.motion.skeleton import JOINT_INDEX
+from opendance_hf.motion.generated import posed, stand_on_ground
 from opendance_hf.music import (
     SAMPLE_RATE_7P5FPS,
     SAMPLE_RATE_60FPS,
@@ -27,16 +23,10 @@ from opendance_hf.music import (
     decode_audio,
     extract_audio,
 )
-from opendance_hf.render.avatar import AvatarRenderer
-from opendance_hf.render.camera import frame_dancers
-from opendance_hf.render.video import VideoWriter
+from opendance_hf.render.film import film
 from opendance_hf.schema import FPS
 
 _SOUND_RATE: Final = 44_100
-_VIDEO_FPS: Final = 30
-_SIZE_PX: Final = (640, 640)
-_TOE_ABOVE_GROUND_M: Final = 0.025
-_JUMP_S: Final = 0.8
 MIN_SONG_S: Final = 1.0
 
 
@@ -155,41 +145,3 @@ def load_model(
         )
     whole: BailandoForDanceGeneration | BailandoPPForDanceGeneration = loaded[0].eval()
     return whole
-
-
-def posed(
-    joints: npt.NDArray[np.floating],
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """(D, T, 24, 3) joints to (D, T, 24, 3) poses, (D, T, 3) transl and (D, 24, 3) rest offsets."""
-    poses, transl, offsets = zip(*(joints_to_poses(dancer) for dancer in joints), strict=True)
-    return np.stack(poses), np.stack(transl), np.stack(offsets)
-
-
-def stand_on_ground(joints: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """(T, 24, 3) joints moved up or down so that the lower foot of every moment finds the ground y = 0.
-
-    A dance is decoded as velocities, and their sum drifts in height; what is slower than a jump is drift.
-    """
-    toes = joints[:, [JOINT_INDEX["left_foot"], JOINT_INDEX["right_foot"]], 1].min(axis=1)
-    window = round(_JUMP_S * FPS)
-    level = gaussian_filter1d(minimum_filter1d(toes, window, mode="nearest"), window / 2, mode="nearest")
-    return joints - np.stack([0 * level, level - _TOE_ABOVE_GROUND_M, 0 * level], axis=-1)[:, None]
-
-
-def film(
-    path: Path,
-    poses: npt.NDArray[np.floating],
-    transl: npt.NDArray[np.floating],
-    rest_offsets: npt.NDArray[np.floating],
-    sound: npt.NDArray[np.float32],
-    sample_rate: int,
-) -> None:
-    """Write a video of dancers as :func:`posed` returns them, 60 FPS, with sound (samples,)."""
-    joints = np.stack(
-        [forward_kinematics(*dancer) for dancer in zip(poses, transl, rest_offsets, strict=True)]
-    )
-    renderer = AvatarRenderer(frame_dancers(joints, *_SIZE_PX), rest_offsets)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with VideoWriter(path, _VIDEO_FPS, audio=sound, sample_rate=sample_rate) as video:
-        for frame in range(0, poses.shape[1], FPS // _VIDEO_FPS):
-            video.write(renderer.draw(poses[:, frame], transl[:, frame]))

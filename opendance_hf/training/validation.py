@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from opendance_hf.apps.generate import film, posed, stand_on_ground
 from opendance_hf.data import SequenceReader, is_npz_folder
 from opendance_hf.metrics import EvaluationResult, evaluate
 from opendance_hf.metrics.protocol import Clip
+from opendance_hf.motion.generated import posed, stand_on_ground
 from opendance_hf.motion.skeleton import NUM_JOINTS
+from opendance_hf.render.film import film
 from opendance_hf.schema import FPS, per_dancer
 
 Joints = npt.NDArray[np.floating]

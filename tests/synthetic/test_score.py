@@ -13,14 +13,13 @@ from opendance_hf.pipeline.stages.pose import Landmarks
 from opendance_hf.schema import Camera, DanceSequence, flat_dancers, per_dancer
 from opendance_hf.synthetic.clips import Truth
 from opendance_hf.synthetic.motion import TRUTH_JOINTS
+from opendance_hf.synthetic.procrustes import constant_pose_error, procrustes_error
 from opendance_hf.synthetic.score import (
     acceleration,
-    constant_pose_error,
     facing,
     joints_at,
     landmark_joints,
     match_dancers,
-    procrustes_error,
     score_clip,
 )
 from tests.factories import make_sequence
