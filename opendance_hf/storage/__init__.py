@@ -3,7 +3,13 @@
 from opendance_hf.storage.card import dataset_card
 from opendance_hf.storage.npz import load_sequence, save_sequence
 from opendance_hf.storage.pack import PackError, PackReport, pack
-from opendance_hf.storage.parquet import ParquetWriter, read_parquet, read_rows, write_parquet
+from opendance_hf.storage.parquet import (
+    ParquetWriter,
+    SplitNotFoundError,
+    read_parquet,
+    read_rows,
+    write_parquet,
+)
 from opendance_hf.storage.splits import assign_splits
 from opendance_hf.storage.webdataset import read_webdataset, write_webdataset
 
@@ -11,6 +17,7 @@ __all__ = [
     "PackError",
     "PackReport",
     "ParquetWriter",
+    "SplitNotFoundError",
     "assign_splits",
     "dataset_card",
     "load_sequence",

@@ -27,12 +27,12 @@ def save_sequence(path: Path | str, seq: DanceSequence) -> Path:
     """Write one sequence to ``path``, which either holds the whole sequence afterwards or is left as it was.
 
     Raises:
-        ValueError: if ``path`` does not end in ``.npz``.
+        SchemaError: if ``path`` does not end in ``.npz``.
         OSError: if the file cannot be written.
     """
     path = Path(path)
     if path.suffix != SUFFIX:
-        raise ValueError(f"{path.name}: a sequence file must end in {SUFFIX}")
+        raise SchemaError(f"{path}: the name of a sequence file must end in {SUFFIX}")
     row = to_row(seq)
     for name in _STRUCTS:
         row[name] = json.dumps(row[name], sort_keys=True)

@@ -18,13 +18,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from opendance_hf.schema import DanceSequence, features, from_row, to_row
+from opendance_hf.errors import OpenDanceError
+from opendance_hf.schema import DanceSequence, SchemaError, features, from_row, to_row
 
 if TYPE_CHECKING:
     import datasets
 
 ROW_GROUP: Final = 4
 SHARD_BYTES: Final = 500_000_000
+
+
+class SplitNotFoundError(OpenDanceError, FileNotFoundError):
+    """A dataset folder without the configuration and split that were asked for; the message names the place."""
 
 
 class ParquetWriter:
@@ -39,7 +44,7 @@ class ParquetWriter:
         shard_bytes: a new shard starts once the arrays of the current one reach this size, uncompressed.
 
     Raises:
-        ValueError: if the sequences have different numbers of dancers (the columns of one file have one width).
+        SchemaError: if the sequences have different numbers of dancers (the columns of one file have one width).
     """
 
     def __init__(self, root: Path | str, config: str, split: str, *, shard_bytes: int = SHARD_BYTES) -> None:
@@ -71,7 +76,7 @@ class ParquetWriter:
         if self._num_dancers is None:
             self._num_dancers = seq.num_dancers
         if seq.num_dancers != self._num_dancers:
-            raise ValueError(
+            raise SchemaError(
                 f"sequence {seq.id!r} has {seq.num_dancers} dancers, but this configuration holds sequences of "
                 f"{self._num_dancers}: write them to datasets of their own"
             )
@@ -138,7 +143,7 @@ def read_parquet(root: Path | str, config: str, split: str) -> Iterator[DanceSeq
     """Yield the sequences of one config and split in the order they were written.
 
     Raises:
-        FileNotFoundError: if the dataset has no such config and split.
+        SplitNotFoundError: if the dataset has no such config and split.
     """
     return map(from_row, read_rows(root, config, split))
 
@@ -149,14 +154,14 @@ def read_rows(
     """Yield the rows of one config and split, of which only the ``columns`` asked for are decoded.
 
     Raises:
-        FileNotFoundError: if the dataset has no such config and split.
+        SplitNotFoundError: if the dataset has no such config and split.
     """
     import datasets  # noqa: F401  tells pyarrow of its matrices
 
     folder = Path(root) / "data" / config
     shards = sorted(folder.glob(f"{split}-?????-of-?????.parquet"))
     if not shards:
-        raise FileNotFoundError(f"{folder} holds no Parquet shards of the split {split!r}")
+        raise SplitNotFoundError(f"{folder} holds no Parquet shards of the split {split!r}")
     for shard in shards:
         with pq.ParquetFile(shard) as file:
             for group in range(file.num_row_groups):

@@ -24,6 +24,7 @@ import numpy as np
 import webdataset
 
 from opendance_hf.schema import COLUMNS, DanceSequence, SchemaError, from_row, to_row
+from opendance_hf.storage.parquet import SplitNotFoundError
 
 SHARD_BYTES: Final = 500_000_000
 #: Every array column of the schema, in the order of the schema.
@@ -108,13 +109,13 @@ def read_webdataset(root: Path | str, config: str, split: str) -> Iterator[Dance
     """Yield the sequences of one config and split in the order they were written. Nothing is ever unpickled.
 
     Raises:
-        FileNotFoundError: if the dataset has no such config and split.
+        SplitNotFoundError: if the dataset has no such config and split.
         SchemaError: naming the tar and the sample, if a sample is incomplete or its members are not those of a row.
     """
     folder = Path(root) / "webdataset" / config
     shards = sorted(folder.glob(f"{split}-?????.tar"))
     if not shards:
-        raise FileNotFoundError(f"{folder} holds no WebDataset shards of the split {split!r}")
+        raise SplitNotFoundError(f"{folder} holds no WebDataset shards of the split {split!r}")
     for shard in shards:
         for key, members in _samples(shard):
             try:

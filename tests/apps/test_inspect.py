@@ -166,7 +166,7 @@ def test_decisions_as_csv(build: Path, tmp_path: Path) -> None:
     file.write_text(file.read_text().replace("reject", "perhaps"))
     code, said = run(str(tmp_path / "other"), "--import", str(file))
     assert (code, f"{file}: line 2: 'perhaps' is no verdict" in said) == (2, True)
-    assert run(str(build), "--export", str(tmp_path / "no" / "such.csv"))[0] == 2
+    assert run(str(build), "--export", str(file / "decisions.csv"))[0] == 2, "a file is not a folder"
 
 
 @pytest.fixture

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from opendance_hf.schema import features
-from opendance_hf.storage import ParquetWriter, read_parquet, write_parquet
+from opendance_hf.schema import SchemaError, features
+from opendance_hf.storage import ParquetWriter, SplitNotFoundError, read_parquet, write_parquet
 from tests.factories import assert_same, make_sequence
 
 
@@ -54,7 +55,7 @@ def test_features_need_no_card(tmp_path: Path) -> None:
 def test_columns_have_one_width(tmp_path: Path) -> None:
     with ParquetWriter(tmp_path, "collaborative", "train") as writer:
         writer.write(make_sequence(1, 2))
-        with pytest.raises(ValueError, match="has 3 dancers, but this configuration holds sequences of 2"):
+        with pytest.raises(SchemaError, match="has 3 dancers, but this configuration holds sequences of 2"):
             writer.write(make_sequence(2, 3))
 
 
@@ -71,5 +72,22 @@ def test_an_error_leaves_no_shard(tmp_path: Path) -> None:
 
 def test_missing_split_is_named(tmp_path: Path) -> None:
     assert write_parquet(tmp_path, "individual", "train", []) == []
-    with pytest.raises(FileNotFoundError, match="no Parquet shards of the split 'test'"):
+    with pytest.raises(SplitNotFoundError, match="no Parquet shards of the split 'test'"):
         next(read_parquet(tmp_path, "individual", "test"))
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_files_of_older_schemas_load(tmp_path: Path, version: str) -> None:
+    sequences = [make_sequence(i) for i in range(3)]
+    (shard,) = write_parquet(tmp_path, "individual", "train", sequences)
+    table = pq.read_table(shard, partitioning=None)
+    index = table.column_names.index("provenance")
+    struct = table["provenance"].combine_chunks()
+    kept = [field.name for field in struct.type if field.name != "pipeline"]
+    older = pa.StructArray.from_arrays([struct.field(name) for name in kept], kept)
+    table = table.set_column(index, "provenance", older)
+    if version == "1.0":
+        table = table.drop_columns("subset_rank")
+    pq.write_table(table, shard)
+    for left, right in zip(read_parquet(tmp_path, "individual", "train"), sequences, strict=True):
+        assert_same(left, right)

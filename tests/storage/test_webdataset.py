@@ -11,7 +11,7 @@ import pytest
 import webdataset
 
 from opendance_hf.schema import SchemaError, features
-from opendance_hf.storage import read_webdataset, write_webdataset
+from opendance_hf.storage import SplitNotFoundError, read_webdataset, write_webdataset
 from opendance_hf.storage.webdataset import ARRAYS
 from tests.factories import assert_same, make_sequence
 
@@ -133,5 +133,5 @@ def test_an_error_leaves_no_shard(tmp_path: Path, sequences: list) -> None:
     with pytest.raises(RuntimeError, match="lost the disk"):
         write_webdataset(tmp_path, "collaborative", "train", broken())
     assert list(tmp_path.rglob("*.tar")) == []
-    with pytest.raises(FileNotFoundError, match="no WebDataset shards of the split 'train'"):
+    with pytest.raises(SplitNotFoundError, match="no WebDataset shards of the split 'train'"):
         next(read_webdataset(tmp_path, "collaborative", "train"))
