@@ -39,8 +39,8 @@ def push(
 ) -> str:
     """Push a dataset or model folder, and return its address.
 
-    Only files of :data:`opendance_hf.storage.contents.PUBLISHED` are uploaded. The card of a dataset goes up with the
-    name of the repository in its title and examples; the folder on disk stays as it is.
+    Only files of :data:`opendance_hf.storage.contents.PUBLISHED` are uploaded. The card goes up with the name of the
+    repository in its title and examples; the folder on disk stays as it is.
 
     Args:
         folder: what ``opendance build`` or ``opendance train`` wrote.
@@ -58,9 +58,8 @@ def push(
     folder = Path(folder)
     kind = _kind(folder)
     files = {path.relative_to(folder).as_posix(): path for path in published_files(folder, kind)}
-    content: dict[str, Path | bytes] = {**files}
-    if kind == "dataset":
-        content["README.md"] = _dataset_card(folder, repo_id).encode()
+    card = _dataset_card(folder, repo_id) if kind == "dataset" else _model_card(folder, repo_id)
+    content: dict[str, Path | bytes] = {**files, "README.md": card.encode()}
     api = HfApi(token=token)
     try:
         url = api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True)
@@ -101,6 +100,21 @@ def _dataset_card(folder: Path, repo_id: str) -> str:
         return str(card_for_hub(DatasetCard(text), described, repo_id, folder.resolve().name))
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, jinja2.UndefinedError):
         return text
+
+
+def _model_card(folder: Path, repo_id: str) -> str:
+    """Return the card of a model folder with the name of a repository in its title and examples."""
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    front, rule, body = text.partition("\n---\n") if text.startswith("---\n") else ("", "", text)
+    title = re.search(r"^# (\S+)$", body, flags=re.MULTILINE)
+    used = re.search(r"^## Use\n.*?(?=^## |\Z)", body, flags=re.MULTILINE | re.DOTALL)
+    if title is None or used is None:
+        return text  # not a card of ours
+    body = body.replace(title[0], f"# {repo_id}", 1)
+    for name in {title[1], *re.findall(r'from_pretrained\("([^"]+)"', used[0])}:
+        body = body.replace(f'from_pretrained("{name}"', f'from_pretrained("{repo_id}"')
+        body = re.sub(rf"(--(?:genre-)?model) {re.escape(name)}(?!\S)", rf"\1 {repo_id}", body)
+    return front + rule + body
 
 
 @dataclass(frozen=True)

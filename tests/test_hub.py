@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from opendance_hf.hub import HubError, push
+from opendance_hf.hub import HubError, _model_card, push
 from opendance_hf.storage import pack
 from opendance_hf.storage.contents import ContentError
 from tests.factories import make_sequence
@@ -88,6 +89,42 @@ for block in blocks:
     ).splitlines()
     assert said[0] == said[1] == str(sorted(make_sequence(i).id for i in range(6)))
     assert said[2] == "2"
+
+
+def test_the_card_of_a_pushed_model_names_the_repository(
+    client: Callable[[str], str], tmp_path: Path, hub: FakeHub, repo: Path
+) -> None:
+    shutil.copytree(repo / "checkpoints/bailando-vqvae-cmu", tmp_path / "coder")
+    local = (tmp_path / "coder/README.md").read_text()
+    (tmp_path / "coder/samples").mkdir()
+    (tmp_path / "coder/samples/dance.mp4").write_bytes(b"a film stays at home")
+    client(
+        """
+from opendance_hf.hub import push
+from opendance_hf.modeling.bailando import BailandoVQVAE
+push("coder", "org/dancer")
+BailandoVQVAE.from_pretrained("org/dancer")
+"""
+    )
+    pushed = hub.repos["model", "org/dancer"]
+    files = pushed.commits[pushed.refs["main"]]
+    assert set(files) == {"README.md", "config.json", "model.safetensors", "recipe.yaml"}
+    card = files["README.md"].decode()
+    assert "\n# org/dancer\n" in card
+    assert re.findall(r'from_pretrained\("([^"]+)"', card) == ["org/dancer"]
+    assert card.startswith("---\nlicense: other\n")
+    assert (tmp_path / "coder/README.md").read_text() == local
+
+
+def test_commands_of_a_model_card_are_renamed(tmp_path: Path) -> None:
+    text = "---\n# a comment\nlicense: other\n---\n\n# ours\n\n## Use\n\n{}\n\n## Data\n\n`--model other`\n"
+    (tmp_path / "README.md").write_text(
+        text.format("opendance generate song.mp3 --model ours --out ours.mp4")
+    )
+    card = _model_card(tmp_path, "org/name")
+    assert card == text.replace("# ours", "# org/name").format(
+        "opendance generate song.mp3 --model org/name --out ours.mp4"
+    )
 
 
 def test_what_cannot_be_pushed_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
