@@ -121,16 +121,16 @@ class Column:
         """Return what is wrong with the type, dtype, shape or range of a value; empty if nothing is."""
         if (self.nullable and value is None) or self.record is not None or self.repeated:
             return ""
-        wrong = (
-            self._wrong_array(value, letters)
-            if self.shape
-            else ""
-            if isinstance(value, _SCALARS[self.dtype]) and not isinstance(value, bool)
-            else f"must be {self.dtype}, got {type(value).__name__} {value!r:.40}"
-        )
-        if not wrong and self.nullable and self.shape and self.is_missing(value):
-            wrong = "is empty; use None where there is no value"
-        return wrong or self._wrong_range(value)
+        wrong = self._wrong_array(value, letters) if self.shape else self._wrong_scalar(value)
+        wrong = wrong or self._wrong_range(value)
+        if not wrong and self.nullable and self.is_missing(value):
+            return f"must not be {value!r:.40}, which stands for a missing value in tars; use None"
+        return wrong
+
+    def _wrong_scalar(self, value: Any) -> str:
+        if isinstance(value, _SCALARS[self.dtype]) and not isinstance(value, bool):
+            return ""
+        return f"must be {self.dtype}, got {type(value).__name__} {value!r:.40}"
 
     def _wrong_array(self, value: Any, letters: Letters) -> str:
         if not isinstance(value, np.ndarray):
@@ -187,6 +187,8 @@ def columns_of(record: type) -> dict[str, Column]:
         if column is None:
             raise TypeError(f"{record.__name__}.{field.name}: not annotated with a Column")
         inner = next((part for part in (kind, *get_args(kind)) if dataclasses.is_dataclass(part)), None)
+        if (column.dtype == "struct") != (inner is not None):
+            raise TypeError(f"{record.__name__}.{field.name}: a struct is a column whose type is a record")
         try:
             columns[field.name] = dataclasses.replace(
                 column,

@@ -117,6 +117,13 @@ def test_what_stands_for_none_is_recognised_and_refused_as_a_value() -> None:
     ((_, why),) = violations(Free(np.zeros(0, np.int32)), {})
     assert "None" in why
 
+    @dataclass
+    class Text:
+        note: Annotated[str | None, Column("string")] = None
+
+    ((_, why),) = violations(Text(""), {})
+    assert "None" in why
+
 
 def test_the_table_for_documents() -> None:
     lines = markdown_table(Row).splitlines()
@@ -139,7 +146,13 @@ def test_impossible_columns(bad) -> None:
 
 
 def test_a_field_is_named_when_it_is_not_a_column() -> None:
-    for kind in (int, Annotated[int | None, Column("int32")]):
+    kinds = (
+        int,
+        Annotated[int | None, Column("int32")],
+        Annotated[int | None, Column("struct")],
+        Annotated[Point | None, Column("string")],
+    )
+    for kind in kinds:
         record = dataclasses.make_dataclass("Odd", [("number", kind, None)])
         with pytest.raises(TypeError, match=r"Odd\.number"):
             columns_of(record)

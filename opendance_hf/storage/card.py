@@ -15,6 +15,8 @@ from opendance_hf.schema import DanceSequence
 TEMPLATE: Final = "dataset_card.md.jinja"
 #: The section "Load" alone, which :func:`card_for_hub` writes anew.
 LOAD_TEMPLATE: Final = "dataset_card_load.md.jinja"
+#: Every card had this title before schema 1.2.
+_OLD_TITLE: Final = "OpenDance-3D"
 _SIZES: Final = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
@@ -50,7 +52,7 @@ def card_for_hub(
         folder_name: name of the folder, which the examples of the card have.
     """
     renamed = DatasetCard(str(card))
-    if renamed.data.get("pretty_name") in (None, title_of(folder_name)):
+    if renamed.data.get("pretty_name") in (None, title_of(folder_name), _OLD_TITLE):
         renamed.data["pretty_name"] = title_of(repo_id)
     text = re.sub(r"^# .*$", lambda _: f"# {repo_id}", renamed.text, count=1, flags=re.MULTILINE)
     old = re.search(r"^## Load\n.*?(?=^## |\Z)", text, flags=re.MULTILINE | re.DOTALL)
