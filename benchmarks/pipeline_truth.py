@@ -27,7 +27,8 @@ from rich.console import Console
 from benchmarks.__main__ import machine
 from opendance_hf.apps.build import run_build
 from opendance_hf.motion.skeleton import JOINT_INDEX
-from opendance_hf.pipeline.settings import Settings
+from opendance_hf.pipeline.build import BuildOptions
+from opendance_hf.pipeline.pipelines import default_pipeline
 from opendance_hf.synthetic.clips import Capture, Trouble, render_clip, truth_path
 from opendance_hf.synthetic.score import Score, score_build
 
@@ -106,10 +107,12 @@ def main() -> None:
         arguments.work / "dataset",
         build,
         arguments.work / "index.html",
-        Settings(licence="apache-2.0", previews=False),
-        workers=arguments.workers,
-        timeout_s=3600,
-        console=console,
+        BuildOptions(
+            tuple(stage for stage in default_pipeline() if stage.changes_rows),
+            licence="apache-2.0",
+            workers=arguments.workers,
+        ),
+        console,
     )
     seconds = time.perf_counter() - started
     wanted = {spec.seed for spec in clips}

@@ -30,14 +30,14 @@ from benchmarks.__main__ import machine
 from benchmarks.movenet import KEYPOINTS, MoveNet
 from opendance_hf.apps.build import run_build
 from opendance_hf.motion.skeleton import NUM_JOINTS
-from opendance_hf.pipeline.backends.blazepose import LANDMARK_INDEX
+from opendance_hf.pipeline.backends.filters import Filters
+from opendance_hf.pipeline.build import BuildOptions
+from opendance_hf.pipeline.clip import Landmarks, Motion
+from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
 from opendance_hf.pipeline.ledger import Ledger
-from opendance_hf.pipeline.settings import Settings
-from opendance_hf.pipeline.stages.check import reprojection
-from opendance_hf.pipeline.stages.decode import read_frames
-from opendance_hf.pipeline.stages.pose import Landmarks
-from opendance_hf.pipeline.stages.retime import Motion
-from opendance_hf.pipeline.stages.smooth import smooth
+from opendance_hf.pipeline.pipelines import default_pipeline
+from opendance_hf.pipeline.stages.reprojection import Reprojection
+from opendance_hf.pipeline.video import read_frames
 from opendance_hf.schema import FPS, DanceSequence, per_dancer
 from opendance_hf.storage import load_sequence
 
@@ -69,10 +69,8 @@ def measure(video: Path, work: Path, workers: int) -> dict[str, Any]:
         work / "dataset",
         work / "build",
         work / "index.html",
-        Settings(),
-        workers=workers,
-        timeout_s=3600,
-        console=Console(soft_wrap=True),
+        BuildOptions(default_pipeline(), workers=workers),
+        Console(soft_wrap=True),
     )
     seconds = time.perf_counter() - started
     ledger = Ledger(work / "build" / "ledger.sqlite")
@@ -86,7 +84,7 @@ def measure(video: Path, work: Path, workers: int) -> dict[str, Any]:
         "build_s": round(seconds, 1),
         "fps": round(frames / seconds, 2),
         "worker_fps": round(frames / item.seconds, 2),
-        "ms_per_frame": {name: round(1000 * value / frames, 1) for name, value in stages.items()},
+        "ms_per_frame": {name: round(1000 * runs.seconds / frames, 1) for name, runs in stages.items()},
     }
     for path in sorted((work / "build" / "sequences").glob("*.npz")):
         seq = load_sequence(path)
@@ -133,13 +131,13 @@ def agreement(video: Path, seq: DanceSequence) -> dict[str, float]:
         seq.provenance.start_s, seq.provenance.end_s, joints, joints[:, :, 0], joints, seq.confidence.T
     )
     out = {}
-    for prefix, estimate in (("", found), ("steady_", smooth(found))):
-        scores = reprojection(motion, camera, estimate)
+    for prefix, estimate in (("", found), ("steady_", Filters().load().smooth(found, None)[0])):
+        scores = Reprojection().measure(motion, camera, estimate)
         out[f"{prefix}pck"] = scores["reprojection_pck"]
         out[f"{prefix}speed_correlation"] = scores["speed_correlation"]
         if not all(apart):
             estimate = replace(estimate, visibility=estimate.visibility * np.array(apart)[:, None])
-            scores = reprojection(motion, camera, estimate)
+            scores = Reprojection().measure(motion, camera, estimate)
             out[f"{prefix}apart_pck"] = scores["reprojection_pck"]
             out[f"{prefix}apart_speed_correlation"] = scores["speed_correlation"]
     if not all(apart):

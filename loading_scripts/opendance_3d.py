@@ -97,11 +97,11 @@ class OpenDance3D(datasets.GeneratorBasedBuilder):
             raise LoadingError("say where the annotations are: OpenDance3D(data_dir=...)")
         paths = _sequence_files(Path(self.config.data_dir))
         headers = {path: load_header(path) for path in paths}
-        split_of = assign_splits(group for _, group, _ in headers.values())
+        split_of = assign_splits(header.group for header in headers.values())
         files: dict[str, list[str]] = {split: [] for split in SPLITS}
-        for path, (_, group, num_dancers) in headers.items():
-            if num_dancers == self.config.num_dancers:
-                files[split_of[group]].append(str(path))
+        for path, header in headers.items():
+            if header.num_dancers == self.config.num_dancers:
+                files[split_of[header.group]].append(str(path))
         if not any(files.values()):
             raise LoadingError(
                 f"{self.config.data_dir} holds {len(paths)} sequence file(s), none with "

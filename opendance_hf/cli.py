@@ -22,6 +22,7 @@ app = typer.Typer(
 # Heavy imports stay inside the commands: `opendance --help` answers at once.
 
 _DEFAULT_WORKERS = max(1, os.cpu_count() or 1)
+_PIPELINE = "The pipeline"
 
 Workers = Annotated[
     int,
@@ -52,24 +53,17 @@ def build(
         typer.Option(help="List of opendance collect: videos it rejects, or does not name, are rejected."),
     ] = None,
     licence: Annotated[
-        str, typer.Option(help="Licence of the source videos, for the rows and the card.")
-    ] = "other",
-    genre_model: Annotated[
-        str,
-        typer.Option(help="Audio classifier of the ten GTZAN classes, folder or Hub id; without, no genre."),
-    ] = "",
+        str | None,
+        typer.Option(help="Licence of the source videos, for the rows and the card.  [default: other]"),
+    ] = None,
     workers: Workers = _DEFAULT_WORKERS,
     timeout: Timeout = 3600,
-    previews: Annotated[bool, typer.Option(help="Write a preview video of every sequence.")] = True,
-    quality_gate: Annotated[
-        bool, typer.Option(help="Reject sequences whose measured quality is beyond a limit.")
-    ] = True,
     allow_empty: Annotated[bool, typer.Option(help="Exit 0 even when nothing was published.")] = False,
     strict: Annotated[bool, typer.Option(help="Exit 1 when any input was rejected or failed.")] = False,
     continue_: Annotated[
         bool,
         typer.Option(
-            "--continue", help="Go on with a build as it was: its inputs, its settings. No PATHS needed."
+            "--continue", help="Continue a build as it was: its inputs, its configuration. No PATHS needed."
         ),
     ] = False,
     inspected_only: Annotated[
@@ -77,74 +71,94 @@ def build(
     ] = False,
     profile: Annotated[
         str,
-        typer.Option(help="default, or paper: the paper's models, with files you bring (docs/backends.md)."),
+        typer.Option(
+            help="default, or paper: the paper's models, with files you bring (docs/backends.md).",
+            rich_help_panel=_PIPELINE,
+        ),
     ] = "default",
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="The stages with their fields, as --print-config writes.", rich_help_panel=_PIPELINE
+        ),
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Change a field: --set gate.max_camera_motion=0.6.", rich_help_panel=_PIPELINE
+        ),
+    ] = None,
+    print_config: Annotated[
+        bool,
+        typer.Option(
+            "--print-config", help="Print the whole configuration, and stop.", rich_help_panel=_PIPELINE
+        ),
+    ] = False,
     detector: Annotated[
-        str | None, typer.Option(help="nanodet, yolox, an ONNX file of YOLOX, or its Hub id.")
+        str | None,
+        typer.Option(help="nanodet, yolox, or yolox:FILE (ONNX, or a Hub id).", rich_help_panel=_PIPELINE),
     ] = None,
     pose: Annotated[
-        str | None, typer.Option(help="blazepose, cliff, a converted CLIFF's folder, or its Hub id.")
+        str | None, typer.Option(help="blazepose or blazepose-heavy.", rich_help_panel=_PIPELINE)
     ] = None,
     smoother: Annotated[
-        str | None, typer.Option(help="filters, smoothnet, a converted SmoothNet's folder, or its Hub id.")
+        str | None,
+        typer.Option(
+            help="filters, smoothnet, or smoothnet:FOLDER (converted, or a Hub id).",
+            rich_help_panel=_PIPELINE,
+        ),
     ] = None,
-    smpl: Annotated[Path | None, typer.Option(help="Your converted SMPL body (.npz), for CLIFF.")] = None,
+    genre_model: Annotated[
+        str | None,
+        typer.Option(
+            help="Audio classifier of the ten GTZAN classes, folder or Hub id; without, no genre.",
+            rich_help_panel=_PIPELINE,
+        ),
+    ] = None,
+    previews: Annotated[
+        bool, typer.Option(help="Write a preview video of every sequence.", rich_help_panel=_PIPELINE)
+    ] = True,
+    quality_gate: Annotated[
+        bool,
+        typer.Option(
+            help="Reject sequences whose measured quality is beyond a limit.", rich_help_panel=_PIPELINE
+        ),
+    ] = True,
 ) -> None:
     """Turn 2D dance videos into a dataset of 3D music-dance sequences.
 
-    Run it again with the same folders to resume a build that was interrupted, or to add videos to it. What people
-    rejected in an inspection (opendance inspect) is left out; --continue applies their decisions and finishes what is
-    unfinished, without looking at the folders of videos.
+    Run it again with the same folders to resume a build that was interrupted, or to add videos to it. A changed option
+    re-runs the stages that depend on it. What people rejected in an inspection (opendance inspect) is left out;
+    --continue applies their decisions and finishes what is unfinished, without looking at the folders of videos.
     """
-    from opendance_hf.apps.build import Verdict, run_build
-    from opendance_hf.pipeline.paper import resolve
-    from opendance_hf.pipeline.settings import Settings
+    from opendance_hf.apps.build import Shortcuts, Verdict, make_pipeline, run_build
+    from opendance_hf.pipeline.build import BuildOptions
+    from opendance_hf.pipeline.collect import read_selection
+    from opendance_hf.pipeline.config import dump_config
 
+    shortcuts = Shortcuts(detector, pose, smoother, genre_model, quality_gate, previews)
     if continue_:
-        for name in (
-            "licence",
-            "previews",
-            "quality_gate",
-            "profile",
-            "detector",
-            "pose",
-            "smoother",
-            "smpl",
-            "genre_model",
-        ):
-            source = ctx.get_parameter_source(name)
-            if source is not None and source.name == "COMMANDLINE":
-                raise typer.BadParameter(
-                    f"--continue goes on with the settings of the build: leave out --{name.replace('_', '-')}"
-                )
+        if (profile, config, changes, shortcuts) != ("default", None, None, Shortcuts()):
+            raise typer.BadParameter("--continue keeps the configuration of the build: leave the others out")
         if selected is not None and not paths:
             raise typer.BadParameter("--selected chooses among videos: name them, or their folder, as well")
-    elif not paths:
+    elif not paths and not print_config:
         raise typer.BadParameter("name the videos, or folders of them; or --continue a build")
     folder = build_dir or out.with_name(out.name + ".build")
     with _plain_errors() as console:
-        from opendance_hf.pipeline.stages.collect import read_selection
-
-        result = run_build(
-            paths or [],
-            out,
-            folder,
-            folder / "index.html",
-            None
-            if continue_
-            else Settings(
-                licence=licence,
-                previews=previews,
-                quality_gate=quality_gate,
-                genre_model=genre_model,
-                choice=resolve(profile, detector, pose, smoother, None if smpl is None else str(smpl)),
-            ),
+        pipeline = None if continue_ else make_pipeline(profile, config, shortcuts, changes or [])
+        if print_config and pipeline is not None:
+            typer.echo(dump_config(pipeline), nl=False)
+            raise typer.Exit
+        options = BuildOptions(
+            pipeline=pipeline,
+            licence=licence,
             workers=workers,
             timeout_s=timeout,
-            console=console,
             inspected_only=inspected_only,
             selection=None if selected is None else read_selection(selected),
         )
+        result = run_build(paths or [], out, folder, folder / "index.html", options, console)
     raise typer.Exit(Verdict(allow_empty, strict).exit_code(result))
 
 
@@ -229,7 +243,7 @@ def collect(
 ) -> None:
     """Select the posts of active dancers from a table of metadata (paper 3.1); a folder of videos needs none."""
     from opendance_hf.apps.collect import run_collect
-    from opendance_hf.pipeline.stages.collect import Columns, Criteria
+    from opendance_hf.pipeline.collect import Columns, Criteria
 
     with _plain_errors() as console:
         run_collect(

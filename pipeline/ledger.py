@@ -1,4 +1,4 @@
-"""What happened to every input: one SQLite file, the single truth for resume, statistics and inspection."""
+"""Record what happened to every input: one SQLite file, the single truth for resume, statistics and inspection."""
 
 from __future__ import annotations
 
@@ -24,13 +24,15 @@ CREATE TABLE IF NOT EXISTS items (
     status TEXT NOT NULL DEFAULT 'pending',
     reason TEXT NOT NULL DEFAULT '',
     attempts INTEGER NOT NULL DEFAULT 0,
-    seconds REAL NOT NULL DEFAULT 0
+    seconds REAL NOT NULL DEFAULT 0,
+    stamp TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE IF NOT EXISTS stages (
     path BLOB NOT NULL,
     stage TEXT NOT NULL,
     seconds REAL NOT NULL,
-    detail TEXT NOT NULL DEFAULT '',
+    computed INTEGER NOT NULL DEFAULT 1,
+    reused INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (path, stage)
 );
 CREATE TABLE IF NOT EXISTS sequences (
@@ -60,6 +62,28 @@ CREATE TABLE IF NOT EXISTS groups (
 );
 """
 
+#: Columns that ledgers of earlier versions lack.
+_ADDED: Final = (
+    ("items", "stamp", "TEXT NOT NULL DEFAULT ''"),
+    ("stages", "computed", "INTEGER NOT NULL DEFAULT 1"),
+    ("stages", "reused", "INTEGER NOT NULL DEFAULT 0"),
+)
+
+
+@dataclass(frozen=True)
+class StageRuns:
+    """How often a stage ran for an input.
+
+    Attributes:
+        seconds: in all.
+        computed: runs that computed their result.
+        reused: runs whose result was kept from an earlier build.
+    """
+
+    seconds: float
+    computed: int = 1
+    reused: int = 0
+
 
 @dataclass(frozen=True)
 class Item:
@@ -84,6 +108,10 @@ class Ledger:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.executescript(_SCHEMA)
+        for table, column, kind in _ADDED:
+            names = {row["name"] for row in self._db.execute(f"PRAGMA table_info({table})")}
+            if column not in names:
+                self._db.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
 
     def close(self) -> None:
         """Close the file."""
@@ -99,25 +127,42 @@ class Ledger:
             raise
         self._db.execute("COMMIT")
 
-    def add(self, path: str, name: str, sha256: str, fingerprint: str) -> None:
-        """Enter an input; one that changed since, or was processed with other settings, starts anew."""
+    def add(self, path: str, name: str, sha256: str, fingerprint: str, stamp: str = "") -> None:
+        """Enter an input; one that changed since, or was processed otherwise, starts anew.
+
+        Args:
+            path: of the file.
+            name: to show.
+            sha256: of the content.
+            fingerprint: of the pipeline; an older one counts as the same if it begins with the same word (that of the
+                rows) and has all further ones (those of the other files that stages write).
+            stamp: of the file, for :meth:`known_sha256`.
+        """
         with self._transaction() as db:
             old = db.execute(
                 "SELECT sha256, fingerprint FROM items WHERE path = ?", (os.fsencode(path),)
             ).fetchone()
-            if old is not None and (old["sha256"], old["fingerprint"]) == (sha256, fingerprint):
+            if old is not None and old["sha256"] == sha256 and _covers(old["fingerprint"], fingerprint):
                 # What was running when a build died has to run again; what failed gets another chance.
                 db.execute(
                     "UPDATE items SET status = 'pending', attempts = 0 "
                     "WHERE path = ? AND status IN ('running', 'failed')",
                     (os.fsencode(path),),
                 )
+                db.execute("UPDATE items SET stamp = ? WHERE path = ?", (stamp, os.fsencode(path)))
                 return
             self._forget(db, path)
             db.execute(
-                "INSERT OR REPLACE INTO items (path, name, sha256, fingerprint) VALUES (?, ?, ?, ?)",
-                (os.fsencode(path), name, sha256, fingerprint),
+                "INSERT OR REPLACE INTO items (path, name, sha256, fingerprint, stamp) VALUES (?, ?, ?, ?, ?)",
+                (os.fsencode(path), name, sha256, fingerprint, stamp),
             )
+
+    def known_sha256(self, path: str, stamp: str) -> str | None:
+        """Return the hash of an input's content if its file has not been touched since it was taken."""
+        row = self._db.execute(
+            "SELECT sha256 FROM items WHERE path = ? AND stamp = ?", (os.fsencode(path), stamp)
+        ).fetchone()
+        return None if row is None or not stamp else str(row["sha256"])
 
     def keep_only(self, paths: list[str]) -> None:
         """Forget inputs that are not part of the build any more."""
@@ -145,12 +190,12 @@ class Ledger:
                 db.execute("SELECT attempts FROM items WHERE path = ?", (os.fsencode(path),)).fetchone()[0]
             )
 
-    def stage(self, path: str, stage: str, seconds: float, detail: str = "") -> None:
-        """Record that a stage of an input is done."""
+    def stage(self, path: str, stage: str, seconds: float, computed: int = 1, reused: int = 0) -> None:
+        """Record how often a stage has run for an input so far."""
         with self._transaction() as db:
             db.execute(
-                "INSERT OR REPLACE INTO stages (path, stage, seconds, detail) VALUES (?, ?, ?, ?)",
-                (os.fsencode(path), stage, seconds, detail),
+                "INSERT OR REPLACE INTO stages (path, stage, seconds, computed, reused) VALUES (?, ?, ?, ?, ?)",
+                (os.fsencode(path), stage, seconds, computed, reused),
             )
 
     def finish(
@@ -198,12 +243,13 @@ class Ledger:
             items.append(Item(**values))
         return items
 
-    def stages(self, path: str) -> dict[str, float]:
-        """Seconds of every stage of an input, in the order they ran."""
+    def stages(self, path: str) -> dict[str, StageRuns]:
+        """Return the runs of every stage of an input, in the order of their first."""
         rows = self._db.execute(
-            "SELECT stage, seconds FROM stages WHERE path = ? ORDER BY rowid", (os.fsencode(path),)
+            "SELECT stage, seconds, computed, reused FROM stages WHERE path = ? ORDER BY rowid",
+            (os.fsencode(path),),
         )
-        return {row["stage"]: row["seconds"] for row in rows}
+        return {row["stage"]: StageRuns(row["seconds"], row["computed"], row["reused"]) for row in rows}
 
     def sequences(self, path: str | None = None, *, withheld: bool = False) -> list[dict[str, Any]]:
         """Summaries of the published sequences, of one input or of all, by id; the withheld ones too if asked for."""
@@ -214,7 +260,7 @@ class Ledger:
         return [json.loads(row["summary"]) for row in rows]
 
     def withhold(self, reasons: dict[str, tuple[bool, str]]) -> None:
-        """Say which sequences are not published, instead of what was said before.
+        """Replace the set of withheld sequences.
 
         What was made of an input stays, so that another decision needs no second processing.
 
@@ -238,14 +284,14 @@ class Ledger:
         return {row["id"]: row["reason"] for row in rows}
 
     def remember(self, settings: dict[str, Any]) -> None:
-        """Keep the settings of the build, for one that goes on."""
+        """Keep the settings of the build, for one that continues it."""
         with self._transaction() as db:
             db.execute(
                 "INSERT OR REPLACE INTO settings VALUES ('build', ?)", (json.dumps(settings, sort_keys=True),)
             )
 
     def recall(self) -> dict[str, Any] | None:
-        """What :meth:`remember` kept; None in a ledger that is new or older than it."""
+        """Return what :meth:`remember` kept; None in a ledger that is new or older than it."""
         row = self._db.execute("SELECT value FROM settings WHERE name = 'build'").fetchone()
         return None if row is None else dict(json.loads(row["value"]))
 
@@ -291,3 +337,9 @@ class Ledger:
                 [(key, name, since.get(name, now)) for key, name in names.items()],
             )
         return sum(old.get(key, name) != name for key, name in names.items())
+
+
+def _covers(old: str, new: str) -> bool:
+    """Whether what was processed with one fingerprint needs no processing with another."""
+    before, after = old.split(), new.split()
+    return before[:1] == after[:1] and set(after) <= set(before)

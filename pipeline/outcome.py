@@ -1,33 +1,48 @@
-"""How a stage says no, and what comes out of a video.
-
-A worker sends this to the process that started it, which must not load the workers' models and libraries for it.
-"""
+"""What comes out of a video."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
-
-class Rejected(Exception):
-    """An input, or a span of it, that is not for the dataset. The message is the reason people read.
-
-    Not an error: a rejection is a decision, it is recorded as such and not retried.
-    """
-
-
-@dataclass(frozen=True)
-class Dropped:
-    """A span that is not used, and why."""
-
-    start_s: float
-    end_s: float
-    reason: str
+from opendance_hf.pipeline.clip import Clip
+from opendance_hf.pipeline.stage import Dropped
 
 
 @dataclass
 class Outcome:
-    """What came out of one video: a summary of each sequence (its ``id`` names the files), and unused spans."""
+    """The result of one video.
 
-    sequences: list[dict[str, Any]]
-    dropped: list[Dropped]
+    Attributes:
+        sequences: a :func:`summary` of each sequence; its ``id`` names the files.
+        dropped: spans that are not used.
+    """
+
+    sequences: list[dict[str, Any]] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)
+
+
+def summary(clip: Clip) -> dict[str, Any]:
+    """Return what the ledger keeps of a finished sequence."""
+    sequence = clip.sequence
+    return {
+        "id": sequence.id,
+        "config": sequence.config,
+        "num_dancers": sequence.num_dancers,
+        "num_frames": sequence.num_frames,
+        "start_s": sequence.provenance.start_s,
+        "end_s": sequence.provenance.end_s,
+        "bpm": sequence.bpm,
+        "motion_velocity": sequence.motion_velocity,
+        "mean_confidence": float(sequence.confidence.mean()),
+        "metrics": dict(clip.scores),
+    }
+
+
+def main_reason(dropped: Iterable[Dropped]) -> str:
+    """Return the reason that took away most of a video."""
+    lost: dict[str, float] = {}
+    for span in dropped:
+        lost[str(span)] = lost.get(str(span), 0.0) + span.end_s - span.start_s
+    return max(lost, key=lambda reason: lost[reason]) if lost else "no frame could be decoded"

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from opendance_hf.apps.console import ConsoleProgress, print_report
+from opendance_hf.apps.console import ConsoleProgress, print_report, show_log
 from opendance_hf.apps.report import BuildReport, InputRow, SequenceRow, write_report
-from opendance_hf.pipeline.build import BuildError, BuildResult, build_dataset
+from opendance_hf.pipeline.build import BuildError, BuildOptions, BuildResult, build_dataset
+from opendance_hf.pipeline.config import ConfigError, change_pipeline, read_config, set_field
 from opendance_hf.pipeline.ledger import Ledger
-from opendance_hf.pipeline.names import printable
-from opendance_hf.pipeline.settings import Settings
+from opendance_hf.pipeline.pipelines import PROFILES, Pipeline
+from opendance_hf.pipeline.printable import printable
 from opendance_hf.schema import FPS, SchemaError
 
 
@@ -39,37 +41,59 @@ class Verdict:
         return 0 if published or self.allow_empty else 1
 
 
+@dataclass(frozen=True)
+class Shortcuts:
+    """Options of ``opendance build`` that stand for fields of the pipeline; None and True change nothing."""
+
+    detector: str | None = None
+    pose: str | None = None
+    smoother: str | None = None
+    genre_model: str | None = None
+    quality_gate: bool = True
+    previews: bool = True
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields that they set."""
+        genre = None if self.genre_model is None else f"transformers:{self.genre_model}"
+        wanted = {
+            "detect.detector": self.detector,
+            "pose.estimator": self.pose,
+            "smooth.smoother": self.smoother,
+            "genre.classifier": genre,
+            "gate.reject": None if self.quality_gate else False,
+        }
+        return {place: value for place, value in wanted.items() if value is not None}
+
+
+def make_pipeline(
+    profile: str, config: Path | None, shortcuts: Shortcuts, changes: Iterable[str]
+) -> Pipeline:
+    """Return the pipeline that the options of ``opendance build`` describe; changes come last.
+
+    Raises:
+        ConfigError: if there is no such profile, field or stage.
+        BackendError: if there is no such backend.
+    """
+    if profile not in PROFILES:
+        raise ConfigError(f"unknown profile {profile!r}: expected {' or '.join(PROFILES)}")
+    pipeline = PROFILES[profile]() if config is None else read_config(config)
+    for place, value in shortcuts.fields().items():
+        pipeline = set_field(pipeline, place, value)
+    if not shortcuts.previews:
+        pipeline = tuple(stage for stage in pipeline if stage.changes_rows)
+    return change_pipeline(pipeline, changes)
+
+
 def run_build(
-    paths: Iterable[Path],
-    out: Path,
-    build: Path,
-    page: Path,
-    settings: Settings | None,
-    *,
-    workers: int,
-    timeout_s: float,
-    console: Console,
-    inspected_only: bool = False,
-    selection: Mapping[str, str] | None = None,
+    paths: Iterable[Path], out: Path, build: Path, page: Path, options: BuildOptions, console: Console
 ) -> BuildResult:
     """Build a dataset and write the page about it; see :func:`opendance_hf.pipeline.build.build_dataset`.
 
     Raises:
         BuildError: also if a sequence of the build is damaged.
     """
-    with ConsoleProgress(console) as progress, _whole_sequences():
-        result = build_dataset(
-            paths,
-            out,
-            build,
-            settings,
-            workers=workers,
-            timeout_s=timeout_s,
-            progress=progress,
-            selection=selection,
-            tell=lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True),
-            inspected_only=inspected_only,
-        )
+    with show_log(console), ConsoleProgress(console) as progress, _readable_sequences():
+        result = build_dataset(paths, out, build, options, progress)
     report = report_of(result, page)
     print_report(console, report)
     write_report(page, report)
@@ -89,7 +113,7 @@ def run_build(
 
 
 @contextmanager
-def _whole_sequences() -> Iterator[None]:
+def _readable_sequences() -> Iterator[None]:
     try:
         yield
     except SchemaError as error:  # names the file
@@ -97,7 +121,7 @@ def _whole_sequences() -> Iterator[None]:
 
 
 def report_of(result: BuildResult, page: Path) -> BuildReport:
-    """What the ledger says, ready to be shown on a page at the given place."""
+    """Return the content of the ledger, ready to be shown on a page at the given place."""
     ledger = Ledger(result.build / "ledger.sqlite")
     try:
         inputs, sequences = [], []
@@ -115,7 +139,7 @@ def report_of(result: BuildResult, page: Path) -> BuildReport:
                     reason="; ".join(reasons),
                     num_sequences=len(rows),
                     seconds=item.seconds,
-                    stages=ledger.stages(item.path),
+                    stages={name: runs.seconds for name, runs in ledger.stages(item.path).items()},
                 )
             )
             for row in rows:

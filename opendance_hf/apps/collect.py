@@ -13,7 +13,7 @@ from rich.table import Table
 
 from opendance_hf.apps.targets import check_targets
 from opendance_hf.files import atomic_write
-from opendance_hf.pipeline.stages.collect import (
+from opendance_hf.pipeline.collect import (
     LIST_HEADER,
     CollectError,
     Columns,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Final
 
@@ -27,6 +30,32 @@ def make_console(*, stderr: bool = False) -> Console:
     if console.is_terminal or console.width >= _PIPE_WIDTH:
         return console
     return Console(stderr=stderr, width=_PIPE_WIDTH)
+
+
+class _ConsoleHandler(logging.Handler):
+    """Prints messages for people, as they are."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See :class:`logging.Handler`."""
+        self._console.print(record.getMessage(), markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def show_log(console: Console) -> Iterator[None]:
+    """Print what the library logs from INFO on, while the block runs."""
+    logger = logging.getLogger("opendance_hf")
+    handler, level = _ConsoleHandler(console), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 class ConsoleProgress:

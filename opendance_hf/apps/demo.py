@@ -20,8 +20,8 @@ from rich.console import Console
 from opendance_hf.apps.build import report_of, run_build
 from opendance_hf.apps.report import BuildReport, DanceRow, write_report
 from opendance_hf.metrics import EvaluationResult, Score
-from opendance_hf.pipeline.build import BuildResult
-from opendance_hf.pipeline.settings import Settings
+from opendance_hf.pipeline.build import BuildOptions, BuildResult
+from opendance_hf.pipeline.pipelines import default_pipeline
 
 _VQVAE_STEPS: Final = 600
 _GPT_STEPS: Final = 300
@@ -61,10 +61,12 @@ def run_demo(options: DemoOptions, console: Console) -> BuildResult:
         out / "opendance-3d",
         out / "build",
         page,
-        Settings(licence="other" if options.videos else "apache-2.0"),
-        workers=options.workers,
-        timeout_s=3600,
-        console=console,
+        BuildOptions(
+            default_pipeline(),
+            licence="other" if options.videos else "apache-2.0",
+            workers=options.workers,
+        ),
+        console,
     )
     report = report_of(result, page)
     record: dict[str, Any] = {"inputs": [asdict(row) for row in report.inputs], "clips": []}

@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Set
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -59,14 +59,27 @@ def load_sequence(path: Path | str) -> DanceSequence:
         raise SchemaError(f"{path}: not a valid sequence: {error}") from error
 
 
-def load_header(path: Path | str) -> tuple[str, str, int]:
-    """Return (id, group, num_dancers) of a sequence file without reading its arrays.
+class Header(NamedTuple):
+    """What can be read of a sequence file without its arrays."""
+
+    id: str
+    group: str
+    num_dancers: int
+    licence: str
+
+
+def load_header(path: Path | str) -> Header:
+    """Return the header of a sequence file without reading its arrays.
 
     Raises:
         FileNotFoundError, SchemaError: as :func:`load_sequence`.
     """
-    row = _read(Path(path), ["id", "group", "num_dancers"])
-    return str(row["id"]), str(row["group"]), int(row["num_dancers"])
+    row = _read(Path(path), ["id", "group", "num_dancers", "provenance"])
+    try:
+        licence = json.loads(row["provenance"])["licence"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise SchemaError(f"{path}: not a valid sequence: {error}") from error
+    return Header(str(row["id"]), str(row["group"]), int(row["num_dancers"]), str(licence))
 
 
 def _read(path: Path, required: list[str], optional: Set[str] = frozenset()) -> dict[str, Any]:

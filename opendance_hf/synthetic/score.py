@@ -25,7 +25,7 @@ from opendance_hf.schema import FPS, Camera, DanceSequence, per_dancer
 from opendance_hf.synthetic.procrustes import constant_pose_error, procrustes_error
 
 if TYPE_CHECKING:
-    from opendance_hf.pipeline.stages.pose import Landmarks
+    from opendance_hf.pipeline.clip import Landmarks
     from opendance_hf.synthetic.clips import Truth
 
 Array = npt.NDArray[np.floating]
@@ -109,7 +109,7 @@ class Match:
 
 def score_build(build: Path, truth_folder: Path) -> list[Score]:
     """Scores of all clips whose truth lies in a folder, from the sequences and landmarks of a build."""
-    from opendance_hf.pipeline.stages.pose import Landmarks
+    from opendance_hf.pipeline.cache import latest_results
     from opendance_hf.storage import load_sequence
     from opendance_hf.synthetic.clips import Truth
 
@@ -118,21 +118,9 @@ def score_build(build: Path, truth_folder: Path) -> list[Score]:
     for path in sorted(truth_folder.glob("*.truth.npz")):
         truth = Truth.load(path)
         mine = [seq for seq in sequences if seq.provenance.source_sha256 == truth.video_sha256]
-        out.append(score_clip(truth, mine, [Landmarks.load(file) for file in _last_landmarks(build, truth)]))
+        found = [clip.landmarks for clip in latest_results(build, truth.video_sha256, "pose")]
+        out.append(score_clip(truth, mine, found))
     return out
-
-
-def _last_landmarks(build: Path, truth: Truth) -> list[Path]:
-    """The files of the last settings the clip was processed with, in order of time."""
-    folders = [
-        folder
-        for folder in (build / "work").glob(f"*/{truth.video_sha256[:16]}")
-        if any(folder.glob("landmarks_*.npz"))
-    ]
-    if not folders:
-        return []
-    last = max(folders, key=lambda folder: folder.stat().st_mtime)
-    return sorted(last.glob("landmarks_*.npz"), key=lambda file: [int(n) for n in file.stem.split("_")[1:]])
 
 
 def score_clip(truth: Truth, sequences: list[DanceSequence], landmarks: list[Landmarks]) -> Score:
@@ -379,7 +367,7 @@ def _raw_joints(
 
 def landmark_joints(world: Array, names: tuple[str, ...]) -> Array:
     """(..., 33, 3) BlazePose landmarks to (..., J, 3) joints."""
-    from opendance_hf.pipeline.backends.blazepose import LANDMARK_INDEX
+    from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
 
     made_of = {"neck": ("left_shoulder", "right_shoulder"), "head": ("left_ear", "right_ear")}
     rows = [[LANDMARK_INDEX[mark] for mark in made_of.get(name, (name,))] for name in names]

@@ -1,1 +1,88 @@
-"""Detectors, trackers and pose estimators behind small protocols (see ``base``)."""
+"""The tables of backends by role and name, and how a configuration names one.
+
+To add a backend, write one file with a subclass of :class:`~opendance_hf.pipeline.backends.base.Backend` and add its line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from functools import cache
+from importlib import import_module
+from typing import Any, Final
+
+from opendance_hf.pipeline.backends.base import Backend, BackendError
+
+#: role -> name -> "module:class"; modules are imported when a configuration names them.
+BACKENDS: Final[dict[str, dict[str, str]]] = {
+    "detector": {
+        "nanodet": "opendance_hf.pipeline.backends.nanodet:NanoDet",
+        "yolox": "opendance_hf.pipeline.backends.yolox:YOLOX",
+    },
+    "tracker": {
+        "bytetrack": "opendance_hf.pipeline.backends.bytetrack:ByteTrack",
+    },
+    "pose": {
+        "blazepose": "opendance_hf.pipeline.backends.blazepose:BlazePose",
+        "blazepose-heavy": "opendance_hf.pipeline.backends.blazepose:BlazePoseHeavy",
+    },
+    "lifter": {
+        "cliff": "opendance_hf.pipeline.backends.cliff:CLIFF",
+    },
+    "smoother": {
+        "filters": "opendance_hf.pipeline.backends.filters:Filters",
+        "smoothnet": "opendance_hf.pipeline.backends.smoothnet:SmoothNet",
+    },
+    "fitter": {
+        "skeleton": "opendance_hf.pipeline.backends.skeleton:Skeleton",
+        "smplify": "opendance_hf.pipeline.backends.smplify:SMPLify",
+    },
+    "genre": {
+        "transformers": "opendance_hf.pipeline.backends.audio_classifier:AudioClassifier",
+    },
+}
+
+
+def backend_class(role: str, name: str) -> type[Backend]:
+    """Return the class of a backend.
+
+    Raises:
+        BackendError: if the role has no backend of that name.
+    """
+    known = BACKENDS[role]
+    if name not in known:
+        raise BackendError(
+            f"unknown {role} {name!r}: expected {' or '.join(known)}; a file of yours follows the name, NAME:FILE"
+        )
+    module, _, class_name = known[name].partition(":")
+    found = getattr(import_module(module), class_name)
+    assert issubclass(found, Backend)
+    return found
+
+
+def make_backend(role: str, text: str) -> Backend:
+    """Return the backend that ``NAME`` or ``NAME:FILE`` stands for, with its default thresholds.
+
+    Raises:
+        BackendError: if there is none of that name, or it takes no file.
+    """
+    name, _, file = text.partition(":")
+    chosen = backend_class(role, name)
+    if not file:
+        return chosen()
+    if "file" not in {f.name for f in fields(chosen)}:
+        raise BackendError(f"the {role} {name!r} takes no file, got {file!r}")
+    return replace(chosen(), file=file)  # type: ignore[call-arg]
+
+
+def role_of(backend: Backend) -> str:
+    """Return the role that a backend is listed under."""
+    place = f"{type(backend).__module__}:{type(backend).__name__}"
+    return next(role for role, known in BACKENDS.items() if place in known.values())
+
+
+@cache
+def loaded(backend: Backend, count: int = 1) -> tuple[Any, ...]:
+    """Return ``count`` working instances of a backend, loaded once in this process: one a thread."""
+    if backend.shared:
+        return (backend.load(),) * count
+    return tuple(backend.load() for _ in range(count))

@@ -1,139 +1,61 @@
-"""CLIFF on frames of a video: crops, the place of each crop, and the camera of the whole picture.
-
-Li et al. 2022, paper reference 18 and section 3.1. The box of a person is widened to the crop's shape, the crop is cut
-at whole pixels and filled with black beyond the picture; the focal length is taken to be the picture's diagonal.
-"""
+"""Estimate SMPL bodies with CLIFF (Li et al. 2022; paper section 3.1). Role ``lifter``."""
 
 from __future__ import annotations
 
-from typing import Final
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import cv2
-import numpy as np
-import numpy.typing as npt
-import torch
+from opendance_hf.pipeline.backends.base import FileBackend, check_converted_model
 
-from opendance_hf.modeling.cliff import CLIFFModel
-from opendance_hf.modeling.cliff.modeling_cliff import CROP_SIZE, IMAGE_MEAN, IMAGE_STD
-from opendance_hf.pipeline.backends.base import Floats, Image
-
-#: SMPL's crops are counted in units of this many pixels, and are this much wider than the box.
-_UNIT_PX: Final = 200
-_MARGIN: Final = 1.1
-#: Mean and deviation, in focal lengths, that the box size is normalised with, and the factor of its centre.
-_SIZE_MEAN, _SIZE_STD, _CENTRE_SCALE = 0.24, 0.06, 2.8
-_BATCH: Final = 16
+if TYPE_CHECKING:
+    from opendance_hf.pipeline.backends.cliff_estimator import CLIFFEstimator
 
 
-def focal_length(width_px: int, height_px: int) -> float:
-    """The assumed focal length in pixels."""
-    return float(np.hypot(width_px, height_px))
+@dataclass(frozen=True)
+class CLIFF(FileBackend):
+    """A converted CLIFF.
 
-
-def crops_of_boxes(boxes: Floats) -> tuple[Floats, Floats]:
-    """(N, 4+) boxes ``x1 y1 x2 y2`` to (N, 2) centres and (N,) scales; a crop is 200 * scale pixels high."""
-    centre = (boxes[:, :2] + boxes[:, 2:4]) / 2
-    size = np.maximum((boxes[:, 2] - boxes[:, 0]) * CROP_SIZE[0] / CROP_SIZE[1], boxes[:, 3] - boxes[:, 1])
-    return centre.astype(np.float32), (size / _UNIT_PX * _MARGIN).astype(np.float32)
-
-
-def corners(centre: Floats, scale: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """(N, 2) centres and (N,) scales to the (N, 2) first pixel and the one after the last, ``x y``."""
-    # In single precision and half to even, as the weights were trained: in double, ties fall elsewhere.
-    high = (_UNIT_PX * scale).astype(np.float32)
-    half = np.stack([high * np.float32(CROP_SIZE[1] / CROP_SIZE[0]) / 2, high / 2], axis=1).astype(np.float32)
-    return np.rint(centre - half).astype(np.int64), np.rint(centre + half).astype(np.int64)
-
-
-def crop(image: Image, first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]) -> Floats:
-    """The (3, 256, 192) normalised crop of an RGB image between two corners, black beyond its edges."""
-    height, width = image.shape[:2]
-    size = np.maximum(last - first, 1)
-    patch = np.zeros((size[1], size[0], 3), dtype=np.float32)
-    low, high = np.maximum(first, 0), np.minimum(first + size, [width, height])
-    if (high > low).all():
-        x, y = low - first
-        seen = image[low[1] : high[1], low[0] : high[0]]
-        patch[y : y + seen.shape[0], x : x + seen.shape[1]] = seen
-    small = np.asarray(cv2.resize(patch, (CROP_SIZE[1], CROP_SIZE[0])), dtype=np.float32)
-    normal = (small / 255 - np.array(IMAGE_MEAN, np.float32)) / np.array(IMAGE_STD, np.float32)
-    return np.asarray(normal.transpose(2, 0, 1), dtype=np.float32)
-
-
-def bbox_info(centre: Floats, scale: Floats, width_px: int, height_px: int) -> Floats:
-    """(N, 3) centre and size of crops relative to the picture, as the model was trained to read them."""
-    focal = focal_length(width_px, height_px)
-    size = _UNIT_PX * scale
-    return np.stack(
-        [
-            (centre[:, 0] - width_px / 2) / focal * _CENTRE_SCALE,
-            (centre[:, 1] - height_px / 2) / focal * _CENTRE_SCALE,
-            (size - _SIZE_MEAN * focal) / (_SIZE_STD * focal),
-        ],
-        axis=1,
-    ).astype(np.float32)
-
-
-def full_camera(camera: Floats, centre: Floats, scale: Floats, width_px: int, height_px: int) -> Floats:
-    """(N, 3) translations in metres before the camera of the whole picture, from those of the crops' weak cameras."""
-    focal = focal_length(width_px, height_px)
-    size = _UNIT_PX * scale * camera[:, 0] + 1e-9
-    return np.stack(
-        [
-            2 * (centre[:, 0] - width_px / 2) / size + camera[:, 1],
-            2 * (centre[:, 1] - height_px / 2) / size + camera[:, 2],
-            2 * focal / size,
-        ],
-        axis=1,
-    ).astype(np.float32)
-
-
-class CLIFF:
-    """CLIFF on the CPU, or on a GPU where torch has one.
-
-    Args:
-        folder: a converted checkpoint: folder or Hub id.
+    Attributes:
+        device: ``auto`` (a GPU where torch has one), or torch's name: ``cpu``, ``cuda``, ``cuda:1``.
+        crop_margin: side of a crop over that of the person's box.
+        batch_size: crops that are estimated together.
     """
 
-    def __init__(self, folder: str, version: str = "unknown") -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = CLIFFModel.from_pretrained(folder).eval().to(self.device)
-        self.name = f"cliff-{self.model.config.backbone}"
-        self.version = version
+    device: str = "auto"
+    crop_margin: float = 1.1
+    batch_size: int = 16
 
-    @torch.no_grad()
-    def estimate(self, images: list[Image], boxes: list[Floats]) -> list[tuple[Floats, Floats, Floats]]:
-        """Bodies in frames.
+    name: ClassVar[str] = "cliff"
+    licence: ClassVar[str] = "ask its authors; its training data are for research"
+    uses_gpu: ClassVar[bool] = True
+    shared: ClassVar[bool] = True
+    default_file: ClassVar[str] = "cliff"
+    how_to_get: ClassVar[str] = (
+        "CLIFF: from the links in the readme of the GitHub project huawei-noah/noah-research (folder CLIFF) or "
+        "haofanwang/CLIFF, the checkpoint hr48-PA43.0_MJE69.0_MVE81.2_3dpw.pt or "
+        "res50-PA45.7_MJE72.0_MVE85.3_3dpw.pt; then run `opendance convert cliff THE.pt --out cliff`"
+    )
 
-        Args:
-            images: (H, W, 3) RGB frames of one size.
-            boxes: for each of them, (D, 4) boxes of D people.
+    @property
+    def label(self) -> str:
+        """The name with the backbone's."""
+        config = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+        return f"cliff-{config['backbone']}"
 
-        Returns:
-            For each frame the (D, 24, 3, 3) rotations and (D, 10) shapes of SMPL, and its (D, 3) transl in metres, all
-            before the camera: x right, y down, z away.
-        """
-        height, width = images[0].shape[:2]
-        inputs, infos, places = [], [], []
-        for image, people in zip(images, boxes, strict=True):
-            centre, scale = crops_of_boxes(people)
-            first, last = corners(centre, scale)
-            inputs += [crop(image, a, b) for a, b in zip(first, last, strict=True)]
-            infos.append(bbox_info(centre, scale, width, height))
-            places.append((centre, scale))
-        rotations, betas, cameras = [], [], []
-        info = np.concatenate(infos)
-        for start in range(0, len(inputs), _BATCH):
-            part = slice(start, start + _BATCH)
-            out = self.model(
-                torch.from_numpy(np.stack(inputs[part])).to(self.device),
-                torch.from_numpy(info[part]).to(self.device),
-            )
-            rotations.append(out.rotations.cpu().numpy())
-            betas.append(out.betas.cpu().numpy())
-            cameras.append(out.camera.cpu().numpy())
-        centre, scale = (np.concatenate(values) for values in zip(*places, strict=True))
-        transl = full_camera(np.concatenate(cameras), centre, scale, width, height)
-        cuts = np.cumsum([len(people) for people in boxes])[:-1]
-        parts = (np.split(np.concatenate(v), cuts) for v in (rotations, betas, [transl]))
-        return list(zip(*parts, strict=True))
+    def check(self, path: Path) -> None:
+        """See :meth:`FileBackend.check`."""
+        check_converted_model(path, "cliff")
+
+    def fingerprinted(self) -> dict[str, Any]:
+        """See :meth:`FileBackend.fingerprinted`; the device does not count."""
+        values = super().fingerprinted()
+        del values["device"]
+        return values
+
+    def load(self) -> CLIFFEstimator:
+        """Load the model onto its device."""
+        from opendance_hf.pipeline.backends.cliff_estimator import CLIFFEstimator
+
+        return CLIFFEstimator(self.path, self.device, self.crop_margin, self.batch_size)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import cv2
 import numpy as np
-import onnxruntime
 
-from opendance_hf.assets import ASSETS, asset_files, cache_dir, sha256_of
-from opendance_hf.pipeline.backends.base import Floats, Image
-from opendance_hf.pipeline.backends.tfjs_onnx import convert_graph_model
+from opendance_hf.assets import asset_files, cache_dir, sha256_of
+from opendance_hf.files import atomic_write
+from opendance_hf.pipeline.backends.base import Backend
+from opendance_hf.pipeline.backends.boxes import onnx_session, strongest
+from opendance_hf.pipeline.clip import Floats, Image
 
 _SIDE: Final = 416
 _STRIDES: Final = (8, 16, 32)
@@ -24,38 +24,47 @@ _GREY: Final = 114
 _PERSON: Final = 0
 
 
-class NanoDet:
-    """Person detector on onnxruntime.
+@dataclass(frozen=True)
+class NanoDet(Backend):
+    """Detects people with NanoDet-416.
 
     Args:
-        score_threshold: boxes below it are dropped. ByteTrack makes use of weak boxes, so it is low.
-        iou_threshold: of two boxes that overlap more than this, the weaker is dropped.
-        threads: of the inference session; results are reproducible for a given number.
+        min_score: boxes below it are dropped. Trackers make use of weak boxes, so it is low.
+        max_iou: of two boxes that overlap more than this, the weaker is dropped.
+        session_threads: of one inference session; results are reproducible for a given number.
     """
 
-    name = "nanodet-416"
-    version = ASSETS["nanodet"].version
+    name = "nanodet"
+    assets = ("nanodet",)
 
-    def __init__(self, score_threshold: float = 0.2, iou_threshold: float = 0.6, threads: int = 1) -> None:
-        self.score_threshold = score_threshold
-        self.iou_threshold = iou_threshold
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            str(_onnx_file()), options, providers=["CPUExecutionProvider"]
-        )
+    min_score: float = 0.2
+    max_iou: float = 0.6
+    session_threads: int = 1
+
+    @property
+    def label(self) -> str:
+        """See :class:`Backend`."""
+        return "nanodet-416"
+
+    def load(self) -> _NanoDet:
+        """Load the network."""
+        return _NanoDet(self)
+
+
+class _NanoDet:
+    def __init__(self, settings: NanoDet) -> None:
+        self._settings = settings
+        self._session = onnx_session(_onnx_file(), settings.session_threads)
         self._outputs = ["Identity", "Identity_1", "Identity_2", "Identity_3", "Identity_4", "Identity_5"]
 
     def detect(self, image: Image) -> Floats:
         """See :class:`~opendance_hf.pipeline.backends.base.Detector`."""
         tall = image.shape[0]
-        # An upright picture is stretched to the square the network wants: people in it look larger, and are found more
+        # An upright picture is stretched to the square of the network: people in it look larger, and are found more
         # often than in a letterbox. A wide one is not: people squeezed to half their width are hardly found.
         if image.shape[1] > image.shape[0]:
-            image = np.pad(
-                image, ((0, image.shape[1] - image.shape[0]), (0, 0), (0, 0)), constant_values=_GREY
-            )
+            below = image.shape[1] - image.shape[0]
+            image = np.pad(image, ((0, below), (0, 0), (0, 0)), constant_values=_GREY)
         height, width = image.shape[:2]
         small = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)[..., ::-1]
         tensor = ((small - _MEAN_BGR) / _STD_BGR).transpose(2, 0, 1)[None].astype(np.float32)
@@ -67,20 +76,14 @@ class NanoDet:
         boxes *= np.array([width, height, width, height], dtype=np.float32) / _SIDE
         boxes[:, 0::2] = boxes[:, 0::2].clip(0, width)
         boxes[:, 1::2] = boxes[:, 1::2].clip(0, tall)
-        keep = scores >= self.score_threshold
+        keep = scores >= self._settings.min_score
         boxes, scores = boxes[keep], scores[keep]
-        order = cv2.dnn.NMSBoxes(
-            np.column_stack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]).tolist(),
-            scores.tolist(),
-            self.score_threshold,
-            self.iou_threshold,
-        )
-        chosen = np.asarray(order, dtype=np.intp).reshape(-1)
+        chosen = strongest(boxes, scores, self._settings.min_score, self._settings.max_iou)
         return np.column_stack([boxes[chosen], scores[chosen]]).astype(np.float32).reshape(-1, 5)
 
 
 def _decode(bins: Floats, stride: int) -> Floats:
-    """(N, 44) distance distributions to (N, 4) boxes: expected distance to each side from the cell centre."""
+    """Return (N, 4) boxes from (N, 44) distance distributions: expected distance to each side of the cell centre."""
     logits = bins.reshape(-1, 4, _BINS)
     weights = np.exp(logits - logits.max(-1, keepdims=True))
     distance = (weights * np.arange(_BINS)).sum(-1) / weights.sum(-1) * stride
@@ -91,15 +94,14 @@ def _decode(bins: Floats, stride: int) -> Floats:
 
 
 def _onnx_file() -> Path:
-    """The converted model in the cache, converting it on first use."""
+    """Return the converted model in the cache, converting it on first use."""
     files = asset_files("nanodet")
     source = files["models/nanodet.bin"]
     target = cache_dir() / "converted" / f"nanodet-416-{sha256_of(source)[:12]}.onnx"
     if not target.is_file():
+        from opendance_hf.pipeline.backends.tfjs_onnx import convert_graph_model
+
         model = convert_graph_model(files["models/nanodet.json"], source)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=target.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(model.SerializeToString())
-        Path(part).replace(target)
+        with atomic_write(target) as part:
+            part.write_bytes(model.SerializeToString())
     return target

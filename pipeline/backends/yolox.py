@@ -2,54 +2,77 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import cv2
 import numpy as np
-import onnxruntime
 
-from opendance_hf.assets import sha256_of
-from opendance_hf.pipeline.backends.base import Floats, Image
+from opendance_hf.pipeline.backends.base import FileBackend
+from opendance_hf.pipeline.backends.boxes import onnx_session, strongest
+from opendance_hf.pipeline.clip import Floats, Image
 
 _STRIDES: Final = (8, 16, 32)
 _PAD: Final = 114.0
 _PERSON: Final = 0
 
 
-class YOLOX:
-    """YOLOX of any size on onnxruntime.
+@dataclass(frozen=True)
+class YOLOX(FileBackend):
+    """Detects people with YOLOX of any size.
 
     The file has one input (1, 3, S, S), BGR from 0 to 255, the picture in its upper left corner and grey beyond; and
     one output (1, N, 5 + classes) of centres and sizes relative to the N cells of a grid, objectness and class scores.
 
     Args:
-        path: the ONNX file.
-        score_threshold: boxes below it are dropped. ByteTrack makes use of weak boxes, so it is low.
-        iou_threshold: of two boxes that overlap more than this, the weaker is dropped.
-        threads: of the inference session; results are reproducible for a given number.
-
-    Raises:
-        ValueError: if the file has other inputs or outputs.
+        file: the ONNX file, or a Hub id (with or without the file's name).
+        sha256: see :class:`FileBackend`.
+        min_score: boxes below it are dropped. Trackers make use of weak boxes, so it is low.
+        max_iou: of two boxes that overlap more than this, the weaker is dropped.
+        session_threads: of one inference session; results are reproducible for a given number.
     """
 
     name = "yolox"
+    default_file = "object_detection_yolox_2022nov.onnx"
+    default_hub_id = "opencv/object_detection_yolox"
+    hub_file = "object_detection_yolox_2022nov.onnx"
+    how_to_get = (
+        "YOLOX as ONNX: file object_detection_yolox_2022nov.onnx of the Hugging Face repository "
+        "opencv/object_detection_yolox (Apache-2.0; fetched from there when the Hub can be reached), or any model "
+        "exported by YOLOX's own tools/export_onnx.py"
+    )
 
-    def __init__(
-        self, path: Path, score_threshold: float = 0.2, iou_threshold: float = 0.6, threads: int = 1
-    ) -> None:
-        self.version = sha256_of(path)[:12]
-        self.score_threshold = score_threshold
-        self.iou_threshold = iou_threshold
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    min_score: float = 0.2
+    max_iou: float = 0.6
+    session_threads: int = 1
+
+    def check(self, path: Path) -> None:
+        """See :class:`FileBackend`."""
+        if not path.is_file() or path.suffix != ".onnx":
+            raise ValueError("not an ONNX file")
+        try:
+            _YOLOX(path, self)
+        except ValueError:
+            raise
+        except Exception as error:  # onnxruntime's have no class in common
+            first = str(error).strip().partition("\n")[0]
+            raise ValueError(f"not an ONNX file that can be run ({first})") from None
+
+    def load(self) -> _YOLOX:
+        """Load the network."""
+        return _YOLOX(self.path, self)
+
+
+class _YOLOX:
+    def __init__(self, path: Path, settings: YOLOX) -> None:
+        self._settings = settings
+        self._session = onnx_session(path, settings.session_threads)
         inputs = self._session.get_inputs()
         shape = inputs[0].shape
         side = shape[3] if len(shape) == 4 else None
         if len(inputs) != 1 or not isinstance(side, int) or shape[1:] != [3, side, side] or side % 32:
-            raise ValueError(f"{path.name}: input {shape} is not YOLOX's (1, 3, S, S) with S divisible by 32")
+            raise ValueError(f"input {shape} is not YOLOX's (1, 3, S, S) with S divisible by 32")
         self._side, self._input = side, inputs[0].name
         self._centres, self._strides = _grid(side)
 
@@ -64,25 +87,19 @@ class YOLOX:
         if found.shape[0] != len(self._centres) or found.shape[1] < 6:
             raise ValueError(f"output {found.shape} is not YOLOX's ({len(self._centres)}, 5 + classes)")
         scores = found[:, 4] * found[:, 5 + _PERSON]
-        keep = scores >= self.score_threshold
+        keep = scores >= self._settings.min_score
         scores, stride = scores[keep], self._strides[keep, None]
         centre = (found[keep, :2] + self._centres[keep]) * stride / ratio
         half = np.exp(found[keep, 2:4]) * stride / ratio / 2
         boxes = np.concatenate([centre - half, centre + half], axis=1)
         boxes[:, 0::2] = boxes[:, 0::2].clip(0, width)
         boxes[:, 1::2] = boxes[:, 1::2].clip(0, height)
-        order = cv2.dnn.NMSBoxes(
-            np.column_stack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]).tolist(),
-            scores.tolist(),
-            self.score_threshold,
-            self.iou_threshold,
-        )
-        index = np.asarray(order, dtype=int).reshape(-1)
-        return np.column_stack([boxes, scores])[index].astype(np.float32)
+        chosen = strongest(boxes, scores, self._settings.min_score, self._settings.max_iou)
+        return np.column_stack([boxes, scores])[chosen].astype(np.float32)
 
 
 def _grid(side: int) -> tuple[Floats, Floats]:
-    """(N, 2) cell numbers ``x y`` and (N,) strides of all cells, finest grid first, row by row."""
+    """Return (N, 2) cell numbers ``x y`` and (N,) strides of all cells, finest grid first, row by row."""
     cells, strides = [], []
     for stride in _STRIDES:
         count = side // stride

@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol
 
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.pipeline.ledger import DONE, Item, Ledger
-from opendance_hf.pipeline.outcome import Rejected
+from opendance_hf.pipeline.stage import Rejected
 
 MAX_ATTEMPTS: Final = 2
 _TICK_S: Final = 0.5
@@ -61,6 +61,7 @@ class _Worker:
     process: Any
     pipe: Connection
     lifeline: Connection
+    gpu: int | None = None
     item: Item | None = None
     since: float = 0.0
     stages: dict[str, float] = field(default_factory=dict)
@@ -73,6 +74,7 @@ def run_local(
     workers: int,
     timeout_s: float,
     progress: Progress,
+    gpus: int = 0,
 ) -> None:
     """Process every pending item of the ledger.
 
@@ -81,7 +83,8 @@ def run_local(
         make_processor: picklable; called once in each worker.
         workers: how many processes.
         timeout_s: an item that takes longer is given up.
-        progress: told what happens.
+        progress: receives what happens.
+        gpus: how many GPUs the workers share, one each; 0 leaves the environment as it is.
 
     Raises:
         WorkerError: if a worker cannot start.
@@ -92,7 +95,7 @@ def run_local(
     try:
         while pending or any(worker.item for worker in pool):
             while len(pool) < workers and sum(worker.item is None for worker in pool) < len(pending):
-                pool.append(_start(make_processor))
+                pool.append(_start(make_processor, _free_gpu(pool, gpus)))
             for worker in pool:
                 if worker.item is None and pending:
                     _give(worker, pending.pop(), ledger, progress)
@@ -115,25 +118,46 @@ def run_local(
             _stop(worker)
 
 
-def _start(make_processor: Callable[[], Processor]) -> _Worker:
+def _free_gpu(pool: list[_Worker], gpus: int) -> int | None:
+    """Return the number of the GPU that the fewest workers use."""
+    if not gpus:
+        return None
+    return min(range(gpus), key=lambda gpu: sum(worker.gpu == gpu for worker in pool))
+
+
+def _start(make_processor: Callable[[], Processor], gpu: int | None) -> _Worker:
     # Spawned, not forked: inference runtimes and video decoders hold threads that a fork would break.
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     hold, watch = context.Pipe()
     process = context.Process(target=_work, args=(make_processor, theirs, watch), daemon=True)
-    before = os.environ.get("OMP_NUM_THREADS")
     # One thread a worker: the same numbers whatever the number of workers, and no fighting over cores.
-    os.environ["OMP_NUM_THREADS"] = "1"
-    try:
+    environment = {"OMP_NUM_THREADS": "1"}
+    if gpu is not None:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        environment["CUDA_VISIBLE_DEVICES"] = (
+            visible[gpu] if len(visible) > gpu and visible[gpu] else str(gpu)
+        )
+    with _environment(environment):
         process.start()
-    finally:
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
     theirs.close()
     watch.close()
-    return _Worker(process, ours, hold)
+    return _Worker(process, ours, hold, gpu)
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Set environment variables for the processes that start in the block."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _give(worker: _Worker, item: Item, ledger: Ledger, progress: Progress) -> None:
@@ -164,7 +188,7 @@ def _receive(worker: _Worker, ledger: Ledger, progress: Progress) -> str:
         seconds = time.monotonic() - worker.since
         if kind == "published":
             outcome = values[0]
-            spans = [(span.start_s, span.end_s, span.reason) for span in outcome.dropped]
+            spans = [(span.start_s, span.end_s, str(span)) for span in outcome.dropped]
             ledger.finish(item.path, "published", "", seconds, outcome.sequences, spans)
             progress.ended(item, "published", f"{len(outcome.sequences)} sequence(s)")
         else:
@@ -209,7 +233,7 @@ def _work(make_processor: Callable[[], Processor], pipe: Connection, lifeline: C
         try:
             outcome = processor(
                 item,
-                lambda stage, seconds: pipe.send(("stage", stage, seconds)),
+                lambda *values: pipe.send(("stage", *values)),
                 lambda stage, share: pipe.send(("step", stage, share)),
             )
             pipe.send(("published", outcome))

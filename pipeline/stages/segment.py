@@ -1,27 +1,17 @@
-"""Cut a shot into spans in which the same one or two dancers can be seen (paper section 3.1 and table 2)."""
+"""Cut a shot into spans in which the same dancers can be seen (paper section 3.1 and table 2)."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from opendance_hf.pipeline.outcome import Dropped
-from opendance_hf.pipeline.stages.track import Tracks
-
-MIN_SPAN_S: Final = 4.0
-MAX_SPAN_S: Final = 120.0
-MAX_DANCERS: Final = 2
-#: A dancer who is not detected for longer than this is gone, not hidden for a moment.
-_MAX_GAP_S: Final = 1.0
-#: One who is seen for less than this is a false detection or passes by; nobody's span is cut for it.
-_MIN_PRESENCE_S: Final = 0.5
-#: Share of the picture's height at its top and bottom edge within which a box is cut off by the edge.
-_EDGE: Final = 0.01
+from opendance_hf.pipeline.clip import Clip, Floats, Times, Tracks
+from opendance_hf.pipeline.intervals import true_intervals
+from opendance_hf.pipeline.stage import Dropped, Stage
 
 
 @dataclass(frozen=True)
@@ -33,60 +23,118 @@ class Span:
     dancers: tuple[int, ...]
 
 
-def find_spans(tracks: Tracks, height_px: int) -> tuple[list[Span], list[Dropped]]:
-    """Spans of 4 to 120 s with one or two dancers, and what was dropped around them."""
-    times = tracks.times_s
-    if len(times) < 2:
-        return [], [Dropped(0.0, float(times[-1]) if len(times) else 0.0, "fewer than two frames")]
-    present = np.stack(
-        [
-            _bridge(tracks.seen[k] & ~_cut_off(tracks.boxes[k], height_px), times)
-            for k in range(len(tracks.boxes))
-        ]
-    )
-    edges = np.flatnonzero((present[:, 1:] != present[:, :-1]).any(axis=0)) + 1
-    starts = [0, *edges.tolist()]
-    ends = [*edges.tolist(), len(times)]
-    frame_s = float(np.median(np.diff(times)))
+@dataclass(frozen=True)
+class Segment(Stage):
+    """Splits a shot into spans with an unchanged set of dancers.
 
-    spans: list[Span] = []
-    dropped: list[Dropped] = []
-    for start, end in zip(starts, ends, strict=True):
-        dancers = tuple(np.flatnonzero(present[:, start]).tolist())
-        start_s = float(times[start])
-        end_s = float(times[end]) if end < len(times) else float(times[-1]) + frame_s
-        if not dancers:
-            dropped.append(Dropped(start_s, end_s, "nobody is seen from head to foot"))
-        elif len(dancers) > MAX_DANCERS:
-            dropped.append(Dropped(start_s, end_s, f"more than two people ({len(dancers)})"))
-        elif end_s - start_s < MIN_SPAN_S:
-            reason = (
-                f"{len(dancers)} dancer(s) for {end_s - start_s:.1f} s; at least {MIN_SPAN_S:.0f} s needed"
+    Args:
+        min_duration_s: shorter spans are dropped.
+        max_duration_s: longer spans are cut into equal parts.
+        max_dancers: spans with more dancers are dropped.
+        max_gap_s: a dancer who is not detected for longer than this is gone, not hidden for a moment.
+        min_presence_s: one who is seen for less is a false detection or passes by; no span is cut for it.
+        edge_share: share of the picture's height at its top and bottom edge within which a box is cut off by the edge.
+    """
+
+    name = "segment"
+    reads = ("video", "camera_motion", "tracks")
+    writes = ("boxes",)
+    changes = ("camera_motion",)
+
+    min_duration_s: float = 4.0
+    max_duration_s: float = 120.0
+    max_dancers: int = 2
+    max_gap_s: float = 1.0
+    min_presence_s: float = 0.5
+    edge_share: float = 0.01
+
+    def __call__(self, clip: Clip) -> list[Clip | Dropped]:
+        """Process one shot; returns one clip a span."""
+        results: list[Clip | Dropped] = []
+        for span in self.find_spans(clip.tracks, clip.video.height_px):
+            if isinstance(span, Dropped):
+                results.append(span)
+                continue
+            # The last detected frame stands for those after it, but not for those of the next shot.
+            end_s = min(span.end_s, clip.end_s)
+            frames = clip.camera_motion.between(span.start_s, end_s)
+            boxes = boxes_at(clip.tracks.times_s, clip.tracks.boxes[list(span.dancers)], frames.times_s)
+            results.append(
+                replace(clip, start_s=span.start_s, end_s=end_s, boxes=boxes, camera_motion=frames)
             )
-            dropped.append(Dropped(start_s, end_s, reason))
-        else:
-            parts = math.ceil((end_s - start_s) / MAX_SPAN_S)
-            cuts = np.linspace(start_s, end_s, parts + 1).tolist()
-            spans += [Span(a, b, dancers) for a, b in pairwise(cuts)]
-    return spans, dropped
+        return results
+
+    def find_spans(self, tracks: Tracks, height_px: int) -> list[Span | Dropped]:
+        """Return the spans of a shot, and what is dropped between them, in order of time."""
+        times = tracks.times_s
+        if len(times) < 2:
+            return [Dropped(0.0, float(times[-1]) if len(times) else 0.0, "fewer than two frames")]
+        present = np.stack(
+            [
+                self._bridge(tracks.seen[k] & ~self._cut_off(tracks.boxes[k], height_px), times)
+                for k in range(len(tracks.boxes))
+            ]
+        )
+        edges = np.flatnonzero((present[:, 1:] != present[:, :-1]).any(axis=0)) + 1
+        starts = [0, *edges.tolist()]
+        ends = [*edges.tolist(), len(times)]
+        frame_s = float(np.median(np.diff(times)))
+        out: list[Span | Dropped] = []
+        for start, end in zip(starts, ends, strict=True):
+            dancers = tuple(np.flatnonzero(present[:, start]).tolist())
+            start_s = float(times[start])
+            end_s = float(times[end]) if end < len(times) else float(times[-1]) + frame_s
+            out += self._spans(start_s, end_s, dancers)
+        return out
+
+    def _spans(self, start_s: float, end_s: float, dancers: tuple[int, ...]) -> list[Span | Dropped]:
+        """Return the spans of a stretch in which the dancers do not change, or why it is dropped."""
+        if not dancers:
+            return [Dropped(start_s, end_s, "nobody is seen from head to foot")]
+        if len(dancers) > self.max_dancers:
+            detail = f"{len(dancers)}, at most {self.max_dancers} allowed"
+            return [Dropped(start_s, end_s, "too many people", detail)]
+        if end_s - start_s < self.min_duration_s:
+            detail = f"{len(dancers)} dancer(s) for {end_s - start_s:.1f} s, at least {self.min_duration_s:g} s needed"
+            return [Dropped(start_s, end_s, "too short a time with the same dancers", detail)]
+        parts = math.ceil((end_s - start_s) / self.max_duration_s)
+        cuts = np.linspace(start_s, end_s, parts + 1).tolist()
+        return [Span(a, b, dancers) for a, b in pairwise(cuts)]
+
+    def _cut_off(self, boxes: npt.NDArray[np.floating], height_px: int) -> npt.NDArray[np.bool_]:
+        """(T,) whether the picture cuts the person off at the top and at the bottom alike."""
+        margin = self.edge_share * height_px
+        with np.errstate(invalid="ignore"):
+            return (boxes[:, 1] <= margin) & (boxes[:, 3] >= height_px - margin)
+
+    def _bridge(self, seen: npt.NDArray[np.bool_], times: Times) -> npt.NDArray[np.bool_]:
+        """(T,) presence with short gaps filled and lone moments removed."""
+        out = seen.copy()
+        for a, b in pairwise(np.flatnonzero(seen)):
+            if times[b] - times[a] <= self.max_gap_s:
+                out[a:b] = True
+        for start, end in true_intervals(out):
+            if times[end - 1] - times[start] < self.min_presence_s:
+                out[start:end] = False
+        return out
 
 
-def _cut_off(boxes: npt.NDArray[np.floating], height_px: int) -> npt.NDArray[np.bool_]:
-    """(T,) whether the picture cuts the person off at the top and at the bottom alike."""
-    margin = _EDGE * height_px
-    with np.errstate(invalid="ignore"):
-        return (boxes[:, 1] <= margin) & (boxes[:, 3] >= height_px - margin)
+def boxes_at(times_s: Times, boxes: Floats, at_s: Times) -> Floats:
+    """Interpolate boxes linearly at other times.
 
+    Args:
+        times_s: (T,) times of the boxes.
+        boxes: (D, T, 4), NaN where a dancer was not detected.
+        at_s: (N,) other times.
 
-def _bridge(seen: npt.NDArray[np.bool_], times: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """Presence with short gaps filled and lone moments removed."""
-    out = seen.copy()
-    frames = np.flatnonzero(seen)
-    for a, b in pairwise(frames):
-        if times[b] - times[a] <= _MAX_GAP_S:
-            out[a:b] = True
-    edges = np.flatnonzero(np.diff(out, prepend=False, append=False))
-    for a, b in zip(edges[::2], edges[1::2], strict=True):
-        if times[b - 1] - times[a] < _MIN_PRESENCE_S:
-            out[a:b] = False
-    return out
+    Returns:
+        (D, N, 4) boxes, NaN unless both neighbours were detected.
+    """
+    after = np.clip(np.searchsorted(times_s, at_s), 1, max(len(times_s) - 1, 1))
+    before = after - 1
+    after = np.minimum(after, len(times_s) - 1)
+    span = np.maximum(times_s[after] - times_s[before], 1e-9)
+    share = np.clip((at_s - times_s[before]) / span, 0, 1)[None, :, None]
+    # A neighbour with weight 0 may be missing.
+    low, high = np.where(share < 1, boxes[:, before], 0), np.where(share > 0, boxes[:, after], 0)
+    return np.asarray((1 - share) * low + share * high, dtype=np.float32)

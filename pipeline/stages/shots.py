@@ -1,46 +1,124 @@
-"""Cut a video into shots (PySceneDetect, paper section 3.1)."""
+"""Cut a video into shots (PySceneDetect, paper section 3.1), and measure how the camera moves in each."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from importlib.metadata import version
 from itertools import pairwise
 from typing import Final
 
-from scenedetect import ContentDetector, FrameTimecode
-from scenedetect.common import Timecode
+import cv2
+import numpy as np
+import numpy.typing as npt
 
-from opendance_hf.pipeline.backends.base import Image
+from opendance_hf.pipeline.clip import CameraMotion, Clip, Image
+from opendance_hf.pipeline.stage import Stage
+from opendance_hf.pipeline.video import read_pictures
 
-#: Cuts closer together than this are one.
-_MIN_SHOT_S: Final = 0.5
 _TICK: Final = Fraction(1, 1_000_000)
 
 
 @dataclass(frozen=True)
-class Shot:
-    """A span without a cut, in seconds of the source."""
+class Shots(Stage):
+    """Splits a video at its cuts.
 
-    start_s: float
-    end_s: float
+    Args:
+        cut_threshold: mean change of hue, saturation and brightness between two frames that is a cut (0 to 255).
+        min_shot_s: cuts closer together than this are one.
+        camera_side_px: longer side of the pictures that camera motion is measured in.
+        camera_min_response: how sharp the peak of the phase correlation must be to count as motion. On two real videos
+            frames of one and of the other stay below 0.2 in 95 of 100 pairs (median 0.08), and neighbouring frames
+            moved by an eighth of the picture are above in 95 of 100 (median 0.50).
+        camera_min_contrast: standard deviation of grey levels below which a picture shows no motion (a black frame).
+    """
+
+    name = "shots"
+    reads = ("video", "detections")
+    writes = ("camera_motion",)
+    changes = ("detections",)
+    runs_while_loading = True
+
+    cut_threshold: float = 27.0
+    min_shot_s: float = 0.5
+    camera_side_px: int = 128
+    camera_min_response: float = 0.2
+    camera_min_contrast: float = 2.0
+
+    def __call__(self, clip: Clip) -> list[Clip]:
+        """Process a whole video; returns one clip a shot, the last one open-ended."""
+        cuts, camera = CutFinder(self.cut_threshold, self.min_shot_s), ShiftMeter(self)
+        times: list[float] = []
+        for picture in read_pictures(clip.path):
+            clip.job.report(picture.time_s / max(clip.video.duration_s, 1e-3))
+            times.append(picture.time_s)
+            cuts.add(picture.time_s, picture.small)
+            camera.add(picture.small)
+        motion = CameraMotion(
+            np.asarray(times, dtype=np.float64), np.asarray(camera.shifts, dtype=np.float64)
+        )
+        edges = [0.0, *sorted(cut for cut in cuts.found_s if cut > 0), float("inf")]
+        return [
+            replace(
+                clip,
+                start_s=start_s,
+                end_s=end_s,
+                camera_motion=motion.between(start_s, end_s),
+                detections=clip.detections.between(start_s, end_s),
+            )
+            for start_s, end_s in pairwise(edges)
+        ]
+
+    def provenance(self) -> tuple[tuple[str, str, str], ...]:
+        """See :meth:`Stage.provenance`."""
+        return ((self.name, "scenedetect-content", version("scenedetect")),)
 
 
-class ShotFinder:
-    """Finds cuts in frames that are shown to it one after another."""
+class CutFinder:
+    """Finds cuts in frames that it is given one after another."""
 
-    def __init__(self) -> None:
+    def __init__(self, threshold: float, min_shot_s: float) -> None:
+        from scenedetect import ContentDetector
+
         # Fed with our own frames: PySceneDetect's reader counts from the first frame, which may start after the sound.
-        self._detector = ContentDetector(min_scene_len=_MIN_SHOT_S)
-        self._cuts: set[float] = set()
+        self._detector = ContentDetector(threshold, min_scene_len=min_shot_s)
+        self.found_s: set[float] = set()
 
-    def see(self, time_s: float, image: Image) -> None:
-        """Look at the next frame, (H, W, 3) RGB; small ones will do."""
+    def add(self, time_s: float, image: Image) -> None:
+        """Add the next frame, (H, W, 3) RGB; small ones will do."""
+        from scenedetect import FrameTimecode
+        from scenedetect.common import Timecode
+
         # The rate serves only to count frames, which nothing here asks for.
         clock = FrameTimecode(Timecode(round(time_s / _TICK), _TICK), fps=30.0)
-        self._cuts.update(cut.seconds for cut in self._detector.process_frame(clock, image[..., ::-1]))
+        self.found_s.update(cut.seconds for cut in self._detector.process_frame(clock, image[..., ::-1]))
 
-    @property
-    def shots(self) -> list[Shot]:
-        """The shots in order, together covering all of the video; a video without a cut is one shot."""
-        edges = [0.0, *sorted(cut for cut in self._cuts if cut > 0), float("inf")]
-        return [Shot(start, end) for start, end in pairwise(edges)]
+
+class ShiftMeter:
+    """Measures the shift of the background between frames that it is given one after another."""
+
+    def __init__(self, limits: Shots) -> None:
+        self._limits = limits
+        self._last: npt.NDArray[np.float32] | None = None
+        self._window: npt.NDArray[np.float32] | None = None
+        self.shifts: list[float] = []
+
+    def add(self, image: Image) -> None:
+        """Add the next frame, (H, W, 3) RGB; appends its shift in picture heights (0 for the first)."""
+        height, width = image.shape[:2]
+        shrink = self._limits.camera_side_px / max(height, width)
+        size = max(2, round(width * shrink)), max(2, round(height * shrink))
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
+        shift = 0.0
+        if self._last is not None and self._last.shape == grey.shape and self._window is not None:
+            # The peak is the shift that most of the picture shares: the background's, dancers being the smaller part.
+            (x, y), response = cv2.phaseCorrelate(self._last, grey, self._window)
+            contrast = min(self._last.std(), grey.std())
+            # Across a black frame or a flash there is no shift to measure; the peak found there is arbitrary.
+            if response >= self._limits.camera_min_response and contrast >= self._limits.camera_min_contrast:
+                shift = float(np.hypot(x, y)) / grey.shape[0]
+        else:
+            self._window = cv2.createHanningWindow(size, cv2.CV_32F).astype(np.float32)
+        self._last = grey
+        self.shifts.append(shift)

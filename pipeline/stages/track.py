@@ -1,13 +1,13 @@
 """Tell the dancers of a shot apart and follow each of them through crossings.
 
-ByteTrack links boxes by motion, and swaps identities where dancers cross. So its tracks are re-linked: one assignment
-of boxes to dancers over the whole shot (Viterbi) minimises changes of clothing, jumps of the box and changes of
-ByteTrack's own track, and may leave a dancer without a box where another hides them.
+A tracker links boxes by motion, and swaps identities where dancers cross. So its tracks are re-linked: one assignment
+of boxes to dancers over the whole shot (Viterbi) minimises changes of clothing, jumps of the box and changes of the
+tracker's own track, and may leave a dancer without a box where another hides them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import permutations, product
 from typing import Final
 
@@ -15,42 +15,202 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from opendance_hf.pipeline.backends.base import Floats, Tracker
-from opendance_hf.pipeline.stages.detect import Detections
+from opendance_hf import __version__
+from opendance_hf.pipeline.backends import loaded
+from opendance_hf.pipeline.backends.base import Backend, Tracker
+from opendance_hf.pipeline.backends.bytetrack import ByteTrack
+from opendance_hf.pipeline.clip import Clip, Detections, Floats, Tracks
+from opendance_hf.pipeline.stage import Dropped, Stage
 
-#: A person counts when seen with this score, is not inside another box, and is not tiny beside the largest.
-_COUNT_SCORE: Final = 0.5
-_NESTED: Final = 0.75
-_COUNT_HEIGHT: Final = 0.4
-#: k people are in the shot when at least k count in this share of its frames.
-_COUNT_SHARE: Final = 0.2
-_MAX_BOXES: Final = 6
-_MAX_DANCERS: Final = 4
-
-# Costs of one dancer in one frame.
-_CLOTHING: Final = 2.0
-_UNSEEN: Final = 0.4
-_WEAK_BOX: Final = 0.3
-_JUMP: Final = 0.5
-_TRACK_CHANGE: Final = 0.1
+#: The number of ways to give boxes to dancers grows with its factorial.
+_MOST_DANCERS: Final = 4
 
 
-@dataclass
-class Tracks:
-    """K dancers over the T frames of a shot.
+@dataclass(frozen=True)
+class Track(Stage):
+    """Counts the dancers of a shot and follows each of them.
 
-    Attributes:
-        times_s: (T,) presentation times.
-        boxes: (K, T, 4) ``x1 y1 x2 y2`` in pixels, NaN where the dancer was not detected.
+    Args:
+        tracker: links boxes by motion.
+        max_dancers: shots with more people are dropped; 4 at most.
+        count_score: a person counts when detected with this score,
+        count_nested: when not covered by this share by another box,
+        count_height: and when not smaller than this share of the largest person.
+        count_share: k people are in the shot when at least k count in this share of its frames.
+        max_boxes: of a frame's boxes only this many, the surest, are assigned.
+        clothing_cost: of wearing entirely other clothes than the dancer, for one dancer in one frame.
+        unseen_cost: of leaving the dancer without a box.
+        weak_box_cost: of a box with score 0.
+        jump_cost: of a box that does not overlap the dancer's last one.
+        track_change_cost: of a box on another track than the dancer's last one.
+        default_rate_hz: rate of detected frames that the tracker is given for a shot of one frame.
     """
 
-    times_s: npt.NDArray[np.float64]
-    boxes: Floats
+    name = "track"
+    reads = ("video", "detections")
+    writes = ("tracks",)
 
-    @property
-    def seen(self) -> npt.NDArray[np.bool_]:
-        """(K, T) whether the dancer was detected."""
-        return ~np.isnan(self.boxes[..., 0])
+    tracker: Backend = field(default_factory=ByteTrack)
+    max_dancers: int = 2
+    count_score: float = 0.5
+    count_nested: float = 0.75
+    count_height: float = 0.4
+    count_share: float = 0.2
+    max_boxes: int = 6
+    clothing_cost: float = 2.0
+    unseen_cost: float = 0.4
+    weak_box_cost: float = 0.3
+    jump_cost: float = 0.5
+    track_change_cost: float = 0.1
+    default_rate_hz: float = 7.5
+
+    def __call__(self, clip: Clip) -> Clip | Dropped:
+        """Process one shot."""
+        end_s = min(clip.end_s, clip.video.duration_s)
+        count = self.count_people(clip.detections)
+        if count == 0:
+            return Dropped(clip.start_s, end_s, "nobody in the picture")
+        if count > min(self.max_dancers, _MOST_DANCERS):
+            return Dropped(
+                clip.start_s, end_s, "too many people", f"{count}, at most {self.max_dancers} allowed"
+            )
+        times = clip.detections.times_s
+        step_s = float(np.median(np.diff(times))) if len(times) > 1 else 1 / self.default_rate_hz
+        (start,) = loaded(self.tracker)
+        return replace(clip, tracks=self.follow(clip.detections, count, start(1 / step_s)))
+
+    def provenance(self) -> tuple[tuple[str, str, str], ...]:
+        """See :meth:`Stage.provenance`."""
+        return (*super().provenance(), ("relink", "clothing-viterbi", __version__))
+
+    def people(self, boxes: Floats) -> npt.NDArray[np.intp]:
+        """Return the indices of the (N, 5) boxes that are people of their own: sure, not nested, not far away."""
+        sure = np.flatnonzero(boxes[:, 4] >= self.count_score)
+        if len(sure) == 0:
+            return sure
+        heights = boxes[:, 3] - boxes[:, 1]
+        sure = sure[heights[sure] >= self.count_height * heights[sure].max()]
+        chosen: list[int] = []
+        for index in sure[np.argsort(-boxes[sure, 4])]:
+            inside = [
+                _intersection(boxes[[index]], boxes[[other]])[0, 0]
+                / max(min(_area(boxes[[index]])[0], _area(boxes[[other]])[0]), 1e-9)
+                for other in chosen
+            ]
+            if not inside or max(inside) < self.count_nested:
+                chosen.append(int(index))
+        return np.asarray(sorted(chosen), dtype=np.intp)
+
+    def count_people(self, detections: Detections) -> int:
+        """Return how many people the shot has: the most that are seen together in ``count_share`` of its frames."""
+        counts = np.array([len(self.people(boxes)) for boxes in detections.by_frame()[0]])
+        if len(counts) == 0:
+            return 0
+        shares = {k: (counts >= k).mean() for k in range(1, counts.max() + 1)}
+        return max((k for k, share in shares.items() if share >= self.count_share), default=0)
+
+    def follow(self, detections: Detections, num_dancers: int, tracker: Tracker) -> Tracks:
+        """Follow ``num_dancers`` dancers (1 to 4) through a shot.
+
+        Dancers are numbered from left to right as they first stand in the picture.
+        """
+        if not 1 <= num_dancers <= _MOST_DANCERS:
+            raise ValueError(f"num_dancers must be 1 to {_MOST_DANCERS}, got {num_dancers}")
+        all_boxes, all_clothing = detections.by_frame()
+        track_ids = [tracker.update(boxes) for boxes in all_boxes]
+        kept = [np.argsort(-boxes[:, 4], kind="stable")[: self.max_boxes] for boxes in all_boxes]
+        boxes = [b[k] for b, k in zip(all_boxes, kept, strict=True)]
+        clothing = [c[k] for c, k in zip(all_clothing, kept, strict=True)]
+        ids = [i[k] for i, k in zip(track_ids, kept, strict=True)]
+
+        wardrobe = self._wardrobe(boxes, clothing, num_dancers)
+        choice = self._assign(boxes, clothing, ids, wardrobe)
+        for _ in range(2):  # each dancer's clothes again, from the frames assigned to them
+            rows = [_rows(clothing, choice[:, k]) for k in range(num_dancers)]
+            wardrobe = np.stack([np.mean(own, axis=0) if own else wardrobe[k] for k, own in enumerate(rows)])
+            choice = self._assign(boxes, clothing, ids, wardrobe)
+
+        out = np.full((num_dancers, len(boxes), 4), np.nan, dtype=np.float32)
+        for t, frame in enumerate(choice):
+            for k, index in enumerate(frame):
+                if index >= 0:
+                    out[k, t] = boxes[t][index, :4]
+        first = [_start_x(track) for track in out]
+        return Tracks(detections.times_s, out[np.argsort(first, kind="stable")])
+
+    def _wardrobe(self, boxes: list[Floats], clothing: list[Floats], num_dancers: int) -> Floats:
+        """(K, C) clothes of each dancer, from the frames where all of them stand apart (constrained k-means)."""
+        apart = []
+        for b, c in zip(boxes, clothing, strict=True):
+            chosen = self.people(b)
+            if len(chosen) == num_dancers:
+                iou = box_iou(b[chosen], b[chosen])
+                np.fill_diagonal(iou, 0)
+                apart.append((iou.max(initial=0.0), c[chosen]))
+        if not apart:
+            rows = np.concatenate(clothing)
+            return np.repeat(rows.mean(0, keepdims=True), num_dancers, axis=0)
+        apart.sort(key=lambda pair: pair[0])
+        frames = np.stack([c for _, c in apart[: max(10, len(apart) // 2)]])
+        best, best_cost = frames[0], np.inf
+        for start in frames[:: max(1, len(frames) // 5)]:
+            means = start
+            for _ in range(5):
+                order = np.stack([linear_sum_assignment(_distance(f, means).T)[1] for f in frames])
+                sorted_frames = np.take_along_axis(frames, order[..., None], axis=1)
+                means = sorted_frames.mean(axis=0)
+            cost = sum(_distance(f, means).diagonal().sum() for f in sorted_frames)
+            if cost < best_cost:
+                best, best_cost = means, cost
+        return best
+
+    def _assign(
+        self, boxes: list[Floats], clothing: list[Floats], ids: list[npt.NDArray[np.int64]], wardrobe: Floats
+    ) -> npt.NDArray[np.intp]:
+        """(T, K) index of each dancer's box in each frame, -1 for none: the cheapest path over the shot."""
+        num_dancers = len(wardrobe)
+        states = [_states(len(b), num_dancers) for b in boxes]
+        back: list[npt.NDArray[np.intp]] = []
+        cost = np.zeros(len(states[0]))
+        for t, b in enumerate(boxes):
+            # Only the contrast between dancers tells them apart: light and posture change all distances alike.
+            worn = _distance(clothing[t], wardrobe)
+            contrast = worn - worn.min(axis=1, keepdims=True)
+            seen = self.clothing_cost * contrast + self.weak_box_cost * (1 - b[:, 4:5])
+            # The last row is the unseen state, so that index -1 picks it.
+            unary = np.concatenate([seen, np.full((1, num_dancers), self.unseen_cost)])
+            here = sum(unary[states[t][:, k], k] for k in range(num_dancers))
+            if t == 0:
+                cost = np.asarray(here)
+                continue
+            jump = self.jump_cost * (1 - box_iou(boxes[t - 1], b)) + self.track_change_cost * (
+                ids[t - 1][:, None] != ids[t][None]
+            )
+            move = np.zeros((len(boxes[t - 1]) + 1, len(b) + 1))
+            move[:-1, :-1] = jump
+            step = sum(move[states[t - 1][:, k][:, None], states[t][:, k][None]] for k in range(num_dancers))
+            total = cost[:, None] + step
+            back.append(np.argmin(total, axis=0))
+            cost = total.min(axis=0) + here
+        path = [int(np.argmin(cost))]
+        for pointers in reversed(back):
+            path.append(int(pointers[path[-1]]))
+        path.reverse()
+        return np.stack([states[t][s] for t, s in enumerate(path)])
+
+
+def _start_x(track: Floats) -> float:
+    seen = track[~np.isnan(track[:, 0])]
+    return float(np.mean(seen[:5, [0, 2]])) if len(seen) else float("inf")
+
+
+def _rows(values: list[Floats], index: npt.NDArray[np.intp]) -> list[Floats]:
+    return [values[t][i] for t, i in enumerate(index) if i >= 0]
+
+
+def _distance(clothing: Floats, wardrobe: Floats) -> Floats:
+    """(N, K) share of the histograms that does not overlap, 0 to 1."""
+    return 0.5 * np.abs(clothing[:, None] - wardrobe[None]).sum(-1)
 
 
 def box_iou(a: Floats, b: Floats) -> Floats:
@@ -68,140 +228,6 @@ def _intersection(a: Floats, b: Floats) -> Floats:
 
 def _area(boxes: Floats) -> Floats:
     return np.clip(boxes[:, 2] - boxes[:, 0], 0, None) * np.clip(boxes[:, 3] - boxes[:, 1], 0, None)
-
-
-def people(boxes: Floats) -> npt.NDArray[np.intp]:
-    """Indices of the (N, 5) boxes that are people of their own: sure, not a part of another, not far away."""
-    sure = np.flatnonzero(boxes[:, 4] >= _COUNT_SCORE)
-    if len(sure) == 0:
-        return sure
-    heights = boxes[:, 3] - boxes[:, 1]
-    sure = sure[heights[sure] >= _COUNT_HEIGHT * heights[sure].max()]
-    chosen: list[int] = []
-    for index in sure[np.argsort(-boxes[sure, 4])]:
-        inside = [
-            _intersection(boxes[[index]], boxes[[other]])[0, 0]
-            / max(min(_area(boxes[[index]])[0], _area(boxes[[other]])[0]), 1e-9)
-            for other in chosen
-        ]
-        if not inside or max(inside) < _NESTED:
-            chosen.append(int(index))
-    return np.asarray(sorted(chosen), dtype=np.intp)
-
-
-def count_people(detections: Detections) -> int:
-    """How many people the shot has: the most that are seen together in a fifth of its frames."""
-    counts = np.array([len(people(boxes)) for boxes in detections.boxes])
-    if len(counts) == 0:
-        return 0
-    return max((k for k in range(1, counts.max() + 1) if (counts >= k).mean() >= _COUNT_SHARE), default=0)
-
-
-def track_dancers(detections: Detections, num_dancers: int, tracker: Tracker) -> Tracks:
-    """Follow ``num_dancers`` dancers (1 to 4) through a shot.
-
-    Dancers are numbered from left to right as they first stand in the picture.
-    """
-    if not 1 <= num_dancers <= _MAX_DANCERS:
-        raise ValueError(f"num_dancers must be 1 to {_MAX_DANCERS}, got {num_dancers}")
-    track_ids = [tracker.update(boxes) for boxes in detections.boxes]
-    kept = [np.argsort(-boxes[:, 4], kind="stable")[:_MAX_BOXES] for boxes in detections.boxes]
-    boxes = [b[k] for b, k in zip(detections.boxes, kept, strict=True)]
-    clothing = [c[k] for c, k in zip(detections.clothing, kept, strict=True)]
-    ids = [i[k] for i, k in zip(track_ids, kept, strict=True)]
-
-    wardrobe = _wardrobe(boxes, clothing, num_dancers)
-    choice = _assign(boxes, clothing, ids, wardrobe)
-    for _ in range(2):  # what each dancer wears, seen again on the frames assigned to them
-        wardrobe = np.stack(
-            [
-                np.mean(rows, axis=0) if (rows := _rows(clothing, choice[:, k])) else wardrobe[k]
-                for k in range(num_dancers)
-            ]
-        )
-        choice = _assign(boxes, clothing, ids, wardrobe)
-
-    out = np.full((num_dancers, len(boxes), 4), np.nan, dtype=np.float32)
-    for t, frame in enumerate(choice):
-        for k, index in enumerate(frame):
-            if index >= 0:
-                out[k, t] = boxes[t][index, :4]
-    first = [_start_x(track) for track in out]
-    return Tracks(detections.times_s, out[np.argsort(first, kind="stable")])
-
-
-def _start_x(track: Floats) -> float:
-    seen = track[~np.isnan(track[:, 0])]
-    return float(np.mean(seen[:5, [0, 2]])) if len(seen) else float("inf")
-
-
-def _rows(values: list[Floats], index: npt.NDArray[np.intp]) -> list[Floats]:
-    return [values[t][i] for t, i in enumerate(index) if i >= 0]
-
-
-def _distance(clothing: Floats, wardrobe: Floats) -> Floats:
-    """(N, K) share of the histograms that does not overlap, 0 to 1."""
-    return 0.5 * np.abs(clothing[:, None] - wardrobe[None]).sum(-1)
-
-
-def _wardrobe(boxes: list[Floats], clothing: list[Floats], num_dancers: int) -> Floats:
-    """(K, C) what each dancer wears, from the frames where all of them stand apart (constrained k-means)."""
-    apart = []
-    for b, c in zip(boxes, clothing, strict=True):
-        chosen = people(b)
-        if len(chosen) == num_dancers:
-            iou = box_iou(b[chosen], b[chosen])
-            np.fill_diagonal(iou, 0)
-            apart.append((iou.max(initial=0.0), c[chosen]))
-    if not apart:
-        rows = np.concatenate(clothing)
-        return np.repeat(rows.mean(0, keepdims=True), num_dancers, axis=0)
-    apart.sort(key=lambda pair: pair[0])
-    frames = np.stack([c for _, c in apart[: max(10, len(apart) // 2)]])
-    best, best_cost = frames[0], np.inf
-    for start in frames[:: max(1, len(frames) // 5)]:
-        means = start
-        for _ in range(5):
-            order = np.stack([linear_sum_assignment(_distance(f, means).T)[1] for f in frames])
-            sorted_frames = np.take_along_axis(frames, order[..., None], axis=1)
-            means = sorted_frames.mean(axis=0)
-        cost = sum(_distance(f, means).diagonal().sum() for f in sorted_frames)
-        if cost < best_cost:
-            best, best_cost = means, cost
-    return best
-
-
-def _assign(
-    boxes: list[Floats], clothing: list[Floats], ids: list[npt.NDArray[np.int64]], wardrobe: Floats
-) -> npt.NDArray[np.intp]:
-    """(T, K) index of each dancer's box in each frame, -1 for none: the cheapest path over the shot."""
-    num_dancers = len(wardrobe)
-    states = [_states(len(b), num_dancers) for b in boxes]
-    back: list[npt.NDArray[np.intp]] = []
-    cost = np.zeros(len(states[0]))
-    for t, b in enumerate(boxes):
-        # Only the contrast between dancers tells them apart: light and posture change all distances alike.
-        worn = _distance(clothing[t], wardrobe)
-        contrast = worn - worn.min(axis=1, keepdims=True)
-        seen = _CLOTHING * contrast + _WEAK_BOX * (1 - b[:, 4:5])
-        # The last row is the unseen state, so that index -1 picks it.
-        unary = np.concatenate([seen, np.full((1, num_dancers), _UNSEEN)])
-        here = sum(unary[states[t][:, k], k] for k in range(num_dancers))
-        if t == 0:
-            cost = np.asarray(here)
-            continue
-        jump = _JUMP * (1 - box_iou(boxes[t - 1], b)) + _TRACK_CHANGE * (ids[t - 1][:, None] != ids[t][None])
-        move = np.zeros((len(boxes[t - 1]) + 1, len(b) + 1))
-        move[:-1, :-1] = jump
-        step = sum(move[states[t - 1][:, k][:, None], states[t][:, k][None]] for k in range(num_dancers))
-        total = cost[:, None] + step
-        back.append(np.argmin(total, axis=0))
-        cost = total.min(axis=0) + here
-    path = [int(np.argmin(cost))]
-    for pointers in reversed(back):
-        path.append(int(pointers[path[-1]]))
-    path.reverse()
-    return np.stack([states[t][s] for t, s in enumerate(path)])
 
 
 def _states(num_boxes: int, num_dancers: int) -> npt.NDArray[np.intp]:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from opendance_hf.assets import sha256_of
+from opendance_hf.pipeline.build import CONFIG
+from opendance_hf.pipeline.config import dump_config, pipeline_fingerprint, work_fingerprint
 from opendance_hf.pipeline.ledger import Ledger
-from opendance_hf.pipeline.settings import Settings
+from opendance_hf.pipeline.pipelines import default_pipeline
 from opendance_hf.render.video import VideoWriter
 from opendance_hf.storage import save_sequence
 from tests.factories import make_sequence
 
-SETTINGS = Settings(licence="CC0-1.0")
+LICENCE = "CC0-1.0"
+PIPELINE = default_pipeline()
 
 
 def make_build(
@@ -27,7 +29,8 @@ def make_build(
     """
     build.mkdir(parents=True)
     ledger = Ledger(build / "ledger.sqlite")
-    ledger.remember(asdict(SETTINGS))
+    ledger.remember({"licence": LICENCE, "pipeline": pipeline_fingerprint(PIPELINE)})
+    (build / CONFIG).write_text(dump_config(PIPELINE))
     ids = []
     for number, count in enumerate(per_video):
         digest = f"{number:016x}" * 4
@@ -37,7 +40,7 @@ def make_build(
             path = str(sources / f"dance_{number:02d}.mp4")
             Path(path).write_bytes(b"%d" % number)
             digest = sha256_of(Path(path))
-        ledger.add(path, f"dance_{number:02d}.mp4", digest, SETTINGS.fingerprint)
+        ledger.add(path, f"dance_{number:02d}.mp4", digest, work_fingerprint(PIPELINE))
         rows = [
             make_result(build, digest, index, seed=10 * number + index, videos=videos)
             for index in range(count)

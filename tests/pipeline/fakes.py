@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from opendance_hf.pipeline.ledger import Item, Ledger
-from opendance_hf.pipeline.outcome import Dropped, Outcome, Rejected
+from opendance_hf.pipeline.outcome import Outcome
 from opendance_hf.pipeline.runners.local import run_local
+from opendance_hf.pipeline.stage import Dropped, Rejected
 
 
 class FakeProcessor:
@@ -23,7 +24,7 @@ class FakeProcessor:
     def __call__(self, item: Item, on_stage: Callable[..., None], on_step: Callable[..., None]) -> Outcome:
         (self.folder / f"{item.name}.{item.attempts}.{os.getpid()}").touch()
         on_step("fit", 0.5)
-        on_stage("fit", 1.5)
+        on_stage("fit", 1.5, 1, 2)
         if item.name.startswith("reject"):
             raise Rejected("nobody in the picture")
         if item.name.startswith("raise"):
@@ -39,7 +40,10 @@ class FakeProcessor:
         while item.name.startswith("busy"):  # goes on saying that it makes progress
             on_step("fit", 0.5)
             time.sleep(0.01)
-        return Outcome([{"id": f"{item.name}_00", "pid": os.getpid()}], [Dropped(1.0, 2.0, "dark")])
+        if item.name.startswith("gpu"):  # takes long enough for the other worker to get the other item
+            time.sleep(1.5)
+        row = {"id": f"{item.name}_00", "gpu": os.environ.get("CUDA_VISIBLE_DEVICES")}
+        return Outcome([row], [Dropped(1.0, 2.0, "dark")])
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,14 @@ import onnxruntime
 import pytest
 
 from opendance_hf.assets import AssetError, asset_files
-from opendance_hf.pipeline.backends.base import Image, Region
-from opendance_hf.pipeline.backends.blazepose import LANDMARK_INDEX, BlazePose, region_of_box
+from opendance_hf.pipeline.backends.base import Region
+from opendance_hf.pipeline.backends.blazepose import BlazePose
 from opendance_hf.pipeline.backends.bytetrack import ByteTrack
 from opendance_hf.pipeline.backends.nanodet import NanoDet
 from opendance_hf.pipeline.backends.tfjs_onnx import ConversionError, convert_graph_model
-from opendance_hf.pipeline.stages.decode import read_frames
+from opendance_hf.pipeline.clip import Image
+from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
+from opendance_hf.pipeline.video import read_frames
 
 # --- the converter -----------------------------------------------------------------------------------------------
 
@@ -190,7 +192,7 @@ def test_unknown_weight_type(tmp_path: Path) -> None:
 
 
 def test_bytetrack_keeps_a_number_for_each_person() -> None:
-    tracker = ByteTrack(30)
+    tracker = ByteTrack().load()(30)
     seen = []
     for t in range(30):
         boxes = np.array([[100 + 3 * t, 50, 200 + 3 * t, 400, 0.9], [500, 50, 600, 400, 0.9]], np.float32)
@@ -223,7 +225,7 @@ def _weights(name: str) -> None:
 def dancers(picture: Image) -> np.ndarray:
     """(2, 5) boxes of the two dancers, from left to right."""
     _weights("nanodet")
-    boxes = NanoDet(score_threshold=0.5).detect(picture)
+    boxes = NanoDet(min_score=0.5).load().detect(picture)
     return boxes[np.argsort(boxes[:, 0])]
 
 
@@ -238,17 +240,17 @@ def test_nanodet_finds_both_dancers(picture: Image, dancers: np.ndarray) -> None
     tall = dancers[:, 3] - dancers[:, 1]
     assert (tall > 0.3 * height).all()
     assert (tall > 1.2 * (dancers[:, 2] - dancers[:, 0])).all()
-    again = NanoDet(score_threshold=0.5).detect(picture)
+    again = NanoDet(min_score=0.5).load().detect(picture)
     np.testing.assert_array_equal(again[np.argsort(again[:, 0])], dancers)
-    assert NanoDet().detect(np.full_like(picture, 127)).shape[1] == 5
+    assert NanoDet().load().detect(np.full_like(picture, 127)).shape[1] == 5
 
 
 @pytest.mark.shared
 def test_blazepose_finds_the_body_in_each_box(picture: Image, dancers: np.ndarray) -> None:
     _weights("blazepose")
-    model = BlazePose("full")
+    model = BlazePose().load()
     for box in dancers:
-        person = model.estimate(picture, region_of_box(box))
+        person = model.estimate(picture, model.region_of_box(box))
         assert person.score > 0.9
         margin = 0.08 * (box[3] - box[1])
         assert (person.image > box[:2] - margin).all()
@@ -269,7 +271,7 @@ def test_blazepose_finds_the_body_in_each_box(picture: Image, dancers: np.ndarra
 @pytest.mark.shared
 def test_blazepose_in_a_mirror_tells_left_from_right(picture: Image, dancers: np.ndarray) -> None:
     _weights("blazepose")
-    model, width = BlazePose(), picture.shape[1]
+    model, width = BlazePose().load(), picture.shape[1]
     swap = [
         LANDMARK_INDEX[name.replace("left", "?").replace("right", "left").replace("?", "right")]
         if name.startswith(("left", "right"))
@@ -277,7 +279,7 @@ def test_blazepose_in_a_mirror_tells_left_from_right(picture: Image, dancers: np
         for name in LANDMARK_INDEX
     ]
     for box in dancers:
-        region = region_of_box(box)
+        region = model.region_of_box(box)
         plain, mirrored = model.estimate(picture, region), model.estimate(picture, region, mirrored=True)
         assert np.linalg.norm(mirrored.image - plain.image, axis=-1).mean() < 0.05 * (box[3] - box[1])
         assert np.linalg.norm(mirrored.world - plain.world, axis=-1).mean() < 0.12
@@ -298,8 +300,8 @@ def test_blazepose_answers_in_the_frame_of_the_picture(
 ) -> None:
     """A turned picture, seen through a turned region, gives the turned answer: pixels, metres and region."""
     _weights("blazepose")
-    model = BlazePose("full")
-    region = region_of_box(dancers[0])
+    model = BlazePose().load()
+    region = model.region_of_box(dancers[0])
     straight = model.estimate(picture, region)
 
     height, width = picture.shape[:2]

@@ -18,8 +18,8 @@ from opendance_hf.assets import AssetError, asset_files
 from opendance_hf.cli import app
 from opendance_hf.pipeline.build import BuildError, _enter, find_inputs
 from opendance_hf.pipeline.ledger import Ledger
-from opendance_hf.pipeline.names import printable
-from opendance_hf.pipeline.settings import Settings
+from opendance_hf.pipeline.pipelines import default_pipeline
+from opendance_hf.pipeline.printable import printable
 from tests.pipeline.media import write_clip
 
 _NO_VIDEO = "not a readable video: damaged, cut off, or another kind of file"
@@ -194,13 +194,13 @@ def test_a_duplicate_takes_over_when_the_first_is_gone(tmp_path: Path) -> None:
     for file in (first, second):
         file.write_bytes(b"the same")
     ledger = Ledger(tmp_path / "ledger.sqlite")
-    _enter(ledger, find_inputs([tmp_path / "v"]), Settings())
+    _enter(ledger, find_inputs([tmp_path / "v"]), default_pipeline())
     assert [(item.status, item.reason) for item in ledger.items()] == [
         ("pending", ""),
         ("rejected", "same content as 1.mp4"),
     ]
     first.unlink()
-    _enter(ledger, find_inputs([tmp_path / "v"]), Settings())
+    _enter(ledger, find_inputs([tmp_path / "v"]), default_pipeline())
     assert [(item.name, item.status, item.reason) for item in ledger.items()] == [("2.mp4", "pending", "")]
     ledger.close()
 

@@ -6,7 +6,6 @@ import html
 import json
 import os
 import sqlite3
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from opendance_hf.assets import sha256_of
 from opendance_hf.cli import app
-from opendance_hf.pipeline.backends.choice import Choice
-from opendance_hf.pipeline.build import _identity, _restored, _withdraw
+from opendance_hf.pipeline.backends.yolox import YOLOX
+from opendance_hf.pipeline.build import CONFIG, _identity, _withdraw
+from opendance_hf.pipeline.config import dump_config, pipeline_fingerprint, prepare_pipeline, work_fingerprint
 from opendance_hf.pipeline.inspection.queue import decide, last_number, next_turn, undo
 from opendance_hf.pipeline.inspection.store import Inspection, Person
 from opendance_hf.pipeline.ledger import Item, Ledger
-from tests.pipeline.builds import SETTINGS, make_build
+from opendance_hf.pipeline.stages.detect import Detect
+from tests.pipeline.builds import LICENCE, PIPELINE, make_build
+from tests.pipeline.test_paper_backends import yolox_file
 
 ANA = Person("ana")
 
@@ -140,7 +141,7 @@ def test_what_is_not_decided_is_published_unless_only_the_inspected_is_wanted(ou
 def test_a_plain_build_applies_decisions_too(out: Path) -> None:
     names = sequences(out)
     inspect(out, {names[0]: "repeat"})
-    code, said = run(out, str(out.parent / "videos"), "--licence", SETTINGS.licence)
+    code, said = run(out, str(out.parent / "videos"), "--licence", LICENCE)
     assert (code, published(out)) == (0, names[1:])
     assert "weights" not in said, "nothing was processed again"
     # With the names of the videos, --continue keeps the settings and looks for new videos.
@@ -154,12 +155,13 @@ def test_a_plain_build_applies_decisions_too(out: Path) -> None:
     ("options", "message"),
     [
         ((), "name the videos"),
-        (("--continue", "--licence", "mit"), "leave out --licence"),
-        (("--continue", "--no-previews"), "leave out --previews"),
-        (("--continue", "--build-dir", "elsewhere"), "no build to go on with"),
+        (("--continue", "--detector", "yolox"), "keeps the configuration"),
+        (("--continue", "--no-previews"), "keeps the configuration"),
+        (("--continue", "--set", "gate.reject=false"), "keeps the configuration"),
+        (("--continue", "--build-dir", "elsewhere"), "no build to continue"),
     ],
 )
-def test_what_cannot_go_on_says_why(out: Path, options: tuple[str, ...], message: str) -> None:
+def test_what_cannot_continue_says_why(out: Path, options: tuple[str, ...], message: str) -> None:
     code, said = run(out, *options)
     assert code == 2
     assert message in said.replace("│ ", "").replace(" │", "")
@@ -191,7 +193,7 @@ def test_a_selection_chooses_by_the_same_name_however_it_is_written(out: Path) -
     listed = out.parent / "list.csv"
     listed.write_text("video,status,reason\n./dance_00.mp4,selected,\nx/../dance_01.mp4,rejected,dull\n")
     videos = str(out.parent / "videos")
-    assert run(out, videos, "--licence", SETTINGS.licence, "--selected", str(listed))[0] == 0
+    assert run(out, videos, "--licence", LICENCE, "--selected", str(listed))[0] == 0
     found = {item.name: item.reason for item in items(out)}
     assert found == {
         "dance_00.mp4": "",
@@ -199,7 +201,7 @@ def test_a_selection_chooses_by_the_same_name_however_it_is_written(out: Path) -
         "dance_02.mp4": "not in the list of selected videos",
     }
     listed.write_text("video,status,reason\nvideos/dance_00.mp4,selected,\n")
-    code, said = run(out, videos, "--licence", SETTINGS.licence, "--selected", str(listed))
+    code, said = run(out, videos, "--licence", LICENCE, "--selected", str(listed))
     assert code == 2
     assert "names none of the 3 input(s)" in " ".join(said.replace("│", "").split())
     assert {item.name: item.reason for item in items(out)} == found
@@ -219,24 +221,6 @@ def test_a_folder_that_cannot_be_a_build_is_named(tmp_path: Path) -> None:
         assert message in said
 
 
-def test_settings_come_back_from_json_as_they_were() -> None:
-    @dataclass(frozen=True)
-    class Part:
-        name: str = ""
-        pairs: tuple[tuple[str, str], ...] = ()
-
-    @dataclass(frozen=True)
-    class Whole:
-        licence: str = "unknown"
-        part: Part = Part()
-
-    whole = Whole("mit", Part("x", (("a", "b"),)))
-    values = json.loads(json.dumps(asdict(whole)))
-    assert _restored(Whole(), values) == whole
-    assert _restored(Whole(), {"part": {"name": "y", "odd": 1}, "odder": 2}) == Whole(part=Part("y"))
-    assert _restored(SETTINGS, json.loads(json.dumps(asdict(SETTINGS)))) == SETTINGS
-
-
 def change(out: Path, statement: str, *values: Any) -> None:
     ledger = sqlite3.connect(out.with_name("dance.build") / "ledger.sqlite")
     with ledger:
@@ -245,7 +229,9 @@ def change(out: Path, statement: str, *values: Any) -> None:
 
 
 def test_a_build_of_another_version_takes_decisions_but_no_more_videos(out: Path) -> None:
-    change(out, "UPDATE settings SET value = ?", json.dumps({"licence": "mit", "revision": 0, "odd": 1}))
+    change(
+        out, "UPDATE settings SET value = ? WHERE name = 'build'", json.dumps({"licence": "mit", "odd": 1})
+    )
     assert run(out, "--continue")[0] == 0
     assert "license: mit" in (out / "README.md").read_text()
     change(out, "UPDATE items SET status = 'failed' WHERE name = 'dance_00.mp4'")
@@ -257,19 +243,43 @@ def test_a_build_of_another_version_takes_decisions_but_no_more_videos(out: Path
     assert "another version" in run(out, "--continue")[1]
 
 
-@pytest.mark.parametrize("left", [b"another", None])
-def test_what_is_unfinished_goes_on_with_the_same_models_only(out: Path, left: bytes | None) -> None:
-    model = out.with_name("mine.onnx")
-    model.write_bytes(b"one")
-    choice = Choice(detector=str(model), digests=(("detector", sha256_of(model)),))
-    change(out, "UPDATE settings SET value = ?", json.dumps(asdict(replace(SETTINGS, choice=choice))))
-    model.unlink() if left is None else model.write_bytes(left)
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_build_continues_with_the_same_models_only(out: Path, gone: bool) -> None:
+    model = yolox_file(out.with_name("mine.onnx"), [])
+    pipeline = tuple(
+        Detect(detector=YOLOX(str(model))) if stage.name == "detect" else stage for stage in PIPELINE
+    )
+    pipeline = prepare_pipeline(pipeline)
+    (out.with_name("dance.build") / CONFIG).write_text(dump_config(pipeline))
+    kept = {"licence": LICENCE, "pipeline": pipeline_fingerprint(pipeline)}
+    change(out, "UPDATE settings SET value = ? WHERE name = 'build'", json.dumps(kept))
+    model.unlink() if gone else yolox_file(model, [(4.0, 2.0, 60.0, 62.0, 0.9, 0)])
     assert run(out, "--continue")[0] == 0, "nothing is left to process"
     change(out, "UPDATE items SET status = 'failed' WHERE name = 'dance_00.mp4'")
     code, said = run(out, "--continue")
     assert code == 2
-    assert "mine.onnx: " in said
-    assert ("cannot be read" if left is None else "not the --detector that the build was made with") in said
+    assert "detect.detector" in said
+    assert "mine.onnx" in said
+    assert ("no such file" if gone else "not the file the configuration was made with") in said
+
+
+def test_another_licence_is_written_without_processing(out: Path) -> None:
+    assert run(out, "--continue")[0] == 0
+    for options in (("--continue",), (str(out.parent / "videos"),)):
+        licence = f"cc-by-{len(options[0])}.0"
+        code, said = run(out, *options, "--licence", licence)
+        assert code == 0
+        assert "weights" not in said, "nothing was processed"
+        (file,) = sorted(out.glob("data/individual/*.parquet"))[:1]
+        rows = pq.read_table(file, columns=["provenance"])["provenance"].to_pylist()
+        assert {row["licence"] for row in rows} == {licence}
+        assert f"license: {licence}" in (out / "README.md").read_text()
+
+
+def test_previews_that_are_not_wanted_cost_nothing(out: Path) -> None:
+    videos = str(out.parent / "videos")
+    assert "weights" not in run(out, videos, "--no-previews")[1]
+    assert "weights" not in run(out, videos)[1], "they are still there"
 
 
 def test_a_dataset_is_known_by_any_name(out: Path) -> None:
@@ -283,19 +293,22 @@ def test_a_dataset_is_known_by_any_name(out: Path) -> None:
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_rows_of_a_video_that_fails_now_were_not_withdrawn(out: Path, known: bool) -> None:
+def test_rows_of_a_video_that_fails_now_were_not_withdrawn(
+    out: Path, known: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     assert run(out, "--continue")[0] == 0
-    ledger, said = Ledger(out.with_name("dance.build") / "ledger.sqlite"), list[str]()
+    caplog.set_level("INFO")
+    ledger = Ledger(out.with_name("dance.build") / "ledger.sqlite")
     ledger.withhold(dict.fromkeys(sequences(out), (True, "rejected by people")))
     if known:  # a video with rows in the dataset
         change(out, "UPDATE items SET status = 'failed' WHERE name = 'dance_01.mp4'")
     else:
-        ledger.add("/bad.mp4", "bad.mp4", "f" * 64, SETTINGS.fingerprint)
+        ledger.add("/bad.mp4", "bad.mp4", "f" * 64, work_fingerprint(PIPELINE))
         ledger.finish("/bad.mp4", "failed", "took longer than 1 s, 2 times", 2.0)
-    _withdraw(ledger, out, ledger.items(), said.append)
+    _withdraw(ledger, out)
     ledger.close()
     assert out.exists() == known
-    assert ("may come again" if known else "removing the dataset") in said[0]
+    assert ("may come again" if known else "removing the dataset") in caplog.text
 
 
 def test_a_damaged_sequence_is_named_and_nothing_published(out: Path) -> None:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from opendance_hf.cli import app
 from opendance_hf.pipeline.build import find_inputs
-from opendance_hf.pipeline.stages.collect import (
+from opendance_hf.pipeline.collect import (
     CollectError,
     Columns,
     Counts,

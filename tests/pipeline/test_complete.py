@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
-from opendance_hf.pipeline.stages.complete import MAX_GAP_S, complete, usable_runs
-from opendance_hf.pipeline.stages.pose import Landmarks
-from opendance_hf.pipeline.stages.segment import MIN_SPAN_S
+from opendance_hf.pipeline.clip import Bodies, Clip, Landmarks
+from opendance_hf.pipeline.stage import Dropped
+from opendance_hf.pipeline.stages.complete import Complete, complete_landmarks
 
 FPS = 30
+STAGE = Complete()
 
 
 def landmarks(length_s: float, *hidden: list[tuple[float, float]]) -> Landmarks:
-    """Dancers who move at constant speed, each not seen at all during the given seconds."""
+    """Dancers who move at constant speed from 5 s on, each not seen at all during the given seconds."""
     times = 5.0 + np.arange(round(length_s * FPS)) / FPS
     shape = (len(hidden), len(times), 33)
     visibility = np.full(shape, 0.9, np.float32)
@@ -34,80 +38,125 @@ def landmarks(length_s: float, *hidden: list[tuple[float, float]]) -> Landmarks:
     )
 
 
-def seconds(found: Landmarks, run: slice) -> tuple[float, float]:
-    return float(found.times_s[run.start]), float(found.times_s[run.stop - 1]) + 1 / FPS
+def completed(found: Landmarks, bodies: Bodies | None = None) -> tuple[list[Clip], list[Dropped]]:
+    results = STAGE(Clip(Path("a.mp4"), "0" * 64, 5.0, 25.0, landmarks=found, bodies=bodies))
+    clips = [result for result in results if isinstance(result, Clip)]
+    return clips, [result for result in results if isinstance(result, Dropped)]
 
 
-def test_all_seen_is_one_run() -> None:
-    runs, dropped = usable_runs(landmarks(6, [], []))
-    assert runs == [slice(0, 180)]
+def spans(found: Landmarks) -> list[tuple[float, float]]:
+    """Seconds from the start of the landmarks at which the usable clips start and end."""
+    return [(clip.start_s - 5, clip.end_s - 5) for clip in completed(found)[0]]
+
+
+def test_all_seen_is_one_clip() -> None:
+    found = landmarks(6, [], [])
+    (clip,), dropped = completed(found)
+    assert (clip.start_s, clip.end_s) == (5, pytest.approx(11))
     assert not dropped
+    np.testing.assert_array_equal(clip.landmarks.image, found.image)
 
 
-def test_short_gaps_stay_inside_a_run_and_long_ones_end_it() -> None:
-    runs, dropped = usable_runs(landmarks(12, [(5, 5.8)], [(6.5, 7.2)]))
-    assert runs == [slice(0, 360)]
-    assert not dropped
+def test_short_gaps_stay_inside_a_clip_and_long_ones_end_it() -> None:
+    found = landmarks(12, [(5, 5.8)], [(6.5, 7.2)])
+    assert spans(found) == [(0, pytest.approx(12))]
+    assert not completed(found)[1]
     found = landmarks(12, [(5, 6.5)], [])
-    runs, (gap,) = usable_runs(found)
-    assert [seconds(found, run) for run in runs] == [pytest.approx((5, 10)), pytest.approx((11.5, 17))]
-    assert "hidden" in gap.reason
+    clips, (gap,) = completed(found)
+    assert spans(found) == [pytest.approx((0, 5)), pytest.approx((6.5, 12))]
+    assert (gap.start_s, gap.end_s) == pytest.approx((10, 11.5), abs=0.04)
+    assert [len(clip.landmarks.times_s) for clip in clips] == [150, 165]
 
 
-def test_a_run_needs_every_dancer() -> None:
+def test_results_are_in_order_of_time() -> None:
+    results = STAGE(Clip(Path("a.mp4"), "0" * 64, landmarks=landmarks(14, [(0, 1), (6, 8), (13, 14)])))
+    assert [type(result) for result in results] == [Dropped, Clip, Dropped, Clip, Dropped]
+    assert [result.start_s for result in results] == sorted(result.start_s for result in results)
+
+
+def test_a_clip_needs_every_dancer() -> None:
     found = landmarks(12, [(0, 4)], [(9, 12)])
-    ((start, stop),) = [(run.start, run.stop) for run in usable_runs(found)[0]]
-    assert found.times_s[start] == pytest.approx(9, abs=0.3)
-    assert found.times_s[stop - 1] == pytest.approx(14, abs=0.3)
+    (clip,), _ = completed(found)
+    assert clip.start_s == pytest.approx(9, abs=0.3)
+    assert clip.end_s == pytest.approx(14, abs=0.3)
     # No frame inside is one where somebody is gone at the edge.
-    assert found.visibility[:, [start, stop - 1]].min() > 0
+    assert clip.landmarks.visibility[:, [0, -1]].min() > 0
 
 
-def test_hidden_feet_are_no_reason_to_stop() -> None:
+def test_hidden_feet_are_not_a_reason_to_stop() -> None:
     found = landmarks(6, [])
     found.visibility[:, :, 27:] = 0.0
-    assert usable_runs(found)[0] == [slice(0, 180)]
+    assert spans(found) == [(0, pytest.approx(6))]
 
 
 def test_too_short_and_nobody() -> None:
-    runs, dropped = usable_runs(landmarks(8, [(3.5, 5)]))
-    assert not runs
-    assert "at least 4 s needed" in dropped[0].reason
-    runs, (dropped_all,) = usable_runs(landmarks(8, [(0, 8)]))
-    assert not runs
-    assert dropped_all.reason == "no frame shows every dancer's body"
+    clips, dropped = completed(landmarks(8, [(3.5, 5)]))
+    assert not clips
+    short = [drop for drop in dropped if drop.detail]
+    assert [drop.detail for drop in short] == ["3.5 s, at least 4 s needed", "3.0 s, at least 4 s needed"]
+    assert len({drop.reason for drop in short}) == 1
+    clips, (everything,) = completed(landmarks(8, [(0, 8)]))
+    assert not clips
+    assert (everything.start_s, everything.end_s) == pytest.approx((5, 13), abs=0.04)
+
+
+def test_a_clip_starts_and_ends_where_the_body_is_well_seen() -> None:
+    """Half hidden behind something for two seconds at both ends, which would do in between."""
+    found = landmarks(12, [])
+    found.visibility[:, :60] = found.visibility[:, 150:180] = found.visibility[:, 300:] = 0.6
+    ((start_s, end_s),) = spans(found)
+    assert start_s == pytest.approx(2, abs=0.3)
+    assert end_s == pytest.approx(10, abs=0.3)
+
+
+def test_a_start_that_flickers_is_judged_by_its_mean() -> None:
+    found = landmarks(8, [])
+    found.visibility[:, 2:60:3] = 0.05  # every third frame of the first two seconds: 0.62 on average
+    ((start_s, _),) = spans(found)
+    assert start_s == pytest.approx(2, abs=0.3)
+
+
+def test_a_glimpse_before_or_after_does_not_lengthen_a_clip() -> None:
+    """Seen for 0.6 s, then hidden for longer, but less than a gap may last."""
+    found = landmarks(10, [(0.6, 1.5), (8.5, 9.4)])
+    ((start_s, end_s),) = spans(found)
+    assert start_s == pytest.approx(1.5, abs=0.3)
+    assert end_s == pytest.approx(8.5, abs=0.3)
 
 
 @given(
     st.lists(st.lists(st.tuples(st.floats(0, 20), st.floats(0.05, 5)), max_size=5), min_size=1, max_size=2),
     st.floats(4.5, 20),
 )
-def test_runs_are_long_and_their_gaps_short(spans: list[list[tuple[float, float]]], length_s: float) -> None:
-    found = landmarks(length_s, *[[(a, a + b) for a, b in dancer] for dancer in spans])
-    runs, dropped = usable_runs(found)
-    assert runs or dropped
-    for before, after in pairwise(runs):
-        assert before.stop <= after.start
-    for run in runs:
-        start, end = seconds(found, run)
-        assert end - start >= MIN_SPAN_S - 1e-6
-        seen = found.visibility[:, run].min(axis=(0, 2)) > 0
+def test_clips_are_long_and_their_gaps_short(gaps: list[list[tuple[float, float]]], length_s: float) -> None:
+    found = landmarks(length_s, *[[(a, a + b) for a, b in dancer] for dancer in gaps])
+    clips, dropped = completed(found)
+    assert clips or dropped
+    for before, after in pairwise(clips):
+        assert before.end_s <= after.start_s + 1e-6
+    for clip in clips:
+        assert clip.end_s - clip.start_s >= STAGE.min_duration_s - 1e-6
+        part = clip.landmarks
+        assert (clip.start_s, clip.end_s) == pytest.approx((part.times_s[0], part.times_s[-1] + 1 / FPS))
+        seen = part.visibility.min(axis=(0, 2)) > 0
         assert seen[0]
         assert seen[-1]
-        assert np.diff(found.times_s[run][seen]).max() <= MAX_GAP_S + 1e-6
-        filled = complete(found, run)
-        assert np.isfinite(filled.image).all()
-        np.testing.assert_array_equal(filled.visibility, found.visibility[:, run])
+        assert np.diff(part.times_s[seen]).max() <= STAGE.max_gap_s + 1e-6
+        assert np.isfinite(part.image).all()
+        first = np.flatnonzero(found.times_s == part.times_s[0])[0]
+        shown = found.visibility[:, first : first + len(part.times_s)]
+        np.testing.assert_array_equal(part.visibility, shown)
 
 
 def test_gap_is_filled_on_a_straight_line_in_time() -> None:
     found = landmarks(6, [(2, 2.7)])
-    found.times_s = found.times_s + np.random.default_rng(0).uniform(0, 0.01, 180)
-    found.image[0, :, :, 0] = 100 * found.times_s[:, None]
+    times_s = found.times_s + np.random.default_rng(0).uniform(0, 0.01, 180)
+    found = replace(found, times_s=times_s)
+    found.image[0, :, :, 0] = 100 * times_s[:, None]
     truth = found.image.copy()
     found.image[found.visibility == 0] = 12345
     found.world[found.visibility == 0] = 12345
-    filled = complete(found, slice(10, 170))
+    filled = complete_landmarks(found.part(slice(10, 170)))
     np.testing.assert_allclose(filled.image[..., 0], truth[:, 10:170, :, 0], rtol=1e-5)
     assert filled.world.max() < 20
     assert filled.confidence()[0, 55] == 0
@@ -118,4 +167,28 @@ def test_a_hidden_limb_keeps_the_estimators_guess() -> None:
     found = landmarks(6, [])
     found.visibility[0, 60:80, 15] = 0
     found.image[0, 60:80, 15] = 77
-    np.testing.assert_array_equal(complete(found, slice(0, 180)).image, found.image)
+    np.testing.assert_array_equal(complete_landmarks(found).image, found.image)
+
+
+def test_bodies_are_cut_and_completed_as_landmarks_are() -> None:
+    """Bodies that turn and move at constant speed; those of hidden frames are nonsense."""
+    found = landmarks(10, [(0, 2), (5, 5.7)], [(0, 2)])
+    times_s = found.times_s
+    turn = Rotation.from_rotvec(0.3 * (times_s[:, None] - 8) * (0, 0.6, 0.8)).as_matrix()
+    exact = Bodies(
+        times_s,
+        np.tile(turn[None, :, None], (2, 1, 24, 1, 1)).astype(np.float32),
+        np.broadcast_to(times_s[None, :, None], (2, 300, 10)).astype(np.float32),
+        np.broadcast_to(times_s[None, :, None], (2, 300, 3)).astype(np.float32),
+    )
+    hidden = found.visibility.max(axis=-1) == 0
+    broken = Bodies(times_s, exact.rotations.copy(), exact.betas.copy(), exact.transl.copy())
+    broken.rotations[hidden], broken.betas[hidden], broken.transl[hidden] = np.eye(3), 99, 99
+    (clip,), _ = completed(found, broken)
+    assert clip.bodies is not None
+    np.testing.assert_array_equal(clip.bodies.times_s, clip.landmarks.times_s)
+    first = np.flatnonzero(times_s == clip.bodies.times_s[0])[0]
+    for name in ("rotations", "betas", "transl"):
+        np.testing.assert_allclose(getattr(clip.bodies, name), getattr(exact, name)[:, first:], atol=1e-4)
+    np.testing.assert_array_equal(clip.bodies.rotations[1], broken.rotations[1, first:])
+    assert broken.transl.max() == 99, "the input is left as it was"

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+import opendance_hf
 from opendance_hf.motion.body import bone_lengths, forward_kinematics
 from opendance_hf.motion.rotations import matrix_to_axis_angle
-from opendance_hf.motion.skeleton import JOINT_INDEX, NUM_JOINTS, mirror_index
-from opendance_hf.pipeline.backends.blazepose import LANDMARK_INDEX
-from opendance_hf.pipeline.stages import fit as fit_module
-from opendance_hf.pipeline.stages.fit import Fit, _some, fit, initial_rotations, log_map
-from opendance_hf.pipeline.stages.smooth import smooth
+from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS, NUM_JOINTS, mirror_index
+from opendance_hf.pipeline.backends.filters import Filters
+from opendance_hf.pipeline.backends.skeleton import Skeleton
+from opendance_hf.pipeline.clip import Clip, Fit, Landmarks
+from opendance_hf.pipeline.fitting.initial_pose import initial_rotations, unit
+from opendance_hf.pipeline.fitting.losses import log_map
+from opendance_hf.pipeline.fitting.skeleton import frames_to_fit
+from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
+from opendance_hf.pipeline.stages.fit import FitSkeleton
 from tests.pipeline.truth import (
     FEET,
-    HEIGHT_PX,
     LIMBS,
-    WIDTH_PX,
+    VIDEO,
     Truth,
     camera_at,
     dance,
@@ -61,8 +66,13 @@ class Case:
         return np.linalg.norm(found - true, axis=-1)[:, :, LIMBS]
 
 
+def fit(found: Landmarks, settings: Skeleton | None = None) -> Fit:
+    clip = Clip(Path("a.mp4"), "0" * 64, video=VIDEO, smoothed=found)
+    return FitSkeleton(settings or Skeleton())(clip).fit
+
+
 def solve(truth: Truth) -> Case:
-    return Case(truth, fit(landmarks_of(truth), WIDTH_PX, HEIGHT_PX))
+    return Case(truth, fit(landmarks_of(truth)))
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +194,7 @@ def test_noise_and_a_hidden_arm_degrade_it_gently() -> None:
     found.visibility[:, gone, arm] = 0.05
     found.world[:, gone, arm] += 0.2
     found.image[:, gone, arm] += 60
-    case = Case(truth, fit(smooth(found), WIDTH_PX, HEIGHT_PX))
+    case = Case(truth, fit(Filters().load().landmarks(found)))
     errors = case.limb_errors()
     hidden = [LIMBS.index(JOINT_INDEX[name]) for name in ("left_elbow", "left_wrist")]
     seen = np.delete(errors, hidden, axis=2)
@@ -199,20 +209,19 @@ def test_noise_and_a_hidden_arm_degrade_it_gently() -> None:
     assert jump < 2 * np.linalg.norm(np.diff(truth.joints, axis=1), axis=-1).max()
 
 
-def test_same_input_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fit_module, "_STEPS", tuple(10 for _ in fit_module._STEPS))
+def test_same_input_same_bytes() -> None:
+    quick = Skeleton(steps=(10, 10, 10))
     found = landmarks_of(together([dance(5, 40)], camera_at()), noise_m=0.01)
-    first, second = (fit(dataclasses.replace(found), WIDTH_PX, HEIGHT_PX) for _ in range(2))
+    first, second = (fit(dataclasses.replace(found), quick) for _ in range(2))
     for name in ("rotations", "transl", "rest_offsets"):
         assert getattr(first, name).tobytes() == getattr(second, name).tobytes()
     assert first.camera == second.camera
 
 
-def test_input_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fit_module, "_STEPS", tuple(2 for _ in fit_module._STEPS))
+def test_input_is_left_as_it_was() -> None:
     found = landmarks_of(together([dance(5, 20)], camera_at()))
     before = {name: value.copy() for name, value in vars(found).items()}
-    fit(found, WIDTH_PX, HEIGHT_PX)
+    fit(found, Skeleton(steps=(2, 2, 2)))
     for name, value in before.items():
         np.testing.assert_array_equal(getattr(found, name), value)
 
@@ -239,12 +248,12 @@ def test_first_guess_meets_real_motion(shared: object) -> None:
     )
     assert np.linalg.det(rotations).min() > 0.999
     posed = forward_kinematics(
-        matrix_to_axis_angle(rotations), np.zeros((*rotations.shape[:2], 3)), fit_module.MEAN_OFFSETS
+        matrix_to_axis_angle(rotations), np.zeros((*rotations.shape[:2], 3)), MEAN_OFFSETS
     )
     for side in ("left", "right"):
         for near, far in (("hip", "knee"), ("knee", "ankle"), ("shoulder", "elbow"), ("elbow", "wrist")):
             a, b = JOINT_INDEX[f"{side}_{near}"], JOINT_INDEX[f"{side}_{far}"]
-            mine, real = (fit_module.unit(j[:, :, b] - j[:, :, a]) for j in (posed, joints))
+            mine, real = (unit(j[:, :, b] - j[:, :, a]) for j in (posed, joints))
             angle = np.degrees(np.arccos(np.clip((mine * real).sum(-1), -1, 1)))
             assert np.median(angle) < 12, (side, near, far)
 
@@ -276,7 +285,7 @@ def test_frames_that_are_not_fitted_lie_between_those_that_are() -> None:
 def test_a_last_frame_that_comes_late_does_not_throw_the_dancer() -> None:
     found = landmarks_of(together([dance(0, 62)], camera_at()))
     found.times_s[-1] += 0.4
-    fitted = fit(found, WIDTH_PX, HEIGHT_PX)
+    fitted = fit(found)
     step = np.linalg.norm(np.diff(fitted.transl, axis=1), axis=-1)[0]
     turn = fitted.rotations[0, 1:] @ np.swapaxes(fitted.rotations[0, :-1], -1, -2)
     angle = np.rad2deg(np.arccos(np.clip((np.trace(turn, axis1=-2, axis2=-1) - 1) / 2, -1, 1))).max(axis=-1)
@@ -288,11 +297,23 @@ def test_a_last_frame_that_comes_late_does_not_throw_the_dancer() -> None:
 @pytest.mark.parametrize(("fps", "every"), [(24, 2), (25, 2), (30_000 / 1_001, 2), (30, 2), (60, 5), (10, 1)])
 def test_a_frame_rate_has_one_step(fps: float, every: int, start_s: float) -> None:
     times_s = start_s + np.arange(round(5 * fps)) / fps
-    some = _some(times_s)
+    some = frames_to_fit(times_s, 12)
     assert some.step == every
     assert some.start <= every // 2
     # Half at 60, half at 15: the slow half must not lose frames.
-    assert (
-        _some(np.concatenate([times_s[0] + np.arange(240) / 60, times_s[0] + 4 + np.arange(60) / 15])).step
-        == 1
-    )
+    mixed = np.concatenate([times_s[0] + np.arange(240) / 60, times_s[0] + 4 + np.arange(60) / 15])
+    assert frames_to_fit(mixed, 12).step == 1
+
+
+def test_part_of_landmarks_takes_every_nth_frame() -> None:
+    found = landmarks_of(together([dance(0, 21)], camera_at()))
+    part = found.part(slice(0, None, 5))
+    np.testing.assert_array_equal(part.times_s, found.times_s[::5])
+    np.testing.assert_array_equal(part.image, found.image[:, ::5])
+    assert found.part(slice(0, 21)) is found
+
+
+def test_provenance_names_the_solver_and_its_libraries() -> None:
+    ((stage, name, version),) = FitSkeleton().provenance()
+    assert (stage, name) == ("fit", "skeleton-adam")
+    assert version == f"{opendance_hf.__version__}+torch{torch.__version__.split('+')[0]}"

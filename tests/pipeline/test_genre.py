@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +11,9 @@ from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForSe
 from typer.testing import CliRunner
 
 from opendance_hf.cli import app
-from opendance_hf.pipeline.build import BuildError, _check_models
-from opendance_hf.pipeline.settings import Settings
-from opendance_hf.pipeline.stages.genre import (
-    GenreError,
-    GenreModel,
-    check_genre_model,
-    genre_version,
-    label_order,
-)
+from opendance_hf.pipeline.backends.audio_classifier import AudioClassifier, label_order
+from opendance_hf.pipeline.backends.base import BackendError
+from opendance_hf.pipeline.stages.genre import Genre
 from opendance_hf.schema import GENRES
 
 _LABELS = ["Rock", "Hip-Hop", "pop", "reggae", "metal", "JAZZ", "disco", "country", "classical", "blues"]
@@ -44,10 +37,12 @@ def test_labels_are_found_in_any_order_and_spelling(tmp_path: Path) -> None:
     order = label_order("m", dict(enumerate(_LABELS)))
     assert [_LABELS[i].lower().replace("-", "") for i in order] == list(GENRES)
     name = classifier(tmp_path / "other", [*_LABELS[:9], "techno"])
-    with pytest.raises(GenreError, match=r"missing: blues; other: techno.*give a model of blues, classical"):
-        check_genre_model(name)
-    with pytest.raises(GenreError, match="no audio classifier can be loaded"):
-        check_genre_model(str(tmp_path / "nothing"))
+    with pytest.raises(
+        BackendError, match=r"missing: blues; other: techno.*give a model of blues, classical"
+    ):
+        AudioClassifier(name).prepare()
+    with pytest.raises(BackendError, match="no audio classifier can be loaded"):
+        AudioClassifier(str(tmp_path / "nothing")).prepare()
     done = CliRunner().invoke(
         app, ["build", str(tmp_path), "--genre-model", name, "--out", str(tmp_path / "d")]
     )
@@ -59,8 +54,8 @@ def test_scores_are_those_of_the_model_in_our_order(tmp_path: Path) -> None:
     name = classifier(tmp_path / "genres", _LABELS)
     sound = np.random.default_rng(0).normal(0, 0.1, 10 * 16_000).astype(np.float32)
     soundfile.write(tmp_path / "song.wav", sound, 16_000, subtype="FLOAT")
-    model = GenreModel(name)
-    genre, scores = model.classify(tmp_path / "song.wav", 1.0, 9.0)
+    model = AudioClassifier(name).prepare()
+    genre, scores = model.load().classify(tmp_path / "song.wav", 1.0, 9.0)
     plain = Wav2Vec2ForSequenceClassification.from_pretrained(name).eval()
     inputs = Wav2Vec2FeatureExtractor.from_pretrained(name)(
         sound[16_000 : 9 * 16_000], sampling_rate=16_000, return_tensors="pt"
@@ -71,21 +66,18 @@ def test_scores_are_those_of_the_model_in_our_order(tmp_path: Path) -> None:
     np.testing.assert_allclose(scores, [by_label[g] for g in GENRES], atol=1e-5)
     assert scores.dtype == np.float32
     assert genre == max(by_label, key=by_label.__getitem__)
-    assert (model.name, model.version) == ("genres", genre_version(name))
+    assert Genre(model).provenance() == (("genre", "genres", model.revision[:12]),)
 
 
-def test_a_classifier_is_known_by_its_content(tmp_path: Path) -> None:
+def test_a_classifier_is_identified_by_its_content(tmp_path: Path) -> None:
     name = classifier(tmp_path / "genres", _LABELS)
-    version = genre_version(name)
+    one = AudioClassifier(name).prepare()
     shutil.copytree(name, tmp_path / "moved")
-    assert genre_version(str(tmp_path / "moved")) == version
-    one = Settings(genre_model=name, genre_version=version)
-    assert one.fingerprint == replace(one, genre_model=str(tmp_path / "moved")).fingerprint
+    moved = AudioClassifier(str(tmp_path / "moved")).prepare()
+    assert Genre(moved).fingerprinted() == Genre(one).fingerprinted()
     weights = tmp_path / "genres" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")
-    other = genre_version(name)
-    assert other != version
-    assert replace(one, genre_version=other).fingerprint != one.fingerprint
-    with pytest.raises(BuildError, match="not the --genre-model that the build was made with"):
-        _check_models(one)
-    _check_models(replace(one, genre_version=other))
+    assert Genre(AudioClassifier(name).prepare()).fingerprinted() != Genre(one).fingerprinted()
+    with pytest.raises(BackendError, match="not the genre classifier the configuration was made with"):
+        one.prepare()
+    assert moved.prepare() == moved

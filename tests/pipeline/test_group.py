@@ -16,13 +16,13 @@ from opendance_hf.motion.twins import tracks
 from opendance_hf.music.fingerprint import Fingerprint
 from opendance_hf.pipeline.group import (
     FOLDER,
-    Print,
+    SequenceFingerprint,
     assign_groups,
     components,
-    load_print,
-    make_print,
+    fingerprint_of,
+    load_fingerprint,
     name_groups,
-    save_print,
+    save_fingerprint,
 )
 from opendance_hf.pipeline.ledger import Ledger
 from opendance_hf.storage import load_sequence, pack, read_parquet, save_sequence
@@ -51,7 +51,7 @@ def write_video(path: Path, sound: np.ndarray, codec: str, bit_rate: int) -> Pat
     return path
 
 
-def enter(ledger: Ledger, build: Path, name: str, found: Print) -> str:
+def enter(ledger: Ledger, build: Path, name: str, found: SequenceFingerprint) -> str:
     """Publish a sequence of a video with this print, as the worker does; returns its id."""
     sha = hashlib.sha256(name.encode()).hexdigest()
     key = f"{sha[:16]}_00"
@@ -60,7 +60,7 @@ def enter(ledger: Ledger, build: Path, name: str, found: Print) -> str:
     save_sequence(
         build / "sequences" / f"{key}.npz", make_sequence(seed, id=key, group=sha[:16], num_frames=8)
     )
-    save_print(build / FOLDER / f"{key}.npz", found)
+    save_fingerprint(build / FOLDER / f"{key}.npz", found)
     ledger.add(name, name, sha, "f")
     ledger.finish(name, "published", "", 0.0, [{"id": key}])
     return key
@@ -87,8 +87,8 @@ def test_one_song_in_two_videos_lands_in_one_split(tmp_path: Path, ledger: Ledge
     keys = {}
     for number, (name, path) in enumerate(videos.items()):
         end_s = 4.9 if name.startswith("song") else float(SECONDS)
-        keys[name] = enter(ledger, tmp_path, name, make_print(path, 0.1, end_s, dance(number)))
-    groups = assign_groups(tmp_path, ledger, lambda line: None)
+        keys[name] = enter(ledger, tmp_path, name, fingerprint_of(path, 0.1, end_s, dance(number)))
+    groups = assign_groups(tmp_path, ledger, "mit")
     assert len({groups[keys[name]] for name in ("first", "shifted", "fast")}) == 1
     assert len(set(groups.values())) == 25
 
@@ -106,9 +106,11 @@ def test_one_song_in_two_videos_lands_in_one_split(tmp_path: Path, ledger: Ledge
 
 def test_one_motion_to_two_songs_is_one_group() -> None:
     silent = Fingerprint(np.zeros(0, np.float32), np.zeros(0, np.float32))
-    prints = [Print(silent, tracks(j)) for j in (dance(1), dance(2), estimated(dance(1))[:, 60:])]
-    assert components(["a", "b", "c"], prints) == [[0, 2], [1]]
-    assert components(["a", "b", "b"], prints) == [[0, 1, 2]], "and sequences of one video always are"
+    found = [
+        SequenceFingerprint(silent, tracks(j)) for j in (dance(1), dance(2), estimated(dance(1))[:, 60:])
+    ]
+    assert components(["a", "b", "c"], found) == [[0, 2], [1]]
+    assert components(["a", "b", "b"], found) == [[0, 1, 2]], "and sequences of one video always are"
 
 
 def test_names_stay_when_videos_come(tmp_path: Path, ledger: Ledger) -> None:
@@ -127,17 +129,23 @@ def test_names_stay_when_videos_come(tmp_path: Path, ledger: Ledger) -> None:
     ledger.close()
 
 
-def test_prints_and_groups_are_files_a_build_can_be_resumed_from(tmp_path: Path, ledger: Ledger) -> None:
-    found = Print(Fingerprint(np.array([0.5, 1], np.float32), np.array([8, 9], np.float32)), tracks(dance(1)))
+def test_fingerprints_and_groups_are_files_a_build_can_be_resumed_from(
+    tmp_path: Path, ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = SequenceFingerprint(
+        Fingerprint(np.array([0.5, 1], np.float32), np.array([8, 9], np.float32)), tracks(dance(1))
+    )
     key = enter(ledger, tmp_path, "a", found)
-    again = load_print(tmp_path / FOLDER / f"{key}.npz")
+    again = load_fingerprint(tmp_path / FOLDER / f"{key}.npz")
     np.testing.assert_array_equal(again.music.octaves, found.music.octaves)
     np.testing.assert_array_equal(again.dancers, found.dancers)
     other = enter(ledger, tmp_path, "b", dataclasses.replace(found, dancers=tracks(estimated(dance(1)))))
-    told: list[str] = []
-    groups = assign_groups(tmp_path, ledger, told.append)
+    caplog.set_level("INFO")
+    groups = assign_groups(tmp_path, ledger, "mit")
     assert groups[key] == groups[other] == min(key, other)[:16]
     assert load_sequence(tmp_path / "sequences" / f"{max(key, other)}.npz").group == groups[key]
-    assert told == ["1 video(s) share a song or a motion with another: they share its group, and its split."]
-    assert assign_groups(tmp_path, ledger, told.append) == groups
+    assert caplog.messages == [
+        "1 video(s) share a song or a motion with another: they share its group, and its split."
+    ]
+    assert assign_groups(tmp_path, ledger, "mit") == groups
     ledger.close()

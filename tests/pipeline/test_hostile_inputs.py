@@ -24,7 +24,7 @@ from PIL import Image
 
 from opendance_hf.music import open_media
 from opendance_hf.pipeline.ledger import Ledger
-from opendance_hf.pipeline.names import printable
+from opendance_hf.pipeline.printable import printable
 from tests.pipeline.media import RATE, write_clip
 from tests.pipeline.test_bad_inputs import weights  # noqa: F401 (a fixture)
 

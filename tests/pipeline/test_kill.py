@@ -50,7 +50,7 @@ class Quiet:
 def process(folder, item, on_stage, on_step):
     with open(folder / "work.log", "a") as log:
         log.write(item.name + "\\n")
-    on_stage("work", 0.0)
+    on_stage("work", 0.0, 1, 0)
     rng = np.random.default_rng(int(item.name))
     values = []
     for _ in range(10):

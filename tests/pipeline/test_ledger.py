@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opendance_hf.pipeline.ledger import Item, Ledger
+from opendance_hf.pipeline.ledger import Item, Ledger, StageRuns
 
 
 @pytest.fixture
@@ -44,7 +44,11 @@ def test_round_trip_of_a_published_input(ledger: Ledger) -> None:
     ledger.finish("/in/a.mp4", "published", "", 12.5, rows, dropped)
     item = only(ledger)
     assert (item.status, item.reason, item.seconds, item.attempts) == ("published", "", 12.5, 1)
-    assert list(ledger.stages("/in/a.mp4").items()) == [("probe", 0.0), ("pose", 0.5), ("fit", 1.0)]
+    assert [(name, runs.seconds) for name, runs in ledger.stages("/in/a.mp4").items()] == [
+        ("probe", 0.0),
+        ("pose", 0.5),
+        ("fit", 1.0),
+    ]
     assert ledger.sequences("/in/a.mp4") == ledger.sequences() == [rows[1], rows[0]]
     assert ledger.dropped("/in/a.mp4") == sorted(dropped)
     assert ledger.sequences("/in/other.mp4") == ledger.dropped("/in/other.mp4") == []
@@ -127,7 +131,7 @@ def test_paths_are_bytes(raw: bytes) -> None:
     assert only(ledger).path == path
     assert os.fsencode(only(ledger).path) == b"/in/" + raw
     assert ledger.sequences(path) == [{"id": "x"}]
-    assert ledger.stages(path) == {"fit": 1.0}
+    assert ledger.stages(path) == {"fit": StageRuns(1.0)}
     assert ledger.dropped(path) == [(0.0, 1.0, "dark")]
     ledger.close()
 
@@ -197,3 +201,46 @@ def test_unfinished_inputs_get_another_chance(ledger: Ledger) -> None:
         "rejected": ("rejected", 1),
         "published": ("published", 1),
     }
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "again"),
+    [
+        ("rows preview:1", "rows preview:1", False),
+        ("rows preview:1", "rows", False),
+        ("rows", "rows preview:1", True),
+        ("rows preview:1", "rows preview:2", True),
+        ("rows", "other", True),
+    ],
+)
+def test_only_what_was_not_made_is_made(ledger: Ledger, old: str, new: str, again: bool) -> None:
+    ledger.add("a", "a", "abc", old)
+    ledger.finish("a", "published", "", 1.0, [{"id": "x"}])
+    ledger.add("a", "a", "abc", new)
+    assert (only(ledger).status == "pending") == again
+
+
+def test_a_file_that_was_not_touched_is_not_hashed_again(ledger: Ledger) -> None:
+    ledger.add("a", "a", "abc", "f", "9 1000 7")
+    assert ledger.known_sha256("a", "9 1000 7") == "abc"
+    assert ledger.known_sha256("a", "9 1001 7") is None
+    assert ledger.known_sha256("b", "9 1000 7") is None
+    ledger.add("c", "c", "unread", "refused")
+    assert ledger.known_sha256("c", "") is None
+
+
+def test_a_ledger_of_an_earlier_version_gets_its_columns(tmp_path: Path) -> None:
+    old = sqlite3.connect(tmp_path / "ledger.sqlite")
+    old.executescript(
+        "CREATE TABLE items (path BLOB PRIMARY KEY, name TEXT, sha256 TEXT, fingerprint TEXT,"
+        " status TEXT DEFAULT 'pending', reason TEXT DEFAULT '', attempts INTEGER DEFAULT 0, seconds REAL DEFAULT 0);"
+        "CREATE TABLE stages (path BLOB, stage TEXT, seconds REAL, detail TEXT DEFAULT '', PRIMARY KEY (path, stage));"
+        "INSERT INTO items (path, name, sha256, fingerprint) VALUES (X'61', 'a', 'abc', 'f');"
+        "INSERT INTO stages (path, stage, seconds) VALUES (X'61', 'fit', 2.0);"
+    )
+    old.close()
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    assert ledger.stages("a") == {"fit": StageRuns(2.0)}
+    ledger.add("a", "a", "abc", "f", "stamp")
+    assert ledger.known_sha256("a", "stamp") == "abc"
+    ledger.close()

@@ -12,15 +12,20 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from opendance_hf.assets import cache_dir
 from opendance_hf.cli import app
 from opendance_hf.modeling.cliff import CLIFFConfig, CLIFFModel
 from opendance_hf.modeling.smoothnet import SmoothNetConfig, SmoothNetModel
 from opendance_hf.motion.smpl import load_smpl
-from opendance_hf.pipeline import paper
-from opendance_hf.pipeline.build import BuildError
-from opendance_hf.pipeline.paper import resolve
-from opendance_hf.pipeline.settings import Settings
+from opendance_hf.pipeline.backends import make_backend
+from opendance_hf.pipeline.backends.base import BackendError, FileBackend
+from opendance_hf.pipeline.backends.yolox import YOLOX
+from opendance_hf.pipeline.config import (
+    ConfigError,
+    change_pipeline,
+    pipeline_fingerprint,
+    prepare_pipeline,
+)
+from opendance_hf.pipeline.pipelines import default_pipeline, paper_pipeline
 from opendance_hf.schema import per_dancer, validate
 from opendance_hf.storage import load_sequence
 from tests.bodies import smpl_arrays
@@ -32,7 +37,7 @@ from tests.pipeline.test_paper_backends import yolox_file
 @pytest.fixture(autouse=True)
 def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No Hub; and, but for a whole build, no files of this machine."""
-    monkeypatch.setattr(paper, "_from_hub", lambda part, value: None)
+    monkeypatch.setattr(FileBackend, "_from_hub", lambda self, name: None)
     monkeypatch.delenv("OPENDANCE_ASSETS", raising=False)
 
 
@@ -41,7 +46,7 @@ def files(tmp_path: Path) -> Path:
     """A folder with all that the paper's profile needs, small and untrained."""
     folder = tmp_path / "brought"
     folder.mkdir()
-    yolox_file(folder / paper.YOLOX_FILE, [(4.0, 2.0, 60.0, 62.0, 0.9, 0)])
+    yolox_file(folder / YOLOX.default_file, [(4.0, 2.0, 60.0, 62.0, 0.9, 0)])
     torch.manual_seed(0)
     CLIFFModel(CLIFFConfig(width=8, hidden_size=64)).save_pretrained(folder / "cliff")
     SmoothNetModel(SmoothNetConfig(8, hidden_size=16, res_hidden_size=8, num_blocks=1)).save_pretrained(
@@ -62,67 +67,70 @@ def test_all_that_is_missing_is_named_before_anything_starts(
     )
     assert done.exit_code == 2
     said = " ".join(done.output.split())
-    for file, option, download in (
-        (paper.YOLOX_FILE, "--detector", "opencv/object_detection_yolox"),
-        ("cliff", "--pose", "hr48-PA43.0_MJE69.0_MVE81.2_3dpw.pt"),
-        ("smoothnet", "--smoother", "smoothnet_windowsize32.pth.tar"),
-        ("SMPL_NEUTRAL.npz", "--smpl", "basicModel_neutral_lbs_10_207_0_v1.0.0.pkl"),
+    for file, place, name, download in (
+        (YOLOX.default_file, "detect.detector", "yolox", "opencv/object_detection_yolox"),
+        ("cliff", "lift.lifter", "cliff", "hr48-PA43.0_MJE69.0_MVE81.2_3dpw.pt"),
+        ("smoothnet", "smooth.smoother", "smoothnet", "smoothnet_windowsize32.pth.tar"),
+        ("SMPL_NEUTRAL.npz", "fit.fitter", "smplify", "basicModel_neutral_lbs_10_207_0_v1.0.0.pkl"),
     ):
         places = f"{tmp_path / 'mine' / file} or {tmp_path / 'cache' / file}"
-        assert f"Put it at {places}, or name it with {option}." in said
+        assert f"Put it at {places}, or name it: {name}:FILE" in said
+        assert f"- {place}: " in said
         assert download in said
     assert said.count("opendance convert") == 3
     assert not (tmp_path / "out.build").exists()
 
 
-def test_the_default_needs_nothing_and_keeps_its_fingerprint() -> None:
-    assert resolve() == Settings().choice
-    assert "choice" not in json.dumps(Settings().choice.digests)
-    assert Settings().fingerprint == Settings(choice=resolve("default", "nanodet", "blazepose")).fingerprint
-
-
-def test_every_stage_has_its_own_choice(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_depend_on_content_not_on_places(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENDANCE_ASSETS", str(files))
-    whole = resolve("paper")
-    assert [stage for stage, _ in whole.digests] == ["detector", "pose", "smoother", "smpl"]
-    assert whole.pose == str(files / "cliff")
-    alone = resolve(smoother=str(files / "smoothnet"))
-    assert (alone.detector, alone.pose, alone.smpl) == ("", "", "")
-    assert alone.smoother == whole.smoother
-    # CLIFF's answers are a body's: it is looked for, also without the profile.
-    assert resolve(pose="cliff").smpl == str(files / "SMPL_NEUTRAL.npz")
-    assert resolve("paper", pose="blazepose").smpl == ""
-    # Results depend on the content of the files, not on where they lie.
+    first = prepare_pipeline(paper_pipeline())
+    lift = next(stage for stage in first if stage.name == "lift")
+    assert lift.lifter.path == files / "cliff"  # type: ignore[attr-defined]
     moved = files.with_name("elsewhere")
     files.rename(moved)
     monkeypatch.setenv("OPENDANCE_ASSETS", str(moved))
-    assert Settings(choice=resolve("paper")).fingerprint == Settings(choice=whole).fingerprint
-    yolox_file(moved / paper.YOLOX_FILE, [])
-    assert Settings(choice=resolve("paper")).fingerprint != Settings(choice=whole).fingerprint
+    assert pipeline_fingerprint(prepare_pipeline(paper_pipeline())) == pipeline_fingerprint(first)
+    yolox_file(moved / YOLOX.default_file, [])
+    assert pipeline_fingerprint(prepare_pipeline(paper_pipeline())) != pipeline_fingerprint(first)
+
+
+def test_one_backend_changes_alone(files: Path) -> None:
+    pipeline = change_pipeline(default_pipeline(), [f"smooth.smoother=smoothnet:{files / 'smoothnet'}"])
+    changed = [new.name for old, new in zip(default_pipeline(), pipeline, strict=True) if old != new]
+    assert changed == ["smooth"]
+    assert len(prepare_pipeline(pipeline)) == len(pipeline)
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("role", "text", "facts"),
     [
-        ({"pose": "{}/hr48.pt"}, "hr48.pt: not a converted checkpoint, which is a folder"),
-        ({"pose": "{}/smoothnet"}, "a model of type 'smoothnet', not 'cliff'"),
-        ({"smpl": "{}/neutral.pkl", "pose": "{}/cliff"}, "still a pickle"),
-        ({"detector": "{}/cliff"}, "not an ONNX file"),
-        ({"detector": "{}/bad.onnx"}, "bad.onnx: not an ONNX file that can be run"),
-        ({"smoother": "{}/listed"}, "listed: a model of type None, not 'smoothnet'"),
-        ({"smoother": "some/where"}, "--smoother some/where: no such file or folder"),
-        ({"smpl": "{}/SMPL_NEUTRAL.npz"}, "give --pose cliff with it"),
-        ({"profile": "papers"}, "default or paper, got 'papers'"),
+        ("lifter", "cliff:{}/hr48.pt", ("hr48.pt", "not a converted checkpoint")),
+        ("lifter", "cliff:{}/smoothnet", ("smoothnet", "'cliff'")),
+        ("fitter", "smplify:{}/neutral.pkl", ("neutral.pkl", "still a pickle")),
+        ("detector", "yolox:{}/cliff", ("cliff", "not an ONNX file")),
+        ("detector", "yolox:{}/bad.onnx", ("bad.onnx", "not an ONNX file that can be run")),
+        ("smoother", "smoothnet:{}/listed", ("listed", "None")),
+        ("smoother", "smoothnet:some/where", ("some/where", "no such file")),
+        ("smoother", "median", ("'median'", "filters or smoothnet")),
+        ("detector", "{}/bad.onnx", ("NAME:FILE",)),
+        ("tracker", "bytetrack:x", ("bytetrack", "takes no file")),
     ],
 )
-def test_wrong_files_are_named(files: Path, options: dict[str, str], message: str) -> None:
+def test_wrong_files_are_named(files: Path, role: str, text: str, facts: tuple[str, ...]) -> None:
     (files / "hr48.pt").write_bytes(b"x")
     (files / "neutral.pkl").write_bytes(b"x")
-    (files / "bad.onnx").write_bytes(b"no graph at all")
+    (files / "bad.onnx").write_bytes(b"not a graph")
     (files / "listed").mkdir()
     (files / "listed" / "config.json").write_text("[]")
-    with pytest.raises(BuildError, match=message.replace("(", r"\(")):
-        resolve(**{key: value.format(files) for key, value in options.items()})
+    with pytest.raises(BackendError) as caught:
+        make_backend(role, text.format(files)).prepare()
+    for fact in facts:
+        assert fact in str(caught.value)
+
+
+def test_a_refinement_of_bodies_needs_bodies(files: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'fit' reads 'bodies'.*put lift"):
+        change_pipeline(default_pipeline(), [f"fit.fitter=smplify:{files / 'SMPL_NEUTRAL.npz'}"])
 
 
 @pytest.mark.slow
@@ -146,8 +154,8 @@ def test_a_whole_build(shared: Path, files: Path, tmp_path: Path, monkeypatch: p
     assert np.abs(offsets[:, 0]).max() > 0.1
     backends = {backend.stage: backend.name for backend in seq.provenance.backends}
     assert backends["detect"] == "yolox"
-    assert backends["pose"] == "cliff-res50"
-    assert backends["keypoints"].startswith("blazepose")
+    assert backends["pose"] == "blazepose-full"
+    assert backends["lift"] == "cliff-res50"
     assert backends["smooth"] == "smoothnet-w8"
     assert backends["fit"] == "smplify-adam"
     assert str(tmp_path) not in json.dumps([vars(b) for b in seq.provenance.backends])
@@ -158,30 +166,33 @@ def test_models_by_their_hub_id(files: Path, tmp_path: Path) -> None:
     program = f"""
 from pathlib import Path
 from huggingface_hub import HfApi
-from opendance_hf.pipeline.paper import YOLOX_FILE, YOLOX_REPO, resolve
-from opendance_hf.pipeline.process import Models
+from opendance_hf.pipeline.backends import make_backend
+from opendance_hf.pipeline.backends.yolox import YOLOX
 brought, api = Path({str(files)!r}), HfApi()
-for repo in (YOLOX_REPO, "me/cliff", "me/smoothnet"):
-    api.create_repo(repo)
-api.upload_file(path_or_fileobj=brought / YOLOX_FILE, path_in_repo=YOLOX_FILE, repo_id=YOLOX_REPO)
+file, repo = YOLOX.hub_file, YOLOX.default_hub_id
+for name in (repo, "me/cliff", "me/smoothnet"):
+    api.create_repo(name)
+api.upload_file(path_or_fileobj=brought / file, path_in_repo=file, repo_id=repo)
 for name in ("cliff", "smoothnet"):
     api.upload_folder(folder_path=brought / name, repo_id=f"me/{{name}}")
-body = str(brought / "SMPL_NEUTRAL.npz")
-choice = resolve("paper", pose="me/cliff", smoother="me/smoothnet", smpl=body)
-local = resolve("paper", str(brought / YOLOX_FILE), str(brought / "cliff"), str(brought / "smoothnet"), body)
-assert choice.digests == local.digests
-assert resolve(detector=f"{{YOLOX_REPO}}/{{YOLOX_FILE}}").digests == choice.digests[:1]
-models = Models.load(choice)
-print(models.detectors[0].name, models.cliff.name, models.smoothnet.config.window_size, models.body is not None)
+for role, name, here, there in (
+    ("detector", "yolox", file, repo), ("detector", "yolox", file, f"{{repo}}/{{file}}"),
+    ("lifter", "cliff", "cliff", "me/cliff"), ("smoother", "smoothnet", "smoothnet", "me/smoothnet"),
+):
+    local = make_backend(role, f"{{name}}:{{brought / here}}").prepare()
+    hub = make_backend(role, f"{{name}}:{{there}}").prepare()
+    assert local.sha256 == hub.sha256, name
+    hub.load()
+    print(hub.label)
+assert YOLOX().prepare().sha256 == YOLOX(str(brought / file)).prepare().sha256
 """
     with FakeHub() as hub:
         done = subprocess.run(
             [sys.executable, "-c", program],
-            # Weights that are pinned come from this machine's own cache.
-            env=hub.env(tmp_path / "home") | {"OPENDANCE_CACHE": str(cache_dir())},
+            env=hub.env(tmp_path / "home") | {"OPENDANCE_CACHE": str(tmp_path / "cache")},
             capture_output=True,
             text=True,
             timeout=120,
         )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.split() == ["yolox", "cliff-res50", "8", "True"]
+    assert done.stdout.split() == ["yolox", "yolox", "cliff-res50", "smoothnet-w8"]

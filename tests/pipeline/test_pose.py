@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from opendance_hf.pipeline.backends.base import Image, Keypoints, Region
-from opendance_hf.pipeline.backends.blazepose import LANDMARK_INDEX
-from opendance_hf.pipeline.stages.pose import Landmarks, estimate_landmarks
+from opendance_hf.pipeline.backends.base import Keypoints, Region
+from opendance_hf.pipeline.clip import Image
+from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
+from opendance_hf.pipeline.stages.pose import Pose
 from tests.pipeline.fakes import Still
 
 WIDTH, HEIGHT = 640, 360
@@ -28,14 +28,16 @@ for _name, _place in {
 class FakeEstimator:
     """Sees the person of a scene who is nearest to the region's centre; notes the regions it was given."""
 
-    name, version = "fake", "0"
-
     def __init__(
         self, people: np.ndarray, answer: Callable[[int, Keypoints], Keypoints] | None = None
     ) -> None:
         self.people, self.answer = people, answer
         self.regions: list[Region] = []
         self.mirrored: list[bool] = []
+
+    def region_of_box(self, box: np.ndarray) -> Region:
+        x1, y1, x2, y2 = (float(value) for value in box[:4])
+        return Region((x1 + x2) / 2, (y1 + y2) / 2, 1.25 * max(x2 - x1, y2 - y1, 1.0))
 
     def estimate(self, image: Image, region: Region, mirrored: bool = False) -> Keypoints:
         frame = int(image[0, 0, 0])
@@ -84,7 +86,7 @@ def film(people: np.ndarray, colours: list[tuple[int, int, int]]) -> Callable[[]
 
 def test_shapes_and_values() -> None:
     people = standing(180, 450)
-    found = estimate_landmarks(film(people, [RED, BLUE]), boxes_of(people), [FakeEstimator(people)])
+    found = Pose().estimate(film(people, [RED, BLUE]), boxes_of(people), [FakeEstimator(people)])
     assert found.image.shape == (2, 40, 33, 2)
     assert found.world.shape == (2, 40, 33, 3)
     np.testing.assert_allclose(found.times_s, np.arange(40) / 30)
@@ -111,7 +113,7 @@ def test_regions_of_the_second_pass_are_steady() -> None:
         return Keypoints(found.image, found.world, found.visibility, found.score, bad)
 
     estimator = FakeEstimator(people, restless)
-    estimate_landmarks(film(people, [RED]), boxes, [estimator])
+    Pose().estimate(film(people, [RED]), boxes, [estimator])
     path = np.array([[r.cx, r.cy, r.size] for r in estimator.regions[-90:]])
     assert np.abs(path[:, 0] - people[0, :, 0]).max() < 15
     assert np.abs(np.diff(path[:, :2], 2, axis=0)).max() < 3
@@ -123,13 +125,13 @@ def test_regions_of_the_second_pass_are_steady() -> None:
 def test_every_other_frame_is_seen_in_a_mirror() -> None:
     people = standing(180, 450, frames=10)
     estimator = FakeEstimator(people)
-    estimate_landmarks(film(people, [RED, BLUE]), boxes_of(people), [estimator])
+    Pose().estimate(film(people, [RED, BLUE]), boxes_of(people), [estimator])
     assert estimator.mirrored[-20:] == [t % 2 == 1 for t in range(10) for _ in "ab"]
 
 
 def test_outside_the_picture_is_not_seen() -> None:
     people = standing(20)
-    found = estimate_landmarks(film(people, [RED]), boxes_of(people), [FakeEstimator(people)])
+    found = Pose().estimate(film(people, [RED]), boxes_of(people), [FakeEstimator(people)])
     outside = (found.image[..., 0] < 0) | (found.image[..., 0] >= WIDTH)
     assert outside.any()
     assert not found.visibility[outside].any()
@@ -144,7 +146,7 @@ def test_nobody_there_is_not_seen() -> None:
             found.image, found.world, found.visibility, 0.2 if 10 <= frame < 15 else 0.9, found.region
         )
 
-    found = estimate_landmarks(film(people, [RED]), boxes_of(people), [FakeEstimator(people, unsure)])
+    found = Pose().estimate(film(people, [RED]), boxes_of(people), [FakeEstimator(people, unsure)])
     assert not found.visibility[0, 10:15].any()
     assert (np.delete(found.visibility[0], range(10, 15), axis=0) > 0.8).all()
 
@@ -161,19 +163,9 @@ def test_the_one_in_front_keeps_the_estimate(front: int) -> None:
     boxes = boxes_of(meeting)
     boxes[1 - front, hidden] = np.nan
     # Whoever is asked for the hidden dancer's region sees the one in front.
-    found = estimate_landmarks(shown, boxes, [FakeEstimator(meeting)])
+    found = Pose().estimate(shown, boxes, [FakeEstimator(meeting)])
     same = np.linalg.norm(found.image[0] - found.image[1], axis=-1).mean(axis=-1) < 20
     assert same[hidden].any()
     assert (found.visibility[front].max(axis=-1) > 0.8).all()
     assert not found.visibility[1 - front, same].any()
     assert (found.visibility[1 - front, ~same].max(axis=-1) > 0.8).all()
-
-
-def test_round_trip(tmp_path: Path) -> None:
-    people = standing(180, 450, frames=5)
-    found = estimate_landmarks(film(people, [RED, BLUE]), boxes_of(people), [FakeEstimator(people)])
-    found.save(tmp_path / "work" / "landmarks.npz")
-    again = Landmarks.load(tmp_path / "work" / "landmarks.npz")
-    for name, value in vars(found).items():
-        np.testing.assert_array_equal(getattr(again, name), value)
-    assert [path.name for path in (tmp_path / "work").iterdir()] == ["landmarks.npz"]

@@ -11,8 +11,8 @@ from scipy.spatial.transform import Rotation
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.rotations import axis_angle_to_matrix
 from opendance_hf.motion.skeleton import MEAN_OFFSETS
-from opendance_hf.pipeline.stages.fit import Fit
-from opendance_hf.pipeline.stages.retime import retime
+from opendance_hf.pipeline.clip import Fit
+from opendance_hf.pipeline.stages.retime import Retime
 from opendance_hf.schema import Camera
 
 CAMERA = Camera(64, 48, 80.0, (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 4.0))
@@ -42,7 +42,7 @@ def sure(fitted: Fit) -> np.ndarray:
 
 def check(fitted: Fit) -> None:
     """What holds for every result."""
-    motion = retime(fitted, sure(fitted))
+    motion = Retime().resample(fitted, sure(fitted))
     assert motion.start_s == fitted.times_s[0]
     assert motion.num_frames == round(60 * (motion.end_s - motion.start_s))
     frame_s = float(np.median(np.diff(fitted.times_s)))
@@ -87,7 +87,7 @@ def test_any_rhythm(steps: list[float], start_s: float, seed: int) -> None:
 def test_constant_angular_velocity_is_met_exactly(steps: list[float], seed: int) -> None:
     spin = np.random.default_rng(seed).uniform(-8, 8, (1, 24, 3))
     times = np.concatenate([[0], np.cumsum(steps)])
-    motion = retime(turning(times, spin, np.zeros((1, 3))), np.ones((1, len(times)), np.float32))
+    motion = Retime().resample(turning(times, spin, np.zeros((1, 3))), np.ones((1, len(times)), np.float32))
     clock = np.arange(motion.num_frames) / 60
     inside = clock <= times[-1]
     truth = Rotation.from_rotvec((clock[inside, None, None] * spin[0]).reshape(-1, 3)).as_matrix()
@@ -97,7 +97,7 @@ def test_constant_angular_velocity_is_met_exactly(steps: list[float], seed: int)
 
 def test_sixty_to_sixty_changes_nothing() -> None:
     fitted = random_fit(np.arange(90) / 60)
-    motion = retime(fitted, sure(fitted))
+    motion = Retime().resample(fitted, sure(fitted))
     assert motion.num_frames == 90
     np.testing.assert_allclose(axis_angle_to_matrix(motion.poses.astype(float)), fitted.rotations, atol=1e-5)
     np.testing.assert_allclose(motion.transl, fitted.transl, atol=1e-6)
@@ -106,14 +106,14 @@ def test_sixty_to_sixty_changes_nothing() -> None:
 def test_no_frame_is_repeated() -> None:
     """25 to 60 by repetition would leave most steps at zero."""
     fitted = random_fit(np.arange(75) / 25)
-    steps = np.linalg.norm(np.diff(retime(fitted, sure(fitted)).transl[0, :-3], axis=0), axis=-1)
+    steps = np.linalg.norm(np.diff(Retime().resample(fitted, sure(fitted)).transl[0, :-3], axis=0), axis=-1)
     assert np.ptp(steps) < 1e-3 * steps.mean()
 
 
 def test_confidence_is_interpolated_and_bounded() -> None:
     fitted = random_fit(np.arange(31) / 30)
     ramp = np.linspace(0, 1, 31, dtype=np.float32)[None]
-    motion = retime(fitted, ramp)
+    motion = Retime().resample(fitted, ramp)
     np.testing.assert_allclose(motion.confidence[0, :-1], np.arange(61) / 60, atol=1e-6)
     assert motion.confidence.max() <= 1
 
@@ -121,5 +121,5 @@ def test_confidence_is_interpolated_and_bounded() -> None:
 def test_a_long_last_gap_is_not_held() -> None:
     """At two frames a second the last frame is not held for half a second."""
     times = np.arange(10) / 2
-    motion = retime(random_fit(times), np.ones((1, 10), np.float32))
+    motion = Retime().resample(random_fit(times), np.ones((1, 10), np.float32))
     assert motion.end_s <= times[-1] + 1 / 15 + 1 / 120

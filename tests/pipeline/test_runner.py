@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from opendance_hf.pipeline.ledger import Item, Ledger
+from opendance_hf.pipeline.ledger import Item, Ledger, StageRuns
 from opendance_hf.pipeline.runners.local import WorkerError, run_local
 from tests.pipeline.fakes import Make, MakeBroken, Quiet
 
@@ -66,7 +66,7 @@ def test_ends_of_all_kinds(ledger: Ledger, seen: Path) -> None:
     assert items["raise"].reason.startswith("ValueError: the numbers do not fit (fakes.py:")
     assert [row["id"] for row in ledger.sequences()] == ["good1_00", "good2_00"]
     assert ledger.dropped("/in/good1") == [(1.0, 2.0, "dark")]
-    assert ledger.stages("/in/good1") == {"fit": 1.5}
+    assert ledger.stages("/in/good1") == {"fit": StageRuns(1.5, computed=1, reused=2)}
     # None of them cost the worker: models are loaded once.
     assert len({path.suffix for path in seen.iterdir()}) == 1
     assert [said for said in progress.said if said[1] == "good1"] == [
@@ -135,6 +135,20 @@ def test_environment_is_restored(ledger: Ledger, seen: Path, monkeypatch: pytest
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     run(ledger, seen, "good")
     assert os.environ["OMP_NUM_THREADS"] == "7"
+
+
+@pytest.mark.parametrize(("visible", "expected"), [(None, {"0", "1"}), ("3,5", {"3", "5"})])
+def test_each_worker_gets_a_gpu_of_its_own(
+    ledger: Ledger, seen: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, expected: set[str]
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    for number in range(2):
+        ledger.add(f"/in/gpu{number}", f"gpu{number}", f"gpu{number}", "f")
+    run_local(ledger, Make(seen), workers=2, timeout_s=60, progress=Quiet(), gpus=2)
+    assert {row["gpu"] for row in ledger.sequences()} == expected
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == visible
 
 
 def test_workers_do_not_outlive_a_killed_parent(repo: Path, seen: Path) -> None:

@@ -7,11 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opendance_hf.pipeline.stages.segment import MAX_SPAN_S, MIN_SPAN_S, find_spans
-from opendance_hf.pipeline.stages.track import Tracks
+from opendance_hf.pipeline.clip import Tracks
+from opendance_hf.pipeline.stage import Dropped
+from opendance_hf.pipeline.stages.segment import Segment, Span
 
 FPS = 25
 HEIGHT_PX = 720
+
+
+def find_spans(shot: Tracks, height_px: int) -> tuple[list[Span], list[Dropped]]:
+    found = Segment().find_spans(shot, height_px)
+    return [s for s in found if isinstance(s, Span)], [s for s in found if isinstance(s, Dropped)]
 
 
 def tracks(
@@ -63,14 +69,14 @@ def test_a_lone_moment_does_not_cut() -> None:
 def test_third_person() -> None:
     spans, (crowd,) = find_spans(tracks([(0, 12)], [(0, 12)], [(5, 7)], length_s=12), HEIGHT_PX)
     assert [s.dancers for s in spans] == [(0, 1), (0, 1)]
-    assert crowd.reason == "more than two people (3)"
+    assert str(crowd) == "too many people (3, at most 2 allowed)"
     assert (crowd.start_s, crowd.end_s) == pytest.approx((5, 7))
 
 
 def test_too_short() -> None:
     spans, (dropped,) = find_spans(tracks([(0, 3.9)], length_s=3.9), HEIGHT_PX)
     assert not spans
-    assert "3.9 s; at least 4 s needed" in dropped.reason
+    assert "3.9 s, at least 4 s needed" in dropped.detail
     assert len(find_spans(tracks([(0, 4)], length_s=4), HEIGHT_PX)[0]) == 1
 
 
@@ -116,7 +122,7 @@ def test_every_second_is_used_or_dropped_once(
     assert pieces[-1][1] == pytest.approx(shot.times_s[-1] + 1 / fps)
     assert [end for _, end in pieces[:-1]] == [start for start, _ in pieces[1:]]
     for span in spans:
-        assert MIN_SPAN_S <= span.end_s - span.start_s <= MAX_SPAN_S + 1e-6
+        assert Segment().min_duration_s <= span.end_s - span.start_s <= Segment().max_duration_s + 1e-6
         assert 1 <= len(span.dancers) <= 2
         inside = (shot.times_s >= span.start_s - 1e-6) & (shot.times_s < span.end_s - 1e-6)
         assert all(shot.seen[dancer, inside].any() for dancer in span.dancers)

@@ -7,16 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from opendance_hf.pipeline.stages.decode import read_frames
-from opendance_hf.pipeline.stages.shots import Shot, ShotFinder
+from opendance_hf.pipeline.clip import Clip, Detections
+from opendance_hf.pipeline.clothing import CLOTHING_DIM
+from opendance_hf.pipeline.stages.shots import Shots
+from opendance_hf.pipeline.video import probe
 from tests.pipeline.clips import write_clip
 
+NOBODY = Detections(
+    np.zeros(0), np.zeros(0, np.int64), np.zeros((0, 5), np.float32), np.zeros((0, CLOTHING_DIM), np.float32)
+)
 
-def find_shots(path: Path) -> list[Shot]:
-    finder = ShotFinder()
-    for time_s, image in read_frames(path):
-        finder.see(time_s, image)
-    return finder.shots
+
+def find_shots(path: Path) -> list[Clip]:
+    return Shots()(Clip(path, "0" * 64, video=probe(path), detections=NOBODY))
 
 
 def scene(colour: tuple[int, int, int], frames: int, seed: int) -> list[np.ndarray]:

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
+from scipy.spatial.transform import Rotation
 
-from opendance_hf.pipeline.stages.pose import Landmarks
-from opendance_hf.pipeline.stages.smooth import smooth
+from opendance_hf.modeling.smoothnet import SmoothNetConfig, SmoothNetModel
+from opendance_hf.pipeline.backends import make_backend
+from opendance_hf.pipeline.backends.base import Backend, BackendError
+from opendance_hf.pipeline.backends.filters import Filters
+from opendance_hf.pipeline.clip import Bodies, Clip, Landmarks
+from opendance_hf.pipeline.smoothing import SmoothNetSmoother
+from opendance_hf.pipeline.stages.smooth import Smooth
+
+
+def smooth(found: Landmarks) -> Landmarks:
+    return Smooth()(Clip(Path("a.mp4"), "0" * 64, landmarks=found)).smoothed
 
 
 def landmarks(path: np.ndarray, fps: float) -> Landmarks:
@@ -40,14 +56,15 @@ def test_a_dance_hit_survives(fps: float) -> None:
     assert np.ptp(found[5:-5]) > 0.8 * np.ptp(path)
 
 
-@pytest.mark.parametrize("fps", [24, 30, 60])
-def test_jitter_is_removed(fps: float) -> None:
+@pytest.mark.parametrize(("fps", "limit"), [(24, 0.18), (30, 0.13), (60, 0.06)])
+def test_jitter_is_removed(fps: float, limit: float) -> None:
+    """Measured: 0.14, 0.08 and 0.02 of the noise; 0.22, 0.19 and 0.12 without the Savitzky-Golay filter."""
     rng = np.random.default_rng(0)
     time = np.arange(4 * fps) / fps
     path = 0.3 * np.sin(2 * np.pi * 0.5 * time)
     noisy = path + rng.normal(0, 0.02, len(path))
     found = smooth(landmarks(noisy, fps)).world[0, :, 0, 0]
-    assert np.abs(np.diff(found, 2)).mean() < 0.3 * np.abs(np.diff(noisy, 2)).mean()
+    assert np.abs(np.diff(found, 2)).mean() < limit * np.abs(np.diff(noisy, 2)).mean()
     assert np.std(found - path) < 0.75 * 0.02
 
 
@@ -79,3 +96,78 @@ def test_what_alternates_with_the_mirror_vanishes(fps: float) -> None:
     found = smooth(landmarks(path, fps))
     np.testing.assert_allclose(found.world[:, 15:-15], 0.5, atol=1e-4)
     np.testing.assert_allclose(found.image[:, 15:-15], 500, atol=0.1)
+
+
+# --- SmoothNet ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def smoothnet(tmp_path_factory: pytest.TempPathFactory) -> Backend:
+    """A SmoothNet that takes the mean of its window of 8 frames."""
+    folder = tmp_path_factory.mktemp("smoothnet")
+    model = SmoothNetModel(SmoothNetConfig(8, hidden_size=8, res_hidden_size=8, num_blocks=1)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model.encoder[0].weight[0] = 1 / 8
+        model.encoder[0].weight[1] = -1 / 8
+        model.decoder.weight[:, 0] = 1 / 0.99
+        model.decoder.weight[:, 1] = -1 / 0.99
+    model.save_pretrained(folder)
+    return make_backend("smoother", f"smoothnet:{folder}").prepare()
+
+
+def jittering_bodies(frames: int = 60) -> Bodies:
+    rng = np.random.default_rng(5)
+    turns = Rotation.from_rotvec(rng.normal(0, 0.1, (frames * 24, 3))).as_matrix()
+    return Bodies(
+        times_s=3.0 + np.arange(frames) / 30,
+        rotations=turns.reshape(1, frames, 24, 3, 3).astype(np.float32),
+        betas=rng.normal(size=(1, frames, 10)).astype(np.float32),
+        transl=rng.normal(0, 0.05, (1, frames, 3)).astype(np.float32),
+    )
+
+
+def test_both_smoothers_take_jitter_out_of_bodies(smoothnet: Backend) -> None:
+    noisy = jittering_bodies()
+    found = landmarks(np.zeros(60), 30)
+    for backend in (Filters(), smoothnet):
+        clip = Clip(Path("a.mp4"), "0" * 64, landmarks=found, bodies=noisy)
+        steady = Smooth(backend)(clip).bodies
+        assert steady is not None
+        for name in ("rotations", "transl"):
+            jitter = [np.abs(np.diff(getattr(b, name), n=2, axis=1)).mean() for b in (steady, noisy)]
+            assert jitter[0] < 0.5 * jitter[1], (backend.name, name)
+        products = steady.rotations @ np.swapaxes(steady.rotations, -1, -2)
+        np.testing.assert_allclose(products, np.broadcast_to(np.eye(3), products.shape), atol=1e-5)
+        np.testing.assert_array_equal(steady.betas, noisy.betas)
+        np.testing.assert_array_equal(steady.times_s, noisy.times_s)
+
+
+def test_smoothnet_smooths_bodies_instead_of_landmarks(smoothnet: Backend) -> None:
+    found = landmarks(np.random.default_rng(0).normal(size=60), 30)
+    clip = Clip(Path("a.mp4"), "0" * 64, landmarks=found)
+    filtered, alone = Smooth()(clip), Smooth(smoothnet)(clip)
+    with_bodies = Smooth(smoothnet)(replace(clip, bodies=jittering_bodies()))
+    assert alone.bodies is None
+    np.testing.assert_array_equal(alone.smoothed.image, filtered.smoothed.image)
+    assert np.abs(alone.smoothed.world - filtered.smoothed.world).max() > 0.1
+    np.testing.assert_array_equal(with_bodies.smoothed.world, filtered.smoothed.world)
+
+
+def test_smoothnet_sees_landmarks_without_what_alternates_with_the_mirror() -> None:
+    """A network that changes nothing shows what it was given."""
+    smoother = SmoothNetSmoother(lambda paths: SimpleNamespace(smoothed=paths), Filters().load())
+    found = landmarks(0.5 + 0.03 * (-1.0) ** np.arange(60), 30)
+    steady, _ = smoother.smooth(found, None)
+    np.testing.assert_allclose(steady.world[:, 1:-1], 0.5, atol=1e-6)
+
+
+def test_smoothnet_tells_what_it_is(smoothnet: Backend, tmp_path: Path) -> None:
+    assert Smooth(smoothnet).provenance() == (("smooth", "smoothnet-w8", smoothnet.version),)
+    assert len(smoothnet.version) == 12
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "cliff"}))
+    with pytest.raises(BackendError) as caught:
+        make_backend("smoother", f"smoothnet:{tmp_path}").prepare()
+    for fact in (str(tmp_path), "'cliff'", "'smoothnet'", "opendance convert smoothnet"):
+        assert fact in str(caught.value)

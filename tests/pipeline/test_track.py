@@ -8,15 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opendance_hf.pipeline.backends.bytetrack import ByteTrack
-from opendance_hf.pipeline.stages.detect import DESCRIPTOR_DIM, Detections
-from opendance_hf.pipeline.stages.track import Tracks, box_iou, count_people, people, track_dancers
+from opendance_hf.pipeline.clip import Detections, Tracks
+from opendance_hf.pipeline.clothing import CLOTHING_DIM
+from opendance_hf.pipeline.stages.track import Track, box_iou
 
 FPS = 30
 HEIGHT, WIDTH = 400.0, 140.0
 
 
 def wear(*bins: int) -> np.ndarray:
-    clothing = np.full(DESCRIPTOR_DIM, 0.002)
+    clothing = np.full(CLOTHING_DIM, 0.002)
     clothing[list(bins)] += 1.0
     return clothing / clothing.sum()
 
@@ -36,18 +37,20 @@ def detections(
 ) -> Detections:
     """Frames of (box, clothing) pairs, optionally in random order and with restless boxes and colours."""
     rng = np.random.default_rng(0)
-    found = Detections(times_s=np.arange(len(frames)) / FPS)
+    all_boxes, all_clothing = [np.zeros((0, 5), np.float32)], [np.zeros((0, CLOTHING_DIM), np.float32)]
     for people_here in frames:
         boxes = np.array([b for b, _ in people_here], np.float32).reshape(-1, 5)
         boxes[:, :4] += rng.normal(0, 6 * noise, (len(boxes), 4))
         boxes[:, 4] -= rng.uniform(0, 0.1 * noise, len(boxes))
-        clothing = np.array([c for _, c in people_here], np.float32).reshape(-1, DESCRIPTOR_DIM)
+        clothing = np.array([c for _, c in people_here], np.float32).reshape(-1, CLOTHING_DIM)
         clothing = np.abs(clothing + rng.normal(0, 0.01 * noise, clothing.shape))
         clothing /= clothing.sum(axis=1, keepdims=True)
         index = np.arange(len(boxes)) if order is None else order.permutation(len(boxes))
-        found.boxes.append(boxes[index])
-        found.clothing.append(clothing[index].astype(np.float32))
-    return found
+        all_boxes.append(boxes[index])
+        all_clothing.append(clothing[index].astype(np.float32))
+    counts = np.array([len(boxes) for boxes in all_boxes[1:]], np.int64)
+    times = np.arange(len(frames)) / FPS
+    return Detections(times, counts, np.concatenate(all_boxes), np.concatenate(all_clothing))
 
 
 def crossing(
@@ -72,7 +75,7 @@ def centres(tracks: Tracks) -> np.ndarray:
 
 
 def track(found: Detections, num_dancers: int) -> Tracks:
-    return track_dancers(found, num_dancers, ByteTrack(FPS))
+    return Track().follow(found, num_dancers, ByteTrack().load()(FPS))
 
 
 @pytest.mark.parametrize("swap", [False, True])
@@ -113,7 +116,7 @@ def test_one_dancer_among_false_boxes() -> None:
         frames.append(here)
     frames[40:50] = [[] for _ in range(10)]
     found = detections(frames, np.random.default_rng(4))
-    assert count_people(found) == 1
+    assert Track().count_people(found) == 1
     tracks = track(found, 1)
     assert not tracks.seen[0, 40:50].any()
     seen = tracks.seen[0]
@@ -136,19 +139,19 @@ def test_count_ignores_parts_and_people_far_away() -> None:
     torso = ([250.0, 120.0, 350.0, 380.0, 0.8], RED)
     tiny = (box(500, height=0.3 * HEIGHT), BLUE)
     unsure = (box(500, score=0.4), BLUE)
-    assert count_people(detections([[dancer]] * 20)) == 1
-    assert count_people(detections([[dancer, torso, tiny, unsure]] * 20)) == 1
-    assert count_people(detections([[dancer, other, torso, tiny]] * 20)) == 2
-    assert count_people(detections([[torso, tiny, dancer]] * 20)) == 1
-    assert len(people(np.array([dancer[0], torso[0], other[0]], np.float32))) == 2
+    assert Track().count_people(detections([[dancer]] * 20)) == 1
+    assert Track().count_people(detections([[dancer, torso, tiny, unsure]] * 20)) == 1
+    assert Track().count_people(detections([[dancer, other, torso, tiny]] * 20)) == 2
+    assert Track().count_people(detections([[torso, tiny, dancer]] * 20)) == 1
+    assert len(Track().people(np.array([dancer[0], torso[0], other[0]], np.float32))) == 2
 
 
 def test_count_needs_a_fifth_of_the_frames() -> None:
     alone, together = [(box(300), RED)], [(box(300), RED), (box(700), BLUE)]
-    assert count_people(detections([alone] * 85 + [together] * 15)) == 1
-    assert count_people(detections([alone] * 75 + [together] * 25)) == 2
-    assert count_people(detections([[]] * 30)) == 0
-    assert count_people(Detections()) == 0
+    assert Track().count_people(detections([alone] * 85 + [together] * 15)) == 1
+    assert Track().count_people(detections([alone] * 75 + [together] * 25)) == 2
+    assert Track().count_people(detections([[]] * 30)) == 0
+    assert Track().count_people(detections([])) == 0
 
 
 @pytest.mark.parametrize("num_dancers", [0, 5])

@@ -3,11 +3,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from opendance_hf.pipeline.stages.pose import Landmarks
-from opendance_hf.pipeline.stages.trim import MAX_HOLD_S, dancing_runs, limb_speed
+from opendance_hf.pipeline.clip import Landmarks
+from opendance_hf.pipeline.stage import Dropped
+from opendance_hf.pipeline.stages.trim import Trim
 
 FPS = 25.0
 SIZE_PX = 440.0  # 200 pixels a metre
+MAX_HOLD_S = Trim().max_hold_s
+
+
+def dancing_runs(found: Landmarks) -> tuple[list[slice], list[Dropped]]:
+    runs = Trim().dancing_runs(found)
+    return [r for r in runs if isinstance(r, slice)], [r for r in runs if isinstance(r, Dropped)]
 
 
 def clip(*parts: tuple[float, float], dancers: int = 1) -> Landmarks:
@@ -46,7 +53,8 @@ def test_a_pose_held_for_a_moment_belongs_to_the_dance_and_a_freeze_does_not() -
 def test_what_is_too_short_without_its_stillness_is_dropped_with_the_reason() -> None:
     runs, dropped = dancing_runs(clip((0.0, 3.0), (1.0, 2.0), (0.0, 3.0)))
     assert runs == []
-    assert dropped[1].reason.startswith("only 2.")
+    assert dropped[1].reason == "too short a dance"
+    assert dropped[1].detail.startswith("2.")
     assert dancing_runs(clip((0.0, 6.0)))[0] == []
 
 
@@ -54,7 +62,7 @@ def test_one_dancer_is_enough() -> None:
     found = clip((1.0, 6.0), dancers=2)
     found.image[1] = 0
     assert seconds(found, dancing_runs(found)[0]) == [pytest.approx((0.0, 6.0))]
-    assert np.median(limb_speed(found)) == pytest.approx(1.0, rel=0.1)
+    assert np.median(Trim().limb_speed(found)) == pytest.approx(1.0, rel=0.1)
 
 
 def test_a_twitch_in_the_last_frame_is_no_dance() -> None:

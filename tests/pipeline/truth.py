@@ -10,14 +10,15 @@ from scipy.spatial.transform import Rotation
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.rotations import axis_angle_to_matrix
 from opendance_hf.motion.skeleton import JOINT_INDEX, LIMB_JOINTS, MEAN_OFFSETS, PARENTS
-from opendance_hf.pipeline.backends.blazepose import LANDMARK_INDEX
-from opendance_hf.pipeline.stages.pose import Landmarks
+from opendance_hf.pipeline.clip import Landmarks, VideoInfo
+from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
 from opendance_hf.schema import Camera
 
 LIMBS = [JOINT_INDEX[name] for name in LIMB_JOINTS]
 FEET = [JOINT_INDEX["left_foot"], JOINT_INDEX["right_foot"]]
 WIDTH_PX, HEIGHT_PX = 1280, 720
 FOCAL_PX = float(np.hypot(WIDTH_PX, HEIGHT_PX))
+VIDEO = VideoInfo(WIDTH_PX, HEIGHT_PX, fps=30.0, duration_s=60.0, has_audio=True)
 
 # Where the points of the face and the heels lie, metres from their joint in its rest frame.
 _RIDERS = {

@@ -27,7 +27,12 @@ def test_same_sequence_same_bytes(tmp_path: Path) -> None:
 
 def test_header_alone(tmp_path: Path) -> None:
     seq = make_sequence(1, 2)
-    assert load_header(save_sequence(tmp_path / "a.npz", seq)) == (seq.id, seq.group, 2)
+    assert load_header(save_sequence(tmp_path / "a.npz", seq)) == (
+        seq.id,
+        seq.group,
+        2,
+        seq.provenance.licence,
+    )
 
 
 def test_provenance_is_json_without_pickle(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS
-from opendance_hf.pipeline.stages.decode import probe, read_frames
+from opendance_hf.pipeline.video import probe, read_frames
 from opendance_hf.synthetic import body as body_module
 from opendance_hf.synthetic.body import MissingBodyError
 from opendance_hf.synthetic.clips import (

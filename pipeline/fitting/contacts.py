@@ -1,84 +1,64 @@
-"""Feet that rest on the ground stay where they are: find them in the picture, then hold them in place."""
+"""Foot contacts: find the frames in which feet rest on the ground, and hold the feet in place there."""
 
 from __future__ import annotations
 
 import math
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from opendance_hf.motion.skeleton import JOINT_INDEX, NUM_JOINTS, PARENTS
-from opendance_hf.pipeline.backends.base import Floats
-from opendance_hf.pipeline.backends.blazepose import LANDMARK_INDEX
-from opendance_hf.pipeline.stages.pose import Landmarks
+from opendance_hf.pipeline.clip import Floats, Landmarks
+from opendance_hf.pipeline.fitting.correspondences import SIDES
+from opendance_hf.pipeline.fitting.settings import ContactLimits
+from opendance_hf.pipeline.intervals import true_intervals
+from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
 
 Array = npt.NDArray[np.floating]
 Bools = npt.NDArray[np.bool_]
 
-#: A foot comes to rest below the first speed and leaves above the second, metres a second as the picture shows them.
-_REST_MPS: Final = 0.3
-_LEAVE_MPS: Final = 0.5
-_MIN_REST_S: Final = 0.05
-#: Smoothing blurs the moments of landing and leaving: half the speed of a step lies where it lands or leaves.
-_STEP_MPS: Final = 0.8
-_BLUR_S: Final = 0.1
-#: What the side of a person's region measures, metres: it holds the whole body with a margin.
-REGION_M: Final = 2.2
-#: How long a foot takes from where it was estimated to where it is held.
-_BLEND_S: Final = 0.15
-#: A step this much longer than the legs straightens them; the rest is left to the foot.
-_MAX_REACH: Final = 0.999
-_SIDES: Final = ("left", "right")
 
+def resting_feet(found: Landmarks, limits: ContactLimits) -> Bools:
+    """Return (2, D, T, 2): whether the toes (first row) and the ankle (second row) of each foot are still in the image.
 
-def resting_feet(found: Landmarks) -> Bools:
-    """(2, D, T, 2) whether the toes, and the ankle, of the left and right foot keep still in the picture.
-
-    The picture knows this better than any depth: what keeps still in it keeps still. A foot on its toes may turn about
-    them, and a foot in the air may be held still; its height must tell.
+    Speed in the image is more reliable than speed in any estimate of depth. A foot on its toes may turn about them, so
+    toes and ankle are judged apart. A foot may also be held still in the air: the caller compares its height.
     """
     parts = (("foot_index",), ("ankle", "heel"))
     frame_s = float(np.median(np.diff(found.times_s)))
     out = np.zeros((len(parts), *found.visibility.shape[:2], 2), dtype=bool)
     for number, names in enumerate(parts):
-        marks = [[LANDMARK_INDEX[f"{side}_{name}"] for name in names] for side in _SIDES]
+        marks = [[LANDMARK_INDEX[f"{side}_{name}"] for name in names] for side in SIDES]
         points = found.image[:, :, marks].astype(np.float64).mean(axis=3)
-        pace = np.linalg.norm(np.gradient(points, found.times_s, axis=1), axis=-1)
-        pace *= REGION_M / found.regions_px[..., None]
-        for dancer, foot in np.ndindex(len(pace), 2):
-            out[number, dancer, :, foot] = _at_rest(pace[dancer, :, foot], frame_s)
+        speed = np.linalg.norm(np.gradient(points, found.times_s, axis=1), axis=-1)
+        speed *= limits.region_side_m / found.regions_px[..., None]
+        for dancer, foot in np.ndindex(len(speed), 2):
+            out[number, dancer, :, foot] = frames_at_rest(speed[dancer, :, foot], frame_s, limits)
     return out
 
 
-def _at_rest(pace: Array, frame_s: float) -> Bools:
-    """(T,) where a foot of this speed rests."""
-    # Never one frame alone: a swing turns round in it.
-    shortest = max(2, math.ceil(_MIN_REST_S / frame_s - 1e-3))
+def frames_at_rest(speed: Array, frame_s: float, limits: ContactLimits) -> Bools:
+    """Return (T,) whether a foot with the (T,) speeds in m/s is at rest."""
+    # At least two frames: at the turning point of a swing, speed is near zero for a single frame.
+    shortest = max(2, math.ceil(limits.min_rest_s / frame_s - 1e-3))
     rests = []
-    for start, end in runs(pace < _LEAVE_MPS):
-        slow = start + np.flatnonzero(pace[start:end] < _REST_MPS)
+    for start, end in true_intervals(speed < limits.leave_mps):
+        slow = start + np.flatnonzero(speed[start:end] < limits.rest_mps)
         if len(slow) and slow[-1] - slow[0] + 1 >= shortest:
             rests.append((int(slow[0]), int(slow[-1]) + 1))
-    out = np.zeros(len(pace), dtype=bool)
-    blur = round(_BLUR_S / frame_s)
-    edges = [-len(pace), *(edge for rest in rests for edge in rest), 2 * len(pace)]
+    out = np.zeros(len(speed), dtype=bool)
+    blur = round(limits.blur_s / frame_s)
+    edges = [-len(speed), *(edge for rest in rests for edge in rest), 2 * len(speed)]
     for number, (start, end) in enumerate(rests):
-        # A quarter of the way to the next rest at most: between them is a step, which takes its time.
         before, after = start - edges[2 * number], edges[2 * number + 3] - end
-        first, last = max(0, start - min(blur, before // 4)), min(len(pace), end + min(blur, after // 4))
-        while start > first and pace[start - 1] < _STEP_MPS:
+        first = max(0, start - min(blur, int(before * limits.max_blur_share)))
+        last = min(len(speed), end + min(blur, int(after * limits.max_blur_share)))
+        while start > first and speed[start - 1] < limits.step_mps:
             start -= 1
-        while end < last and pace[end] < _STEP_MPS:
+        while end < last and speed[end] < limits.step_mps:
             end += 1
         out[start:end] = True
     return out
-
-
-def runs(flags: Bools) -> list[tuple[int, int]]:
-    """Start and end of every run of true values."""
-    edges = np.flatnonzero(np.diff(flags, prepend=False, append=False))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
 def hold_feet(
@@ -88,11 +68,12 @@ def hold_feet(
     contacts: Bools,
     times_s: npt.NDArray[np.float64],
     eye: Array,
+    limits: ContactLimits,
 ) -> tuple[Floats, Floats]:
-    """Move toes and ankles in contact to one place for each contact: first the whole body, then the leg by its bones.
+    """Move the toes and ankles of each contact to one place: shift the whole body first, then turn the legs.
 
-    The body moves along the line of sight only: the picture knows where it is, and does not know how far. What is left
-    is for the legs.
+    The pelvis is shifted along the camera ray only: image position is reliable, depth is not. Leg inverse kinematics
+    takes the remaining correction.
 
     Args:
         rotations: (D, T, 24, 3, 3) relative to the parent.
@@ -100,41 +81,42 @@ def hold_feet(
         rest_offsets: (D, 24, 3) metres.
         contacts: (2, D, T, 2) toes and ankles that rest.
         times_s: (T,).
-        eye: (3,) where the camera is, metres.
+        eye: (3,) position of the camera, metres.
+        limits: how long corrections are blended and how far legs reach.
 
     Returns:
-        Rotations and transl in which they do not move.
+        Rotations and transl with feet that do not move while they are in contact.
     """
     out, moved = np.asarray(rotations, np.float64).copy(), np.asarray(transl, np.float64).copy()
-    blend = max(1, round(_BLEND_S / float(np.median(np.diff(times_s)))))
+    blend = max(1, round(limits.blend_s / float(np.median(np.diff(times_s)))))
     for dancer in range(len(out)):
-        joints, turned = _pose(out[dancer], moved[dancer], rest_offsets[dancer])
+        joints, turned = _forward_kinematics(out[dancer], moved[dancer], rest_offsets[dancer])
         goals, weights = [], []
-        for foot, side in enumerate(_SIDES):
+        for foot, side in enumerate(SIDES):
             (toe, on_toe), (ankle, on_ankle) = (
                 _corrections(
                     joints[:, JOINT_INDEX[f"{side}_{part}"]], contacts[number, dancer, :, foot], blend
                 )
                 for number, part in enumerate(("foot", "ankle"))
             )
-            # A foot that turns about its toes goes where they go.
+            # An ankle without a contact of its own follows the toes.
             ankle = ankle + (1 - on_ankle) * toe
             goals.append((ankle, toe + (1 - on_toe) * ankle))
             weights.append(np.maximum(on_toe, on_ankle))
-        # What both feet agree on is a drift of the whole body.
+        # The mean correction of the feet in contact is a drift of the whole body.
         share = np.maximum(weights[0] + weights[1], 1.0)
         drift = sum(weight / share * ankle for weight, (ankle, _) in zip(weights, goals, strict=True))
         ray = moved[dancer] - eye
         ray /= np.maximum(np.linalg.norm(ray, axis=-1, keepdims=True), 1e-9)
         body = (drift * ray).sum(-1, keepdims=True) * ray
         moved[dancer] += body
-        for side, (ankle, toe) in zip(_SIDES, goals, strict=True):
-            _reach(out[dancer], joints, turned, side, body, ankle, toe)
+        for side, (ankle, toe) in zip(SIDES, goals, strict=True):
+            _turn_leg(out[dancer], (joints, turned), side, body, ankle, toe, limits)
     return out.astype(np.float32), moved.astype(np.float32)
 
 
-def _pose(local: Array, transl: Array, offsets: Array) -> tuple[Array, Array]:
-    """(T, 24, 3) joints and (T, 24, 3, 3) rotations in the world."""
+def _forward_kinematics(local: Array, transl: Array, offsets: Array) -> tuple[Array, Array]:
+    """Return the (T, 24, 3) joints and (T, 24, 3, 3) rotations of one dancer in the world."""
     joints, turned = np.empty(local.shape[:3]), np.empty(local.shape)
     joints[:, 0], turned[:, 0] = transl, local[:, 0]
     for joint in range(1, NUM_JOINTS):
@@ -145,10 +127,10 @@ def _pose(local: Array, transl: Array, offsets: Array) -> tuple[Array, Array]:
 
 
 def _corrections(path: Array, contact: Bools, blend: int) -> tuple[Array, Array]:
-    """(T, 3) what brings a joint to its places, fading out around each contact, and (T, 1) how far it is faded in."""
+    """Return the (T, 3) shift of a joint to its place in each contact, faded in and out, and the (T, 1) fade weight."""
     shift, weight = np.zeros_like(path), np.zeros((len(path), 1))
     fade = 0.5 + 0.5 * np.cos(np.pi * np.arange(1, blend + 1) / (blend + 1))
-    contacts = runs(contact)
+    contacts = true_intervals(contact)
     for number, (start, end) in enumerate(contacts):
         shift[start:end] = np.median(path[start:end], axis=0) - path[start:end]
         weight[start:end] = 1.0
@@ -161,15 +143,25 @@ def _corrections(path: Array, contact: Bools, blend: int) -> tuple[Array, Array]
         before = fade[: start - since, None][::-1]
         shift[since:start] += before * shift[start]
         weight[since:start] += before
-    # Where two fades meet on a short way, their mean counts.
+    # Between two close contacts both fades are averaged.
     share = np.maximum(weight, 1.0)
     return shift / share, weight / share
 
 
-def _reach(
-    local: Array, joints: Array, turned: Array, side: str, body: Array, shift: Array, toe_shift: Array
+def _turn_leg(
+    local: Array,
+    posed: tuple[Array, Array],
+    side: str,
+    body: Array,
+    shift: Array,
+    toe_shift: Array,
+    limits: ContactLimits,
 ) -> None:
-    """Turn a leg, in place, so that its ankle goes by ``shift`` and its toes by ``toe_shift``, its hip by ``body``."""
+    """Turn a leg, in place, so that its ankle moves by ``shift`` and its toes by ``toe_shift``, its hip by ``body``.
+
+    ``posed`` holds the joints and global rotations before the change.
+    """
+    joints, turned = posed
     hip, knee, ankle, toe = (JOINT_INDEX[f"{side}_{part}"] for part in ("hip", "knee", "ankle", "foot"))
     start, bend, end = joints[:, hip], joints[:, knee], joints[:, ankle]
     goal = end + shift - body
@@ -178,30 +170,30 @@ def _reach(
     line = goal - start
     far = np.linalg.norm(line, axis=-1, keepdims=True)
     line = line / np.maximum(far, 1e-9)
-    far = np.clip(far, np.abs(thigh - shin) / _MAX_REACH, _MAX_REACH * (thigh + shin))
-    # The knee stays on its side of the line from hip to ankle.
+    far = np.clip(far, np.abs(thigh - shin) / limits.max_reach, limits.max_reach * (thigh + shin))
+    # Keep the knee on its side of the line from hip to ankle.
     aside = bend - start
     aside = aside - line * (aside * line).sum(-1, keepdims=True)
     forward = turned[:, hip, :, 2]
     forward = forward - line * (forward * line).sum(-1, keepdims=True)
-    straight = np.linalg.norm(aside, axis=-1, keepdims=True) < 0.02
+    straight = np.linalg.norm(aside, axis=-1, keepdims=True) < limits.straight_knee_m
     aside = np.where(straight, forward, aside)
     aside = aside / np.maximum(np.linalg.norm(aside, axis=-1, keepdims=True), 1e-9)
     along = (thigh**2 + far**2 - shin**2) / (2 * far)
     off = np.sqrt(np.maximum(thigh**2 - along**2, 0))
     new_bend = start + line * along + aside * off
-    upper = _between(bend - start, new_bend - start) @ turned[:, hip]
-    lower = _between(end - bend, start + line * far - new_bend) @ turned[:, knee]
+    upper = _smallest_rotation(bend - start, new_bend - start) @ turned[:, hip]
+    lower = _smallest_rotation(end - bend, start + line * far - new_bend) @ turned[:, knee]
     parent = np.swapaxes(turned[:, PARENTS[hip]], -1, -2)
     local[:, hip] = parent @ upper
     local[:, knee] = np.swapaxes(upper, -1, -2) @ lower
     foot = joints[:, toe] - end
     placed = foot + toe_shift - body - (start + line * far - end)
-    local[:, ankle] = np.swapaxes(lower, -1, -2) @ _between(foot, placed) @ turned[:, ankle]
+    local[:, ankle] = np.swapaxes(lower, -1, -2) @ _smallest_rotation(foot, placed) @ turned[:, ankle]
 
 
-def _between(start: Array, end: Array) -> Array:
-    """(T, 3, 3) smallest rotations that take directions to directions (never opposite ones here)."""
+def _smallest_rotation(start: Array, end: Array) -> Array:
+    """Return the (T, 3, 3) smallest rotations that take directions to directions, which are never opposite here."""
     a = start / np.linalg.norm(start, axis=-1, keepdims=True)
     b = end / np.linalg.norm(end, axis=-1, keepdims=True)
     x, y, z = np.moveaxis(np.cross(a, b), -1, 0)

@@ -1,7 +1,7 @@
-"""Forward kinematics that torch can differentiate: one compiled pass down the skeleton, one back up.
+"""Forward kinematics with gradients for torch, compiled by Numba: one pass down the skeleton, one back up.
 
-Twenty-four small matrix products one after another keep torch busy with everything but arithmetic; the loops here are
-some fifteen times as fast.
+Why not plain torch: in 24 small matrix products one after another, the overhead of each call exceeds its arithmetic. The
+compiled loops are about fifteen times as fast.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Ints = npt.NDArray[np.int64]
 _PARENTS: Final = np.array(PARENTS, dtype=np.int64)
 
 
-class _Chain(torch.autograd.Function):
+class _ForwardKinematics(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, six: Tensor, transl: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         arrays = [np.ascontiguousarray(value.detach().numpy()) for value in (six, transl, offsets)]
@@ -38,8 +38,10 @@ class _Chain(torch.autograd.Function):
         return torch.from_numpy(back[0]), torch.from_numpy(back[1]), torch.from_numpy(back[2])
 
 
-def chain(six: Tensor, transl: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Pose a skeleton.
+def differentiable_forward_kinematics(
+    six: Tensor, transl: Tensor, offsets: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Pose a skeleton; torch can differentiate the result.
 
     Args:
         six: (D, T, 24, 3, 2) the first two columns of each joint's rotation relative to its parent, not yet orthonormal
@@ -52,7 +54,7 @@ def chain(six: Tensor, transl: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor,
         the world.
     """
     dancers, frames = transl.shape[:2]
-    local, joints, turned = _Chain.apply(
+    local, joints, turned = _ForwardKinematics.apply(
         six.reshape(-1, NUM_JOINTS, 3, 2),
         transl.reshape(-1, 3),
         offsets[:, None].expand(-1, frames, -1, -1).reshape(-1, NUM_JOINTS, 3),
@@ -63,7 +65,7 @@ def chain(six: Tensor, transl: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor,
 
 @njit(cache=True)
 def _down(six: Array, transl: Array, offsets: Array, parents: Ints) -> tuple[Array, Array, Array]:
-    """Rotations, joints and global rotations of N poses."""
+    """Return the local rotations, joints and global rotations of N poses."""
     count, num_joints = six.shape[:2]
     local = np.empty((count, num_joints, 3, 3), six.dtype)
     turned = np.empty_like(local)
@@ -111,7 +113,7 @@ def _up(
     to_turned: Array,
     parents: Ints,
 ) -> tuple[Array, Array, Array]:
-    """Gradients of ``six``, ``transl`` and ``offsets`` from those of the three results of :func:`_down`."""
+    """Return the gradients of ``six``, ``transl`` and ``offsets`` from those of the three results of :func:`_down`."""
     count, num_joints = six.shape[:2]
     back_six = np.empty_like(six)
     back_transl = np.empty((count, 3), six.dtype)
@@ -145,7 +147,7 @@ def _up(
 
 @njit(cache=True)
 def _orthonormal_back(six: Array, rotation: Array, own: Array, out: Array) -> None:
-    """Back through Gram-Schmidt; ``own`` is the gradient of the rotation and is used up."""
+    """Write the gradient of ``six`` to ``out``; ``own``, the gradient of the rotation, is overwritten."""
     for i in range(3):
         k, m = (i + 1) % 3, (i + 2) % 3
         own[k, 0] += rotation[m, 1] * own[i, 2]

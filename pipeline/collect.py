@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from opendance_hf.errors import OpenDanceError
-from opendance_hf.pipeline.names import printable
+from opendance_hf.pipeline.printable import printable
 
 #: Rows of a Parquet file held in memory at a time.
 _BATCH: Final = 10_000

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from opendance_hf.music import decode_audio
-from opendance_hf.pipeline.outcome import Rejected
-from opendance_hf.pipeline.stages.decode import probe, read_frames
+from opendance_hf.pipeline.stage import Rejected
+from opendance_hf.pipeline.video import probe, read_frames
 from tests.pipeline.clips import RATE, flat, turn, write_clip
 
 

@@ -6,7 +6,7 @@ import torch
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.rotations import axis_angle_to_matrix
 from opendance_hf.motion.skeleton import MEAN_OFFSETS
-from opendance_hf.pipeline.stages.chain import chain
+from opendance_hf.pipeline.fitting.kinematics import differentiable_forward_kinematics
 
 
 def test_it_poses_like_forward_kinematics() -> None:
@@ -15,7 +15,9 @@ def test_it_poses_like_forward_kinematics() -> None:
     offsets = np.stack([MEAN_OFFSETS, 1.1 * MEAN_OFFSETS]).astype(np.float64)
     rotations = axis_angle_to_matrix(poses)
     six = torch.from_numpy(rotations[..., :2] * 1.7)
-    local, joints, turned = chain(six, torch.from_numpy(transl), torch.from_numpy(offsets))
+    local, joints, turned = differentiable_forward_kinematics(
+        six, torch.from_numpy(transl), torch.from_numpy(offsets)
+    )
     np.testing.assert_allclose(local.numpy(), rotations, atol=1e-9)
     # Row 0 of the offsets moves the pelvis of a shaped body; here transl is the pelvis itself.
     bare = offsets.copy()
@@ -33,4 +35,5 @@ def test_its_gradient_is_right() -> None:
         torch.randn(1, 2, 3, dtype=torch.float64),
         torch.randn(1, 24, 3, dtype=torch.float64),
     ]
-    assert torch.autograd.gradcheck(chain, [value.requires_grad_() for value in inputs], atol=1e-6)
+    inputs = [value.requires_grad_() for value in inputs]
+    assert torch.autograd.gradcheck(differentiable_forward_kinematics, inputs, atol=1e-6)

@@ -1,9 +1,8 @@
-"""Read a source video: what it is, and its frames with the times they are shown at."""
+"""Read a source video: its size, rate and duration, and its frames with their presentation times."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -15,32 +14,20 @@ from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 
 from opendance_hf.music import clock_origin, open_media
-from opendance_hf.pipeline.backends.base import Image
-from opendance_hf.pipeline.outcome import Rejected
+from opendance_hf.pipeline.clip import Image, VideoInfo
+from opendance_hf.pipeline.stage import Rejected
 
-_MAX_SIDE_PX: Final = 8192
-_MAX_DURATION_S: Final = 3600.0
 #: The longer side of pictures that are compared, as PySceneDetect has it.
 _SMALL_PX: Final = 256
 _PICTURES: Final = ("image2", "png_pipe", "jpeg_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe", "gif_pipe")
 
 
-@dataclass(frozen=True)
-class VideoInfo:
-    """A video as people see it: sizes are after rotation, times are seconds from the earliest stream's start."""
-
-    width_px: int
-    height_px: int
-    fps: float
-    duration_s: float
-    has_audio: bool
-
-
-def probe(path: Path) -> VideoInfo:
-    """What the container says of itself, and that its first frame decodes.
+def probe(path: Path, max_side_px: int = 8192, max_duration_s: float = 3600.0) -> VideoInfo:
+    """Read what the container states, and make sure that the first frame decodes.
 
     Raises:
-        Rejected: if the file is empty, not a video, a picture, too large or too long.
+        Rejected: if the file is empty, not a video, a picture, larger than ``max_side_px`` or longer than
+            ``max_duration_s``.
     """
     if path.stat().st_size == 0:
         raise Rejected("the file is empty (0 bytes)")
@@ -53,10 +40,10 @@ def probe(path: Path) -> VideoInfo:
             duration_s = _duration(container, stream)
             if container.format.name in _PICTURES or stream.frames == 1 or duration_s <= 0:
                 raise Rejected("a picture, not a video")
-            if duration_s > _MAX_DURATION_S:
-                raise Rejected(f"{duration_s:.0f} s long; the limit is {_MAX_DURATION_S:.0f} s")
-            if max(stream.width, stream.height) > _MAX_SIDE_PX:
-                raise Rejected(f"{stream.width} x {stream.height} pixels; the limit is {_MAX_SIDE_PX}")
+            if duration_s > max_duration_s:
+                raise Rejected(f"{duration_s:.0f} s long; the limit is {max_duration_s:.0f} s")
+            if max(stream.width, stream.height) > max_side_px:
+                raise Rejected(f"{stream.width} x {stream.height} pixels; the limit is {max_side_px}")
             first = next(container.decode(stream))
             turned = first.rotation % 180 != 0
             return VideoInfo(
@@ -80,13 +67,13 @@ def _open(path: Path) -> av.container.InputContainer:
 
 
 def _video_stream(container: av.container.InputContainer) -> av.VideoStream | None:
-    """The first stream of moving pictures; an album cover is none."""
+    """Return the first stream of moving pictures; an album cover is not one."""
     streams = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
     return next(streams, None)
 
 
 def _duration(container: av.container.InputContainer, stream: av.VideoStream) -> float:
-    """Seconds from the clock's origin to the end of the stream, or of the file where the stream does not say."""
+    """Return the seconds from the clock's origin to the end of the stream, or of the file if the stream has no duration."""
     if stream.duration and stream.time_base:
         end_s = float(((stream.start_time or 0) + stream.duration) * stream.time_base)
         return end_s - clock_origin(container)
@@ -94,9 +81,9 @@ def _duration(container: av.container.InputContainer, stream: av.VideoStream) ->
 
 
 class Picture:
-    """One decoded frame, and the time it is shown at; its colours are worked out when they are asked for.
+    """One decoded frame and its presentation time; it is converted to RGB on request.
 
-    Ask in the thread that reads the video: all pictures of a size share one converter.
+    Convert in the thread that reads the video: all pictures of a size share one converter.
     """
 
     def __init__(
@@ -106,7 +93,7 @@ class Picture:
         self._frame, self._converters = frame, converters
 
     def rgb(self, side_px: int | None = None) -> Image:
-        """(H, W, 3) upright, in its own size or with about ``side_px`` pixels on its longer side; then both are even."""
+        """Return (H, W, 3) RGB, upright, in its own size, or of even sides with about ``side_px`` on the longer one."""
         frame = self._frame
         width, height = frame.width, frame.height
         if side_px is not None:
@@ -125,19 +112,19 @@ class Picture:
 
     @cached_property
     def small(self) -> Image:
-        """(H, W, 3) as small as it may be to compare pictures."""
+        """(H, W, 3) RGB, just large enough to compare pictures."""
         return self.rgb(_SMALL_PX)
 
 
 def read_frames(
     path: Path, start_s: float = 0.0, end_s: float = float("inf")
 ) -> Iterator[tuple[float, Image]]:
-    """Frames as (time in seconds, (H, W, 3) RGB), upright; see :func:`read_pictures`."""
+    """Yield frames as (time in seconds, (H, W, 3) RGB), upright; see :func:`read_pictures`."""
     return ((picture.time_s, picture.rgb()) for picture in read_pictures(path, start_s, end_s))
 
 
 def read_pictures(path: Path, start_s: float = 0.0, end_s: float = float("inf")) -> Iterator[Picture]:
-    """Pictures in order of time, with start_s <= time < end_s.
+    """Yield pictures in order of time, with start_s <= time < end_s.
 
     Times are the file's presentation times on the clock of its sound (:func:`opendance_hf.music.clock_origin`), so
     variable frame rates come out right. A frame that does not come after the one before it is dropped; decoding ends

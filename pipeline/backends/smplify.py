@@ -1,0 +1,78 @@
+"""Refine SMPL bodies against 2D keypoints, after SMPLify (paper section 3.1). Role ``fitter``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from opendance_hf.motion.smpl import HOW_TO_GET, SMPLData, SMPLFileError, load_smpl
+from opendance_hf.pipeline.backends.base import BackendError, FileBackend
+from opendance_hf.pipeline.clip import Bodies, Fit, Landmarks, VideoInfo
+from opendance_hf.pipeline.fitting.settings import SMPLifySettings, solver_version
+
+
+@dataclass(frozen=True)
+class SMPLify(SMPLifySettings, FileBackend):
+    """Refinement of a lifter's bodies on the user's converted SMPL body. Fields: see :class:`SMPLifySettings`."""
+
+    name: ClassVar[str] = "smplify"
+    licence: ClassVar[str] = "SMPL Body Model License (research only)"
+    default_file: ClassVar[str] = "SMPL_NEUTRAL.npz"
+    how_to_get: ClassVar[str] = f"SMPL: {HOW_TO_GET}"
+    reads: ClassVar[tuple[str, ...]] = ("bodies",)
+
+    @property
+    def version(self) -> str:
+        """The versions of this package and of torch; the body has a row of provenance of its own."""
+        return solver_version()
+
+    @property
+    def label(self) -> str:
+        """The name with the optimiser's."""
+        return "smplify-adam"
+
+    def provenance(self, stage: str) -> tuple[tuple[str, str, str], ...]:
+        """See :meth:`Backend.provenance`; the body has a row of its own."""
+        return (*super().provenance(stage), ("body", "smpl", self.sha256[:12]))
+
+    def check(self, path: Path) -> None:
+        """See :meth:`FileBackend.check`."""
+        try:
+            load_smpl(path)
+        except SMPLFileError as error:
+            # The message names the path and says how to get a body, as the caller does.
+            raise ValueError(str(error).split(". To get one")[0].removeprefix(f"{path}: ")) from None
+
+    def load(self) -> SMPLifyFitter:
+        """Load the body."""
+        import opendance_hf.pipeline.fitting.smplify  # noqa: F401
+
+        return SMPLifyFitter(self, load_smpl(self.path))
+
+    def _from_hub(self, name: str) -> Path | None:
+        """Return None: SMPL's licence forbids copies on the Hub."""
+        return None
+
+
+class SMPLifyFitter:
+    """Refines with the settings of :class:`SMPLify`."""
+
+    def __init__(self, settings: SMPLify, body: SMPLData) -> None:
+        self.settings = settings
+        self.body = body
+
+    def fit(self, smoothed: Landmarks, bodies: Bodies | None, video: VideoInfo) -> Fit:
+        """Refine the bodies against the landmarks in the image.
+
+        Raises:
+            BackendError: if there are no bodies.
+        """
+        if bodies is None:
+            raise BackendError(
+                "smplify refines SMPL bodies, but no stage before the fit estimated any: add the stage 'lift' (lifter "
+                "cliff), or fit with the backend 'skeleton'"
+            )
+        from opendance_hf.pipeline.fitting.smplify import refine_bodies
+
+        return refine_bodies(bodies, smoothed, self.body, video, self.settings)

@@ -1,0 +1,212 @@
+"""Keep the results of stages on disk, so that a build resumes, and a changed threshold re-runs only what follows it.
+
+A result is stored under a key: the digest of the clip's own key and of the stage with its fields. A clip's key covers
+the video's content and all stages before, so a result is found again exactly when nothing it depends on has changed.
+Of the clips that a stage returned only the fields it changed are stored, as arrays in one ``.npz`` file; nothing is
+pickled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from opendance_hf.files import atomic_write
+from opendance_hf.pipeline.arrays import load_arrays, save_arrays
+from opendance_hf.pipeline.clip import (
+    Bodies,
+    CameraMotion,
+    Clip,
+    Detections,
+    Fit,
+    Landmarks,
+    Motion,
+    Tracks,
+    VideoInfo,
+)
+from opendance_hf.pipeline.config import digest
+from opendance_hf.pipeline.stage import Dropped, Rejected, Stage
+from opendance_hf.schema import Camera
+
+_CLASSES: Final[dict[str, type]] = {
+    kind.__name__: kind
+    for kind in (Bodies, Camera, CameraMotion, Detections, Dropped, Fit, Landmarks, Motion, Tracks, VideoInfo)
+}
+#: Fields of a clip that are not results.
+_IDENTITY: Final = {"path", "sha256", "key", "number", "job", "backends"}
+#: Fields whose items are added one by one.
+_TABLES: Final = ("columns", "scores")
+_STRUCTURE: Final = "structure"
+_USED: Final = "used.json"
+
+
+class Cache:
+    """The kept results of one video.
+
+    Args:
+        build: the build folder.
+        sha256: of the video's content.
+    """
+
+    def __init__(self, build: Path, sha256: str) -> None:
+        self._build = build
+        self._folder = build / "work" / sha256[:16]
+        self._used: dict[str, list[str]] = {}
+
+    def run(self, stage: Stage, clip: Clip) -> tuple[list[Clip | Dropped], bool]:
+        """Return the results of a stage for a clip, from an earlier run if there is one.
+
+        Returns:
+            Clips with their keys and provenance, and dropped spans; and whether they were computed now.
+        """
+        key = digest(clip.key, stage.fingerprinted())
+        file = self._folder / f"{stage.name}-{key}.npz"
+        if stage.keeps_result:
+            self._used.setdefault(stage.name, []).append(file.name)
+        written = [self._build / name.format(id=clip.id) for name in stage.files]
+        stamps = [self._build / "work" / "written" / path.relative_to(self._build) for path in written]
+        current = all(_is_current(path, stamp, key) for path, stamp in zip(written, stamps, strict=True))
+        if stage.keeps_result and current and file.is_file():
+            return _finished(stage, clip, _load(file, clip), key), False
+        for stamp in stamps:
+            stamp.unlink(missing_ok=True)
+        results = _call(stage, clip)
+        for stamp in stamps:
+            with atomic_write(stamp) as part:
+                part.write_text(key)
+        if stage.keeps_result:
+            _save(file, clip, results)
+            # Read back, so that a resumed run continues from the very same numbers.
+            results = _load(file, clip)
+        return _finished(stage, clip, results, key), True
+
+    def close(self) -> None:
+        """Note which results were used, for :func:`latest_results`."""
+        with atomic_write(self._folder / _USED) as part:
+            part.write_text(json.dumps(self._used))
+
+
+def latest_results(build: Path, sha256: str, stage: str) -> list[Clip]:
+    """Return what a stage found in a video when the video was last processed: clips with the fields it wrote."""
+    folder = build / "work" / sha256[:16]
+    if not (folder / _USED).is_file():
+        return []
+    video = Clip(Path(), sha256)
+    files = json.loads((folder / _USED).read_text()).get(stage, [])
+    return [clip for name in files for clip in _load(folder / name, video) if isinstance(clip, Clip)]
+
+
+def _call(stage: Stage, clip: Clip) -> list[Clip | Dropped]:
+    try:
+        found = stage(clip)
+    except Rejected as rejected:
+        end_s = clip.end_s if np.isfinite(clip.end_s) or clip.video is None else clip.video.duration_s
+        found = Dropped(clip.start_s, end_s, str(rejected))
+    results = list(found) if isinstance(found, Sequence) else [found]
+    for result in results:
+        if isinstance(result, Clip):
+            undeclared = set(_changes(clip, result)) - {*stage.writes, *stage.changes, "start_s", "end_s"}
+            if undeclared:
+                raise TypeError(
+                    f"stage {stage.name!r} wrote {', '.join(sorted(undeclared))}: add it to its writes or changes"
+                )
+    return results
+
+
+def _finished(stage: Stage, clip: Clip, results: list[Clip | Dropped], key: str) -> list[Clip | Dropped]:
+    """Return the results with what is the same for all stages filled in."""
+    out: list[Clip | Dropped] = []
+    for number, result in enumerate(results):
+        if isinstance(result, Dropped):
+            out.append(replace(result, stage=stage.name))
+            continue
+        own = digest(key, number) if stage.changes_rows else clip.key
+        out.append(replace(result, key=own, backends=(*result.backends, *stage.provenance())))
+    return out
+
+
+def _is_current(path: Path, stamp: Path, key: str) -> bool:
+    """Whether a file that a stage wrote is there and was written under this key."""
+    return path.is_file() and stamp.is_file() and stamp.read_text() == key
+
+
+def _changes(before: Clip, after: Clip) -> dict[str, Any]:
+    """Return the fields of a clip that a stage replaced; of tables only the new items."""
+    out: dict[str, Any] = {}
+    for field in fields(Clip):
+        old, new = getattr(before, field.name), getattr(after, field.name)
+        if field.name in _IDENTITY or new is old:
+            continue
+        if field.name in _TABLES:
+            new = {name: value for name, value in new.items() if name not in old or value is not old[name]}
+            if not new:
+                continue
+        out[field.name] = new
+    return out
+
+
+def _save(file: Path, clip: Clip, results: list[Clip | Dropped]) -> None:
+    arrays: list[np.ndarray] = []
+    plain = [
+        {"dropped": _pack(result, arrays)}
+        if isinstance(result, Dropped)
+        else {"clip": {name: _pack(value, arrays) for name, value in _changes(clip, result).items()}}
+        for result in results
+    ]
+    numbered = {f"a{number}": array for number, array in enumerate(arrays)}
+    save_arrays(file, **{_STRUCTURE: np.array(json.dumps(plain))}, **numbered)
+
+
+def _load(file: Path, clip: Clip) -> list[Clip | Dropped]:
+    arrays = load_arrays(file)
+    out: list[Clip | Dropped] = []
+    for entry in json.loads(arrays.pop(_STRUCTURE).item()):
+        if "dropped" in entry:
+            out.append(_unpack(entry["dropped"], arrays))
+            continue
+        values = {name: _unpack(value, arrays) for name, value in entry["clip"].items()}
+        for table in _TABLES:
+            if table in values:
+                values[table] = {**getattr(clip, table), **values[table]}
+        out.append(replace(clip, **values))
+    return out
+
+
+def _pack(value: Any, arrays: list[np.ndarray]) -> Any:
+    """Return a value as JSON, with its arrays moved to a list."""
+    if isinstance(value, np.ndarray):
+        arrays.append(value)
+        return {"array": len(arrays) - 1}
+    if isinstance(value, np.generic):
+        return value.item()
+    if is_dataclass(value) and not isinstance(value, type):
+        assert type(value).__name__ in _CLASSES, f"{type(value)} cannot be kept: add it to _CLASSES"
+        inner = {f.name: _pack(getattr(value, f.name), arrays) for f in fields(value)}
+        return {"class": type(value).__name__, "fields": inner}
+    if isinstance(value, Mapping):
+        return {"table": {str(name): _pack(item, arrays) for name, item in value.items()}}
+    if isinstance(value, list | tuple):
+        return {type(value).__name__: [_pack(item, arrays) for item in value]}
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    raise TypeError(f"a result of type {type(value).__name__} cannot be kept")
+
+
+def _unpack(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    ((kind, content), *rest) = value.items()
+    if kind == "array":
+        return arrays[f"a{content}"]
+    if kind == "class":
+        inner = {name: _unpack(item, arrays) for name, item in dict(rest)["fields"].items()}
+        return _CLASSES[content](**inner)
+    if kind == "table":
+        return {name: _unpack(item, arrays) for name, item in content.items()}
+    items = [_unpack(item, arrays) for item in content]
+    return tuple(items) if kind == "tuple" else items

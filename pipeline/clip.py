@@ -1,0 +1,293 @@
+"""A clip: one span of one video with everything that stages have found in it so far.
+
+Stages never change a clip; they return copies (``dataclasses.replace``). A field that no stage has written yet holds
+None; the pipeline is checked before it starts, so a stage may rely on the fields it reads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from opendance_hf.motion.skeleton import LIMB_JOINTS
+from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
+from opendance_hf.schema import FPS, Camera, DanceSequence
+
+Image = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+Times = npt.NDArray[np.float64]
+
+_LIMBS = [LANDMARK_INDEX[name] for name in LIMB_JOINTS]
+_UNWRITTEN: Any = None
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """A video as people see it: sizes are after rotation, times are seconds from the earliest stream's start."""
+
+    width_px: int
+    height_px: int
+    fps: float
+    duration_s: float
+    has_audio: bool
+
+
+@dataclass(frozen=True)
+class CameraMotion:
+    """How the picture's background moves.
+
+    Attributes:
+        times_s: (F,) presentation times of all frames.
+        shifts: (F,) how far the background moved since the frame before, in picture heights.
+    """
+
+    times_s: Times
+    shifts: Times
+
+    def between(self, start_s: float, end_s: float) -> CameraMotion:
+        """Return the frames from ``start_s`` until before ``end_s``."""
+        inside = (self.times_s >= start_s - 1e-6) & (self.times_s < end_s - 1e-6)
+        return CameraMotion(self.times_s[inside], self.shifts[inside])
+
+    def speed(self) -> float:
+        """Return the mean shift per second, in picture heights; the first frame's shift is that of a cut."""
+        if len(self.times_s) < 2:
+            return 0.0
+        return float(np.sum(self.shifts[1:]) / (self.times_s[-1] - self.times_s[0]))
+
+
+@dataclass(frozen=True)
+class Detections:
+    """People in the frames that a detector looked at.
+
+    Attributes:
+        times_s: (T,) presentation times of those frames.
+        counts: (T,) boxes in each of them.
+        boxes: (N, 5) boxes of all frames one after another, ``x1 y1 x2 y2 score`` in pixels.
+        clothing: (N, C) colour histogram of each box's torso, rows of unit sum.
+    """
+
+    times_s: Times
+    counts: npt.NDArray[np.int64]
+    boxes: Floats
+    clothing: Floats
+
+    def by_frame(self) -> tuple[list[Floats], list[Floats]]:
+        """Return the boxes and the clothing of each frame: T arrays (N_t, 5) and T arrays (N_t, C)."""
+        cuts = np.cumsum(self.counts)[:-1]
+        if not len(self.counts):
+            return [], []
+        return np.split(self.boxes, cuts), np.split(self.clothing, cuts)
+
+    def between(self, start_s: float, end_s: float) -> Detections:
+        """Return the frames from ``start_s`` until before ``end_s``."""
+        inside = (self.times_s >= start_s - 1e-6) & (self.times_s < end_s - 1e-6)
+        rows = np.repeat(inside, self.counts)
+        return Detections(self.times_s[inside], self.counts[inside], self.boxes[rows], self.clothing[rows])
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """K dancers over the T detected frames of a shot.
+
+    Attributes:
+        times_s: (T,) presentation times.
+        boxes: (K, T, 4) ``x1 y1 x2 y2`` in pixels, NaN where the dancer was not detected.
+    """
+
+    times_s: Times
+    boxes: Floats
+
+    @property
+    def seen(self) -> npt.NDArray[np.bool_]:
+        """(K, T) whether the dancer was detected."""
+        return ~np.isnan(self.boxes[..., 0])
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """Landmarks of D dancers over T source frames; a landmark that must not be used has visibility 0.
+
+    Attributes:
+        times_s: (T,) seconds of the source.
+        image: (D, T, 33, 2) pixels.
+        world: (D, T, 33, 3) metres from the mid hip, x right, y up, z towards the camera.
+        visibility: (D, T, 33) in [0, 1].
+        regions_px: (D, T) side of each person's region, the scale their pixels are to be read at.
+    """
+
+    times_s: Times
+    image: Floats
+    world: Floats
+    visibility: Floats
+    regions_px: Floats
+
+    def confidence(self) -> Floats:
+        """(D, T) mean visibility of the limbs, 0 where a frame had to be completed."""
+        return np.asarray(self.visibility[..., _LIMBS].mean(axis=-1), dtype=np.float32)
+
+    def part(self, frames: slice) -> Landmarks:
+        """Return some of the frames."""
+        return _part(self, frames)
+
+
+@dataclass(frozen=True)
+class Bodies:
+    """SMPL bodies of D dancers over T source frames, before the camera: x right, y down, z away from it.
+
+    Attributes:
+        times_s: (T,) seconds of the source.
+        rotations: (D, T, 24, 3, 3) each joint relative to its parent, the root to the camera.
+        betas: (D, T, 10) shape as seen in each frame.
+        transl: (D, T, 3) SMPL's transl, metres.
+    """
+
+    times_s: Times
+    rotations: Floats
+    betas: Floats
+    transl: Floats
+
+    def part(self, frames: slice) -> Bodies:
+        """Return some of the frames."""
+        return _part(self, frames)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Fitted motion of D dancers at T source times, in the world frame of :mod:`opendance_hf.schema`.
+
+    Attributes:
+        times_s: (T,) seconds of the source.
+        rotations: (D, T, 24, 3, 3) each joint relative to its parent, the root to the world.
+        transl: (D, T, 3) SMPL's transl, metres: pelvis = transl + rest_offsets[0].
+        rest_offsets: (D, 24, 3) metres; row 0 is zero without a SMPL body.
+        camera: the source camera seen from that world.
+        betas: (D, 10) SMPL shape, None without a SMPL body.
+    """
+
+    times_s: Times
+    rotations: Floats
+    transl: Floats
+    rest_offsets: Floats
+    camera: Camera
+    betas: Floats | None = None
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Motion of D dancers at T frames of exactly 60 FPS, from ``start_s`` on.
+
+    Attributes:
+        poses: (D, T, 24, 3) axis-angle, radians.
+        transl: (D, T, 3) metres.
+        joints: (D, T, 24, 3) metres.
+        confidence: (D, T) in [0, 1].
+    """
+
+    start_s: float
+    end_s: float
+    poses: Floats
+    transl: Floats
+    joints: Floats
+    confidence: Floats
+
+    @property
+    def num_frames(self) -> int:
+        """Frames at 60 FPS."""
+        return self.poses.shape[1]
+
+    @property
+    def times_s(self) -> Times:
+        """(T,) seconds of the source."""
+        return self.start_s + np.arange(self.num_frames) / FPS
+
+
+def _part(found: Any, frames: slice) -> Any:
+    """Return some of the T frames of a dataclass whose arrays are (T,) or (D, T, ...); itself if that is all."""
+    if frames.indices(len(found.times_s)) == (0, len(found.times_s), 1):
+        return found
+    rest = {f.name: getattr(found, f.name)[:, frames] for f in fields(found) if f.name != "times_s"}
+    return type(found)(times_s=found.times_s[frames], **rest)
+
+
+def _no_report(share: float) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Job:
+    """Where and how a clip is processed; results do not depend on it.
+
+    Attributes:
+        build: folder of the build, for stages that write files.
+        pipeline: fingerprint of the configuration, for provenance.
+        threads: how many threads a stage may use.
+        report: takes the share of the running stage that is done, 0 to 1.
+    """
+
+    build: Path = Path()
+    pipeline: str = ""
+    threads: int = 1
+    report: Callable[[float], None] = _no_report
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A span of a video, in seconds of the source, and what was found in it.
+
+    Attributes:
+        path: the video's file.
+        sha256: of its content.
+        start_s: start of the span.
+        end_s: end of the span; infinite until the video's duration is known.
+        video: size, rate and duration.
+        camera_motion: of all frames of the span.
+        detections: people in some of the frames.
+        tracks: one box a dancer in these frames.
+        boxes: (D, F, 4) boxes of the span's dancers in all frames, NaN where a dancer was not detected.
+        landmarks: of the span's dancers, from the span's completed part on without gaps.
+        smoothed: the same without jitter.
+        bodies: SMPL bodies of an estimator; None in pipelines without one.
+        fit: skeletons fitted to landmarks or bodies.
+        motion: the fit at exactly 60 FPS.
+        columns: values of the row by column name, see :data:`opendance_hf.schema.COLUMNS`.
+        scores: measured quality by name, shown on the build's page.
+        backends: (stage, name, version) of what computed the clip, for provenance.
+        sequence: the finished row.
+        key: digest of the video's content and of every stage so far, with their settings.
+        number: place among the video's finished sequences.
+        job: where and how it is processed.
+    """
+
+    path: Path
+    sha256: str
+    start_s: float = 0.0
+    end_s: float = math.inf
+    video: VideoInfo = _UNWRITTEN
+    camera_motion: CameraMotion = _UNWRITTEN
+    detections: Detections = _UNWRITTEN
+    tracks: Tracks = _UNWRITTEN
+    boxes: Floats = _UNWRITTEN
+    landmarks: Landmarks = _UNWRITTEN
+    smoothed: Landmarks = _UNWRITTEN
+    bodies: Bodies | None = None
+    fit: Fit = _UNWRITTEN
+    motion: Motion = _UNWRITTEN
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
+    backends: tuple[tuple[str, str, str], ...] = ()
+    sequence: DanceSequence = _UNWRITTEN
+    key: str = ""
+    number: int = 0
+    job: Job = field(default_factory=Job, compare=False)
+
+    @property
+    def id(self) -> str:
+        """The id of the sequence this clip becomes: the first part of the source's hash, and a number."""
+        return f"{self.sha256[:16]}_{self.number:02d}"

@@ -1,0 +1,214 @@
+"""What all fits have in common: unknowns, the optimiser, what is known of motion and the ground, and the world frame.
+
+All dancers are optimised together over the whole span, in the camera's frame turned y-up ("view": x right, y up, z
+towards the camera). :meth:`FitProblem.place` then turns the result into a world frame whose ground is y = 0.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Final
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter1d, median_filter
+from torch import Tensor
+
+from opendance_hf.motion.skeleton import JOINT_INDEX
+from opendance_hf.pipeline.clip import Fit, Landmarks, VideoInfo
+from opendance_hf.pipeline.fitting.contacts import hold_feet, resting_feet
+from opendance_hf.pipeline.fitting.kinematics import differentiable_forward_kinematics
+from opendance_hf.pipeline.fitting.losses import FEET, foot_slide, ground_distance, jitter
+from opendance_hf.pipeline.fitting.settings import FitSettings
+from opendance_hf.schema import Camera
+
+#: Turns the y axis of an image, which points down, up.
+IMAGE_TO_VIEW: Final = torch.tensor([1.0, -1.0])
+
+
+class FitProblem(ABC):
+    """Unknowns, observations and losses of one fit of D dancers over T frames.
+
+    Subclasses set ``six`` and ``transl`` and define the unknown build of the dancers and the loss.
+
+    Attributes:
+        six: (D, T, 24, 3, 2) the first two columns of each joint's local rotation, not yet orthonormal.
+        transl: (D, T, 3) pelvis positions in the view frame, metres.
+        ground: slope and level of the ground line y = level + slope * z, once found.
+        contacts: (D, T, 2) 1 where the toes rest, once found.
+        resting: (2, D, T, 2) toes and ankles that rest.
+    """
+
+    six: Tensor
+    transl: Tensor
+
+    def __init__(self, found: Landmarks, video: VideoInfo, settings: FitSettings) -> None:
+        self.found = found
+        self.settings = settings
+        self.width_px, self.height_px = video.width_px, video.height_px
+        self.focal_px = float(np.hypot(video.width_px, video.height_px))
+        self.dancers, self.frames = found.visibility.shape[:2]
+        self.rate = (self.frames - 1) / float(found.times_s[-1] - found.times_s[0])
+        self.ground: tuple[float, float] | None = None
+        self.contacts: Tensor | None = None
+        self.resting = np.zeros((2, self.dancers, self.frames, 2), dtype=bool)
+
+    @abstractmethod
+    def build(self) -> Tensor:
+        """Return what is unknown of the dancers' build."""
+
+    @abstractmethod
+    def offsets(self) -> Tensor:
+        """Return the (D, 24, 3) rest offsets."""
+
+    @abstractmethod
+    def loss(self) -> Tensor:
+        """Return the sum of all terms."""
+
+    def solve(self) -> None:
+        """Optimise without, then with the ground, then with contacts."""
+        free, grounded, held = self.settings.steps
+        self.optimise(free)
+        self.find_ground()
+        self.optimise(grounded)
+        self.find_contacts()
+        self.optimise(held)
+
+    def optimise(self, steps: int) -> None:
+        """Minimise the loss by Adam (Kingma and Ba 2015) with a learning rate that follows a cosine.
+
+        Why not ``torch.optim``: importing it takes seconds.
+        """
+        settings = self.settings
+        (decay, square_decay), last = settings.adam_betas, settings.final_learning_rate
+        values = [self.six, self.transl, self.build()]
+        rates = [settings.learning_rate, settings.learning_rate, settings.build_learning_rate]
+        means = [torch.zeros_like(value) for value in values]
+        squares = [torch.zeros_like(value) for value in values]
+        for step in range(steps):
+            gradients = torch.autograd.grad(self.loss(), values)
+            fall = (1 + math.cos(math.pi * step / steps)) / 2
+            bias, square_bias = 1 - decay ** (step + 1), 1 - square_decay ** (step + 1)
+            with torch.no_grad():
+                for value, first, mean, square, gradient in zip(
+                    values, rates, means, squares, gradients, strict=True
+                ):
+                    mean.lerp_(gradient, 1 - decay)
+                    square.mul_(square_decay).addcmul_(gradient, gradient, value=1 - square_decay)
+                    rate = last + (first - last) * fall
+                    root = (square / square_bias).sqrt_().add_(settings.adam_epsilon)
+                    value.addcdiv_(mean, root, value=-rate / bias)
+
+    def pose(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return local rotations, joints and global rotations in the view frame."""
+        return differentiable_forward_kinematics(self.six, self.transl, self.offsets())
+
+    def to_focal_lengths(self, found: Landmarks, marks: list[int]) -> Tensor:
+        """Return (D, T, K, 2) image points of some landmarks, from the image's centre, in focal lengths, y down."""
+        centre = torch.tensor([self.width_px / 2, self.height_px / 2])
+        return (torch.from_numpy(found.image[:, :, marks]) - centre) / self.focal_px
+
+    def motion_loss(self, local: Tensor, joints: Tensor) -> Tensor:
+        """Return the terms for motion: it does not jump, feet are on the ground and stay where they rest."""
+        settings = self.settings
+        total = torch.zeros(())
+        if self.frames > 2:
+            total = total + jitter(local, joints, self.rate, settings)
+        feet = joints[:, :, FEET]
+        if self.ground is not None:
+            # Size tells depth badly, and the ground well: nearly always one foot is on it.
+            lowest = self._height(feet).amin(dim=2)
+            total = total + settings.ground_weight * ground_distance(lowest, settings) * 0.1
+        if self.contacts is not None:
+            total = total + settings.contact_weight * foot_slide(feet, self.contacts, self.rate)
+        return total
+
+    def _height(self, feet: Tensor) -> Tensor:
+        """Return the (D, T, 2) height of the toes above the height of resting toes."""
+        assert self.ground is not None
+        slope, level = self.ground
+        return feet[..., 1] - (level + slope * feet[..., 2])
+
+    @torch.no_grad()
+    def find_ground(self) -> None:
+        """Estimate the ground: dancers are upright on average, and their lower foot is on it.
+
+        Depth errors move feet along the camera rays, so a plane fitted to the feet would follow these rays instead.
+        """
+        settings = self.settings
+        _, joints, _ = self.pose()
+        neck = joints[:, :, JOINT_INDEX["neck"]]
+        ankles = (joints[:, :, JOINT_INDEX["left_ankle"]] + joints[:, :, JOINT_INDEX["right_ankle"]]) / 2
+        up = torch.nn.functional.normalize(neck - ankles, dim=-1).reshape(-1, 3)
+        tilt = float(torch.atan2(up[:, 2].median(), up[:, 1].median()))
+        # Dancers lean by several degrees for seconds, and cameras are held level to several degrees: attribute the
+        # lean to the camera only as far as there are independent views of it.
+        phrases = self.dancers * self.frames / self.rate / settings.phrase_s
+        tilt *= phrases / (phrases + 1)
+        slope = -math.tan(max(-settings.max_tilt_rad, min(settings.max_tilt_rad, tilt)))
+        feet = joints[:, :, FEET]
+        lowest = (feet[..., 1] - slope * feet[..., 2]).amin(dim=2)
+        self.ground = (slope, float(lowest.median()))
+        self._move_to_ground(feet)
+
+    def _move_to_ground(self, feet: Tensor) -> None:
+        """Shift dancers along their camera ray to the depth at which the ray of the lower foot meets the ground.
+
+        Gradient steps alone are slow at this.
+        """
+        settings = self.settings
+        assert self.ground is not None
+        slope, level = self.ground
+        index = (feet[..., 1] - slope * feet[..., 2]).argmin(dim=2)[..., None, None].expand(-1, -1, 1, 3)
+        foot = feet.gather(2, index)[:, :, 0]
+        ray_y = foot[..., 1] / -foot[..., 2]
+        limit = settings.max_ground_shift_m
+        shift = (level / (ray_y + slope) + foot[..., 2]).clamp(-limit, limit).numpy()
+        size = max(3, round(settings.ground_smooth_s * self.rate))
+        shift = gaussian_filter1d(median_filter(shift, size=(1, size), mode="nearest"), size / 4, axis=1)
+        self.transl += torch.from_numpy(shift)[..., None] * self.transl / -self.transl[..., 2:]
+
+    @torch.no_grad()
+    def find_contacts(self) -> None:
+        """Find the feet that rest on the ground: they are still in the image, and low."""
+        _, joints, _ = self.pose()
+        low = self._height(joints[:, :, FEET]) < self.settings.contact_height_m
+        self.resting = resting_feet(self.found, self.settings.contacts) & low.numpy()
+        self.contacts = torch.from_numpy(self.resting[0]).float()
+
+    @torch.no_grad()
+    def place(self) -> Fit:
+        """Return the result in a world whose ground is y = 0 and whose origin lies under the dancers' first place."""
+        local, joints, _ = self.pose()
+        assert self.ground is not None
+        slope, level = self.ground
+        # Turn the view frame about x so that the ground line y = level + slope * z becomes level.
+        tilt = float(np.arctan(slope))
+        cos, sin = np.cos(tilt), np.sin(tilt)
+        turn = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
+        start = turn @ joints[:, 0, 0].mean(0).numpy().astype(np.float64)
+        ground_y = float((turn @ np.array([0.0, level, 0.0]))[1]) - self.settings.toe_height_m
+        origin = np.array([start[0], ground_y, start[2]])
+
+        rotations = local.numpy().astype(np.float64)
+        rotations[:, :, 0] = turn @ rotations[:, :, 0]
+        transl = self.transl.detach().numpy().astype(np.float64) @ turn.T - origin
+        offsets = self.offsets().numpy()
+        times_s = self.found.times_s
+        held, moved = hold_feet(
+            rotations, transl, offsets, self.resting, times_s, -origin, self.settings.contacts
+        )
+        # Holding the feet moved the dancers: put the origin under their first place again.
+        first = moved[:, 0].mean(0) * np.array([1, 0, 1], np.float32)
+        origin = origin + first
+        moved = moved - first
+        flip = np.diag([1.0, -1.0, -1.0])
+        camera = Camera(
+            width_px=self.width_px,
+            height_px=self.height_px,
+            focal_px=self.focal_px,
+            rotation=tuple((flip @ turn.T).ravel().tolist()),
+            translation=tuple((flip @ turn.T @ origin).tolist()),
+        )
+        return Fit(times_s=times_s, rotations=held, transl=moved, rest_offsets=offsets, camera=camera)

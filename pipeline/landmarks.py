@@ -1,0 +1,32 @@
+"""The neutral landmark set: what every pose backend maps its own keypoints to, and every later stage reads.
+
+33 points of a body, from the head to the toes, in the order of BlazePose's published list. A backend that lacks some of
+them gives those visibility 0.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+LANDMARKS: Final[tuple[str, ...]] = (
+    "nose", "left_eye_inner", "left_eye", "left_eye_outer", "right_eye_inner", "right_eye",
+    "right_eye_outer", "left_ear", "right_ear", "mouth_left", "mouth_right", "left_shoulder",
+    "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_pinky", "right_pinky",
+    "left_index", "right_index", "left_thumb", "right_thumb", "left_hip", "right_hip", "left_knee",
+    "right_knee", "left_ankle", "right_ankle", "left_heel", "right_heel", "left_foot_index",
+    "right_foot_index",
+)  # fmt: skip
+NUM_LANDMARKS: Final = len(LANDMARKS)
+LANDMARK_INDEX: Final[dict[str, int]] = {name: i for i, name in enumerate(LANDMARKS)}
+
+
+def _other_side(name: str) -> str:
+    return name.replace("left", "other").replace("right", "left").replace("other", "right")
+
+
+#: (33,) the landmark of the other side, for pictures that were mirrored.
+MIRRORED: Final[npt.NDArray[np.intp]] = np.array([LANDMARK_INDEX[_other_side(name)] for name in LANDMARKS])
+MIRRORED.setflags(write=False)

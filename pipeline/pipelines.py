@@ -1,0 +1,116 @@
+"""The two pipelines, as lists of stages in the order they run, and the table of stages that a configuration may name.
+
+To add a stage, write one file with a subclass of :class:`~opendance_hf.pipeline.stage.Stage`, add it to ``STAGES`` and, if
+every build should run it, to a list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from opendance_hf.pipeline.backends.cliff import CLIFF
+from opendance_hf.pipeline.backends.smoothnet import SmoothNet
+from opendance_hf.pipeline.backends.smplify import SMPLify
+from opendance_hf.pipeline.backends.yolox import YOLOX
+from opendance_hf.pipeline.stage import Stage
+from opendance_hf.pipeline.stages.complete import Complete
+from opendance_hf.pipeline.stages.detect import Detect
+from opendance_hf.pipeline.stages.fingerprint import Fingerprint
+from opendance_hf.pipeline.stages.fit import FitSkeleton
+from opendance_hf.pipeline.stages.gate import Gate
+from opendance_hf.pipeline.stages.genre import Genre
+from opendance_hf.pipeline.stages.lift import Lift
+from opendance_hf.pipeline.stages.music import Music
+from opendance_hf.pipeline.stages.pose import Pose
+from opendance_hf.pipeline.stages.preview import Preview
+from opendance_hf.pipeline.stages.probe import Probe
+from opendance_hf.pipeline.stages.reprojection import Reprojection
+from opendance_hf.pipeline.stages.retime import Retime
+from opendance_hf.pipeline.stages.segment import Segment
+from opendance_hf.pipeline.stages.sequence import Sequence
+from opendance_hf.pipeline.stages.shots import Shots
+from opendance_hf.pipeline.stages.smooth import Smooth
+from opendance_hf.pipeline.stages.track import Track
+from opendance_hf.pipeline.stages.trim import Trim
+
+Pipeline = tuple[Stage, ...]
+
+#: Every stage that a configuration may name.
+STAGES: Final[dict[str, type[Stage]]] = {
+    stage.name: stage
+    for stage in (
+        Probe,
+        Detect,
+        Shots,
+        Track,
+        Segment,
+        Pose,
+        Lift,
+        Complete,
+        Smooth,
+        Trim,
+        FitSkeleton,
+        Retime,
+        Gate,
+        Reprojection,
+        Music,
+        Genre,
+        Sequence,
+        Fingerprint,
+        Preview,
+    )
+}
+
+
+def default_pipeline() -> Pipeline:
+    """Return the stages that need nothing but the package registries."""
+    return (
+        Probe(),
+        Detect(),
+        Shots(),
+        Track(),
+        Segment(),
+        Pose(),
+        Complete(),
+        Smooth(),
+        Trim(),
+        FitSkeleton(),
+        Retime(),
+        Gate(),
+        Reprojection(),
+        Music(),
+        Genre(),
+        Sequence(),
+        Fingerprint(),
+        Preview(),
+    )
+
+
+def paper_pipeline() -> Pipeline:
+    """Return the stages with the paper's models (section 3.1), whose files the user brings."""
+    return (
+        Probe(),
+        Detect(detector=YOLOX()),
+        Shots(),
+        Track(),
+        Segment(),
+        Pose(),
+        Lift(lifter=CLIFF()),
+        Complete(),
+        Smooth(smoother=SmoothNet()),
+        Trim(),
+        FitSkeleton(fitter=SMPLify()),
+        Retime(),
+        Gate(),
+        Reprojection(),
+        Music(),
+        Genre(),
+        Sequence(),
+        Fingerprint(),
+        Preview(),
+    )
+
+
+#: What ``--profile`` names.
+PROFILES: Final[dict[str, Callable[[], Pipeline]]] = {"default": default_pipeline, "paper": paper_pipeline}

@@ -1,0 +1,24 @@
+"""Write what tells whether two sequences share a song or a recorded motion; :mod:`opendance_hf.pipeline.group` compares it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from opendance_hf.pipeline.clip import Clip
+from opendance_hf.pipeline.group import fingerprint_of, save_fingerprint
+from opendance_hf.pipeline.stage import Stage
+
+
+@dataclass(frozen=True)
+class Fingerprint(Stage):
+    """Writes ``fingerprints/{id}.npz``: the peaks of the music and the coarse tracks of the dancers."""
+
+    name = "fingerprint"
+    reads = ("motion",)
+    files = ("fingerprints/{id}.npz",)
+
+    def __call__(self, clip: Clip) -> Clip:
+        """Process one sequence."""
+        found = fingerprint_of(clip.path, clip.start_s, clip.end_s, clip.motion.joints)
+        save_fingerprint(clip.job.build / self.files[0].format(id=clip.id), found)
+        return clip

@@ -1,0 +1,48 @@
+"""Open a video: sizes, duration, and sound that decodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from opendance_hf.music import AudioError, NoAudioError, decode_audio
+from opendance_hf.pipeline.clip import Clip
+from opendance_hf.pipeline.stage import Dropped, Result, Stage
+from opendance_hf.pipeline.video import probe
+
+_NO_AUDIO = "no audio track: a music-dance pair needs the music; mux it into the file"
+
+
+@dataclass(frozen=True)
+class Probe(Stage):
+    """Reads a video's size, rate and duration, and decodes its first frame and the start of its sound.
+
+    Args:
+        min_duration_s: shorter videos are dropped.
+        max_duration_s: longer videos are dropped.
+        max_side_px: larger pictures are dropped.
+    """
+
+    name = "probe"
+    writes = ("video",)
+    runs_while_loading = True
+
+    min_duration_s: float = 4.0
+    max_duration_s: float = 3600.0
+    max_side_px: int = 8192
+
+    def __call__(self, clip: Clip) -> Result:
+        """Process a whole video."""
+        info = probe(clip.path, self.max_side_px, self.max_duration_s)
+        if not info.has_audio:
+            return Dropped(0.0, info.duration_s, _NO_AUDIO)
+        if info.duration_s < self.min_duration_s:
+            detail = f"{info.duration_s:.1f} s, at least {self.min_duration_s:g} s needed"
+            return Dropped(0.0, info.duration_s, "too short", detail)
+        try:
+            decode_audio(clip.path, 3840, 0.0, self.min_duration_s)
+        except NoAudioError:
+            return Dropped(0.0, info.duration_s, _NO_AUDIO)
+        except AudioError as error:
+            cause = str(error).removeprefix(f"{clip.path}: ")
+            return Dropped(0.0, info.duration_s, "the sound cannot be read", cause)
+        return replace(clip, video=info)

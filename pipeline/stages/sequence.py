@@ -1,0 +1,70 @@
+"""Assemble the row of a sequence from what the stages found, check it, and write it into the build folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from opendance_hf import __version__
+from opendance_hf.pipeline.clip import Clip
+from opendance_hf.pipeline.stage import Stage
+from opendance_hf.schema import (
+    Backend,
+    DanceSequence,
+    Provenance,
+    flat_dancers,
+    mean_joint_speed,
+    validate,
+)
+from opendance_hf.storage.npz import save_sequence
+
+#: Licence and group of a row are filled in when the dataset is packed: neither is worth computing anything again.
+UNDECIDED: Final = "unknown"
+
+
+@dataclass(frozen=True)
+class Sequence(Stage):
+    """Writes ``sequences/{id}.npz``, the raw annotation that datasets are packed from."""
+
+    name = "sequence"
+    reads = ("video", "landmarks", "fit", "motion", "columns")
+    writes = ("sequence",)
+    files = ("sequences/{id}.npz",)
+    keeps_result = False
+
+    def __call__(self, clip: Clip) -> Clip:
+        """Process one sequence."""
+        sequence = validate(DanceSequence(**self.row(clip)))
+        target = clip.job.build / self.files[0].format(id=clip.id)
+        target.parent.mkdir(exist_ok=True)
+        save_sequence(target, sequence)
+        return replace(clip, sequence=sequence)
+
+    def row(self, clip: Clip) -> dict[str, Any]:
+        """Return the values of all columns."""
+        motion = clip.motion
+        return {
+            "id": clip.id,
+            "group": clip.sha256[:16],
+            "num_dancers": len(motion.poses),
+            "num_frames": motion.num_frames,
+            "joints": flat_dancers(motion.joints),
+            "smpl_pose": flat_dancers(motion.poses),
+            "smpl_transl": flat_dancers(motion.transl),
+            "rest_offsets": clip.fit.rest_offsets.reshape(-1),
+            "smpl_betas": None if clip.fit.betas is None else clip.fit.betas.reshape(-1),
+            "motion_velocity": mean_joint_speed(motion.joints),
+            "confidence": flat_dancers(motion.confidence),
+            "provenance": Provenance(
+                source_sha256=clip.sha256,
+                start_s=motion.start_s,
+                end_s=motion.end_s,
+                source_fps=clip.video.fps,
+                licence=UNDECIDED,
+                opendance_version=__version__,
+                camera=clip.fit.camera,
+                backends=tuple(Backend(*backend) for backend in clip.backends),
+                pipeline=clip.job.pipeline,
+            ),
+            **clip.columns,
+        }

@@ -1,0 +1,160 @@
+"""The pipeline as YAML, changed field by field; and what results depend on."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from opendance_hf.cli import app
+from opendance_hf.pipeline.backends.base import Backend, BackendError
+from opendance_hf.pipeline.config import (
+    ConfigError,
+    change_pipeline,
+    check_pipeline,
+    dump_config,
+    parse_config,
+    pipeline_fingerprint,
+    read_config,
+    work_fingerprint,
+)
+from opendance_hf.pipeline.pipelines import PROFILES, STAGES, default_pipeline
+from opendance_hf.pipeline.stage import Stage
+
+
+def stage_of(pipeline: tuple[Stage, ...], name: str) -> Stage:
+    return next(stage for stage in pipeline if stage.name == name)
+
+
+def numbers() -> list[tuple[str, float]]:
+    """Every number of the default pipeline, with its place."""
+    found: list[tuple[str, float]] = []
+
+    def collect(place: str, thing: object) -> None:
+        for field in fields(thing):  # type: ignore[arg-type]
+            value = getattr(thing, field.name)
+            if isinstance(value, Backend) or hasattr(value, "__dataclass_fields__"):
+                collect(f"{place}.{field.name}", value)
+            elif isinstance(value, int | float) and not isinstance(value, bool):
+                found.append((f"{place}.{field.name}", value))
+
+    for stage in default_pipeline():
+        collect(stage.name, stage)
+    return found
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_configuration_is_written_and_read_back(profile: str, tmp_path: Path) -> None:
+    pipeline = PROFILES[profile]()
+    (tmp_path / "pipeline.yaml").write_text(dump_config(pipeline))
+    assert read_config(tmp_path / "pipeline.yaml") == pipeline
+    done = CliRunner().invoke(app, ["build", "--profile", profile, "--print-config"])
+    assert (done.exit_code, done.output) == (0, dump_config(pipeline))
+
+
+def test_every_number_can_be_set_and_changes_what_rows_depend_on() -> None:
+    before = pipeline_fingerprint(default_pipeline())
+    places = numbers()
+    assert len(places) > 100
+    for place, value in places:
+        changed = change_pipeline(default_pipeline(), [f"{place}={value + 1}"])
+        if place.startswith("preview."):
+            assert pipeline_fingerprint(changed) == before
+            assert work_fingerprint(changed) != work_fingerprint(default_pipeline())
+        else:
+            assert pipeline_fingerprint(changed) != before, place
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False, width=64))
+def test_numbers_keep_every_digit(value: float) -> None:
+    pipeline = change_pipeline(default_pipeline(), [f"gate.max_camera_motion={value!r}"])
+    again = parse_config(yaml.safe_load(dump_config(pipeline)))
+    assert stage_of(again, "gate").max_camera_motion == value  # type: ignore[attr-defined]
+
+
+def test_a_short_configuration_has_the_defaults() -> None:
+    short = [
+        {"detect": {"detector": "nanodet"}},
+        {"pose": {"estimator": {"blazepose-heavy": {"region_margin": 1.5}}}},
+    ]
+    names = [stage.name for stage in default_pipeline()]
+    content = [next((entry for entry in short if name in entry), name) for name in names]
+    pose = stage_of(parse_config(content), "pose")
+    assert pose.estimator.name == "blazepose-heavy"  # type: ignore[attr-defined]
+    assert pose.estimator.region_margin == 1.5  # type: ignore[attr-defined]
+    assert replace(pose, estimator=stage_of(default_pipeline(), "pose").estimator) == stage_of(  # type: ignore[attr-defined, call-arg]
+        default_pipeline(), "pose"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "facts"),
+    [
+        ("gate", ("'gate'", "STAGE.FIELD=VALUE")),
+        ("gate.max_camera_motion", ("STAGE.FIELD=VALUE",)),
+        ("gat.max_camera_motion=1", ("'gat'", "gate", "probe")),
+        ("gate.max_camera=1", ("gate", "'max_camera'", "max_camera_motion")),
+        ("gate.max_camera_motion=fast", ("gate.max_camera_motion", "float", "'fast'")),
+        ("gate.compare_hz=2.5", ("gate.compare_hz", "int", "2.5")),
+        ("gate.reject=1", ("gate.reject", "bool", "1")),
+        ("fit.fitter.steps=[1, 2]", ("fit.fitter.steps", "3 values")),
+        ("fit.fitter.contacts.rest=1", ("fit.fitter.contacts", "'rest'", "rest_mps")),
+        ("pose.estimator.margin=1", ("pose.estimator", "margin")),
+        ("probe={}", ("STAGE.FIELD=VALUE",)),
+    ],
+)
+def test_a_wrong_change_names_what_is_known(change: str, facts: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        change_pipeline(default_pipeline(), [change])
+    for fact in facts:
+        assert fact in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "facts"),
+    [
+        ("", ("expected a list of stages",)),
+        ("probe: {}", ("expected a list of stages",)),
+        ("- probe: {}\n- pose2: {}", ("entry 2", "'pose2'", "pose")),
+        ("- [probe]", ("entry 1",)),
+        ("- probe: 4", ("probe", "4")),
+        ("- probe: {}\n- pose: {}", ("'pose'", "'boxes'", "segment")),
+        ("- probe: {}", ("no stage writes a sequence",)),
+        ("- probe: [", ("not a readable YAML file",)),
+        ("- !!python/object/apply:os.system [ls]", ("not a readable YAML file",)),
+    ],
+)
+def test_a_wrong_file_is_named_with_the_place(tmp_path: Path, text: str, facts: tuple[str, ...]) -> None:
+    (tmp_path / "odd.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        read_config(tmp_path / "odd.yaml")
+    for fact in ("odd.yaml", *facts):
+        assert fact in str(caught.value)
+    done = CliRunner().invoke(app, ["build", "--config", str(tmp_path / "odd.yaml"), "--print-config"])
+    assert done.exit_code == 2
+    assert "Traceback" not in done.output
+
+
+def test_an_unknown_backend_is_answered_with_the_list() -> None:
+    with pytest.raises(BackendError, match=r"'yolo'.*nanodet or yolox"):
+        change_pipeline(default_pipeline(), ["detect.detector=yolo"])
+
+
+def test_every_stage_reads_what_an_earlier_one_writes() -> None:
+    for make in PROFILES.values():
+        check_pipeline(make())
+    without = tuple(stage for stage in default_pipeline() if stage.name != "smooth")
+    with pytest.raises(ConfigError, match=r"'trim' reads 'smoothed'.*put smooth"):
+        check_pipeline(without)
+
+
+def test_every_stage_and_field_is_documented() -> None:
+    for name, stage in STAGES.items():
+        assert stage.__doc__, name
+        for field in fields(stage):
+            assert f"{field.name}:" in stage.__doc__, f"{name}.{field.name}"

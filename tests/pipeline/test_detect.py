@@ -1,0 +1,32 @@
+"""People are detected some times a second, whatever the number of threads; boxes are interpolated between."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from opendance_hf.pipeline.stages.detect import Detect
+from opendance_hf.pipeline.stages.segment import boxes_at
+from tests.pipeline.fakes import Still
+
+
+class Fixed:
+    def detect(self, image: np.ndarray) -> np.ndarray:
+        return np.array([[image[0, 0, 0], 0, 40, 40, 0.9]], np.float32)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_people_are_not_looked_for_in_every_frame(threads: int) -> None:
+    frames = [Still(t / 60, np.full((48, 64, 3), t, np.uint8)) for t in range(60)]
+    found = Detect().look(frames, [Fixed()] * threads)
+    np.testing.assert_allclose(found.times_s, np.arange(0, 60, 8) / 60)
+    assert [boxes[0, 0] for boxes in found.by_frame()[0]] == list(range(0, 60, 8))
+    part = found.between(0.25, 0.5)
+    assert part.times_s == pytest.approx([16 / 60, 24 / 60])
+    assert part.boxes[:, 0].tolist() == [16, 24]
+
+
+def test_boxes_between_two_looks_and_none_beside_a_gap() -> None:
+    boxes = np.array([[[0.0] * 4, [2.0] * 4, [np.nan] * 4, [6.0] * 4]], np.float32)
+    at = boxes_at(np.array([0.0, 1.0, 2.0, 3.0]), boxes, np.array([0.0, 0.5, 1.0, 1.5, 2.5, 3.0, 3.2]))
+    np.testing.assert_array_equal(at[0, :, 0], [0.0, 1.0, 2.0, np.nan, np.nan, 6.0, 6.0])
