@@ -22,8 +22,8 @@ from opendance_hf.music.layout import (
     HOP,
     TEMPOGRAM_LAGS,
     WINDOW,
+    EngineOutput,
     Floats,
-    MusicFeatures,
     one_hot,
     side_by_side,
 )
@@ -54,7 +54,7 @@ class Analysis:
         self._padding: chroma.Padding = "reflect" if like_0_8_1 else "constant"
         self._onset_hz = _ONSET_HZ_0_8_1 if like_0_8_1 else sample_rate / 2
 
-    def music(self) -> MusicFeatures:
+    def music(self) -> EngineOutput:
         """The 438 features, for 1 + samples // 512 frames."""
         harmonic, percussive = self._separated()
 
@@ -71,7 +71,7 @@ class Analysis:
             return side_by_side(envelope[:, None], one_hot(beats, len(envelope)), lags), bpm, beats
 
         left, (right, bpm, beats) = _both(tones, rhythms)
-        return MusicFeatures(side_by_side(left, right), beats.astype(np.int32), bpm)
+        return EngineOutput(side_by_side(left, right), beats.astype(np.int32), bpm)
 
     def fact(self, start_bpm: float) -> Floats:
         """The 35 features, for 1 + samples // 512 frames."""

@@ -37,10 +37,12 @@ from opendance_hf.music.layout import (
     SAMPLE_RATE_60FPS,
     WINDOW,
     Engine,
+    EngineOutput,
     Floats,
     Ints,
     MusicFeatures,
 )
+from opendance_hf.music.tempo import tempo_from_beats
 
 _FPS: Final = 60
 _CODE_FRAMES: Final = SAMPLE_RATE_60FPS // SAMPLE_RATE_7P5FPS
@@ -62,7 +64,7 @@ class MusicAnnotation:
         music_features_7p5fps: (ceil(T/8), 438), the same from audio at 3,840 Hz.
         music_features_fact: (T, 35), columns as in :data:`FACT_BLOCKS`.
         music_beats: (beats,) frames of the motion within [0, T), increasing; the beats of ``music_features``.
-        bpm: estimated beats per minute of the 60 FPS features; 0 when nothing sounds.
+        bpm: beats per minute, estimated from the beats at 60 FPS; 0 when nothing sounds.
     """
 
     music_features: Floats
@@ -177,7 +179,7 @@ def extract_audio(
         music_features_7p5fps=slow.features[:num_codes],
         music_features_fact=fact[:num_frames],
         music_beats=full.beats[full.beats < num_frames],
-        bpm=full.bpm,
+        bpm=_bpm(full, SAMPLE_RATE_60FPS),
     )
 
 
@@ -210,7 +212,11 @@ def music_features(
         raise ValueError(f"sample_rate must be 30720 (60 FPS) or 3840 (7.5 FPS), got {sample_rate}")
     result = _analysis(engine, _checked(audio), sample_rate).music()
     num_frames = 1 + len(audio) // HOP
-    return MusicFeatures(result.features[:num_frames], result.beats[result.beats < num_frames], result.bpm)
+    return MusicFeatures(
+        features=result.features[:num_frames],
+        beats=result.beats[result.beats < num_frames],
+        bpm=_bpm(result, sample_rate),
+    )
 
 
 def tpami_features(music_features: Floats) -> Floats:
@@ -273,7 +279,7 @@ def _checked(audio: npt.NDArray[np.floating], min_samples: int = 0) -> Floats:
 
 
 class _Analysis(Protocol):
-    def music(self) -> MusicFeatures: ...
+    def music(self) -> EngineOutput: ...
 
     def fact(self, start_bpm: float) -> Floats: ...
 
@@ -282,6 +288,10 @@ def _analysis(engine: Engine, audio: Floats, sample_rate: int) -> _Analysis:
     if engine == "librosa":
         return librosa_engine.Analysis(audio, sample_rate)
     return fast.Analysis(audio, sample_rate, like_0_8_1=engine == "librosa-0.8.1")
+
+
+def _bpm(output: EngineOutput, sample_rate: int) -> float:
+    return tempo_from_beats(output.beats, sample_rate / HOP, output.tempogram_bpm)
 
 
 def _check_engine(engine: str) -> None:

@@ -42,13 +42,28 @@ TEMPOGRAM_LAGS: Final = BLOCKS["tempogram"].stop - BLOCKS["tempogram"].start
 
 
 @dataclass(frozen=True)
+class EngineOutput:
+    """The 438 features of one piece of audio, as an engine computes them.
+
+    Attributes:
+        features: (frames, 438), columns as in :data:`BLOCKS`.
+        beats: (beats,) frame indices, increasing; where the column ``onset_beat`` is 1.
+        tempogram_bpm: tempo with which the beats were tracked, in beats per minute; 0 when nothing sounds.
+    """
+
+    features: Floats
+    beats: Ints
+    tempogram_bpm: float
+
+
+@dataclass(frozen=True)
 class MusicFeatures:
     """The 438 features of one piece of audio.
 
     Attributes:
         features: (frames, 438), columns as in :data:`BLOCKS`.
         beats: (beats,) frame indices, increasing; where the column ``onset_beat`` is 1.
-        bpm: estimated beats per minute; 0 when nothing sounds.
+        bpm: beats per minute, estimated from the beats; 0 when nothing sounds.
     """
 
     features: Floats

@@ -12,8 +12,8 @@ from opendance_hf.music.layout import (
     CHROMA_OCTAVES,
     HOP,
     TEMPOGRAM_LAGS,
+    EngineOutput,
     Floats,
-    MusicFeatures,
     one_hot,
     side_by_side,
 )
@@ -31,7 +31,7 @@ class Analysis:
         with _short_audio_is_fine():
             self._mel = librosa.feature.melspectrogram(y=audio, sr=sample_rate, hop_length=HOP)
 
-    def music(self) -> MusicFeatures:
+    def music(self) -> EngineOutput:
         """The 438 features, for 1 + samples // 512 frames."""
         import librosa
 
@@ -57,7 +57,7 @@ class Analysis:
             one_hot(beats, len(envelope)),
             tempogram.T,
         )
-        return MusicFeatures(features, np.asarray(beats, dtype=np.int32), float(np.max(tempo)))
+        return EngineOutput(features, np.asarray(beats, dtype=np.int32), float(np.max(tempo)))
 
     def fact(self, start_bpm: float) -> Floats:
         """The 35 features, for 1 + samples // 512 frames."""
