@@ -125,7 +125,7 @@ class AvatarRenderer:
             raise ValueError(
                 f"poses {poses.shape} and transl {transl.shape} must be {expected} and ({expected[0]}, 3)"
             )
-        rotations = axis_angle_to_matrix(np.asarray(poses, dtype=np.float32)).astype(np.float32)
+        rotations = axis_angle_to_matrix(np.asarray(poses, dtype=np.float32))
         self._depth.fill(0)
         height, width = self.camera.height_px, self.camera.width_px
         low, high = np.array([width, height]), np.array([0, 0])
