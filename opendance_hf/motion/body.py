@@ -12,7 +12,7 @@ Array = npt.NDArray[np.floating]
 
 
 def forward_kinematics(poses: Array, transl: Array, rest_offsets: Array) -> Array:
-    """Joint positions of posed skeletons.
+    """Return the joint positions of posed skeletons.
 
     Args:
         poses: (..., 24, 3) axis-angle, each joint relative to its parent; the root relative to the world.
@@ -28,19 +28,39 @@ def forward_kinematics(poses: Array, transl: Array, rest_offsets: Array) -> Arra
     """
     if poses.shape[-2:] != (NUM_JOINTS, 3) or rest_offsets.shape[-2:] != (NUM_JOINTS, 3):
         raise ValueError(f"poses {poses.shape} and rest_offsets {rest_offsets.shape} must end in (24, 3)")
-    local = axis_angle_to_matrix(poses)
-    offsets = np.broadcast_to(rest_offsets, poses.shape)
-    joints = np.empty(poses.shape, dtype=np.result_type(poses, transl, rest_offsets))
-    rotations = np.empty((*poses.shape, 3), dtype=joints.dtype)
+    return pose_joints(axis_angle_to_matrix(poses), transl, rest_offsets)[0]
+
+
+def pose_joints(rotations: Array, transl: Array, rest_offsets: Array) -> tuple[Array, Array]:
+    """Return the joint positions and the global rotations of posed skeletons.
+
+    Args:
+        rotations: (..., 24, 3, 3) matrices, each joint relative to its parent; the root relative to the world.
+        transl: see :func:`forward_kinematics`.
+        rest_offsets: see :func:`forward_kinematics`.
+
+    Returns:
+        (..., 24, 3) joint positions in metres and (..., 24, 3, 3) rotations, both in the world frame.
+
+    Raises:
+        ValueError: if the shapes do not describe 24 joints.
+    """
+    if rotations.shape[-3:] != (NUM_JOINTS, 3, 3) or rest_offsets.shape[-2:] != (NUM_JOINTS, 3):
+        raise ValueError(
+            f"rotations {rotations.shape} must end in (24, 3, 3), rest_offsets {rest_offsets.shape} in (24, 3)"
+        )
+    offsets = np.broadcast_to(rest_offsets, rotations.shape[:-1])
+    joints = np.empty(offsets.shape, dtype=np.result_type(rotations, transl, rest_offsets))
+    turned = np.empty(rotations.shape, dtype=joints.dtype)
     joints[..., 0, :] = transl + offsets[..., 0, :]
-    rotations[..., 0, :, :] = local[..., 0, :, :]
+    turned[..., 0, :, :] = rotations[..., 0, :, :]
     for joint, parent in enumerate(PARENTS[1:], start=1):
-        rotated = rotations[..., parent, :, :] @ offsets[..., joint, :, None]
-        joints[..., joint, :] = joints[..., parent, :] + rotated[..., 0]
-        rotations[..., joint, :, :] = rotations[..., parent, :, :] @ local[..., joint, :, :]
-    return joints
+        bone = turned[..., parent, :, :] @ offsets[..., joint, :, None]
+        joints[..., joint, :] = joints[..., parent, :] + bone[..., 0]
+        turned[..., joint, :, :] = turned[..., parent, :, :] @ rotations[..., joint, :, :]
+    return joints, turned
 
 
 def bone_lengths(joints: Array) -> Array:
-    """(..., 23) distance of every joint but the root from its parent, metres."""
+    """Return the (..., 23) distances of every joint but the root from its parent, metres."""
     return np.linalg.norm(joints[..., 1:, :] - joints[..., PARENTS[1:], :], axis=-1)

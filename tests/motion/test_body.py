@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from opendance_hf.motion.body import bone_lengths, forward_kinematics
+from opendance_hf.motion.body import bone_lengths, forward_kinematics, pose_joints
+from opendance_hf.motion.rotations import axis_angle_to_matrix
 from opendance_hf.motion.skeleton import JOINT_INDEX, JOINT_NAMES, MEAN_OFFSETS, PARENTS, mirror_index
 
 
@@ -29,6 +30,19 @@ def test_forward_kinematics_against_matrices() -> None:
     got = forward_kinematics(poses, transl, offsets)
     for i in np.ndindex(2, 5):
         np.testing.assert_allclose(got[i], reference_fk(poses[i], transl[i], offsets[i[0], 0]), atol=1e-12)
+
+
+def test_pose_joints_returns_global_rotations_too() -> None:
+    rng = np.random.default_rng(3)
+    poses, transl = rng.standard_normal((2, 5, 24, 3)), rng.standard_normal((2, 5, 3))
+    joints, turned = pose_joints(axis_angle_to_matrix(poses), transl, MEAN_OFFSETS)
+    np.testing.assert_array_equal(joints, forward_kinematics(poses, transl, MEAN_OFFSETS))
+    for joint in (0, JOINT_INDEX["left_knee"], JOINT_INDEX["right_hand"]):
+        expected, parent = Rotation.identity(), joint
+        while parent >= 0:
+            expected = Rotation.from_rotvec(poses[1, 2, parent]) * expected
+            parent = PARENTS[parent]
+        np.testing.assert_allclose(turned[1, 2, joint], expected.as_matrix(), atol=1e-12)
 
 
 def test_rest_pose_is_the_sum_of_offsets() -> None:
@@ -63,6 +77,8 @@ def test_bone_lengths_do_not_depend_on_the_pose() -> None:
 def test_wrong_number_of_joints() -> None:
     with pytest.raises(ValueError, match=r"must end in \(24, 3\)"):
         forward_kinematics(np.zeros((22, 3)), np.zeros(3), MEAN_OFFSETS)
+    with pytest.raises(ValueError, match=r"\(24, 3, 3\)"):
+        pose_joints(np.zeros((24, 3)), np.zeros(3), MEAN_OFFSETS)
 
 
 def test_mirror_is_an_involution() -> None:
