@@ -1,4 +1,4 @@
-"""Rotations from joint positions: what turns a generated dance, which is joints, into poses that drive a body."""
+"""Inverse kinematics: the poses of a skeleton from its joints, and limbs that reach for a goal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ import numpy as np
 import numpy.typing as npt
 
 from opendance_hf.motion.body import bone_lengths
-from opendance_hf.motion.rotations import matrix_to_axis_angle
+from opendance_hf.motion.rotations import (
+    best_rotation,
+    matrix_to_axis_angle,
+    perpendicular,
+    smallest_rotation,
+    unit,
+)
 from opendance_hf.motion.skeleton import MEAN_OFFSETS, NUM_JOINTS, PARENTS
 
 Array = npt.NDArray[np.floating]
@@ -15,10 +21,10 @@ _CHILDREN = [[j for j, parent in enumerate(PARENTS) if parent == i] for i in ran
 
 
 def joints_to_poses(joints: Array, rest_offsets: Array | None = None) -> tuple[Array, Array, Array]:
-    """Rotations under which the skeleton's bones point as those of the joints do.
+    """Find rotations under which the bones of the skeleton point as those of the joints do.
 
     Joints with several children take the rotation that fits all of them best (Kabsch); those with one child the
-    smallest swing from their parent, so bones do not spin about their own axis; leaves do not turn.
+    smallest rotation from their parent, so bones do not twist about their own axis; leaves do not rotate.
 
     Args:
         joints: (T, 24, 3) metres.
@@ -45,9 +51,9 @@ def joints_to_poses(joints: Array, rest_offsets: Array | None = None) -> tuple[A
             bones = joints[:, children] - joints[:, joint, None]
             seen = np.einsum("tji,tcj->tci", above, bones)
             if len(children) == 1:
-                local[:, joint] = _swing(rest_offsets[children[0]], seen[:, 0])
+                local[:, joint] = smallest_rotation(rest_offsets[children[0]], seen[:, 0])
             else:
-                local[:, joint] = _kabsch(rest_offsets[children], seen)
+                local[:, joint] = best_rotation(rest_offsets[children], seen)
                 if own_skeleton:  # hips and chest as this body carries them, not as the mean one does
                     rest_offsets[children] = np.einsum("tji,tcj->ci", local[:, joint], seen) / len(joints)
         turned[:, joint] = above @ local[:, joint]
@@ -55,26 +61,80 @@ def joints_to_poses(joints: Array, rest_offsets: Array | None = None) -> tuple[A
     return matrix_to_axis_angle(local), transl, np.asarray(rest_offsets)
 
 
-def _kabsch(rest: Array, seen: Array) -> Array:
-    """(T, 3, 3) rotations that best take (C, 3) rest bones to (T, C, 3) seen ones."""
-    u, _, vt = np.linalg.svd(np.einsum("tci,cj->tij", seen, rest))
-    sign = np.sign(np.linalg.det(u @ vt))
-    u[:, :, 2] *= sign[:, None]
-    return u @ vt
+def two_bone_ik(
+    root: Array,
+    middle: Array,
+    end: Array,
+    goal: Array,
+    pole: Array,
+    *,
+    max_stretch: float = 0.999,
+    straight_m: float = 0.02,
+) -> tuple[Array, Array]:
+    """Rotate the two bones of a limb so that its end reaches a goal and its middle joint stays on its side.
+
+    Args:
+        root: (..., 3) hip or shoulder, metres.
+        middle: (..., 3) knee or elbow.
+        end: (..., 3) ankle or wrist.
+        goal: (..., 3) where the end shall be. A goal out of reach is approached along the line to it.
+        pole: (..., 3) direction in which the middle joint of a straight limb bends.
+        max_stretch: largest distance from root to end, as a share of the length of both bones. Below 1 the middle joint
+            keeps a side. Its inverse limits the smallest distance of bones of different lengths.
+        straight_m: a limb whose middle joint is closer than this to the line from root to goal counts as straight.
+
+    Returns:
+        (..., 3, 3) rotations of the upper and of the lower bone. Both are in the world frame: multiply the global
+        rotations of the two bones by them from the left.
+    """
+    upper_m = np.linalg.norm(middle - root, axis=-1, keepdims=True)
+    lower_m = np.linalg.norm(end - middle, axis=-1, keepdims=True)
+    aside = _reject(middle - root, unit(goal - root))
+    straight = np.linalg.norm(aside, axis=-1, keepdims=True) < straight_m
+    new_middle, new_end = place_limb(
+        root, goal, np.where(straight, pole, aside), upper_m, lower_m, max_stretch=max_stretch
+    )
+    return (
+        smallest_rotation(middle - root, new_middle - root),
+        smallest_rotation(end - middle, new_end - new_middle),
+    )
 
 
-def _swing(rest: Array, seen: Array) -> Array:
-    """(T, 3, 3) smallest rotations that take the direction of (3,) to those of (T, 3)."""
-    start = rest / np.linalg.norm(rest)
-    end = seen / np.maximum(np.linalg.norm(seen, axis=-1, keepdims=True), 1e-9)
-    cos = end @ start
-    axis = np.cross(np.broadcast_to(start, end.shape), end)
-    x, y, z = axis.T
-    zero = np.zeros_like(x)
-    k = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(-1, 3, 3)
-    turn = np.eye(3) + k + k @ k / np.maximum(1 + cos, 1e-6)[:, None, None]
-    # A bone that points exactly the other way turns by half a circle about any axis across it.
-    across = np.cross(start, np.eye(3)[np.argmin(np.abs(start))])
-    across /= np.linalg.norm(across)
-    half = 2 * np.outer(across, across) - np.eye(3)
-    return np.where((cos < -0.99999)[:, None, None], half, turn)
+def place_limb(
+    root: Array,
+    goal: Array,
+    pole: Array,
+    upper_m: Array | float,
+    lower_m: Array | float,
+    *,
+    max_stretch: float = 0.999,
+) -> tuple[Array, Array]:
+    """Place the middle and the end joint of a limb of two bones that reaches for a goal.
+
+    Args:
+        root: (..., 3) metres.
+        goal: (..., 3) metres.
+        pole: (..., 3) direction in which the middle joint lies off the line from root to goal.
+        upper_m: length of the bone from root to middle, one number or (..., 1).
+        lower_m: length of the bone from middle to end, one number or (..., 1).
+        max_stretch: see :func:`two_bone_ik`.
+
+    Returns:
+        (..., 3) positions of the middle and of the end joint.
+    """
+    far = np.linalg.norm(goal - root, axis=-1, keepdims=True)
+    line = unit(goal - root)
+    line = np.where(far < 1e-9, perpendicular(pole), line)
+    least = np.maximum(np.abs(upper_m - lower_m) / max_stretch, 1e-9)
+    far = np.clip(far, least, max_stretch * (upper_m + lower_m))
+    aside = _reject(pole, line)
+    along_line = np.linalg.norm(aside, axis=-1, keepdims=True) < 1e-9
+    aside = np.where(along_line, perpendicular(line), unit(aside))
+    along = (upper_m**2 + far**2 - lower_m**2) / (2 * far)
+    off = np.sqrt(np.maximum(upper_m**2 - along**2, 0))
+    return root + line * along + aside * off, root + line * far
+
+
+def _reject(vectors: Array, line: Array) -> Array:
+    """Return the part of (..., 3) vectors that is perpendicular to (..., 3) unit vectors."""
+    return vectors - line * (vectors * line).sum(-1, keepdims=True)
