@@ -11,10 +11,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from opendance_hf.motion.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from opendance_hf.motion.rotations import axis_angle_to_matrix, matrix_to_axis_angle, smallest_rotation, unit
 from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS, NUM_JOINTS
 from opendance_hf.synthetic.body import BONES, Body
-from opendance_hf.synthetic.motion import Performance
+from opendance_hf.synthetic.motion import Performance, hinge_frame
 
 Array = npt.NDArray[np.floating]
 
@@ -79,7 +79,7 @@ def _rotations(joints: Array, body: Body) -> dict[str, Array]:
         out[bone] = pelvis @ axis_angle_to_matrix(bend * number / len(_SPINE))
     # Captured heads are points above the neck, at no known angle to the face: only what changes is a nod.
     nod = np.einsum("tji,tj->ti", chest, at["head"] - at["neck"])
-    nod = matrix_to_axis_angle(_swing(np.broadcast_to(np.median(nod, axis=0), nod.shape), nod))
+    nod = matrix_to_axis_angle(smallest_rotation(np.broadcast_to(np.median(nod, axis=0), nod.shape), nod))
     for number, bone in enumerate(("neck01", "neck02", "head"), start=1):
         out[bone] = chest @ axis_angle_to_matrix(nod * number / 3)
     for side, letter in (("left", "L"), ("right", "R")):
@@ -94,13 +94,15 @@ def _rotations(joints: Array, body: Body) -> dict[str, Array]:
         out[f"foot.{letter}"] = _turn(across, MEAN_OFFSETS[_J[f"{side}_foot"]], hinge, toes)
 
         collar = sum(MEAN_OFFSETS[_J[f"{side}_{part}"]] for part in ("collar", "shoulder"))
-        lift = _swing(chest @ (collar - MEAN_OFFSETS[_J["neck"]]), at[f"{side}_shoulder"] - at["neck"])
+        lift = smallest_rotation(
+            chest @ (collar - MEAN_OFFSETS[_J["neck"]]), at[f"{side}_shoulder"] - at["neck"]
+        )
         out[f"clavicle.{letter}"] = lift @ chest
         rest = {bone: body.head_of(f"{bone}.{letter}") for bone in ("upperarm01", "lowerarm01", "wrist")}
         arm = rest["lowerarm01"] - rest["upperarm01"]
-        upper = _swing(chest @ arm, at[f"{side}_elbow"] - at[f"{side}_shoulder"]) @ chest
+        upper = smallest_rotation(chest @ arm, at[f"{side}_elbow"] - at[f"{side}_shoulder"]) @ chest
         fore = rest["wrist"] - rest["lowerarm01"]
-        lower = _swing(upper @ fore, at[f"{side}_wrist"] - at[f"{side}_elbow"]) @ upper
+        lower = smallest_rotation(upper @ fore, at[f"{side}_wrist"] - at[f"{side}_elbow"]) @ upper
         out[f"upperarm01.{letter}"] = upper
         for bone in ("lowerarm01", "lowerarm02", "wrist"):
             out[f"{bone}.{letter}"] = lower
@@ -144,40 +146,20 @@ def _soles(rotations: Array, positions: Array, body: Body) -> Array:
 
 def _hinge(thigh: Array, shin: Array, across: Array) -> Array:
     """(T, 3) axis the knee bends about; that of the hips where the leg is straight."""
-    axis = np.cross(_unit(thigh), _unit(shin))
+    axis = np.cross(unit(thigh), unit(shin))
     sin = np.linalg.norm(axis, axis=-1, keepdims=True)
     trust = np.clip((sin - 0.1) / 0.3, 0, 1)
-    return _unit(trust * _unit(axis) + (1 - trust) * across)
+    return unit(trust * unit(axis) + (1 - trust) * across)
 
 
 def _turn(rest_hinge: Array, rest: Array, hinge: Array, wanted: Array) -> Array:
     """(T, 3, 3) rotations that take a bone at rest and its hinge to where they are wanted."""
-    start = _frame_along(rest_hinge[None], rest[None])
-    return _frame_along(hinge, wanted) @ np.swapaxes(start, -1, -2)
-
-
-def _frame_along(hinge: Array, along: Array) -> Array:
-    """(T, 3, 3) orthonormal frames: columns hinge, along and their cross product."""
-    y = _unit(along)
-    x = _unit(hinge - y * (hinge * y).sum(-1, keepdims=True))
-    return np.stack([x, y, np.cross(x, y)], axis=-1)
+    start = hinge_frame(rest_hinge[None], rest[None])
+    return hinge_frame(hinge, wanted) @ np.swapaxes(start, -1, -2)
 
 
 def _frame(x: Array, up: Array) -> Array:
     """(T, 3, 3) orthonormal frames whose first column is x and whose second lies towards up."""
-    x = _unit(x)
-    y = _unit(up - x * (up * x).sum(-1, keepdims=True))
+    x = unit(x)
+    y = unit(up - x * (up * x).sum(-1, keepdims=True))
     return np.stack([x, y, np.cross(x, y)], axis=-1)
-
-
-def _swing(start: Array, end: Array) -> Array:
-    """(T, 3, 3) smallest rotations between directions."""
-    start, end = _unit(start), _unit(end)
-    axis = np.cross(start, end)
-    sin = np.linalg.norm(axis, axis=-1)
-    angle = np.arctan2(sin, (start * end).sum(-1))
-    return axis_angle_to_matrix(axis / np.maximum(sin, 1e-9)[..., None] * angle[..., None])
-
-
-def _unit(vector: Array) -> Array:
-    return vector / np.maximum(np.linalg.norm(vector, axis=-1, keepdims=True), 1e-9)

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter1d, minimum_filter1d
 
-from opendance_hf.motion.rotations import axis_angle_to_matrix
+from opendance_hf.motion.ik import place_limb
+from opendance_hf.motion.rotations import axis_angle_to_matrix, smallest_rotation, unit
 from opendance_hf.synthetic.body import BONES, Body
 from opendance_hf.synthetic.choreography import ARMS, Part
 
@@ -34,6 +35,7 @@ _STANCE_M: Final = 0.10
 _SWING_BEATS: Final = 0.62
 _KICK_BEATS: Final = 0.75
 _MAX_REACH: Final = 0.985
+_MAX_STRETCH: Final = 0.9995
 _MAX_ELBOW_RAD: Final = np.radians(145)
 _ARM_BEATS: Final = 0.8
 _ARM_CENTRE: Final = np.array([0.65, 0.05, 0.76])
@@ -280,11 +282,11 @@ def _assemble(
             "spine01",
             chest @ axis_angle_to_matrix(np.stack([zero, -sign * 0.15 * upper[:, 2], sign * lift], axis=1)),
         )
-        arm = chest @ _swing(rest[f"lowerarm01.{letter}"] - rest[f"upperarm01.{letter}"], upper)
+        arm = chest @ smallest_rotation(rest[f"lowerarm01.{letter}"] - rest[f"upperarm01.{letter}"], upper)
         carry(f"upperarm01.{letter}", f"clavicle.{letter}", arm)
         bone = rest[f"wrist.{letter}"] - rest[f"lowerarm01.{letter}"]
         wanted = np.einsum("tji,tj->ti", arm, np.einsum("tij,tj->ti", chest, fore))
-        lower = arm @ _swing(bone, wanted)
+        lower = arm @ smallest_rotation(bone, wanted)
         carry(f"lowerarm01.{letter}", f"upperarm01.{letter}", lower)
         carry(f"lowerarm02.{letter}", f"lowerarm01.{letter}", lower)
         carry(f"wrist.{letter}", f"lowerarm02.{letter}", lower)
@@ -337,25 +339,17 @@ def _leg(body: Body, letter: str, rotations: Array, positions: Array, feet: _Fee
     pelvis = rotations[:, 0]
     hip = positions[:, 0] + pelvis @ (rest["upperleg01"] - body.heads[0])
     target = feet.place[:, number] + [0, ankle_m, 0]
-    line = target - hip
-    far = np.clip(np.linalg.norm(line, axis=1), 0.25, 0.9995 * (thigh + shin))
-    line /= np.linalg.norm(line, axis=1, keepdims=True)
     yaw = feet.yaw[:, number]
     out = 0.22 if letter == "L" else -0.22
     toes = np.stack([np.sin(yaw + out), np.zeros_like(yaw), np.cos(yaw + out)], axis=1)
     ahead = toes + pelvis[:, :, 2]
-    ahead -= line * np.sum(ahead * line, axis=1, keepdims=True)
-    ahead /= np.linalg.norm(ahead, axis=1, keepdims=True)
-    along = (thigh**2 + far**2 - shin**2) / (2 * far)
-    off = np.sqrt(np.maximum(thigh**2 - along**2, 0))
-    knee = hip + line * along[:, None] + ahead * off[:, None]
-    ankle = hip + line * far[:, None]
-    hinge = np.cross(ahead, line)
+    knee, ankle = place_limb(hip, target, ahead, thigh, shin, max_stretch=_MAX_STRETCH)
+    hinge = np.cross(ahead, ankle - hip)
     for bone, start, end, rest_end in (
         ("upperleg01", hip, knee, rest["lowerleg01"]),
         ("lowerleg01", knee, ankle, rest["foot"]),
     ):
-        rotations[:, index[bone]] = _frame(hinge, end - start) @ _frame(
+        rotations[:, index[bone]] = hinge_frame(hinge, end - start) @ hinge_frame(
             np.array([[1.0, 0, 0]]), (rest_end - rest[bone])[None]
         ).transpose(0, 2, 1)
         positions[:, index[bone]] = start
@@ -367,11 +361,10 @@ def _leg(body: Body, letter: str, rotations: Array, positions: Array, feet: _Fee
     positions[:, index["foot"]] = ankle
 
 
-def _frame(hinge: Array, along: Array) -> Array:
-    """(T, 3, 3) orthonormal frames: columns hinge, along, and their cross product."""
-    y = along / np.linalg.norm(along, axis=1, keepdims=True)
-    x = hinge - y * np.sum(hinge * y, axis=1, keepdims=True)
-    x /= np.linalg.norm(x, axis=1, keepdims=True)
+def hinge_frame(hinge: Array, along: Array) -> Array:
+    """Return (T, 3, 3) orthonormal frames: columns hinge, along, and their cross product."""
+    y = unit(along)
+    x = unit(hinge - y * np.sum(hinge * y, axis=1, keepdims=True))
     return np.stack([x, y, np.cross(x, y)], axis=2)
 
 
@@ -383,13 +376,3 @@ def _within_elbow(upper: Array, fore: Array) -> Array:
     across /= np.maximum(np.linalg.norm(across, axis=1, keepdims=True), 1e-9)
     bend = np.minimum(bend, _MAX_ELBOW_RAD)[:, None]
     return np.cos(bend) * upper + np.sin(bend) * across
-
-
-def _swing(rest: Array, wanted: Array) -> Array:
-    """(T, 3, 3) smallest rotations from the direction of (3,) to those of (T, 3)."""
-    start = rest / np.linalg.norm(rest)
-    end = wanted / np.linalg.norm(wanted, axis=1, keepdims=True)
-    axis = np.cross(start[None], end)
-    sin = np.linalg.norm(axis, axis=1)
-    angle = np.arctan2(sin, end @ start)
-    return axis_angle_to_matrix(axis / np.maximum(sin, 1e-9)[:, None] * angle[:, None])
