@@ -1,4 +1,4 @@
-"""Music: the sound of any audio or video file, and the features that dance models read, frame by frame."""
+"""Decoding of audio and video files, and the music features that dance models read."""
 
 from opendance_hf.music.decode import AudioError, NoAudioError, clock_origin, decode_audio, open_media
 from opendance_hf.music.features import (

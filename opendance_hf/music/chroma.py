@@ -17,19 +17,19 @@ from numpy.lib.stride_tricks import sliding_window_view
 from opendance_hf.music.layout import CHROMA_OCTAVES, HOP, WINDOW, Floats
 from opendance_hf.music.rhythm import hann
 
-#: Beyond the ends a signal is silent, or mirrored.
+#: How a signal continues beyond its ends: with zeros, or mirrored.
 Padding = Literal["constant", "reflect"]
 
 _C1_HZ: Final = 440.0 * 2 ** (-45 / 12)
-_BINS: Final = 36  # an octave
+_BINS: Final = 36  # per octave
 _CHROMA: Final = 12
-#: Bins of the spectrum that add up to less than this share of a filter are left out of it.
+#: The smallest bins of a filter's spectrum that add up to less than this share of it are set to zero.
 _NEGLIGIBLE: Final = 0.01
-# Few and large products: where processes compete for processors, every one may wait for all its threads.
+# Few and large matrix products: each one may wait for all its threads where processes compete for cores.
 _FRAMES_AT_A_TIME: Final = 4096
 
 _PITCH_RANGE_HZ: Final = (150.0, 4000.0)
-_PEAK_SHARE: Final = 0.1  # of the loudest bin, below which there is no pitch
+_PEAK_SHARE: Final = 0.1  # peaks below this share of the loudest bin are ignored
 _TUNING_STEPS: Final = np.linspace(-0.5, 0.5, 101)
 
 _CENS_STEPS: Final = (0.4, 0.2, 0.1, 0.05)
@@ -42,7 +42,7 @@ _FAST_ZEROS: Final = 24
 
 
 def tuning(magnitude: Floats, sample_rate: int) -> float:
-    """How far the pitches lie from those of A = 440 Hz, in bins of a third of a semitone, in [-0.5, 0.5).
+    """Estimate the tuning relative to A = 440 Hz, in bins of a third of a semitone, in [-0.5, 0.5).
 
     Args:
         magnitude: (frames, 1025) of the short-time spectrum.
@@ -58,7 +58,7 @@ def tuning(magnitude: Floats, sample_rate: int) -> float:
     if len(bins) == 0:
         return 0.0
     before, top, after = below[frames, bins], here[frames, bins], above[frames, bins]
-    # A parabola through three bins has its top a little to the side of the middle one, and a little higher.
+    # Interpolate the frequency and magnitude of a peak with a parabola through three bins.
     slope, bend = (after - before) / 2, after + before - 2 * top
     with np.errstate(divide="ignore", invalid="ignore"):
         shift = np.where(np.abs(slope) < np.abs(bend), -slope / bend, np.float32(0))
@@ -71,7 +71,7 @@ def tuning(magnitude: Floats, sample_rate: int) -> float:
 
 
 def chroma(audio: Floats, sample_rate: int, bins_off: float, *, like_0_8_1: bool = False) -> Floats:
-    """(frames, 12), the energy-like magnitude of each pitch class from C to B, not normalised.
+    """Compute the magnitude of each pitch class from C to B, (frames, 12), not normalised.
 
     Args:
         audio: (samples,) mono.
@@ -92,17 +92,17 @@ def chroma(audio: Floats, sample_rate: int, bins_off: float, *, like_0_8_1: bool
         for i in range(0, num_frames, _FRAMES_AT_A_TIME):
             part = slice(i, min(i + _FRAMES_AT_A_TIME, num_frames))
             total[part] += np.abs((windows[part] @ kernel).view(np.complex64))
-    # A pitch class is the bin in tune with it and the one on either side.
+    # A pitch class is the sum of the bin in tune with it and its two neighbours.
     return np.roll(total, 1, axis=1).reshape(num_frames, _CHROMA, -1).sum(axis=2)
 
 
 def normalised(chroma: Floats) -> Floats:
-    """Chroma whose largest value in every frame is 1."""
+    """Scale chroma so that the largest value of every frame is 1."""
     return chroma / _unless_tiny(chroma.max(axis=1, keepdims=True))
 
 
 def cens(chroma: Floats) -> Floats:
-    """(frames, 12), chroma energy normalised statistics: shares in coarse steps, smoothed over 41 frames."""
+    """Compute chroma energy normalised statistics, (frames, 12): quantised shares, smoothed over 41 frames."""
     total = chroma.sum(axis=1, keepdims=True, dtype=np.float64)
     shares = (chroma / _unless_tiny(total)).astype(np.float32)
     steps = np.zeros(shares.shape, dtype=np.float32)
@@ -116,16 +116,16 @@ def cens(chroma: Floats) -> Floats:
 
 
 def _unless_tiny(length: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    """The lengths, 1 where there is none to divide by."""
+    """Replace near-zero norms by 1 to avoid dividing by zero."""
     return np.where(length < np.finfo(np.float32).tiny, 1, length)
 
 
 @lru_cache(maxsize=32)
 def _kernel(sample_rate: int, bins_off: float, like_0_8_1: bool) -> Floats:
-    """(window, 72), the 36 filters of the top octave, each a real and an imaginary column.
+    """Compute the 36 filters of the top octave, (window, 72), each as a real and an imaginary column.
 
-    A frame of sound times the kernel gives the octave's bins. One octave down everything is twice as long and
-    half as frequent, so that the same numbers serve the signal at half the rate.
+    A frame of audio times the kernel gives the bins of the octave. One octave down, filters are twice as long at half
+    the frequency, so the same kernel is used on the signal at half the sample rate.
     """
     step = 2.0 ** (1 / _BINS)
     quality = 1 / (step - 1) if like_0_8_1 else (step**2 + 1) / (step**2 - 1)
@@ -145,13 +145,13 @@ def _kernel(sample_rate: int, bins_off: float, like_0_8_1: bool) -> Floats:
     too_little = np.cumsum(ascending / size_of.sum(axis=1, keepdims=True), axis=1) < _NEGLIGIBLE
     least = np.take_along_axis(ascending, too_little.argmin(axis=1)[:, None], axis=1)
     spectra[size_of < least] = 0
-    # What weighs the bins of a frame's spectrum is, transformed once more, what weighs its samples.
+    # The Fourier transform of weights for a frame's spectrum gives the weights for its samples.
     kernel = np.fft.fft(spectra, size) / np.sqrt(lengths)[:, None]
     return kernel.T.astype(np.complex64, order="C").view(np.float32)
 
 
 def _half_rate(audio: Floats) -> Floats:
-    """Every octave down sounds as long at half the rate; its energy stays the same."""
+    """Resample to half the rate; the energy stays the same."""
     import soxr
 
     halved = _with_length(soxr.resample(audio, 2, 1, quality="soxr_hq"), -(-len(audio) // 2))
@@ -159,12 +159,12 @@ def _half_rate(audio: Floats) -> Floats:
 
 
 def _half_rate_like_0_8_1(audio: Floats) -> Floats:
-    """The same by the filter of librosa 0.8.1, which stops a sample short of its width on either side."""
+    """Resample to half the rate with the filter of librosa 0.8.1, which ends one sample before its width."""
     width = 2 * _FAST_ZEROS - 1
     zeros = np.arange(-width, width + 1) / 2
     taper = np.i0(_FAST_BETA * np.sqrt(1 - (zeros / _FAST_ZEROS) ** 2)) / np.i0(_FAST_BETA)
     taps = 0.5 * _FAST_ROLLOFF * np.sinc(_FAST_ROLLOFF * zeros) * taper
-    # Only every second sample of the filtered signal is computed: even and odd samples and taps, added up.
+    # Compute every second sample of the filtered signal only, as a sum over even and over odd samples and taps.
     even, odd = np.convolve(audio[::2], taps[1::2]), np.convolve(audio[1::2], taps[::2])
     first = (width - 1) // 2
     length = len(audio) // 2

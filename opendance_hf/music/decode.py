@@ -1,4 +1,4 @@
-"""Sound of any audio or video file that FFmpeg reads, as mono samples on the clock of the video."""
+"""Decode the audio of any file that FFmpeg reads to mono samples, synchronous with its video."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float32]
 
-# A timestamp further than this from the end of the samples so far is a jump; less is rounding.
+# A timestamp this far from the end of the previous samples is a jump; a smaller difference is rounding.
 _JUMP_S: Final = 0.05
-# Decoding goes on for this long after the end: the resampler's filter looks at what follows the last sample.
+# Decode this much past the end: the resampling filter needs the samples after the last one.
 _LOOKAHEAD_S: Final = 0.5
-# FFmpeg also takes playlists (hls, dash), and scripts (concat, ffmetadata), through which a
-# text file with the name of a video reads other files of the disk, or of the network.
+# FFmpeg also accepts playlists (hls, dash) and scripts (concat, ffmetadata). Through them, a text file named like a
+# video could read other files from disk or network.
 _FORMATS: Final = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mpegvideo,h264,hevc,asf,ogg,wav,w64,mp3,aac,ac3,eac3,flac,"
     "aiff,amr,ape,au,caf,dv,gxf,ivf,m4v,mxf,nut,obu,rm,tta,wv,yuv4mpegpipe,gif,"
@@ -33,11 +33,11 @@ _FORMATS: Final = (
 
 
 class AudioError(OpenDanceError, ValueError):
-    """A file whose sound cannot be read; the message names the file, the cause and the remedy."""
+    """Raised for a file whose audio cannot be read; the message names the file, the cause and the remedy."""
 
 
 class NoAudioError(AudioError):
-    """A file that can be read but has no audio track."""
+    """Raised for a readable file without an audio track."""
 
 
 def decode_audio(
@@ -46,9 +46,9 @@ def decode_audio(
     """Decode the sound of a file, mixed to mono and resampled, between two times of its clock.
 
     Time 0 is the start of the earliest audio or video stream of the file (see :func:`clock_origin`), so that
-    sound and picture cut at the same times belong together: where the sound starts later than the picture,
-    or has a hole, the samples are zero. A span is always the slice of the whole: decoding runs from the
-    beginning of the file, since seeking is inexact in some formats (MP3 of variable bit rate).
+    audio and video cut at the same times are synchronous. Where the audio starts later than the video, or has a gap, the
+    samples are zero. A span equals the slice of the whole: decoding runs from the beginning of the file, since seeking
+    is inexact in some formats (MP3 of variable bit rate).
 
     Args:
         path: an audio or video file.
@@ -111,26 +111,26 @@ def decode_audio(
 
 
 def open_media(path: str | PathLike[str]) -> InputContainer:
-    """Open a media file, and no other file: playlists and scripts that name others are no media here.
+    """Open a media file; playlists and scripts that refer to other files are refused.
 
     Raises:
-        av.FFmpegError: if it is none, or damaged.
+        av.FFmpegError: if the file is not a media file, or damaged.
     """
     import av
 
     return av.open(
         str(path),
-        # Broken tags (a title that is not UTF-8) are no reason to refuse the sound.
+        # Accept files with broken tags, such as a title that is not UTF-8.
         metadata_errors="ignore",
         options={"format_whitelist": _FORMATS, "protocol_whitelist": "file"},
     )
 
 
 def clock_origin(container: InputContainer) -> float:
-    """The timestamp, in seconds, that counts as time 0 of an open file: the earliest start of its streams.
+    """Return the timestamp, in seconds, of time 0 of an open file: the earliest start of its streams.
 
-    Only audio and video streams count; a cover picture does not. Whoever reads the frames of the same file
-    subtracts the same number from their timestamps.
+    Audio and video streams count, cover pictures do not. Readers of the frames of the same file must subtract the same
+    number from their timestamps.
     """
     from av.stream import Disposition
 
@@ -147,10 +147,10 @@ def clock_origin(container: InputContainer) -> float:
 def _resampled(
     container: InputContainer, stream: AudioStream, sample_rate: int, stop_s: float
 ) -> Iterator[tuple[int, Floats]]:
-    """Mono chunks at ``sample_rate``, each with the index of its first sample on the clock of the file.
+    """Yield mono chunks at ``sample_rate``, each with the index of its first sample since time 0 of the file.
 
-    Samples follow one another through a single resampler for as long as the timestamps and the format agree.
-    After a jump a new resampler starts at the new timestamp, which turns holes into silence and stops drift.
+    One resampler is used for as long as timestamps and format are continuous. After a jump a new resampler starts at
+    the new timestamp, which turns gaps into silence and prevents drift.
     """
     from av import AudioResampler
 

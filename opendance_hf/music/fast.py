@@ -1,7 +1,8 @@
-"""The music features in numpy: the numbers of librosa 0.11, or of 0.8.1, several times faster than either.
+"""Music features in numpy, equal to those of librosa 0.11 or 0.8.1 and several times as fast.
 
-Spectra are taken once and serve all features that need them, and nothing is compiled at import. What the steps
-are is told where :mod:`opendance_hf.music.features` describes the features; constants are librosa's defaults.
+It is our own code because importing and compiling librosa takes 9 s in a new process, and its next release may change
+the numbers. Spectra are computed once for all features that need them. :mod:`opendance_hf.music.features` describes
+the features; constants are the defaults of librosa.
 The separation into harmonic and percussive parts is that of Fitzgerald, "Harmonic/Percussive Separation using
 Median Filtering" (2010).
 """
@@ -44,7 +45,7 @@ _FRAMES_AT_A_TIME: Final = 64
 
 
 class Analysis:
-    """What is computed of a piece of audio; what several features share, once."""
+    """Analyse a piece of audio; intermediate results that several features share are computed once."""
 
     def __init__(self, audio: Floats, sample_rate: int, *, like_0_8_1: bool = False) -> None:
         """Take mono audio (samples,) of at least one window."""
@@ -55,7 +56,7 @@ class Analysis:
         self._onset_hz = _ONSET_HZ_0_8_1 if like_0_8_1 else sample_rate / 2
 
     def music(self) -> EngineOutput:
-        """The 438 features, for 1 + samples // 512 frames."""
+        """Compute the 438 features, for 1 + samples // 512 frames."""
         harmonic, percussive = self._separated()
 
         def tones() -> Floats:
@@ -74,7 +75,7 @@ class Analysis:
         return EngineOutput(side_by_side(left, right), beats.astype(np.int32), bpm)
 
     def fact(self, start_bpm: float) -> Floats:
-        """The 35 features, for 1 + samples // 512 frames."""
+        """Compute the 35 features, for 1 + samples // 512 frames."""
         decibels = _decibels(self._mel)
         onset_decibels = decibels
         if self._old:
@@ -91,23 +92,23 @@ class Analysis:
 
     @cached_property
     def _spectra(self) -> Spectra:
-        """(frames, 1025)."""
+        """Return the spectra, (frames, 1025)."""
         return np.concatenate(list(_spectra(self._audio, self._padding)))
 
     @cached_property
     def _magnitude(self) -> Floats:
-        """(frames, 1025)."""
+        """Return the magnitudes of the spectra, (frames, 1025)."""
         return np.abs(self._spectra)
 
     @cached_property
     def _mel(self) -> Floats:
-        """(frames, 128), the power in bands up to half the sample rate."""
+        """Return the power in mel bands up to half the sample rate, (frames, 128)."""
         return _mel(self._magnitude, self._rate, self._rate / 2)
 
     def _separated(self) -> Floats:
-        """(2, samples), what of the sound lasts and what is broad: harmonic and percussive part."""
+        """Return the harmonic and the percussive part, (2, samples)."""
         parts = _separate(self._spectra, self._magnitude, self._old)[:, : len(self._audio)]
-        if self._old:  # it stops in the middle of the last frame
+        if self._old:  # librosa 0.8.1 stops in the middle of the last frame
             parts[:, len(self._audio) // HOP * HOP :] = 0
         return parts
 
@@ -117,14 +118,14 @@ class Analysis:
 
 
 def _both(first: Callable[[], First], second: Callable[[], Second]) -> tuple[First, Second]:
-    """The results of two functions, computed at the same time: numpy lets go of the interpreter while it works."""
+    """Return the results of two functions, run in two threads: numpy releases the interpreter lock."""
     with ThreadPoolExecutor(1) as other:
         result = other.submit(second)
         return first(), result.result()
 
 
 def _spectra(audio: Floats, padding: chroma.Padding) -> Iterator[Spectra]:
-    """(some frames, 1025), piece by piece: the spectrum of the window centred on every 512th sample."""
+    """Yield the spectra of the windows centred on every 512th sample, (some frames, 1025)."""
     windows = sliding_window_view(np.pad(audio, WINDOW // 2, mode=padding), WINDOW)[::HOP]
     for i in range(0, len(windows), _FRAMES_AT_A_TIME):
         yield np.fft.rfft(windows[i : i + _FRAMES_AT_A_TIME] * _WINDOW).astype(np.complex64)
@@ -135,16 +136,16 @@ def _magnitude(spectra: Iterable[Spectra]) -> Floats:
 
 
 def _separate(spectra: Spectra, magnitude: Floats, double: bool) -> Floats:
-    """(2, 512 * frames + 512) samples from the middle of the first window on: what lasts, and what is broad.
+    """Separate harmonic and percussive samples, (2, 512 * frames + 512), from the middle of the first window on.
 
-    Every operation has the precision and the place in the order that it has in librosa. Where one part is
-    faint, or resampling spreads rounding errors into silence, other roundings would be other features.
+    Every operation has the precision and order that it has in librosa. Where one part is faint, or resampling spreads
+    rounding errors into silence, other rounding would change the features.
     """
     lasting, broad = _both(
         lambda: running_median(magnitude), lambda: running_median(np.ascontiguousarray(magnitude.T))
     )
     parts = np.zeros((2, len(spectra) + 3, HOP), dtype=np.float32)
-    # With librosa 0.8.1 goes a numpy that has only one precision for Fourier transforms.
+    # The numpy of librosa 0.8.1 computes Fourier transforms in double precision only.
     kept = np.empty((_FRAMES_AT_A_TIME, WINDOW // 2 + 1), np.complex128 if double else np.complex64)
     for i in range(0, len(spectra), _FRAMES_AT_A_TIME):
         some = slice(i, i + _FRAMES_AT_A_TIME)
@@ -164,7 +165,7 @@ def _separate(spectra: Spectra, magnitude: Floats, double: bool) -> Floats:
     weight = np.zeros((7, HOP), dtype=np.float32)
     for k in (3, 2, 1, 0):
         weight[k : k + 4] += _WINDOW[k * HOP : (k + 1) * HOP] ** 2
-    weight[0, 0] = 1  # no window reaches this sample
+    weight[0, 0] = 1  # all windows are zero at this sample
     parts[:, :3] /= weight[:3]
     parts[:, 3:-3] /= weight[3]
     parts[:, -3:] /= weight[4:]
@@ -172,7 +173,7 @@ def _separate(spectra: Spectra, magnitude: Floats, double: bool) -> Floats:
 
 
 def _shares(first: Floats, second: Floats) -> Floats:
-    """(2, ...), what of the power belongs to either of two parts; half where there is neither."""
+    """Return the shares of two parts in the power, (2, ...); half each where both are zero."""
     largest = np.maximum(first, second)
     nothing = largest < np.finfo(np.float32).tiny
     largest[nothing] = 1
@@ -185,13 +186,13 @@ def _shares(first: Floats, second: Floats) -> Floats:
 
 
 def _mel(magnitude: Floats, sample_rate: int, top_hz: float) -> Floats:
-    """(frames, 128), the power in each mel band up to a frequency."""
+    """Compute the power in each mel band up to a frequency, (frames, 128)."""
     return magnitude**2 @ _mel_filters(sample_rate, top_hz)
 
 
 @lru_cache(maxsize=8)
 def _mel_filters(sample_rate: int, top_hz: float) -> Floats:
-    """(1025, 128) overlapping triangles of equal area, on Slaney's mel scale: linear to 1 kHz, then logarithmic."""
+    """Return triangular filters of equal area, (1025, 128), on Slaney's mel scale: linear to 1 kHz, then logarithmic."""
     mel_per_hz, bend_hz = 3 / 200, 1000.0
     bend_mel, mel_per_log = bend_hz * mel_per_hz, 27 / np.log(6.4)
     top_mel = top_hz * mel_per_hz
@@ -207,15 +208,15 @@ def _mel_filters(sample_rate: int, top_hz: float) -> Floats:
 
 
 def _decibels(power: Floats, reference: float | np.float32 = 1.0) -> Floats:
-    """Level over the reference, nothing more than 80 dB below the loudest."""
+    """Convert power to decibels over the reference, clipped at 80 dB below the loudest."""
     level = 10 * np.log10(np.maximum(_QUIETEST, power))
     level -= 10 * np.log10(np.maximum(_QUIETEST, reference))
     return np.maximum(level, level.max() - _RANGE_DB)
 
 
 def _mfcc(decibels: Floats) -> Floats:
-    """(frames, 20), the first cosine coefficients of the levels of the mel bands."""
-    # Apart from the mean, so that a flat spectrum has exactly no other coefficient.
+    """Compute the first cosine coefficients of the mel levels, (frames, 20)."""
+    # Without the mean, so that all other coefficients of a flat spectrum are exactly zero.
     mean = decibels.mean(axis=1, keepdims=True, dtype=np.float64)
     mfcc = (decibels - mean) @ _cosines()
     mfcc[:, :1] += np.sqrt(_MEL_BANDS) * mean
@@ -224,7 +225,7 @@ def _mfcc(decibels: Floats) -> Floats:
 
 @lru_cache(maxsize=1)
 def _cosines() -> npt.NDArray[np.float64]:
-    """(128, 20), an orthonormal cosine transform."""
+    """Return an orthonormal cosine transform, (128, 20)."""
     angle = np.pi * (np.arange(_MEL_BANDS)[:, None] + 0.5) * np.arange(_MFCC) / _MEL_BANDS
     waves: npt.NDArray[np.float64] = np.sqrt(2 / _MEL_BANDS) * np.cos(angle)
     waves[:, 0] /= np.sqrt(2)
@@ -232,13 +233,13 @@ def _cosines() -> npt.NDArray[np.float64]:
 
 
 def _slope(values: Floats) -> Floats:
-    """Slope of a line through three frames; at either end that of the three frames nearest."""
+    """Compute the slope of a line through three frames; the end frames take the slope of their neighbours."""
     inner = (values[2:] - values[:-2]) / 2
     return np.concatenate([inner[:1], inner, inner[-1:]])
 
 
 def _onset_envelope(decibels: Floats, over_bands: Callable[..., npt.NDArray[np.floating]]) -> Floats:
-    """(frames,), by how much levels rise from one frame to the next; half a window later, where it is heard."""
+    """Compute the rise of levels from frame to frame, (frames,), delayed by half a window to the centred frame."""
     rise = over_bands(np.maximum(0, decibels[1:] - decibels[:-1]), axis=1)
     delay = 1 + WINDOW // (2 * HOP)
     return np.concatenate([np.zeros(delay, dtype=np.float32), rise])[: len(decibels)].astype(np.float32)

@@ -14,7 +14,7 @@ Three engines compute them:
 - ``"librosa-0.8.1"`` computes the numbers of librosa 0.8.1 (without librosa), which Bailando pinned: for models
   trained on the features that its authors published. The onset envelope differs most: its mel bands reach up to
   11,025 Hz at any sample rate, so that half of them are empty at 3,840 Hz, and with it beats and tempogram; at
-  the ends of a piece spectra see the sound mirrored instead of silence; chroma has narrower filters. Chroma is
+  the ends of a piece the sound is mirrored instead of padded with zeros; chroma has narrower filters. Chroma is
   that of librosa 0.8.1 with resampy 0.3 or later. resampy 0.2.2, the newest when those features were made,
   halves rates by another filter: its chroma differs by up to 0.005 where next to nothing sounds.
 """
@@ -49,15 +49,15 @@ _CODE_FRAMES: Final = SAMPLE_RATE_60FPS // SAMPLE_RATE_7P5FPS
 # On less than one window librosa 0.11 fails: the delta lacks frames, the inverse STFT may turn to NaN.
 _MIN_SAMPLES: Final = WINDOW
 _TPAMI_DIM: Final = 55
-#: The shortest sound of a file that :func:`annotate_music` takes: below it there is no beat to find.
+#: The shortest audio that :func:`annotate_music` accepts: shorter audio holds no beats.
 MIN_SECONDS: Final = 1.0
-# Integer samples that were never scaled are still fine; beyond, squares overflow.
+# Unscaled integer samples are accepted; squares of larger values overflow.
 _LOUDEST: Final = 1e6
 
 
 @dataclass(frozen=True)
 class MusicAnnotation:
-    """The music of a motion of T frames at 60 FPS, named and shaped like the columns of a dataset row.
+    """Music features of a motion of T frames at 60 FPS, named and shaped like the columns of a dataset row.
 
     Attributes:
         music_features: (T, 438) at 60 FPS, columns as in :data:`BLOCKS`.
@@ -77,15 +77,15 @@ class MusicAnnotation:
 def annotate_music(
     path: str | PathLike[str], *, start_s: float = 0.0, end_s: float | None = None, engine: Engine = "fast"
 ) -> MusicAnnotation:
-    """The music of a file, or of a part of it, at 60 and at 7.5 FPS.
+    """Compute the music features of a file, or of a part of it, at 60 and at 7.5 FPS.
 
     The features have exactly as many frames as a motion over the same time: ``round(60 * seconds)``.
 
     Args:
         path: an audio or video file.
         start_s: time of the first frame, in seconds; time 0 as in :func:`decode_audio`.
-        end_s: time where the last frame ends, in seconds; by default the end of the sound. Beyond that is
-            silence.
+        end_s: time where the last frame ends, in seconds; by default the end of the sound. A later end is
+            filled with silence.
         engine: see the top of this module.
 
     Raises:
@@ -115,7 +115,7 @@ def annotate_music(
 def extract(
     path: str | PathLike[str], start_s: float, end_s: float, num_frames: int, *, engine: Engine = "fast"
 ) -> MusicAnnotation:
-    """The music of a file between two times, for a motion of exactly ``num_frames`` frames at 60 FPS.
+    """Compute the music features between two times of a file, for a motion of ``num_frames`` frames at 60 FPS.
 
     Args:
         path: an audio or video file.
@@ -149,11 +149,11 @@ def extract_audio(
     *,
     engine: Engine = "fast",
 ) -> MusicAnnotation:
-    """The same as :func:`extract` for audio already decoded, at 30,720 Hz and at 3,840 Hz.
+    """Compute what :func:`extract` does from decoded audio, at 30,720 Hz and at 3,840 Hz.
 
     Frame t is centred on second t / 60 of the audio. Centred frames are one more than the motion has, so the
-    last one is cut. Audio that ends before the motion is continued with silence; audio that outlasts it is
-    heard in full (the beat tracker profits from the context) before its features are cut.
+    last one is cut. Audio that ends before the motion is padded with silence. Longer audio is analysed in full, for
+    the context of the beat tracker, before its features are cut.
 
     Args:
         audio_30720: (samples,) mono at 30,720 Hz; ``512 * num_frames`` samples last as long as the motion.
@@ -186,7 +186,7 @@ def extract_audio(
 def music_features(
     audio: npt.NDArray[np.floating], sample_rate: int = SAMPLE_RATE_60FPS, *, engine: Engine = "fast"
 ) -> MusicFeatures:
-    """The 438 features a frame that Bailando reads.
+    """Compute the 438 features per frame that Bailando reads.
 
     The signal is split into a harmonic and a percussive part. From the whole come 20 MFCCs, relative to the
     loudest moment, and their slope over 3 frames; from the harmonic part the chroma of a constant-Q
@@ -194,7 +194,7 @@ def music_features(
     beats and the tempogram.
 
     Digital silence gives zeros, no beats and a tempo of 0. Audio shorter than one window of 2,048 samples is
-    continued with silence.
+    padded with silence.
 
     Args:
         audio: (samples,) mono.
@@ -220,11 +220,11 @@ def music_features(
 
 
 def tpami_features(music_features: Floats) -> Floats:
-    """The 55 features a frame of Bailando++'s journal version (TPAMI): the first 55 of the 438.
+    """Return the 55 features per frame of Bailando++'s journal version (TPAMI): the first 55 of the 438.
 
     They are the MFCCs, their slope, the chroma, the onset envelope, the beats, and one column of the tempogram.
-    That column is the one of lag 0, the autocorrelation's largest value: 1 wherever something sounds within
-    3.2 s (at 60 FPS), and no more than that is to be learned from it.
+    That column has lag 0, where the normalised autocorrelation is 1. It tells only that the audio is not silent within
+    3.2 s (at 60 FPS).
 
     Args:
         music_features: (frames, 438) at 60 or 7.5 FPS.
@@ -238,7 +238,7 @@ def tpami_features(music_features: Floats) -> Floats:
 def fact_features(
     audio: npt.NDArray[np.floating], start_bpm: float = 120.0, *, engine: Engine = "fast"
 ) -> Floats:
-    """The 35 features a frame that FACT reads, at 60 FPS; columns as in :data:`FACT_BLOCKS`.
+    """Compute the 35 features per frame that FACT reads, at 60 FPS; columns as in :data:`FACT_BLOCKS`.
 
     All of them come from the unseparated signal: the onset envelope is the mean over the mel bands, its peaks
     are librosa's onset events, and the beats are tracked on it. Envelope and beats are thus not those of
@@ -256,7 +256,7 @@ def fact_features(
         (1 + samples // 512, 35); frame i is centred on sample 512 i.
 
     Raises:
-        ValueError: audio that is not mono or not finite, a ``start_bpm`` that is no tempo, or an unknown
+        ValueError: audio that is not mono or not finite, a ``start_bpm`` outside (0, 1000), or an unknown
             engine.
     """
     _check_engine(engine)
@@ -267,7 +267,7 @@ def fact_features(
 
 
 def _checked(audio: npt.NDArray[np.floating], min_samples: int = 0) -> Floats:
-    """Mono float32 audio, continued with silence to the samples that the analysis needs."""
+    """Return mono float32 audio, padded with silence to the samples that the analysis needs."""
     signal = np.asarray(audio, dtype=np.float32)
     if signal.ndim != 1:
         raise ValueError(f"audio must be mono (samples,), got shape {signal.shape}; mix the channels first")

@@ -1,9 +1,9 @@
-"""Which recordings are of the same song: landmarks of the sound that survive codecs, cuts and changes of speed.
+"""Find recordings of the same song by landmarks that survive codecs, cuts and changes of speed.
 
 A fingerprint is the list of peaks of a spectrogram over time and pitch. Triplets of neighbouring peaks are hashed by
-what speed does not change: two differences of pitch, and where the middle one lies between the others in time. (After
-Wang, "An industrial-strength audio search algorithm", 2003, whose pairs of peaks do not survive a change of speed, and
-Six and Leman, "Panako", 2014, whose triplets do.) Equal hashes propose how the time and pitch of one recording map onto
+values that do not depend on speed: two differences of pitch, and the relative time of the middle peak. (After Wang, "An
+industrial-strength audio search algorithm", 2003, whose pairs of peaks depend on speed, and Six and Leman, "Panako",
+2014, whose triplets do not.) Equal hashes propose how the time and pitch of one recording map onto
 those of the other. The proposal holds if, under this map, more than half of the peaks of both coincide.
 """
 
@@ -32,7 +32,7 @@ _FRAME_S: Final = _HOP / SAMPLE_RATE
 _LOWEST_OCTAVE: Final = float(np.log2(150.0))
 _PER_OCTAVE: Final = 24
 _BANDS: Final = 5 * _PER_OCTAVE
-#: A peak is the largest value within this many frames and bands to either side, and stands out by so many decibels.
+#: A peak is the largest value within this many frames and bands to either side, and this far above its surroundings.
 _NEAR: Final = 5
 _STANDS_OUT_DB: Final = 3.0
 _PEAKS_PER_S: Final = 14
@@ -43,37 +43,37 @@ _SHORTEST_S: Final = 0.1
 _LONGEST_S: Final = 1.6
 _WIDEST_OCTAVES: Final = 1.0
 
-#: Entries of the index are compared with so many that follow them under the same hash: all copies of a song that is
-#: in a thousand videos hang together through their neighbours, and a hash that every song has costs no more.
+#: Each entry of the index is compared with this many that follow it under the same hash. All copies of a song that is
+#: in a thousand videos are still connected through neighbours, and a hash that every song has costs no more.
 _FOLLOWING: Final = 12
-#: Equal hashes about one time offset that make two recordings worth a close look.
+#: Two recordings with this many equal hashes at one time offset are candidates.
 _WORTH: Final = 4
 _OFFSET_BIN_S: Final = 0.5
 _OFFSET_BINS: Final = 8192
 #: Comparisons of index entries held in memory at a time.
 _AT_ONCE: Final = 30_000_000
-#: Of pairs with few of them, that many a recording are looked at; all pairs with many are.
+#: Candidates kept for each recording, and the number of equal hashes from which all pairs are kept.
 _LIKELY: Final = 5
 _SURE: Final = 40
-#: The map between two recordings: time scales up to this far from 1, pitch shifts up to so many octaves.
+#: The map between two recordings: time scales up to this far from 1, pitch shifts up to this many octaves.
 _MAX_SCALE: Final = 0.04
 _MAX_SHIFT: Final = 0.07
 _SCALES: Final = np.linspace(1 - _MAX_SCALE, 1 + _MAX_SCALE, 17)
-#: Maps of this many scales, those that most hashes vote for, are tried on the peaks.
+#: Number of maps, those with most votes, that are tried on the peaks.
 _LOOKS: Final = 6
 #: Peaks coincide within this time and pitch.
 _SAME_S: Final = 0.05
 _SAME_OCTAVES: Final = 1 / 40
-#: What the recordings have in common must last this long and hold so many peaks ...
+#: The overlap of two recordings must last this long and hold this many peaks ...
 _MIN_OVERLAP_S: Final = 2.5
 _MIN_PEAKS: Final = 25
-#: ... and so many of them must coincide. Songs of one tempo and key that share no notes reach 0.3.
+#: ... and this share of them must coincide. Songs of one tempo and key that share no notes reach 0.3.
 SAME_SONG: Final = 0.55
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Peaks of a sound in the order of time.
+    """Spectral peaks of a recording in the order of time.
 
     Attributes:
         times_s: (N,) seconds from the start of the sound.
@@ -85,13 +85,13 @@ class Fingerprint:
 
     @cached_property
     def landmarks(self) -> Landmarks:
-        """Its triplets of peaks."""
+        """Return the triplets of peaks."""
         return _landmarks(self.times_s, self.octaves)
 
 
 @dataclass(frozen=True)
 class Landmarks:
-    """Triplets in the order of their hashes (M,), and the time and pitch of the first peak of each."""
+    """Triplets of peaks, (M,) in the order of their hashes, with the time and pitch of the first peak of each."""
 
     hashes: npt.NDArray[np.uint32]
     times_s: npt.NDArray[np.float32]
@@ -99,7 +99,7 @@ class Landmarks:
 
 
 def fingerprint(audio: Floats) -> Fingerprint:
-    """The peaks of mono sound (samples,) at :data:`SAMPLE_RATE`; none where it is silent or shorter than a window."""
+    """Find the peaks of mono audio (samples,) at :data:`SAMPLE_RATE`; silence and less than a window have none."""
     audio = np.nan_to_num(np.asarray(audio, np.float32))
     if len(audio) < _WINDOW or not audio.any():
         return Fingerprint(np.zeros(0, np.float32), np.zeros(0, np.float32))
@@ -107,14 +107,14 @@ def fingerprint(audio: Floats) -> Fingerprint:
     power = np.abs(np.fft.rfft(windows, axis=1)) ** 2
     level = power.astype(np.float32) @ _bands()
     level = 10 * np.log10(np.maximum(level, level.max() * 1e-8))
-    # What stands out of its surroundings, whatever equaliser the sound went through.
+    # Subtract the mean of the surroundings, so that equalisers do not matter.
     level -= uniform_filter1d(uniform_filter1d(level, round(1.0 / _FRAME_S), axis=0), _PER_OCTAVE + 1, axis=1)
     peak = (level == maximum_filter(level, 2 * _NEAR + 1)) & (level > _STANDS_OUT_DB)
     peak[:, [0, -1]] = False
     frame, band = np.nonzero(peak)
     keep = _strongest(frame, level[frame, band])
     frame, band = frame[keep], band[keep]
-    # The vertex of the parabola through a peak and its neighbours.
+    # Interpolate with the vertex of the parabola through a peak and its neighbours.
     left, middle, right = (level[frame, band + step] for step in (-1, 0, 1))
     offset = (left - right) / (2 * np.minimum(left - 2 * middle + right, -1e-3))
     octaves = _LOWEST_OCTAVE + (band + np.clip(offset, -0.5, 0.5)) / _PER_OCTAVE
@@ -123,8 +123,9 @@ def fingerprint(audio: Floats) -> Fingerprint:
 
 @lru_cache(1)
 def _bands() -> npt.NDArray[np.float32]:
-    """(1025, 120) weights of the bins of the spectrum in every band: smooth, so that a tone between two bands is heard
-    in both and its pitch comes out right.
+    """Return the weights of the spectrum's bins in every band, (1025, 120).
+
+    They are smooth: a tone between two bands contributes to both, and its pitch can be interpolated.
     """
     hertz = np.arange(_WINDOW // 2 + 1)[:, None] * SAMPLE_RATE / _WINDOW
     centre = 2 ** (_LOWEST_OCTAVE + np.arange(_BANDS) / _PER_OCTAVE)
@@ -134,7 +135,7 @@ def _bands() -> npt.NDArray[np.float32]:
 
 
 def _strongest(frame: Ints, level: Floats) -> Ints:
-    """Indices of the strongest peaks of every second, in the order of time."""
+    """Return the indices of the strongest peaks of every second, in the order of time."""
     second = (frame * _FRAME_S).astype(np.intp)
     order = np.argsort(-level, kind="stable")
     return np.sort(order[_rank(second[order]) < _PEAKS_PER_S])
@@ -143,7 +144,7 @@ def _strongest(frame: Ints, level: Floats) -> Ints:
 def _landmarks(times: npt.NDArray[np.float32], octaves: npt.NDArray[np.float32]) -> Landmarks:
     if not len(times):
         return Landmarks(np.zeros(0, np.uint32), times, octaves)
-    # Row i: the peaks after peak i, of which the first few that lie near enough are taken.
+    # Row i holds the peaks after peak i; the first few within range are taken.
     ahead = round(2 * _PEAKS_PER_S * _LONGEST_S)
     later = np.arange(len(times))[:, None] + np.arange(1, ahead + 1)
     there = later < len(times)
@@ -160,7 +161,7 @@ def _landmarks(times: npt.NDArray[np.float32], octaves: npt.NDArray[np.float32])
             (rise[row, second] + _WIDEST_OCTAVES) * 16,
             (rise[row, third] + _WIDEST_OCTAVES) * 16,
             np.minimum(16 * wait[row, second] / wait[row, third], 15),
-            # Speed does change these two, but 3 percent are little beside their steps.
+            # These two depend on speed, but 3 percent are small against their steps.
             np.log(wait[row, third] / _SHORTEST_S) / 0.15,
             (octaves[row] - _LOWEST_OCTAVE) * 6,
         )
@@ -175,10 +176,10 @@ def _landmarks(times: npt.NDArray[np.float32], octaves: npt.NDArray[np.float32])
 
 
 def song_candidates(prints: Sequence[Fingerprint]) -> list[tuple[int, int]]:
-    """Pairs of recordings that are worth a look at their :func:`similarity`, the most promising first.
+    """Return pairs of recordings whose :func:`similarity` is worth computing, the most promising first.
 
-    They have several equal hashes about one offset of time. Of a song in many recordings not every pair is listed,
-    but enough of them for all to hang together.
+    They have several equal hashes at one time offset. Of a song in many recordings not every pair is listed, but
+    enough of them to connect all.
     """
     landmarks, count = [one.landmarks for one in prints], len(prints)
     if not sum(len(one.hashes) for one in landmarks):
@@ -189,7 +190,7 @@ def song_candidates(prints: Sequence[Fingerprint]) -> list[tuple[int, int]]:
     order = np.argsort(hashes, kind="stable")
     hashes, owner, times = hashes[order], owner[order], times[order]
     del order
-    # Of the index entries under one hash, those that stand next to each other.
+    # Compare neighbouring index entries under one hash.
     found: list[tuple[Ints, Ints]] = []
     part = max(1, math.ceil(len(hashes) * _FOLLOWING / _AT_ONCE))
     for number in range(part):
@@ -204,7 +205,7 @@ def song_candidates(prints: Sequence[Fingerprint]) -> list[tuple[int, int]]:
             )
             keys.append((first * count + second) * (2 * _OFFSET_BINS) + offset)
         key, votes = np.unique(np.concatenate(keys), return_counts=True)
-        # An offset near the edge of its bin, or that speed lets drift, falls into two.
+        # An offset near the edge of a bin, or one that drifts with speed, falls into two bins.
         next_votes = np.where(key[1:] == key[:-1] + 1, votes[1:], 0)
         votes[:-1] += next_votes
         worth = votes >= _WORTH
@@ -221,7 +222,7 @@ def song_candidates(prints: Sequence[Fingerprint]) -> list[tuple[int, int]]:
 
 
 def _rank(owner: Ints) -> Ints:
-    """How many before each have the same owner."""
+    """Count for each entry the earlier ones with the same owner."""
     order = np.argsort(owner, kind="stable")
     rank = np.empty(len(owner), np.intp)
     rank[order] = np.arange(len(owner)) - np.searchsorted(owner[order], owner[order])
@@ -229,9 +230,9 @@ def _rank(owner: Ints) -> Ints:
 
 
 def similarity(one: Fingerprint, other: Fingerprint) -> float:
-    """The share, 0 to 1, of peaks that coincide in what two recordings have in common.
+    """Return the share of peaks, 0 to 1, that coincide in the overlap of two recordings.
 
-    From :data:`SAME_SONG` on it is the same song; 0 where they have too little in common to tell.
+    Values from :data:`SAME_SONG` on mean the same song. It is 0 where the overlap is too short to decide.
     """
     left, right = one.landmarks, other.landmarks
     begin = np.searchsorted(right.hashes, left.hashes, side="left")
@@ -256,9 +257,7 @@ def similarity(one: Fingerprint, other: Fingerprint) -> float:
 
 
 def _coincidence(one: Fingerprint, other: Fingerprint, scale: float, offset_s: float, shift: float) -> float:
-    """The share of peaks that coincide where the recordings overlap, of the one with fewer, under a map that is first
-    fitted to them.
-    """
+    """Return the share of coinciding peaks in the overlap, of the recording with fewer, after refining the map."""
     octaves = one.octaves + shift
     score = 0.0
     for within_s in (2 * _SAME_S, _SAME_S):

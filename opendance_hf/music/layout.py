@@ -1,4 +1,4 @@
-"""What the music features are: their rates, their columns and their order."""
+"""Layout of the music features: rates, columns and their order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 
-#: Whose way of computing: ours, librosa 0.11's, or ours with the settings of librosa 0.8.1.
+#: Implementation: ours, librosa 0.11, or ours with the settings of librosa 0.8.1.
 Engine = Literal["fast", "librosa", "librosa-0.8.1"]
 
 WINDOW: Final = 2048
@@ -72,12 +72,12 @@ class MusicFeatures:
 
 
 def one_hot(frames: npt.NDArray[np.integer], num_frames: int) -> Floats:
-    """(num_frames, 1), 1 at the given frames."""
+    """Return a column (num_frames, 1) that is 1 at the given frames and 0 elsewhere."""
     column = np.zeros((num_frames, 1), dtype=np.float32)
     column[frames] = 1
     return column
 
 
 def side_by_side(*blocks: npt.NDArray[np.floating]) -> Floats:
-    """Blocks (frames, width) as one (frames, total width)."""
+    """Concatenate blocks (frames, width) to one (frames, total width) of float32."""
     return np.concatenate(blocks, axis=1, dtype=np.float32, casting="same_kind")

@@ -1,4 +1,4 @@
-"""The music features by plain librosa 0.11 calls: the reference that the fast engine is held to."""
+"""Music features by plain librosa 0.11 calls: the reference for the fast engine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from opendance_hf.music.layout import (
 
 
 class Analysis:
-    """What librosa hears in a piece of audio; the mel spectrogram is computed once."""
+    """Analyse a piece of audio with librosa; the mel spectrogram is computed once."""
 
     def __init__(self, audio: Floats, sample_rate: int) -> None:
         """Take mono audio (samples,) of at least one window."""
@@ -28,15 +28,15 @@ class Analysis:
 
         self._audio = audio
         self._rate = sample_rate
-        with _short_audio_is_fine():
+        with _without_warnings():
             self._mel = librosa.feature.melspectrogram(y=audio, sr=sample_rate, hop_length=HOP)
 
     def music(self) -> EngineOutput:
-        """The 438 features, for 1 + samples // 512 frames."""
+        """Compute the 438 features, for 1 + samples // 512 frames."""
         import librosa
 
         audio, rate = self._audio, self._rate
-        with _short_audio_is_fine():
+        with _without_warnings():
             harmonic, percussive = librosa.effects.hpss(audio)
             mfcc = librosa.feature.mfcc(S=librosa.power_to_db(self._mel, ref=np.max), n_mfcc=20)
             chroma = librosa.feature.chroma_cqt(
@@ -60,11 +60,11 @@ class Analysis:
         return EngineOutput(features, np.asarray(beats, dtype=np.int32), float(np.max(tempo)))
 
     def fact(self, start_bpm: float) -> Floats:
-        """The 35 features, for 1 + samples // 512 frames."""
+        """Compute the 35 features, for 1 + samples // 512 frames."""
         import librosa
 
         rate = self._rate
-        with _short_audio_is_fine():
+        with _without_warnings():
             decibels = librosa.power_to_db(self._mel)
             envelope = librosa.onset.onset_strength(S=decibels, sr=rate, hop_length=HOP)
             peaks = librosa.onset.onset_detect(onset_envelope=envelope, sr=rate, hop_length=HOP)
@@ -82,8 +82,8 @@ class Analysis:
 
 
 @contextmanager
-def _short_audio_is_fine() -> Iterator[None]:
-    """No warnings about what features.py documents: clips shorter than a CQT filter, and silence."""
+def _without_warnings() -> Iterator[None]:
+    """Suppress warnings about documented cases: clips shorter than a CQT filter, and silence."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="n_fft=.* is too large for input signal")
         warnings.filterwarnings("ignore", message="Trying to estimate tuning from empty frequency set")

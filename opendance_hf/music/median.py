@@ -1,9 +1,9 @@
-"""A running median by elementwise minima and maxima only: many times faster in numpy than sorting windows.
+"""Running median by elementwise minima and maxima, which numpy computes many times faster than sorted windows.
 
-Sixteen windows of 31 values that start one after another have sixteen values in common. These are sorted once.
-Then the sixteen windows are halved, and halved again: each half brings in the run of values that all its
-windows have besides, and drops as many of the smallest and of the largest, which can no longer be the median.
-When a window is alone, one value is left.
+Sixteen consecutive windows of 31 values have sixteen values in common. These are sorted once. Then the group of
+sixteen windows is halved, and halved again. Each half merges in the run of values that all its windows also contain,
+and drops as many of the smallest and of the largest values, which can no longer be the median. A group of one window
+has one candidate left, the median.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 _WIDTH: Final = 31
 _BLOCK: Final = 16
-# Arrays of so many values stay in the processor's cache through some 500 operations.
+# Tiles of this size stay in the processor cache for about 500 operations.
 _TILE_ROWS: Final = 64
 _TILE_COLUMNS: Final = 128
 
 
 def running_median(values: Floats) -> Floats:
-    """The median of each value and the 15 on either side of it along the first axis; the ends are mirrored.
+    """Compute the median of each value and the 15 on either side of it along the first axis; ends are mirrored.
 
     Args:
         values: (n, columns), finite.
 
     Returns:
-        (n, columns), exactly what ``scipy.ndimage.median_filter(values, (31, 1))`` gives.
+        (n, columns), equal to ``scipy.ndimage.median_filter(values, (31, 1))``.
     """
     n, columns = values.shape
     mirrored = np.pad(np.arange(n), _WIDTH // 2, mode="symmetric")
     num_blocks = -(-n // _BLOCK)
-    # One place further on, the values that sixteen windows have in common are one block. The blocks at either
-    # end have no windows of their own.
+    # Shifted by one value, the sixteen values common to sixteen windows are one block. The first and the last
+    # block have no windows of their own.
     padded = np.zeros((num_blocks + 2, _BLOCK, columns), dtype=np.float32)
     np.take(values, mirrored, axis=0, mode="clip", out=padded.reshape(-1, columns)[1 : 1 + len(mirrored)])
     medians = np.empty((num_blocks, _BLOCK, columns), dtype=np.float32)
-    # Allocated once: fresh memory costs more than what is computed in it.
+    # Allocate once: allocation would take longer than the computation.
     space = np.empty(
         (8, _BLOCK, min(num_blocks, _TILE_ROWS) + 2, min(columns, _TILE_COLUMNS)), dtype=np.float32
     )
@@ -52,7 +52,7 @@ def running_median(values: Floats) -> Floats:
 
 
 def _fill(medians: Floats, padded: Floats, space: Floats) -> None:
-    """Medians (blocks, 16, columns) of values (blocks + 2, 16, columns), in space for eight times as many."""
+    """Compute medians (blocks, 16, columns) of values (blocks + 2, 16, columns), with work space for eight times them."""
     *sorted_runs, ours, theirs, spare = space
     sorted_runs[0][:] = padded.swapaxes(0, 1)
     runs = dict(zip((1, 2, 4, 8, 16), sorted_runs, strict=True))
@@ -66,18 +66,18 @@ def _fill(medians: Floats, padded: Floats, space: Floats) -> None:
     num_blocks = len(medians)
 
     def run(length: int, start: int) -> Floats:
-        """The sorted run (length, blocks, columns) that starts so many values after the first one of a block."""
+        """Return the sorted run (length, blocks, columns) that starts ``start`` values after the first one of a block."""
         block, phase = divmod(start, _BLOCK)
         return runs[length][phase : phase + length, 1 + block : 1 + block + num_blocks]
 
     ours, theirs, spare = (x[:, :num_blocks] for x in (ours, theirs, spare))
-    # (groups of windows, values, blocks, columns): what may be the median of every window of a group, sorted.
+    # (groups of windows, values, blocks, columns): sorted candidates for the medians of a group.
     candidates = run(_BLOCK, 0)[None]
     for half in (8, 4, 2, 1):
         halves = ours.reshape(-1, 2, half, *ours.shape[1:])
         for k, group in enumerate(candidates):
             first = 1 - _BLOCK + 2 * half * k
-            # Of these and the run that is new to half of the windows, the smallest go, and then the largest.
+            # Merge with the run that is new to half of the windows, drop the smallest values, then the largest.
             np.maximum(group[:half], run(half, first + half - 1)[::-1], out=halves[k, 0])
             np.maximum(group[:half], run(half, first + _WIDTH)[::-1], out=halves[k, 1])
         _sort(ours, half // 2, spare)

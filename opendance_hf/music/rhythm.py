@@ -1,8 +1,8 @@
 """Tempogram, tempo, beats and onset peaks of an onset envelope, as librosa computes them.
 
 The beat tracker is the dynamic programme of Ellis, "Beat Tracking by Dynamic Programming" (2007); tempogram and
-tempo follow Grosche, Mueller and Kurth, "Cyclic Tempogram" (2010). What differs from librosa 0.8.1 to 0.11 are
-only the ends of the programme: what may precede the first beat, and which last beats are dropped.
+tempo follow Grosche, Mueller and Kurth, "Cyclic Tempogram" (2010). librosa 0.8.1 and 0.11 differ only at the ends of
+the programme: in what may precede the first beat, and in which last beats are dropped.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _FRAMES_AT_A_TIME: Final = 64
 
 
 def hann(length: int) -> Doubles:
-    """One period of a raised cosine that starts at zero."""
+    """Return one period of a raised cosine that starts at zero."""
     return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
 
 
 def tempogram(envelope: Floats, lags: int) -> Doubles:
-    """(frames, lags), the autocorrelation of the envelope around each frame, over that of lag 0, the largest."""
+    """Compute the autocorrelation of the envelope around each frame, (frames, lags), divided by that of lag 0."""
     parts = [np.fft.irfft(power, 2 * lags)[:, :lags] for power in _power_spectra(envelope, lags)]
     return np.concatenate(parts)
 
@@ -39,7 +39,10 @@ def tempogram(envelope: Floats, lags: int) -> Doubles:
 def track_beats(
     envelope: Floats, sample_rate: int, start_bpm: float = 120.0, *, like_0_8_1: bool = False
 ) -> tuple[float, Indices]:
-    """Tempo in beats per minute, and the frames of the beats; 0 and none where the envelope is all zero."""
+    """Return the tempo of the tempogram in beats per minute, and the frames of the beats tracked with it.
+
+    An envelope of zeros has tempo 0 and no beats.
+    """
     if not envelope.any():
         return 0.0, np.zeros(0, dtype=np.intp)
     frame_rate = sample_rate / HOP
@@ -55,7 +58,7 @@ def track_beats(
 
 
 def onset_peaks(envelope: Floats) -> Indices:
-    """The frames at 60 FPS where the envelope rises well above its surroundings.
+    """Return the frames at 60 FPS where the envelope rises well above its surroundings.
 
     A peak is no lower than the frame before it, exceeds the mean of the six frames on either side by 0.07 of
     the envelope's range, and does not follow directly on another peak.
@@ -77,9 +80,9 @@ def onset_peaks(envelope: Floats) -> Indices:
 
 
 def _tempo(envelope: Floats, frame_rate: float, start_bpm: float) -> float:
-    """The lag that repeats best over the whole envelope, as beats per minute, preferably near ``start_bpm``."""
+    """Return the lag of the strongest mean autocorrelation as beats per minute, with a preference for ``start_bpm``."""
     lags = int(_TEMPO_WINDOW_S * frame_rate)
-    # The mean of the spectra is the spectrum of the mean autocorrelation, so that one has to be made, not all.
+    # The mean of the spectra is the spectrum of the mean autocorrelation: one inverse transform is enough.
     power = sum(power.sum(axis=0) for power in _power_spectra(envelope, lags)) / len(envelope)
     strength = np.fft.irfft(power, 2 * lags)[1:lags]
     bpm = 60 * frame_rate / np.arange(1, lags)
@@ -89,9 +92,9 @@ def _tempo(envelope: Floats, frame_rate: float, start_bpm: float) -> float:
 
 
 def _power_spectra(envelope: Floats, lags: int) -> Iterator[Doubles]:
-    """(some frames, lags + 1), piece by piece: spectra of the autocorrelation around each frame.
+    """Yield spectra of the autocorrelation around each frame, (some frames, lags + 1).
 
-    They are divided by the autocorrelation of lag 0, the energy of the window.
+    They are divided by the autocorrelation of lag 0, which is the energy of the window.
     """
     ramped = np.pad(envelope, lags // 2, mode="linear_ramp", end_values=0)
     windows = sliding_window_view(ramped, lags)[: len(envelope)]
@@ -104,12 +107,12 @@ def _power_spectra(envelope: Floats, lags: int) -> Iterator[Doubles]:
 
 
 def _local_score(envelope: Floats, period: int) -> Doubles:
-    """How well a beat fits on each frame: the envelope in units of its deviation, smoothed."""
+    """Compute how well a beat fits on each frame: the envelope in standard deviations, smoothed."""
     deviation = envelope.std(ddof=1)
     scaled = (envelope / (deviation + np.finfo(np.float32).tiny)).astype(np.float64)
     padded = np.pad(scaled, period)
     score = np.zeros(len(scaled))
-    # Added up in the order of the plain sum, so that equal beats score exactly equal here and there.
+    # Sum in the order of a plain convolution, so that equal beats have bitwise equal scores.
     for k in range(2 * period + 1):
         weight = np.exp(-0.5 * ((k - period) * 32.0 / period) ** 2)
         score += weight * padded[2 * period - k : 2 * period - k + len(scaled)]
@@ -117,9 +120,9 @@ def _local_score(envelope: Floats, period: int) -> Doubles:
 
 
 def _best_paths(score: Doubles, period: int, like_0_8_1: bool) -> tuple[Doubles, Indices]:
-    """For each frame the total score of the best beats up to it, and the beat before it (negative: none).
+    """Return for each frame the total score of the best beats up to it, and the previous beat (negative: none).
 
-    In librosa 0.8.1 a beat may lie before the first frame: it scores nothing, but its distance counts.
+    In librosa 0.8.1 a beat may lie before the first frame: it adds no score, but its distance counts.
     """
     nearest = round(period / 2)
     lags = np.arange(nearest, 2 * period + 1)
@@ -129,7 +132,7 @@ def _best_paths(score: Doubles, period: int, like_0_8_1: bool) -> tuple[Doubles,
     before_start = 0.0 if like_0_8_1 else -np.inf
     total = np.concatenate([np.full(2 * period, before_start), np.empty(len(score))])
     best = np.empty(len(score), dtype=np.intp)
-    # No frame looks back less than `nearest` frames, so that many are independent of one another.
+    # No frame depends on one less than `nearest` frames before it, so that many are computed together.
     for first in range(0, len(score), nearest):
         frames = np.arange(first, min(first + nearest, len(score)))
         candidates = total[2 * period + frames[:, None] - lags] - penalty
@@ -137,14 +140,14 @@ def _best_paths(score: Doubles, period: int, like_0_8_1: bool) -> tuple[Doubles,
         gain = candidates[np.arange(len(frames)), choice]
         best[frames] = np.where(np.isfinite(gain), frames - lags[choice], -1)
         total[2 * period + frames] = score[frames] + np.where(np.isfinite(gain), gain, 0)
-    # Beats do not start before something sounds.
+    # No beat precedes the first sound.
     loud = np.flatnonzero(score >= 0.01 * score.max())
     best[: loud[0]] = -1
     return total[2 * period :], best
 
 
 def _last_beat(total: Doubles, like_0_8_1: bool) -> int:
-    """The last local maximum of at least half the median height of all of them."""
+    """Return the last local maximum that reaches half the median of all local maxima."""
     rises = total[1:] > total[:-1]
     falls = np.append(total[1:-1] >= total[2:], True)
     peaks = 1 + np.flatnonzero(rises & falls)
@@ -160,7 +163,7 @@ def _smoothed(values: Doubles) -> Doubles:
 
 
 def _trim(score: Doubles, beats: Indices) -> Indices:
-    """Without the beats before the score first, and after it last, exceeds half its level at the beats."""
+    """Drop the beats before the first and after the last frame whose score exceeds half the level at the beats."""
     level = np.sqrt(np.mean(_smoothed(score[beats])[: len(score)] ** 2))
     loud = np.flatnonzero(score > 0.5 * level)
     if len(loud) == 0:
@@ -169,7 +172,7 @@ def _trim(score: Doubles, beats: Indices) -> Indices:
 
 
 def _trim_like_0_8_1(score: Doubles, beats: Indices) -> Indices:
-    """From the first to the last beat whose smoothed score exceeds half the level, without that last one."""
+    """Keep the beats from the first to the last whose smoothed score exceeds half the level, without that last one."""
     smoothed = _smoothed(score[beats])[: len(beats)]
     loud = np.flatnonzero(smoothed > 0.5 * np.sqrt(np.mean(smoothed**2)))
     return beats[loud[0] : loud[-1]] if len(loud) else beats[:0]
