@@ -1,1 +1,1 @@
-"""Skeleton, rotations and body: what a pose is, in metres and radians, y-up."""
+"""Skeleton, rotations and kinematics of the body, in metres and radians, y up."""

@@ -24,7 +24,7 @@ PARENTS: Final[tuple[int, ...]] = (
 )  # fmt: skip
 JOINT_INDEX: Final[dict[str, int]] = {name: i for i, name in enumerate(JOINT_NAMES)}
 
-#: Joints whose position a 2D or 3D keypoint estimator sees directly.
+#: Joints whose position 2D and 3D keypoint estimators report directly.
 LIMB_JOINTS: Final[tuple[str, ...]] = tuple(
     f"{side}_{part}"
     for part in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
@@ -65,7 +65,7 @@ MEAN_OFFSETS.setflags(write=False)
 
 
 def mirror_index() -> npt.NDArray[np.intp]:
-    """(24,) permutation that swaps every left joint with its right partner."""
+    """Return the permutation (24,) that swaps every left joint with its right partner."""
     swap = {"left": "right", "right": "left"}
     out = []
     for name in JOINT_NAMES:

@@ -1,9 +1,8 @@
-"""The user's own SMPL body file: read without running it, kept as plain arrays, handed to ``smplx`` as such.
+"""Read the user's own SMPL body file without executing it, as plain arrays that are handed to ``smplx``.
 
-SMPL (Loper et al. 2015) is licensed for research by its authors and is never shipped here. The official file is a
-pickle of Python 2 that wraps its arrays with chumpy; :func:`convert_smpl` turns it into an ``.npz`` once, and nothing
-else here reads anything but that. ``smplx`` itself opens SMPL's pickles only, and by running them, so it is given
-arrays, never a path.
+SMPL (Loper et al. 2015) is licensed for research by its authors and is not part of this package. The official file is
+a Python 2 pickle that wraps its arrays with chumpy. :func:`convert_smpl` converts it to an ``.npz``, which everything
+else reads. ``smplx`` would execute the pickle, so it is given arrays instead of a path.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _MAX_BETAS: Final = 300
 _POSE_BASIS: Final = 9 * (NUM_JOINTS - 1)
 _MAX_METRES: Final = 3.0
 
-#: Where to get it, in words.
+#: How to obtain the file, for error messages.
 HOW_TO_GET: Final = (
     "register at the SMPL project site of the Max Planck Institute (smpl.is.tue.mpg.de), download 'SMPL for Python "
     "Users' (basicmodel_neutral_lbs_10_207_0_v1.1.0.pkl) or, from the SMPLify project site (smplify.is.tue.mpg.de), "
@@ -41,19 +40,19 @@ Floats = npt.NDArray[np.float32]
 
 
 class SMPLFileError(OpenDanceError, ValueError):
-    """A file that is no SMPL body; the message names the file, what is wrong and how to get a right one."""
+    """Raised for a file that is not an SMPL body; the message names the file, the fault and how to get a valid one."""
 
 
 @dataclass(frozen=True)
 class SMPLData:
-    """The arrays of a SMPL body, under the names of the official file. V is 6,890; B is 10 or 300.
+    """Arrays of an SMPL body, under the names of the official file. V is 6,890; B is 10 to 300.
 
     Attributes:
         v_template: (V, 3) mean shape in the rest pose, metres, y up.
-        shapedirs: (V, 3, B) how each shape coefficient moves it.
-        posedirs: (V, 3, 207) how rotations of the 23 joints move it.
-        J_regressor: (24, V) joints from vertices.
-        weights: (V, 24) skinning.
+        shapedirs: (V, 3, B) displacements for each shape coefficient.
+        posedirs: (V, 3, 207) displacements for the rotations of the 23 joints.
+        J_regressor: (24, V) weights of the vertices in each joint.
+        weights: (V, 24) skinning weights.
         kintree_table: (2, 24) parent and number of every joint.
         f: (F, 3) triangles.
     """
@@ -67,15 +66,15 @@ class SMPLData:
     f: npt.NDArray[np.int64]
 
     def rest_joints(self) -> tuple[Floats, Floats]:
-        """(24, 3) joints of the mean shape and (24, 3, 10) how the shape coefficients move them, metres."""
-        # Sums over 6,890 vertices: in double, so that they agree with any other order of adding.
+        """Return the joints of the mean shape (24, 3) and their displacements by shape (24, 3, 10), metres."""
+        # Sum 6,890 vertices in double precision, so that the order of adding does not matter.
         regressor = self.J_regressor.astype(np.float64)
         mean = regressor @ self.v_template
         moves = np.einsum("jv,vcb->jcb", regressor, self.shapedirs[..., :NUM_BETAS].astype(np.float64))
         return mean.astype(np.float32), moves.astype(np.float32)
 
     def rest_offsets(self, betas: Floats) -> Floats:
-        """(..., 10) shape to the (..., 24, 3) rest offsets of our schema; row 0 is the pelvis of the shaped body."""
+        """Convert (..., 10) shape to (..., 24, 3) rest offsets of our schema; row 0 is the pelvis of the shaped body."""
         mean, moves = self.rest_joints()
         joints = mean + np.einsum("jcb,...b->...jc", moves, betas)
         offsets = joints.copy()
@@ -84,10 +83,10 @@ class SMPLData:
 
 
 def convert_smpl(source: Path | str, target: Path | str) -> SMPLData:
-    """Write the arrays of the official SMPL pickle to an ``.npz``, without running the pickle.
+    """Write the arrays of the official SMPL pickle to an ``.npz``, without executing the pickle.
 
     Raises:
-        SMPLFileError: if the file is no SMPL body, or ``target`` does not end in ``.npz``.
+        SMPLFileError: if the file is not an SMPL body, or ``target`` does not end in ``.npz``.
     """
     source, target = Path(source), Path(target)
     if target.suffix != ".npz":
@@ -103,10 +102,10 @@ def convert_smpl(source: Path | str, target: Path | str) -> SMPLData:
 
 
 def load_smpl(path: Path | str) -> SMPLData:
-    """Read a converted body.
+    """Read a converted SMPL body.
 
     Raises:
-        SMPLFileError: if there is no such file, it is still a pickle, or holds no SMPL body.
+        SMPLFileError: if the file does not exist, is still a pickle, or does not hold an SMPL body.
     """
     path = Path(path)
     if path.suffix == ".pkl":
@@ -116,7 +115,7 @@ def load_smpl(path: Path | str) -> SMPLData:
     try:
         archive = np.load(path, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("one array, no archive of them")
+            raise ValueError("one array, expected an archive of arrays")
         with archive:
             content = {name: archive[name] for name in archive.files}
     except FileNotFoundError:
@@ -127,7 +126,7 @@ def load_smpl(path: Path | str) -> SMPLData:
 
 
 def smplx_layer(data: SMPLData) -> Any:
-    """``smplx``'s own SMPL module on these arrays, for meshes and for everything smplx can do.
+    """Create the SMPL module of ``smplx`` on these arrays, for example for meshes.
 
     Raises:
         ImportError: if smplx is not installed (the extra ``smpl``).
@@ -136,7 +135,7 @@ def smplx_layer(data: SMPLData) -> Any:
     from smplx.utils import Struct
 
     arrays = Struct(**{f.name: getattr(data, f.name) for f in fields(data)})
-    with contextlib.redirect_stdout(io.StringIO()):  # it warns of 10 coefficients, which is what we want
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints a warning about 10 coefficients
         return smplx.SMPLLayer(model_path="", data_struct=arrays, num_betas=NUM_BETAS)
 
 
@@ -177,6 +176,6 @@ def _checked(path: Path, content: dict[str, Any]) -> SMPLData:
     for name, axis in (("weights", 1), ("J_regressor", 1)):
         if np.abs(out[name].sum(axis) - 1).max() > 0.01:
             fail(f"the rows of {name!r} do not add up to one")
-    # The root's parent is written as 2^32 - 1; smplx wants -1, and gives it that itself.
+    # The official file stores the parent of the root as 2^32 - 1; smplx expects -1.
     out["kintree_table"][0, 0] = -1
     return SMPLData(**out)

@@ -1,8 +1,8 @@
-"""Which sequences hold the same recorded motion: another encoding, cut, speed or mirror image of one video.
+"""Find sequences of the same recorded motion: other encodings, cuts, speeds or mirror images of one video.
 
-Every dancer becomes a coarse track: limbs relative to the pelvis and to where the trunk faces, ten times a second. Short
-pieces of tracks that lie close together propose how two sequences map onto each other; the proposal holds if the
-tracks then run alike for most of the shorter one. Two takes of one basic step do not.
+Every dancer is reduced to a coarse track: limbs relative to the pelvis and to the direction of the trunk, ten frames a
+second. Short pieces of tracks that lie close together propose candidates. Two sequences are twins if their tracks
+correlate over most of the shorter one, which two takes of one basic step do not.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _LIMBS: Final = tuple(
     for part in ("knee", "ankle", "shoulder", "elbow", "wrist")
     for side in ("left", "right")
 )
-#: A piece of a track lasts so many frames and moves at least so much (RMS about its mean, metres).
+#: Length of a piece of a track in frames, and its least movement (RMS about its mean, metres).
 _PIECE: Final = 16
 _MOVES_M: Final = 0.04
-#: Pieces are looked up by a few fixed mixtures of their coordinates, within this RMS distance in metres.
-_MIXTURES: Final = 10
+#: Pieces are looked up by a few random projections of their coordinates, within this RMS distance in metres.
+_PROJECTIONS: Final = 10
 _REACH_M: Final = 0.07
 _NEIGHBOURS: Final = 8
 #: Twins have at least this much in common, in seconds and as a share of the shorter one, at speeds up to 4 percent
@@ -44,11 +44,11 @@ _LIMB_COUNT: Final = len(_LIMBS)
 
 
 def tracks(joints: Floats, fps: float = 60.0) -> Track:
-    """(D, N, 10, 3) coarse tracks of (D, T, 24, 3) joints in metres, y up: limbs, :data:`TRACK_FPS` frames a second."""
+    """Compute coarse tracks (D, N, 10, 3), :data:`TRACK_FPS` frames a second, of (D, T, 24, 3) joints in metres, y up."""
     at = np.arange(0, joints.shape[1] - 1e-6, fps / TRACK_FPS).astype(np.intp)
     joints = np.asarray(joints, np.float64)[:, at]
     local = joints - joints[:, :, :1]
-    # Across hips and shoulders; the shoulders are wider apart, hence surer.
+    # Sum over hips and shoulders; the wider shoulders weigh more.
     left, right = (
         local[:, :, [JOINT_INDEX[f"{side}_hip"], JOINT_INDEX[f"{side}_shoulder"]]]
         for side in ("left", "right")
@@ -58,27 +58,27 @@ def tracks(joints: Floats, fps: float = 60.0) -> Track:
     cos, sin = across[..., 0, None] / length[..., None], -across[..., 2, None] / length[..., None]
     limbs = local[:, :, _LIMBS]
     x, y, z = limbs[..., 0], limbs[..., 1], limbs[..., 2]
-    # Turned about the vertical so that the person's left is +x.
+    # Rotate about the vertical so that the person's left is +x.
     return np.stack([cos * x - sin * z, y, sin * x + cos * z], -1).astype(np.float32)
 
 
 def mirrored(track: Track) -> Track:
-    """The tracks (..., N, 10, 3) of the mirror image: left and right exchanged."""
+    """Mirror tracks (..., N, 10, 3): left and right are exchanged."""
     swap = mirror_index()
     order = [_LIMBS.index(int(swap[joint])) for joint in _LIMBS]
     return np.ascontiguousarray(track[..., order, :] * np.array([-1, 1, 1], np.float32))
 
 
 def twin_candidates(dancers: Sequence[Track]) -> list[tuple[int, int]]:
-    """Pairs of N sequences, each with tracks (D, N, 10, 3), with pieces that lie close together; the closest first."""
+    """Return pairs of sequences, given their tracks (D, N, 10, 3), with similar pieces; the most similar first."""
     pieces, owners = [], []
     for number, dances in enumerate(dancers):
         for track in dances:
-            mixed = _mixtures(track)
-            pieces.append(mixed)
-            owners.append(np.full(len(mixed), number))
+            projected = _projections(track)
+            pieces.append(projected)
+            owners.append(np.full(len(projected), number))
     known, owner = (
-        np.concatenate(pieces or [np.zeros((0, _MIXTURES))]),
+        np.concatenate(pieces or [np.zeros((0, _PROJECTIONS))]),
         np.concatenate(owners or [np.zeros(0)]),
     )
     if not len(known):
@@ -87,10 +87,10 @@ def twin_candidates(dancers: Sequence[Track]) -> list[tuple[int, int]]:
     nearest: dict[tuple[int, int], float] = {}
     for number, dances in enumerate(dancers):
         for track in (*dances, *mirrored(dances)):
-            asked = _mixtures(track)[:: _PIECE // 2]
+            asked = _projections(track)[:: _PIECE // 2]
             if not len(asked):
                 continue
-            # Own pieces are the nearest of all, and do not count: ask for a few more than those of half a second.
+            # The nearest pieces are those of the sequence itself within half a second: query more neighbours.
             distances, found = tree.query(asked, k=_NEIGHBOURS + 10, distance_upper_bound=_REACH_M)
             distances, found = np.asarray(distances), np.asarray(found)
             near = np.isfinite(distances)
@@ -101,14 +101,14 @@ def twin_candidates(dancers: Sequence[Track]) -> list[tuple[int, int]]:
     return sorted(nearest, key=lambda pair: (nearest[pair], pair))
 
 
-def _mixtures(track: Track) -> Floats:
-    """(M, 10), the pieces of a track (N, 10, 3) that move, so scaled that their distance is about the RMS of metres."""
+def _projections(track: Track) -> Floats:
+    """Project the moving pieces of a track (N, 10, 3) to (M, 10), whose distances approximate RMS metres."""
     if len(track) < _PIECE:
-        return np.zeros((0, _MIXTURES))
+        return np.zeros((0, _PROJECTIONS))
     windows = np.moveaxis(sliding_window_view(track, _PIECE, axis=0), -1, 1).reshape(
         len(track) - _PIECE + 1, _PIECE, -1
     )
-    # About their mean, as agreement is measured.
+    # Relative to their mean, as in agreement().
     windows = windows - windows.mean(axis=1, keepdims=True)
     flat = windows.reshape(len(windows), -1)
     moves = np.sqrt(3 * (flat**2).mean(axis=1)) >= _MOVES_M
@@ -117,21 +117,21 @@ def _mixtures(track: Track) -> Floats:
 
 @lru_cache(2)
 def _basis(size: int) -> Floats:
-    """Random directions, the same in every run; three coordinates make a joint."""
-    directions, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(size, _MIXTURES)))
-    return directions * np.sqrt(3 / _MIXTURES)
+    """Return seeded random directions (size, 10), scaled for three coordinates per joint."""
+    directions, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(size, _PROJECTIONS)))
+    return directions * np.sqrt(3 / _PROJECTIONS)
 
 
 def are_twins(one: Track, other: Track) -> bool:
-    """Whether a dancer of one sequence (D, N, 10, 3) moves as one of another does, or as its mirror image."""
+    """Return True if a dancer of one sequence (D, N, 10, 3) moves like one of another, or like its mirror image."""
     return agreement(one, other) >= 0
 
 
 def agreement(one: Track, other: Track) -> float:
-    """How far the most similar dancers of two sequences (D, N, 10, 3) agree beyond what twins must; -1 at the least.
+    """Return how far the correlation of two sequences (D, N, 10, 3) exceeds that required of twins, -1 at least.
 
-    What agrees, or not, are the paths of their limbs, each about its mean: another estimate of the camera's tilt or of
-    the length of bones changes their correlation little.
+    It is that of the most similar dancers, between the paths of their limbs relative to their means: another estimate of
+    camera tilt or bone lengths changes it little.
     """
     theirs = (*other, *mirrored(other))
     return max((_agreement(left, right) for left in one for right in theirs), default=-1.0)
@@ -150,11 +150,11 @@ def _agreement(left: Track, right: Track) -> float:
 
 
 def _slide(left: Track, right: Track) -> float:
-    """By how much the correlation of two tracks exceeds what it must be, at the best offset."""
+    """Return how far the correlation of two tracks exceeds the required one, at the best offset."""
     if min(len(left), len(right)) < round(_MIN_OVERLAP_S * TRACK_FPS):
         return -1.0
     a, b = left.reshape(len(left), -1).astype(np.float64), right.reshape(len(right), -1).astype(np.float64)
-    # An offset is a diagonal of the matrix of all pairs of frames.
+    # Each offset is a diagonal of the matrix of all pairs of frames.
     diagonal = (np.arange(len(b)) + (len(a) - 1 - np.arange(len(a)))[:, None]).ravel()
     frames = np.bincount(diagonal)
     products = np.bincount(diagonal, weights=(a @ b.T).ravel())
@@ -173,7 +173,7 @@ def _slide(left: Track, right: Track) -> float:
 def _sums(
     track: Floats, start: npt.NDArray[np.integer], frames: npt.NDArray[np.integer]
 ) -> tuple[Floats, Floats]:
-    """Sums over spans of frames: of every coordinate (M, C), and of all their squares (M,)."""
+    """Sum over spans of frames: every coordinate (M, C), and all squares (M,)."""
     total = np.concatenate([np.zeros((1, track.shape[1])), np.cumsum(track, axis=0)])
     squares = np.concatenate([np.zeros(1), np.cumsum((track**2).sum(1))])
     return total[start + frames] - total[start], squares[start + frames] - squares[start]
