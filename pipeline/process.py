@@ -128,3 +128,5 @@ def _import_torch() -> None:
     torch = importlib.import_module("torch")
     # One thread: reproducible sums, and workers that do not fight over cores.
     torch.set_num_threads(1)
+    # The first optimiser of a process imports torch's compiler, which takes as long as torch itself.
+    torch.optim.Adam([torch.zeros(1, requires_grad=True)])

@@ -76,29 +76,24 @@ class FitProblem(ABC):
         self.optimise(held)
 
     def optimise(self, steps: int) -> None:
-        """Minimise the loss by Adam (Kingma and Ba 2015) with a learning rate that follows a cosine.
-
-        Why not ``torch.optim``: importing it takes seconds.
-        """
+        """Minimise the loss by Adam (Kingma and Ba 2015) with learning rates that follow a cosine."""
         settings = self.settings
-        (decay, square_decay), last = settings.adam_betas, settings.final_learning_rate
-        values = [self.six, self.transl, self.build()]
-        rates = [settings.learning_rate, settings.learning_rate, settings.build_learning_rate]
-        means = [torch.zeros_like(value) for value in values]
-        squares = [torch.zeros_like(value) for value in values]
-        for step in range(steps):
-            gradients = torch.autograd.grad(self.loss(), values)
-            fall = (1 + math.cos(math.pi * step / steps)) / 2
-            bias, square_bias = 1 - decay ** (step + 1), 1 - square_decay ** (step + 1)
-            with torch.no_grad():
-                for value, first, mean, square, gradient in zip(
-                    values, rates, means, squares, gradients, strict=True
-                ):
-                    mean.lerp_(gradient, 1 - decay)
-                    square.mul_(square_decay).addcmul_(gradient, gradient, value=1 - square_decay)
-                    rate = last + (first - last) * fall
-                    root = (square / square_bias).sqrt_().add_(settings.adam_epsilon)
-                    value.addcdiv_(mean, root, value=-rate / bias)
+        optimiser = torch.optim.Adam(
+            [
+                {"params": [self.six, self.transl], "lr": settings.learning_rate},
+                {"params": [self.build()], "lr": settings.build_learning_rate},
+            ],
+            betas=settings.adam_betas,
+            eps=settings.adam_epsilon,
+        )
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+            optimiser, max(steps, 1), eta_min=settings.final_learning_rate
+        )
+        for _ in range(steps):
+            optimiser.zero_grad()
+            self.loss().backward()
+            optimiser.step()
+            schedule.step()
 
     def pose(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return local rotations, joints and global rotations in the view frame."""
