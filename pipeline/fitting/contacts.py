@@ -7,7 +7,10 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from opendance_hf.motion.skeleton import JOINT_INDEX, NUM_JOINTS, PARENTS
+from opendance_hf.motion.body import pose_joints
+from opendance_hf.motion.ik import two_bone_ik
+from opendance_hf.motion.rotations import smallest_rotation
+from opendance_hf.motion.skeleton import JOINT_INDEX, PARENTS
 from opendance_hf.pipeline.clip import Floats, Landmarks
 from opendance_hf.pipeline.fitting.correspondences import SIDES
 from opendance_hf.pipeline.fitting.settings import ContactLimits
@@ -88,9 +91,12 @@ def hold_feet(
         Rotations and transl with feet that do not move while they are in contact.
     """
     out, moved = np.asarray(rotations, np.float64).copy(), np.asarray(transl, np.float64).copy()
+    # ``transl`` is the pelvis itself.
+    offsets = np.asarray(rest_offsets, np.float64).copy()
+    offsets[:, 0] = 0
     blend = max(1, round(limits.blend_s / float(np.median(np.diff(times_s)))))
     for dancer in range(len(out)):
-        joints, turned = _forward_kinematics(out[dancer], moved[dancer], rest_offsets[dancer])
+        joints, turned = pose_joints(out[dancer], moved[dancer], offsets[dancer])
         goals, weights = [], []
         for foot, side in enumerate(SIDES):
             (toe, on_toe), (ankle, on_ankle) = (
@@ -113,17 +119,6 @@ def hold_feet(
         for side, (ankle, toe) in zip(SIDES, goals, strict=True):
             _turn_leg(out[dancer], (joints, turned), side, body, ankle, toe, limits)
     return out.astype(np.float32), moved.astype(np.float32)
-
-
-def _forward_kinematics(local: Array, transl: Array, offsets: Array) -> tuple[Array, Array]:
-    """Return the (T, 24, 3) joints and (T, 24, 3, 3) rotations of one dancer in the world."""
-    joints, turned = np.empty(local.shape[:3]), np.empty(local.shape)
-    joints[:, 0], turned[:, 0] = transl, local[:, 0]
-    for joint in range(1, NUM_JOINTS):
-        parent = PARENTS[joint]
-        joints[:, joint] = joints[:, parent] + turned[:, parent] @ offsets[joint]
-        turned[:, joint] = turned[:, parent] @ local[:, joint]
-    return joints, turned
 
 
 def _corrections(path: Array, contact: Bools, blend: int) -> tuple[Array, Array]:
@@ -163,41 +158,21 @@ def _turn_leg(
     """
     joints, turned = posed
     hip, knee, ankle, toe = (JOINT_INDEX[f"{side}_{part}"] for part in ("hip", "knee", "ankle", "foot"))
-    start, bend, end = joints[:, hip], joints[:, knee], joints[:, ankle]
-    goal = end + shift - body
-    thigh = np.linalg.norm(bend - start, axis=-1, keepdims=True)
-    shin = np.linalg.norm(end - bend, axis=-1, keepdims=True)
-    line = goal - start
-    far = np.linalg.norm(line, axis=-1, keepdims=True)
-    line = line / np.maximum(far, 1e-9)
-    far = np.clip(far, np.abs(thigh - shin) / limits.max_reach, limits.max_reach * (thigh + shin))
-    # Keep the knee on its side of the line from hip to ankle.
-    aside = bend - start
-    aside = aside - line * (aside * line).sum(-1, keepdims=True)
-    forward = turned[:, hip, :, 2]
-    forward = forward - line * (forward * line).sum(-1, keepdims=True)
-    straight = np.linalg.norm(aside, axis=-1, keepdims=True) < limits.straight_knee_m
-    aside = np.where(straight, forward, aside)
-    aside = aside / np.maximum(np.linalg.norm(aside, axis=-1, keepdims=True), 1e-9)
-    along = (thigh**2 + far**2 - shin**2) / (2 * far)
-    off = np.sqrt(np.maximum(thigh**2 - along**2, 0))
-    new_bend = start + line * along + aside * off
-    upper = _smallest_rotation(bend - start, new_bend - start) @ turned[:, hip]
-    lower = _smallest_rotation(end - bend, start + line * far - new_bend) @ turned[:, knee]
-    parent = np.swapaxes(turned[:, PARENTS[hip]], -1, -2)
-    local[:, hip] = parent @ upper
+    upper, lower = two_bone_ik(
+        joints[:, hip],
+        joints[:, knee],
+        joints[:, ankle],
+        joints[:, ankle] + shift - body,
+        turned[:, hip, :, 2],
+        max_stretch=limits.max_reach,
+        straight_m=limits.straight_knee_m,
+    )
+    shin = (lower @ (joints[:, ankle] - joints[:, knee])[..., None])[..., 0]
+    thigh = (upper @ (joints[:, knee] - joints[:, hip])[..., None])[..., 0]
+    moved = joints[:, hip] + thigh + shin - joints[:, ankle]
+    upper, lower = upper @ turned[:, hip], lower @ turned[:, knee]
+    local[:, hip] = np.swapaxes(turned[:, PARENTS[hip]], -1, -2) @ upper
     local[:, knee] = np.swapaxes(upper, -1, -2) @ lower
-    foot = joints[:, toe] - end
-    placed = foot + toe_shift - body - (start + line * far - end)
-    local[:, ankle] = np.swapaxes(lower, -1, -2) @ _smallest_rotation(foot, placed) @ turned[:, ankle]
-
-
-def _smallest_rotation(start: Array, end: Array) -> Array:
-    """Return the (T, 3, 3) smallest rotations that take directions to directions, which are never opposite here."""
-    a = start / np.linalg.norm(start, axis=-1, keepdims=True)
-    b = end / np.linalg.norm(end, axis=-1, keepdims=True)
-    x, y, z = np.moveaxis(np.cross(a, b), -1, 0)
-    zero = np.zeros_like(x)
-    k = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(-1, 3, 3)
-    cos = np.maximum((a * b).sum(-1), -0.99)[:, None, None]
-    return np.asarray(np.eye(3) + k + k @ k / (1 + cos))
+    foot = joints[:, toe] - joints[:, ankle]
+    turn = smallest_rotation(foot, foot + toe_shift - body - moved)
+    local[:, ankle] = np.swapaxes(lower, -1, -2) @ turn @ turned[:, ankle]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from opendance_hf.motion.rotations import smallest_rotation, unit
 from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS, NUM_JOINTS
 from opendance_hf.pipeline.clip import Floats, Landmarks
 from opendance_hf.pipeline.fitting.correspondences import BONES, SIDES
 from opendance_hf.pipeline.fitting.settings import SkeletonSettings
 from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
 
-Array = npt.NDArray[np.float64]
+Array = npt.NDArray[np.floating]
 
 #: Bones that landmarks measure, by the landmarks at their ends.
 _MEASURED = {
@@ -55,7 +56,7 @@ def landmarks_in_view(found: Landmarks, width_px: int, height_px: int, focal_px:
     x = (centre[..., 0] - width_px / 2) / focal_px
     y = -(centre[..., 1] - height_px / 2) / focal_px
     ray = unit(np.stack([x, y, -np.ones_like(x)], axis=-1))
-    turn = _smallest_rotation(np.broadcast_to([0.0, 0.0, -1.0], ray.shape), ray)
+    turn = smallest_rotation(np.array([0.0, 0.0, -1.0]), ray)
     return np.einsum("dtij,dtkj->dtki", turn, found.world.astype(np.float64))
 
 
@@ -85,11 +86,6 @@ def initial_rotations(world: Array) -> Array:
     return out
 
 
-def unit(vector: Array) -> Array:
-    """Scale (..., 3) vectors to length one."""
-    return vector / np.maximum(np.linalg.norm(vector, axis=-1, keepdims=True), 1e-9)
-
-
 def rotation_of_axes(x: Array, y: Array) -> Array:
     """Return (..., 3, 3) rotations whose first column points along x and whose second lies towards y."""
     x = unit(x)
@@ -97,21 +93,10 @@ def rotation_of_axes(x: Array, y: Array) -> Array:
     return np.stack([x, np.cross(z, x), z], axis=-1)
 
 
-def _smallest_rotation(start: Array, end: Array) -> Array:
-    """Return the (..., 3, 3) smallest rotations that take unit vectors to unit vectors."""
-    axis = np.cross(start, end)
-    cos = np.clip((start * end).sum(-1), -0.999, 1.0)[..., None, None]
-    x, y, z = np.moveaxis(axis, -1, 0)
-    zero = np.zeros_like(x)
-    k = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(*axis.shape, 3)
-    rough = np.eye(3) + k + k @ k / (1 + cos)
-    return rotation_of_axes(rough[..., 0], rough[..., 1])
-
-
 def _swing(upper: Array, rest: Array, target: Array) -> Array:
     """Return the local rotation of a joint that turns its bone from rest towards a direction of the view frame."""
     local = np.einsum("...ji,...j->...i", upper, unit(target))
-    return _smallest_rotation(np.broadcast_to(rest, local.shape), local)
+    return smallest_rotation(rest, local)
 
 
 def _upper_bone(root: Array, along: Array, bend: Array, first: Array, second: Array) -> Array:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from opendance_hf.motion.body import pose_joints
 from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS, NUM_JOINTS
 from opendance_hf.pipeline.clip import Landmarks
 from opendance_hf.pipeline.fitting.contacts import (
     _corrections,
-    _forward_kinematics,
     frames_at_rest,
     hold_feet,
     resting_feet,
@@ -80,8 +80,8 @@ def test_a_body_is_moved_along_the_line_of_sight_and_its_feet_stay() -> None:
     turned, moved = hold_feet(rotations, transl, MEAN_OFFSETS[None], contacts, times_s, eye, LIMITS)
     ray = transl[0] - eye
     assert np.linalg.norm(np.cross(moved[0] - transl[0], ray), axis=-1).max() < 1e-5
-    joints, _ = _forward_kinematics(turned[0].astype(float), moved[0].astype(float), MEAN_OFFSETS)
-    before, _ = _forward_kinematics(rotations[0], transl[0], MEAN_OFFSETS)
+    joints, _ = pose_joints(turned[0].astype(float), moved[0].astype(float), MEAN_OFFSETS)
+    before, _ = pose_joints(rotations[0], transl[0], MEAN_OFFSETS)
     feet = [JOINT_INDEX[f"{side}_{part}"] for side in ("left", "right") for part in ("ankle", "foot")]
     assert np.ptp(before[:, feet], axis=0).max() > 0.1
     assert np.ptp(joints[:, feet], axis=0).max() < 0.005
@@ -144,8 +144,8 @@ def held(
     turned, moved = hold_feet(
         rotations[None], transl[None], offsets[None], contacts, times_s, EYE, ContactLimits()
     )
-    before, _ = _forward_kinematics(rotations, transl, offsets)
-    after, _ = _forward_kinematics(turned[0].astype(float), moved[0].astype(float), offsets)
+    before, _ = pose_joints(rotations, transl, offsets)
+    after, _ = pose_joints(turned[0].astype(float), moved[0].astype(float), offsets)
     return before, after
 
 

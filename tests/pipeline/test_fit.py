@@ -13,12 +13,12 @@ from scipy.spatial.transform import Rotation
 
 import opendance_hf
 from opendance_hf.motion.body import bone_lengths, forward_kinematics
-from opendance_hf.motion.rotations import matrix_to_axis_angle
+from opendance_hf.motion.rotations import matrix_to_axis_angle, unit
 from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS, NUM_JOINTS, mirror_index
 from opendance_hf.pipeline.backends.filters import Filters
 from opendance_hf.pipeline.backends.skeleton import Skeleton
 from opendance_hf.pipeline.clip import Clip, Fit, Landmarks
-from opendance_hf.pipeline.fitting.initial_pose import initial_rotations, unit
+from opendance_hf.pipeline.fitting.initial_pose import initial_rotations
 from opendance_hf.pipeline.fitting.losses import log_map
 from opendance_hf.pipeline.fitting.skeleton import frames_to_fit
 from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
