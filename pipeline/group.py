@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from scipy.cluster.hierarchy import DisjointSet
 
 from opendance_hf.motion.twins import Track, are_twins, tracks, twin_candidates
 from opendance_hf.music import decode_audio
@@ -96,48 +97,35 @@ def assign_groups(build: Path, ledger: Ledger, licence: str) -> dict[str, str]:
 
 
 def components(sources: Sequence[str], fingerprints: Sequence[SequenceFingerprint | None]) -> list[list[int]]:
-    """What hangs together of N sequences, by number: a source, a song or a motion in common.
+    """Return the groups of N sequences, by number: sequences with a source, a song or a motion in common.
 
-    A sequence without a fingerprint hangs together with those of its source alone.
+    A sequence without a fingerprint is joined with those of its source alone.
     """
-    parent = list(range(len(sources)))
-
-    def find(one: int) -> int:
-        while parent[one] != one:
-            parent[one] = one = parent[parent[one]]
-        return one
-
-    def join(one: int, other: int) -> None:
-        first, second = sorted((find(one), find(other)))
-        parent[second] = first
-
+    groups = DisjointSet(range(len(sources)))
     first_of: dict[str, int] = {}
     for number, source in enumerate(sources):
-        join(first_of.setdefault(source, number), number)
-    # Those that hang together already are not compared: a song of a thousand videos is looked at a thousand times,
-    # not half a million times.
+        groups.merge(first_of.setdefault(source, number), number)
+    # Sequences of one group are not compared: a song of a thousand videos costs a thousand comparisons, not half a
+    # million. That is why groups grow pair by pair, and not in one call of ``scipy.sparse.csgraph``.
     known = [(number, one) for number, one in enumerate(fingerprints) if one is not None]
     numbers = [number for number, _ in known]
     music = [one.music for _, one in known]
     for one, other in song_candidates(music):
         a, b = numbers[one], numbers[other]
-        if find(a) != find(b) and similarity(music[one], music[other]) >= SAME_SONG:
-            join(a, b)
+        if not groups.connected(a, b) and similarity(music[one], music[other]) >= SAME_SONG:
+            groups.merge(a, b)
     dancers = [one.dancers for _, one in known]
     for one, other in twin_candidates(dancers):
         a, b = numbers[one], numbers[other]
-        if find(a) != find(b) and are_twins(dancers[one], dancers[other]):
-            join(a, b)
-    found: dict[int, list[int]] = {}
-    for number in range(len(sources)):
-        found.setdefault(find(number), []).append(number)
-    return list(found.values())
+        if not groups.connected(a, b) and are_twins(dancers[one], dancers[other]):
+            groups.merge(a, b)
+    return sorted(sorted(group) for group in groups.subsets())
 
 
 def name_groups(
     ids: Sequence[str], found: Sequence[Sequence[int]], known: Mapping[str, tuple[int, str]]
 ) -> dict[str, str]:
-    """The group of every id.
+    """Return the group of every id.
 
     A group has the oldest name that one of its members had, else the first part of its smallest id: the hash of a source.
 

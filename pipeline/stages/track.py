@@ -92,12 +92,7 @@ class Track(Stage):
         sure = sure[heights[sure] >= self.count_height * heights[sure].max()]
         chosen: list[int] = []
         for index in sure[np.argsort(-boxes[sure, 4])]:
-            inside = [
-                _intersection(boxes[[index]], boxes[[other]])[0, 0]
-                / max(min(_area(boxes[[index]])[0], _area(boxes[[other]])[0]), 1e-9)
-                for other in chosen
-            ]
-            if not inside or max(inside) < self.count_nested:
+            if not chosen or box_nesting(boxes[[index]], boxes[chosen]).max() < self.count_nested:
                 chosen.append(int(index))
         return np.asarray(sorted(chosen), dtype=np.intp)
 
@@ -214,20 +209,18 @@ def _distance(clothing: Floats, wardrobe: Floats) -> Floats:
 
 
 def box_iou(a: Floats, b: Floats) -> Floats:
-    """(N, M) intersection over union of (N, 4+) and (M, 4+) boxes."""
-    inter = _intersection(a, b)
-    area_a, area_b = _area(a), _area(b)
-    return inter / np.maximum(area_a[:, None] + area_b[None] - inter, 1e-9)
+    """Return the (N, M) intersection over union of (N, 4+) and (M, 4+) boxes."""
+    import supervision  # takes a second to import
+
+    return np.asarray(supervision.box_iou_batch(a[:, :4], b[:, :4]))
 
 
-def _intersection(a: Floats, b: Floats) -> Floats:
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:4], b[None, :, 2:4])
-    return np.prod(np.clip(high - low, 0, None), axis=-1)
+def box_nesting(a: Floats, b: Floats) -> Floats:
+    """Return the (N, M) intersection over the area of the smaller box of (N, 4+) and (M, 4+) boxes."""
+    import supervision
 
-
-def _area(boxes: Floats) -> Floats:
-    return np.clip(boxes[:, 2] - boxes[:, 0], 0, None) * np.clip(boxes[:, 3] - boxes[:, 1], 0, None)
+    overlap = supervision.OverlapMetric.IOS
+    return np.asarray(supervision.box_iou_batch(a[:, :4], b[:, :4], overlap_metric=overlap))
 
 
 def _states(num_boxes: int, num_dancers: int) -> npt.NDArray[np.intp]:
