@@ -54,7 +54,9 @@ def build(
     ] = None,
     licence: Annotated[
         str | None,
-        typer.Option(help="Licence of the source videos, for the rows and the card.  [default: other]"),
+        typer.Option(
+            help="Licence of the source videos, for the rows and the card. Default: other, or that of the build."
+        ),
     ] = None,
     workers: Workers = _DEFAULT_WORKERS,
     timeout: Timeout = 3600,

@@ -15,7 +15,7 @@ from opendance_hf.pipeline.clip import Clip, Job
 from opendance_hf.pipeline.config import pipeline_fingerprint
 from opendance_hf.pipeline.ledger import Item
 from opendance_hf.pipeline.outcome import Outcome, main_reason, summary
-from opendance_hf.pipeline.pipelines import Pipeline
+from opendance_hf.pipeline.pipelines import STAGES, Pipeline
 from opendance_hf.pipeline.stage import Dropped, Rejected
 
 #: Each thread holds two or three frames; more would be faster than frames can be decoded.
@@ -106,6 +106,7 @@ def process(
         clip, at = waiting.pop()
         if at == len(pipeline):
             outcome.sequences.append(summary(clip))
+            _remove_other_files(clip, pipeline)
             continue
         stage = pipeline[at]
         if not stage.runs_while_loading:
@@ -122,6 +123,14 @@ def process(
     if not outcome.sequences:
         raise Rejected(main_reason(outcome.dropped))
     return outcome
+
+
+def _remove_other_files(clip: Clip, pipeline: Pipeline) -> None:
+    """Remove what stages that are not part of the pipeline wrote of an earlier motion, such as its preview."""
+    names = {stage.name for stage in pipeline}
+    for stage in STAGES.values():
+        for file in stage.files if stage.name not in names else ():
+            (clip.job.build / file.format(id=clip.id)).unlink(missing_ok=True)
 
 
 def _import_torch() -> None:

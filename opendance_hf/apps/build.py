@@ -76,6 +76,8 @@ def make_pipeline(
     """
     if profile not in PROFILES:
         raise ConfigError(f"unknown profile {profile!r}: expected {' or '.join(PROFILES)}")
+    if config is not None and profile != "default":
+        raise ConfigError(f"--config {config} lists the stages itself: leave out --profile {profile}")
     pipeline = PROFILES[profile]() if config is None else read_config(config)
     for place, value in shortcuts.fields().items():
         pipeline = set_field(pipeline, place, value)

@@ -82,7 +82,18 @@ def role_of(backend: Backend) -> str:
 
 @cache
 def loaded(backend: Backend, count: int = 1) -> tuple[Any, ...]:
-    """Return ``count`` working instances of a backend, loaded once in this process: one a thread."""
-    if backend.shared:
-        return (backend.load(),) * count
-    return tuple(backend.load() for _ in range(count))
+    """Return ``count`` working instances of a backend, loaded once in this process: one a thread.
+
+    Raises:
+        BackendError: if it cannot be loaded; the build stops, since no video could be processed.
+    """
+    try:
+        if backend.shared:
+            return (backend.load(),) * count
+        return tuple(backend.load() for _ in range(count))
+    except BackendError:
+        raise
+    except Exception as error:  # of libraries that have no class of errors in common
+        raise BackendError(
+            f"{backend.name} cannot be loaded: {type(error).__name__}: {error}; check its files, or fetch them again"
+        ) from error

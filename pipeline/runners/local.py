@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from opendance_hf.errors import OpenDanceError
+from opendance_hf.pipeline.backends.base import BackendError
 from opendance_hf.pipeline.ledger import DONE, Item, Ledger
 from opendance_hf.pipeline.stage import Rejected
 
@@ -29,7 +30,7 @@ _TICK_S: Final = 0.5
 
 
 class WorkerError(OpenDanceError, RuntimeError):
-    """A worker cannot start, so no video can be processed; the message says why."""
+    """No video can be processed, since a worker cannot start or a backend cannot be loaded."""
 
 
 class Processor(Protocol):
@@ -87,7 +88,7 @@ def run_local(
         gpus: how many GPUs the workers share, one each; 0 leaves the environment as it is.
 
     Raises:
-        WorkerError: if a worker cannot start.
+        WorkerError: if a worker cannot start, or a backend cannot be loaded.
     """
     pending = [item for item in ledger.items() if item.status not in (*DONE, "failed")]
     pending.reverse()
@@ -177,7 +178,7 @@ def _receive(worker: _Worker, ledger: Ledger, progress: Progress) -> str:
         return f"the worker process died (exit code {worker.process.exitcode})"
     item = worker.item
     if kind == "broken":
-        raise WorkerError(f"a worker cannot start, so no video can be processed: {values[0]}")
+        raise WorkerError(f"no video can be processed: {values[0]}")
     if item is None:
         return ""
     if kind == "step":
@@ -239,6 +240,10 @@ def _work(make_processor: Callable[[], Processor], pipe: Connection, lifeline: C
             pipe.send(("published", outcome))
         except Rejected as decision:
             pipe.send(("rejected", str(decision)))
+        except BackendError as error:
+            # Not the video's fault: every other one would fail likewise.
+            pipe.send(("broken", str(error)))
+            return
         except Exception as error:
             pipe.send(("failed", _told(error)))
 

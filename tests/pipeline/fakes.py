@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from opendance_hf.pipeline.backends.base import BackendError
 from opendance_hf.pipeline.ledger import Item, Ledger
 from opendance_hf.pipeline.outcome import Outcome
 from opendance_hf.pipeline.runners.local import run_local
@@ -27,6 +28,8 @@ class FakeProcessor:
         on_stage("fit", 1.5, 1, 2)
         if item.name.startswith("reject"):
             raise Rejected("nobody in the picture")
+        if item.name.startswith("unloadable"):
+            raise BackendError("yolox cannot be loaded: the file is damaged")
         if item.name.startswith("raise"):
             raise ValueError("the numbers do not fit")
         if item.name.startswith("unpicklable"):

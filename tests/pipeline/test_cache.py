@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from opendance_hf.pipeline import process as processing
 from opendance_hf.pipeline.cache import Cache, latest_results
 from opendance_hf.pipeline.clip import (
     Bodies,
@@ -210,6 +211,17 @@ def test_a_file_that_is_gone_or_of_another_clip_is_made_again(tmp_path: Path) ->
 def test_what_rows_do_not_depend_on_invalidates_nothing_else(tmp_path: Path) -> None:
     run(tmp_path, PIPELINE)
     assert run(tmp_path, change(PIPELINE, "look", size_px=20))[1] == ["write", "look"] * 3
+
+
+def test_a_file_that_is_not_wanted_goes_with_its_motion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processing, "STAGES", {"look": Look})
+    run(tmp_path, PIPELINE)
+    look = tmp_path / "looks" / f"{'a' * 16}_00.txt"
+    assert look.is_file()
+    run(tmp_path, change(PIPELINE[:-1], "find", seed=3))
+    assert not look.exists(), "it would show another motion"
 
 
 def test_another_version_or_another_video_computes_anew(

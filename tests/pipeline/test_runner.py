@@ -124,11 +124,22 @@ def test_workers_share_the_work(ledger: Ledger, seen: Path) -> None:
 def test_broken_factory_stops_the_build_and_says_why(ledger: Ledger) -> None:
     ledger.add("a", "a", "a", "f")
     with pytest.raises(
-        WorkerError, match=r"cannot start.*OSError: the weights are damaged \(fakes.py:\d+\)$"
+        WorkerError, match=r"no video can be processed.*OSError: the weights are damaged \(fakes.py:\d+\)$"
     ):
         run_local(ledger, MakeBroken(), workers=1, timeout_s=60, progress=Quiet())
     ledger.add("a", "a", "a", "f")
     assert ledger.items()[0].status == "pending", "the next build tries again"
+
+
+def test_a_backend_that_does_not_load_stops_the_build_and_costs_no_video(ledger: Ledger, seen: Path) -> None:
+    with pytest.raises(WorkerError, match="yolox cannot be loaded"):
+        run(ledger, seen, "unloadable", "good")
+    for item in ledger.items():
+        ledger.add(item.path, item.name, item.sha256, "f")
+    assert {item.name: item.status for item in ledger.items()} == {
+        "good": "published",
+        "unloadable": "pending",
+    }
 
 
 def test_environment_is_restored(ledger: Ledger, seen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
