@@ -280,9 +280,16 @@ def _process(
     workers = min(options.workers, videos, gpus or videos)
     threads = max(1, options.workers // workers)
     make = _MakeProcessor(pipeline, build.absolute(), threads)
-    # This process waits for the others: it may as well load what it packs with.
-    Thread(target=import_module, args=("opendance_hf.storage.pack",), daemon=True).start()
+    # This process waits for the others: it may as well import what it packs with, torch behind webdataset included.
+    imports = Thread(target=_import_all, args=("opendance_hf.storage.pack", "webdataset"), daemon=True)
+    imports.start()
     run_local(ledger, make, workers=workers, timeout_s=options.timeout_s, progress=progress, gpus=gpus)
+    imports.join()  # SciPy fails on a partially imported torch
+
+
+def _import_all(*modules: str) -> None:
+    for module in modules:
+        import_module(module)
 
 
 def _count_gpus() -> int:

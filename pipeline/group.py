@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy.cluster.hierarchy import DisjointSet
 
 from opendance_hf.motion.twins import Track, are_twins, tracks, twin_candidates
 from opendance_hf.music import decode_audio
@@ -101,6 +100,8 @@ def components(sources: Sequence[str], fingerprints: Sequence[SequenceFingerprin
 
     A sequence without a fingerprint is joined with those of its source alone.
     """
+    from scipy.cluster.hierarchy import DisjointSet
+
     groups = DisjointSet(range(len(sources)))
     first_of: dict[str, int] = {}
     for number, source in enumerate(sources):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import jinja2
-from huggingface_hub import DatasetCard, DatasetCardData
 
 from opendance_hf.columns import markdown_table
 from opendance_hf.schema import DanceSequence
+
+if TYPE_CHECKING:
+    from huggingface_hub import DatasetCard  # takes half a second to import
 
 TEMPLATE: Final = "dataset_card.md.jinja"
 #: The section "Load" alone, which :func:`card_for_hub` writes anew.
@@ -31,6 +33,8 @@ def dataset_card(described: Mapping[str, Any], repo: str, *, title: str = "") ->
     Raises:
         KeyError: if ``described`` lacks a part.
     """
+    from huggingface_hub import DatasetCard, DatasetCardData
+
     title = title or title_of(repo)
     body = _render(TEMPLATE, described, repo, title=title, columns=markdown_table(DanceSequence))
     front_matter = DatasetCardData(**card_metadata(described, title=title)).to_yaml()
@@ -51,7 +55,7 @@ def card_for_hub(
         repo_id: ``user/name``.
         folder_name: name of the folder, which the examples of the card have.
     """
-    renamed = DatasetCard(str(card))
+    renamed = type(card)(str(card))
     if renamed.data.get("pretty_name") in (None, title_of(folder_name), _OLD_TITLE):
         renamed.data["pretty_name"] = title_of(repo_id)
     text = re.sub(r"^# .*$", lambda _: f"# {repo_id}", renamed.text, count=1, flags=re.MULTILINE)

@@ -18,10 +18,9 @@ import sys
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import webdataset
 
 from opendance_hf.schema import COLUMNS, DanceSequence, SchemaError, from_row, to_row
 from opendance_hf.storage.parquet import SplitNotFoundError
@@ -29,6 +28,9 @@ from opendance_hf.storage.parquet import SplitNotFoundError
 SHARD_BYTES: Final = 500_000_000
 #: Every array column of the schema, in the order of the schema.
 ARRAYS: Final = tuple(name for name, column in COLUMNS.items() if column.shape)
+
+if TYPE_CHECKING:
+    import webdataset  # imports torch, which most readers and writers of sequences do without
 
 
 def write_webdataset(
@@ -74,6 +76,8 @@ def write_webdataset(
 
 
 def _shard_writer(folder: Path, split: str, shard_bytes: int, shards: list[Path]) -> webdataset.ShardWriter:
+    import webdataset
+
     # Time, owner and mode are fixed: the same sequences give the same bytes anywhere.
     return webdataset.ShardWriter(
         f"{folder.as_posix().replace('%', '%%')}/{split}-%05d.tar",

@@ -8,7 +8,6 @@ from opendance_hf.music import decode_audio
 from opendance_hf.pipeline.clip import Clip
 from opendance_hf.pipeline.stage import Stage
 from opendance_hf.pipeline.video import read_pictures
-from opendance_hf.render.preview import write_preview
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,8 @@ class Preview(Stage):
 
     def __call__(self, clip: Clip) -> Clip:
         """Process one sequence."""
+        from opendance_hf.render.preview import write_preview
+
         source = clip.sequence.provenance
         assert source.camera is not None
         preview, copy = (clip.job.build / name.format(id=clip.id) for name in self.files)

@@ -13,7 +13,6 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
 from opendance_hf import __version__
 from opendance_hf.pipeline.backends import loaded
@@ -135,6 +134,8 @@ class Track(Stage):
 
     def _wardrobe(self, boxes: list[Floats], clothing: list[Floats], num_dancers: int) -> Floats:
         """(K, C) clothes of each dancer, from the frames where all of them stand apart (constrained k-means)."""
+        from scipy.optimize import linear_sum_assignment
+
         apart = []
         for b, c in zip(boxes, clothing, strict=True):
             chosen = self.people(b)
