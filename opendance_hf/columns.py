@@ -1,4 +1,4 @@
-"""Columns as data: what each field of a record is, declared once, and what every file format derives from it.
+"""Declare the columns of records as data, from which checks and file formats are derived.
 
 A record is a dataclass whose fields are annotated with their :class:`Column`::
 
@@ -7,9 +7,9 @@ A record is a dataclass whose fields are annotated with their :class:`Column`::
         joints: Annotated[Floats, Column("float32", ("T", "D*72"), unit="m", meaning="joint positions")]
         genre: Annotated[str | None, Column("string", meaning="music genre")] = None
 
-A field with a default may be absent: files written before it existed load. Fields without a shape are scalars, and fields
-annotated with another record (``Camera | None``, ``tuple[Backend, ...]``) are structs. Nothing in this module knows a
-column by name.
+A field with a default may be absent from a file, so that files written before it existed can be read. Fields without a
+shape are scalars. Fields annotated with another record (``Camera | None``, ``tuple[Backend, ...]``) are structs. This module
+does not depend on the name of any column.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ import numpy as np
 if TYPE_CHECKING:
     import datasets
 
-_SIZE: Final = re.compile(r"(?P<name>[A-Z])(?:\*(?P<times>\d+))?|ceil\((?P<whole>[A-Z])/(?P<by>\d+)\)")
+_SIZE: Final = re.compile(
+    r"(?P<name>[A-Z])(?:\*(?P<factor>\d+))?|ceil\((?P<numerator>[A-Z])/(?P<divisor>\d+)\)"
+)
 _SCALARS: Final[dict[str, type]] = {
     "string": str,
     "int32": numbers.Integral,
@@ -38,7 +40,7 @@ _SCALARS: Final[dict[str, type]] = {
 }
 #: Default of a column that every file must have.
 REQUIRED: Final = object()
-#: Values of the letters in shapes, say ``{"T": 240, "D": 2}``.
+#: Values of the letters in shapes, for example ``{"T": 240, "D": 2}``.
 Letters = Mapping[str, int]
 
 
@@ -51,15 +53,15 @@ class Column:
         shape: () for a scalar; otherwise one or two sizes, each a number, a letter (``T``), a letter times a number
             (``D*72``) or a rounded-up quotient (``ceil(T/8)``). Letters without a value in a record are free.
         unit: unit of the values, empty if they have none.
-        meaning: one line for people.
-        minimum: smallest value allowed, None for no limit.
-        maximum: largest value allowed, None for no limit.
-        choices: the only values allowed, empty for any.
-        pattern: regular expression that a text must match as a whole, empty for any.
-        remedy: what to do about a value that is not allowed, for the error message.
-        default: value of the field where a file lacks the column; read off the record, not declared.
-        record: dataclass of the items of a struct; read off the record, not declared.
-        repeated: whether the field is a tuple; read off the record, not declared.
+        meaning: description, one line.
+        minimum: smallest allowed value, None for no limit.
+        maximum: largest allowed value, None for no limit.
+        choices: the allowed values, empty for any.
+        pattern: regular expression that a text must match completely, empty for any.
+        remedy: how to correct a value that is not allowed, for the error message.
+        default: value of the field if a file lacks the column; derived from the record, not declared.
+        record: dataclass of the items of a struct; derived from the record, not declared.
+        repeated: True if the field is a tuple; derived from the record, not declared.
     """
 
     dtype: str
@@ -86,17 +88,17 @@ class Column:
         integer = self.dtype.startswith("int") and not self.shape
         if self.nullable and integer and (self.minimum is None or self.minimum < 0):
             raise TypeError(
-                "an integer that may be None needs a minimum of at least 0: in tars, -1 stands for None"
+                "a nullable integer needs a minimum of at least 0: in WebDataset tars, -1 stands for None"
             )
 
     @property
     def required(self) -> bool:
-        """Whether a file without this column is refused."""
+        """True if a file without this column is invalid."""
         return self.default is REQUIRED
 
     @property
     def nullable(self) -> bool:
-        """Whether the value may be None."""
+        """True if the value may be None."""
         return self.default is None
 
     def sizes(self, letters: Letters) -> tuple[int | None, ...]:
@@ -118,13 +120,13 @@ class Column:
         )
 
     def violation(self, value: Any, letters: Letters) -> str:
-        """Return what is wrong with the type, dtype, shape or range of a value; empty if nothing is."""
+        """Return the error in the type, dtype, shape or range of a value as text; empty if it is valid."""
         if (self.nullable and value is None) or self.record is not None or self.repeated:
             return ""
         wrong = self._wrong_array(value, letters) if self.shape else self._wrong_scalar(value)
         wrong = wrong or self._wrong_range(value)
         if not wrong and self.nullable and self.is_missing(value):
-            return f"must not be {value!r:.40}, which stands for a missing value in tars; use None"
+            return f"must not be {value!r:.40}, which stands for a missing value in WebDataset tars; use None"
         return wrong
 
     def _wrong_scalar(self, value: Any) -> str:
@@ -166,18 +168,20 @@ class Column:
 def _size(size: str, letters: Letters) -> int | None:
     parts = _SIZE.fullmatch(size)
     assert parts is not None
-    value = letters.get(parts["name"] or parts["whole"])
+    value = letters.get(parts["name"] or parts["numerator"])
     if value is None:
         return None
-    return math.ceil(value / int(parts["by"])) if parts["by"] else value * int(parts["times"] or 1)
+    if parts["divisor"]:
+        return math.ceil(value / int(parts["divisor"]))
+    return value * int(parts["factor"] or 1)
 
 
 @functools.cache
 def columns_of(record: type) -> dict[str, Column]:
-    """Read the columns off a record, in the order of its fields.
+    """Return the columns of a record, in the order of its fields.
 
     Raises:
-        TypeError: naming the field, if it is not annotated with a column or the column is impossible.
+        TypeError: naming the field, if it is not annotated with a column or its column is invalid.
     """
     hints = get_type_hints(record, include_extras=True)
     columns = {}
@@ -202,7 +206,7 @@ def columns_of(record: type) -> dict[str, Column]:
 
 
 def violations(record: Any, letters: Letters) -> Iterator[tuple[str, str]]:
-    """Yield name and cause of every column of a record whose value is not allowed, structs included."""
+    """Yield the name and the error of every column of a record with an invalid value, including those of structs."""
     for name, column in columns_of(record.__class__).items():
         value = getattr(record, name)
         wrong = column.violation(value, letters)
@@ -222,7 +226,7 @@ def features_of(record: type, letters: Letters) -> dict[str, Any]:
 
 
 def _feature(column: Column, letters: Letters) -> datasets.Features | dict[str, Any]:
-    import datasets  # takes a second to load, and most who import the schema never need it
+    import datasets  # imported here because it takes a second and is rarely needed
 
     if len(column.shape) == 2:
         return datasets.Array2D((None, column.sizes(letters)[1]), column.dtype)
@@ -231,7 +235,7 @@ def _feature(column: Column, letters: Letters) -> datasets.Features | dict[str, 
 
 
 def to_dict(record: Any) -> dict[str, Any]:
-    """Return a record as a dictionary: structs as dictionaries, tuples as lists, arrays as they are."""
+    """Convert a record to a dictionary: structs become dictionaries, tuples become lists, arrays are not copied."""
     return {name: _plain(getattr(record, name)) for name in columns_of(record.__class__)}
 
 
@@ -242,10 +246,10 @@ def _plain(value: Any) -> Any:
 
 
 def from_dict(record: type, values: Mapping[str, Any], letters: Letters) -> Any:
-    """Make a record of a dictionary, the inverse of :func:`to_dict`; arrays may be lists, and matrices flat.
+    """Create a record from a dictionary, the inverse of :func:`to_dict`; arrays may be lists, and matrices flat.
 
-    Columns with a default that are absent or None get their default, and columns that the record does not have are ignored,
-    so that a file of another version of the schema is read as far as it goes.
+    Columns with a default that are absent or None get their default, and unknown columns are ignored, so that files of
+    other versions of the schema can be read.
 
     Raises:
         KeyError: if a required column is absent.
@@ -261,7 +265,7 @@ def from_dict(record: type, values: Mapping[str, Any], letters: Letters) -> Any:
 
 
 def _absent(value: Any) -> bool:
-    # `datasets` returns NaN for a matrix that is null.
+    # `datasets` returns NaN for a null matrix.
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
@@ -280,7 +284,7 @@ def _restored(column: Column, value: Any, letters: Letters) -> Any:
 def markdown_table(record: type) -> str:
     """Render the columns of a record as a Markdown table, for documents and dataset cards.
 
-    A struct is one row; its fields have the table of their own record.
+    A struct is one row; its fields are in the table of its record.
     """
     lines = ["| column | type, shape | unit | meaning |", "|---|---|---|---|"]
     for name, column in columns_of(record).items():

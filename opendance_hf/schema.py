@@ -1,11 +1,11 @@
-"""One sequence: the columns of an OpenDance-3D row, their shapes and units, and the one place that validates them.
+"""Define and validate the columns of one sequence, a row of OpenDance-3D, with their shapes and units.
 
 World frame: y up, metres, radians, the ground at y = 0; x to the right and z towards the viewer as the filming
 camera sees the scene. Motion is exactly 60 FPS. Per-dancer columns are flat, dancer after dancer: ``joints`` of a
 duet is (frames, 144), the first 72 numbers of a frame being the first dancer's 24 joints. :func:`per_dancer` undoes it.
 
-A new column is one line of :class:`DanceSequence`. Checks, ``features()``, Parquet, WebDataset, npz, the dataset card
-and docs/dataset.md derive from :data:`COLUMNS`; ``python -m opendance_hf.schema`` prints the tables of that document.
+To add a column, add one line to :class:`DanceSequence`. Checks, ``features()``, Parquet, WebDataset, npz, the dataset card
+and docs/dataset.md are derived from :data:`COLUMNS`; ``python -m opendance_hf.schema`` prints the tables of that document.
 
 Source: paper section 3.2 (24 joints, SMPL pose, shape and translation, audio features; no video or audio).
 """
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION: Final = "1.2"
 FPS: Final = 60
-#: One column of ``music_features_7p5fps`` for this many motion frames (Bailando's codes last 8 frames).
+#: Number of motion frames per row of ``music_features_7p5fps`` (one of Bailando's codes lasts 8 frames).
 FRAMES_PER_CODE: Final = 8
 MUSIC_DIM: Final = 438
 FACT_MUSIC_DIM: Final = 35
@@ -48,7 +48,7 @@ GENRES: Final = (
     "blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock",
 )  # fmt: skip
 
-# No dot: a WebDataset member is named key, first dot, column.
+# No dot: in WebDataset, a member's name is split at its first dot into key and column.
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}"
 _FK_TOLERANCE_M = 1e-3
 
@@ -57,17 +57,17 @@ Ints = npt.NDArray[np.int32]
 
 
 class SchemaError(OpenDanceError, ValueError):
-    """A sequence that does not meet the schema; the message names the sequence, the column and the remedy."""
+    """Raised for a sequence that violates the schema; the message names the sequence, the column and what was expected."""
 
 
 # fmt: off
-# One line a column, for these tables are read more often than they are changed.
+# One line per column, for readability.
 @dataclass(frozen=True)
 class Camera:
     """The pinhole camera of the source video, static over the sequence.
 
-    It takes world metres to camera metres, where x is right, y is down and z is away from the camera; the principal
-    point is the image centre.
+    Rotation and translation map world metres to camera metres, with x right, y down and z away from the camera. The
+    principal point is the image centre.
     """
 
     width_px: Annotated[int, Column("int32", unit="px", meaning="image width")]
@@ -89,32 +89,32 @@ class Backend:
     """The program that computed one stage of a sequence."""
 
     stage: Annotated[str, Column("string", meaning="stage of the pipeline")]
-    name: Annotated[str, Column("string", meaning="what computed it")]
-    version: Annotated[str, Column("string", meaning="version of that")]
+    name: Annotated[str, Column("string", meaning="name of the program or model")]
+    version: Annotated[str, Column("string", meaning="its version")]
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a sequence comes from. Carries no paths, file names or user names."""
+    """Source of a sequence, without paths, file names or user names."""
 
     source_sha256: Annotated[str, Column("string", meaning="hash of the source file")]
     start_s: Annotated[float, Column("float64", unit="s", meaning="start of the sequence in the source")]
     end_s: Annotated[float, Column("float64", unit="s", meaning="end of the sequence in the source")]
     source_fps: Annotated[float, Column("float64", unit="1/s", meaning="frame rate of the source")]
-    licence: Annotated[str, Column("string", meaning="what `--licence` said")]
+    licence: Annotated[str, Column("string", meaning="licence of the source, as given by `--licence`")]
     opendance_version: Annotated[str, Column("string", meaning="version of OpenDance-HF that wrote the row")]
     schema_version: Annotated[str, Column("string", meaning="version of the schema of the row")] = SCHEMA_VERSION
     camera: Annotated[Camera | None, Column("struct", meaning="camera of the source")] = None
-    backends: Annotated[tuple[Backend, ...], Column("struct", meaning="everything that computed the row")] = ()
-    pipeline: Annotated[str, Column("string", meaning="fingerprint of the pipeline's configuration; empty where there was none, and before schema 1.2")] = ""
+    backends: Annotated[tuple[Backend, ...], Column("struct", meaning="all programs and models that computed the row")] = ()
+    pipeline: Annotated[str, Column("string", meaning="fingerprint of the pipeline's configuration; empty if unknown and before schema 1.2")] = ""
 
 
 @dataclass(kw_only=True)
 class DanceSequence:
     """One sequence of one or more dancers to one piece of music. T is ``num_frames``, D is ``num_dancers``."""
 
-    id: Annotated[str, Column("string", pattern=_NAME, meaning="unique, the same in every rebuild: the start of the source's hash and a number")]
-    group: Annotated[str, Column("string", pattern=_NAME, meaning="name that sequences of one song or of nearly the same motion share; splits never share a group")]
+    id: Annotated[str, Column("string", pattern=_NAME, meaning="unique, equal in every rebuild: the start of the source's hash and a number")]
+    group: Annotated[str, Column("string", pattern=_NAME, meaning="group of sequences with the same song or nearly the same motion; splits never share a group")]
     num_dancers: Annotated[int, Column("int32", minimum=1, meaning="D")]
     num_frames: Annotated[int, Column("int32", minimum=2, meaning="T")]
     fps: Annotated[float, Column("float32", unit="1/s", choices=(FPS,), remedy="resample the motion first", meaning="always 60")] = float(FPS)
@@ -122,22 +122,22 @@ class DanceSequence:
     smpl_pose: Annotated[Floats, Column("float32", ("T", "D*72"), unit="rad", meaning="axis-angle of the 24 SMPL joints, each relative to its parent, the root relative to the world")]
     smpl_transl: Annotated[Floats, Column("float32", ("T", "D*3"), unit="m", meaning="SMPL's `transl`: pelvis = `smpl_transl` + `rest_offsets[0]`")]
     rest_offsets: Annotated[Floats, Column("float32", ("D*72",), unit="m", meaning="offset of each joint from its parent in the rest pose; forward kinematics of these and `smpl_pose` gives `joints`")]
-    smpl_betas: Annotated[Floats | None, Column("float32", ("D*10",), meaning="SMPL shape; null where no SMPL file was given")] = None
+    smpl_betas: Annotated[Floats | None, Column("float32", ("D*10",), meaning="SMPL shape; null if no SMPL file was given")] = None
     music_features: Annotated[Floats, Column("float32", ("T", MUSIC_DIM), meaning="60 Hz: MFCC 20, MFCC delta 20, chroma 12, onset 1, beat 1, tempogram 384")]
-    music_features_7p5fps: Annotated[Floats, Column("float32", (f"ceil(T/{FRAMES_PER_CODE})", MUSIC_DIM), meaning="the same from audio at 3,840 Hz, 7.5 Hz: what Bailando's GPT reads")]
-    music_features_fact: Annotated[Floats, Column("float32", ("T", FACT_MUSIC_DIM), meaning="60 Hz: onset 1, MFCC 20, chroma 12, peak 1, beat 1: what FACT reads")]
-    music_beats: Annotated[Ints, Column("int32", ("B",), unit="frames", minimum=0, meaning="where the B music beats fall, increasing")]
+    music_features_7p5fps: Annotated[Floats, Column("float32", (f"ceil(T/{FRAMES_PER_CODE})", MUSIC_DIM), meaning="7.5 Hz: the same features from audio at 3,840 Hz, the input of Bailando's GPT")]
+    music_features_fact: Annotated[Floats, Column("float32", ("T", FACT_MUSIC_DIM), meaning="60 Hz: onset 1, MFCC 20, chroma 12, peak 1, beat 1, the input of FACT")]
+    music_beats: Annotated[Ints, Column("int32", ("B",), unit="frames", minimum=0, meaning="frames of the B music beats, increasing")]
     bpm: Annotated[float, Column("float64", unit="1/min", minimum=0, meaning="tempo")]
     motion_velocity: Annotated[float, Column("float64", unit="m/s", minimum=0, meaning="mean joint speed")]
-    confidence: Annotated[Floats, Column("float32", ("T", "D"), minimum=0, maximum=1, meaning="mean visibility of the estimator's landmarks, 0 to 1; 0 where a gap was completed")]
-    genre: Annotated[str | None, Column("string", choices=GENRES, meaning=f"one of {', '.join(GENRES)}; null where no classifier ran (`opendance build --genre-model`)")] = None
-    genre_scores: Annotated[Floats | None, Column("float32", (len(GENRES),), meaning="scores in that order; null where no classifier ran")] = None
-    subset_rank: Annotated[int | None, Column("int32", minimum=0, meaning="place in a shuffled order of the split, from 0: rows below N are the nested subset of N (paper table 3); null before packing, absent before schema 1.1")] = None
-    provenance: Annotated[Provenance, Column("struct", meaning="where the row comes from")]
+    confidence: Annotated[Floats, Column("float32", ("T", "D"), minimum=0, maximum=1, meaning="mean visibility of the estimator's landmarks, 0 to 1; 0 in interpolated gaps")]
+    genre: Annotated[str | None, Column("string", choices=GENRES, meaning=f"one of {', '.join(GENRES)}; null if no classifier ran (`opendance build --genre-model`)")] = None
+    genre_scores: Annotated[Floats | None, Column("float32", (len(GENRES),), meaning="scores of these genres, in that order; null if no classifier ran")] = None
+    subset_rank: Annotated[int | None, Column("int32", minimum=0, meaning="rank in a shuffled order of the split, from 0: rows with a rank below N are the nested subset of size N (paper table 3); null before packing, absent before schema 1.1")] = None
+    provenance: Annotated[Provenance, Column("struct", meaning="source of the row")]
 
     @property
     def config(self) -> str:
-        """The dataset configuration this sequence belongs to: ``individual`` or ``collaborative``."""
+        """Dataset configuration of this sequence: ``individual`` or ``collaborative``."""
         return "individual" if self.num_dancers == 1 else "collaborative"
 # fmt: on
 
@@ -147,20 +147,20 @@ COLUMNS: Final[Mapping[str, Column]] = columns_of(DanceSequence)
 
 
 def per_dancer(flat: npt.NDArray[np.floating], num_dancers: int, *shape: int) -> npt.NDArray[np.floating]:
-    """(T, D*prod(shape)) or (D*prod(shape),) to (D, T, *shape) or (D, *shape)."""
+    """Reshape (T, D*prod(shape)) or (D*prod(shape),) to (D, T, *shape) or (D, *shape)."""
     if flat.ndim == 1:
         return flat.reshape(num_dancers, *shape)
     return np.moveaxis(flat.reshape(len(flat), num_dancers, *shape), 1, 0)
 
 
 def flat_dancers(array: npt.NDArray[np.floating]) -> Floats:
-    """(D, T, ...) to (T, D*...), the inverse of :func:`per_dancer`."""
+    """Reshape (D, T, ...) to (T, D*...), the inverse of :func:`per_dancer`."""
     out = np.moveaxis(array, 0, 1)
     return np.ascontiguousarray(out.reshape(len(out), -1), dtype=np.float32)
 
 
 def mean_joint_speed(joints: npt.NDArray[np.floating], fps: float = FPS) -> float:
-    """Mean speed over dancers, frames and joints of (D, T, 24, 3) joints, metres per second (paper figure 3)."""
+    """Compute the mean speed of (D, T, 24, 3) joints over dancers, frames and joints, in m/s (paper figure 3)."""
     if joints.shape[1] < 2:
         return 0.0
     return float(np.linalg.norm(np.diff(joints, axis=1), axis=-1).mean() * fps)
@@ -168,20 +168,20 @@ def mean_joint_speed(joints: npt.NDArray[np.floating], fps: float = FPS) -> floa
 
 def features(num_dancers: int = 1) -> datasets.Features:
     """Return the Hugging Face ``Features`` of a configuration with ``num_dancers`` dancers in every row."""
-    import datasets  # takes a second to load, and most who import the schema never need it
+    import datasets  # imported here because it takes a second and is rarely needed
 
     return datasets.Features(features_of(DanceSequence, {"D": num_dancers}))
 
 
 def to_row(seq: DanceSequence) -> dict[str, Any]:
-    """Return the sequence as the plain dictionary a dataset row is."""
+    """Convert a sequence to a dictionary, a row of a dataset."""
     return to_dict(seq)
 
 
 def from_row(row: Mapping[str, Any]) -> DanceSequence:
-    """Make a sequence of a row, the inverse of :func:`to_row`; not yet validated.
+    """Create a sequence from a row, the inverse of :func:`to_row`; it is not validated.
 
-    Rows of older schemas are taken: columns that they lack get their default.
+    Rows of older schemas are accepted: missing columns get their default.
 
     Args:
         row: arrays or Python lists; matrices may be flat.
@@ -198,15 +198,15 @@ def validate(seq: DanceSequence) -> DanceSequence:
     """Check one sequence against the schema and return it.
 
     Raises:
-        SchemaError: naming the sequence, the column, what is wrong and what was expected.
+        SchemaError: naming the sequence, the column, the value found and what was expected.
     """
 
-    def fail(column: str, why: str) -> None:
-        raise SchemaError(f"sequence {seq.id!r}, column {column!r}: {why}")
+    def fail(column: str, error: str) -> None:
+        raise SchemaError(f"sequence {seq.id!r}, column {column!r}: {error}")
 
     t, d = seq.num_frames, seq.num_dancers
-    for column, why in violations(seq, {"T": t, "D": d}):
-        fail(column, why)
+    for column, violation in violations(seq, {"T": t, "D": d}):
+        fail(column, violation)
     if len(seq.music_beats) and (seq.music_beats[-1] >= t or (np.diff(seq.music_beats) <= 0).any()):
         fail("music_beats", f"must increase strictly within [0, {t})")
 
@@ -216,18 +216,22 @@ def validate(seq: DanceSequence) -> DanceSequence:
     transl = per_dancer(seq.smpl_transl, d, 3)
     error = np.abs(forward_kinematics(poses, transl, offsets[:, None]) - joints).max()
     if error > _FK_TOLERANCE_M:
-        fail("joints", f"forward kinematics of smpl_pose and smpl_transl misses by {1000 * error:.1f} mm")
+        fail(
+            "joints",
+            f"differs by {1000 * error:.1f} mm from forward kinematics of smpl_pose, smpl_transl and rest_offsets, "
+            f"expected at most {1000 * _FK_TOLERANCE_M:g} mm",
+        )
     if np.ptp(bone_lengths(joints), axis=1).max() > _FK_TOLERANCE_M:
         fail("joints", "bone lengths change over the sequence")
 
     span_frames = round(FPS * (seq.provenance.end_s - seq.provenance.start_s))
     if span_frames != t:
-        fail("provenance", f"a span of {span_frames} frames does not match num_frames {t}")
+        fail("provenance", f"the span from start_s to end_s has {span_frames} frames, but num_frames is {t}")
     return seq
 
 
 def markdown_tables() -> dict[str, str]:
-    """Render the columns of a row and of each struct in it as Markdown, as docs/dataset.md has them."""
+    """Render the columns of a row and of each of its structs as Markdown tables, as in docs/dataset.md."""
     records = {"row": DanceSequence, "provenance": Provenance, "camera": Camera, "backends": Backend}
     return {name: markdown_table(record) for name, record in records.items()}
 
