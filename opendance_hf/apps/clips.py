@@ -1,4 +1,4 @@
-"""Dances to be evaluated, out of whatever people keep them in."""
+"""Load dances for evaluation from datasets and motion files."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from opendance_hf.storage import read_rows
 if TYPE_CHECKING:
     from opendance_hf.formats.motion import Motion
 
-#: Numbers of one dancer and frame.
+#: Number of joint coordinates of one dancer in one frame.
 NUM_VALUES: Final = MEAN_OFFSETS.size
 _COLUMNS: Final = ["id", "group", "num_dancers", "joints", "music_beats"]
 _HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
-#: Formats of files that are evaluated, by suffix.
+#: Formats of motion files by suffix.
 _FORMATS: Final = {".npz": "opendance", ".pkl": "aistpp"}
 
 
 class EvaluateError(OpenDanceError, ValueError):
-    """The dances cannot be evaluated; the message says which file and why."""
+    """Raised if dances cannot be evaluated; the message has the file and the cause."""
 
 
 def load_clips(source: str | Path) -> Iterator[Clip]:
-    """The dances of a dataset, a folder of ``.npz`` and ``.pkl`` files, or one such file; one in memory at a time.
+    """Yield the dances of a dataset, of a folder of ``.npz`` and ``.pkl`` files, or of one such file.
 
-    A dataset is a local folder or a Hub id; all configurations and splits of it count. An ``.npz`` file is an
-    annotated sequence or a dance (:mod:`opendance_hf.formats.opendance`), a ``.pkl`` file a motion of AIST++
-    (:mod:`opendance_hf.formats.aistpp`), which is posed with the mean skeleton, since it holds no body.
+    A dataset is a local folder or a Hub id; all its configurations and splits are loaded. An ``.npz`` file is an
+    annotated sequence or a dance (:mod:`opendance_hf.formats.opendance`), a ``.pkl`` file an AIST++ motion
+    (:mod:`opendance_hf.formats.aistpp`), which uses the mean skeleton, since the file has no body shape.
 
     Raises:
-        EvaluateError: if there are no dances, or a file is damaged or holds something else.
+        EvaluateError: if there are no dances, or a file is damaged or of another type.
     """
     path = Path(source)
     if not path.exists():
@@ -71,13 +71,13 @@ def _load_hub(name: str) -> Iterator[Clip]:
     try:
         splits = [(name, config) for config in get_dataset_config_names(name)]
         loaded = [load_dataset(*one) for one in splits]
-    except Exception as error:  # offline, private, missing: the Hub's own message says which
-        raise EvaluateError(f"{name}: no such folder, and not to be had from the Hub ({error})") from None
+    except Exception as error:  # offline, private, missing: the Hub's message has the cause
+        raise EvaluateError(f"{name}: no such folder, and not available from the Hub ({error})") from None
     for config in loaded:
         for split in config.values():
-            lacking = [column for column in _COLUMNS if column not in split.column_names]
-            if lacking:
-                raise EvaluateError(f"{name}: a dataset without the columns {', '.join(lacking)}")
+            missing = [column for column in _COLUMNS if column not in split.column_names]
+            if missing:
+                raise EvaluateError(f"{name}: the column(s) {', '.join(missing)} are missing in the dataset")
             for table in split.select_columns(_COLUMNS).with_format("arrow").iter(batch_size=1):
                 row = {column: table[column][0].as_py() for column in _COLUMNS if column != "joints"}
                 row["joints"] = table["joints"].chunk(0).storage.flatten().flatten().to_numpy()

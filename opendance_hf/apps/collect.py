@@ -1,4 +1,4 @@
-"""``opendance collect``: from a table of posts to the list of videos that are worth processing."""
+"""Select videos to process from a table of posts (``opendance collect``)."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def run_collect(
     strict: bool = False,
     console: Console,
 ) -> Counts:
-    """Write ``out``, a CSV with every post of ``table`` in order: ``video``, ``status`` and ``reason``.
+    """Write ``out``, a CSV with ``video``, ``status`` and ``reason`` of every post of ``table``, in order.
 
     Args:
-        table: CSV, JSON lines or Parquet.
-        out: the CSV to write; ``opendance build --selected`` reads it.
-        criteria: what users must meet.
+        table: CSV, JSON lines or Parquet file.
+        out: the CSV to write, for ``opendance build --selected``.
+        criteria: criteria that users must meet.
         columns: names of the table's columns.
-        videos: folder of the videos; a selected post whose video is not there is rejected.
-        json_file: gets the counts.
-        strict: stop at the first row that cannot be read.
-        console: shows the counts.
+        videos: folder of the videos; a post whose video is not in it is rejected.
+        json_file: JSON file to write with the counts.
+        strict: True to stop at the first row that cannot be read.
+        console: console on which the counts are printed.
 
     Raises:
         CollectError: if the table cannot be used.
@@ -61,12 +61,12 @@ def run_collect(
             writer = csv.writer(file)
             writer.writerow(LIST_HEADER)
             for video, reason in select(table, criteria, columns, counts, strict=strict):
-                if not reason and videos is not None and not _inside(videos, video):
+                if not reason and videos is not None and not _is_found_by_build(videos, video):
                     absent += 1
                     reason = "no such file in the folder of videos"
                 writer.writerow((listed_name(video), "rejected" if reason else "selected", reason))
         if not counts.rows:
-            raise CollectError(f"{table}: no rows in it")
+            raise CollectError(f"{table}: the table has no rows")
     counts.selected -= absent
     found = {**counts.as_dict(), "no_video": absent}
     if json_file is not None:
@@ -78,17 +78,17 @@ def run_collect(
     return counts
 
 
-def _inside(videos: Path, name: str) -> bool:
-    """Whether a build of the folder finds a file of this name: not elsewhere on the disk, hidden, or behind a link."""
+def _is_found_by_build(videos: Path, name: str) -> bool:
+    """Return whether a build of the folder finds this file: it is inside, not hidden, and not behind a linked folder."""
     relative = Path(os.path.normpath(name))
     if relative.is_absolute() or any(part.startswith(".") for part in relative.parts):
         return False
     try:
         root = videos.resolve()
         file = root / relative
-        straight = file.parent.resolve() == file.parent
-        return straight and file.resolve().is_relative_to(root) and file.is_file()
-    except (OSError, ValueError, RuntimeError):  # the last of a link to itself
+        without_links = file.parent.resolve() == file.parent
+        return without_links and file.resolve().is_relative_to(root) and file.is_file()
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: a link to itself
         return False
 
 

@@ -1,4 +1,4 @@
-"""What a person sees in the terminal while a dataset is built, and when it is done."""
+"""Show the progress and the results of a build in the terminal."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from opendance_hf.apps.report import BuildReport, metric_label, metric_number, m
 from opendance_hf.pipeline.ledger import Item
 
 _STYLES: Final = {"published": "green", "rejected": "yellow", "failed": "red", "waiting": "cyan"}
-#: Pipes and CI have no width of their own; nobody resizes a log.
+#: Width on pipes and in CI, which have no terminal width, in characters.
 _PIPE_WIDTH: Final = 120
-#: Columns between two columns of a table.
-_GAP: Final = 3
+#: Characters between two columns of a table.
+_COLUMN_GAP: Final = 3
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """A console as wide as the terminal; on a pipe at least 120 columns, so that logs are not cramped."""
+    """Create a console with the width of the terminal, or at least 120 characters on a pipe."""
     console = Console(stderr=stderr)
     if console.is_terminal or console.width >= _PIPE_WIDTH:
         return console
@@ -33,20 +33,20 @@ def make_console(*, stderr: bool = False) -> Console:
 
 
 class _ConsoleHandler(logging.Handler):
-    """Prints messages for people, as they are."""
+    """Logging handler that prints messages without formatting."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        """See :class:`logging.Handler`."""
+        """Print a message."""
         self._console.print(record.getMessage(), markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
 def show_log(console: Console) -> Iterator[None]:
-    """Print what the library logs from INFO on, while the block runs."""
+    """Print log messages of the library, INFO and above, while the block runs."""
     logger = logging.getLogger("opendance_hf")
     handler, level = _ConsoleHandler(console), logger.level
     logger.addHandler(handler)
@@ -59,7 +59,7 @@ def show_log(console: Console) -> Iterator[None]:
 
 
 class ConsoleProgress:
-    """A bar for every video at work; on a pipe or in CI, a line when a video first comes to a stage."""
+    """Show a progress bar for every video; on a pipe or in CI, print a line when a video first reaches a stage."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -73,7 +73,7 @@ class ConsoleProgress:
             disable=not console.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
-        self._said: set[tuple[str, str]] = set()
+        self._reported: set[tuple[str, str]] = set()
 
     def __enter__(self) -> ConsoleProgress:
         self._bars.start()
@@ -85,30 +85,30 @@ class ConsoleProgress:
         self._bars.stop()
 
     def started(self, item: Item) -> None:
-        """See :class:`opendance_hf.pipeline.runners.local.Progress`."""
-        self._said = {(path, stage) for path, stage in self._said if path != item.path}
+        """Add a bar, see :class:`opendance_hf.pipeline.runners.local.Progress`."""
+        self._reported = {(path, stage) for path, stage in self._reported if path != item.path}
         self._tasks[item.path] = self._bars.add_task(_short(item.name), total=1.0, stage="starting")
 
     def step(self, item: Item, stage: str, share: float) -> None:
-        """See :class:`opendance_hf.pipeline.runners.local.Progress`."""
+        """Update the bar, see :class:`opendance_hf.pipeline.runners.local.Progress`."""
         if item.path in self._tasks:
             self._bars.update(self._tasks[item.path], completed=share, stage=stage)
-        if not self.console.is_terminal and (item.path, stage) not in self._said:
-            self._say(f"  {item.name}: {stage}")
-        self._said.add((item.path, stage))
+        if not self.console.is_terminal and (item.path, stage) not in self._reported:
+            self._print(f"  {item.name}: {stage}")
+        self._reported.add((item.path, stage))
 
     def ended(self, item: Item, status: str, reason: str) -> None:
-        """See :class:`opendance_hf.pipeline.runners.local.Progress`."""
+        """Remove the bar and print the result, see :class:`opendance_hf.pipeline.runners.local.Progress`."""
         if item.path in self._tasks:
             self._bars.remove_task(self._tasks.pop(item.path))
-        self._say(f"{item.name}: {status} ({reason})", _STYLES.get(status))
+        self._print(f"{item.name}: {status} ({reason})", _STYLES.get(status))
 
-    def _say(self, line: str, style: str | None = None) -> None:
+    def _print(self, line: str, style: str | None = None) -> None:
         self.console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_report(console: Console, report: BuildReport) -> None:
-    """Every input with its end, every sequence with its quality, and the totals; nothing is cut off, but folded."""
+    """Print the result of every input, the quality of every sequence, and the totals; long text is wrapped."""
     console.print()
     console.print(_inputs(report))
     for table in _sequences(report, console.width):
@@ -130,7 +130,7 @@ def _table(title: str) -> Table:
 
 
 def _inputs(report: BuildReport) -> Table:
-    table = _table("What happened to each input")
+    table = _table("Result of each input")
     table.add_column("status", no_wrap=True)
     table.add_column("input", overflow="fold")
     table.add_column("sequences", justify="right", no_wrap=True)
@@ -148,7 +148,7 @@ def _inputs(report: BuildReport) -> Table:
 
 
 def _sequences(report: BuildReport, width: int) -> list[Table]:
-    """One line a sequence, in as many tables as the width takes; a header's words stand below one another."""
+    """Return tables with one line per sequence, split into several to fit the width; header words are stacked."""
     rows = report.sequences
     if not rows:
         return []
@@ -161,18 +161,18 @@ def _sequences(report: BuildReport, width: int) -> list[Table]:
         columns[name] = [metric_number(row.metrics[name]) if name in row.metrics else "" for row in rows]
     tables: list[Table] = []
     used = width
-    cells: list[list[list[str]]] = []  # of each table, its columns
+    cells: list[list[list[str]]] = []  # columns of each table
     for name, values in columns.items():
         words = [*metric_label(name).split(), *filter(None, [metric_unit(name)])]
-        wanted = max(map(len, (*words, *values))) + _GAP
-        if used + wanted > width:
+        column_width = max(map(len, (*words, *values))) + _COLUMN_GAP
+        if used + column_width > width:
             tables.append(_table("Sequences" if not tables else "Sequences, continued"))
             tables[-1].add_column("id", no_wrap=True)
             cells.append([[row.id for row in rows]])
-            used = max(len(row.id) for row in rows) + _GAP
+            used = max(len(row.id) for row in rows) + _COLUMN_GAP
         tables[-1].add_column("\n".join(words), justify="right", no_wrap=True)
         cells[-1].append(values)
-        used += wanted
+        used += column_width
     for table, parts in zip(tables, cells, strict=True):
         for line in zip(*parts, strict=True):
             table.add_row(*line)

@@ -1,4 +1,4 @@
-"""``opendance convert``: official models and motion files of other projects in the form our programs read."""
+"""Convert official models and motion files of other projects for OpenDance-HF, and back (``opendance convert``)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from opendance_hf.modeling.bailando.convert_bailando import ConversionError, con
 from opendance_hf.modeling.cliff.convert_cliff import convert_cliff
 from opendance_hf.modeling.smoothnet.convert_smoothnet import convert_smoothnet
 
-#: Names of keys or files, by kind: what took no part in a conversion, or what was written.
+#: Names of unused keys or of written files, by kind.
 Report = dict[str, list[str]]
 
 
@@ -20,48 +20,48 @@ def convert(kind: str, files: Sequence[Path], out: Path) -> Report:
 
     Args:
         kind: a key of :data:`OFFICIAL` or of :data:`opendance_hf.formats.FORMATS`.
-        files: the files; all but those of bailando come in one.
-        out: folder to write; for smpl and motions the file.
+        files: the input files; one, except for bailando.
+        out: output folder; for smpl and motions the output file.
 
     Returns:
-        Keys that took no part, by kind, or the names of the files where there are several.
+        Unused keys by kind, or the names of the written files if there are several.
 
     Raises:
-        OpenDanceError: of the converter, if a file is not what it should be.
-        ConversionError: if there is no such converter, there are too many files, or ``out`` cannot be written.
+        OpenDanceError: of the converter, if a file is invalid.
+        ConversionError: if the kind is unknown, the number of files is wrong, or ``out`` cannot be written.
     """
     if kind not in OFFICIAL and kind not in FORMATS:
         raise ConversionError(f"unknown kind {kind!r}: expected one of {', '.join([*OFFICIAL, *FORMATS])}")
     if kind != "bailando" and len(files) != 1:
-        raise ConversionError(f"{kind} comes in one file, not {len(files)}")
+        raise ConversionError(f"{kind}: expected one file, got {len(files)}")
     try:
         if kind in OFFICIAL:
             return OFFICIAL[kind](files, out)
         written = convert_motion(kind, files[0], out)
         return {"dancers": [path.name for path in written]} if len(written) > 1 else {}
-    except OSError as error:  # files that cannot be read have errors of their own
+    except OSError as error:  # unreadable input files raise other errors
         raise ConversionError(
-            f"{error.filename or out}: {error.strerror or error}; give --out a place that can be written"
+            f"{error.filename or out}: cannot be written ({error.strerror or error}); choose another --out"
         ) from None
 
 
 def convert_motion(name: str, source: Path, out: Path) -> list[Path]:
-    """Write a sequence or dance of ours in a format, or read a file of that format into a dance of ours.
+    """Convert a sequence or dance of OpenDance-HF to a format, or a file of that format to a dance.
 
     Args:
         name: a key of :data:`opendance_hf.formats.FORMATS`.
-        source: which way to go depends on whose file it is.
-        out: the file; numbered for several dancers where the format holds one.
+        source: the input file; its type determines the direction.
+        out: the output file; numbered for several dancers if the format has one per file.
 
     Returns:
-        The files written.
+        The written files.
 
     Raises:
-        FormatError: if the file is neither, or the format cannot hold the motion.
+        FormatError: if the file is neither, or the format cannot represent the motion.
         OSError: if the files cannot be written.
     """
     motion_format = format_named(name)
-    if opendance.is_ours(source):
+    if opendance.is_opendance_file(source):
         return motion_format.write(opendance.read(source), out)
     return opendance.write(motion_format.read(source), out)
 
@@ -73,7 +73,7 @@ def _smpl(files: Sequence[Path], out: Path) -> Report:
     return {}
 
 
-#: Converters of official models: files and output to the keys that took no part.
+#: Converters of official models: from input files and output to unused keys.
 OFFICIAL: Final[dict[str, Callable[[Sequence[Path], Path], Report]]] = {
     "bailando": lambda files, out: convert_bailando(*files, out=out)[1],
     "cliff": lambda files, out: convert_cliff(files[0], out)[1],

@@ -1,4 +1,4 @@
-"""``opendance inspect``: who inspects a build, with which links, and decisions as CSV."""
+"""Set up the inspection of a build, start its server, and export and import decisions (``opendance inspect``)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from opendance_hf.pipeline.inspection.store import Inspection, InspectionError
 
 @dataclass(frozen=True)
 class InspectOptions:
-    """What ``opendance inspect`` is asked to do; see its ``--help``."""
+    """Options of ``opendance inspect``; see its ``--help``."""
 
     build: Path
     annotators: list[str] = field(default_factory=list)
@@ -34,24 +34,24 @@ class InspectOptions:
 
 
 def run_inspect(options: InspectOptions, console: Console) -> None:
-    """Export, import, or serve until Ctrl-C.
+    """Export or import decisions, or run the server until Ctrl-C.
 
     Raises:
-        InspectionError: if the folder is no build, a file cannot be used, or the server cannot start.
+        InspectionError: if the folder is not a build, a file cannot be used, or the server cannot start.
     """
 
-    def tell(line: str) -> None:
+    def print_line(line: str) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    with open_inspection(options.build) as inspection, _usable(options.build / "ledger.sqlite"):
+    with open_inspection(options.build) as inspection, _ledger_errors(options.build / "ledger.sqlite"):
         for file in inspection.unreadable:
-            tell(f"{file}: damaged, so nobody is asked about it; put back a copy")
+            print_line(f"{file}: damaged, so it is not inspected; restore a copy")
         if options.import_ is not None:
             added = import_decisions(inspection, options.import_)
-            tell(f"{options.import_}: {added} new decision(s)")
+            print_line(f"{options.import_}: {added} new decision(s)")
         if options.export is not None:
             write_decisions(inspection, options.export)
-            tell(f"written:  {options.export}")
+            print_line(f"written:  {options.export}")
         if options.import_ is not None or options.export is not None:
             return
         try:
@@ -71,41 +71,47 @@ def run_inspect(options: InspectOptions, console: Console) -> None:
         items = inspection.db.execute("SELECT count(*) FROM inspection_items WHERE round = 1").fetchone()[0]
         needed = inspection.votes_needed
         people = inspection.people()
-        by = "1 person looks" if needed == 1 else f"{needed} people look"
-        tell(f"Inspecting {options.build}: {items} sequence(s), {by} at each in each round.")
+        judges = "1 person" if needed == 1 else f"{needed} people"
+        print_line(f"Inspecting {options.build}: {items} sequence(s), each judged by {judges} in each round.")
         for person in people:
             role = ", adjudicates" if person.adjudicates else ""
             token = tokens.get(person.name)
-            tell(f"  {person.name}{role}:  " + (f"{address}/#token={token}" if token else address))
+            print_line(f"  {person.name}{role}:  " + (f"{address}/#token={token}" if token else address))
         if len(tokens) < len(people):
-            tell("Known people log in with the link they got; --new-token NAME makes a new one.")
+            print_line("Known people log in with their existing link; --new-token NAME creates a new one.")
         if tokens:
-            tell("Each link logs one person in. It is shown this once; nobody else should see it.")
+            print_line("Each link logs one person in and is shown only once; send it to that person only.")
         if needed > 1 and not any(person.adjudicates for person in people):
-            tell("Nobody may adjudicate yet: items on which people disagree wait for an --adjudicator.")
+            print_line("Nobody may adjudicate yet: disputed items stay open until there is an --adjudicator.")
         if needed > len(people):
-            tell(f"Each item needs {needed} people, but there are {len(people)}: add some with --annotator.")
-        tell("Every decision is saved as it is made. Stop with Ctrl-C.")
+            print_line(
+                f"Each item needs {needed} people, but there are {len(people)}: add more with --annotator."
+            )
+        print_line("Every decision is saved immediately. Stop with Ctrl-C.")
     serve(site, sock)
 
 
 def _checked_url(url: str) -> str:
-    """How people reach the server, without a slash at the end: its pages ask for ``/api`` and ``/static`` of a host."""
+    """Return the public URL without a trailing slash. It must not have a path, since pages request ``/api``.
+
+    Raises:
+        InspectionError: if the URL is invalid or has a path.
+    """
     try:
         parts = urlsplit(url.removesuffix("/"))
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        good = False
-    if not good or f"{parts.scheme}://{parts.netloc}" != url.removesuffix("/") or "@" in url:
+        valid = False
+    if not valid or f"{parts.scheme}://{parts.netloc}" != url.removesuffix("/") or "@" in url:
         raise InspectionError(
-            f"--public-url {url}: give scheme and host without a path, as https://inspect.example.org; "
-            "a proxy can give the server a host name of its own"
+            f"--public-url {url}: expected scheme and host without a path, such as https://inspect.example.org; "
+            "configure the proxy to use a separate host name for the server"
         )
     return f"{parts.scheme}://{parts.netloc}"
 
 
 def open_inspection(build: Path) -> Inspection:
-    """The inspection of a build, its items up to date.
+    """Open the inspection of a build and update its items.
 
     Raises:
         InspectionError: if the folder is not a build, or its ledger cannot be used.
@@ -115,9 +121,9 @@ def open_inspection(build: Path) -> Inspection:
         beside = build.with_name(build.name + ".build")
         hint = f"; did you mean {beside}?" if (beside / "ledger.sqlite").is_file() else ""
         raise InspectionError(f"{build}: no ledger.sqlite; give the working folder of opendance build{hint}")
-    with _usable(ledger):
+    with _ledger_errors(ledger):
         if ledger.stat().st_size == 0:
-            raise sqlite3.DatabaseError("it is empty")
+            raise sqlite3.DatabaseError("the file is empty")
         inspection = Inspection(ledger)
         try:
             inspection.refresh(build)
@@ -128,36 +134,36 @@ def open_inspection(build: Path) -> Inspection:
 
 
 @contextmanager
-def _usable(ledger: Path) -> Iterator[None]:
-    """Say what is the matter with a ledger that SQLite cannot work with."""
+def _ledger_errors(ledger: Path) -> Iterator[None]:
+    """Convert errors of SQLite in the block to InspectionError with a remedy."""
     try:
         yield
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorname", "")
         if code.startswith("SQLITE_BUSY"):
-            remedy = "another program holds it; try again when that is done"
+            remedy = "another program has locked it; try again later"
         elif code.startswith(
             ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_FULL", "SQLITE_IOERR")
         ):
-            remedy = "the folder must be writable, and its disk not full"
+            remedy = "make sure that the folder is writable and its disk is not full"
         else:
-            remedy = "put back a copy of it, or start anew with opendance build --out a new folder"
+            remedy = "restore a copy, or run opendance build with a new --out folder"
         raise InspectionError(f"{ledger}: cannot be used as a ledger ({error}); {remedy}") from error
 
 
 def add_people(inspection: Inspection, options: InspectOptions) -> dict[str, str]:
-    """Enter everybody the options name; returns the tokens that are new, by name.
+    """Add all people that the options name; return new tokens by name.
 
     Raises:
-        InspectionError: if a name cannot be used, or a new token is asked for somebody unknown.
+        InspectionError: if a name is invalid, or a new token is requested for an unknown person.
     """
     known = {person.name for person in inspection.people()}
     named = [*options.annotators, *options.adjudicators]
     if not known and not named:
-        named = ["annotator"]  # one person, one build, no ceremony
+        named = ["annotator"]  # default for an inspection by one person
     for name in options.new_tokens:
         if name not in known:
-            raise InspectionError(f"--new-token {name}: nobody of that name; --annotator {name} adds them")
+            raise InspectionError(f"--new-token {name}: unknown person; add them with --annotator {name}")
     tokens = {}
     for name in dict.fromkeys([*named, *options.new_tokens]):
         token = inspection.add_person(
@@ -169,7 +175,7 @@ def add_people(inspection: Inspection, options: InspectOptions) -> dict[str, str
 
 
 def import_decisions(inspection: Inspection, path: Path) -> int:
-    """Add the decisions of a CSV file; returns how many were new.
+    """Add the decisions of a CSV file and return the number of new ones.
 
     Raises:
         InspectionError: naming the file and the line.
@@ -181,7 +187,7 @@ def import_decisions(inspection: Inspection, path: Path) -> int:
 
 
 def write_decisions(inspection: Inspection, path: Path) -> None:
-    """Write all decisions as CSV; the file is whole or not there.
+    """Write all decisions as CSV, atomically.
 
     Raises:
         InspectionError: if it cannot be written.

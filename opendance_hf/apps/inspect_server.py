@@ -1,16 +1,15 @@
-"""The server of ``opendance inspect``: a small site on which people look at the sequences of a build and decide.
+"""Serve the web site of ``opendance inspect``, on which annotators watch the sequences of a build and decide.
 
-Pages are plain files without any outside resource; all they know comes from the JSON below ``/api``, and all that
-matters is in the ledger, so the server can be killed at any moment.
+Pages are static files without external resources and get their data as JSON from ``/api``. All state is in the ledger, so
+the server can be killed at any time.
 
-What people look at are files of the build folder, made by our own encoder: the clip of the source alone in round 1,
-the preview with the avatar beside it in round 2. The source videos themselves are not served: many of their codecs
-(HEVC, MPEG-4, ProRes) do not play in browsers, and they need not lie on the machine that people inspect on. A build
-that has no clips (made before there were any) shows the preview's left half instead, with the skeleton drawn over it.
+The server shows videos of the build folder: the clip of the source in round 1, the preview with the avatar in round 2.
+Source videos are not served: many of their codecs (HEVC, MPEG-4, ProRes) are not supported by browsers, and the files may
+not be on this machine. Builds of versions without clips show the left half of the preview, with the skeleton drawn over it.
 
-Who may do what: everything but the empty page and its style needs a cookie that only a person's token gives. The
-cookie is out of reach of scripts and of other sites (HttpOnly, SameSite=Strict), requests that change anything must be
-JSON from this very site, and on a loopback address only loopback names are answered, against DNS rebinding.
+Access control: everything except the empty page and its style requires a cookie, which the server sets for a valid token.
+Scripts and other sites cannot read or send the cookie (HttpOnly, SameSite=Strict). Requests that change state must be JSON
+from this site. On a loopback address only loopback host names are accepted, against DNS rebinding.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from opendance_hf.pipeline.inspection.results import progress, round_counts
 from opendance_hf.pipeline.inspection.store import REASONS, Inspection, InspectionError, Person
 
 _STATIC: Final = Path(__file__).with_name("static") / "inspect"
-_MAX_BODY: Final = 16_384
+_MAX_BODY_BYTES: Final = 16_384
 _COOKIE_S: Final = 30 * 24 * 3600
 _HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -49,7 +48,7 @@ _HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-#: Folders of the build that hold what people look at: of the source alone, and beside the avatar.
+#: Folders of the build with the videos: the source alone, and the source beside the avatar.
 _FOLDERS: Final = ("clips", "previews")
 
 Action = Callable[[Inspection, Person, dict[str, Any]], Any]
@@ -57,13 +56,13 @@ Action = Callable[[Inspection, Person, dict[str, Any]], Any]
 
 @dataclass(frozen=True)
 class Site:
-    """Where the server stands.
+    """Settings of the server.
 
     Attributes:
-        build: the folder of ``opendance build``.
-        host: address it listens on.
-        public_url: how people reach it through a proxy; empty without one.
-        lease_s: how long an item is kept for a person who says nothing.
+        build: the working folder of ``opendance build``.
+        host: address to listen on.
+        public_url: URL of the proxy before the server; empty without one.
+        lease_s: duration of an assignment without activity, seconds.
     """
 
     build: Path
@@ -73,16 +72,16 @@ class Site:
 
     @property
     def ledger(self) -> Path:
-        """The ledger of the build."""
+        """Path of the build's ledger."""
         return self.build / "ledger.sqlite"
 
     @property
     def cookie(self) -> str:
-        """Name of the cookie; cookies know no ports, and two builds may be inspected on one machine."""
+        """Name of the cookie, unique for the build: cookies are shared by all ports of a host."""
         return "opendance_" + hashlib.sha256(str(self.build.resolve()).encode()).hexdigest()[:8]
 
     def answers(self, host: str) -> bool:
-        """Whether a request's Host header is meant for this server."""
+        """Return whether the Host header of a request names this server."""
         name = (_split(f"//{host}").hostname or "").rstrip(".")
         if self.public_url and name == urlsplit(self.public_url).hostname:
             return True
@@ -90,7 +89,7 @@ class Site:
 
 
 def make_app(site: Site) -> ASGIApp:
-    """The server of a build as an ASGI application."""
+    """Create the ASGI application of a build."""
 
     def page(_: Request) -> Response:
         return FileResponse(_STATIC / "index.html", headers={"Cache-Control": "no-cache"})
@@ -98,9 +97,9 @@ def make_app(site: Site) -> ASGIApp:
     async def login(request: Request) -> Response:
         body = await _body(request)
         token = body.get("token")
-        person = await run_in_threadpool(_find, site, token) if isinstance(token, str) else None
+        person = await run_in_threadpool(_find_person, site, token) if isinstance(token, str) else None
         if person is None:
-            return _refuse(401, "This token is not known here.")
+            return _refuse(401, "Unknown token: use the link of this build's inspection.")
         answer = JSONResponse({"name": person.name})
         answer.set_cookie(
             site.cookie,
@@ -118,18 +117,18 @@ def make_app(site: Site) -> ASGIApp:
         return answer
 
     def video(request: Request) -> Response:
-        if _find(site, request.cookies.get(site.cookie)) is None:
+        if _find_person(site, request.cookies.get(site.cookie)) is None:
             return _refuse(401, "Log in first.")
         folder, sequence = request.path_params["folder"], request.path_params["sequence"]
         with Inspection(site.ledger) as inspection:
             known = inspection.db.execute("SELECT 1 FROM sequences WHERE id = ?", (sequence,)).fetchone()
         path = _video(site, folder, sequence) if known and folder in _FOLDERS else None
         if path is None:
-            return _refuse(404, "There is no such video.")
+            return _refuse(404, "This video does not exist.")
         return FileResponse(path, media_type="video/mp4", headers={"Cache-Control": "private, max-age=3600"})
 
     def decisions(request: Request) -> Response:
-        if _find(site, request.cookies.get(site.cookie)) is None:
+        if _find_person(site, request.cookies.get(site.cookie)) is None:
             return _refuse(401, "Log in first.")
         with Inspection(site.ledger) as inspection:
             text = export_csv(inspection)
@@ -139,7 +138,7 @@ def make_app(site: Site) -> ASGIApp:
     def action(work: Action) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             body = await _body(request) if request.method == "POST" else {}
-            return await run_in_threadpool(_act, site, work, request.cookies.get(site.cookie), body)
+            return await run_in_threadpool(_run_action, site, work, request.cookies.get(site.cookie), body)
 
         return endpoint
 
@@ -164,10 +163,10 @@ def make_app(site: Site) -> ASGIApp:
 
 
 def listen(site: Site, port: int) -> socket.socket:
-    """A socket at the site's address; port 0 takes any that is free.
+    """Open a socket at the site's address; port 0 selects a free port.
 
     Raises:
-        InspectionError: if the address cannot be had.
+        InspectionError: if the address is not available.
     """
     family = socket.AF_INET6 if ":" in site.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -183,7 +182,7 @@ def listen(site: Site, port: int) -> socket.socket:
 
 
 def serve(site: Site, sock: socket.socket) -> None:
-    """Answer until Ctrl-C."""
+    """Answer requests until Ctrl-C."""
     import uvicorn
 
     config = uvicorn.Config(
@@ -197,7 +196,7 @@ def serve(site: Site, sock: socket.socket) -> None:
 
 
 class BadRequest(Exception):
-    """A request that no page of ours sends."""
+    """Raised for an invalid request, which the site's own pages do not send."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -205,7 +204,7 @@ class BadRequest(Exception):
 
 
 class _Guard:
-    """Refuses requests meant for other sites or sent by them, and adds the headers every answer has."""
+    """Middleware that refuses requests to or from other sites, and adds security headers to all responses."""
 
     def __init__(self, app: ASGIApp, site: Site) -> None:
         self.app, self.site = app, site
@@ -228,17 +227,17 @@ class _Guard:
     def _refusal(self, headers: Headers, method: str) -> Response | None:
         host = headers.get("host", "")
         if not self.site.answers(host):
-            return _refuse(400, "This server does not answer to that name; see --public-url.")
+            return _refuse(400, "This host name is not accepted; see --public-url.")
         if method in ("GET", "HEAD"):
             return None
         origin = headers.get("origin")
-        # A sandboxed page says "null", which has no place at all.
-        place = None if origin is None else _split(origin).netloc or "nowhere"
-        if place not in (None, host, urlsplit(self.site.public_url).netloc):
+        # The origin of a sandboxed page is "null", which has no host.
+        origin_host = None if origin is None else _split(origin).netloc or "unknown"
+        if origin_host not in (None, host, urlsplit(self.site.public_url).netloc):
             return _refuse(403, "This request comes from another site.")
         if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             return _refuse(403, "This request comes from another site.")
-        # Another site's form cannot send JSON without asking first, and is not answered.
+        # Forms of other sites cannot send JSON without a CORS preflight request, which is refused.
         if headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             return _refuse(415, "Send JSON.")
         return None
@@ -252,7 +251,7 @@ async def _body(request: Request) -> dict[str, Any]:
     data = b""
     async for chunk in request.stream():
         data += chunk
-        if len(data) > _MAX_BODY:
+        if len(data) > _MAX_BODY_BYTES:
             raise BadRequest(413, "The request is too long.")
     try:
         body = json.loads(data or b"{}")
@@ -263,14 +262,14 @@ async def _body(request: Request) -> dict[str, Any]:
     return body
 
 
-def _find(site: Site, token: str | None) -> Person | None:
+def _find_person(site: Site, token: str | None) -> Person | None:
     if not token or len(token) > 200:
         return None
     with Inspection(site.ledger) as inspection:
         return inspection.person(token)
 
 
-def _act(site: Site, work: Action, token: str | None, body: dict[str, Any]) -> Response:
+def _run_action(site: Site, work: Action, token: str | None, body: dict[str, Any]) -> Response:
     with Inspection(site.ledger, lease_s=site.lease_s) as inspection:
         me = inspection.person(token) if token and len(token) <= 200 else None
         if me is None:
@@ -295,46 +294,46 @@ def _me(site: Site, me: Person) -> dict[str, Any]:
 
 def _next(site: Site, inspection: Inspection, me: Person, body: dict[str, Any]) -> dict[str, Any]:
     inspection.refresh(site.build)
-    return _turn(site, inspection, me, _text(body, "desk"))
+    return _turn_json(site, inspection, me, _text_of(body, "desk"))
 
 
 def _decide(site: Site, inspection: Inspection, me: Person, body: dict[str, Any]) -> dict[str, Any]:
-    desk, round_, reasons = _text(body, "desk"), body.get("round"), body.get("reasons", [])
+    desk, round_, reasons = _text_of(body, "desk"), body.get("round"), body.get("reasons", [])
     if (
         type(round_) is not int
         or not isinstance(reasons, list)
         or not all(isinstance(r, str) for r in reasons)
     ):
-        raise InspectionError("a decision has a whole number as round and a list of reasons")
-    subject, verdict, note = _text(body, "subject"), _text(body, "verdict"), _text(body, "note", "")
+        raise InspectionError("invalid decision: expected an integer as round and a list of text as reasons")
+    subject, verdict, note = _text_of(body, "subject"), _text_of(body, "verdict"), _text_of(body, "note", "")
     decide(inspection, me, desk, round_, subject, verdict, reasons, note)  # type: ignore[arg-type]
-    return _turn(site, inspection, me, desk)
+    return _turn_json(site, inspection, me, desk)
 
 
 def _undo(site: Site, inspection: Inspection, me: Person, body: dict[str, Any]) -> dict[str, Any]:
-    desk = _text(body, "desk")
+    desk = _text_of(body, "desk")
     number = body.get("number")
     if type(number) is not int:
-        raise InspectionError("undo needs the number of a decision")
+        raise InspectionError(f"invalid number {number!r}: expected the integer number of a decision")
     undone = undo(inspection, me, desk, number)  # type: ignore[arg-type]
-    return {"undone": asdict(undone), **_turn(site, inspection, me, desk)}
+    return {"undone": asdict(undone), **_turn_json(site, inspection, me, desk)}
 
 
-def _turn(site: Site, inspection: Inspection, me: Person, desk: str) -> dict[str, Any]:
+def _turn_json(site: Site, inspection: Inspection, me: Person, desk: str) -> dict[str, Any]:
     turn = next_turn(inspection, me, desk)  # type: ignore[arg-type]
     rounds = round_counts(inspection)
     return {
         "desk": desk,
-        "item": _shown(site, turn.item),
-        "ahead": _shown(site, turn.ahead),
+        "item": _item_json(site, turn.item),
+        "ahead": _item_json(site, turn.ahead),
         "rounds": rounds,
         "disputed": sum(counts["disputed"] for counts in rounds.values()),
         "last": last_number(inspection, me, desk),  # type: ignore[arg-type]
     }
 
 
-def _shown(site: Site, item: Item | None) -> dict[str, Any] | None:
-    """An item with its video: of round 1 the source alone, cut out of the preview where there is no clip of it."""
+def _item_json(site: Site, item: Item | None) -> dict[str, Any] | None:
+    """Return an item as JSON with its video: in round 1 the clip, or without one the preview, to be cropped."""
     if item is None:
         return None
     folders = ("clips", "previews") if item.round == 1 else ("previews",)
@@ -348,23 +347,23 @@ def _shown(site: Site, item: Item | None) -> dict[str, Any] | None:
 
 
 def _video(site: Site, folder: str, sequence: str) -> Path | None:
-    """A video of the build folder; None if there is none, or the name leads elsewhere."""
+    """Return the path of a video in the build folder; None if it does not exist or is outside the folder."""
     root = (site.build / folder).resolve()
     path = (root / f"{sequence}.mp4").resolve()
     return path if path.parent == root and path.is_file() else None
 
 
-def _text(body: dict[str, Any], name: str, default: str | None = None) -> str:
+def _text_of(body: dict[str, Any], name: str, default: str | None = None) -> str:
     value = body.get(name, default)
     if not isinstance(value, str):
-        raise InspectionError(f"the request needs {name} as text")
+        raise InspectionError(f"the request has {name} {value!r:.40}, expected text")
     return value
 
 
 def _split(url: str) -> SplitResult:
     try:
         return urlsplit(url)
-    except ValueError:  # such as an IPv6 address that does not end
+    except ValueError:  # for example an unterminated IPv6 address
         return urlsplit("")
 
 

@@ -1,4 +1,4 @@
-"""A static page that says what a dataset build did: every input, every sequence, in numbers and previews."""
+"""Write a static report page of a build: all inputs and sequences, with numbers and previews."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from markupsafe import Markup
 
 from opendance_hf.files import atomic_write
 
-#: Metric names end in their unit, as ``fit_residual_mm`` does.
+#: Units by the suffix of a metric's name, as in ``fit_residual_mm``.
 _UNITS: Final = {
     "mm": "mm", "cm": "cm", "m": "m", "px": "px", "s": "s", "ms": "ms", "deg": "°", "mps": "m/s", "fps": "fps",
     "percent": "%", "pct": "%",
 }  # fmt: skip
-_BAR: Final = "#2e86de"
-#: Replaced by ``currentColor``, so that plots follow the page's light or dark scheme.
-_INK: Final = "#010203"
-_HISTOGRAM_FROM: Final = 12
+_PLOT_COLOUR: Final = "#2e86de"
+#: Placeholder that is replaced by ``currentColor``, so that plots follow the page's light or dark scheme.
+_TEXT_COLOUR: Final = "#010203"
+_MIN_HISTOGRAM_VALUES: Final = 12
 
 
 @dataclass(frozen=True)
 class InputRow:
-    """What happened to one input.
+    """Result of one input.
 
     Attributes:
-        name: of the input, shown as it is; may be anything.
-        status: ``published``, ``rejected``, ``failed`` or another word of the pipeline's.
-        reason: why it was rejected or failed; empty otherwise.
-        num_sequences: how many sequences came out of it.
+        name: display name of the input; any text.
+        status: ``published``, ``rejected``, ``failed`` or another status of the ledger.
+        reason: reason for rejection or failure; otherwise empty.
+        num_sequences: number of its sequences.
         seconds: processing time.
-        stages: processing time of each stage in its order, seconds.
+        stages: processing time of each stage in order, seconds.
     """
 
     name: str
@@ -51,16 +51,16 @@ class SequenceRow:
     """One published sequence.
 
     Attributes:
-        id: of the sequence.
+        id: id of the sequence.
         config: ``individual`` or ``collaborative``.
-        num_dancers: how many people dance.
-        duration_s: seconds.
+        num_dancers: number of dancers.
+        duration_s: duration in seconds.
         bpm: beats per minute of the music.
         motion_velocity: mean joint speed, metres per second.
-        mean_confidence: over frames and dancers, 0 to 1.
+        mean_confidence: mean over frames and dancers, 0 to 1.
         preview: path of the preview video relative to the page, with forward slashes; None without one.
-        source: name of the input it comes from.
-        metrics: quality of the fit by name; a unit suffix (``_mm``, ``_px``, ``_deg``...) is shown as a unit.
+        source: display name of its input.
+        metrics: quality scores by name; a unit suffix (``_mm``, ``_px``, ``_deg``...) is shown as a unit.
     """
 
     id: str
@@ -81,8 +81,8 @@ class DanceRow:
 
     Attributes:
         video: path relative to the page, with forward slashes.
-        caption: what made it, of what.
-        scores: name to number, or to the text that stands for it.
+        caption: description of the model and the song.
+        scores: scores by name, as numbers or text.
     """
 
     video: str
@@ -95,12 +95,12 @@ class BuildReport:
     """A finished build.
 
     Attributes:
-        inputs: what happened to each of them.
-        sequences: what was published.
+        inputs: results of the inputs.
+        sequences: published sequences.
         title: heading of the page.
-        dataset: the directory or Hub name that ``load_dataset`` takes.
-        truth: errors of clips whose truth is known, a row a clip; keys end in their unit.
-        dances: what a model trained on the dataset dances.
+        dataset: folder or Hub id for ``load_dataset``.
+        truth: errors of clips with known 3D motion, one row per clip; keys end in their unit.
+        dances: dances of a model trained on the dataset.
     """
 
     inputs: list[InputRow]
@@ -112,11 +112,11 @@ class BuildReport:
 
 
 def write_report(path: str | os.PathLike[str], report: BuildReport) -> None:
-    """Write the page of a build: one HTML file that loads nothing but the previews beside it.
+    """Write the report page of a build: one HTML file that loads only the previews beside it.
 
     Args:
-        path: the HTML file; its folder is made, an existing file replaced.
-        report: the build; names and reasons in it are escaped.
+        path: the HTML file; its folder is created, an existing file is replaced.
+        report: the build; names and reasons are escaped.
 
     Raises:
         ValueError: if a preview is not a relative path inside the page's folder.
@@ -135,7 +135,7 @@ def write_report(path: str | os.PathLike[str], report: BuildReport) -> None:
 
 
 def render_report(report: BuildReport) -> str:
-    """The HTML of :func:`write_report`."""
+    """Return the HTML of :func:`write_report`."""
     environment = Environment(
         loader=PackageLoader("opendance_hf.apps", "templates"),
         autoescape=True,
@@ -174,17 +174,17 @@ def _split_unit(name: str) -> tuple[str, str]:
 
 
 def metric_label(name: str) -> str:
-    """The name of a metric in words, without its unit."""
+    """Return the name of a metric as words, without its unit."""
     return _split_unit(name)[0].replace("_", " ")
 
 
 def metric_unit(name: str) -> str:
-    """The unit that the last word of a metric's name stands for; empty if none."""
+    """Return the unit given by the suffix of a metric's name; empty if there is none."""
     return _split_unit(name)[1]
 
 
 def metric_number(value: float | str) -> str:
-    """A value as short as it can be read."""
+    """Format a value with about three significant digits."""
     if isinstance(value, str | int):
         return str(value)
     if value != value or value in (float("inf"), float("-inf")):
@@ -201,7 +201,7 @@ def _duration(seconds: float) -> str:
 
 
 def _plots(rows: list[SequenceRow]) -> list[tuple[str, Markup]]:
-    """(title, SVG) of the distributions; none for a single sequence, dots for few, histograms for many."""
+    """Return (title, SVG) of the distributions: none for a single sequence, dots for few, histograms for many."""
     if len(rows) < 2:
         return []
     columns = {
@@ -217,24 +217,24 @@ def _plot(values: list[float], number: int) -> Markup:
     import matplotlib
     from matplotlib.figure import Figure
 
-    style: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "opendance", "text.color": _INK, "axes.edgecolor": _INK,
-             "xtick.color": _INK, "ytick.color": _INK, "font.size": 9.0}  # fmt: skip
+    style: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "opendance", "text.color": _TEXT_COLOUR, "axes.edgecolor": _TEXT_COLOUR,
+             "xtick.color": _TEXT_COLOUR, "ytick.color": _TEXT_COLOUR, "font.size": 9.0}  # fmt: skip
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(3.6, 1.5), layout="constrained")
         axes = figure.add_subplot()
         axes.spines[["top", "right", "left"]].set_visible(False)
-        if len(values) < _HISTOGRAM_FROM:
-            axes.plot(values, [0] * len(values), "o", color=_BAR, markersize=9, alpha=0.7)
+        if len(values) < _MIN_HISTOGRAM_VALUES:
+            axes.plot(values, [0] * len(values), "o", color=_PLOT_COLOUR, markersize=9, alpha=0.7)
             axes.set_yticks([])
             axes.set_ylim(-1, 1.5)
             axes.margins(x=0.12)
         else:
-            axes.hist(values, bins="auto", color=_BAR, rwidth=0.92)
+            axes.hist(values, bins="auto", color=_PLOT_COLOUR, rwidth=0.92)
             axes.locator_params(axis="y", integer=True, nbins=4)
         out = io.StringIO()
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = out.getvalue()
-    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
-    # Several pictures share one page: their ids must not meet.
+    svg = svg[svg.index("<svg") :].replace(_TEXT_COLOUR, "currentColor")
+    # Several SVGs are on one page, so their ids must be unique.
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>plot{number}-", svg)
-    return Markup(svg)  # matplotlib made it of numbers alone
+    return Markup(svg)  # safe: generated from numbers only

@@ -1,7 +1,7 @@
-"""Motion files of ours and of other projects, one module a format.
+"""Read and write motion files of OpenDance-HF and of other projects, one module per format.
 
 A format is a module with ``read(path) -> Motion`` and ``write(motion, path) -> list[Path]``, and a line in
-:data:`FORMATS`. ``opendance convert`` and ``opendance evaluate`` find it there; it is imported when it is used.
+:data:`FORMATS`, which ``opendance convert`` and ``opendance evaluate`` use. The module is imported on first use.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from opendance_hf.errors import OpenDanceError
 if TYPE_CHECKING:
     from opendance_hf.formats.motion import Motion
 
-#: Name of every format, and its module.
+#: Modules of the formats by name.
 FORMATS: Final[dict[str, str]] = {
     "aistpp": "opendance_hf.formats.aistpp",
     "humandata": "opendance_hf.formats.humandata",
@@ -24,25 +24,25 @@ FORMATS: Final[dict[str, str]] = {
 
 
 class FormatError(OpenDanceError, ValueError):
-    """A motion file that cannot be read or written; the message names the file, what is wrong and what to do."""
+    """Raised for a motion file that cannot be read or written; the message has the file, the error and the remedy."""
 
 
 class Format(Protocol):
-    """What a module of a format has."""
+    """Interface of the module of a format."""
 
     def read(self, path: Path, /) -> Motion:
         """Read a file.
 
         Raises:
-            FileNotFoundError: if there is no such file.
+            FileNotFoundError: if the file does not exist.
             FormatError: if it is not a file of this format.
         """
 
     def write(self, motion: Motion, path: Path, /) -> list[Path]:
-        """Write a motion and return the files: ``path``, or numbered ones where a file holds one dancer.
+        """Write a motion and return the files: ``path``, or numbered files if the format has one dancer per file.
 
         Raises:
-            FormatError: if the format cannot hold the motion, or ``path`` has another suffix.
+            FormatError: if the format cannot represent the motion, or ``path`` has another suffix.
             OSError: if a file cannot be written.
         """
 
@@ -51,7 +51,7 @@ def format_named(name: str) -> Format:
     """Import the module of a format.
 
     Raises:
-        FormatError: if there is no such format.
+        FormatError: if the format is unknown.
     """
     if name not in FORMATS:
         raise FormatError(f"unknown format {name!r}: expected one of {', '.join(FORMATS)}")

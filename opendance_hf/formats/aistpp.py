@@ -1,8 +1,8 @@
-"""Motions as AIST++ publishes them (Li et al., ICCV 2021): one pickle a dancer, at 60 frames a second.
+"""Read and write motions in the format of AIST++ (Li et al., ICCV 2021): one pickle per dancer, at 60 FPS.
 
-A file is a dictionary of ``smpl_poses`` (T, 72) axis-angle, ``smpl_trans`` (T, 3) in the units of the cameras and
-``smpl_scaling``, how many of these a metre has. It holds no body: joints are those of the mean skeleton, and its pelvis
-is put at the translation. Pickles are read without executing anything in them.
+A file is a dictionary of ``smpl_poses`` (T, 72) axis-angle, ``smpl_trans`` (T, 3) in the unit of the cameras and
+``smpl_scaling``, the number of these units in a metre. It has no body shape: joints are those of the mean skeleton, with
+its pelvis at the translation. Pickles are read without executing code.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _MUSIC: Final = re.compile(r"_(m[A-Z]{2}\d)_")
 
 
 def read(path: Path) -> Motion:
-    """Read one dancer; ``meta`` has the name of the file as ``id`` and the code of the music in it as ``group``.
+    """Read one dancer; ``meta`` has the file's stem as ``id`` and the music's code in it as ``group``.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        FormatError: if it is not a pickle of plain data, or not a motion of AIST++.
+        FileNotFoundError: if the file does not exist.
+        FormatError: if it is not a pickle of plain data, or not an AIST++ motion.
     """
     try:
         content = load_pickled_arrays(path)
@@ -41,8 +41,8 @@ def read(path: Path) -> Motion:
     if "smpl_poses" not in content or "smpl_trans" not in content:
         held = ascii(", ".join(sorted(content))[:200])[1:-1] or "nothing"
         raise FormatError(
-            f"{path}: holds {held}; an AIST++ motion has smpl_poses, smpl_trans and smpl_scaling (the files of "
-            f"'motions', not 'keypoints3d')"
+            f"{path}: contains {held}; expected smpl_poses, smpl_trans and smpl_scaling, as in the AIST++ files of "
+            f"'motions' (not 'keypoints3d')"
         )
     poses, transl = (_real_array(path, name, content[name]) for name in ("smpl_poses", "smpl_trans"))
     scalings = _real_array(path, "smpl_scaling", content.get("smpl_scaling", 1.0))
@@ -59,7 +59,7 @@ def read(path: Path) -> Motion:
             f"and one positive number"
         )
     poses, transl = poses.reshape(-1, NUM_JOINTS, 3), transl / scaling
-    # Absurd angles and places become NaN or infinity, which Motion refuses by name.
+    # Extreme angles and translations give NaN or infinity, which Motion refuses.
     with np.errstate(all="ignore"):
         joints = forward_kinematics(poses, transl, MEAN_OFFSETS)
     music = _MUSIC.search(path.stem)
@@ -71,7 +71,7 @@ def read(path: Path) -> Motion:
 
 
 def write(motion: Motion, path: Path) -> list[Path]:
-    """Write one file a dancer, in metres (``smpl_scaling`` 1).
+    """Write one file per dancer, in metres (``smpl_scaling`` 1).
 
     Raises:
         FormatError: if the motion has no poses or another rate, or ``path`` does not end in ``.pkl``.
@@ -79,10 +79,12 @@ def write(motion: Motion, path: Path) -> list[Path]:
     """
     check_suffix(path, ".pkl")
     if motion.poses is None or motion.transl is None:
-        raise FormatError(f"{path}: AIST++ files hold SMPL poses, and this motion has joints only")
+        raise FormatError(
+            f"{path}: an AIST++ file needs SMPL poses and translation, but this motion has only joints"
+        )
     if motion.fps != FPS:
         raise FormatError(
-            f"{path}: AIST++ motions have {FPS} frames a second, not {motion.fps:g}; resample first"
+            f"{path}: the motion has {motion.fps:g} frames a second, expected {FPS}; resample it first"
         )
     written = []
     for dancer, file in one_file_a_dancer(motion, path):
@@ -100,10 +102,10 @@ def write(motion: Motion, path: Path) -> list[Path]:
 
 
 def _real_array(path: Path, name: str, value: Any) -> np.ndarray:
-    """Return a real number or an array of them in float64; numpy would also make arrays of anything else."""
+    """Convert a real number or an array of them to float64; refuse other objects, which numpy would accept."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.ndarray):
-        raise FormatError(f"{path}: {name} is a {type(value).__name__}, not an array of real numbers")
+        raise FormatError(f"{path}: {name} is a {type(value).__name__}, expected an array of real numbers")
     array = np.asarray(value)
     if array.dtype.kind not in "iuf":
-        raise FormatError(f"{path}: {name} holds {array.dtype.name}, not real numbers")
+        raise FormatError(f"{path}: {name} has the type {array.dtype.name}, expected real numbers")
     return array.astype(np.float64)

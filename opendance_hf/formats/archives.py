@@ -1,4 +1,4 @@
-"""Members of ``.npz`` archives of unknown origin, checked before they are read: kind, size, damage."""
+"""Check the members of untrusted ``.npz`` archives before they are read: type, size, damage."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import numpy as np
 from opendance_hf.formats import FormatError
 
 _KIND_NAMES: Final = {"O": "Python objects", "V": "structures", "U": "text", "S": "bytes", "b": "booleans"}
-#: Texts longer than this are not names.
+#: Maximum size of a name.
 _MAX_TEXT_BYTES: Final = 4096
 
 
 @dataclass(frozen=True)
 class Member:
-    """What an array of an archive must be.
+    """Expected type of a member of an archive.
 
     Attributes:
-        kinds: kinds of numpy's dtypes, one letter each.
-        meaning: what it holds, for messages.
-        single: one value, no more.
+        kinds: allowed kinds of numpy dtypes, one letter each.
+        meaning: description of the content, for messages.
+        single: True if it must have exactly one value.
     """
 
     kinds: str
@@ -34,7 +34,7 @@ class Member:
 
 
 def is_array_file(path: Path) -> bool:
-    """Return whether a file is a bare ``.npy`` array."""
+    """Return whether a file is a single ``.npy`` array."""
     with path.open("rb") as file:
         return file.read(6) == b"\x93NUMPY"
 
@@ -46,13 +46,13 @@ def read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
 
 
 def check_members(path: Path, archive: zipfile.ZipFile, members: dict[str, Member], limit: int) -> None:
-    """Refuse what is too large or of another kind, by what the archive and the headers in it say.
+    """Refuse members that are too large or of another type, according to the directory and the headers.
 
     Args:
-        path: of the archive, for messages.
-        archive: opened.
-        members: by name; all of them are there.
-        limit: bytes that they may unpack to, together.
+        path: path of the archive, for messages.
+        archive: the opened archive.
+        members: expected types by name; all of them exist.
+        limit: maximum total unpacked size, bytes.
 
     Raises:
         FormatError: naming the file, the member and what was expected.
@@ -61,24 +61,26 @@ def check_members(path: Path, archive: zipfile.ZipFile, members: dict[str, Membe
     total = sum(info.file_size for info in infos.values())
     if total > limit:
         raise FormatError(
-            f"{path}: unpacks to {total:,} bytes; more than {limit:,} are refused: split the dance"
+            f"{path}: unpacks to {total:,} bytes, at most {limit:,} are allowed: split the dance"
         )
     for name, info in infos.items():
         with archive.open(info) as opened:
             shape, dtype = _header(path, name, opened)
             num_bytes = info.file_size - opened.tell()
-        shown, member = _shown(name), members[name]
+        shown, member = _escape_name(name), members[name]
         if dtype.kind not in member.kinds:
             held = _KIND_NAMES.get(dtype.kind, dtype.name)
-            raise FormatError(f"{path}: '{shown}' holds {held}, but must be {member.meaning}")
+            raise FormatError(f"{path}: '{shown}' contains {held}, expected {member.meaning}")
         if math.prod(shape) * dtype.itemsize != num_bytes:
-            raise FormatError(f"{path}: '{shown}' is damaged: {num_bytes:,} bytes for the shape {shape}")
-        if member.single and math.prod(shape) != 1:
             raise FormatError(
-                f"{path}: '{shown}' has {math.prod(shape)} values, but must be {member.meaning}"
+                f"{path}: '{shown}' is damaged: {num_bytes:,} bytes do not match the shape {shape}"
             )
+        if member.single and math.prod(shape) != 1:
+            raise FormatError(f"{path}: '{shown}' has {math.prod(shape)} values, expected {member.meaning}")
         if member.single and num_bytes > _MAX_TEXT_BYTES:
-            raise FormatError(f"{path}: '{shown}' is too long for a name: {num_bytes:,} bytes")
+            raise FormatError(
+                f"{path}: '{shown}' has {num_bytes:,} bytes, at most {_MAX_TEXT_BYTES:,} are allowed"
+            )
 
 
 def _header(path: Path, name: str, opened: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
@@ -93,11 +95,11 @@ def _header(path: Path, name: str, opened: IO[bytes]) -> tuple[tuple[int, ...], 
             shape, _, dtype = readers[version](opened)
         if len(shape) > 32 or any(n < 0 for n in shape):
             raise ValueError
-    # The header is a Python expression, and evaluating a damaged one raises nearly anything.
+    # The header is a Python literal, and parsing a damaged one may raise almost any exception.
     except Exception:
-        raise FormatError(f"{path}: '{_shown(name)}' is damaged, or not an array") from None
+        raise FormatError(f"{path}: '{_escape_name(name)}' is damaged or not an array") from None
     return shape, dtype
 
 
-def _shown(name: str) -> str:
+def _escape_name(name: str) -> str:
     return ascii(name)[1:-1][:40]

@@ -1,12 +1,12 @@
-"""HumanData, the ``.npz`` files of MMHuman3D: written for those who use it, and read without unpickling.
+"""Read and write HumanData, the ``.npz`` files of MMHuman3D, without unpickling.
 
-One file is the frames of one person, as MMHuman3D counts them: ``smpl`` (a dictionary: ``global_orient`` (N, 3),
+One file has the frames of one person: ``smpl`` (a dictionary: ``global_orient`` (N, 3),
 ``body_pose`` (N, 23, 3), ``betas`` (N, 10), ``transl`` (N, 3)), ``keypoints3d`` (N, 190, 4) with their confidence in the
-last column and ``keypoints3d_mask`` (190,) for those that exist, ``image_path``, ``bbox_xywh`` (N, 5) and ``meta``.
-Facts of the format: MMHuman3D 0.11, Apache-2.0, ``docs/human_data.md`` and its table of keypoint names.
+last column, ``keypoints3d_mask`` (190,) of those that exist, ``image_path``, ``bbox_xywh`` (N, 5) and ``meta``.
+Source of the format: MMHuman3D 0.11, Apache-2.0, ``docs/human_data.md`` and its table of keypoint names.
 
-NumPy stores dictionaries as pickles; these go through the interpreter of :mod:`opendance_hf.pickles`, which knows data
-only. MMHuman3D may store keypoints compressed: then only those of the mask are in the file.
+NumPy stores dictionaries as pickles, which are read by the data-only interpreter of :mod:`opendance_hf.pickles`. MMHuman3D
+may store keypoints compressed: the file then has only those of the mask.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from opendance_hf.pickles import PickleError, pickled_array_item
 from opendance_hf.schema import FPS
 
 NUM_KEYPOINTS: Final = 190
-#: Places of SMPL's 24 joints among the 190: the body's first 22, and its hands at the very end.
+#: Indices of SMPL's 24 joints among the 190 keypoints: the first 22 of the body, and the hands at the end.
 SMPL_TO_HUMAN_DATA: Final = (*range(22), 188, 189)
-#: Keypoints of the conventions that begin with SMPL's 24; smplx's 45 have face, feet and finger tips after them.
+#: Number of keypoints of conventions that begin with SMPL's 24 joints; smplx's 45 add face, feet and finger tips.
 _CONVENTIONS: Final = {"smpl": NUM_JOINTS, "smpl_45": 45}
 _MAX_BYTES: Final = 2**30
-#: Members that are read; others may hold whatever they like.
+#: Members that are read; others are ignored.
 _MEMBERS: Final = (
     "__keypoints_compressed__", "smpl", "keypoints3d", "keypoints3d_mask", "keypoints3d_convention", "meta",
 )  # fmt: skip
-#: Parts of the pose and their joints.
+#: Parts of the pose and their numbers of joints.
 _PARTS: Final = {"global_orient": 1, "body_pose": NUM_JOINTS - 1}
 _NUM_BETAS: Final = 10
 
@@ -48,32 +48,34 @@ Floats = npt.NDArray[np.float32]
 
 
 def read(path: Path) -> Motion:
-    """Read one person of a file, MMHuman3D's own or ours; nothing in it is executed.
+    """Read the person of a file written by MMHuman3D or OpenDance-HF, without executing code.
 
-    The rate is ``meta['fps']``, else 60. Without SMPL's 24 joints in the file, joints are those of the mean skeleton
-    with its pelvis at ``transl``. Axes are taken to be ours, y up.
+    The rate is ``meta['fps']``, or 60 without it. If the file lacks SMPL's 24 joints, joints are those of the mean skeleton
+    with its pelvis at ``transl``. Axes are assumed to be y up.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        FormatError: if it is not HumanData, holds other objects than data, has neither SMPL parameters nor joints, or
-            stands on its head most of the time.
+        FileNotFoundError: if the file does not exist.
+        FormatError: if it is not HumanData, contains objects other than data, has neither SMPL parameters nor joints, or
+            the head is below the hips most of the time.
     """
     path = Path(path)
-    with _named(path):
-        content = _content(path)
+    with _add_path_to_errors(path):
+        content = _read_members(path)
         meta = _meta(content)
         fps = meta.pop("fps", FPS)
         if not isinstance(fps, int | float) or not 0 < fps < math.inf:
-            raise FormatError(f"meta says {fps!r} frames a second; write the rate into meta['fps']")
+            raise FormatError(f"meta['fps'] is {fps!r}, expected a positive number of frames a second")
         arrays = _smpl(content)
         joints, confidence = _joints(content)
         if joints is None:
             if "poses" not in arrays:
-                raise FormatError("holds neither SMPL parameters nor SMPL's 24 joints")
+                raise FormatError("neither SMPL parameters nor SMPL's 24 joints in the file")
             joints = forward_kinematics(arrays["poses"], arrays["transl"], MEAN_OFFSETS).astype(np.float32)
             arrays["rest_offsets"] = MEAN_OFFSETS.astype(np.float32)
         elif len(arrays.get("poses", joints)) != len(joints):
-            raise FormatError(f"{len(arrays['poses'])} poses and {len(joints)} frames of keypoints")
+            raise FormatError(
+                f"smpl has {len(arrays['poses'])} frames, but keypoints3d has {len(joints)}: expected equal numbers"
+            )
         if confidence is not None:
             arrays["confidence"] = confidence
         _check_upright(joints)
@@ -82,15 +84,15 @@ def read(path: Path) -> Motion:
 
 
 def write(motion: Motion, path: Path, *, compressed: bool = False) -> list[Path]:
-    """Write each dancer as MMHuman3D's ``HumanData.load`` reads it; axes and places stay those of our world.
+    """Write one file per dancer for MMHuman3D's ``HumanData.load``, in the world frame of the motion.
 
-    Unknown betas are zero and an unknown confidence is one, as the format has a place for them anyway. ``meta`` keeps
-    texts and numbers.
+    Unknown betas are written as 0 and an unknown confidence as 1, since the format requires them. Text and numbers of
+    ``meta`` are kept.
 
     Args:
-        motion: at least joints.
-        path: must end in ``.npz``; replaced as a whole.
-        compressed: store the keypoints of the mask only, as ``compress_keypoints_by_mask`` does.
+        motion: motion with at least joints.
+        path: file to write, must end in ``.npz``; replaced atomically.
+        compressed: True to store only the keypoints of the mask, as ``compress_keypoints_by_mask`` does.
 
     Raises:
         FormatError: if ``path`` does not end in ``.npz``.
@@ -100,12 +102,12 @@ def write(motion: Motion, path: Path, *, compressed: bool = False) -> list[Path]
     written = []
     for dancer, file in one_file_a_dancer(motion, path):
         with atomic_write(file) as partial, partial.open("wb") as opened:
-            np.savez_compressed(opened, allow_pickle=True, **_members(dancer, compressed=compressed))
+            np.savez_compressed(opened, allow_pickle=True, **_make_members(dancer, compressed=compressed))
         written.append(file)
     return written
 
 
-def _members(motion: Motion, *, compressed: bool) -> dict[str, Any]:
+def _make_members(motion: Motion, *, compressed: bool) -> dict[str, Any]:
     """Return the members of the file of one dancer."""
     count, index = motion.num_frames, list(SMPL_TO_HUMAN_DATA)
     keypoints = np.zeros((count, NUM_KEYPOINTS, 4), dtype=np.float32)
@@ -136,8 +138,8 @@ def _members(motion: Motion, *, compressed: bool) -> dict[str, Any]:
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Add the name of the file to errors."""
+def _add_path_to_errors(path: Path) -> Iterator[None]:
+    """Add the path of the file to errors."""
     try:
         yield
     except FormatError as error:
@@ -145,7 +147,7 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def _meta(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the texts and numbers of ``meta``."""
+    """Return the text and numbers of ``meta``."""
     meta = content.get("meta")
     items = meta.items() if isinstance(meta, dict) else ()
     return {key: value for key, value in items if isinstance(value, str | int | float) and key != "source"}
@@ -160,10 +162,12 @@ def _smpl(content: dict[str, Any]) -> dict[str, Floats]:
     for name, joint_count in _PARTS.items():
         value = smpl.get(name)
         if not _is_numbers(value) or value.ndim < 2 or math.prod(value.shape[1:]) != joint_count * 3:
-            raise FormatError(f"smpl has no {name} of {joint_count} x 3 numbers a frame")
+            raise FormatError(f"smpl has no {name} with {joint_count} x 3 numbers per frame")
         parts.append(value.reshape(len(value), joint_count, 3))
     if len(parts[0]) != len(parts[1]):
-        raise FormatError("smpl's parts have different numbers of frames")
+        raise FormatError(
+            f"smpl's {' and '.join(_PARTS)} have {len(parts[0])} and {len(parts[1])} frames, expected equal numbers"
+        )
     found = {"poses": _float32(np.concatenate(parts, axis=1))}
     count = len(parts[0])
     if not count:
@@ -171,7 +175,7 @@ def _smpl(content: dict[str, Any]) -> dict[str, Floats]:
     betas, transl = smpl.get("betas"), smpl.get("transl")
     for name, value in (("betas", betas), ("transl", transl)):
         if isinstance(value, np.ndarray) and not _is_numbers(value):
-            raise FormatError(f"smpl's {name} hold {value.dtype}, not numbers")
+            raise FormatError(f"smpl's {name} has the type {value.dtype}, expected numbers")
     if isinstance(betas, np.ndarray) and betas.size and betas.ndim and betas.shape[-1] >= _NUM_BETAS:
         found["betas"] = _float32(betas.reshape(-1, betas.shape[-1])[:, :_NUM_BETAS].mean(axis=0))
     found["transl"] = np.zeros((count, 3), np.float32)
@@ -180,19 +184,19 @@ def _smpl(content: dict[str, Any]) -> dict[str, Floats]:
             raise FormatError(f"smpl's transl has shape {transl.shape}, expected {(count, 3)}")
         found["transl"] = _float32(transl)
     if not all(np.isfinite(value).all() for value in found.values()):
-        raise FormatError("smpl holds NaN or infinity")
+        raise FormatError("smpl contains NaN or infinity")
     return found
 
 
 def _joints(content: dict[str, Any]) -> tuple[Floats | None, Floats | None]:
-    """Return (N, 24, 3) joints and their mean confidence (N,), if all of SMPL's 24 are there."""
+    """Return (N, 24, 3) joints and their mean confidence (N,); None unless all of SMPL's 24 are present."""
     points = content.get("keypoints3d")
     if not isinstance(points, np.ndarray):
         return None, None
     if points.ndim != 3 or points.shape[2] not in (3, 4):
         raise FormatError(f"keypoints3d has shape {points.shape}, expected (N, K, 4)")
     if not _is_numbers(points):
-        raise FormatError(f"keypoints3d holds {points.dtype}, not numbers")
+        raise FormatError(f"keypoints3d has the type {points.dtype}, expected numbers")
     if not len(points):
         raise FormatError("keypoints3d has no frames")
     chosen = _smpl_joints(content, points)
@@ -200,48 +204,50 @@ def _joints(content: dict[str, Any]) -> tuple[Floats | None, Floats | None]:
         return None, None
     chosen = _float32(chosen)
     if not np.isfinite(chosen).all():
-        raise FormatError("keypoints3d holds NaN or infinity")
+        raise FormatError("keypoints3d contains NaN or infinity")
     score = chosen[..., 3].mean(axis=1) if chosen.shape[2] == 4 else np.ones(len(chosen))
     return chosen[..., :3], score.astype(np.float32).clip(0, 1)
 
 
 def _smpl_joints(content: dict[str, Any], points: np.ndarray) -> np.ndarray | None:
-    """Return SMPL's 24 of (N, K, 3 or 4) keypoints, None if the file lacks one of them."""
+    """Select SMPL's 24 of (N, K, 3 or 4) keypoints; return None if one of them is missing."""
     convention = content.get("keypoints3d_convention", "human_data")
     if not isinstance(convention, str):
-        raise FormatError("keypoints3d_convention is not a text")
+        raise FormatError(f"keypoints3d_convention is a {type(convention).__name__}, expected text")
     compressed = content.get("__keypoints_compressed__", False)
     if not isinstance(compressed, int):
-        raise FormatError("__keypoints_compressed__ is neither true nor false")
+        raise FormatError(f"__keypoints_compressed__ is a {type(compressed).__name__}, expected a boolean")
     if points.shape[1] == _CONVENTIONS.get(convention):
         return points[:, :NUM_JOINTS]
     mask = content.get("keypoints3d_mask")
     if not isinstance(mask, np.ndarray) or mask.shape != (NUM_KEYPOINTS,) or mask.dtype.kind not in "biuf":
         raise FormatError(f"keypoints3d has no keypoints3d_mask of {NUM_KEYPOINTS} numbers")
-    there = np.flatnonzero(mask).tolist()
+    present = np.flatnonzero(mask).tolist()
     if compressed:
-        if points.shape[1] != len(there):
-            raise FormatError(f"{points.shape[1]} compressed keypoints, but the mask has {len(there)}")
+        if points.shape[1] != len(present):
+            raise FormatError(
+                f"{points.shape[1]} compressed keypoints, expected {len(present)} as in the mask"
+            )
         full = np.zeros((len(points), NUM_KEYPOINTS, points.shape[2]), dtype=points.dtype)
-        full[:, there] = points
+        full[:, present] = points
         points = full
     if points.shape[1] != NUM_KEYPOINTS:
         raise FormatError(
             f"{points.shape[1]} keypoints of convention {convention!r}, expected {NUM_KEYPOINTS}"
         )
-    return points[:, list(SMPL_TO_HUMAN_DATA)] if set(SMPL_TO_HUMAN_DATA) <= set(there) else None
+    return points[:, list(SMPL_TO_HUMAN_DATA)] if set(SMPL_TO_HUMAN_DATA) <= set(present) else None
 
 
 def _check_upright(joints: Floats) -> None:
-    """Refuse (N, 24, 3) joints whose heads are below the hips in the median frame.
+    """Refuse (N, 24, 3) joints with the head below the hips in the median frame.
 
-    The format names no axes; those of a camera, which are common in it, point down.
+    The format does not define axes. Files often use those of a camera, with y down.
     """
     hips = joints[:, [JOINT_INDEX["left_hip"], JOINT_INDEX["right_hip"]], 1].mean(axis=1)
     if np.median(joints[:, JOINT_INDEX["head"], 1] - hips) < 0:
         raise FormatError(
-            "heads are below hips: its axes are not ours; turn global_orient, transl and keypoints3d to y up "
-            "(half a turn about x, if these are a camera's)"
+            "the head is below the hips: expected axes with y up; rotate global_orient, transl and keypoints3d to y up "
+            "(by half a turn about x if they are in a camera frame)"
         )
 
 
@@ -250,19 +256,19 @@ def _is_numbers(value: object) -> TypeGuard[np.ndarray]:
 
 
 def _float32(value: np.ndarray) -> Floats:
-    with np.errstate(over="ignore"):  # too large for it becomes infinity, which is refused
+    with np.errstate(over="ignore"):  # values that are too large become infinity, which is refused
         return value.astype(np.float32)
 
 
-def _content(path: Path) -> dict[str, Any]:
-    """Return members of the archive: arrays, plain values of 0-d arrays, and objects read as data only."""
+def _read_members(path: Path) -> dict[str, Any]:
+    """Read the members of the archive: arrays, plain values of 0-d arrays, and objects, as data only."""
     out: dict[str, Any] = {}
     try:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
             members = [archive.getinfo(f"{name}.npy") for name in _MEMBERS if f"{name}.npy" in names]
             if sum(info.file_size for info in members) > _MAX_BYTES:
-                raise FormatError(f"more than {_MAX_BYTES:,} bytes unpacked")
+                raise FormatError(f"unpacks to more than {_MAX_BYTES:,} bytes, which is the limit")
             for info in members:
                 name = info.filename.removesuffix(".npy")
                 with archive.open(info) as file:

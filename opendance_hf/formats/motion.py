@@ -1,4 +1,4 @@
-"""The motion of one or more dancers, whatever file it comes from: what all formats read and write."""
+"""Define the motion of one or more dancers, which all formats read and write."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ class Motion:
 
     Attributes:
         joints: (D, T, 24, 3) joint positions, in the order of SMPL.
-        fps: frames a second.
+        fps: frames per second.
         poses: (D, T, 24, 3) axis-angle of each joint relative to its parent, None if unknown.
         transl: (D, T, 3) SMPL's translation: pelvis = transl + rest_offsets[:, 0]; None if unknown.
         rest_offsets: (D, 24, 3) offset of each joint from its parent in the rest pose, None if unknown.
         betas: (D, 10) SMPL shape, None if unknown.
         confidence: (D, T) from 0 to 1, None if unknown.
-        meta: texts, numbers and tuples of numbers that a format knows besides. Where it does, ``id`` and ``group`` (the
-            song) are texts, ``music_beats`` are frame indices, and ``ground`` is the height of the ground in metres.
+        meta: further text, numbers and tuples of numbers of a format. If present, ``id`` and ``group`` (the song) are text,
+            ``music_beats`` are frame indices, and ``ground`` is the height of the ground in metres.
 
     Raises:
-        FormatError: naming the array, if it has another shape, holds no real numbers, or NaN or infinity; if ``fps`` is
-            not positive.
+        FormatError: naming the array, if it has another shape, values other than real numbers, NaN or infinity; if ``fps``
+            is not positive.
     """
 
     joints: Floats
@@ -68,14 +68,14 @@ class Motion:
             if value.shape != shape:
                 raise FormatError(f"{name} must have the shape {shape}, got {value.shape}")
             if not np.isfinite(value).all():
-                raise FormatError(f"{name} hold NaN or infinity")
+                raise FormatError(f"NaN or infinity in {name}")
             if value.dtype.kind != "f":
                 object.__setattr__(self, name, value.astype(np.float64))
         if not 0 < self.fps < math.inf:
             raise FormatError(f"fps must be positive and finite, got {self.fps}")
 
     def __eq__(self, other: object) -> bool:
-        """Return whether all arrays are equal to the last bit, and rate and meta too."""
+        """Return whether all arrays (with their types), the rate and the metadata are exactly equal."""
         if not isinstance(other, Motion):
             return NotImplemented
         return all(_same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
@@ -84,16 +84,16 @@ class Motion:
 
     @property
     def num_dancers(self) -> int:
-        """D."""
+        """Number of dancers, D."""
         return len(self.joints)
 
     @property
     def num_frames(self) -> int:
-        """T."""
+        """Number of frames, T."""
         return int(self.joints.shape[1])
 
     def dancer(self, index: int) -> Motion:
-        """Return the motion of one dancer, D = 1; of several dancers, ``meta["dancer"]`` is the index."""
+        """Return the motion of one dancer, D = 1; if there are several, ``meta["dancer"]`` is the index."""
         arrays: dict[str, Any] = {
             f.name: value[index : index + 1]
             for f in fields(self)
@@ -110,17 +110,17 @@ def _same(left: Any, right: Any) -> bool:
 
 
 def one_file_a_dancer(motion: Motion, path: Path) -> Iterator[tuple[Motion, Path]]:
-    """Yield the motion and the file of each dancer, for formats that hold one: ``a.npz``, or ``a_0.npz``, ``a_1.npz``."""
+    """Yield the motion and the file of each dancer, for formats with one per file: ``a.npz``, or ``a_0.npz``, ..."""
     for index in range(motion.num_dancers):
-        alone = motion.num_dancers == 1
-        yield motion.dancer(index), path if alone else path.with_name(f"{path.stem}_{index}{path.suffix}")
+        is_solo = motion.num_dancers == 1
+        yield motion.dancer(index), path if is_solo else path.with_name(f"{path.stem}_{index}{path.suffix}")
 
 
 def check_suffix(path: Path, suffix: str) -> None:
-    """Refuse a file to write whose name has another suffix.
+    """Raise FormatError if the name of an output file has another suffix.
 
     Raises:
         FormatError: naming the file and the suffix.
     """
     if path.suffix.lower() != suffix:
-        raise FormatError(f"{path}: the name of this file must end in {suffix}")
+        raise FormatError(f"{path}: the name of this file must end in {suffix}, got {path.suffix!r}")

@@ -1,9 +1,9 @@
-"""Our own ``.npz`` files: annotated sequences (``BUILD/sequences``) and dances, generated or converted.
+"""Read and write the ``.npz`` files of OpenDance-HF: sequences (``BUILD/sequences``) and generated or converted dances.
 
-A dance holds ``joints`` (T, 24, 3) or (D, T, 24, 3) in metres, y up, and what is known of ``smpl_pose`` (D, T, 24, 3),
+A dance has ``joints`` (T, 24, 3) or (D, T, 24, 3) in metres, y up. Optional are ``smpl_pose`` (D, T, 24, 3),
 ``smpl_transl`` (D, T, 3), ``rest_offsets`` (D, 24, 3), ``smpl_betas`` (D, 10), ``confidence`` (D, T), ``music_beats``
 (frame indices), ``fps`` (60 by default), ``ground`` (its height), ``id`` and ``group`` (the song). A sequence has the
-columns of :mod:`opendance_hf.schema` and is read by that; dances only are written.
+columns of :mod:`opendance_hf.schema`. :func:`write` writes dances only.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from opendance_hf.motion.skeleton import JOINT_INDEX, NUM_JOINTS
 from opendance_hf.schema import BETAS_DIM, FPS, DanceSequence, SchemaError, per_dancer
 from opendance_hf.storage import load_sequence
 
-#: What the arrays read from one file may take, since a few kilobytes can claim any size: of a dance (an hour of a couple
-#: in float64 has 510 MB) and of a sequence, which holds far more.
+#: Maximum unpacked size of the arrays of a dance, bytes, since a few kilobytes can unpack to any size. An hour of two
+#: dancers in float64 has 510 MB. A sequence has more arrays.
 MAX_UNPACKED: Final = 640 * 1024**2
 MAX_UNPACKED_SEQUENCE: Final = 1024**3
-#: Members of a dance. Booleans are not beats: a mask marks them.
+#: Members of a dance. ``music_beats`` excludes booleans: a mask of frames is not accepted.
 MEMBERS: Final[dict[str, Member]] = {
     "joints": Member("iuf", "real numbers, the joints in metres"),
     "smpl_pose": Member("iuf", "real numbers, the angles in radians"),
@@ -42,7 +42,7 @@ MEMBERS: Final[dict[str, Member]] = {
     "id": Member("Uiu", "one text, the name of the dance", single=True),
     "group": Member("Uiu", "one text, the name of the song", single=True),
 }
-#: Names in the files and in a motion.
+#: Names of the arrays in files, and of the fields of a motion.
 _NAMES: Final = {
     "smpl_pose": "poses",
     "smpl_transl": "transl",
@@ -51,17 +51,17 @@ _NAMES: Final = {
     "confidence": "confidence",
 }
 _META: Final = ("id", "group", "ground")
-#: Bodies smaller than this, pelvis to head, are in another unit than metres.
+#: A smaller distance from pelvis to head means that the unit is not metres.
 _MIN_TORSO_M: Final = 0.05
-# What numpy and zipfile raise on archives that are damaged, encrypted or claim absurd sizes.
+# Exceptions of numpy and zipfile for archives that are damaged, encrypted or declare absurd sizes.
 _DAMAGED: Final = (
     ValueError, EOFError, KeyError, OSError, RuntimeError, OverflowError, MemoryError, zipfile.BadZipFile, zlib.error,
     lzma.LZMAError,
 )  # fmt: skip
 
 
-def is_ours(path: Path) -> bool:
-    """Return whether a file is a sequence or a dance of ours, by the names in its archive."""
+def is_opendance_file(path: Path) -> bool:
+    """Return whether a file is a sequence or a dance of OpenDance-HF, by the names in its archive."""
     try:
         with zipfile.ZipFile(path) as archive:
             return not {"joints.npy", "provenance.npy"}.isdisjoint(archive.namelist())
@@ -73,14 +73,14 @@ def read(path: Path) -> Motion:
     """Read a sequence or a dance.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        FormatError: if it is damaged, claims to be too large, or is neither.
+        FileNotFoundError: if the file does not exist.
+        FormatError: if it is damaged, too large, or neither.
     """
     try:
         if not zipfile.is_zipfile(path):
-            what = "a bare .npy array" if is_array_file(path) else "not an .npz archive"
+            found = "a single .npy array" if is_array_file(path) else "not an .npz archive"
             raise FormatError(
-                f"{path}: {what}; a dance is an .npz file with an array 'joints' (T, 24, 3) in metres (numpy.savez)"
+                f"{path}: {found}; expected an .npz file with an array 'joints' (T, 24, 3) in metres (numpy.savez)"
             )
         return _read(path)
     except (FormatError, FileNotFoundError):
@@ -96,11 +96,11 @@ def _read(path: Path) -> Motion:
         if "provenance" not in names:
             wanted = [name for name in MEMBERS if name in names]
             if "joints" not in wanted:
-                raise FormatError(f"{path}: holds no array 'joints'")
+                raise FormatError(f"{path}: the array 'joints' is missing")
             check_members(path, archive, {name: MEMBERS[name] for name in wanted}, MAX_UNPACKED)
             arrays = {name: read_member(archive, name) for name in wanted}
         else:
-            # What else a sequence holds, its schema knows.
+            # Types of the other members are checked by the schema.
             numbers_or_text = Member("biufU", "numbers or text")
             members = {name: MEMBERS.get(name, numbers_or_text) for name in names}
             check_members(path, archive, members, MAX_UNPACKED_SEQUENCE)
@@ -115,13 +115,13 @@ def motion_of(seq: DanceSequence) -> Motion:
     """Return the motion of a sequence.
 
     Raises:
-        FormatError: if its joints are not those of its number of dancers.
+        FormatError: if the shape of its joints does not match its number of dancers.
     """
     count, joints = seq.num_dancers, seq.joints
     if not isinstance(count, int) or count < 1 or joints.shape != (len(joints), count * NUM_JOINTS * 3):
         raise FormatError(
-            f"joints {joints.shape} are not those of num_dancers {ascii(count)[:20]}; rewrite it with "
-            f"opendance_hf.storage.save_sequence"
+            f"joints have the shape {joints.shape}, which does not match num_dancers {ascii(count)[:20]}: expected (T, "
+            f"num_dancers * 72); write the file again with opendance_hf.storage.save_sequence"
         )
     return Motion(
         per_dancer(joints, count, NUM_JOINTS, 3),
@@ -151,7 +151,7 @@ def _dance(arrays: dict[str, np.ndarray]) -> Motion:
         "confidence": joints.shape[:2],
     }
     for name in shapes.keys() & arrays.keys():
-        # A solo may lack the axis of the dancers, and the numbers of a joint may be flat.
+        # The axis of the dancers may be missing in a solo, and the numbers of joints may be flat.
         if arrays[name].size == np.prod(shapes[name]):
             arrays[name] = arrays[name].reshape(shapes[name])
     meta: dict[str, Any] = {name: arrays[name].reshape(()).item() for name in _META if name in arrays}
@@ -166,14 +166,14 @@ def _dance(arrays: dict[str, np.ndarray]) -> Motion:
     )
     torso = motion.joints[:, :, JOINT_INDEX["head"]] - motion.joints[:, :, JOINT_INDEX["pelvis"]]
     smallest = float(np.median(np.linalg.norm(torso, axis=-1), axis=1).min())
-    # A model may collapse all joints into one, which is a bad dance, but not a wrong unit.
+    # A distance of 0 is not a wrong unit: a bad model may put all joints at one point.
     if 1e-6 < smallest < _MIN_TORSO_M:
-        raise FormatError(f"joints must be in metres, but a body measures {smallest:.3g} from pelvis to head")
+        raise FormatError(f"joints must be in metres, but the distance from pelvis to head is {smallest:.3g}")
     return motion
 
 
 def write(motion: Motion, path: Path) -> list[Path]:
-    """Write a dance, all dancers in one file; of ``meta`` it keeps ``id``, ``group``, ``ground`` and ``music_beats``.
+    """Write a dance, all dancers in one file, with ``id``, ``group``, ``ground`` and ``music_beats`` of ``meta``.
 
     Raises:
         FormatError: if ``path`` does not end in ``.npz``.

@@ -1,4 +1,4 @@
-"""Sequences on disk: single ``.npz`` files, sharded Parquet, WebDataset tars, and the dataset folder around them."""
+"""Store sequences in single ``.npz`` files, sharded Parquet and WebDataset tars, and pack dataset folders."""
 
 from opendance_hf.storage.card import dataset_card
 from opendance_hf.storage.npz import load_sequence, save_sequence

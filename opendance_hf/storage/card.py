@@ -1,4 +1,4 @@
-"""The README.md of a dataset folder: YAML that ``load_dataset`` reads, then what a person wants to know."""
+"""Write the dataset card, README.md: YAML front matter for ``load_dataset``, then a description for people."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from huggingface_hub import DatasetCard  # takes half a second to import
 
 TEMPLATE: Final = "dataset_card.md.jinja"
-#: The section "Load" alone, which :func:`card_for_hub` writes anew.
+#: Template of the section "Load", which :func:`card_for_hub` replaces.
 LOAD_TEMPLATE: Final = "dataset_card_load.md.jinja"
-#: Every card had this title before schema 1.2.
+#: Title of every card before schema 1.2.
 _OLD_TITLE: Final = "OpenDance-3D"
 _SIZES: Final = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
@@ -26,12 +26,12 @@ def dataset_card(described: Mapping[str, Any], repo: str, *, title: str = "") ->
     """Write the dataset card of a folder from its ``statistics.json``.
 
     Args:
-        described: what :func:`opendance_hf.storage.pack` writes to ``statistics.json``.
+        described: content of ``statistics.json``, written by :func:`opendance_hf.storage.pack`.
         repo: name of the folder, or Hub id (``user/name``), for the loading examples.
-        title: title of the dataset; made of ``repo`` if empty, see :func:`title_of`.
+        title: title of the dataset; derived from ``repo`` if empty, see :func:`title_of`.
 
     Raises:
-        KeyError: if ``described`` lacks a part.
+        KeyError: if ``described`` is incomplete.
     """
     from huggingface_hub import DatasetCard, DatasetCardData
 
@@ -44,16 +44,16 @@ def dataset_card(described: Mapping[str, Any], repo: str, *, title: str = "") ->
 def card_for_hub(
     card: DatasetCard, described: Mapping[str, Any], repo_id: str, folder_name: str
 ) -> DatasetCard:
-    """Rename a dataset card for a Hub repository; everything else stays as its author left it.
+    """Rename a dataset card for a Hub repository; all other edits of its author are kept.
 
-    Title and loading examples get the name ``user/name``. The section "Load" is written anew, as loading from the Hub
-    differs; examples in other sections are renamed.
+    Title and loading examples get the name ``user/name``. The section "Load" is replaced, as loading from the Hub is
+    different; examples in other sections are renamed.
 
     Args:
-        card: of the folder; unchanged.
-        described: the folder's ``statistics.json``.
+        card: card of the folder; it is not changed.
+        described: content of the folder's ``statistics.json``.
         repo_id: ``user/name``.
-        folder_name: name of the folder, which the examples of the card have.
+        folder_name: name of the folder, used in the examples of the card.
     """
     renamed = type(card)(str(card))
     if renamed.data.get("pretty_name") in (None, title_of(folder_name), _OLD_TITLE):
@@ -70,7 +70,7 @@ def card_for_hub(
 
 
 def title_of(repo: str) -> str:
-    """Make a title of the name of a folder or Hub repository: ``my-dances`` is "My Dances"."""
+    """Derive a title from the name of a folder or Hub repository: ``my-dances`` becomes "My Dances"."""
     name = re.sub(r"[-_\s]+", " ", repo.rpartition("/")[2]).strip()
     return name.title() or "Dances"
 
@@ -87,13 +87,13 @@ def _render(template: str, described: Mapping[str, Any], repo: str, **more: Any)
 
 
 def card_metadata(described: Mapping[str, Any], *, title: str) -> dict[str, Any]:
-    """Return the YAML front matter. The first configuration that has data, ``individual`` if it has, is the default."""
+    """Return the YAML front matter. The default is the first configuration with data, ``individual`` if possible."""
     configs: list[dict[str, Any]] = []
     for config, splits in described["configs"].items():
         files = [{"split": split, "path": f"data/{config}/{split}-*.parquet"} for split in splits]
         default = {"default": True} if not configs else {}
-        # `datasets` caches a local folder by its name and this YAML, not by its files: without a mark of the content
-        # a rebuilt dataset would go on loading its predecessor's rows.
+        # `datasets` caches a local folder by its name and this YAML, not by its files. The hash of the content prevents
+        # that a rebuilt dataset loads the cached rows of the previous one.
         content = f"rows sha256:{described['contents'][config][:16]}"
         configs.append({"config_name": config, **default, "description": content, "data_files": files})
     count = sum(split["sequences"] for splits in described["configs"].values() for split in splits.values())

@@ -1,8 +1,8 @@
-"""The files that a dataset or a model may hold when it is published, by allow-list.
+"""Check the files of a dataset or model against the allow-list of files that may be published.
 
-Everything else is refused by name, so that no video, audio or private file leaves by mistake (paper section 3.2: no
-video or audio is released). Content is checked too, cheaply: a video renamed to ``.json`` or ``.parquet`` is refused,
-and so is a tar with other members than WebDataset samples.
+All other files are refused, so that no video, audio or private file is published by mistake (paper section 3.2: no video or
+audio is released). A quick check of the content refuses a video renamed to ``.json`` or ``.parquet``, and a tar with
+members other than WebDataset samples.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import BinaryIO, Final, Literal
 
 from opendance_hf.errors import OpenDanceError
 
-#: The one picture of a dataset folder.
+#: Path of the only image in a dataset folder.
 FIGURE: Final = "figures/statistics.png"
 _MAX_HEADER_BYTES: Final = 100_000_000
 _CHUNK_BYTES: Final = 1 << 20
@@ -24,17 +24,17 @@ Kind = Literal["dataset", "model"]
 
 
 class ContentError(OpenDanceError, ValueError):
-    """A file that is not published; the message names it, the files that are allowed, and what to do."""
+    """Raised for a file that must not be published; the message names it, the allowed files, and the remedy."""
 
 
 def published_files(folder: Path, kind: Kind) -> list[Path]:
     """Check the files of a folder and return those to publish, sorted.
 
-    Hidden files (``.gitattributes``, temporary files) are never published. A model is the files of its folder alone:
-    checkpoints, logs and sample dances lie in folders of their own.
+    Hidden files (``.gitattributes``, temporary files) are never published. Of a model only the files directly in its folder
+    are published; checkpoints, logs and sample dances are in subfolders.
 
     Raises:
-        ContentError: naming the first file that is not allowed, or whose content is not what its name says.
+        ContentError: naming the first file that is not allowed, or whose content does not match its suffix.
     """
     files = []
     for path in sorted(folder.rglob("*") if kind == "dataset" else folder.iterdir()):
@@ -45,11 +45,11 @@ def published_files(folder: Path, kind: Kind) -> list[Path]:
         if check is None:
             allowed = ", ".join(PUBLISHED[kind])
             raise ContentError(
-                f"{path}: a {kind} holds only {allowed} files, never video or audio; move it out of {folder}"
+                f"{path}: not allowed in a {kind}: expected only {allowed} files, no video or audio; move it out of {folder}"
             )
-        wrong = check(path)
-        if wrong:
-            raise ContentError(f"{path}: {wrong}; move it out of {folder} or write it anew")
+        error_text = check(path)
+        if error_text:
+            raise ContentError(f"{path}: {error_text}; move it out of {folder} or write it again")
         files.append(path)
     return files
 
@@ -63,12 +63,12 @@ def _parquet(path: Path) -> str:
 
 def _png(path: Path) -> str:
     with path.open("rb") as file:
-        return "" if file.read(8) == b"\x89PNG\r\n\x1a\n" else "is not a PNG picture"
+        return "" if file.read(8) == b"\x89PNG\r\n\x1a\n" else "is not a PNG image"
 
 
 def _text(path: Path) -> str:
     with path.open("rb") as file:
-        return "" if _is_text(file) else "is not a text in UTF-8"
+        return "" if _is_text(file) else "is not UTF-8 text"
 
 
 def _is_text(file: BinaryIO) -> bool:
@@ -79,7 +79,7 @@ def _is_text(file: BinaryIO) -> bool:
             data.decode("utf-8")
             rest = b""
         except UnicodeDecodeError as error:
-            # A character of up to four bytes may be cut by the end of the chunk.
+            # The end of the chunk may split a character of up to four bytes.
             if len(data) - error.start > 3:
                 return False
             rest = data[error.start :]
@@ -92,8 +92,8 @@ def _safetensors(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(9)
     size = struct.unpack("<Q", start[:8])[0] if len(start) == 9 else 0
-    right = start.endswith(b"{") and size <= min(_MAX_HEADER_BYTES, path.stat().st_size - 8)
-    return "" if right else "is not a safetensors file"
+    valid = start.endswith(b"{") and size <= min(_MAX_HEADER_BYTES, path.stat().st_size - 8)
+    return "" if valid else "is not a safetensors file"
 
 
 def _tar(path: Path) -> str:
@@ -101,7 +101,7 @@ def _tar(path: Path) -> str:
         with tarfile.open(path, "r:") as tar:
             return next(_wrong_members(tar), "")
     except tarfile.TarError:
-        return "is not a tar"
+        return "is not an uncompressed tar file"
 
 
 def _wrong_members(tar: tarfile.TarFile) -> Iterator[str]:
@@ -109,14 +109,14 @@ def _wrong_members(tar: tarfile.TarFile) -> Iterator[str]:
         file = tar.extractfile(member) if member.isreg() else None
         suffix = Path(member.name).suffix
         if file is None or suffix not in (".json", ".npy"):
-            yield f"holds {member.name!r}, but samples are .json and .npy files"
+            yield f"contains {member.name!r}, but expected only .json and .npy files"
         elif suffix == ".npy" and file.read(6) != b"\x93NUMPY":
-            yield f"holds {member.name!r}, which is not a NumPy array"
+            yield f"contains {member.name!r}, which is not a NumPy array"
         elif suffix == ".json" and not _is_text(file):  # type: ignore[arg-type]
-            yield f"holds {member.name!r}, which is not a text in UTF-8"
+            yield f"contains {member.name!r}, which is not UTF-8 text"
 
 
-#: For each kind of folder: suffix, or path in the folder, and the check of the content, which returns what is wrong.
+#: For each kind of folder, allowed suffixes or paths with the check of the content, which returns the error or "".
 PUBLISHED: Final[Mapping[Kind, Mapping[str, Callable[[Path], str]]]] = {
     "dataset": {".parquet": _parquet, ".tar": _tar, ".md": _text, ".json": _text, FIGURE: _png},
     "model": {

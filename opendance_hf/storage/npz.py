@@ -1,8 +1,8 @@
-"""One sequence in one ``.npz`` file: the raw annotation the pipeline writes and the loading scripts read.
+"""Read and write one sequence as one ``.npz`` file, the annotation that the pipeline writes and loading scripts read.
 
-Every column of :mod:`opendance_hf.schema` is one array of the archive under its own name; a column that is None is
-left out; a struct (``provenance``) is a JSON string in a 0-d array. Nothing is pickled, and the same sequence gives the same
-bytes (the zip entries of ``numpy.savez`` carry a constant date).
+Every column of :mod:`opendance_hf.schema` is one array of the archive with the same name. A column that is None is omitted.
+A struct (``provenance``) is a JSON string in a 0-d array. Nothing is pickled, and equal sequences give equal bytes (the zip
+entries of ``numpy.savez`` have a constant date).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _STRUCTS: Final = tuple(name for name, column in COLUMNS.items() if column.recor
 
 
 def save_sequence(path: Path | str, seq: DanceSequence) -> Path:
-    """Write one sequence to ``path``, which either holds the whole sequence afterwards or is left as it was.
+    """Write one sequence to ``path`` atomically: after an error the file is unchanged.
 
     Raises:
         SchemaError: if ``path`` does not end in ``.npz``.
@@ -32,7 +32,7 @@ def save_sequence(path: Path | str, seq: DanceSequence) -> Path:
     """
     path = Path(path)
     if path.suffix != SUFFIX:
-        raise SchemaError(f"{path}: the name of a sequence file must end in {SUFFIX}")
+        raise SchemaError(f"{path}: the name of a sequence file must end in {SUFFIX}, got {path.suffix!r}")
     row = to_row(seq)
     for name in _STRUCTS:
         row[name] = json.dumps(row[name], sort_keys=True)
@@ -43,11 +43,11 @@ def save_sequence(path: Path | str, seq: DanceSequence) -> Path:
 
 
 def load_sequence(path: Path | str) -> DanceSequence:
-    """Read one sequence written by :func:`save_sequence`, of any schema; not yet validated (see ``schema.validate``).
+    """Read one sequence written by :func:`save_sequence`, of any schema version; it is not validated.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        SchemaError: naming the file and what is wrong, if it is not an archive, holds pickled objects or misses a column.
+        FileNotFoundError: if the file does not exist.
+        SchemaError: naming the file and the error, if it is not an archive, contains pickled objects or lacks a column.
     """
     required = [name for name, column in COLUMNS.items() if column.required]
     row = _read(Path(path), required, set(COLUMNS))
@@ -60,7 +60,7 @@ def load_sequence(path: Path | str) -> DanceSequence:
 
 
 class Header(NamedTuple):
-    """What can be read of a sequence file without its arrays."""
+    """Columns of a sequence file that are read without its large arrays."""
 
     id: str
     group: str
@@ -69,7 +69,7 @@ class Header(NamedTuple):
 
 
 def load_header(path: Path | str) -> Header:
-    """Return the header of a sequence file without reading its arrays.
+    """Read the header of a sequence file without its large arrays.
 
     Raises:
         FileNotFoundError, SchemaError: as :func:`load_sequence`.
@@ -86,11 +86,11 @@ def _read(path: Path, required: list[str], optional: Set[str] = frozenset()) -> 
     try:
         archive = np.load(path, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise SchemaError(f"{path}: not a sequence file (a bare .npy array)")
+            raise SchemaError(f"{path}: a single .npy array, expected an .npz sequence file")
         with archive:
             missing = sorted(set(required) - set(archive.files))
             if missing:
-                raise SchemaError(f"{path}: misses the column(s) {', '.join(missing)}")
+                raise SchemaError(f"{path}: the column(s) {', '.join(missing)} are missing")
             row = {name: archive[name] for name in archive.files if name in optional or name in required}
     except (SchemaError, FileNotFoundError):
         raise

@@ -1,12 +1,12 @@
-"""From annotated sequences to a dataset folder that ``load_dataset`` opens:
+"""Pack annotated sequences into a dataset folder that ``load_dataset`` reads:
 
     out/README.md                                               dataset card with the configurations
-    out/figures/statistics.png                                  the paper's figure 3 of it, where asked for
-    out/statistics.json                                         what is in it; also marks the folder as ours
+    out/figures/statistics.png                                  statistics as in the paper's figure 3, optional
+    out/statistics.json                                         statistics; also marks the folder as an OpenDance-HF dataset
     out/data/{config}/{split}-00000-of-0000N.parquet
     out/webdataset/{config}/{split}-00000.tar
 
-The same sequences in any order give the same bytes. The folder appears whole or not at all.
+The same sequences in any order give the same bytes. The folder is written atomically.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ _MARKER: Final = "opendance-hf dataset"
 
 
 class PackError(OpenDanceError, RuntimeError):
-    """The dataset could not be written; the message says what to do. Nothing was changed on disk."""
+    """Raised if the dataset cannot be written; the message has the remedy. Nothing was changed on disk."""
 
 
 @dataclass(frozen=True)
 class PackReport:
-    """What :func:`pack` wrote: statistics by configuration and split, and every file with its size in bytes."""
+    """Result of :func:`pack`: statistics by configuration and split, and every file with its size in bytes."""
 
     folder: Path
     statistics: dict[str, dict[str, SplitStatistics]]
@@ -57,13 +57,13 @@ class PackReport:
 
     @property
     def num_sequences(self) -> int:
-        """Sequences over all configurations and splits."""
+        """Number of sequences in all configurations and splits."""
         return sum(split.sequences for splits in self.statistics.values() for split in splits.values())
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """All that outlives a sequence while the others are read."""
+    """Values of a sequence that stay in memory while the others are read."""
 
     id: str
     group: str
@@ -91,24 +91,24 @@ def pack(
 ) -> PackReport:
     """Validate ``sequences`` and write them as a dataset folder.
 
-    Sequences are spooled to disk one by one and never held in memory together, so a generator over thousands is fine.
+    Sequences are spooled to disk, and only one is in memory at a time, so a generator over thousands can be given.
 
     Args:
-        sequences: in any order; ids must be unique.
-        out: the dataset folder, say ``opendance-3d``. An older dataset of ours there is replaced; what was in its
-            ``train`` split stays in ``train``. To draw the splits anew, write to another folder.
+        sequences: sequences in any order, with unique ids.
+        out: the dataset folder, for example ``opendance-3d``. An existing OpenDance-HF dataset is replaced; groups in its
+            ``train`` split stay in ``train``. To assign all splits again, write to another folder.
         licence: a licence identifier of the Hub for the whole dataset; ``other`` refers to the provenance of each row.
         splits: share of each split by group, see :func:`assign_splits`.
-        shard_bytes: size at which a new Parquet or tar shard starts, uncompressed.
-        webdataset: also write the WebDataset tars.
-        figure: also draw the statistics (figure 3), for the card to show.
-        title: title of the card; made of the folder's name if empty.
+        shard_bytes: uncompressed size at which a new Parquet or tar shard starts.
+        webdataset: True to write WebDataset tars too.
+        figure: True to draw the statistics (figure 3) for the card.
+        title: title of the card; derived from the folder's name if empty.
 
     Raises:
-        SchemaError: if a sequence does not meet the schema.
+        SchemaError: if a sequence violates the schema.
         PackError: if there are no sequences, an id occurs twice, sequences of one configuration have different
-            numbers of dancers, or ``out`` holds something that is not a dataset of ours or cannot be read.
-        ContentError: if a file was written that a dataset may not hold.
+            numbers of dancers, or ``out`` is not an OpenDance-HF dataset or cannot be read.
+        ContentError: if a file was written that a dataset must not contain.
     """
     out = Path(out).absolute()
     check_replaceable(out)
@@ -117,29 +117,29 @@ def pack(
         spool, fresh = staging / "spool", staging / "dataset"
         spool.mkdir()
         fresh.mkdir()
-        entries = _spool(sequences, spool)
-        statistics, parts = _plan(entries, splits, _known_train(out, entries))
+        entries = _spool_sequences(sequences, spool)
+        statistics, parts = _split_entries(entries, splits, _known_train(out, entries))
         for (config, split), ids in parts.items():
             ranks = subset_ranks(ids)
-            write_parquet(fresh, config, split, _load(spool, ranks), shard_bytes=shard_bytes)
+            write_parquet(fresh, config, split, _load_spooled(spool, ranks), shard_bytes=shard_bytes)
             if webdataset:
-                write_webdataset(fresh, config, split, _load(spool, ranks), shard_bytes=shard_bytes)
+                write_webdataset(fresh, config, split, _load_spooled(spool, ranks), shard_bytes=shard_bytes)
         if figure:
-            _draw(entries, fresh / FIGURE)
-        described = _describe(fresh, entries, statistics, licence, webdataset=webdataset)
+            _draw_figure(entries, fresh / FIGURE)
+        described = _statistics_json(fresh, entries, statistics, licence, webdataset=webdataset)
         (fresh / STATISTICS).write_text(json.dumps(described, indent=2) + "\n")
         dataset_card(described, out.name, title=title).save(fresh / "README.md")
         files = _check_files(fresh)
         check_replaceable(out)
-        _swap(fresh, out)
+        _replace_folder(fresh, out)
     return PackReport(out, statistics, files)
 
 
 def check_replaceable(out: Path) -> None:
-    """Make sure that ``out`` is free: absent, empty, or an older dataset that :func:`pack` wrote.
+    """Check that ``out`` may be replaced: it is absent, empty, or a dataset that :func:`pack` wrote.
 
     Raises:
-        PackError: if it is anything else.
+        PackError: otherwise.
     """
     if not out.exists() and not out.is_symlink():
         return
@@ -153,14 +153,14 @@ def check_replaceable(out: Path) -> None:
         marker = None
     if marker != _MARKER:
         raise PackError(
-            f"{out} is not empty and is not an OpenDance-HF dataset (no {STATISTICS} of ours): "
+            f"{out} is not empty and is not an OpenDance-HF dataset (its {STATISTICS} is missing or of another program): "
             "choose another output folder or empty this one"
         )
 
 
 @contextmanager
 def _staging(out: Path) -> Iterator[Path]:
-    """Yield a folder beside ``out``, hence on the same file system, that goes away in the end."""
+    """Yield a temporary folder beside ``out``, on the same file system; it is removed at the end."""
     staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
     try:
         yield staging
@@ -168,10 +168,10 @@ def _staging(out: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _spool(sequences: Iterable[DanceSequence], spool: Path) -> list[_Entry]:
-    """Validate and park every sequence; return the entries sorted by id."""
+def _spool_sequences(sequences: Iterable[DanceSequence], spool: Path) -> list[_Entry]:
+    """Validate every sequence and write it to the spool folder; return the entries sorted by id."""
     entries: dict[str, _Entry] = {}
-    width: dict[str, _Entry] = {}
+    first_of_config: dict[str, _Entry] = {}
     for seq in sequences:
         validate(seq)
         if seq.id in entries:
@@ -189,11 +189,11 @@ def _spool(sequences: Iterable[DanceSequence], spool: Path) -> list[_Entry]:
             backends=tuple((b.stage, b.name, b.version) for b in seq.provenance.backends),
             licence=seq.provenance.licence,
         )
-        first = width.setdefault(seq.config, entry)
+        first = first_of_config.setdefault(seq.config, entry)
         if first.num_dancers != seq.num_dancers:
             raise PackError(
-                f"sequence {seq.id!r} has {seq.num_dancers} dancers and {first.id!r} has {first.num_dancers}: the "
-                f"configuration {seq.config!r} has columns of one width; pack them into separate folders"
+                f"sequence {seq.id!r} has {seq.num_dancers} dancers and {first.id!r} has {first.num_dancers}, but all "
+                f"sequences of the configuration {seq.config!r} must have the same number; pack them into separate folders"
             )
         entries[seq.id] = entry
         save_sequence(spool / f"{seq.id}.npz", seq)
@@ -202,14 +202,14 @@ def _spool(sequences: Iterable[DanceSequence], spool: Path) -> list[_Entry]:
     return [entries[key] for key in sorted(entries)]
 
 
-def _load(spool: Path, ranks: Mapping[str, int]) -> Iterator[DanceSequence]:
+def _load_spooled(spool: Path, ranks: Mapping[str, int]) -> Iterator[DanceSequence]:
     return (replace(load_sequence(spool / f"{key}.npz"), subset_rank=rank) for key, rank in ranks.items())
 
 
 def _known_train(out: Path, entries: list[_Entry]) -> set[str]:
-    """Return the groups that hold anything that was in ``train`` of the dataset at ``out``; none without a dataset.
+    """Return the groups with sequences in ``train`` of the existing dataset at ``out``; empty without a dataset.
 
-    A group counts by its name, and by its sequences: groups that a new video connects may change their names.
+    Groups are matched by name and by the ids of their sequences, since a new video may merge groups and rename them.
     """
     ids, groups = set[str](), set[str]()
     for shard in sorted(out.glob("data/*/train-*.parquet")):
@@ -218,17 +218,17 @@ def _known_train(out: Path, entries: list[_Entry]) -> set[str]:
         except (OSError, pa.ArrowException) as error:
             raise PackError(
                 f"{shard}: cannot be read ({error}), so the groups that must stay in train are unknown; "
-                f"move {out} away to draw the splits anew"
+                f"move {out} away to assign all splits again"
             ) from None
         ids.update(table["id"].to_pylist())
         groups.update(table["group"].to_pylist())
     return groups | {entry.group for entry in entries if entry.id in ids}
 
 
-def _plan(
+def _split_entries(
     entries: list[_Entry], ratios: Mapping[str, float], known_train: set[str]
 ) -> tuple[dict[str, dict[str, SplitStatistics]], dict[tuple[str, str], list[str]]]:
-    """Return the statistics and the ids, both by configuration and split; empty ones are left out."""
+    """Assign splits; return the statistics and the ids by configuration and split, without empty ones."""
     split_of = assign_splits((entry.group for entry in entries), ratios, known_train)
     statistics: dict[str, dict[str, SplitStatistics]] = {}
     parts: dict[tuple[str, str], list[str]] = {}
@@ -253,7 +253,7 @@ def _statistics(part: list[_Entry]) -> SplitStatistics:
     )
 
 
-def _draw(entries: list[_Entry], path: Path) -> None:
+def _draw_figure(entries: list[_Entry], path: Path) -> None:
     path.parent.mkdir()
     samples = []
     for config in ("individual", "collaborative"):
@@ -264,7 +264,7 @@ def _draw(entries: list[_Entry], path: Path) -> None:
     draw_statistics(samples, path)
 
 
-def _describe(
+def _statistics_json(
     folder: Path,
     entries: list[_Entry],
     statistics: dict[str, dict[str, SplitStatistics]],
@@ -305,17 +305,17 @@ def _digest(folder: Path) -> str:
 
 
 def _check_files(folder: Path) -> dict[str, int]:
-    """Return every file with its size; refuse anything a dataset folder does not hold, media and scripts included."""
+    """Return every file with its size; raise ContentError for files that a dataset must not contain."""
     files = published_files(folder, "dataset")
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
 
 
-def _swap(fresh: Path, out: Path) -> None:
-    """Put ``fresh`` in the place of ``out``; on an error the older dataset is back where it was."""
+def _replace_folder(fresh: Path, out: Path) -> None:
+    """Replace ``out`` by ``fresh``; after an error the existing dataset is restored."""
     if not out.exists():
         os.replace(fresh, out)
         return
-    # Beside the staging folder, not in it: whatever happens, clearing that one must not take the older dataset along.
+    # Beside the staging folder, not inside it: removing that folder must never remove the existing dataset.
     old = out.with_name(f".{out.name}.{os.getpid()}.replaced")
     os.replace(out, old)
     try:

@@ -1,9 +1,9 @@
-"""Sequences in sharded Parquet: ``data/{config}/{split}-00000-of-0000N.parquet``.
+"""Read and write sequences as sharded Parquet: ``data/{config}/{split}-00000-of-0000N.parquet``.
 
-Written with pyarrow directly in the schema of ``datasets.Features``, so that ``load_dataset`` restores the features
-with or without a dataset card. Layout, measured on 400 sequences of 1,415 frames: floats are split into byte streams
-and compressed with zstd (a dictionary of floats only costs), and a row group holds 4 sequences, since a reader of one
-random window must decode the whole group (groups of 100 are 200 times slower).
+pyarrow writes the schema of ``datasets.Features``, so that ``load_dataset`` restores the features with or without a dataset
+card. The layout was measured on 400 sequences of 1,415 frames. Floats are split into byte streams and compressed with zstd;
+dictionary encoding of floats only increases the size. A row group has 4 sequences, since a reader of one random window must
+decode the whole group (groups of 100 are 200 times slower).
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ SHARD_BYTES: Final = 500_000_000
 
 
 class SplitNotFoundError(OpenDanceError, FileNotFoundError):
-    """A dataset folder without the configuration and split that were asked for; the message names the place."""
+    """Raised if a dataset folder lacks the requested configuration and split; the message has the folder."""
 
 
 class ParquetWriter:
-    """Streams the sequences of one config and split into shards; holds at most one row group in memory.
+    """Write the sequences of one config and split as shards; at most one row group is in memory.
 
-    Shards are named when the writer is left without an error, as only then their number is known.
+    Shards get their final names when the writer is closed, as their number is only known then.
 
     Args:
         root: the dataset folder; files go to ``root/data/{config}``.
@@ -77,8 +77,8 @@ class ParquetWriter:
             self._num_dancers = seq.num_dancers
         if seq.num_dancers != self._num_dancers:
             raise SchemaError(
-                f"sequence {seq.id!r} has {seq.num_dancers} dancers, but this configuration holds sequences of "
-                f"{self._num_dancers}: write them to datasets of their own"
+                f"sequence {seq.id!r} has {seq.num_dancers} dancers, but this file has sequences of {self._num_dancers}: "
+                "write them to separate datasets"
             )
         row = to_row(seq)
         self._rows.append(row)
@@ -151,17 +151,17 @@ def read_parquet(root: Path | str, config: str, split: str) -> Iterator[DanceSeq
 def read_rows(
     root: Path | str, config: str, split: str, columns: list[str] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows of one config and split, of which only the ``columns`` asked for are decoded.
+    """Yield the rows of one config and split; only the requested ``columns`` are decoded (all by default).
 
     Raises:
         SplitNotFoundError: if the dataset has no such config and split.
     """
-    import datasets  # noqa: F401  tells pyarrow of its matrices
+    import datasets  # noqa: F401  registers its extension types with pyarrow
 
     folder = Path(root) / "data" / config
     shards = sorted(folder.glob(f"{split}-?????-of-?????.parquet"))
     if not shards:
-        raise SplitNotFoundError(f"{folder} holds no Parquet shards of the split {split!r}")
+        raise SplitNotFoundError(f"{folder} has no Parquet shards of the split {split!r}")
     for shard in shards:
         with pq.ParquetFile(shard) as file:
             for group in range(file.num_row_groups):
@@ -186,20 +186,20 @@ def _table(rows: list[dict[str, Any]], schema: datasets.Features) -> pa.Table:
 
 
 def _matrices(values: list[np.ndarray | None], width: int, kind: pa.ExtensionType) -> pa.Array:
-    """Join matrices of one width, or None, to one array of lists of lists, without a Python object a number."""
-    there = [value for value in values if value is not None]
+    """Convert matrices of one width, or None, to an array of lists of lists, without a Python object per number."""
+    present = [value for value in values if value is not None]
     flat = pa.array(
-        np.concatenate([np.zeros(0, np.dtype(kind.value_type)), *(value.reshape(-1) for value in there)])
+        np.concatenate([np.zeros(0, np.dtype(kind.value_type)), *(value.reshape(-1) for value in present)])
     )
     lengths = [0 if value is None else len(value) for value in values]
     inner = pa.ListArray.from_arrays(pa.array(np.arange(sum(lengths) + 1, dtype=np.int32) * width), flat)
-    missing = None if len(there) == len(values) else pa.array([value is None for value in values])
+    missing = None if len(present) == len(values) else pa.array([value is None for value in values])
     outer = pa.ListArray.from_arrays(pa.array(np.cumsum([0, *lengths]), pa.int32()), inner, mask=missing)
     return pa.ExtensionArray.from_storage(kind, outer)
 
 
 def _value(column: pa.ChunkedArray, i: int) -> Any:
-    """Return one cell: matrices and vectors of numbers as flat numpy arrays, all else as Python values."""
+    """Return one cell: matrices and vectors of numbers as flat numpy arrays, other values as Python objects."""
     scalar = column[i]
     if isinstance(scalar, pa.ExtensionScalar) and scalar.is_valid:
         return scalar.value.values.flatten().to_numpy()
@@ -210,7 +210,7 @@ def _value(column: pa.ChunkedArray, i: int) -> Any:
 
 def _float_leaves(schema: pa.Schema) -> list[str]:
     """Return the Parquet paths of all floating-point leaves ("joints.list.element.list.element")."""
-    # Only a written schema knows the paths Parquet gives to nested columns.
+    # The paths of nested columns are only available from a written file.
     buffer = io.BytesIO()
     pq.write_table(schema.empty_table(), buffer)
     leaves = pq.ParquetFile(buffer).schema

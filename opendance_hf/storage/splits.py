@@ -1,4 +1,4 @@
-"""Which sequence goes to train, validation or test. Splits never share a group (same song, near-duplicate motion)."""
+"""Assign groups to train, validation and test. Splits never share a group (same song, near-duplicate motion)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def assign_splits(
 ) -> dict[str, str]:
     """Map every group to a split.
 
-    The SHA-256 of the group's name decides, so a group keeps its split when the dataset grows and in every
-    configuration; the ratios hold in expectation, and a small dataset may miss a split. There are two exceptions: a
-    group of ``known_train`` stays in ``train``, and where no group at all would train, all do.
+    The split is computed from the SHA-256 of the group's name, so a group keeps its split when the dataset grows and in
+    every configuration. The ratios hold in expectation, and a small dataset may lack a split. There are two exceptions: a
+    group of ``known_train`` stays in ``train``, and if no group would be in ``train``, all are.
 
     Args:
-        groups: names of the groups, repeated as often as you like.
+        groups: names of the groups; they may be repeated.
         ratios: share of each split; the shares add up to 1.
-        known_train: groups that were in ``train`` before: no model that learned from them may be tested on them.
+        known_train: groups that were in ``train`` before, which must not be used to test models trained on them.
 
     Raises:
         ValueError: if the ratios name an unknown split, are negative or do not add up to 1.
@@ -45,7 +45,7 @@ def assign_splits(
 
 
 def _fraction(group: str) -> float:
-    """Return a number in [0, 1) that depends on nothing but the name."""
+    """Return a number in [0, 1) that depends only on the name."""
     return int.from_bytes(hashlib.sha256(group.encode()).digest()[:6], "big") / 2**48
 
 
@@ -54,10 +54,10 @@ def _pick(fraction: float, names: list[str], edges: list[float]) -> str:
 
 
 def subset_ranks(ids: Iterable[str]) -> dict[str, int]:
-    """Return the place of every sequence of a split in an order that nothing but the names decides.
+    """Return the rank of every sequence of a split in an order that depends only on the ids.
 
-    The N first are the subset of N: subsets are nested, exact in size, and drawn without a look at groups, as the paper
-    samples its 1K, 5K and 15K (table 3). When a split grows by a tenth, about a tenth of a subset is exchanged.
+    The first N sequences are the subset of size N. Subsets are nested, exact in size, and independent of groups, as in the
+    paper's 1K, 5K and 15K (table 3). When a split grows by a tenth, about a tenth of a subset changes.
     """
     ids = list(ids)
     order = sorted(ids, key=lambda key: hashlib.sha256(f"subset {key}".encode()).digest())

@@ -1,4 +1,4 @@
-"""Numbers of one configuration and split of a dataset, as its card and ``opendance stats`` show them."""
+"""Compute statistics of one configuration and split of a dataset, for its card and ``opendance stats``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SplitStatistics:
-    """Numbers of one configuration and split; durations in seconds, velocity in metres per second."""
+    """Statistics of one configuration and split; durations in seconds, velocity in metres per second."""
 
     sequences: int
     groups: int
@@ -35,7 +35,10 @@ def statistics_of(
     genres: Sequence[str | None],
     with_smpl_betas: int,
 ) -> SplitStatistics:
-    """Compute the numbers of sequences; all arguments but the last have one value for each, and at least one."""
+    """Compute the statistics of one or more sequences.
+
+    All arguments except ``with_smpl_betas``, a count, have one value per sequence.
+    """
     seconds = sum(durations_s)
     return SplitStatistics(
         sequences=len(groups),

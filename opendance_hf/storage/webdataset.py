@@ -1,8 +1,8 @@
-"""Sequences in WebDataset tars: ``webdataset/{config}/{split}-00000.tar``, for streaming pre-training.
+"""Read and write sequences as WebDataset tars: ``webdataset/{config}/{split}-00000.tar``, for streaming pre-training.
 
 A sample is ``{id}.json`` (scalars and strings; ``provenance`` is a JSON string in it) and one ``{id}.{column}.npy``
 for each array column. ``load_dataset("webdataset")`` infers types from the first samples and expects the same members
-in all of them, so nothing is null: an array that is None is stored with no elements, a text as "", a rank as -1
+in all of them, so nothing is null: an array that is None is stored without elements, text as "", a rank as -1
 (:meth:`opendance_hf.columns.Column.missing`). Tars stream about 3.5 times more sequences per CPU second than Parquet
 but have neither random access nor column projection.
 
@@ -41,9 +41,9 @@ def write_webdataset(
     *,
     shard_bytes: int = SHARD_BYTES,
 ) -> list[Path]:
-    """Write the sequences of one config and split into tars; holds one sequence in memory.
+    """Write the sequences of one config and split as tars; only one sequence is in memory.
 
-    The same sequences give the same bytes. After an error no shard is left.
+    The same sequences give the same bytes. After an error all shards are removed.
 
     Args:
         root: the dataset folder; files go to ``root/webdataset/{config}``.
@@ -60,7 +60,7 @@ def write_webdataset(
     shards: list[Path] = []
     try:
         for seq in sequences:
-            if writer is None:  # it opens its first shard at once
+            if writer is None:  # created late, since it opens its first shard immediately
                 folder.mkdir(parents=True, exist_ok=True)
                 writer = _shard_writer(folder, split, shard_bytes, shards)
             writer.write(_sample(seq))
@@ -78,7 +78,7 @@ def write_webdataset(
 def _shard_writer(folder: Path, split: str, shard_bytes: int, shards: list[Path]) -> webdataset.ShardWriter:
     import webdataset
 
-    # Time, owner and mode are fixed: the same sequences give the same bytes anywhere.
+    # Constant time, owner and mode: the same sequences give the same bytes on every machine.
     return webdataset.ShardWriter(
         f"{folder.as_posix().replace('%', '%%')}/{split}-%05d.tar",
         maxcount=sys.maxsize,
@@ -114,12 +114,12 @@ def read_webdataset(root: Path | str, config: str, split: str) -> Iterator[Dance
 
     Raises:
         SplitNotFoundError: if the dataset has no such config and split.
-        SchemaError: naming the tar and the sample, if a sample is incomplete or its members are not those of a row.
+        SchemaError: naming the tar and the sample, if a sample is incomplete or its members are invalid.
     """
     folder = Path(root) / "webdataset" / config
     shards = sorted(folder.glob(f"{split}-?????.tar"))
     if not shards:
-        raise SplitNotFoundError(f"{folder} holds no WebDataset shards of the split {split!r}")
+        raise SplitNotFoundError(f"{folder} has no WebDataset shards of the split {split!r}")
     for shard in shards:
         for key, members in _samples(shard):
             try:
@@ -150,7 +150,7 @@ def _samples(shard: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
 
 
 def _sequence(members: dict[str, bytes]) -> DanceSequence:
-    """Decode the members of a sample; columns that an older schema lacks stay absent."""
+    """Decode the members of a sample; columns that do not exist in an older schema stay absent."""
     row: dict[str, Any] = json.loads(members["json"])
     for name in ARRAYS:
         if COLUMNS[name].required or f"{name}.npy" in members:

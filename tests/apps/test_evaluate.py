@@ -91,17 +91,17 @@ def test_errors_name_the_file(generated: Path, tmp_path: Path) -> None:
     assert message(bad).startswith(f"{bad}: ")
     np.savez(bad, joints=np.array([object()], dtype=object))
     assert message(bad).startswith(
-        f"{bad}: 'joints' holds Python objects, but must be"
+        f"{bad}: 'joints' contains Python objects, expected"
     )  # nothing is unpickled
     np.savez(bad, poses=np.zeros(3))
-    assert message(bad) == f"{bad}: holds no array 'joints'"
+    assert message(bad) == f"{bad}: the array 'joints' is missing"
     np.savez(bad, joints=synth_motion(1), fps=30)
     assert "clip 'bad' has 30 FPS, but the protocol opendance-3d is defined at 60: resample" in message(bad)
     np.savez(bad, joints=np.zeros((9, 22, 3)))
     for fact in (f"{bad}: joints", "(1, 9, 24, 3)", "(1, 9, 22, 3)"):
         assert fact in message(bad)
     np.savez(bad, provenance="{}")
-    assert message(bad).startswith(f"{bad}: misses the column(s)")
+    assert message(bad).startswith(f"{bad}: the column(s)")
     with pytest.raises(EvaluateError, match="unknown protocol"):
         run_evaluate(generated, generated, protocol="x")
 
@@ -141,7 +141,7 @@ def test_bad_pickles_give_one_error_and_run_nothing(tmp_path: Path) -> None:
         (pickle.dumps({"keypoints3d": np.zeros((9, 17, 3))}), "not 'keypoints3d'"),
         (pickle.dumps(aist_motion(smpl_trans=np.zeros((5, 3)))), "not a SMPL motion"),
         (pickle.dumps(aist_motion(smpl_scaling=np.array([0.0]))), "not a SMPL motion"),
-        (pickle.dumps(aist_motion(smpl_trans=np.full((90, 3), np.nan))), "joints hold NaN"),
+        (pickle.dumps(aist_motion(smpl_trans=np.full((90, 3), np.nan))), "NaN or infinity in joints"),
         (pickle.dumps(aist_motion(2)), "at least 3 frames"),
     ):
         path.write_bytes(content)
@@ -165,7 +165,7 @@ def test_hub_datasets_are_read_like_folders(dataset: Path) -> None:
 def test_a_hub_that_does_not_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
-    with pytest.raises(EvaluateError, match="nobody/nothing: no such folder, and not to be had from the Hub"):
+    with pytest.raises(EvaluateError, match=r"nobody/nothing: .*Hub"):
         list(load_clips("nobody/nothing"))
 
 
@@ -225,25 +225,25 @@ GOOD: np.ndarray = np.stack([synth_motion(1)])
 @pytest.mark.parametrize(
     ("arrays", "why"),
     [
-        ({"fps": np.array([60.0, 60.0])}, "'fps' has 2 values, but must be one number"),
-        ({"fps": np.array(60 + 0j)}, "'fps' holds complex128"),
-        ({"fps": np.array("sixty")}, "'fps' holds text"),
+        ({"fps": np.array([60.0, 60.0])}, "'fps' has 2 values, expected one number"),
+        ({"fps": np.array(60 + 0j)}, "'fps' contains complex128"),
+        ({"fps": np.array("sixty")}, "'fps' contains text"),
         ({"fps": np.array(1e9)}, "between 1 and 1000"),
         ({"ground": np.zeros(2)}, "'ground' has 2 values"),
-        ({"joints": GOOD.astype(complex)}, "'joints' holds complex"),
-        ({"joints": np.zeros((1, 9, 24, 3), "M8[s]")}, "'joints' holds datetime64"),
+        ({"joints": GOOD.astype(complex)}, "'joints' contains complex"),
+        ({"joints": np.zeros((1, 9, 24, 3), "M8[s]")}, "'joints' contains datetime64"),
         (
             {"joints": np.zeros((1, 9, 24), [("x", "f4"), ("y", "f4"), ("z", "f4")])},
-            "'joints' holds structures",
+            "'joints' contains structures",
         ),
         ({"joints": GOOD * 100}, "clip 'a': joints must be in metres; this body is 1"),
-        ({"joints": GOOD / 100}, "joints must be in metres, but a body measures 0.00"),
+        ({"joints": GOOD / 100}, "joints must be in metres, but the distance from pelvis to head is 0.00"),
         ({"joints": GOOD + 1e5}, "joints must be in metres; one is 1e+05 m from the origin"),
         ({"music_beats": np.arange(50) % 9 == 0}, "numpy.flatnonzero"),
         ({"music_beats": (np.arange(50) % 9 == 0).astype(int)}, "numpy.flatnonzero"),
-        ({"music_beats": np.zeros(3, [("x", "f4")])}, "'music_beats' holds structures"),
-        ({"id": np.array(["a", "b"])}, "'id' has 2 values, but must be one text"),
-        ({"id": np.array("a" * 5000)}, "'id' is too long"),
+        ({"music_beats": np.zeros(3, [("x", "f4")])}, "'music_beats' contains structures"),
+        ({"id": np.array(["a", "b"])}, "'id' has 2 values, expected one text"),
+        ({"id": np.array("a" * 5000)}, "'id' has 20,000 bytes"),
     ],
 )
 def test_arrays_of_another_kind(tmp_path: Path, arrays: dict[str, np.ndarray], why: str) -> None:
@@ -264,12 +264,12 @@ def test_a_collapsed_body_is_a_bad_dance_but_a_dance(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"smpl_poses": {}}, "smpl_poses is a dict, not an array of real numbers"),
+        ({"smpl_poses": {}}, "smpl_poses is a dict, expected an array of real numbers"),
         ({"smpl_poses": None}, "smpl_poses is a NoneType"),
         ({"smpl_poses": [[1.0], [1.0, 2.0]]}, "smpl_poses is a list"),
-        ({"smpl_poses": np.zeros((90, 72), bool)}, "smpl_poses holds bool"),
+        ({"smpl_poses": np.zeros((90, 72), bool)}, "smpl_poses has the type bool"),
         ({"smpl_poses": 1.0, "smpl_trans": 2.0}, "not a SMPL motion"),
-        ({"smpl_poses": np.full((90, 72), 1e300)}, "joints hold NaN"),
+        ({"smpl_poses": np.full((90, 72), 1e300)}, "NaN or infinity in joints"),
         ({"smpl_scaling": []}, "smpl_scaling is a list"),
         ({"smpl_scaling": np.zeros(0)}, "not a SMPL motion"),
         ({"smpl_scaling": None}, "smpl_scaling is a NoneType"),
@@ -300,7 +300,7 @@ def test_archives_that_unpack_to_gigabytes_are_refused_unread(tmp_path: Path, an
     content[entry + 24 : entry + 28] = (2_000_000_000).to_bytes(4, "little")
     path.write_bytes(content)
     with pytest.raises(
-        EvaluateError, match=r"a\.npz: unpacks to 2,000,000,000 bytes; more than .* are refused"
+        EvaluateError, match=r"a\.npz: unpacks to 2,000,000,000 bytes, at most .* are allowed"
     ):
         list(load_clips(path))
 
@@ -314,10 +314,10 @@ def test_headers_that_claim_more_than_there_is(tmp_path: Path) -> None:
     for content, why in (
         (
             header.getvalue() + bytes(864),
-            "'joints' is damaged: 864 bytes for the shape (1, 1000000000000, 24, 3)",
+            "'joints' is damaged: 864 bytes do not match the shape (1, 1000000000000, 24, 3)",
         ),
-        (b"\x93NUMPY\x01\x00\x10\x00{[]: 1}         ", "'joints' is damaged, or not an array"),
-        (b"text", "'joints' is damaged, or not an array"),
+        (b"\x93NUMPY\x01\x00\x10\x00{[]: 1}         ", "'joints' is damaged or not an array"),
+        (b"text", "'joints' is damaged or not an array"),
     ):
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("joints.npy", content)
@@ -331,8 +331,8 @@ def test_files_of_another_kind_are_told_what_is_expected(tmp_path: Path) -> None
     text.write_text("hello")
     with bare.open("wb") as file:
         np.save(file, GOOD)
-    for path, what in ((text, "not an .npz archive"), (bare, "a bare .npy array")):
+    for path, what in ((text, "not an .npz archive"), (bare, "a single .npy array")):
         with pytest.raises(EvaluateError) as caught:
             list(load_clips(path))
-        assert str(caught.value).startswith(f"{path}: {what}; a dance is an .npz file with an array 'joints'")
+        assert str(caught.value).startswith(f"{path}: {what}; expected an .npz file with an array 'joints'")
         assert "allow_pickle" not in str(caught.value)

@@ -154,23 +154,26 @@ def test_objects_stay_out_of_pickles_of_arrays(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"smpl": {"body_pose": POSES[:, 1:]}}, "no global_orient"),
-        ({"smpl": {"body_pose": POSES[:3, 1:], "global_orient": POSES[:, 0]}}, "different numbers of frames"),
+        (
+            {"smpl": {"body_pose": POSES[:3, 1:], "global_orient": POSES[:, 0]}},
+            "global_orient and body_pose have 5 and 3 frames",
+        ),
         ({"keypoints3d": np.zeros((5, 17, 4))}, "17 keypoints of convention 'human_data', expected 190"),
         ({"keypoints3d": np.full((5, 190, 4), np.nan)}, "NaN"),
-        ({"__keypoints_compressed__": True}, "190 compressed keypoints, but the mask has 24"),
+        ({"__keypoints_compressed__": True}, "190 compressed keypoints, expected 24"),
         ({"keypoints3d_mask": np.ones(3)}, "no keypoints3d_mask of 190"),
         ({"keypoints3d_mask": np.full(190, "x")}, "no keypoints3d_mask of 190"),
-        ({"keypoints3d": np.full((5, 190, 4), "x")}, "keypoints3d holds <U1, not numbers"),
+        ({"keypoints3d": np.full((5, 190, 4), "x")}, "keypoints3d .*<U1"),
         ({"keypoints3d": np.full((5, 190, 4), 1e300)}, "NaN or infinity"),
         ({"keypoints3d": np.zeros((0, 190, 4))}, "no frames"),
-        ({"keypoints3d_convention": np.array(["smpl", "smpl"])}, "keypoints3d_convention is not a text"),
-        ({"keypoints3d_convention": {"a": 1}}, "keypoints3d_convention is not a text"),
-        ({"__keypoints_compressed__": np.zeros(3)}, "__keypoints_compressed__ is neither true nor false"),
+        ({"keypoints3d_convention": np.array(["smpl", "smpl"])}, "keypoints3d_convention is a ndarray"),
+        ({"keypoints3d_convention": {"a": 1}}, "keypoints3d_convention is a dict"),
+        ({"__keypoints_compressed__": np.zeros(3)}, "__keypoints_compressed__ is a ndarray"),
         ({"smpl": {"body_pose": POSES[:0, 1:], "global_orient": POSES[:0, 0]}}, "no frames"),
         ({"smpl": {"body_pose": POSES[:, 1:], "global_orient": POSES[:, 0] > 0}}, "no global_orient"),
-        ({"smpl": {**SMPL, "betas": np.full((5, 10), np.nan)}}, "smpl holds NaN or infinity"),
-        ({"smpl": {**SMPL, "betas": np.ones((5, 10), bool)}}, "smpl's betas hold bool, not numbers"),
-        ({"smpl": {**SMPL, "transl": TRANSL > 0}}, "smpl's transl hold bool, not numbers"),
+        ({"smpl": {**SMPL, "betas": np.full((5, 10), np.nan)}}, "smpl contains NaN"),
+        ({"smpl": {**SMPL, "betas": np.ones((5, 10), bool)}}, "smpl's betas .*bool"),
+        ({"smpl": {**SMPL, "transl": TRANSL > 0}}, "smpl's transl .*bool"),
     ],
 )
 def test_what_is_no_human_data_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -227,7 +230,7 @@ def test_bodies_upside_down_are_refused(tmp_path: Path, keypoints: bool) -> None
         if works:
             read(path)
         else:
-            with pytest.raises(FormatError, match=r"a\.npz: heads are below hips.*y up"):
+            with pytest.raises(FormatError, match=r"a\.npz: the head is below the hips.*y up"):
                 read(path)
 
 
@@ -245,7 +248,7 @@ def test_the_folder_of_out_is_made(tmp_path: Path) -> None:
     # A file stands where the folder should.
     done = run(app, ["convert", "humandata", str(source), "--out", str(source / "d.npz")])
     assert done.exit_code == 2, done.output
-    assert "can be written" in " ".join(done.output.split())
+    assert "cannot be written" in " ".join(done.output.split())
 
 
 def test_sequences_out_and_dances_in_by_the_command(tmp_path: Path) -> None:

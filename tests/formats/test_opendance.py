@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from opendance_hf.cli import app
 from opendance_hf.formats import FormatError
-from opendance_hf.formats.opendance import is_ours, motion_of, read, write
+from opendance_hf.formats.opendance import is_opendance_file, motion_of, read, write
 from opendance_hf.schema import per_dancer
 from opendance_hf.storage import save_sequence
 from tests.factories import make_sequence
@@ -22,14 +22,14 @@ def test_round_trip(tmp_path: Path, num_dancers: int) -> None:
     one = motion(num_dancers)
     (path,) = write(one, tmp_path / "new" / "a.npz")
     assert read(path) == one
-    assert is_ours(path)
+    assert is_opendance_file(path)
 
 
 @pytest.mark.parametrize("full", [True, False])
 def test_a_sequence_is_read_whole(tmp_path: Path, full: bool) -> None:
     seq = make_sequence(3, 2, full=full)
     path = save_sequence(tmp_path / "s.npz", seq)
-    assert is_ours(path)
+    assert is_opendance_file(path)
     found = read(path)
     assert found == motion_of(seq)
     np.testing.assert_array_equal(found.joints, per_dancer(seq.joints, 2, 24, 3))
@@ -75,4 +75,4 @@ def test_a_sequence_becomes_a_dance_by_the_command(tmp_path: Path) -> None:
 def test_other_files_are_not_ours(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", keypoints3d=np.zeros(3))
     (tmp_path / "b.npz").write_bytes(b"noise")
-    assert not any(is_ours(tmp_path / name) for name in ("a.npz", "b.npz", "c.npz"))
+    assert not any(is_opendance_file(tmp_path / name) for name in ("a.npz", "b.npz", "c.npz"))

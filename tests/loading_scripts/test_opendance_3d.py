@@ -87,10 +87,10 @@ def test_errors(tree: Path, tmp_path: Path) -> None:
     def prepare(**kwargs: str) -> None:
         OpenDance3D(cache_dir=str(tmp_path / "cache"), **kwargs).download_and_prepare()
 
-    with pytest.raises(LoadingError, match="say where the annotations are"):
+    with pytest.raises(LoadingError, match="data_dir is missing"):
         prepare()
     (tmp_path / "empty").mkdir()
-    with pytest.raises(LoadingError, match=r"holds 0 sequence file\(s\), none with 1 dancer"):
+    with pytest.raises(LoadingError, match=r"0 sequence file\(s\), but none with 1 dancer"):
         prepare(data_dir=str(tmp_path / "empty"))
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad/a.npz").write_text("no archive")

@@ -155,7 +155,7 @@ def test_members_of_tars(tmp_path: Path, name: str, content: bytes | None, allow
     if allowed:
         assert len(published_files(tmp_path, "dataset")) == 1
     else:
-        with pytest.raises(ContentError, match=rf"train-00000\.tar: holds '{name}'"):
+        with pytest.raises(ContentError, match=rf"train-00000\.tar: contains '{name}'"):
             published_files(tmp_path, "dataset")
 
 

@@ -234,13 +234,13 @@ def test_refusals(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["clip.mp4", "song.wav", "opendance-3d.py"])
 def test_media_and_scripts_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    describe = pack_module._describe
+    describe = pack_module._statistics_json
 
     def smuggle(folder: Path, *args: object, **kwargs: object) -> dict[str, Any]:
         (folder / name).write_bytes(b"")
         return describe(folder, *args, **kwargs)
 
-    monkeypatch.setattr(pack_module, "_describe", smuggle)
+    monkeypatch.setattr(pack_module, "_statistics_json", smuggle)
     with pytest.raises(ContentError, match=name):
         pack(some(), tmp_path / "d")
     assert list(tmp_path.iterdir()) == []

@@ -55,7 +55,7 @@ def test_features_need_no_card(tmp_path: Path) -> None:
 def test_columns_have_one_width(tmp_path: Path) -> None:
     with ParquetWriter(tmp_path, "collaborative", "train") as writer:
         writer.write(make_sequence(1, 2))
-        with pytest.raises(SchemaError, match="has 3 dancers, but this configuration holds sequences of 2"):
+        with pytest.raises(SchemaError, match=r"has 3 dancers, but .* of 2"):
             writer.write(make_sequence(2, 3))
 
 
