@@ -11,7 +11,7 @@ from opendance_hf.files import atomic_write
 
 
 def save_arrays(path: Path, **arrays: npt.NDArray) -> None:
-    """Write arrays to ``path``; a killed process leaves the old file or none, never half of one."""
+    """Write arrays to ``path`` atomically: a killed process leaves the old file or no file."""
     with atomic_write(path) as partial, partial.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""``opendance build``: a folder of videos in, a dataset out, every input accounted for."""
+"""Build a dataset from folders of videos and record the result of every input (``opendance build``)."""
 
 from __future__ import annotations
 
@@ -35,31 +35,32 @@ from opendance_hf.pipeline.runners.local import Progress, run_local
 
 _log = logging.getLogger(__name__)
 
-#: The configuration in the build folder.
+#: Name of the configuration file in the build folder.
 CONFIG = "pipeline.yaml"
-_OUTSIDE = (
+_OUTSIDE_LINK = (
     "a link that leads out of the folder; give the file it points to by name, or copy it into the folder"
 )
-#: Read beside the videos, not as videos.
+#: File names of the operating system that are skipped in folders of videos.
 _NOT_INPUTS = {"thumbs.db", "desktop.ini"}
 
 
 class BuildError(OpenDanceError, RuntimeError):
-    """A build that cannot start; the message says what to change."""
+    """Raised when a build cannot start; the message names what to change."""
 
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How a build is done.
+    """Options of a build.
 
     Args:
-        pipeline: the stages; None to continue with those of the build folder.
-        licence: of the source videos, for the rows and the card; None to continue with that of the build folder.
-        workers: processor cores to use: a process each, or threads where there are fewer videos.
-        timeout_s: time limit for one video.
-        inspected_only: publish only what people kept in both rounds; without it, also what they have not decided.
-        selection: by name (as inputs are shown), why a video is rejected unread, empty if it is not; a video without a
-            name in it is rejected too.
+        pipeline: the stages; None to use the configuration stored in the build folder.
+        licence: licence of the source videos, for the rows and the card; None to use the one stored in the build folder.
+        workers: number of processor cores to use: one process each, or threads where there are fewer videos.
+        timeout_s: time limit for one video, seconds.
+        inspected_only: publish only sequences that annotators kept in both rounds. Otherwise undecided ones are published
+            too.
+        selection: reason to reject a video unread, by its display name; an empty reason selects it. Videos that it does
+            not name are rejected. None selects all.
     """
 
     pipeline: Pipeline | None = None
@@ -72,7 +73,13 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class Source:
-    """An input: its path, the name to show (always printable UTF-8), and why it is refused unread, if it is."""
+    """An input video.
+
+    Attributes:
+        path: path of the file.
+        name: display name, always printable UTF-8.
+        refused: reason to reject it without reading it; empty if there is none.
+    """
 
     path: Path
     name: str
@@ -84,9 +91,9 @@ class BuildResult:
     """The result of a build.
 
     Attributes:
-        out: the dataset folder; not written when nothing was published.
-        build: the folder with the ledger, the previews and the intermediate results.
-        items: every input with its status and reason.
+        out: the dataset folder; not written when no sequence was published.
+        build: the working folder with the ledger, the previews and the intermediate results.
+        items: all inputs with their status and reason.
     """
 
     out: Path
@@ -99,18 +106,18 @@ class BuildResult:
 
 
 def find_inputs(paths: Iterable[Path], leave_out: Iterable[Path] = ()) -> list[Source]:
-    """Return the files to process, in the order of their paths: the files given, and every file below the folders given.
+    """Return the files to process, sorted by path: the given files, and all files below the given folders.
 
-    Hidden files are left out; everything else counts as an input, so that a file that is not a video is reported
-    rather than overlooked. A link that leads out of the folder it was found in is refused: whoever gave the folder did not
-    mean the rest of the disk. A file or link given by name is taken as it is.
+    Hidden files are skipped. Every other file counts as an input, so that a file that is not a video is reported. A
+    link that leads out of its folder is refused, since it may expose the rest of the disk. A file or link given by name
+    is accepted.
 
     Args:
         paths: files and folders.
         leave_out: folders inside the given ones that are not searched (the build's own output).
 
     Raises:
-        BuildError: if a path does not exist, or there is no input at all.
+        BuildError: if a path does not exist, or no input is found.
     """
     paths = list(paths)
     skipped = [folder.resolve() for folder in leave_out]
@@ -122,13 +129,13 @@ def find_inputs(paths: Iterable[Path], leave_out: Iterable[Path] = ()) -> list[S
                 name = file.relative_to(path)
                 hidden = any(part.startswith(".") for part in name.parts)
                 target = Path(os.path.realpath(file))  # Path.resolve raises on a link to itself
-                # A folder behind a link is not searched; one inside the given folder is found on its own way.
+                # Linked folders are not searched: one that lies inside the given folder is found by its own path.
                 outside = file.is_symlink() and not target.is_relative_to(root)
                 if hidden or name.name.lower() in _NOT_INPUTS or (file.is_dir() and not outside):
                     continue
                 if any(target.is_relative_to(folder) for folder in skipped):
                     continue
-                refused = _OUTSIDE if outside else ""
+                refused = _OUTSIDE_LINK if outside else ""
                 found.setdefault(file.absolute(), Source(file.absolute(), printable(name), refused))
         elif path.exists():
             found[path.absolute()] = Source(path.absolute(), printable(path.name))
@@ -152,22 +159,23 @@ class _MakeProcessor:
 def build_dataset(
     paths: Iterable[Path], out: Path, build: Path, options: BuildOptions, progress: Progress
 ) -> BuildResult:
-    """Process all inputs that are not done yet, then pack what was published into a dataset.
+    """Process all unfinished inputs and pack the published sequences into a dataset.
 
-    A build that was killed, at any moment, continues where it was when it is called again with the same folders. What
-    people rejected in an inspection is left out; it is published again when they decide otherwise.
+    A build that was killed continues when it is called again with the same folders. Sequences that annotators rejected
+    in an inspection are excluded, and included again when the decision changes.
 
     Args:
-        paths: videos and folders of videos; none to continue with the inputs that the ledger has.
-        out: the dataset folder to write; replaced as a whole when the build is complete.
-        build: working folder: ledger, configuration, intermediate results, previews; contains media, never published.
-        options: how it is done.
-        progress: shows what happens to each input.
+        paths: videos and folders of videos; none to continue with the inputs in the ledger.
+        out: the dataset folder to write; replaced atomically when the build is complete.
+        build: working folder with the ledger, the configuration, intermediate results and previews. It contains media
+            and must not be published.
+        options: options of the build.
+        progress: receives the status of each input.
 
     Raises:
-        BuildError: if the inputs cannot be found, another build uses the folder, or there is none to continue.
+        BuildError: if an input is not found, another build uses the folder, or no build exists to continue.
         ConfigError: if a file of the pipeline's backends is missing.
-        PackError: if ``out`` holds something that is not a dataset of ours.
+        PackError: if ``out`` holds something other than an OpenDance-HF dataset.
     """
     paths = list(paths)
     pipeline = None if options.pipeline is None else prepare_pipeline(options.pipeline)
@@ -182,15 +190,15 @@ def build_dataset(
         build.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BuildError(
-            f"{build}: the working folder cannot be made ({error.strerror}); choose another with --build-dir"
+            f"{build}: the working folder cannot be created ({error.strerror}); choose another with --build-dir"
         ) from None
-    with _only_one(build), closing(_open_ledger(build)) as ledger:
+    with _build_lock(build), closing(_open_ledger(build)) as ledger:
         licence = options.licence or (ledger.recall() or {}).get("licence") or "other"
-        pipeline = pipeline or _kept_pipeline(ledger, build, inputs)
+        pipeline = pipeline or _stored_pipeline(ledger, build, inputs)
         if inputs is None:
             ledger.retry()
         elif pipeline:
-            _enter(ledger, inputs, pipeline)
+            _register_inputs(ledger, inputs, pipeline)
         if pipeline:
             ledger.remember({"licence": licence, "pipeline": pipeline_fingerprint(pipeline)})
             with atomic_write(build / CONFIG) as part:
@@ -198,14 +206,14 @@ def build_dataset(
             _process(ledger, pipeline, build, options, progress)
         _apply_decisions(ledger, build, options.inspected_only)
         items = ledger.items()
-        _tidy(build, {row["id"] for row in ledger.sequences(withheld=True)})
+        _remove_stale_files(build, {row["id"] for row in ledger.sequences(withheld=True)})
         _publish(ledger, build, out, licence)
-        _sweep(out)
+        _remove_interrupted_output(out)
     return BuildResult(out, build, items)
 
 
 def _selected(inputs: list[Source], selection: Mapping[str, str] | None) -> list[Source]:
-    """Return the inputs with what a list of selected videos refuses."""
+    """Return the inputs, each with its reason for refusal from a list of selected videos."""
     if selection is None:
         return inputs
     if not any(source.name in selection for source in inputs):
@@ -227,22 +235,29 @@ def _open_ledger(build: Path) -> Ledger:
         ) from None
 
 
-def _kept_pipeline(ledger: Ledger, build: Path, inputs: list[Source] | None) -> Pipeline | None:
-    """Return the prepared pipeline of the build folder; None if nothing is left to do."""
-    kept = ledger.recall()
-    if kept is not None and inputs is None and all(item.status in DONE for item in ledger.items()):
+def _stored_pipeline(ledger: Ledger, build: Path, inputs: list[Source] | None) -> Pipeline | None:
+    """Return the prepared pipeline that is stored in the build folder; None if all inputs are done.
+
+    Raises:
+        BuildError: if there is no stored pipeline, or it belongs to another version of OpenDance-HF.
+    """
+    settings = ledger.recall()
+    if settings is not None and inputs is None and all(item.status in DONE for item in ledger.items()):
         return None
     pipeline = prepare_pipeline(read_config(build / CONFIG)) if (build / CONFIG).is_file() else ()
-    if not pipeline or kept is None or kept.get("pipeline") != pipeline_fingerprint(pipeline):
+    if not pipeline or settings is None or settings.get("pipeline") != pipeline_fingerprint(pipeline):
         raise BuildError(
-            f"{build}: made by another version of OpenDance-HF, so it cannot continue as it was; leave out --continue "
-            "and name the videos"
+            f"{build}: made by another version of OpenDance-HF, so --continue is not possible; run without --continue and "
+            "name the videos"
         )
     return pipeline
 
 
-def _enter(ledger: Ledger, inputs: list[Source], pipeline: Pipeline) -> None:
-    """Enter all inputs, and reject what needs no look inside; of the same content, the first in order of path counts."""
+def _register_inputs(ledger: Ledger, inputs: list[Source], pipeline: Pipeline) -> None:
+    """Add all inputs to the ledger and reject those that need no processing, duplicates among them.
+
+    Of inputs with the same content, the first by path is processed.
+    """
     ledger.keep_only([os.fspath(source.path) for source in inputs])
     fingerprint = work_fingerprint(pipeline)
     first: dict[str, Source] = {}
@@ -253,12 +268,12 @@ def _enter(ledger: Ledger, inputs: list[Source], pipeline: Pipeline) -> None:
                 stat = source.path.stat()
                 stamp = f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ino}"
                 digest = ledger.known_sha256(key, stamp) or sha256_of(source.path)
-                same = first.setdefault(digest, source)
-                if same is not source and stat.st_size > 0:
-                    refused = f"same content as {same.name}"
+                original = first.setdefault(digest, source)
+                if original is not source and stat.st_size > 0:
+                    refused = f"same content as {original.name}"
             except OSError as error:
                 refused = f"the file cannot be read ({error.strerror}); check its permissions"
-        # A decision made here is made anew in every build: the file it depends on may be gone by then.
+        # The fingerprint "refused" makes every build check again: the original of a duplicate may have been removed.
         ledger.add(key, source.name, digest, "refused" if refused else fingerprint, stamp)
         if refused:
             ledger.finish(key, "rejected", refused, 0.0)
@@ -267,11 +282,11 @@ def _enter(ledger: Ledger, inputs: list[Source], pipeline: Pipeline) -> None:
 def _process(
     ledger: Ledger, pipeline: Pipeline, build: Path, options: BuildOptions, progress: Progress
 ) -> None:
-    """Run the pipeline over every input that is not done."""
+    """Run the pipeline on every unfinished input."""
     videos = sum(item.status not in DONE for item in ledger.items())
     if not videos:
         return
-    _log.info("Looking for the model weights (fetched once, then cached) ...")
+    _log.info("Fetching the model weights (cached after the first time) ...")
     backends = [backend for stage in pipeline for backend in stage.backends.values()]
     for backend in backends:
         backend.fetch()
@@ -280,7 +295,7 @@ def _process(
     workers = min(options.workers, videos, gpus or videos)
     threads = max(1, options.workers // workers)
     make = _MakeProcessor(pipeline, build.absolute(), threads)
-    # This process waits for the others: it may as well import what it packs with, torch behind webdataset included.
+    # This process is idle while the workers run: import the packing code, and torch behind webdataset, meanwhile.
     imports = Thread(target=_import_all, args=("opendance_hf.storage.pack", "webdataset"), daemon=True)
     imports.start()
     run_local(ledger, make, workers=workers, timeout_s=options.timeout_s, progress=progress, gpus=gpus)
@@ -299,17 +314,17 @@ def _count_gpus() -> int:
 
 
 def _apply_decisions(ledger: Ledger, build: Path, inspected_only: bool) -> None:
-    """Withhold what people rejected, and what they have not decided if only what they kept is wanted."""
+    """Withhold sequences that annotators rejected and, with ``inspected_only``, those without a decision."""
     reasons: dict[str, tuple[bool, str]] = {}
     with Inspection(build / "ledger.sqlite") as inspection:
         if inspected_only or inspection.has_decisions():
             inspection.refresh(build)
-            found = outcomes(inspection)
-            for name, outcome in found.items():
+            by_sequence = outcomes(inspection)
+            for name, outcome in by_sequence.items():
                 if outcome.state == "rejected" or (inspected_only and outcome.state == "open"):
                     reasons[name] = (outcome.state == "rejected", outcome.text)
-            counts = Counter(outcome.state for outcome in found.values())
-            undecided = "held back" if inspected_only else "published; --inspected-only holds them back"
+            counts = Counter(outcome.state for outcome in by_sequence.values())
+            undecided = "withheld" if inspected_only else "published; --inspected-only withholds them"
             _log.info(
                 f"Inspection: {counts['kept']} kept, {counts['rejected']} rejected, {counts['open']} not decided"
                 + (f" ({undecided})" if counts["open"] else "")
@@ -318,34 +333,34 @@ def _apply_decisions(ledger: Ledger, build: Path, inspected_only: bool) -> None:
 
 
 def _publish(ledger: Ledger, build: Path, out: Path, licence: str) -> None:
-    """Pack the sequences that are not withheld, or withdraw the dataset if there are none."""
+    """Pack the sequences that are not withheld; remove the dataset if there are none."""
     from opendance_hf.pipeline.group import assign_groups
     from opendance_hf.storage import load_sequence, pack
 
     rows = ledger.sequences()
     if rows:
-        _log.info("Looking for songs and motions that videos share ...")
+        _log.info("Grouping sequences that share a song or a motion ...")
         assign_groups(build, ledger, licence)
         _log.info(f"Packing {len(rows)} sequence(s) into {printable(out)} ...")
         files = (build / "sequences" / f"{row['id']}.npz" for row in rows)
         pack((load_sequence(file) for file in files), out, licence=licence, figure=True)
-        ledger.note_dataset(_identity(out))
+        ledger.note_dataset(_dataset_identity(out))
     elif os.path.lexists(out):
         _withdraw(ledger, out)
 
 
-def _identity(out: Path) -> str:
-    """Return where a dataset lies and what identifies it; changes with its rows."""
+def _dataset_identity(out: Path) -> str:
+    """Return the path of a dataset and the hash of its card, which changes with its rows."""
     card = out / "README.md"
-    # As bytes: the name of a folder need not be UTF-8, and the ledger's text must be.
+    # The repr of bytes: folder names may be invalid UTF-8, which SQLite's text type does not accept.
     return f"{os.fsencode(out.resolve())!r} {sha256_of(card) if card.is_file() else 'no card'}"
 
 
 def _withdraw(ledger: Ledger, out: Path) -> None:
-    """Remove the dataset of a build that publishes nothing any more, if it is this build's."""
-    if ledger.noted_dataset() != _identity(out):
+    """Remove the dataset at ``out`` if this build wrote it; used when no sequence is published any more."""
+    if ledger.noted_dataset() != _dataset_identity(out):
         if any(out.iterdir()):
-            _log.info(f"{printable(out)} is left as it is: another build made it, or it was changed since.")
+            _log.info(f"{printable(out)} is not removed: another build wrote it, or it was changed since.")
         return
     import pyarrow.parquet as pq
 
@@ -354,18 +369,17 @@ def _withdraw(ledger: Ledger, out: Path) -> None:
     failed = {item.sha256[:16] for item in ledger.items() if item.status == "failed"}
     if any(name.rpartition("_")[0] in failed for name in names):
         _log.info(
-            f"{printable(out)} is left as it is: it has sequences of a video that failed, which may come again."
+            f"{printable(out)} is not removed: it has sequences of a video that failed and may succeed next time."
         )
         return
-    # What was withdrawn must not stay published.
-    _log.info(f"Nothing is published any more: removing the dataset in {printable(out)} ...")
-    gone = out.absolute().with_name(f".{out.name}.{os.getpid()}.replaced")
-    out.rename(gone)
-    shutil.rmtree(gone)
+    _log.info(f"No sequence is published any more: removing the dataset in {printable(out)} ...")
+    removed = out.absolute().with_name(f".{out.name}.{os.getpid()}.replaced")
+    out.rename(removed)
+    shutil.rmtree(removed)
 
 
-def _tidy(build: Path, ids: set[str]) -> None:
-    """Remove files of sequences that are no longer part of this build, and half-written files of killed ones."""
+def _remove_stale_files(build: Path, ids: set[str]) -> None:
+    """Remove files of sequences that are no longer in this build, and partial files of killed processes."""
     for folder in {Path(name).parent for stage in STAGES.values() for name in stage.files}:
         for file in (build / folder).glob("*"):
             if file.stem not in ids:
@@ -374,23 +388,29 @@ def _tidy(build: Path, ids: set[str]) -> None:
         file.unlink()
 
 
-def _sweep(out: Path) -> None:
-    """Remove what a build that was killed while it packed left beside the dataset, now that this one is complete."""
+def _remove_interrupted_output(out: Path) -> None:
+    """Remove temporary folders beside the dataset that a build left when it was killed while packing."""
     for suffix in ("partial", "replaced"):
         for folder in out.absolute().parent.glob(f".{glob.escape(out.name)}.*.{suffix}"):
-            # Not that of another dataset, whose name goes on after the dot.
+            # A further dot means another dataset whose name begins with this one's.
             if "." not in folder.name.removeprefix(f".{out.name}.").removesuffix(f".{suffix}"):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
-def _only_one(build: Path) -> Iterator[None]:
-    """Hold the build folder's lock; the system frees it when the process ends, however it ends."""
+def _build_lock(build: Path) -> Iterator[None]:
+    """Hold the lock of the build folder; the operating system releases it when the process ends.
+
+    Raises:
+        BuildError: if another process holds it.
+    """
     import fcntl
 
     with (build / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise BuildError(f"{build}: another build is using this folder") from None
+            raise BuildError(
+                f"{build}: another build is using this folder; wait for it, or choose another with --build-dir"
+            ) from None
         yield

@@ -1,9 +1,8 @@
-"""Keep the results of stages on disk, so that a build resumes, and a changed threshold re-runs only what follows it.
+"""Cache the results of stages on disk, so that a build resumes and a changed threshold re-runs only the stages after it.
 
-A result is stored under a key: the digest of the clip's own key and of the stage with its fields. A clip's key covers
-the video's content and all stages before, so a result is found again exactly when nothing it depends on has changed.
-Of the clips that a stage returned only the fields it changed are stored, as arrays in one ``.npz`` file; nothing is
-pickled.
+A result is stored under a key: the digest of the clip's key and of the stage with its fields. A clip's key covers the
+video's content and all earlier stages, so a cached result is used only if nothing it depends on has changed. Of each
+clip only the fields that the stage changed are stored, as arrays in one ``.npz`` file. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -38,19 +37,19 @@ _CLASSES: Final[dict[str, type]] = {
     for kind in (Bodies, Camera, CameraMotion, Detections, Dropped, Fit, Landmarks, Motion, Tracks, VideoInfo)
 }
 #: Fields of a clip that are not results.
-_IDENTITY: Final = {"path", "sha256", "key", "number", "job", "backends"}
-#: Fields whose items are added one by one.
-_TABLES: Final = ("columns", "scores")
+_NOT_RESULTS: Final = {"path", "sha256", "key", "number", "job", "backends"}
+#: Fields that are mappings; only items that a stage adds are stored.
+_MAPPINGS: Final = ("columns", "scores")
 _STRUCTURE: Final = "structure"
-_USED: Final = "used.json"
+_USED_FILE: Final = "used.json"
 
 
 class Cache:
-    """The kept results of one video.
+    """Cached results of one video.
 
     Args:
         build: the build folder.
-        sha256: of the video's content.
+        sha256: hash of the video's content.
     """
 
     def __init__(self, build: Path, sha256: str) -> None:
@@ -59,10 +58,11 @@ class Cache:
         self._used: dict[str, list[str]] = {}
 
     def run(self, stage: Stage, clip: Clip) -> tuple[list[Clip | Dropped], bool]:
-        """Return the results of a stage for a clip, from an earlier run if there is one.
+        """Return the results of a stage for a clip, from the cache if possible.
 
         Returns:
-            Clips with their keys and provenance, and dropped spans; and whether they were computed now.
+            The results: clips with their keys and provenance, and dropped spans; and True if they were computed, False
+            if they came from the cache.
         """
         key = digest(clip.key, stage.fingerprinted())
         file = self._folder / f"{stage.name}-{key}.npz"
@@ -72,7 +72,7 @@ class Cache:
         stamps = [self._build / "work" / "written" / path.relative_to(self._build) for path in written]
         current = all(_is_current(path, stamp, key) for path, stamp in zip(written, stamps, strict=True))
         if stage.keeps_result and current and file.is_file():
-            return _finished(stage, clip, _load(file, clip), key), False
+            return _with_identity(stage, clip, _load(file, clip), key), False
         for stamp in stamps:
             stamp.unlink(missing_ok=True)
         results = _call(stage, clip)
@@ -81,23 +81,23 @@ class Cache:
                 part.write_text(key)
         if stage.keeps_result:
             _save(file, clip, results)
-            # Read back, so that a resumed run continues from the very same numbers.
+            # Read back, so that a resumed run continues from exactly the same numbers.
             results = _load(file, clip)
-        return _finished(stage, clip, results, key), True
+        return _with_identity(stage, clip, results, key), True
 
     def close(self) -> None:
-        """Note which results were used, for :func:`latest_results`."""
-        with atomic_write(self._folder / _USED) as part:
+        """Write the names of the results that were used, for :func:`latest_results`."""
+        with atomic_write(self._folder / _USED_FILE) as part:
             part.write_text(json.dumps(self._used))
 
 
 def latest_results(build: Path, sha256: str, stage: str) -> list[Clip]:
-    """Return what a stage found in a video when the video was last processed: clips with the fields it wrote."""
+    """Return the clips of a stage from the last run of a video, with the fields that the stage wrote."""
     folder = build / "work" / sha256[:16]
-    if not (folder / _USED).is_file():
+    if not (folder / _USED_FILE).is_file():
         return []
     video = Clip(Path(), sha256)
-    files = json.loads((folder / _USED).read_text()).get(stage, [])
+    files = json.loads((folder / _USED_FILE).read_text()).get(stage, [])
     return [clip for name in files for clip in _load(folder / name, video) if isinstance(clip, Clip)]
 
 
@@ -118,31 +118,31 @@ def _call(stage: Stage, clip: Clip) -> list[Clip | Dropped]:
     return results
 
 
-def _finished(stage: Stage, clip: Clip, results: list[Clip | Dropped], key: str) -> list[Clip | Dropped]:
-    """Return the results with what is the same for all stages filled in."""
+def _with_identity(stage: Stage, clip: Clip, results: list[Clip | Dropped], key: str) -> list[Clip | Dropped]:
+    """Fill in the stage name of dropped spans, and the key and provenance of clips."""
     out: list[Clip | Dropped] = []
     for number, result in enumerate(results):
         if isinstance(result, Dropped):
             out.append(replace(result, stage=stage.name))
             continue
-        own = digest(key, number) if stage.changes_rows else clip.key
-        out.append(replace(result, key=own, backends=(*result.backends, *stage.provenance())))
+        new_key = digest(key, number) if stage.changes_rows else clip.key
+        out.append(replace(result, key=new_key, backends=(*result.backends, *stage.provenance())))
     return out
 
 
 def _is_current(path: Path, stamp: Path, key: str) -> bool:
-    """Whether a file that a stage wrote is there and was written under this key."""
+    """Return whether a file that a stage wrote exists and was written under this key."""
     return path.is_file() and stamp.is_file() and stamp.read_text() == key
 
 
 def _changes(before: Clip, after: Clip) -> dict[str, Any]:
-    """Return the fields of a clip that a stage replaced; of tables only the new items."""
+    """Return the fields of a clip that a stage replaced; of mappings only the new items."""
     out: dict[str, Any] = {}
     for field in fields(Clip):
         old, new = getattr(before, field.name), getattr(after, field.name)
-        if field.name in _IDENTITY or new is old:
+        if field.name in _NOT_RESULTS or new is old:
             continue
-        if field.name in _TABLES:
+        if field.name in _MAPPINGS:
             new = {name: value for name, value in new.items() if name not in old or value is not old[name]}
             if not new:
                 continue
@@ -152,14 +152,14 @@ def _changes(before: Clip, after: Clip) -> dict[str, Any]:
 
 def _save(file: Path, clip: Clip, results: list[Clip | Dropped]) -> None:
     arrays: list[np.ndarray] = []
-    plain = [
+    entries = [
         {"dropped": _pack(result, arrays)}
         if isinstance(result, Dropped)
         else {"clip": {name: _pack(value, arrays) for name, value in _changes(clip, result).items()}}
         for result in results
     ]
     numbered = {f"a{number}": array for number, array in enumerate(arrays)}
-    save_arrays(file, **{_STRUCTURE: np.array(json.dumps(plain))}, **numbered)
+    save_arrays(file, **{_STRUCTURE: np.array(json.dumps(entries))}, **numbered)
 
 
 def _load(file: Path, clip: Clip) -> list[Clip | Dropped]:
@@ -170,22 +170,22 @@ def _load(file: Path, clip: Clip) -> list[Clip | Dropped]:
             out.append(_unpack(entry["dropped"], arrays))
             continue
         values = {name: _unpack(value, arrays) for name, value in entry["clip"].items()}
-        for table in _TABLES:
-            if table in values:
-                values[table] = {**getattr(clip, table), **values[table]}
+        for name in _MAPPINGS:
+            if name in values:
+                values[name] = {**getattr(clip, name), **values[name]}
         out.append(replace(clip, **values))
     return out
 
 
 def _pack(value: Any, arrays: list[np.ndarray]) -> Any:
-    """Return a value as JSON, with its arrays moved to a list."""
+    """Convert a value to JSON types; append its arrays to ``arrays`` and store their indices."""
     if isinstance(value, np.ndarray):
         arrays.append(value)
         return {"array": len(arrays) - 1}
     if isinstance(value, np.generic):
         return value.item()
     if is_dataclass(value) and not isinstance(value, type):
-        assert type(value).__name__ in _CLASSES, f"{type(value)} cannot be kept: add it to _CLASSES"
+        assert type(value).__name__ in _CLASSES, f"{type(value)} cannot be cached: add it to _CLASSES"
         inner = {f.name: _pack(getattr(value, f.name), arrays) for f in fields(value)}
         return {"class": type(value).__name__, "fields": inner}
     if isinstance(value, Mapping):
@@ -194,7 +194,10 @@ def _pack(value: Any, arrays: list[np.ndarray]) -> Any:
         return {type(value).__name__: [_pack(item, arrays) for item in value]}
     if value is None or isinstance(value, str | int | float | bool):
         return value
-    raise TypeError(f"a result of type {type(value).__name__} cannot be kept")
+    raise TypeError(
+        f"a result of type {type(value).__name__} cannot be cached: expected an array, a number, text, None, a mapping, "
+        "a list, a tuple, or a dataclass of _CLASSES"
+    )
 
 
 def _unpack(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:

@@ -1,7 +1,7 @@
-"""A clip: one span of one video with everything that stages have found in it so far.
+"""Define the clip, one span of one video with the results of the stages so far, and the types of these results.
 
-Stages never change a clip; they return copies (``dataclasses.replace``). A field that no stage has written yet holds
-None; the pipeline is checked before it starts, so a stage may rely on the fields it reads.
+Clips are immutable: stages return copies (``dataclasses.replace``). A field that no stage has written yet is None. The
+pipeline is checked before it starts, so a stage may rely on the fields it reads.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _UNWRITTEN: Any = None
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """A video as people see it: sizes are after rotation, times are seconds from the earliest stream's start."""
+    """Properties of a video: sizes are after rotation, times are seconds from the start of the earliest stream."""
 
     width_px: int
     height_px: int
@@ -40,11 +40,11 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class CameraMotion:
-    """How the picture's background moves.
+    """Motion of the image background, frame by frame.
 
     Attributes:
         times_s: (F,) presentation times of all frames.
-        shifts: (F,) how far the background moved since the frame before, in picture heights.
+        shifts: (F,) shift of the background since the previous frame, in image heights.
     """
 
     times_s: Times
@@ -56,7 +56,7 @@ class CameraMotion:
         return CameraMotion(self.times_s[inside], self.shifts[inside])
 
     def speed(self) -> float:
-        """Return the mean shift per second, in picture heights; the first frame's shift is that of a cut."""
+        """Return the mean shift per second, in image heights; the first frame is excluded, as it follows a cut."""
         if len(self.times_s) < 2:
             return 0.0
         return float(np.sum(self.shifts[1:]) / (self.times_s[-1] - self.times_s[0]))
@@ -64,13 +64,13 @@ class CameraMotion:
 
 @dataclass(frozen=True)
 class Detections:
-    """People in the frames that a detector looked at.
+    """Boxes of people in the frames that the detector processed.
 
     Attributes:
         times_s: (T,) presentation times of those frames.
-        counts: (T,) boxes in each of them.
-        boxes: (N, 5) boxes of all frames one after another, ``x1 y1 x2 y2 score`` in pixels.
-        clothing: (N, C) colour histogram of each box's torso, rows of unit sum.
+        counts: (T,) number of boxes in each of them.
+        boxes: (N, 5) boxes of all frames, concatenated, ``x1 y1 x2 y2 score`` in pixels.
+        clothing: (N, C) colour histogram of each box's torso; rows sum to 1.
     """
 
     times_s: Times
@@ -79,7 +79,7 @@ class Detections:
     clothing: Floats
 
     def by_frame(self) -> tuple[list[Floats], list[Floats]]:
-        """Return the boxes and the clothing of each frame: T arrays (N_t, 5) and T arrays (N_t, C)."""
+        """Return the boxes and the clothing histograms of each frame: T arrays (N_t, 5) and T arrays (N_t, C)."""
         cuts = np.cumsum(self.counts)[:-1]
         if not len(self.counts):
             return [], []
@@ -94,7 +94,7 @@ class Detections:
 
 @dataclass(frozen=True)
 class Tracks:
-    """K dancers over the T detected frames of a shot.
+    """Tracks of K dancers over the T processed frames of a shot.
 
     Attributes:
         times_s: (T,) presentation times.
@@ -106,20 +106,20 @@ class Tracks:
 
     @property
     def seen(self) -> npt.NDArray[np.bool_]:
-        """(K, T) whether the dancer was detected."""
+        """(K, T) true where the dancer was detected."""
         return ~np.isnan(self.boxes[..., 0])
 
 
 @dataclass(frozen=True)
 class Landmarks:
-    """Landmarks of D dancers over T source frames; a landmark that must not be used has visibility 0.
+    """Landmarks of D dancers over T source frames; visibility 0 marks landmarks that must not be used.
 
     Attributes:
         times_s: (T,) seconds of the source.
         image: (D, T, 33, 2) pixels.
-        world: (D, T, 33, 3) metres from the mid hip, x right, y up, z towards the camera.
+        world: (D, T, 33, 3) metres relative to the mid hip, x right, y up, z towards the camera.
         visibility: (D, T, 33) in [0, 1].
-        regions_px: (D, T) side of each person's region, the scale their pixels are to be read at.
+        regions_px: (D, T) side of each person's region, pixels: the scale of the person in the image.
     """
 
     times_s: Times
@@ -129,22 +129,22 @@ class Landmarks:
     regions_px: Floats
 
     def confidence(self) -> Floats:
-        """(D, T) mean visibility of the limbs, 0 where a frame had to be completed."""
+        """Compute the (D, T) mean visibility of the limbs, 0 where a frame was interpolated."""
         return np.asarray(self.visibility[..., _LIMBS].mean(axis=-1), dtype=np.float32)
 
     def part(self, frames: slice) -> Landmarks:
         """Return some of the frames."""
-        return _part(self, frames)
+        return _select_frames(self, frames)
 
 
 @dataclass(frozen=True)
 class Bodies:
-    """SMPL bodies of D dancers over T source frames, before the camera: x right, y down, z away from it.
+    """SMPL bodies of D dancers over T source frames, in the camera frame: x right, y down, z away from the camera.
 
     Attributes:
         times_s: (T,) seconds of the source.
         rotations: (D, T, 24, 3, 3) each joint relative to its parent, the root to the camera.
-        betas: (D, T, 10) shape as seen in each frame.
+        betas: (D, T, 10) shape estimated in each frame.
         transl: (D, T, 3) SMPL's transl, metres.
     """
 
@@ -155,7 +155,7 @@ class Bodies:
 
     def part(self, frames: slice) -> Bodies:
         """Return some of the frames."""
-        return _part(self, frames)
+        return _select_frames(self, frames)
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class Fit:
         rotations: (D, T, 24, 3, 3) each joint relative to its parent, the root to the world.
         transl: (D, T, 3) SMPL's transl, metres: pelvis = transl + rest_offsets[0].
         rest_offsets: (D, 24, 3) metres; row 0 is zero without a SMPL body.
-        camera: the source camera seen from that world.
+        camera: the source camera in that world frame.
         betas: (D, 10) SMPL shape, None without a SMPL body.
     """
 
@@ -181,7 +181,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Motion:
-    """Motion of D dancers at T frames of exactly 60 FPS, from ``start_s`` on.
+    """Motion of D dancers at T frames of exactly 60 FPS, starting at ``start_s``.
 
     Attributes:
         poses: (D, T, 24, 3) axis-angle, radians.
@@ -199,7 +199,7 @@ class Motion:
 
     @property
     def num_frames(self) -> int:
-        """Frames at 60 FPS."""
+        """Number of frames at 60 FPS."""
         return self.poses.shape[1]
 
     @property
@@ -208,61 +208,61 @@ class Motion:
         return self.start_s + np.arange(self.num_frames) / FPS
 
 
-def _part(found: Any, frames: slice) -> Any:
-    """Return some of the T frames of a dataclass whose arrays are (T,) or (D, T, ...); itself if that is all."""
+def _select_frames(found: Any, frames: slice) -> Any:
+    """Select some of the T frames of a dataclass whose arrays are (T,) or (D, T, ...); return it unchanged for all."""
     if frames.indices(len(found.times_s)) == (0, len(found.times_s), 1):
         return found
     rest = {f.name: getattr(found, f.name)[:, frames] for f in fields(found) if f.name != "times_s"}
     return type(found)(times_s=found.times_s[frames], **rest)
 
 
-def _no_report(share: float) -> None:
+def _ignore_progress(share: float) -> None:
     pass
 
 
 @dataclass(frozen=True)
 class Job:
-    """Where and how a clip is processed; results do not depend on it.
+    """Settings of the run that results do not depend on.
 
     Attributes:
         build: folder of the build, for stages that write files.
         pipeline: fingerprint of the configuration, for provenance.
-        threads: how many threads a stage may use.
-        report: takes the share of the running stage that is done, 0 to 1.
+        threads: number of threads that a stage may use.
+        report: callback for the completed share of the running stage, 0 to 1.
     """
 
     build: Path = Path()
     pipeline: str = ""
     threads: int = 1
-    report: Callable[[float], None] = _no_report
+    report: Callable[[float], None] = _ignore_progress
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A span of a video, in seconds of the source, and what was found in it.
+    """A span of a video, in seconds of the source, with the results of the stages.
 
     Attributes:
-        path: the video's file.
-        sha256: of its content.
+        path: path of the video file.
+        sha256: hash of its content.
         start_s: start of the span.
         end_s: end of the span; infinite until the video's duration is known.
-        video: size, rate and duration.
-        camera_motion: of all frames of the span.
-        detections: people in some of the frames.
-        tracks: one box a dancer in these frames.
+        video: size, frame rate and duration.
+        camera_motion: background motion in all frames of the span.
+        detections: boxes of people in some of the frames.
+        tracks: one box per dancer in these frames.
         boxes: (D, F, 4) boxes of the span's dancers in all frames, NaN where a dancer was not detected.
-        landmarks: of the span's dancers, from the span's completed part on without gaps.
-        smoothed: the same without jitter.
+        landmarks: landmarks of the span's dancers; without gaps after the stage ``complete``.
+        smoothed: smoothed landmarks.
         bodies: SMPL bodies of an estimator; None in pipelines without one.
         fit: skeletons fitted to landmarks or bodies.
-        motion: the fit at exactly 60 FPS.
+        motion: the fit resampled to exactly 60 FPS.
         columns: values of the row by column name, see :data:`opendance_hf.schema.COLUMNS`.
-        scores: measured quality by name, shown on the build's page.
-        backends: (stage, name, version) of what computed the clip, for provenance.
+        scores: quality scores by name, shown on the build's page.
+        backends: (stage, name, version) of the programs that computed the clip, for provenance.
         sequence: the finished row.
-        key: digest of the video's content and of every stage so far, with their settings.
-        number: place among the video's finished sequences.
-        job: where and how it is processed.
+        key: digest of the video's content and of all stages so far, with their settings.
+        number: index among the video's finished sequences.
+        job: settings of the run.
     """
 
     path: Path
@@ -289,5 +289,5 @@ class Clip:
 
     @property
     def id(self) -> str:
-        """The id of the sequence this clip becomes: the first part of the source's hash, and a number."""
+        """Id of the sequence made from this clip: the first part of the source's hash, and a number."""
         return f"{self.sha256[:16]}_{self.number:02d}"

@@ -1,8 +1,8 @@
-"""Which posts to process: users who are active dancers, by their followers, posts and tags (paper section 3.1).
+"""Select the posts of active dancers from a table of metadata (paper section 3.1).
 
-The table has a row a post, or a row a user, in CSV, JSON lines or Parquet, and is read in batches: millions of rows do
-not matter. A user counts who has more than 100 followers, posted at least twice in the past 90 days, and whose tag
-Entertainment-Dance weighs more than half.
+The table has one row per post or one row per user, in CSV, JSON lines or Parquet. It is read in batches, so it may have
+millions of rows. By default a user must have more than 100 followers, at least two posts in the past 90 days, and a
+weight of more than 0.5 for the tag Entertainment-Dance.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from typing import Any, Final
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.pipeline.printable import printable
 
-#: Rows of a Parquet file held in memory at a time.
+#: Number of rows of a Parquet file that are read at a time.
 _BATCH: Final = 10_000
 _TAG: Final = "Entertainment-Dance"
-#: Of the list that ``opendance collect`` writes and ``opendance build --selected`` reads.
+#: Columns of the list that ``opendance collect`` writes and ``opendance build --selected`` reads.
 LIST_HEADER: Final = ("video", "status", "reason")
 
 
 class CollectError(OpenDanceError, ValueError):
-    """A table that cannot be used; the message names the file, the line, the column and the remedy."""
+    """Raised for a table that cannot be used; the message names the file, the line, the column and the remedy."""
 
 
 def listed_name(video: str) -> str:
-    """A table's name of a video as the build names the file: ``./a//b.mp4`` is ``a/b.mp4``."""
+    """Return the display name that a build gives to a video of the table: ``./a//b.mp4`` becomes ``a/b.mp4``."""
     name = os.path.normpath(video)
     try:
         return printable(name)
-    except UnicodeEncodeError:  # half a character, which no file's name holds
+    except UnicodeEncodeError:  # a lone surrogate, which cannot occur in a file name
         return name.encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass(frozen=True)
 class Criteria:
-    """What a user must meet; the defaults are the paper's."""
+    """Criteria that a user must meet; the defaults are the paper's."""
 
     followers_over: int = 100
     min_posts: int = 2
@@ -53,11 +53,11 @@ class Columns:
     """Names of the table's columns.
 
     Attributes:
-        video: file name of the video, relative to the folder of videos; empty where the table has a row a user.
-        followers: of the user.
-        posts: of the user in the past 90 days.
-        tag_weight: of the dance tag, a number from 0 to 1; or all tags with their weights, as a JSON object or a Parquet
-            map or struct.
+        video: file name of the video, relative to the folder of videos.
+        followers: number of followers of the user.
+        posts: number of posts of the user in the past 90 days.
+        tag_weight: weight of the dance tag, a number from 0 to 1; or all tags with their weights, as a JSON object or a
+            Parquet map or struct.
     """
 
     video: str = "video"
@@ -67,10 +67,10 @@ class Columns:
 
     @classmethod
     def parse(cls, changes: list[str]) -> Columns:
-        """The defaults with changes of the form ``followers=fans``.
+        """Return the default names with changes of the form ``followers=fans``.
 
         Raises:
-            CollectError: if a change has another form, or names what does not exist.
+            CollectError: if a change has another form, or names an unknown column.
         """
         known = [f.name for f in fields(cls)]
         values = {}
@@ -78,7 +78,7 @@ class Columns:
             name, equals, value = change.partition("=")
             if not equals or name not in known or not value:
                 raise CollectError(
-                    f"cannot read the column {change!r}: write NAME=COLUMN, a name being {', '.join(known)}"
+                    f"cannot read the column {change!r}: expected NAME=COLUMN, with NAME one of {', '.join(known)}"
                 )
             values[name] = value
         return cls(**values)
@@ -86,7 +86,7 @@ class Columns:
 
 @dataclass
 class Counts:
-    """What became of the rows; each that is rejected is counted under the first criterion it fails."""
+    """Counts of selected, rejected and unreadable rows; a rejected row counts for the first criterion it fails."""
 
     rows: int = 0
     followers: int = 0
@@ -97,19 +97,19 @@ class Counts:
     num_bad: int = 0
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the counts as a dictionary that JSON can hold."""
         return asdict(self)
 
 
 def select(
     table: Path, criteria: Criteria, columns: Columns, counts: Counts, *, strict: bool = False
 ) -> Iterator[tuple[str, str]]:
-    """Every post of the table with why it is rejected, empty if it is not; ``counts`` is kept up to date.
+    """Yield every post of the table with its reason for rejection, empty if it is selected; update ``counts``.
 
-    A row that cannot be read is counted as bad, with its line and column; only the first hundred are kept.
+    A row that cannot be read is counted as bad. Its line and column are stored for the first hundred bad rows.
 
     Raises:
-        CollectError: if the file is of no known kind, lacks a column, or, if ``strict``, at the first bad row.
+        CollectError: if the file is of an unknown type or lacks a column; if ``strict``, at the first bad row.
     """
     for line, row in _rows(table):
         counts.rows += 1
@@ -138,15 +138,13 @@ def _reject(row: dict[str, Any], criteria: Criteria, columns: Columns, counts: C
     weight = _weight(row, columns.tag_weight, criteria.tag)
     if not followers > criteria.followers_over:
         counts.followers += 1
-        return f"the user has {followers:.0f} followers; more than {criteria.followers_over} needed"
+        return f"the user has {followers:.0f} followers; more than {criteria.followers_over} are required"
     if not posts >= criteria.min_posts:
         counts.posts += 1
-        return (
-            f"the user posted {posts:.0f} time(s) in the past 90 days; at least {criteria.min_posts} needed"
-        )
+        return f"the user posted {posts:.0f} time(s) in the past 90 days; at least {criteria.min_posts} are required"
     if not weight > criteria.tag_weight_over:
         counts.tag += 1
-        return f"the tag {criteria.tag} weighs {weight:.2f}; more than {criteria.tag_weight_over:g} needed"
+        return f"the tag {criteria.tag} has the weight {weight:.2f}; more than {criteria.tag_weight_over:g} is required"
     return ""
 
 
@@ -159,7 +157,7 @@ class _BadCell(ValueError):
 def _cell(row: dict[str, Any], column: str) -> Any:
     if column not in row:
         raise _BadCell(
-            f"no column {column!r}; there are {', '.join(map(str, row))}: name yours with --column",
+            f"no column {column!r}: the table has {', '.join(map(str, row))}; name the right one with --column",
             missing=True,
         )
     return row[column]
@@ -179,12 +177,12 @@ def _number(row: dict[str, Any], column: str) -> float:
     except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if not 0 <= number < float("inf"):
-        raise _BadCell(f"column {column!r} must be a number from 0 on, got {value!r}")
+        raise _BadCell(f"column {column!r} must be a finite number of at least 0, got {value!r}")
     return number
 
 
 def _weight(row: dict[str, Any], column: str, tag: str) -> float:
-    """The weight of a tag: the number itself, or looked up among all tags; a tag that is not there weighs nothing."""
+    """Return the weight of a tag: the number itself, or its entry in a mapping of all tags; 0 if it is absent."""
     value = _cell(row, column)
     if isinstance(value, str) and value.lstrip().startswith("{"):
         try:
@@ -204,7 +202,7 @@ def _weight(row: dict[str, Any], column: str, tag: str) -> float:
 
 
 def _rows(table: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """Rows, or what is wrong with them, with their line numbers, from 1 (of a CSV file, the header is line 1)."""
+    """Yield line numbers and rows, or the error in a row. Lines count from 1; the header of a CSV file is line 1."""
     suffix = table.suffix.lower()
     if not table.is_file():
         raise CollectError(f"{table}: no such file")
@@ -221,7 +219,7 @@ def _rows(table: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
         with table.open(encoding="utf-8", errors="replace") as file:
             for line, text in enumerate(file, 1):
                 if text.strip():
-                    yield line, _object(text)
+                    yield line, _parse_row(text)
     elif suffix == ".parquet":
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -235,11 +233,13 @@ def _rows(table: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
         except pa.ArrowException as error:
             raise CollectError(f"{table}: not a readable Parquet file: {error}") from None
     else:
-        raise CollectError(f"{table}: give a table that ends in .csv, .jsonl or .parquet")
+        raise CollectError(
+            f"{table}: unknown type of table {suffix!r}: expected .csv, .jsonl, .ndjson or .parquet"
+        )
 
 
-def _object(text: str) -> dict[str, Any] | str:
-    """The row of a line, or what is wrong with it."""
+def _parse_row(text: str) -> dict[str, Any] | str:
+    """Parse a line as a JSON object; return the error as text if it is not one."""
     try:
         row = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -248,23 +248,25 @@ def _object(text: str) -> dict[str, Any] | str:
 
 
 def read_selection(listed: Path) -> dict[str, str]:
-    """The list of ``opendance collect``: for every video why it is rejected, empty if it is not.
+    """Read the list of ``opendance collect``: the reason for rejection by video, empty if it is selected.
 
-    A video that several rows name is selected if one of them is.
+    A video in several rows is selected if one of them selects it.
 
     Raises:
-        CollectError: if the file is no such list.
+        CollectError: if the file cannot be read or is not such a list.
     """
     found: dict[str, str] = {}
     try:
         with listed.open(newline="", encoding="utf-8") as file:
             reader = csv.reader(file)
             if tuple(next(reader, ())) != LIST_HEADER:
-                raise CollectError(f"{listed}: not a list of opendance collect ({', '.join(LIST_HEADER)})")
+                raise CollectError(
+                    f"{listed}: not a list of opendance collect: expected the header {','.join(LIST_HEADER)}"
+                )
             for row in reader:
                 if len(row) != 3 or row[1] not in ("selected", "rejected"):
                     raise CollectError(
-                        f"{listed}, line {reader.line_num}: not VIDEO,selected|rejected,REASON"
+                        f"{listed}, line {reader.line_num}: expected VIDEO,selected|rejected,REASON, got {','.join(row)!r:.80}"
                     )
                 reason = (row[2] or "rejected in the list") if row[1] == "rejected" else ""
                 name = listed_name(row[0])

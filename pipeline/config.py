@@ -1,12 +1,12 @@
-"""The configuration of a pipeline: a list of stages as YAML, changes to single fields, and what results depend on.
+"""Read, change, check and write the configuration of a pipeline, a YAML list of stages, and compute its fingerprint.
 
     - probe: {min_duration_s: 4.0}
     - detect:
         detector: yolox:my.onnx
     - gate: {max_camera_motion: 0.6}
 
-A stage's fields that are not given have their defaults. A backend is ``NAME``, ``NAME:FILE``, or a mapping from its name
-to its own fields.
+Omitted fields have their defaults. A backend is given as ``NAME``, ``NAME:FILE``, or a mapping from its name to its
+fields.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from opendance_hf.pipeline.backends import BACKENDS, backend_class, make_backend
 from opendance_hf.pipeline.backends.base import Backend
 from opendance_hf.pipeline.pipelines import STAGES, Pipeline
 
-#: Fields of a clip that a pipeline starts with.
-_GIVEN: Final = frozenset({"path", "sha256", "start_s", "end_s", "columns", "scores", "backends"})
+#: Fields of a clip that are set before the first stage.
+_INITIAL_FIELDS: Final = frozenset({"path", "sha256", "start_s", "end_s", "columns", "scores", "backends"})
 
 
 class ConfigError(OpenDanceError, ValueError):
-    """A configuration that cannot be used; names the place, the value found and what was expected."""
+    """Raised for an invalid configuration; the message has the place, the value found and what was expected."""
 
 
 def read_config(path: Path) -> Pipeline:
@@ -64,17 +64,20 @@ def parse_config(content: Any) -> Pipeline:
         ((name, values),) = entry.items()
         if name not in STAGES:
             raise ConfigError(f"entry {number}: unknown stage {name!r}: expected one of {', '.join(STAGES)}")
-        stages.append(_changed(STAGES[name](), values or {}, str(name)))
+        stages.append(_with_fields(STAGES[name](), values or {}, str(name)))
     return check_pipeline(tuple(stages))
 
 
 def check_pipeline(pipeline: Pipeline) -> Pipeline:
-    """Return the pipeline, if every stage reads only what earlier ones write, and some stage writes the sequence.
+    """Check that every stage reads only fields that earlier stages write, and that one writes ``sequence``.
+
+    Returns:
+        The same pipeline.
 
     Raises:
         ConfigError: naming the stage and the field.
     """
-    written: dict[str, str] = dict.fromkeys(_GIVEN, "")
+    written: dict[str, str] = dict.fromkeys(_INITIAL_FIELDS, "")
     for stage in pipeline:
         reads = (*stage.reads, *(name for backend in stage.backends.values() for name in backend.reads))
         missing = [name for name in reads if name not in written]
@@ -82,11 +85,11 @@ def check_pipeline(pipeline: Pipeline) -> Pipeline:
             writers = [other.name for other in STAGES.values() if missing[0] in other.writes]
             raise ConfigError(
                 f"stage {stage.name!r} reads {missing[0]!r}, which no stage before it writes; put "
-                f"{' or '.join(writers) or 'a stage that does'} before it"
+                f"{' or '.join(writers) or 'a stage that writes it'} before it"
             )
         written |= dict.fromkeys(stage.writes, stage.name)
     if "sequence" not in written:
-        raise ConfigError("no stage writes a sequence: add 'sequence'")
+        raise ConfigError("no stage writes the field 'sequence': add the stage 'sequence'")
     return pipeline
 
 
@@ -94,16 +97,16 @@ def change_pipeline(pipeline: Pipeline, changes: Iterable[str]) -> Pipeline:
     """Return the pipeline with single fields changed.
 
     Args:
-        pipeline: to change.
-        changes: of the form ``stage.field=value`` or ``stage.backend.field=value``; values are read as YAML.
+        pipeline: the pipeline to change.
+        changes: changes of the form ``stage.field=value`` or ``stage.backend.field=value``; values are read as YAML.
 
     Raises:
-        ConfigError: if a change has another form, or names what does not exist.
+        ConfigError: if a change has another form, or names an unknown stage or field.
     """
     for change in changes:
         place, equals, text = change.partition("=")
         if not equals or "." not in place:
-            raise ConfigError(f"cannot read the change {change!r}: write STAGE.FIELD=VALUE")
+            raise ConfigError(f"cannot read the change {change!r}: expected STAGE.FIELD=VALUE")
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError:
@@ -116,42 +119,42 @@ def set_field(pipeline: Pipeline, place: str, value: Any) -> Pipeline:
     """Return the pipeline with one field, ``stage.field`` or ``stage.backend.field``, set.
 
     Raises:
-        ConfigError: if there is no such field, or the value is of another type.
+        ConfigError: if the stage or field is unknown, or the value has the wrong type.
     """
     name, *path = place.split(".")
     if name not in (known := [stage.name for stage in pipeline]):
         raise ConfigError(f"{place}: no stage {name!r} in the pipeline: expected one of {', '.join(known)}")
     for key in reversed(path):
         value = {key: value}
-    return tuple(_changed(stage, value, name) if stage.name == name else stage for stage in pipeline)
+    return tuple(_with_fields(stage, value, name) if stage.name == name else stage for stage in pipeline)
 
 
 def dump_config(pipeline: Pipeline) -> str:
-    """Return the whole configuration as YAML: every stage with every field."""
+    """Return the complete configuration as YAML: all stages with all fields."""
     content = [
-        {stage.name: {f.name: _plain(getattr(stage, f.name)) for f in fields(stage)}} for stage in pipeline
+        {stage.name: {f.name: _to_yaml(getattr(stage, f.name)) for f in fields(stage)}} for stage in pipeline
     ]
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
 
 
 def prepare_pipeline(pipeline: Pipeline) -> Pipeline:
-    """Return the pipeline with the user's files of all its backends found and checked, before any work starts.
+    """Find and check the users' files of all backends, and return the pipeline with their paths and hashes.
 
     Raises:
-        ConfigError: that names every file that is missing or wrong, what to get and where to put it.
+        ConfigError: naming every missing or invalid file, where to get it and where to put it.
     """
-    wrong: list[str] = []
+    problems: list[str] = []
     stages = []
     for stage in pipeline:
-        found: dict[str, Any] = {}
+        prepared: dict[str, Any] = {}
         for name, backend in stage.backends.items():
             try:
-                found[name] = backend.prepare()
+                prepared[name] = backend.prepare()
             except ValueError as error:
-                wrong.append(f"- {stage.name}.{name}: {error}")
-        stages.append(replace(stage, **found))
-    if wrong:
-        raise ConfigError("files of the chosen backends are missing or wrong:\n" + "\n".join(wrong))
+                problems.append(f"- {stage.name}.{name}: {error}")
+        stages.append(replace(stage, **prepared))
+    if problems:
+        raise ConfigError("files of the chosen backends are missing or invalid:\n" + "\n".join(problems))
     return tuple(stages)
 
 
@@ -162,38 +165,41 @@ def digest(*parts: Any) -> str:
 
 
 def pipeline_fingerprint(pipeline: Pipeline) -> str:
-    """Return the short hash of everything that rows depend on: stages, versions, fields, and content of files."""
+    """Return a short hash of everything that rows depend on: stages, versions, fields, and content of files."""
     return digest(*(stage.fingerprinted() for stage in pipeline if stage.changes_rows))
 
 
 def work_fingerprint(pipeline: Pipeline) -> str:
-    """Return :func:`pipeline_fingerprint` and a word for every stage that writes other files; see ``Ledger.add``."""
+    """Return :func:`pipeline_fingerprint`, and ``stage:hash`` for every stage that rows do not depend on.
+
+    The parts are separated by spaces, see ``Ledger.add``.
+    """
     others = [f"{s.name}:{digest(s.fingerprinted())}" for s in pipeline if not s.changes_rows]
     return " ".join([pipeline_fingerprint(pipeline), *others])
 
 
-def _changed(thing: Any, values: Any, where: str) -> Any:
+def _with_fields(record: Any, values: Any, where: str) -> Any:
     """Return a stage, backend or nested dataclass with some of its fields set."""
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where}: expected fields with values, got {values!r}")
-    known = {f.name: f for f in fields(thing)}
-    hints = get_type_hints(type(thing))
+    known = {f.name: f for f in fields(record)}
+    hints = get_type_hints(type(record))
     new = {}
     for name, value in values.items():
         if name not in known:
             raise ConfigError(
                 f"{where}: unknown field {name!r}: expected one of {', '.join(known) or 'none'}"
             )
-        new[name] = _value(known[name], hints[name], getattr(thing, name), value, f"{where}.{name}")
-    return replace(thing, **new)
+        new[name] = _convert_field(known[name], hints[name], getattr(record, name), value, f"{where}.{name}")
+    return replace(record, **new)
 
 
-def _value(field: Field[Any], kind: Any, now: Any, value: Any, where: str) -> Any:
-    role = field.metadata.get("role") or (role_of(now) if isinstance(now, Backend) else None)
+def _convert_field(field: Field[Any], kind: Any, current: Any, value: Any, where: str) -> Any:
+    role = field.metadata.get("role") or (role_of(current) if isinstance(current, Backend) else None)
     if role is not None:
-        return _backend(role, now, value, where)
-    if is_dataclass(now):
-        return _changed(now, value, where)
+        return _backend(role, current, value, where)
+    if is_dataclass(current):
+        return _with_fields(current, value, where)
     if get_origin(kind) is tuple:
         inner = [item for item in get_args(kind) if item is not Ellipsis]
         if not isinstance(value, list | tuple) or (
@@ -201,45 +207,49 @@ def _value(field: Field[Any], kind: Any, now: Any, value: Any, where: str) -> An
         ):
             raise ConfigError(f"{where}: expected {len(inner)} values, got {value!r}")
         kinds = inner * len(value) if Ellipsis in get_args(kind) else inner
-        return tuple(_number(k, v, where) for k, v in zip(kinds, value, strict=True))
-    return _number(kind, value, where)
+        return tuple(_convert_plain(k, v, where) for k, v in zip(kinds, value, strict=True))
+    return _convert_plain(kind, value, where)
 
 
-def _number(kind: Any, value: Any, where: str) -> Any:
-    """Return a value of a plain type, if it is one."""
+def _convert_plain(kind: Any, value: Any, where: str) -> Any:
+    """Convert a value to a plain type, such as float or None.
+
+    Raises:
+        ConfigError: if it has another type.
+    """
     kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
-    for wanted in kinds:
-        if wanted is float and isinstance(value, int | float) and not isinstance(value, bool):
+    for expected in kinds:
+        if expected is float and isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
-        if wanted is float and isinstance(value, str):
+        if expected is float and isinstance(value, str):
             try:
-                return float(value)  # 1e-3 is text to YAML
+                return float(value)  # YAML 1.1 reads 1e-3 as text
             except ValueError:
                 continue
-        if type(value) is wanted:
+        if type(value) is expected:
             return value
     names = " or ".join("null" if k is type(None) else k.__name__ for k in kinds)
     raise ConfigError(f"{where}: expected a {names}, got {value!r}")
 
 
-def _backend(role: str, now: Backend | None, value: Any, where: str) -> Backend | None:
-    if value is None and now is None:
+def _backend(role: str, current: Backend | None, value: Any, where: str) -> Backend | None:
+    if value is None and current is None:
         return None
     if isinstance(value, str):
         return make_backend(role, value)
     if isinstance(value, Mapping) and len(value) == 1 and next(iter(value)) in BACKENDS[role]:
         ((name, inner),) = value.items()
-        made: Backend = _changed(backend_class(role, str(name))(), inner or {}, f"{where}.{name}")
+        made: Backend = _with_fields(backend_class(role, str(name))(), inner or {}, f"{where}.{name}")
         return made
-    if isinstance(value, Mapping) and now is not None:
-        changed: Backend = _changed(now, value, where)
+    if isinstance(value, Mapping) and current is not None:
+        changed: Backend = _with_fields(current, value, where)
         return changed
     raise ConfigError(f"{where}: expected a {role} by name, or its name with its fields, got {value!r}")
 
 
-def _plain(value: Any) -> Any:
+def _to_yaml(value: Any) -> Any:
     if isinstance(value, Backend):
-        return {value.name: {f.name: _plain(getattr(value, f.name)) for f in fields(value)}}
+        return {value.name: {f.name: _to_yaml(getattr(value, f.name)) for f in fields(value)}}
     if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+        return {f.name: _to_yaml(getattr(value, f.name)) for f in fields(value)}
     return list(value) if isinstance(value, tuple) else value

@@ -1,7 +1,7 @@
-"""The neutral landmark set: what every pose backend maps its own keypoints to, and every later stage reads.
+"""Define the backend-independent landmark set that pose backends map their keypoints to and later stages read.
 
-33 points of a body, from the head to the toes, in the order of BlazePose's published list. A backend that lacks some of
-them gives those visibility 0.
+It has 33 points of the body, from the head to the toes, in the order of BlazePose's published list. A backend sets the
+visibility of landmarks it cannot estimate to 0.
 """
 
 from __future__ import annotations
@@ -27,6 +27,6 @@ def _other_side(name: str) -> str:
     return name.replace("left", "other").replace("right", "left").replace("other", "right")
 
 
-#: (33,) the landmark of the other side, for pictures that were mirrored.
+#: (33,) index of each landmark's counterpart on the other side, for mirrored images.
 MIRRORED: Final[npt.NDArray[np.intp]] = np.array([LANDMARK_INDEX[_other_side(name)] for name in LANDMARKS])
 MIRRORED.setflags(write=False)

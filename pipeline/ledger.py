@@ -1,4 +1,4 @@
-"""Record what happened to every input: one SQLite file, the single truth for resume, statistics and inspection."""
+"""Store the state of every input in one SQLite file, on which resuming, statistics and inspection are based."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 Status = Literal["pending", "running", "published", "rejected", "failed", "waiting"]
-#: States an input does not leave by itself; ``waiting`` is for people to inspect.
+#: States in which an input is not processed again; ``waiting`` means that annotators have not decided yet.
 DONE: Final = ("published", "rejected", "waiting")
 
 _SCHEMA: Final = """
@@ -72,12 +72,12 @@ _ADDED: Final = (
 
 @dataclass(frozen=True)
 class StageRuns:
-    """How often a stage ran for an input.
+    """Number and duration of the runs of a stage for one input.
 
     Attributes:
-        seconds: in all.
-        computed: runs that computed their result.
-        reused: runs whose result was kept from an earlier build.
+        seconds: total duration.
+        computed: number of runs that computed their result.
+        reused: number of runs whose result came from the cache.
     """
 
     seconds: float
@@ -99,10 +99,10 @@ class Item:
 
 
 class Ledger:
-    """The ledger of a build folder. Every method is one transaction; a killed process loses at most its own."""
+    """The ledger of a build folder. Every method is one transaction, so a killed process loses at most one call."""
 
     def __init__(self, path: Path) -> None:
-        # Paths are kept as bytes: a file name need not be UTF-8, and SQLite's text must be.
+        # Paths are stored as bytes: file names may be invalid UTF-8, which SQLite's text type does not accept.
         self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
         self._db.row_factory = sqlite3.Row
         self._db.execute("PRAGMA journal_mode = WAL")
@@ -128,22 +128,22 @@ class Ledger:
         self._db.execute("COMMIT")
 
     def add(self, path: str, name: str, sha256: str, fingerprint: str, stamp: str = "") -> None:
-        """Enter an input; one that changed since, or was processed otherwise, starts anew.
+        """Add an input. If its content or the pipeline has changed, its earlier results are deleted.
 
         Args:
-            path: of the file.
-            name: to show.
-            sha256: of the content.
-            fingerprint: of the pipeline; an older one counts as the same if it begins with the same word (that of the
-                rows) and has all further ones (those of the other files that stages write).
-            stamp: of the file, for :meth:`known_sha256`.
+            path: path of the file.
+            name: display name.
+            sha256: hash of the content.
+            fingerprint: :func:`opendance_hf.pipeline.config.work_fingerprint`. A stored one is compatible if its first
+                part (for the rows) is equal and it contains all further parts (for other files that stages write).
+            stamp: size, modification time and inode of the file, for :meth:`known_sha256`.
         """
         with self._transaction() as db:
             old = db.execute(
                 "SELECT sha256, fingerprint FROM items WHERE path = ?", (os.fsencode(path),)
             ).fetchone()
             if old is not None and old["sha256"] == sha256 and _covers(old["fingerprint"], fingerprint):
-                # What was running when a build died has to run again; what failed gets another chance.
+                # Inputs that were running when a build was killed, and failed ones, are tried again.
                 db.execute(
                     "UPDATE items SET status = 'pending', attempts = 0 "
                     "WHERE path = ? AND status IN ('running', 'failed')",
@@ -158,14 +158,14 @@ class Ledger:
             )
 
     def known_sha256(self, path: str, stamp: str) -> str | None:
-        """Return the hash of an input's content if its file has not been touched since it was taken."""
+        """Return the stored hash of an input's content; None if its file has changed since."""
         row = self._db.execute(
             "SELECT sha256 FROM items WHERE path = ? AND stamp = ?", (os.fsencode(path), stamp)
         ).fetchone()
         return None if row is None or not stamp else str(row["sha256"])
 
     def keep_only(self, paths: list[str]) -> None:
-        """Forget inputs that are not part of the build any more."""
+        """Delete inputs that are not part of the build any more."""
         keep = set(paths)
         with self._transaction() as db:
             for row in db.execute("SELECT path FROM items").fetchall():
@@ -179,7 +179,7 @@ class Ledger:
             db.execute(f"DELETE FROM {table} WHERE path = ?", (os.fsencode(path),))
 
     def start(self, path: str) -> int:
-        """Mark an input as running and return which attempt this is."""
+        """Mark an input as running and return the number of this attempt, from 1."""
         with self._transaction() as db:
             self._forget(db, path)
             db.execute(
@@ -191,7 +191,7 @@ class Ledger:
             )
 
     def stage(self, path: str, stage: str, seconds: float, computed: int = 1, reused: int = 0) -> None:
-        """Record how often a stage has run for an input so far."""
+        """Store the duration and number of runs of a stage for an input so far."""
         with self._transaction() as db:
             db.execute(
                 "INSERT OR REPLACE INTO stages (path, stage, seconds, computed, reused) VALUES (?, ?, ?, ?, ?)",
@@ -207,7 +207,7 @@ class Ledger:
         sequences: Sequence[dict[str, Any]] = (),
         dropped: Sequence[tuple[float, float, str]] = (),
     ) -> None:
-        """Record an input's end: its status and reason, its sequences (with an ``id`` each) and unused spans."""
+        """Store the result of an input: status, reason, sequences (with an ``id`` each) and dropped spans."""
         with self._transaction() as db:
             db.execute(
                 "UPDATE items SET status = ?, reason = ?, seconds = ? WHERE path = ?",
@@ -222,7 +222,7 @@ class Ledger:
             )
 
     def items(self) -> list[Item]:
-        """All inputs in the order of their paths; one whose sequences are all withheld is not published."""
+        """Return all inputs sorted by path; one whose sequences are all withheld is ``rejected`` or ``waiting``."""
         rows = self._db.execute(
             "SELECT path, name, sha256, status, reason, attempts, seconds FROM items ORDER BY path"
         ).fetchall()
@@ -244,7 +244,7 @@ class Ledger:
         return items
 
     def stages(self, path: str) -> dict[str, StageRuns]:
-        """Return the runs of every stage of an input, in the order of their first."""
+        """Return the runs of every stage of an input, in the order of the first run."""
         rows = self._db.execute(
             "SELECT stage, seconds, computed, reused FROM stages WHERE path = ? ORDER BY rowid",
             (os.fsencode(path),),
@@ -252,7 +252,12 @@ class Ledger:
         return {row["stage"]: StageRuns(row["seconds"], row["computed"], row["reused"]) for row in rows}
 
     def sequences(self, path: str | None = None, *, withheld: bool = False) -> list[dict[str, Any]]:
-        """Summaries of the published sequences, of one input or of all, by id; the withheld ones too if asked for."""
+        """Return summaries of the published sequences of one input or of all, sorted by id.
+
+        Args:
+            path: the input; None for all.
+            withheld: include withheld sequences.
+        """
         where, values = ("path = ?", (os.fsencode(path),)) if path is not None else ("1", ())
         if not withheld:
             where += " AND id NOT IN (SELECT id FROM withheld)"
@@ -262,10 +267,10 @@ class Ledger:
     def withhold(self, reasons: dict[str, tuple[bool, str]]) -> None:
         """Replace the set of withheld sequences.
 
-        What was made of an input stays, so that another decision needs no second processing.
+        The results of the input stay, so that a changed decision needs no second processing.
 
         Args:
-            reasons: of each sequence id, whether people rejected it (or only have not decided), and why in words.
+            reasons: by sequence id, true if annotators rejected it (false if undecided), and the reason as text.
         """
         with self._transaction() as db:
             db.execute("DELETE FROM withheld")
@@ -275,7 +280,7 @@ class Ledger:
             )
 
     def withheld(self, path: str) -> dict[str, str]:
-        """Sequences of an input that are not published, and why."""
+        """Return the reasons of an input's withheld sequences, by id."""
         rows = self._db.execute(
             "SELECT w.id, w.reason FROM withheld AS w JOIN sequences AS s ON s.id = w.id"
             " WHERE s.path = ? ORDER BY w.id",
@@ -284,48 +289,48 @@ class Ledger:
         return {row["id"]: row["reason"] for row in rows}
 
     def remember(self, settings: dict[str, Any]) -> None:
-        """Keep the settings of the build, for one that continues it."""
+        """Store the settings of the build, for ``--continue``."""
         with self._transaction() as db:
             db.execute(
                 "INSERT OR REPLACE INTO settings VALUES ('build', ?)", (json.dumps(settings, sort_keys=True),)
             )
 
     def recall(self) -> dict[str, Any] | None:
-        """Return what :meth:`remember` kept; None in a ledger that is new or older than it."""
+        """Return the settings that :meth:`remember` stored; None if the ledger has none."""
         row = self._db.execute("SELECT value FROM settings WHERE name = 'build'").fetchone()
         return None if row is None else dict(json.loads(row["value"]))
 
     def note_dataset(self, value: str) -> None:
-        """Keep which dataset this build wrote last."""
+        """Store the identity of the dataset that this build wrote last."""
         with self._transaction() as db:
             db.execute("INSERT OR REPLACE INTO settings VALUES ('dataset', ?)", (value,))
 
     def noted_dataset(self) -> str | None:
-        """What :meth:`note_dataset` kept."""
+        """Return the identity that :meth:`note_dataset` stored; None if there is none."""
         row = self._db.execute("SELECT value FROM settings WHERE name = 'dataset'").fetchone()
         return None if row is None else str(row["value"])
 
     def retry(self) -> None:
-        """Give all inputs that are unfinished or failed another chance, as :meth:`add` does for one."""
+        """Reset all unfinished and failed inputs to ``pending``, as :meth:`add` does for one."""
         with self._transaction() as db:
             db.execute(
                 "UPDATE items SET status = 'pending', attempts = 0 WHERE status IN ('running', 'failed')"
             )
 
     def dropped(self, path: str) -> list[tuple[float, float, str]]:
-        """Spans of an input that were not used: start and end in seconds, and why."""
+        """Return the dropped spans of an input: start and end in seconds, and the reason."""
         rows = self._db.execute(
             "SELECT start_s, end_s, reason FROM dropped WHERE path = ? ORDER BY start_s", (os.fsencode(path),)
         )
         return [(row["start_s"], row["end_s"], row["reason"]) for row in rows]
 
     def group_names(self) -> dict[str, tuple[int, str]]:
-        """For every sequence that ever had a group, when its name was given (smaller is earlier) and the name."""
+        """Return, for every sequence that ever had a group, the age (smaller is older) and the name of the group."""
         rows = self._db.execute("SELECT id, since, name FROM groups")
         return {row["id"]: (row["since"], row["name"]) for row in rows}
 
     def name_groups(self, names: dict[str, str]) -> int:
-        """Record the group of every sequence; returns how many had another one before."""
+        """Store the group of every sequence and return the number of sequences whose group changed."""
         with self._transaction() as db:
             old = {row["id"]: row["name"] for row in db.execute("SELECT id, name FROM groups")}
             since = {row["name"]: row["first"] for row in db.execute(
@@ -340,6 +345,6 @@ class Ledger:
 
 
 def _covers(old: str, new: str) -> bool:
-    """Whether what was processed with one fingerprint needs no processing with another."""
+    """Return whether results of the fingerprint ``old`` are valid for ``new``, see :meth:`Ledger.add`."""
     before, after = old.split(), new.split()
     return before[:1] == after[:1] and set(after) <= set(before)

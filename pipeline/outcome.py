@@ -1,4 +1,4 @@
-"""What comes out of a video."""
+"""Define the result of processing one video."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Outcome:
     """The result of one video.
 
     Attributes:
-        sequences: a :func:`summary` of each sequence; its ``id`` names the files.
-        dropped: spans that are not used.
+        sequences: the :func:`summary` of each sequence; its ``id`` names the files.
+        dropped: spans that were not used.
     """
 
     sequences: list[dict[str, Any]] = field(default_factory=list)
@@ -24,7 +24,7 @@ class Outcome:
 
 
 def summary(clip: Clip) -> dict[str, Any]:
-    """Return what the ledger keeps of a finished sequence."""
+    """Return the values of a finished sequence that the ledger stores."""
     sequence = clip.sequence
     return {
         "id": sequence.id,
@@ -41,8 +41,12 @@ def summary(clip: Clip) -> dict[str, Any]:
 
 
 def main_reason(dropped: Iterable[Dropped]) -> str:
-    """Return the reason that took away most of a video."""
-    lost: dict[str, float] = {}
+    """Return the reason for which the most seconds of a video were dropped."""
+    seconds_by_reason: dict[str, float] = {}
     for span in dropped:
-        lost[str(span)] = lost.get(str(span), 0.0) + span.end_s - span.start_s
-    return max(lost, key=lambda reason: lost[reason]) if lost else "no frame could be decoded"
+        seconds_by_reason[str(span)] = seconds_by_reason.get(str(span), 0.0) + span.end_s - span.start_s
+    return (
+        max(seconds_by_reason, key=lambda reason: seconds_by_reason[reason])
+        if seconds_by_reason
+        else "no frame could be decoded"
+    )

@@ -1,7 +1,7 @@
-"""The two pipelines, as lists of stages in the order they run, and the table of stages that a configuration may name.
+"""Define the two pipelines, lists of stages in the order they run, and the table of all stages.
 
-To add a stage, write one file with a subclass of :class:`~opendance_hf.pipeline.stage.Stage`, add it to ``STAGES`` and, if
-every build should run it, to a list.
+To add a stage, write one file with a subclass of :class:`~opendance_hf.pipeline.stage.Stage` and add it to ``STAGES``. Add
+it to a pipeline too if every build should run it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from opendance_hf.pipeline.stages.trim import Trim
 
 Pipeline = tuple[Stage, ...]
 
-#: Every stage that a configuration may name.
+#: Name to class of every stage that a configuration may use.
 STAGES: Final[dict[str, type[Stage]]] = {
     stage.name: stage
     for stage in (
@@ -64,7 +64,7 @@ STAGES: Final[dict[str, type[Stage]]] = {
 
 
 def default_pipeline() -> Pipeline:
-    """Return the stages that need nothing but the package registries."""
+    """Return the pipeline whose models come from package registries, without files of the user."""
     return (
         Probe(),
         Detect(),
@@ -88,7 +88,7 @@ def default_pipeline() -> Pipeline:
 
 
 def paper_pipeline() -> Pipeline:
-    """Return the stages with the paper's models (section 3.1), whose files the user brings."""
+    """Return the pipeline with the paper's models (section 3.1), whose files the user provides."""
     return (
         Probe(),
         Detect(detector=YOLOX()),
@@ -112,5 +112,5 @@ def paper_pipeline() -> Pipeline:
     )
 
 
-#: What ``--profile`` names.
+#: Pipelines by the name that ``--profile`` takes.
 PROFILES: Final[dict[str, Callable[[], Pipeline]]] = {"default": default_pipeline, "paper": paper_pipeline}

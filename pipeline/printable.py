@@ -1,4 +1,4 @@
-"""Names of files as people read them."""
+"""Convert file names to text that is safe to print."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import os
 import re
 from typing import Final
 
-_STEERING: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_CONTROL_CHARACTERS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def printable(path: str | os.PathLike[str]) -> str:
-    """A path as text that any terminal, page and database takes.
+    """Return a path as valid UTF-8 text without control characters.
 
-    Bytes that are not UTF-8 become ``\\xNN``, and so do characters that steer a terminal or turn the direction of text:
-    a file name must not colour, hide or rewrite what is said of it.
+    Invalid bytes, control characters and characters that change the direction of text are escaped (``\\xNN``,
+    ``\\uNNNN``), so that a file name cannot change colours, hide text or rewrite lines in a terminal.
     """
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _CONTROL_CHARACTERS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)

@@ -1,4 +1,4 @@
-"""Take one video through the stages of a pipeline; what a worker of a runner does with an input."""
+"""Process one video with the stages of a pipeline, as the workers of a runner do."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from opendance_hf.pipeline.outcome import Outcome, main_reason, summary
 from opendance_hf.pipeline.pipelines import STAGES, Pipeline
 from opendance_hf.pipeline.stage import Dropped, Rejected
 
-#: Each thread holds two or three frames; more would be faster than frames can be decoded.
+#: Each thread holds two or three frames in memory; with more threads, decoding is the bottleneck.
 _MAX_THREADS: Final = 8
 
 
 @dataclass
 class StageTimes:
-    """Adds up what each stage of a video took and reports it.
+    """Accumulate and report the duration and the number of runs of each stage of a video.
 
     Args:
-        on_stage: called with the stage, its seconds so far, and how many of its runs were computed and found.
-        on_step: called with the stage and the share of it that is done.
+        on_stage: called with the stage, its seconds so far, and the numbers of its computed and cached runs.
+        on_step: called with the stage and its completed share.
     """
 
     on_stage: Callable[[str, float, int, int], None]
@@ -36,36 +36,36 @@ class StageTimes:
     totals: dict[str, tuple[float, int, int]] = field(default_factory=dict)
 
     def start(self, stage: str) -> Callable[[float], None]:
-        """Report that a stage starts; returns what reports its progress."""
+        """Report the start of a stage and return the callback for its progress."""
         self.on_step(stage, 0.0)
         return lambda share: self.on_step(stage, min(share, 1.0))
 
     def end(self, stage: str, seconds: float, computed: bool) -> None:
-        """Report that a stage has ended once more."""
+        """Report the end of one run of a stage."""
         before = self.totals.get(stage, (0.0, 0, 0))
         self.totals[stage] = (before[0] + seconds, before[1] + computed, before[2] + (not computed))
         self.on_stage(stage, *self.totals[stage])
 
 
 class VideoProcessor:
-    """Processes inputs in a worker; backends are loaded when a stage first needs them, and kept.
+    """Process inputs in a worker. Backends are loaded on first use and stay loaded.
 
     Args:
-        pipeline: prepared, see :func:`opendance_hf.pipeline.config.prepare_pipeline`.
+        pipeline: prepared by :func:`opendance_hf.pipeline.config.prepare_pipeline`.
         build: the build folder.
-        threads: that a stage may use.
+        threads: number of threads that a stage may use.
     """
 
     def __init__(self, pipeline: Pipeline, build: Path, threads: int) -> None:
         import av.logging
         import cv2
 
-        # FFmpeg's remarks (what x264 thinks of the CPU) are for its developers; its errors are still printed.
+        # Errors of FFmpeg are printed; its informational messages are not useful to users.
         av.logging.set_libav_level(av.logging.ERROR)
         cv2.setNumThreads(1)
         self.pipeline = pipeline
         self.job = Job(build, pipeline_fingerprint(pipeline), min(threads, _MAX_THREADS))
-        # torch takes seconds to import: let that be while the first stages run.
+        # Importing torch takes seconds: do it in the background while the first stages run.
         self._torch = Thread(target=_import_torch, daemon=True)
         self._torch.start()
 
@@ -73,7 +73,7 @@ class VideoProcessor:
         """Process one input.
 
         Raises:
-            Rejected: if nothing of it can be used; the message says why.
+            Rejected: if no sequence can be made from it; the message is the reason.
         """
         path = Path(item.path)
         if not path.is_file():
@@ -85,30 +85,30 @@ class VideoProcessor:
 def process(
     video: Clip, pipeline: Pipeline, times: StageTimes, wait_for_imports: Callable[[], None] = lambda: None
 ) -> Outcome:
-    """Take a video through all stages, depth first: the spans of a video become sequences one after another.
+    """Run all stages on a video, depth first: each span becomes a sequence before the next span is processed.
 
-    Results depend on the video's content and the stages only, and every file is written atomically, so a run that was
-    killed can be repeated at no loss.
+    Results depend only on the video's content and the stages, and files are written atomically, so a killed run can be
+    repeated.
 
     Args:
-        video: the whole video, as a clip.
+        video: clip of the whole video.
         pipeline: the stages.
-        times: receives what happens.
-        wait_for_imports: called before the first stage that may not run while libraries are imported.
+        times: receives the start and end of every stage.
+        wait_for_imports: called before stages that must not run while libraries are imported.
 
     Raises:
-        Rejected: if no sequence comes out of it; the message says why.
+        Rejected: if no sequence can be made from the video; the message is the reason.
     """
     outcome = Outcome()
     cache = Cache(video.job.build, video.sha256)
-    waiting = [(video, 0)]
-    while waiting:
-        clip, at = waiting.pop()
-        if at == len(pipeline):
+    pending = [(video, 0)]
+    while pending:
+        clip, stage_index = pending.pop()
+        if stage_index == len(pipeline):
             outcome.sequences.append(summary(clip))
             _remove_other_files(clip, pipeline)
             continue
-        stage = pipeline[at]
+        stage = pipeline[stage_index]
         if not stage.runs_while_loading:
             # SciPy inspects ``sys.modules["torch"]`` and fails on a partially imported module.
             wait_for_imports()
@@ -118,7 +118,7 @@ def process(
         times.end(stage.name, perf_counter() - start, computed)
         outcome.dropped += [result for result in results if isinstance(result, Dropped)]
         clips = [result for result in results if isinstance(result, Clip)]
-        waiting += [(result, at + 1) for result in reversed(clips)]
+        pending += [(result, stage_index + 1) for result in reversed(clips)]
     cache.close()
     if not outcome.sequences:
         raise Rejected(main_reason(outcome.dropped))
@@ -135,7 +135,7 @@ def _remove_other_files(clip: Clip, pipeline: Pipeline) -> None:
 
 def _import_torch() -> None:
     torch = importlib.import_module("torch")
-    # One thread: reproducible sums, and workers that do not fight over cores.
+    # One thread: sums are reproducible, and workers do not compete for cores.
     torch.set_num_threads(1)
     # The first optimiser of a process imports torch's compiler, which takes as long as torch itself.
     torch.optim.Adam([torch.zeros(1, requires_grad=True)])

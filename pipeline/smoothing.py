@@ -1,6 +1,6 @@
-"""Take the jitter of estimators out of landmarks and bodies: with fixed filters, or with SmoothNet.
+"""Smooth the landmarks and bodies of estimators with fixed filters or with SmoothNet.
 
-The filters are a median against single bad frames, then a Savitzky-Golay filter.
+The filters are a median, which removes single bad frames, then a Savitzky-Golay filter.
 """
 
 from __future__ import annotations
@@ -17,30 +17,31 @@ from opendance_hf.pipeline.clip import Bodies, Floats, Landmarks
 
 
 def frame_rate(found: Landmarks | Bodies) -> float:
-    """Return the mean number of frames a second."""
+    """Return the mean number of frames per second."""
     return (len(found.times_s) - 1) / float(found.times_s[-1] - found.times_s[0])
 
 
 def cancel_alternation(paths: Floats) -> Floats:
     """Average each frame of (D, T, ...) paths with the mean of its two neighbours.
 
-    Every other frame is estimated in a mirrored image, and mirrored estimates err the other way in depth: what alternates
-    from frame to frame vanishes.
+    Every other frame is estimated in a mirrored image, in which the depth error has the opposite sign. The average
+    cancels errors that alternate from frame to frame.
     """
     if paths.shape[1] < 3:
         return paths
     ends = ((0, 0), (1, 1), *[(0, 0)] * (paths.ndim - 2))
-    wide = np.pad(paths, ends, mode="reflect", reflect_type="odd")
-    return np.asarray(wide[:, :-2] / 4 + wide[:, 1:-1] / 2 + wide[:, 2:] / 4, dtype=np.float32)
+    padded = np.pad(paths, ends, mode="reflect", reflect_type="odd")
+    return np.asarray(padded[:, :-2] / 4 + padded[:, 1:-1] / 2 + padded[:, 2:] / 4, dtype=np.float32)
 
 
 class FilterSmoother:
-    """Smooths with a median and a Savitzky-Golay filter.
+    """Smooth with a median and a Savitzky-Golay filter.
 
     Args:
         median_s: window of the median.
-        window_s: window of the Savitzky-Golay filter; it is left out where the order or the length forbids it.
-        polynomial_order: of the Savitzky-Golay filter.
+        window_s: window of the Savitzky-Golay filter, which is skipped where the window is too short for the order or
+            longer than the span.
+        polynomial_order: order of the Savitzky-Golay filter.
     """
 
     def __init__(self, median_s: float, window_s: float, polynomial_order: int) -> None:
@@ -49,7 +50,7 @@ class FilterSmoother:
         self.polynomial_order = polynomial_order
 
     def smooth(self, landmarks: Landmarks, bodies: Bodies | None) -> tuple[Landmarks, Bodies | None]:
-        """Return smooth landmarks and bodies."""
+        """Return smoothed landmarks and bodies."""
         return self.landmarks(landmarks), None if bodies is None else self.bodies(bodies)
 
     def landmarks(self, found: Landmarks) -> Landmarks:
@@ -58,36 +59,36 @@ class FilterSmoother:
         return replace(found, image=self.paths(found.image, rate), world=self.paths(found.world, rate))
 
     def bodies(self, found: Bodies) -> Bodies:
-        """Smooth rotations and places of bodies."""
+        """Smooth rotations and translations of bodies."""
         rate = frame_rate(found)
-        rotations = smooth_rotations(found.rotations, lambda six: self.paths(six, rate))
+        rotations = smooth_rotations(found.rotations, lambda columns: self.paths(columns, rate))
         return replace(found, rotations=rotations, transl=self.paths(found.transl[:, :, None], rate)[:, :, 0])
 
     def paths(self, values: Floats, rate_hz: float) -> Floats:
-        """Smooth (D, T, N, C) paths of ``rate_hz`` frames a second along T."""
+        """Smooth (D, T, N, C) paths with ``rate_hz`` frames per second along T."""
         median, window = _odd(self.median_s * rate_hz), _odd(self.window_s * rate_hz)
-        steady = cancel_alternation(median_filter(values, size=(1, median, 1, 1), mode="nearest"))
+        filtered = cancel_alternation(median_filter(values, size=(1, median, 1, 1), mode="nearest"))
         if window <= self.polynomial_order + 1 or window > values.shape[1]:
-            return steady
-        smoothed = savgol_filter(steady, window, self.polynomial_order, axis=1, mode="interp")
+            return filtered
+        smoothed = savgol_filter(filtered, window, self.polynomial_order, axis=1, mode="interp")
         return np.asarray(smoothed, dtype=np.float32)
 
 
 class SmoothNetSmoother:
-    """Smooths bodies if there are any, otherwise landmarks in metres, with a ``SmoothNetModel``; the rest with filters."""
+    """Smooth rotations of bodies, or landmarks in metres without bodies, with a ``SmoothNetModel``; filter the rest."""
 
     def __init__(self, model: Any, filters: FilterSmoother) -> None:
         self.model = model
         self.filters = filters
 
     def smooth(self, landmarks: Landmarks, bodies: Bodies | None) -> tuple[Landmarks, Bodies | None]:
-        """Return smooth landmarks and bodies; with bodies, landmarks are 2D keypoints, and left to the filters."""
+        """Return smoothed landmarks and bodies; with bodies, landmarks are 2D keypoints and are only filtered."""
         if bodies is None:
             return self.landmarks(landmarks), None
         return self.filters.landmarks(landmarks), self.bodies(bodies)
 
     def landmarks(self, found: Landmarks) -> Landmarks:
-        """Smooth points in metres with SmoothNet, and points in the image with the filters."""
+        """Smooth landmarks in metres with SmoothNet, and landmarks in the image with the filters."""
         return replace(
             found,
             image=self.filters.paths(found.image, frame_rate(found)),
@@ -95,12 +96,12 @@ class SmoothNetSmoother:
         )
 
     def bodies(self, found: Bodies) -> Bodies:
-        """Smooth rotations with SmoothNet, and places with the filters."""
+        """Smooth rotations with SmoothNet, and translations with the filters."""
         transl = self.filters.paths(found.transl[:, :, None], frame_rate(found))[:, :, 0]
         return replace(found, rotations=smooth_rotations(found.rotations, self.paths), transl=transl)
 
     def paths(self, values: Floats) -> Floats:
-        """Smooth (D, T, N, C) paths along T, at the rate of the source."""
+        """Smooth (D, T, N, C) paths along T, at the frame rate of the source."""
         import torch
 
         with torch.no_grad():
@@ -114,10 +115,10 @@ def smooth_rotations(rotations: Floats, smooth: Callable[[Floats], Floats]) -> F
 
     from opendance_hf.modeling.cliff import six_to_rotations
 
-    six = np.ascontiguousarray(rotations[..., :2]).reshape(*rotations.shape[:3], 6)
-    return np.asarray(six_to_rotations(torch.from_numpy(np.ascontiguousarray(smooth(six)))).numpy())
+    columns = np.ascontiguousarray(rotations[..., :2]).reshape(*rotations.shape[:3], 6)
+    return np.asarray(six_to_rotations(torch.from_numpy(np.ascontiguousarray(smooth(columns)))).numpy())
 
 
 def _odd(value: float) -> int:
-    """Return the odd number nearest to a value, at least 1."""
+    """Round to the nearest odd number, at least 1."""
     return max(1, 2 * round((value - 1) / 2) + 1)

@@ -1,4 +1,4 @@
-"""What a stage of the pipeline is, and how it says no."""
+"""Define the base class of stages, and how a stage drops a span."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from opendance_hf.pipeline.clip import Clip
 
 
 class Rejected(Exception):
-    """A clip that is not for the dataset; raised where a stage cannot return, inside an iterator say.
+    """Raised to reject a clip where a stage cannot return :class:`Dropped`, for example inside an iterator.
 
-    Not an error: a rejection is a decision, it is recorded with its reason and not retried.
+    A rejection is a decision and not an error: it is stored with its reason, and the input is not tried again.
     """
 
 
 @dataclass(frozen=True)
 class Dropped:
-    """A span that is not used, and why.
+    """A span that is not used, with the reason.
 
     Attributes:
-        start_s: seconds of the source.
-        end_s: seconds of the source.
-        reason: in words, the same for all spans dropped by the same rule, so that they can be counted.
-        detail: the number that decided, with its limit: "0.08, at least 0.15 allowed".
-        stage: name of the stage; filled in by the pipeline.
+        start_s: start of the span, seconds of the source.
+        end_s: end of the span, seconds of the source.
+        reason: reason as text, the same for all spans dropped by one rule, so that they can be counted.
+        detail: the measured value with its limit: "0.08, at least 0.15 required".
+        stage: name of the stage; set by the pipeline.
     """
 
     start_s: float
@@ -44,23 +44,23 @@ Result = Clip | Dropped | Sequence[Clip | Dropped]
 
 @dataclass(frozen=True)
 class Stage:
-    """A step of the pipeline: a frozen dataclass whose fields are its thresholds, called with a clip.
+    """Base class of stages: a frozen dataclass whose fields are its thresholds, called with a clip.
 
-    Returns the clip with what it found, several clips, or :class:`Dropped` in the place of any. The result must depend
-    on the clip and the fields only. Raise ``version`` when the same fields give another result: results of earlier
-    versions are then computed anew.
+    A call returns the clip with its results, several clips, or :class:`Dropped` in place of any of them. The result must
+    depend only on the clip and the fields. Increase ``version`` when the code changes the result for the same fields:
+    cached results of earlier versions are then not used.
 
     Attributes:
-        name: in configurations, on the command line and in the ledger.
-        version: of the code.
-        reads: fields of :class:`~opendance_hf.pipeline.clip.Clip` that must have been written before.
-        writes: fields that it adds.
-        changes: fields that it changes where an earlier stage has written them.
-        files: files that it writes into the build folder, with ``{id}`` for the sequence's id.
-        changes_rows: False if published rows do not depend on it (previews).
-        runs_while_loading: True for a stage that uses neither torch nor SciPy: large libraries are imported in another
-            thread meanwhile.
-        keeps_result: whether the result is kept on disk for the next run; False where making it again is as cheap.
+        name: name in configurations, on the command line and in the ledger.
+        version: version of the code.
+        reads: fields of :class:`~opendance_hf.pipeline.clip.Clip` that earlier stages must have written.
+        writes: fields that the stage adds.
+        changes: fields that the stage changes after an earlier stage has written them.
+        files: files that the stage writes into the build folder, with ``{id}`` for the sequence's id.
+        changes_rows: False if published rows do not depend on the stage (previews).
+        runs_while_loading: True for a stage that uses neither torch nor SciPy, and can run while another thread imports
+            them.
+        keeps_result: True if the result is cached on disk; False where computing it again is as fast.
     """
 
     name: ClassVar[str]
@@ -79,16 +79,16 @@ class Stage:
 
     @property
     def backends(self) -> dict[str, Backend]:
-        """The backends among the fields, by field name."""
+        """Backends among the fields, by field name."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, Backend)}
 
     def provenance(self) -> tuple[tuple[str, str, str], ...]:
-        """Return (stage, name, version) of what computes the result, for the rows."""
+        """Return (stage, name, version) of the programs that compute the result, for the rows."""
         return tuple(row for backend in self.backends.values() for row in backend.provenance(self.name))
 
     def fingerprinted(self) -> dict[str, Any]:
-        """Return what the result depends on: name, version and fields; of backends their content, not their place."""
+        """Return the values that the result depends on: name, version and fields; for backends, no file paths."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         values = {k: v.fingerprinted() if isinstance(v, Backend) else v for k, v in values.items()}
         return {"stage": self.name, "version": self.version, **values}

@@ -1,4 +1,4 @@
-"""Read a source video: its size, rate and duration, and its frames with their presentation times."""
+"""Read the size, rate and duration of a source video, and its frames with their presentation times."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from opendance_hf.music import clock_origin, open_media
 from opendance_hf.pipeline.clip import Image, VideoInfo
 from opendance_hf.pipeline.stage import Rejected
 
-#: The longer side of pictures that are compared, as PySceneDetect has it.
+#: Longer side of the images that are compared to find cuts, as in PySceneDetect.
 _SMALL_PX: Final = 256
-_PICTURES: Final = ("image2", "png_pipe", "jpeg_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe", "gif_pipe")
+_IMAGE_FORMATS: Final = ("image2", "png_pipe", "jpeg_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe", "gif_pipe")
 
 
 def probe(path: Path, max_side_px: int = 8192, max_duration_s: float = 3600.0) -> VideoInfo:
-    """Read what the container states, and make sure that the first frame decodes.
+    """Read the properties of a video from its container, and decode its first frame.
 
     Raises:
-        Rejected: if the file is empty, not a video, a picture, larger than ``max_side_px`` or longer than
+        Rejected: if the file is empty, not a video, a still image, larger than ``max_side_px`` or longer than
             ``max_duration_s``.
     """
     if path.stat().st_size == 0:
@@ -38,17 +38,17 @@ def probe(path: Path, max_side_px: int = 8192, max_duration_s: float = 3600.0) -
                 kind = "audio only" if container.streams.audio else "no video stream"
                 raise Rejected(f"not a video: {kind}")
             duration_s = _duration(container, stream)
-            if container.format.name in _PICTURES or stream.frames == 1 or duration_s <= 0:
-                raise Rejected("a picture, not a video")
+            if container.format.name in _IMAGE_FORMATS or stream.frames == 1 or duration_s <= 0:
+                raise Rejected("a still image, not a video")
             if duration_s > max_duration_s:
                 raise Rejected(f"{duration_s:.0f} s long; the limit is {max_duration_s:.0f} s")
             if max(stream.width, stream.height) > max_side_px:
                 raise Rejected(f"{stream.width} x {stream.height} pixels; the limit is {max_side_px}")
             first = next(container.decode(stream))
-            turned = first.rotation % 180 != 0
+            rotated = first.rotation % 180 != 0
             return VideoInfo(
-                width_px=first.height if turned else first.width,
-                height_px=first.width if turned else first.height,
+                width_px=first.height if rotated else first.width,
+                height_px=first.width if rotated else first.height,
                 fps=float(stream.average_rate or stream.guessed_rate or 0),
                 duration_s=duration_s,
                 has_audio=bool(container.streams.audio),
@@ -67,13 +67,13 @@ def _open(path: Path) -> av.container.InputContainer:
 
 
 def _video_stream(container: av.container.InputContainer) -> av.VideoStream | None:
-    """Return the first stream of moving pictures; an album cover is not one."""
+    """Return the first video stream that is not an album cover; None if there is none."""
     streams = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
     return next(streams, None)
 
 
 def _duration(container: av.container.InputContainer, stream: av.VideoStream) -> float:
-    """Return the seconds from the clock's origin to the end of the stream, or of the file if the stream has no duration."""
+    """Return the seconds from the clock's origin to the end of the stream, or the file's duration if it has none."""
     if stream.duration and stream.time_base:
         end_s = float(((stream.start_time or 0) + stream.duration) * stream.time_base)
         return end_s - clock_origin(container)
@@ -81,9 +81,9 @@ def _duration(container: av.container.InputContainer, stream: av.VideoStream) ->
 
 
 class Picture:
-    """One decoded frame and its presentation time; it is converted to RGB on request.
+    """One decoded frame and its presentation time, converted to RGB on request.
 
-    Convert in the thread that reads the video: all pictures of a size share one converter.
+    Convert frames in the thread that reads the video: all frames of a size share one converter.
     """
 
     def __init__(
@@ -93,26 +93,30 @@ class Picture:
         self._frame, self._converters = frame, converters
 
     def rgb(self, side_px: int | None = None) -> Image:
-        """Return (H, W, 3) RGB, upright, in its own size, or of even sides with about ``side_px`` on the longer one."""
+        """Convert to (H, W, 3) RGB, upright.
+
+        Args:
+            side_px: longer side of the result, rounded so that both sides are even; None for the original size.
+        """
         frame = self._frame
         width, height = frame.width, frame.height
         if side_px is not None:
             scale = side_px / max(width, height) / 2
             width, height = 2 * max(1, round(width * scale)), 2 * max(1, round(height * scale))
-        made = self._converters.setdefault(side_px, VideoReformatter()).reformat(
+        converted = self._converters.setdefault(side_px, VideoReformatter()).reformat(
             frame,
             width=width,
             height=height,
             format="rgb24",
             interpolation="AREA" if width < frame.width else "BILINEAR",
         )
-        image = np.asarray(made.to_ndarray(), dtype=np.uint8)
+        image = np.asarray(converted.to_ndarray(), dtype=np.uint8)
         turns = round(frame.rotation / 90) % 4  # counterclockwise, as rot90 counts them
         return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
     @cached_property
     def small(self) -> Image:
-        """(H, W, 3) RGB, just large enough to compare pictures."""
+        """(H, W, 3) RGB at the reduced size used to compare frames."""
         return self.rgb(_SMALL_PX)
 
 
@@ -124,14 +128,14 @@ def read_frames(
 
 
 def read_pictures(path: Path, start_s: float = 0.0, end_s: float = float("inf")) -> Iterator[Picture]:
-    """Yield pictures in order of time, with start_s <= time < end_s.
+    """Yield the frames with start_s <= time < end_s, in order of time.
 
-    Times are the file's presentation times on the clock of its sound (:func:`opendance_hf.music.clock_origin`), so
-    variable frame rates come out right. A frame that does not come after the one before it is dropped; decoding ends
-    quietly at the first damaged packet.
+    Times are presentation times on the clock shared with the sound (:func:`opendance_hf.music.clock_origin`), so variable
+    frame rates are supported. A frame whose time is not later than the previous one's is skipped. Decoding ends without an
+    error at the first damaged packet.
 
     Raises:
-        Rejected: if the size of the picture changes.
+        Rejected: if the image size changes.
     """
     converters: dict[int | None, VideoReformatter] = {}
     with _open(path) as container:
@@ -159,7 +163,7 @@ def read_pictures(path: Path, start_s: float = 0.0, end_s: float = float("inf"))
             size = size or (frame.width, frame.height)
             if (frame.width, frame.height) != size:
                 raise Rejected(
-                    f"the picture changes from {size[0]} x {size[1]} to {frame.width} x {frame.height} pixels at "
-                    f"{time_s:.1f} s; cut the file there"
+                    f"the image size changes from {size[0]} x {size[1]} to {frame.width} x {frame.height} pixels at "
+                    f"{time_s:.1f} s; split the file there"
                 )
             yield Picture(time_s, frame, converters)

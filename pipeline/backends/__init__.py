@@ -1,6 +1,7 @@
-"""The tables of backends by role and name, and how a configuration names one.
+"""List the backends by role and name, and create the backend that a configuration names.
 
-To add a backend, write one file with a subclass of :class:`~opendance_hf.pipeline.backends.base.Backend` and add its line.
+To add a backend, write one file with a subclass of :class:`~opendance_hf.pipeline.backends.base.Backend` and add a
+line to ``BACKENDS``.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def backend_class(role: str, name: str) -> type[Backend]:
     known = BACKENDS[role]
     if name not in known:
         raise BackendError(
-            f"unknown {role} {name!r}: expected {' or '.join(known)}; a file of yours follows the name, NAME:FILE"
+            f"unknown {role} {name!r}: expected {' or '.join(known)}; to name a file, write NAME:FILE"
         )
     module, _, class_name = known[name].partition(":")
     found = getattr(import_module(module), class_name)
@@ -60,10 +61,10 @@ def backend_class(role: str, name: str) -> type[Backend]:
 
 
 def make_backend(role: str, text: str) -> Backend:
-    """Return the backend that ``NAME`` or ``NAME:FILE`` stands for, with its default thresholds.
+    """Create the backend that ``NAME`` or ``NAME:FILE`` describes, with its default thresholds.
 
     Raises:
-        BackendError: if there is none of that name, or it takes no file.
+        BackendError: if the name is unknown, or the backend takes no file.
     """
     name, _, file = text.partition(":")
     chosen = backend_class(role, name)
@@ -75,14 +76,14 @@ def make_backend(role: str, text: str) -> Backend:
 
 
 def role_of(backend: Backend) -> str:
-    """Return the role that a backend is listed under."""
+    """Return the role under which a backend is listed."""
     place = f"{type(backend).__module__}:{type(backend).__name__}"
     return next(role for role, known in BACKENDS.items() if place in known.values())
 
 
 @cache
 def loaded(backend: Backend, count: int = 1) -> tuple[Any, ...]:
-    """Return ``count`` working instances of a backend, loaded once in this process: one a thread.
+    """Return ``count`` loaded instances of a backend, one per thread; they are loaded once per process.
 
     Raises:
         BackendError: if it cannot be loaded; the build stops, since no video could be processed.

@@ -1,7 +1,7 @@
 """Classify the genre of music (paper section 3.2) with an audio classifier of the ten GTZAN classes.
 
-Any model that ``AutoModelForAudioClassification`` loads will do, as long as its labels are those classes: one of the Hub,
-or one that ``opendance train genre`` made. None ships with this package, and without one ``genre`` stays null.
+Any model that ``AutoModelForAudioClassification`` loads can be used if its labels are those classes, from the Hub or from
+``opendance train genre``. This package contains no such model, and without one ``genre`` stays null.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from opendance_hf.music import decode_audio
 from opendance_hf.pipeline.backends.base import Backend, BackendError
 from opendance_hf.schema import GENRES
 
-#: Files of a folder that a classifier is loaded from.
+#: Patterns of the files that are loaded from the folder of a classifier.
 _LOADED: Final = ("config.json", "preprocessor_config.json", "*.safetensors", "*.bin")
 
 
 def label_order(name: str, labels: dict[int, str]) -> list[int]:
-    """Return the output of a classifier that stands for each of :data:`GENRES`.
+    """Return the index of the classifier's output for each of :data:`GENRES`.
 
     Raises:
         BackendError: if its labels are not these ten, each once, whatever their spelling (``Hip-Hop``, ``hip hop``).
@@ -44,7 +44,7 @@ def label_order(name: str, labels: dict[int, str]) -> list[int]:
 def _config(name: str) -> Any:
     from transformers import AutoConfig
 
-    import opendance_hf.modeling.music_genre  # noqa: F401 (makes the Auto classes know it)
+    import opendance_hf.modeling.music_genre  # noqa: F401 (registers it with the Auto classes)
 
     try:
         return AutoConfig.from_pretrained(name)
@@ -56,7 +56,7 @@ def _config(name: str) -> Any:
 
 
 def content_version(name: str) -> str:
-    """Return what identifies a classifier: the commit of a Hub id; of a folder, a hash of what is loaded from it."""
+    """Return the commit of a classifier on the Hub, or a hash of the loaded files of a folder."""
     from transformers.utils.hub import cached_file, extract_commit_hash
 
     folder = Path(name)
@@ -69,12 +69,12 @@ def content_version(name: str) -> str:
 
 @dataclass(frozen=True)
 class AudioClassifier(Backend):
-    """Names the genre of music with a classifier of ``transformers``.
+    """Classify the genre of music with a ``transformers`` model.
 
     Args:
         file: folder or Hub id.
-        revision: commit of the Hub, or hash of the folder; where given, another content is an error.
-        clip_s: longer music is classified in equal parts of at most this length; GTZAN's clips are 30 s.
+        revision: commit on the Hub, or hash of the folder. If given, a model with another one is refused.
+        clip_s: longer music is classified in equal parts of at most this length; GTZAN's clips have 30 s.
     """
 
     name = "transformers"
@@ -87,33 +87,33 @@ class AudioClassifier(Backend):
 
     @property
     def version(self) -> str:
-        """See :class:`Backend`."""
+        """First digits of the revision."""
         return self.revision[:12]
 
     @property
     def label(self) -> str:
-        """See :class:`Backend`; the place of a folder on this machine is private."""
+        """Hub id, or name of the folder without its private path."""
         return Path(self.file).resolve().name if Path(self.file).exists() else self.file
 
     def prepare(self) -> AudioClassifier:
-        """Look at the classes of the classifier; fetches its configuration alone.
+        """Check the classes of the classifier; only its configuration is fetched.
 
         Raises:
-            BackendError: if it cannot be found, has other classes, or is not the one of ``revision``.
+            BackendError: if the classifier is not found, has other classes, or is not the one of ``revision``.
         """
         if not self.file:
-            raise BackendError("transformers: name an audio classifier, transformers:FOLDER-OR-HUB-ID")
+            raise BackendError("transformers: no audio classifier given: write transformers:FOLDER-OR-HUB-ID")
         label_order(self.file, _config(self.file).id2label)
         found = content_version(self.file)
         if self.revision not in ("", found):
             raise BackendError(
-                f"{self.file}: not the genre classifier the configuration was made with ({found[:12]}, expected "
-                f"{self.revision[:12]}); put that one back, or remove revision from the configuration"
+                f"{self.file}: not the genre classifier that the configuration was made with (revision {found[:12]}, "
+                f"expected {self.revision[:12]}); restore it, or remove revision from the configuration"
             )
         return replace(self, revision=found)
 
     def fingerprinted(self) -> dict[str, Any]:
-        """See :meth:`Backend.fingerprinted`; the place of the model does not count."""
+        """Return the values that results depend on: the content of the model, not its path."""
         values = super().fingerprinted()
         del values["file"]
         return values

@@ -1,7 +1,8 @@
-"""What a backend is: a frozen dataclass of thresholds that says what it needs, and loads what does the work.
+"""Define the base classes of backends, the types they exchange with stages, and the interface of each role.
 
-A stage holds a backend as a field, so a backend's thresholds are part of the pipeline's configuration. The tables of all
-backends are in :mod:`opendance_hf.pipeline.backends`. Libraries that take long to import are imported in ``load``.
+A backend is a frozen dataclass with its thresholds as fields; ``load`` returns the loaded model. A stage has a backend as a
+field, so the thresholds of backends are part of the pipeline's configuration. All backends are listed in
+:mod:`opendance_hf.pipeline.backends`. Libraries with a long import time are imported in ``load``.
 """
 
 from __future__ import annotations
@@ -22,20 +23,20 @@ _HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class BackendError(OpenDanceError, ValueError):
-    """A backend whose files are missing, changed or not what they should be; says what to get and where to put it."""
+    """Raised for missing, changed or invalid files of a backend; the message has what to get and where to put it."""
 
 
 @dataclass(frozen=True)
 class Backend:
-    """One way to do what a stage leaves open.
+    """Base class of exchangeable implementations that stages use, such as detectors.
 
     Attributes:
-        name: in configurations and on the command line.
-        licence: of the model.
-        assets: names in :data:`opendance_hf.assets.ASSETS` that it fetches.
-        uses_gpu: whether it runs on a GPU where there is one; such backends get one worker a GPU.
-        shared: whether one loaded instance serves all threads.
-        reads: fields of the clip that it needs besides those of its stage.
+        name: name in configurations and on the command line.
+        licence: licence of the model.
+        assets: names in :data:`opendance_hf.assets.ASSETS` of its pinned files.
+        uses_gpu: True if it runs on a GPU where one is available; a build then starts one worker per GPU.
+        shared: True if all threads use one loaded instance.
+        reads: fields of the clip that it reads in addition to those of its stage.
     """
 
     name: ClassVar[str]
@@ -47,23 +48,23 @@ class Backend:
 
     @property
     def version(self) -> str:
-        """What computed a result, besides the name: the version of the asset."""
+        """Version for provenance, by default that of the first asset."""
         return ASSETS[self.assets[0]].version
 
     @property
     def label(self) -> str:
-        """The name that provenance gives."""
+        """Name for provenance."""
         return self.name
 
     def provenance(self, stage: str) -> tuple[tuple[str, str, str], ...]:
-        """Return (stage, name, version) rows for what it computes in a stage."""
+        """Return the (stage, name, version) rows of a stage that uses this backend."""
         return ((stage, self.label, self.version),)
 
     def prepare(self) -> Self:
-        """Find the user's files, before any work starts, and return the backend with what was found filled in.
+        """Find and check the user's files before a build starts; return the backend with their paths and hashes.
 
         Raises:
-            BackendError: if a file is missing or wrong.
+            BackendError: if a file is missing or invalid.
         """
         return self
 
@@ -71,7 +72,7 @@ class Backend:
         """Fetch the assets.
 
         Raises:
-            AssetError: if one cannot be had.
+            AssetError: if one cannot be fetched.
         """
         for asset in self.assets:
             asset_files(asset)
@@ -81,23 +82,23 @@ class Backend:
         raise NotImplementedError
 
     def fingerprinted(self) -> dict[str, Any]:
-        """Return what results depend on."""
+        """Return the values that results depend on."""
         return {"backend": self.name, "version": self.version, **asdict(self)}
 
 
 @dataclass(frozen=True)
 class FileBackend(Backend):
-    """A backend whose file or folder the user brings.
+    """A backend whose file or folder the user provides.
 
     Args:
-        file: path or Hub id; where empty, ``default_file`` in the folder ``OPENDANCE_ASSETS``, then in the cache.
-        sha256: of its content; where given, another content is an error. Results depend on this, not on ``file``.
+        file: path or Hub id. If empty, ``default_file`` is looked up in the folder ``OPENDANCE_ASSETS``, then in the cache.
+        sha256: hash of the content. If given, other content is refused. Results depend on it, not on ``file``.
 
     Attributes:
-        default_file: what the file or folder is called where ``file`` does not say.
-        default_hub_id: repository that is asked where it is in neither place.
-        hub_file: the one file that a Hub id stands for; where empty, a whole converted model.
-        how_to_get: where it comes from and what to do with it, in words.
+        default_file: name of the file or folder where ``file`` is empty.
+        default_hub_id: Hub repository that is tried last.
+        hub_file: file to load from a Hub repository; if empty, a converted model is loaded.
+        how_to_get: instructions to get and convert the file.
     """
 
     file: str = ""
@@ -110,40 +111,40 @@ class FileBackend(Backend):
 
     @property
     def version(self) -> str:
-        """The first digits of the content's hash."""
+        """First digits of the content's hash."""
         return self.sha256[:12]
 
     @property
     def path(self) -> Path:
-        """Where the file lies; after :meth:`prepare`."""
+        """Path of the file; valid after :meth:`prepare`."""
         return Path(self.file)
 
     def check(self, path: Path) -> None:
-        """Raise ``ValueError`` if the file is of another kind."""
+        """Raise ``ValueError`` if the file is of another type."""
         raise NotImplementedError
 
     def prepare(self) -> Self:
-        """See :meth:`Backend.prepare`."""
-        path = self._find()
+        """Find and check the file, see :meth:`Backend.prepare`."""
+        path = self._find_file()
         try:
             self.check(path)
-            digest = digest_of(path)
+            sha256 = digest_of(path)
         except (ValueError, OSError) as error:
             raise BackendError(f"{self.name} {path}: {error}. {self.how_to_get}") from None
-        if self.sha256 not in ("", digest):
+        if self.sha256 not in ("", sha256):
             raise BackendError(
-                f"{self.name} {path}: not the file the configuration was made with (SHA-256 {digest[:12]}, expected "
-                f"{self.sha256[:12]}); put that one back, or remove sha256 from the configuration"
+                f"{self.name} {path}: not the file that the configuration was made with (SHA-256 {sha256[:12]}, expected "
+                f"{self.sha256[:12]}); restore it, or remove sha256 from the configuration"
             )
-        return replace(self, file=str(path.absolute()), sha256=digest)
+        return replace(self, file=str(path.absolute()), sha256=sha256)
 
     def fingerprinted(self) -> dict[str, Any]:
-        """See :meth:`Backend.fingerprinted`; the place of the file does not count."""
+        """Return the values that results depend on: the content of the file, not its path."""
         values = super().fingerprinted()
         del values["file"]
         return values
 
-    def _find(self) -> Path:
+    def _find_file(self) -> Path:
         if self.file:
             path = Path(self.file)
             found = path if path.exists() else self._from_hub(self.file)
@@ -163,7 +164,7 @@ class FileBackend(Backend):
         raise BackendError(f"{self.name}: {self.how_to_get}. Put it at {where}, or name it: {self.name}:FILE")
 
     def _from_hub(self, name: str) -> Path | None:
-        """Return what a Hub id stands for, or None if there is nothing of that name."""
+        """Download the file or model of a Hub id; return None if it is not available."""
         from huggingface_hub import hf_hub_download, snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -197,14 +198,14 @@ def check_converted_model(path: Path, model_type: str) -> None:
     values = json.loads(config.read_text(encoding="utf-8"))
     found = values.get("model_type") if isinstance(values, dict) else None
     if found != model_type:
-        raise ValueError(f"a model of type {found!r}, not {model_type!r}")
+        raise ValueError(f"a model of type {found!r}, expected {model_type!r}")
     if not (path / "model.safetensors").is_file():
         raise ValueError("the folder has no model.safetensors")
 
 
 @dataclass(frozen=True)
 class Region:
-    """A square of the image, possibly turned: centre and side in pixels, rotation in radians (clockwise)."""
+    """A square of the image, possibly rotated: centre and side in pixels, rotation in radians (clockwise)."""
 
     cx: float
     cy: float
@@ -220,8 +221,8 @@ class Keypoints:
         image: (33, 2) pixels in the source frame.
         world: (33, 3) metres relative to the mid hip, x right, y up, z towards the camera.
         visibility: (33,) probability that the landmark is in the frame and not hidden.
-        score: probability that the region holds a person.
-        region: the region this person would be best seen in, from the estimate itself.
+        score: probability that the region contains a person.
+        region: region around this person, computed from the estimate.
     """
 
     image: Floats
@@ -232,72 +233,78 @@ class Keypoints:
 
 
 class Picture(Protocol):
-    """A frame of a video; :class:`opendance_hf.pipeline.video.Picture` is the real one."""
+    """Interface of a video frame, implemented by :class:`opendance_hf.pipeline.video.Picture`."""
 
     @property
     def time_s(self) -> float:
-        """When it is shown, seconds of the source."""
+        """Presentation time, seconds of the source."""
         ...
 
     @property
     def small(self) -> Image:
-        """(H, W, 3) RGB, just large enough to compare pictures."""
+        """(H, W, 3) RGB at the reduced size used to compare frames."""
         ...
 
     def rgb(self) -> Image:
-        """(H, W, 3) RGB, upright."""
+        """Convert to (H, W, 3) RGB, upright."""
         ...
 
 
 class Detector(Protocol):
-    """Finds people in a frame. Role ``detector``."""
+    """Interface of the role ``detector``: find people in a frame."""
 
     def detect(self, image: Image) -> Floats:
-        """(H, W, 3) RGB image to (N, 5) boxes ``x1 y1 x2 y2 score`` in pixels."""
+        """Return the (N, 5) boxes ``x1 y1 x2 y2 score``, pixels, of people in an (H, W, 3) RGB image."""
         ...
 
 
 class Tracker(Protocol):
-    """Links boxes over the frames of one shot. Role ``tracker``: ``load()`` gives a function of the frame rate."""
+    """Interface of the role ``tracker``: link boxes over the frames of one shot.
+
+    ``load()`` returns a function from the frame rate to a new tracker.
+    """
 
     def update(self, boxes: Floats) -> Any:
-        """(N, 5) boxes of the next frame to (N,) track numbers; -1 for a box that no track has claimed."""
+        """Return the (N,) track numbers of the (N, 5) boxes of the next frame; -1 for boxes without a track."""
         ...
 
 
 class PoseEstimator(Protocol):
-    """Estimates one person's 2D and 3D landmarks inside a region. Role ``pose``."""
+    """Interface of the role ``pose``: estimate one person's 2D and 3D landmarks inside a region."""
 
     def region_of_box(self, box: Floats) -> Region:
-        """Return the region to look at for a person's box ``x1 y1 x2 y2`` (pixels)."""
+        """Return the region in which to estimate the person of a box ``x1 y1 x2 y2`` (pixels)."""
         ...
 
     def estimate(self, image: Image, region: Region, mirrored: bool = False) -> Keypoints:
-        """Return the landmarks of the one person that the region of a (H, W, 3) RGB image holds.
+        """Estimate the landmarks of the person in a region of an (H, W, 3) RGB image.
 
-        ``mirrored``: look at it in a mirror; the answer is turned back. It errs the other way in depth.
+        Args:
+            image: the frame.
+            region: the region with the person.
+            mirrored: estimate in the mirrored region and mirror the result back, which changes the sign of depth errors.
         """
         ...
 
 
 class BodyEstimator(Protocol):
-    """Estimates SMPL bodies in frames. Role ``lifter``."""
+    """Interface of the role ``lifter``: estimate SMPL bodies in frames."""
 
     def estimate(self, images: list[Image], boxes: list[Floats]) -> list[tuple[Floats, Floats, Floats]]:
-        """For each frame its (D, 24, 3, 3) rotations, (D, 10) betas and (D, 3) transl, see ``Bodies``."""
+        """Return (D, 24, 3, 3) rotations, (D, 10) betas and (D, 3) transl for each frame, see ``Bodies``."""
         ...
 
 
 class Smoother(Protocol):
-    """Takes the jitter out of a span. Role ``smoother``."""
+    """Interface of the role ``smoother``: smooth the estimates of a span over time."""
 
     def smooth(self, landmarks: Landmarks, bodies: Bodies | None) -> tuple[Landmarks, Bodies | None]:
-        """Return smooth landmarks, and smooth bodies if there are any, at the same times."""
+        """Return smoothed landmarks, and smoothed bodies if there are any, at the same times."""
         ...
 
 
 class Fitter(Protocol):
-    """Fits a skeleton to a span. Role ``fitter``."""
+    """Interface of the role ``fitter``: fit a skeleton to a span."""
 
     def fit(self, smoothed: Landmarks, bodies: Bodies | None, video: VideoInfo) -> Fit:
         """Return the fitted motion of all dancers of the span."""
@@ -305,8 +312,8 @@ class Fitter(Protocol):
 
 
 class GenreClassifier(Protocol):
-    """Names the genre of music. Role ``genre``."""
+    """Interface of the role ``genre``: classify the genre of music."""
 
     def classify(self, path: Path, start_s: float, end_s: float) -> tuple[str, Floats]:
-        """Return the likeliest genre of a span of a file, and (10,) probabilities in the order of ``GENRES``."""
+        """Return the most likely genre of a span of a file, and (10,) probabilities in the order of ``GENRES``."""
         ...

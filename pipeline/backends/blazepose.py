@@ -1,4 +1,4 @@
-"""BlazePose GHUM landmarks (Bazarevsky et al. 2020, Apache-2.0) on LiteRT: 33 landmarks in 2D and in metres."""
+"""Estimate 33 landmarks in 2D and in metres with BlazePose GHUM (Bazarevsky et al. 2020, Apache-2.0) on LiteRT."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from opendance_hf.pipeline.backends.base import Backend, Keypoints, Region
 from opendance_hf.pipeline.clip import Floats, Image
 from opendance_hf.pipeline.landmarks import LANDMARK_INDEX, LANDMARKS, MIRRORED
 
-#: BlazePose's own order of its keypoints.
+#: BlazePose's keypoints in its order.
 _NAMES: Final = (
     "nose", "left_eye_inner", "left_eye", "left_eye_outer", "right_eye_inner", "right_eye",
     "right_eye_outer", "left_ear", "right_ear", "mouth_left", "mouth_right", "left_shoulder",
@@ -24,26 +24,26 @@ _NAMES: Final = (
     "right_knee", "left_ankle", "right_ankle", "left_heel", "right_heel", "left_foot_index",
     "right_foot_index",
 )  # fmt: skip
-#: (33,) place of each neutral landmark among them.
-_PLACES: Final = np.array([_NAMES.index(name) for name in LANDMARKS])
+#: (33,) index of each landmark among BlazePose's keypoints.
+_LANDMARK_ORDER: Final = np.array([_NAMES.index(name) for name in LANDMARKS])
 _SIDE: Final = 256
-#: The model adds six alignment points; 33 is the hip centre, 34 lies on the circle around the body above it.
+#: The model adds six alignment points; 33 is the hip centre, 34 lies above it on the circle around the body.
 _POINTS: Final = 39
-_CENTRE, _TOP = 33, 34
-#: (33,) and (39,) places of the other side's points, in BlazePose's order.
+_CENTRE, _CIRCLE = 33, 34
+#: (33,) and (39,) indices of the other side's points, in BlazePose's order.
 _SWAP: Final = np.array([_NAMES.index(LANDMARKS[MIRRORED[LANDMARK_INDEX[name]]]) for name in _NAMES])
 _SWAP_POINTS: Final = np.concatenate([_SWAP, np.arange(len(_NAMES), _POINTS)])
 
 
 @dataclass(frozen=True)
 class BlazePose(Backend):
-    """Estimates the landmarks of one person inside a region, in about 10 ms on two cores.
+    """Estimate the landmarks of one person inside a region, in about 10 ms on two cores.
 
     Args:
-        region_margin: a region is this much larger than the circle around the body, or than a person's box.
-        heatmap_window: cells around a point that its heatmap's centre of mass is taken over, an odd number.
-        heatmap_min: a point moves to that centre where the heatmap reaches this probability.
-        session_threads: of one interpreter; results are reproducible for a given number.
+        region_margin: side of a region relative to the circle around the body, or to a person's box.
+        heatmap_window: side of the window of heatmap cells whose centre of mass refines a point, an odd number.
+        heatmap_min: maximum of the heatmap, as a probability, from which points are refined.
+        session_threads: threads of one interpreter; results are reproducible for a given number.
     """
 
     name = "blazepose"
@@ -57,7 +57,7 @@ class BlazePose(Backend):
 
     @property
     def label(self) -> str:
-        """See :class:`Backend`."""
+        """Name with the variant of the network."""
         return f"blazepose-{self.variant}"
 
     def load(self) -> _BlazePose:
@@ -67,7 +67,7 @@ class BlazePose(Backend):
 
 @dataclass(frozen=True)
 class BlazePoseHeavy(BlazePose):
-    """The larger network, about 27 ms on two cores."""
+    """Estimate landmarks with the larger network, in about 27 ms on two cores."""
 
     name = "blazepose-heavy"
     variant: ClassVar[str] = "heavy"
@@ -82,7 +82,7 @@ class _BlazePose:
         self._model = Interpreter(model_path=str(model), num_threads=settings.session_threads)
         self._model.allocate_tensors()
         self._input = self._model.get_input_details()[0]["index"]
-        # Outputs are told apart by their shapes: their order differs between builds of the model.
+        # Outputs are identified by their sizes, as their order differs between builds of the model.
         by_size = {int(np.prod(out["shape"])): out["index"] for out in self._model.get_output_details()}
         self._landmarks, self._flag = by_size[_POINTS * 5], by_size[1]
         self._world, self._heatmap = by_size[_POINTS * 3], by_size[64 * 64 * _POINTS]
@@ -91,21 +91,21 @@ class _BlazePose:
         """See :class:`~opendance_hf.pipeline.backends.base.PoseEstimator`."""
         to_image = _crop_to_image(region)
         crop = cv2.warpAffine(image, to_image, (_SIDE, _SIDE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-        points, world, shown, score = self._run(crop[:, ::-1] if mirrored else crop)
+        points, world, visibility, score = self._run(crop[:, ::-1] if mirrored else crop)
         if mirrored:
-            points, world, shown = (
+            points, world, visibility = (
                 _mirror(points, _SIDE, _SWAP_POINTS),
                 _mirror(world, 0, _SWAP),
-                shown[_SWAP],
+                visibility[_SWAP],
             )
         image_points = (points @ to_image[:, :2].T + to_image[:, 2]).astype(np.float32)
         cos, sin = math.cos(region.rotation), math.sin(region.rotation)
         world[:, :2] = world[:, :2] @ np.array([[cos, sin], [-sin, cos]])
         world *= (1, -1, -1)
         return Keypoints(
-            image=image_points[_PLACES],
-            world=world.astype(np.float32)[_PLACES],
-            visibility=shown[_PLACES],
+            image=image_points[_LANDMARK_ORDER],
+            world=world.astype(np.float32)[_LANDMARK_ORDER],
+            visibility=visibility[_LANDMARK_ORDER],
             score=score,
             region=self._region_of(image_points),
         )
@@ -117,30 +117,30 @@ class _BlazePose:
         return Region((x1 + x2) / 2, (y1 + y2) / 2, side)
 
     def _region_of(self, points: Floats) -> Region:
-        """Return the region of the circle that the alignment points describe, turned so that the body is upright."""
-        (cx, cy), (tx, ty) = points[_CENTRE], points[_TOP]
+        """Return the region of the circle given by the alignment points, rotated so that the body is upright."""
+        (cx, cy), (tx, ty) = points[_CENTRE], points[_CIRCLE]
         radius = math.hypot(tx - cx, ty - cy)
         rotation = math.pi / 2 - math.atan2(cy - ty, tx - cx)
         rotation = (rotation + math.pi) % (2 * math.pi) - math.pi
         return Region(float(cx), float(cy), max(2 * self._settings.region_margin * radius, 1.0), rotation)
 
     def _run(self, crop: npt.NDArray[Any]) -> tuple[Floats, Floats, Floats, float]:
-        """Points (39, 2) in the crop, landmarks (33, 3) in metres, (33,) visibility, and the person's score."""
+        """Return points (39, 2) in the crop, landmarks (33, 3) in metres, (33,) visibility, and the person's score."""
         self._model.set_tensor(self._input, crop[None].astype(np.float32) / 255)
         self._model.invoke()
         raw = self._model.get_tensor(self._landmarks).reshape(_POINTS, 5)
         points = self._refine(raw[:, :2], self._model.get_tensor(self._heatmap)[0])
         world = self._model.get_tensor(self._world).reshape(_POINTS, 3)[: len(_NAMES)].copy()
-        shown = 1 / (1 + np.exp(-raw[: len(_NAMES), 3:].astype(np.float64)))
+        visibility = 1 / (1 + np.exp(-raw[: len(_NAMES), 3:].astype(np.float64)))
         return (
             points,
             world,
-            shown.min(axis=1).astype(np.float32),
+            visibility.min(axis=1).astype(np.float32),
             float(self._model.get_tensor(self._flag).reshape(())),
         )
 
     def _refine(self, points: Floats, heatmap: Floats) -> Floats:
-        """Move each regressed point to its heatmap's centre of mass around it where the heatmap is sure."""
+        """Replace each regressed point by its heatmap's centre of mass around it where the heatmap is reliable."""
         side = heatmap.shape[0]
         cell = _SIDE / side
         half = self._settings.heatmap_window // 2
@@ -156,12 +156,12 @@ class _BlazePose:
         x = (weights * (columns - half)[:, None, :]).sum(axis=(1, 2))
         y = (weights * (rows - half)[:, :, None]).sum(axis=(1, 2))
         refined = np.column_stack([x, y]) / np.maximum(total, 1e-9)[:, None] * cell
-        sure = inside & (weights.max(axis=(1, 2)) >= self._settings.heatmap_min)
-        return np.where(sure[:, None], refined, points).astype(np.float32)
+        reliable = inside & (weights.max(axis=(1, 2)) >= self._settings.heatmap_min)
+        return np.where(reliable[:, None], refined, points).astype(np.float32)
 
 
 def _mirror(points: Floats, width: float, swap: npt.NDArray[np.intp]) -> Floats:
-    """Return points as seen in a mirror of this width: x reversed, left and right exchanged."""
+    """Mirror points in an image of this width: reverse x, and exchange left and right."""
     out = points[swap].copy()
     out[:, 0] = width - out[:, 0]
     return out

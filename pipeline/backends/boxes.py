@@ -1,4 +1,4 @@
-"""What detectors share: onnxruntime sessions and non-maximum suppression."""
+"""Open onnxruntime sessions and apply non-maximum suppression, for all detectors."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ def onnx_session(path: Path, threads: int) -> Any:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def strongest(boxes: Floats, scores: Floats, min_score: float, max_iou: float) -> npt.NDArray[np.intp]:
-    """Return the indices of the (N, 4) boxes ``x1 y1 x2 y2`` that no stronger one overlaps by more than ``max_iou``."""
+def non_maximum_suppression(
+    boxes: Floats, scores: Floats, min_score: float, max_iou: float
+) -> npt.NDArray[np.intp]:
+    """Return the indices of the (N, 4) boxes ``x1 y1 x2 y2`` that overlap no box of higher score by over ``max_iou``."""
     order = cv2.dnn.NMSBoxes(
         np.column_stack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]).tolist(),
         scores.tolist(),

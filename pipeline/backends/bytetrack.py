@@ -1,4 +1,4 @@
-"""ByteTrack (Zhang et al. 2022, paper reference 32) from the ``trackers`` package."""
+"""Track people with ByteTrack (Zhang et al. 2022, paper reference 32) from the ``trackers`` package."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from opendance_hf.pipeline.clip import Floats
 
 @dataclass(frozen=True)
 class ByteTrack(Backend):
-    """Links boxes by motion; strong boxes first, then weak ones.
+    """Link boxes by motion, first those with high scores, then those with low ones.
 
     Args:
-        lost_track_frames: a track that is not found for this many frames, at 30 a second, is forgotten.
-        activation_score: a new track starts with a box of at least this score.
-        high_score: boxes of at least this score are linked first.
-        min_iou: a box must overlap the predicted box of its track by this much.
-        min_consecutive_frames: a track counts after this many frames.
+        lost_track_frames: number of frames without a box, at 30 per second, after which a track ends.
+        activation_score: minimum score of the box that starts a track.
+        high_score: minimum score of the boxes that are linked first.
+        min_iou: minimum overlap of a box with the predicted box of its track.
+        min_consecutive_frames: number of frames after which a track is valid.
     """
 
     name = "bytetrack"
@@ -35,11 +35,11 @@ class ByteTrack(Backend):
 
     @property
     def version(self) -> str:
-        """See :class:`Backend`."""
+        """Version of the ``trackers`` package."""
         return version("trackers")
 
     def load(self) -> Callable[[float], _ByteTrack]:
-        """Return what starts a tracker for one shot, given the rate of its frames: tracks are forgotten after a time."""
+        """Return a function from a shot's frame rate to a new tracker; the rate scales ``lost_track_frames``."""
         return lambda rate_hz: _ByteTrack(self, rate_hz)
 
 

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CLIFF(FileBackend):
-    """A converted CLIFF.
+    """Estimate bodies with a converted CLIFF checkpoint.
 
     Attributes:
-        device: ``auto`` (a GPU where torch has one), or torch's name: ``cpu``, ``cuda``, ``cuda:1``.
-        crop_margin: side of a crop over that of the person's box.
-        batch_size: crops that are estimated together.
+        device: ``auto`` (a GPU if torch finds one), or a torch device: ``cpu``, ``cuda``, ``cuda:1``.
+        crop_margin: side of a crop relative to that of the person's box.
+        batch_size: number of crops in a batch.
     """
 
     device: str = "auto"
@@ -40,16 +40,16 @@ class CLIFF(FileBackend):
 
     @property
     def label(self) -> str:
-        """The name with the backbone's."""
+        """Name with the backbone."""
         config = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
         return f"cliff-{config['backbone']}"
 
     def check(self, path: Path) -> None:
-        """See :meth:`FileBackend.check`."""
+        """Check that the folder is a converted CLIFF, see :meth:`FileBackend.check`."""
         check_converted_model(path, "cliff")
 
     def fingerprinted(self) -> dict[str, Any]:
-        """See :meth:`FileBackend.fingerprinted`; the device does not count."""
+        """Return the values that results depend on, without the device."""
         values = super().fingerprinted()
         del values["device"]
         return values

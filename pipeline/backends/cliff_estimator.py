@@ -1,7 +1,7 @@
-"""Run CLIFF on frames of a video: cut crops, describe the place of each, and compute the camera of the whole image.
+"""Run CLIFF on video frames: crop people, encode the position of each crop, and compute translations in the full image.
 
-Li et al. 2022, paper reference 18 and section 3.1. The box of a person is widened to the crop's shape. The crop is cut at
-whole pixels and filled with black beyond the image. The focal length is taken to be the image's diagonal.
+Li et al. 2022, paper reference 18 and section 3.1. A person's box is extended to the aspect ratio of the crop. Crops have
+integer corners and are padded with black. The focal length is assumed to be the diagonal of the image.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from opendance_hf.modeling.cliff.modeling_cliff import CROP_SIZE, IMAGE_MEAN, IM
 from opendance_hf.pipeline.backends.base import BackendError
 from opendance_hf.pipeline.clip import Floats, Image
 
-#: Scales of crops are counted in units of this many pixels.
+#: Unit of the scales of crops, pixels.
 _UNIT_PX: Final = 200
-#: Mean and deviation, in focal lengths, that the box size is normalised with, and the factor of its centre.
+#: Mean and standard deviation, in focal lengths, that normalise the box size, and the factor of the box centre.
 _SIZE_MEAN, _SIZE_STD, _CENTRE_SCALE = 0.24, 0.06, 2.8
 
 
@@ -31,9 +31,9 @@ def focal_length(width_px: int, height_px: int) -> float:
 
 
 def crops_of_boxes(boxes: Floats, margin: float) -> tuple[Floats, Floats]:
-    """Turn (N, 4+) boxes ``x1 y1 x2 y2`` into (N, 2) centres and (N,) scales; a crop is 200 * scale pixels high.
+    """Convert (N, 4+) boxes ``x1 y1 x2 y2`` to (N, 2) centres and (N,) scales; a crop is 200 * scale pixels high.
 
-    ``margin`` is the side of a crop over that of its box.
+    ``margin`` is the side of a crop relative to that of its box.
     """
     centre = (boxes[:, :2] + boxes[:, 2:4]) / 2
     size = np.maximum((boxes[:, 2] - boxes[:, 0]) * CROP_SIZE[0] / CROP_SIZE[1], boxes[:, 3] - boxes[:, 1])
@@ -41,30 +41,30 @@ def crops_of_boxes(boxes: Floats, margin: float) -> tuple[Floats, Floats]:
 
 
 def corners(centre: Floats, scale: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the (N, 2) first pixels of crops and the ones after the last, ``x y``."""
-    # In single precision and half to even, as the weights were trained: in double, ties fall elsewhere.
+    """Return the (N, 2) first pixels of crops and the pixels after the last, ``x y``."""
+    # Single precision and rounding half to even, as in training: ties are rounded differently in double precision.
     high = (_UNIT_PX * scale).astype(np.float32)
     half = np.stack([high * np.float32(CROP_SIZE[1] / CROP_SIZE[0]) / 2, high / 2], axis=1).astype(np.float32)
     return np.rint(centre - half).astype(np.int64), np.rint(centre + half).astype(np.int64)
 
 
 def crop(image: Image, first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]) -> Floats:
-    """Cut the (3, 256, 192) normalised crop of an RGB image between two corners, black beyond its edges."""
+    """Return the (3, 256, 192) normalised crop of an RGB image between two corners, padded with black."""
     height, width = image.shape[:2]
     size = np.maximum(last - first, 1)
     patch = np.zeros((size[1], size[0], 3), dtype=np.float32)
     low, high = np.maximum(first, 0), np.minimum(first + size, [width, height])
     if (high > low).all():
         x, y = low - first
-        seen = image[low[1] : high[1], low[0] : high[0]]
-        patch[y : y + seen.shape[0], x : x + seen.shape[1]] = seen
+        inside = image[low[1] : high[1], low[0] : high[0]]
+        patch[y : y + inside.shape[0], x : x + inside.shape[1]] = inside
     small = np.asarray(cv2.resize(patch, (CROP_SIZE[1], CROP_SIZE[0])), dtype=np.float32)
-    normal = (small / 255 - np.array(IMAGE_MEAN, np.float32)) / np.array(IMAGE_STD, np.float32)
-    return np.asarray(normal.transpose(2, 0, 1), dtype=np.float32)
+    normalised = (small / 255 - np.array(IMAGE_MEAN, np.float32)) / np.array(IMAGE_STD, np.float32)
+    return np.asarray(normalised.transpose(2, 0, 1), dtype=np.float32)
 
 
 def bbox_info(centre: Floats, scale: Floats, width_px: int, height_px: int) -> Floats:
-    """Return the (N, 3) centre and size of crops relative to the image, as the model was trained to read them."""
+    """Return the (N, 3) normalised centres and sizes of crops relative to the image, an input of the model."""
     focal = focal_length(width_px, height_px)
     size = _UNIT_PX * scale
     return np.stack(
@@ -78,7 +78,7 @@ def bbox_info(centre: Floats, scale: Floats, width_px: int, height_px: int) -> F
 
 
 def full_camera(camera: Floats, centre: Floats, scale: Floats, width_px: int, height_px: int) -> Floats:
-    """Turn the translations of the crops' weak cameras into (N, 3) metres before the camera of the whole image."""
+    """Convert the crops' weak-perspective cameras to (N, 3) translations, metres, in the full image's camera frame."""
     focal = focal_length(width_px, height_px)
     size = _UNIT_PX * scale * camera[:, 0] + 1e-9
     return np.stack(
@@ -92,13 +92,16 @@ def full_camera(camera: Floats, centre: Floats, scale: Floats, width_px: int, he
 
 
 class CLIFFEstimator:
-    """A loaded CLIFF.
+    """A loaded CLIFF model.
 
     Args:
-        folder: a converted checkpoint.
-        device: ``auto`` (a GPU where torch has one), or torch's name of a device.
-        crop_margin: side of a crop over that of the person's box.
-        batch_size: crops that are estimated together.
+        folder: folder of a converted checkpoint.
+        device: ``auto`` (a GPU if torch finds one), or a torch device.
+        crop_margin: side of a crop relative to that of the person's box.
+        batch_size: number of crops in a batch.
+
+    Raises:
+        BackendError: if ``device`` is a GPU and torch finds none.
     """
 
     def __init__(self, folder: Path, device: str, crop_margin: float, batch_size: int) -> None:
@@ -122,8 +125,8 @@ class CLIFFEstimator:
             boxes: for each of them, (D, 4) boxes of D people.
 
         Returns:
-            For each frame the (D, 24, 3, 3) rotations and (D, 10) shapes of SMPL, and its (D, 3) transl in metres, all
-            before the camera: x right, y down, z away.
+            For each frame SMPL's (D, 24, 3, 3) rotations, (D, 10) betas and (D, 3) transl in metres, in the camera frame: x
+            right, y down, z away from the camera.
         """
         height, width = images[0].shape[:2]
         inputs, infos, places = [], [], []

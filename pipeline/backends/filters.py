@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Filters(Backend):
-    """Median and Savitzky-Golay filters.
+    """Smooth with a median and a Savitzky-Golay filter.
 
-    The window is long enough to take out the estimator's noise (75 to 150 mm per squared frame), and short enough to
-    keep a hit.
+    The window is long enough to remove the estimator's noise (75 to 150 mm per squared frame), and short enough to keep
+    fast accents of the dance (hits).
 
     Attributes:
         median_s: window of the median.
         window_s: window of the Savitzky-Golay filter.
-        polynomial_order: of the Savitzky-Golay filter.
+        polynomial_order: order of the Savitzky-Golay filter.
     """
 
     median_s: float = 0.1
@@ -33,12 +33,12 @@ class Filters(Backend):
 
     @property
     def version(self) -> str:
-        """The version of this package."""
+        """Version of this package."""
         return opendance_hf.__version__
 
     @property
     def label(self) -> str:
-        """The two filters."""
+        """Names of the two filters."""
         return "median-savgol"
 
     def load(self) -> FilterSmoother:

@@ -1,4 +1,4 @@
-"""NanoDet-416 person detector (COCO; RangiLyu 2020, Apache-2.0), converted once from TensorFlow.js to ONNX."""
+"""Detect people with NanoDet-416 (COCO; RangiLyu 2020, Apache-2.0), converted once from TensorFlow.js to ONNX."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from opendance_hf.assets import asset_files, cache_dir, sha256_of
 from opendance_hf.files import atomic_write
 from opendance_hf.pipeline.backends.base import Backend
-from opendance_hf.pipeline.backends.boxes import onnx_session, strongest
+from opendance_hf.pipeline.backends.boxes import non_maximum_suppression, onnx_session
 from opendance_hf.pipeline.clip import Floats, Image
 
 _SIDE: Final = 416
@@ -26,12 +26,12 @@ _PERSON: Final = 0
 
 @dataclass(frozen=True)
 class NanoDet(Backend):
-    """Detects people with NanoDet-416.
+    """Detect people with NanoDet-416.
 
     Args:
-        min_score: boxes below it are dropped. Trackers make use of weak boxes, so it is low.
-        max_iou: of two boxes that overlap more than this, the weaker is dropped.
-        session_threads: of one inference session; results are reproducible for a given number.
+        min_score: boxes with a lower score are dropped. It is low because trackers use weak boxes.
+        max_iou: of two boxes that overlap more than this, the one with the lower score is dropped.
+        session_threads: threads of one inference session; results are reproducible for a given number.
     """
 
     name = "nanodet"
@@ -43,7 +43,7 @@ class NanoDet(Backend):
 
     @property
     def label(self) -> str:
-        """See :class:`Backend`."""
+        """Name with the input size."""
         return "nanodet-416"
 
     def load(self) -> _NanoDet:
@@ -59,12 +59,12 @@ class _NanoDet:
 
     def detect(self, image: Image) -> Floats:
         """See :class:`~opendance_hf.pipeline.backends.base.Detector`."""
-        tall = image.shape[0]
-        # An upright picture is stretched to the square of the network: people in it look larger, and are found more
-        # often than in a letterbox. A wide one is not: people squeezed to half their width are hardly found.
+        image_height = image.shape[0]
+        # Portrait images are stretched to the square input: people appear larger and are detected more often than in a
+        # letterboxed image. Landscape images are padded: people squeezed to half their width are rarely detected.
         if image.shape[1] > image.shape[0]:
-            below = image.shape[1] - image.shape[0]
-            image = np.pad(image, ((0, below), (0, 0), (0, 0)), constant_values=_GREY)
+            padding = image.shape[1] - image.shape[0]
+            image = np.pad(image, ((0, padding), (0, 0), (0, 0)), constant_values=_GREY)
         height, width = image.shape[:2]
         small = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)[..., ::-1]
         tensor = ((small - _MEAN_BGR) / _STD_BGR).transpose(2, 0, 1)[None].astype(np.float32)
@@ -75,15 +75,15 @@ class _NanoDet:
         )
         boxes *= np.array([width, height, width, height], dtype=np.float32) / _SIDE
         boxes[:, 0::2] = boxes[:, 0::2].clip(0, width)
-        boxes[:, 1::2] = boxes[:, 1::2].clip(0, tall)
+        boxes[:, 1::2] = boxes[:, 1::2].clip(0, image_height)
         keep = scores >= self._settings.min_score
         boxes, scores = boxes[keep], scores[keep]
-        chosen = strongest(boxes, scores, self._settings.min_score, self._settings.max_iou)
-        return np.column_stack([boxes[chosen], scores[chosen]]).astype(np.float32).reshape(-1, 5)
+        selected = non_maximum_suppression(boxes, scores, self._settings.min_score, self._settings.max_iou)
+        return np.column_stack([boxes[selected], scores[selected]]).astype(np.float32).reshape(-1, 5)
 
 
 def _decode(bins: Floats, stride: int) -> Floats:
-    """Return (N, 4) boxes from (N, 44) distance distributions: expected distance to each side of the cell centre."""
+    """Decode (N, 44) distance distributions to (N, 4) boxes: the expected distance from the cell centre to each side."""
     logits = bins.reshape(-1, 4, _BINS)
     weights = np.exp(logits - logits.max(-1, keepdims=True))
     distance = (weights * np.arange(_BINS)).sum(-1) / weights.sum(-1) * stride
@@ -94,7 +94,7 @@ def _decode(bins: Floats, stride: int) -> Floats:
 
 
 def _onnx_file() -> Path:
-    """Return the converted model in the cache, converting it on first use."""
+    """Return the path of the converted model in the cache; convert it on first use."""
     files = asset_files("nanodet")
     source = files["models/nanodet.bin"]
     target = cache_dir() / "converted" / f"nanodet-416-{sha256_of(source)[:12]}.onnx"

@@ -12,18 +12,18 @@ from opendance_hf.pipeline.fitting.settings import SkeletonSettings, solver_vers
 
 @dataclass(frozen=True)
 class Skeleton(SkeletonSettings, Backend):
-    """Fit of rotations and bone lengths; needs no licensed body. Fields: see :class:`SkeletonSettings`."""
+    """Fit rotations and bone lengths, without a licensed body model. Fields: see :class:`SkeletonSettings`."""
 
     name: ClassVar[str] = "skeleton"
 
     @property
     def version(self) -> str:
-        """The versions of this package and of torch."""
+        """Versions of this package and of torch."""
         return solver_version()
 
     @property
     def label(self) -> str:
-        """The name with the optimiser's."""
+        """Name with the optimiser."""
         return "skeleton-adam"
 
     def load(self) -> SkeletonFitter:
@@ -34,7 +34,7 @@ class Skeleton(SkeletonSettings, Backend):
 
 
 class SkeletonFitter:
-    """Fits with the settings of :class:`Skeleton`."""
+    """Fit skeletons with the settings of :class:`Skeleton`."""
 
     def __init__(self, settings: Skeleton) -> None:
         self.settings = settings

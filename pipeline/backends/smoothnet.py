@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SmoothNet(FileBackend):
-    """A converted SmoothNet, with filters for what it was not trained on.
+    """Smooth with a converted SmoothNet checkpoint, and with filters where SmoothNet does not apply.
 
     Attributes:
         median_s: window of the median, where the filters are used.
         window_s: window of the Savitzky-Golay filter.
-        polynomial_order: of the Savitzky-Golay filter.
+        polynomial_order: order of the Savitzky-Golay filter.
     """
 
     median_s: float = 0.1
@@ -36,12 +36,12 @@ class SmoothNet(FileBackend):
 
     @property
     def label(self) -> str:
-        """The name with the window's number of frames."""
+        """Name with the number of frames of the window."""
         config = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
         return f"smoothnet-w{config['window_size']}"
 
     def check(self, path: Path) -> None:
-        """See :meth:`FileBackend.check`."""
+        """Check that the folder is a converted SmoothNet, see :meth:`FileBackend.check`."""
         check_converted_model(path, "smoothnet")
 
     def load(self) -> SmoothNetSmoother:

@@ -14,7 +14,7 @@ from opendance_hf.pipeline.fitting.settings import SMPLifySettings, solver_versi
 
 @dataclass(frozen=True)
 class SMPLify(SMPLifySettings, FileBackend):
-    """Refinement of a lifter's bodies on the user's converted SMPL body. Fields: see :class:`SMPLifySettings`."""
+    """Refine a lifter's bodies on the user's converted SMPL body. Fields: see :class:`SMPLifySettings`."""
 
     name: ClassVar[str] = "smplify"
     licence: ClassVar[str] = "SMPL Body Model License (research only)"
@@ -24,24 +24,24 @@ class SMPLify(SMPLifySettings, FileBackend):
 
     @property
     def version(self) -> str:
-        """The versions of this package and of torch; the body has a row of provenance of its own."""
+        """Versions of this package and of torch; the body has its own row in the provenance."""
         return solver_version()
 
     @property
     def label(self) -> str:
-        """The name with the optimiser's."""
+        """Name with the optimiser."""
         return "smplify-adam"
 
     def provenance(self, stage: str) -> tuple[tuple[str, str, str], ...]:
-        """See :meth:`Backend.provenance`; the body has a row of its own."""
+        """Return the rows of the fitter and of the body, see :meth:`Backend.provenance`."""
         return (*super().provenance(stage), ("body", "smpl", self.sha256[:12]))
 
     def check(self, path: Path) -> None:
-        """See :meth:`FileBackend.check`."""
+        """Check that the file is a converted SMPL body, see :meth:`FileBackend.check`."""
         try:
             load_smpl(path)
         except SMPLFileError as error:
-            # The message names the path and says how to get a body, as the caller does.
+            # Remove the path and the instructions from the message: the caller adds both.
             raise ValueError(str(error).split(". To get one")[0].removeprefix(f"{path}: ")) from None
 
     def load(self) -> SMPLifyFitter:
@@ -56,7 +56,7 @@ class SMPLify(SMPLifySettings, FileBackend):
 
 
 class SMPLifyFitter:
-    """Refines with the settings of :class:`SMPLify`."""
+    """Refine bodies with the settings of :class:`SMPLify`."""
 
     def __init__(self, settings: SMPLify, body: SMPLData) -> None:
         self.settings = settings
@@ -70,8 +70,8 @@ class SMPLifyFitter:
         """
         if bodies is None:
             raise BackendError(
-                "smplify refines SMPL bodies, but no stage before the fit estimated any: add the stage 'lift' (lifter "
-                "cliff), or fit with the backend 'skeleton'"
+                "smplify refines SMPL bodies, but no stage before 'fit' estimates them: add the stage 'lift' (lifter "
+                "cliff), or use the fitter 'skeleton'"
             )
         from opendance_hf.pipeline.fitting.smplify import refine_bodies
 

@@ -1,7 +1,7 @@
 """Convert a TensorFlow.js graph model (``model.json`` + ``.bin``) to ONNX without TensorFlow.
 
-Covers the operators of plain convolutional detectors. Every operator keeps TensorFlow's own layout and is wrapped
-in the transposes ONNX needs; onnxruntime's optimiser cancels them.
+Covers the operators of plain convolutional detectors. Tensors keep TensorFlow's layout (NHWC), and operators are wrapped in
+the transposes that ONNX requires; onnxruntime's optimiser cancels them.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _DTYPES = {name: np.dtype(code) for name, code in (("float32", "<f4"), ("float16
 
 
 class ConversionError(OpenDanceError, ValueError):
-    """The graph has an operator or attribute outside the supported subset, or its weights do not fit."""
+    """Raised for an unsupported operator or attribute, and for weights that do not match their manifest."""
 
 
 def convert_graph_model(model_json: Path, weights: Path) -> onnx.ModelProto:
-    """The ONNX form of a TensorFlow.js graph model with one weight file.
+    """Convert a TensorFlow.js graph model with one weight file to ONNX.
 
     Inputs and outputs keep their names (without ``:0``) and layout.
 
@@ -40,7 +40,7 @@ def convert_graph_model(model_json: Path, weights: Path) -> onnx.ModelProto:
     constants = read_weights(document["weightsManifest"], weights.read_bytes())
     graph = _Graph(constants)
     nodes = {node["name"]: node for node in document["modelTopology"]["node"]}
-    for node in _in_order(nodes, [_bare(name) for name in document["signature"]["outputs"]]):
+    for node in _topological_order(nodes, [_bare(name) for name in document["signature"]["outputs"]]):
         graph.add(node)
 
     def values(kind: str) -> list[onnx.ValueInfoProto]:
@@ -62,16 +62,18 @@ def _bare(name: str) -> str:
 
 
 def read_weights(manifest: list[dict[str, Any]], data: bytes) -> dict[str, np.ndarray]:
-    """The named weights of a model, from its manifest and the bytes of its one weight file.
+    """Read the weights of a model by name, from its manifest and the bytes of its weight file.
 
     Raises:
-        ConversionError: if the bytes are not what the manifest describes.
+        ConversionError: if the bytes do not match the manifest.
     """
     constants, offset = {}, 0
     for spec in (weight for group in manifest for weight in group["weights"]):
         stored = spec.get("quantization", spec)["dtype"]
         if stored not in _DTYPES:
-            raise ConversionError(f"weight {spec['name']} is stored as {stored}, which is not supported")
+            raise ConversionError(
+                f"weight {spec['name']} has the type {stored}: expected {', '.join(_DTYPES)}"
+            )
         dtype = _DTYPES[stored]
         count = math.prod(spec["shape"])
         end = offset + count * dtype.itemsize
@@ -85,8 +87,11 @@ def read_weights(manifest: list[dict[str, Any]], data: bytes) -> dict[str, np.nd
     return constants
 
 
-def _in_order(nodes: dict[str, dict[str, Any]], outputs: list[str]) -> list[dict[str, Any]]:
-    """The nodes the outputs depend on, each after its inputs (iterative: graphs are deeper than the stack)."""
+def _topological_order(nodes: dict[str, dict[str, Any]], outputs: list[str]) -> list[dict[str, Any]]:
+    """Return the nodes that the outputs depend on, each after its inputs.
+
+    Iterative, since graphs may be deeper than Python's recursion limit.
+    """
     ordered: list[dict[str, Any]] = []
     done: set[str] = set()
     stack = [(name, False) for name in reversed(outputs)]
@@ -109,7 +114,7 @@ def _text(attribute: dict[str, Any]) -> str:
 
 
 class _Graph:
-    """Nodes and initializers under construction; integer operands are folded as they come."""
+    """An ONNX graph under construction. Operators on constants are computed instead of added."""
 
     def __init__(self, constants: dict[str, np.ndarray]) -> None:
         self.constants = constants
@@ -131,7 +136,7 @@ class _Graph:
         return name
 
     def spatial(self, op: str, source: str, extra: list[str], output: str, **attributes: Any) -> None:
-        """A 2D operator of ONNX (NCHW) on a TensorFlow tensor (NHWC)."""
+        """Apply a 2D operator of ONNX (NCHW) to a TensorFlow tensor (NHWC)."""
         nchw = self.emit("Transpose", [source], f"{output}/nchw", perm=_TO_NCHW)
         result = self.emit(op, [nchw, *extra], f"{output}/result", **attributes)
         self.emit("Transpose", [result], output, perm=_TO_NHWC)
@@ -139,10 +144,10 @@ class _Graph:
     def add(self, node: dict[str, Any]) -> None:
         op, name, attributes = node["op"], node["name"], node.get("attr", {})
         inputs = [_bare(i) for i in node.get("input", []) if not i.startswith("^")]
-        fixed = [self.constants.get(i) for i in inputs]
+        constant_inputs = [self.constants.get(i) for i in inputs]
 
-        def need(index: int) -> np.ndarray:
-            value = fixed[index]
+        def constant_input(index: int) -> np.ndarray:
+            value = constant_inputs[index]
             if value is None:
                 raise ConversionError(f"{op} {name!r}: input {index} is not constant")
             return value
@@ -150,13 +155,13 @@ class _Graph:
         if op in ("Const", "Placeholder"):
             return
         if op == "SparseToDense":
-            dense = np.full(need(1), need(3), dtype=need(2).dtype)
-            if need(2).size:
-                dense[tuple(need(0).T)] = need(2)
+            dense = np.full(constant_input(1), constant_input(3), dtype=constant_input(2).dtype)
+            if constant_input(2).size:
+                dense[tuple(constant_input(0).T)] = constant_input(2)
             self.constants[name] = dense
         elif op in ("Add", "AddV2"):
-            if all(value is not None for value in fixed):
-                self.constants[name] = need(0) + need(1)
+            if all(value is not None for value in constant_inputs):
+                self.constants[name] = constant_input(0) + constant_input(1)
             else:
                 self.emit("Add", [self.operand(i) for i in inputs], name)
         elif op in ("Identity", "Sigmoid"):
@@ -165,23 +170,23 @@ class _Graph:
             alpha = attributes.get("alpha", {"f": 0.2})["f"]
             self.emit("LeakyRelu", inputs[:1], name, alpha=float(alpha))
         elif op == "Transpose":
-            self.emit("Transpose", inputs[:1], name, perm=[int(i) for i in need(1)])
+            self.emit("Transpose", inputs[:1], name, perm=[int(i) for i in constant_input(1)])
         elif op in ("Pad", "PadV2"):
-            pads = self.constant(f"{name}/pads", need(1).T.reshape(-1).astype(np.int64))
-            value = need(2) if op == "PadV2" else np.zeros((), np.float32)
+            pads = self.constant(f"{name}/pads", constant_input(1).T.reshape(-1).astype(np.int64))
+            value = constant_input(2) if op == "PadV2" else np.zeros((), np.float32)
             self.emit("Pad", [inputs[0], pads, self.constant(f"{name}/value", value.reshape(()))], name)
         elif op == "ConcatV2":
-            self.emit("Concat", [self.operand(i) for i in inputs[:-1]], name, axis=int(need(-1)))
+            self.emit("Concat", [self.operand(i) for i in inputs[:-1]], name, axis=int(constant_input(-1)))
         elif op == "SplitV":
-            sizes = self.constant(f"{name}/sizes", need(1).reshape(-1).astype(np.int64))
-            outputs = [name if i == 0 else f"{name}:{i}" for i in range(need(1).size)]
-            self.emit("Split", [inputs[0], sizes], outputs, axis=int(need(2)))
+            sizes = self.constant(f"{name}/sizes", constant_input(1).reshape(-1).astype(np.int64))
+            outputs = [name if i == 0 else f"{name}:{i}" for i in range(constant_input(1).size)]
+            self.emit("Split", [inputs[0], sizes], outputs, axis=int(constant_input(2)))
         elif op == "Reshape":
-            shape = self.constant(f"{name}/shape", need(1).astype(np.int64))
+            shape = self.constant(f"{name}/shape", constant_input(1).astype(np.int64))
             self.emit("Reshape", [inputs[0], shape], name)
         elif op == "Conv2D":
             self._nhwc_only(node)
-            kernel = self.constant(f"{name}/kernel", need(1).transpose(3, 2, 0, 1))
+            kernel = self.constant(f"{name}/kernel", constant_input(1).transpose(3, 2, 0, 1))
             strides, dilations = self._hw(attributes, "strides"), self._hw(attributes, "dilations")
             self.spatial("Conv", inputs[0], [kernel], name, strides=strides, dilations=dilations)
         elif op == "MaxPool":
@@ -191,12 +196,12 @@ class _Graph:
         elif op == "ResizeBilinear":
             if not attributes.get("half_pixel_centers", {}).get("b"):
                 raise ConversionError(f"{op} {name!r}: only half-pixel centres are supported")
-            self._resize(inputs[0], name, need(1))
+            self._resize(inputs[0], name, constant_input(1))
         else:
             raise ConversionError(f"operator {op} ({name!r}) is not supported")
 
     def _resize(self, source: str, output: str, height_width: np.ndarray) -> None:
-        # ONNX wants all four sizes or none; batch and channels come from the tensor itself.
+        # ONNX requires all four sizes; those of batch and channels are read from the tensor.
         nchw = self.emit("Transpose", [source], f"{output}/nchw", perm=_TO_NCHW)
         shape = self.emit("Shape", [nchw], f"{output}/shape", start=0, end=2)
         target = self.constant(f"{output}/hw", height_width.astype(np.int64))

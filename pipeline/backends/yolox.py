@@ -1,4 +1,4 @@
-"""YOLOX person detector (Ge et al. 2021, paper reference 9) from an ONNX file as its authors export it."""
+"""Detect people with YOLOX (Ge et al. 2021, paper reference 9) from an ONNX file as its authors export it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from opendance_hf.pipeline.backends.base import FileBackend
-from opendance_hf.pipeline.backends.boxes import onnx_session, strongest
+from opendance_hf.pipeline.backends.boxes import non_maximum_suppression, onnx_session
 from opendance_hf.pipeline.clip import Floats, Image
 
 _STRIDES: Final = (8, 16, 32)
@@ -20,17 +20,17 @@ _PERSON: Final = 0
 
 @dataclass(frozen=True)
 class YOLOX(FileBackend):
-    """Detects people with YOLOX of any size.
+    """Detect people with YOLOX of any size.
 
-    The file has one input (1, 3, S, S), BGR from 0 to 255, the picture in its upper left corner and grey beyond; and
-    one output (1, N, 5 + classes) of centres and sizes relative to the N cells of a grid, objectness and class scores.
+    The file has one input (1, 3, S, S), BGR from 0 to 255, with the image in the upper left corner and grey padding. It has
+    one output (1, N, 5 + classes): centres and sizes relative to the N cells of a grid, objectness and class scores.
 
     Args:
         file: the ONNX file, or a Hub id (with or without the file's name).
-        sha256: see :class:`FileBackend`.
-        min_score: boxes below it are dropped. Trackers make use of weak boxes, so it is low.
-        max_iou: of two boxes that overlap more than this, the weaker is dropped.
-        session_threads: of one inference session; results are reproducible for a given number.
+        sha256: hash of the file, see :class:`FileBackend`.
+        min_score: boxes with a lower score are dropped. It is low because trackers use weak boxes.
+        max_iou: of two boxes that overlap more than this, the one with the lower score is dropped.
+        session_threads: threads of one inference session; results are reproducible for a given number.
     """
 
     name = "yolox"
@@ -48,16 +48,16 @@ class YOLOX(FileBackend):
     session_threads: int = 1
 
     def check(self, path: Path) -> None:
-        """See :class:`FileBackend`."""
+        """Load the file once, see :meth:`FileBackend.check`."""
         if not path.is_file() or path.suffix != ".onnx":
             raise ValueError("not an ONNX file")
         try:
             _YOLOX(path, self)
         except ValueError:
             raise
-        except Exception as error:  # onnxruntime's have no class in common
+        except Exception as error:  # onnxruntime's exceptions have no common base class
             first = str(error).strip().partition("\n")[0]
-            raise ValueError(f"not an ONNX file that can be run ({first})") from None
+            raise ValueError(f"onnxruntime cannot load the file ({first})") from None
 
     def load(self) -> _YOLOX:
         """Load the network."""
@@ -72,7 +72,7 @@ class _YOLOX:
         shape = inputs[0].shape
         side = shape[3] if len(shape) == 4 else None
         if len(inputs) != 1 or not isinstance(side, int) or shape[1:] != [3, side, side] or side % 32:
-            raise ValueError(f"input {shape} is not YOLOX's (1, 3, S, S) with S divisible by 32")
+            raise ValueError(f"input of shape {shape}, expected YOLOX's (1, 3, S, S) with S divisible by 32")
         self._side, self._input = side, inputs[0].name
         self._centres, self._strides = _grid(side)
 
@@ -85,7 +85,9 @@ class _YOLOX:
         padded[: size[1], : size[0]] = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)[..., ::-1]
         found = self._session.run(None, {self._input: padded.transpose(2, 0, 1)[None]})[0][0]
         if found.shape[0] != len(self._centres) or found.shape[1] < 6:
-            raise ValueError(f"output {found.shape} is not YOLOX's ({len(self._centres)}, 5 + classes)")
+            raise ValueError(
+                f"output of shape {found.shape}, expected YOLOX's ({len(self._centres)}, 5 + classes)"
+            )
         scores = found[:, 4] * found[:, 5 + _PERSON]
         keep = scores >= self._settings.min_score
         scores, stride = scores[keep], self._strides[keep, None]
@@ -94,12 +96,12 @@ class _YOLOX:
         boxes = np.concatenate([centre - half, centre + half], axis=1)
         boxes[:, 0::2] = boxes[:, 0::2].clip(0, width)
         boxes[:, 1::2] = boxes[:, 1::2].clip(0, height)
-        chosen = strongest(boxes, scores, self._settings.min_score, self._settings.max_iou)
-        return np.column_stack([boxes, scores])[chosen].astype(np.float32)
+        selected = non_maximum_suppression(boxes, scores, self._settings.min_score, self._settings.max_iou)
+        return np.column_stack([boxes, scores])[selected].astype(np.float32)
 
 
 def _grid(side: int) -> tuple[Floats, Floats]:
-    """Return (N, 2) cell numbers ``x y`` and (N,) strides of all cells, finest grid first, row by row."""
+    """Return (N, 2) cell indices ``x y`` and (N,) strides of all cells, finest grid first, row by row."""
     cells, strides = [], []
     for stride in _STRIDES:
         count = side // stride

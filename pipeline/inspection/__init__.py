@@ -1,17 +1,17 @@
-"""Two rounds of manual inspection (paper 3.1): who looks at what, what they decide, and what that comes to.
+"""Manual inspection in two rounds (paper 3.1): assignment of items to annotators, their decisions, and the outcome.
 
-Everything lies in the build's ledger, beside the tables of the pipeline, which never touches it: a decision is people's
-work. No decision is ever deleted; undo marks it as withdrawn.
+The tables are in the build's ledger, and the pipeline never changes them. Decisions are never deleted; undo marks them as
+withdrawn.
 
-A decision belongs to what was seen, its *subject*. In round 1 that is a span of a source video, in round 2 the motion
-found in it. A sequence that is rebuilt with another result keeps its decision of round 1 and is asked for again in
-round 2; one that is rebuilt with the same result, even in another folder, keeps both.
+A decision belongs to its *subject*. In round 1 this is a span of a source video, in round 2 the motion computed from it.
+If a sequence is rebuilt with another motion, its decision of round 1 stays valid and round 2 must be repeated. If it is
+rebuilt with the same motion, even in another folder, both stay valid.
 
-| file | what |
+| file | content |
 |---|---|
-| ``store.py`` | the tables, people and their tokens, the items of a build |
-| ``queue.py`` | handing out, deciding, taking back |
+| ``store.py`` | the tables, annotators and their tokens, the items of a build |
+| ``queue.py`` | assign items, record decisions, undo |
 | ``results.py`` | outcome of every sequence, progress, retention |
 | ``agreement.py`` | Cohen's and Fleiss' kappa |
-| ``exchange.py`` | decisions as CSV, out and in |
+| ``exchange.py`` | export and import of decisions as CSV |
 """

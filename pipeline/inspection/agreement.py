@@ -1,4 +1,4 @@
-"""How far annotators agree beyond chance: Cohen's kappa for two of them, Fleiss' for more."""
+"""Compute the agreement of annotators beyond chance: Cohen's kappa for two annotators, Fleiss' for more."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Agreement:
-    """Agreement of the people who judged the same items.
+    """Agreement of annotators who judged the same items.
 
     Attributes:
-        method: ``cohen`` for two people, ``fleiss`` for more.
-        items: how many items at least two people judged.
-        observed: the share of pairs of judgements that agree; None without items.
-        kappa: (observed - chance) / (1 - chance): 1 is perfect, 0 is chance. None without items, and where chance
-            alone agrees on everything, because only one verdict was ever given.
+        method: ``cohen`` for two annotators, ``fleiss`` for more.
+        items: number of items that at least two annotators judged.
+        observed: share of pairs of verdicts that agree; None without items.
+        kappa: (observed - chance) / (1 - chance): 1 is perfect agreement, 0 is chance. None without items, and if only one
+            verdict was ever given, since chance agreement is then 1.
     """
 
     method: str
@@ -26,9 +26,9 @@ class Agreement:
 
 
 def agreement(items: Sequence[Mapping[str, Hashable]]) -> Agreement:
-    """Agreement over items that are each a mapping from a person's name to that person's verdict.
+    """Compute the agreement over items, each a mapping from an annotator's name to the verdict.
 
-    Items that fewer than two people judged say nothing and are left out.
+    Items that fewer than two annotators judged are ignored.
     """
     judged = [item for item in items if len(item) >= 2]
     people = sorted({name for item in judged for name in item})
@@ -46,7 +46,7 @@ def _kappa(observed: float, chance: float) -> float | None:
 
 
 def _cohen(pairs: Sequence[tuple[Hashable, Hashable]]) -> tuple[float, float]:
-    """Cohen 1960: each person has a distribution of verdicts of their own."""
+    """Return observed and chance agreement after Cohen 1960: each annotator has a separate distribution of verdicts."""
     observed = sum(a == b for a, b in pairs) / len(pairs)
     first, second = Counter(a for a, _ in pairs), Counter(b for _, b in pairs)
     chance = sum(first[verdict] * second[verdict] for verdict in first) / len(pairs) ** 2
@@ -54,7 +54,10 @@ def _cohen(pairs: Sequence[tuple[Hashable, Hashable]]) -> tuple[float, float]:
 
 
 def _fleiss(items: Sequence[Counter[Hashable]]) -> tuple[float, float]:
-    """Fleiss 1971: people are interchangeable. Items may have different numbers of judgements and weigh alike."""
+    """Return observed and chance agreement after Fleiss 1971: all annotators share one distribution of verdicts.
+
+    Items may have different numbers of verdicts and have equal weights.
+    """
     observed = 0.0
     share: dict[Hashable, float] = {}
     for counts in items:

@@ -1,4 +1,4 @@
-"""Decisions as CSV: out for a spreadsheet or another machine, and back in without loss."""
+"""Export decisions as CSV, for a spreadsheet or another machine, and import them without loss."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ COLUMNS: Final = (
     "round", "subject", "kind", "annotator", "verdict", "reasons", "note", "sequence", "source", "start_s", "end_s",
     "decided_at", "seconds", "withdrawn_at",
 )  # fmt: skip
-#: A spreadsheet would run these as formulas; an apostrophe before them makes it show them.
+#: Spreadsheets run cells that start with these as formulas; an apostrophe before them prevents it.
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
 def export_csv(inspection: Inspection) -> str:
-    """Every decision ever made, withdrawn ones included, in the order they were made."""
+    """Return all decisions as CSV, including withdrawn ones, in the order they were made."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
     rows = inspection.db.execute(f"SELECT {', '.join(COLUMNS)} FROM inspection_decisions ORDER BY number")
-    writer.writerows([_shown(value) for value in row] for row in rows)
+    writer.writerows([_escape_formula(value) for value in row] for row in rows)
     return out.getvalue()
 
 
 def import_csv(inspection: Inspection, text: str) -> int:
-    """Add the decisions of :func:`export_csv`; returns how many were new. All are added, or none.
+    """Add the decisions of :func:`export_csv` and return the number of new ones. After an error none is added.
 
-    What is known already is skipped. Where a person, or two adjudicators, decided on one thing twice, the later
-    decision stands and the earlier is kept as withdrawn.
+    Known decisions are skipped. If an annotator, or two adjudicators, decided on one subject twice, the later decision is
+    valid and the earlier one is stored as withdrawn.
 
     Raises:
         InspectionError: naming the line and the cause.
@@ -50,13 +50,15 @@ def import_csv(inspection: Inspection, text: str) -> int:
     try:
         missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
         if missing:
-            raise InspectionError(f"misses the column(s) {', '.join(missing)}")
+            raise InspectionError(f"the column(s) {', '.join(missing)} are missing")
         with inspection.transaction():
             for row in reader:
                 line = reader.line_num
                 if None in row.values() or None in row:
-                    raise InspectionError(f"has not {len(reader.fieldnames or ())} columns")
-                added += _add(inspection, {name: _read(row[name]) for name in COLUMNS})
+                    raise InspectionError(
+                        f"wrong number of columns: expected {len(reader.fieldnames or ())} as in the header"
+                    )
+                added += _add(inspection, {name: _unescape_formula(row[name]) for name in COLUMNS})
     except (InspectionError, ValueError, OverflowError, csv.Error, sqlite3.IntegrityError) as error:
         raise InspectionError(f"line {line}: {error}") from error
     return added
@@ -64,20 +66,20 @@ def import_csv(inspection: Inspection, text: str) -> int:
 
 def _add(inspection: Inspection, row: dict[str, str]) -> bool:
     db = inspection.db
-    round_, given = int(row["round"]), row["reasons"].split()
+    round_, reasons = int(row["round"]), row["reasons"].split()
     if row["kind"] not in ("vote", "ruling"):
-        raise InspectionError(f"{row['kind']!r} is no kind of decision; vote and ruling are")
+        raise InspectionError(f"unknown kind of decision {row['kind']!r}: expected 'vote' or 'ruling'")
     check_name(row["annotator"])
     if not row["subject"]:
-        raise InspectionError("a decision needs a subject")
-    check_decision(round_, row["verdict"], given, row["note"])
+        raise InspectionError("the subject is empty")
+    check_decision(round_, row["verdict"], reasons, row["note"])
     start_s, end_s = _number(row, "start_s"), _number(row, "end_s")
     if end_s < start_s:
-        raise InspectionError(f"it ends before it begins: {end_s:g} s and {start_s:g} s")
+        raise InspectionError(f"end_s {end_s:g} is less than start_s {start_s:g}")
     values = {
         **row,
         "round": round_,
-        "reasons": " ".join(key for key in REASONS[round_] if key in given),
+        "reasons": " ".join(key for key in REASONS[round_] if key in reasons),
         "start_s": start_s,
         "end_s": end_s,
         "seconds": _number(row, "seconds") if row["seconds"] else None,
@@ -116,13 +118,13 @@ def _add(inspection: Inspection, row: dict[str, str]) -> bool:
     return True
 
 
-def _shown(value: object) -> object:
+def _escape_formula(value: object) -> object:
     if value is None:
         return ""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
-def _read(text: str) -> str:
+def _unescape_formula(text: str) -> str:
     return text.removeprefix("'")
 
 
@@ -132,11 +134,11 @@ def _number(row: dict[str, str], name: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise InspectionError(f"{name} is {row[name]!r}, not a finite number")
+        raise InspectionError(f"{name} is {row[name]!r}, expected a finite number")
     return value
 
 
 def _time(text: str) -> str:
-    """ISO 8601 of any zone, as the ledger writes it."""
+    """Convert ISO 8601 of any time zone to the ledger's format, UTC."""
     moment = datetime.fromisoformat(text)
     return timestamp((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())

@@ -1,7 +1,7 @@
-"""Who looks at what: items are handed out, decided on and taken back, each as one transaction.
+"""Assign items to annotators, record their decisions and undo them, each in one transaction.
 
-No more people hold an item at a time than it still needs, so nothing is looked at twice in vain. A person who says
-nothing loses an item after a while, and it goes to the next.
+At any time an item is assigned to at most as many annotators as it still needs. An assignment expires without activity, and
+the item is then assigned to another annotator.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from opendance_hf.pipeline.inspection.store import (
     timestamp,
 )
 
-#: Where a person works: one of the two rounds, or the items on which people disagree.
+#: Queue that an annotator works on: one of the two rounds, or the disputed items.
 Desk = Literal["round1", "round2", "adjudicate"]
 DESKS: Final[tuple[Desk, ...]] = ("round1", "round2", "adjudicate")
 _ROUND: Final[dict[Desk, int | None]] = {"round1": 1, "round2": 2, "adjudicate": None}
 MAX_NOTE: Final = 500
 
-# What a person may be given: nothing that is decided or that they judged already, and of round 2 only what passed
-# round 1. `held` counts the others who are looking at it now, `ahead` those for whom it is only loaded in advance.
-# Items that others have judged come first, so that items are finished.
+# Items that may be assigned to an annotator: neither decided nor judged by this annotator, and in round 2 only those kept
+# in round 1. `held` counts other annotators who are judging the item now, `ahead` those for whom it is only preloaded.
+# Items with votes come first, so that they are completed first.
 _CANDIDATES: Final = """
 WITH outcomes AS MATERIALIZED (SELECT * FROM inspection_outcomes)
 SELECT o.round, o.subject, o.sequence,
@@ -58,19 +58,19 @@ LIMIT 2
 
 
 class Conflict(InspectionError):
-    """A decision that comes too late: the item changed or was decided meanwhile. The next item is to be shown."""
+    """Raised when the item of a decision was changed or decided meanwhile; the page then shows the next item."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """Something to look at.
+    """An item to judge.
 
     Attributes:
-        subject: what a decision on it is bound to.
-        sequence: id of the sequence; names its preview and its clip.
+        subject: identity of what is judged, to which the decision belongs.
+        sequence: id of the sequence, which names its preview and its clip.
         source: name of the source video.
-        start_s, end_s: its span of the source video.
-        decisions: those of others, where people adjudicate; empty in the rounds, which are blind.
+        start_s, end_s: span of the source video, seconds.
+        decisions: decisions of others, for adjudication only; empty in the rounds, which are blind.
     """
 
     round: int
@@ -85,26 +85,26 @@ class Item:
 
 @dataclass(frozen=True)
 class Turn:
-    """What a person gets: an item, or None when there is none for them, and the one to load in advance."""
+    """The item to judge now and the item to preload; None if there is none."""
 
     item: Item | None
     ahead: Item | None
 
 
 def next_turn(inspection: Inspection, me: Person, desk: Desk) -> Turn:
-    """The item a person is to look at now, kept for them, and the one after it.
+    """Assign the next item to a person, and choose the one to preload.
 
-    Asked again, it gives the same item. An item that is only loaded in advance for somebody goes to whoever would have
-    to wait otherwise.
+    Repeated calls return the same item until it is decided. An item that is only preloaded may be assigned to somebody
+    else who would have none.
 
     Raises:
-        InspectionError: if the person may not adjudicate.
+        InspectionError: if the desk is unknown, or the person may not adjudicate.
     """
     kind, needed = _kind(me, desk), _needed(inspection, desk)
     with inspection.transaction() as db:
         now = _expire(inspection)
         rows = _candidates(inspection, me, desk)
-        # What was only loaded in advance, or belongs to another desk, is free for others again.
+        # Release items that were only preloaded or belong to another desk.
         db.execute(
             "DELETE FROM inspection_leases WHERE annotator = :me"
             " AND (shown_at IS NULL OR kind != :kind OR (kind = 'vote' AND round != :round))",
@@ -126,7 +126,7 @@ def next_turn(inspection: Inspection, me: Person, desk: Desk) -> Turn:
 
 
 def renew(inspection: Inspection, me: Person) -> None:
-    """Go on keeping what a person holds for them: their page is still open."""
+    """Extend the assignments of a person, whose page is still open."""
     with inspection.transaction() as db:
         now = _expire(inspection)
         db.execute(
@@ -145,11 +145,11 @@ def decide(
     reasons: Sequence[str] = (),
     note: str = "",
 ) -> None:
-    """Record a decision. The same decision sent twice, because an answer was lost, counts once.
+    """Record a decision. The same decision sent twice, because a response was lost, is recorded once.
 
     Raises:
-        InspectionError: if the decision makes no sense, such as a rejection without a reason.
-        Conflict: if the item is not this person's to decide any more.
+        InspectionError: if the decision is invalid, such as a rejection without a reason.
+        Conflict: if the item can no longer be decided by this person.
     """
     kind = _kind(me, desk)
     check_decision(round_, verdict, reasons, note)
@@ -164,13 +164,13 @@ def decide(
         if old is not None:
             if tuple(old) == (verdict, listed):
                 return
-            raise Conflict("You have decided on this one already; undo takes that back.")
+            raise Conflict("You have already decided on this item; undo withdraws that decision.")
         row = next(
             (row for row in _candidates(inspection, me, desk, subject) if row["round"] == round_), None
         )
         item = _item(db, row)
         if row is None or item is None:
-            raise Conflict("Somebody else has decided on this one meanwhile, or it was rebuilt.")
+            raise Conflict("Somebody else has decided on this item meanwhile, or it was rebuilt.")
         db.execute(
             "INSERT INTO inspection_decisions (round, subject, kind, annotator, verdict, reasons, note, sequence,"
             " source, start_s, end_s, decided_at, seconds) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -187,9 +187,9 @@ def decide(
 
 
 def last_number(inspection: Inspection, me: Person, desk: Desk) -> int | None:
-    """Number of a person's last decision at a desk that stands and can be taken back: what :func:`undo` is for.
+    """Return the number of a person's last decision at a desk that :func:`undo` can withdraw; None if there is none.
 
-    Votes that were adjudicated since, and decisions on what is no longer in the build, are passed over.
+    Votes that were adjudicated since, and decisions on items that are no longer in the build, are skipped.
     """
     row = inspection.db.execute(
         "SELECT max(number) FROM inspection_decisions AS d WHERE annotator = :me AND kind = :kind"
@@ -203,14 +203,14 @@ def last_number(inspection: Inspection, me: Person, desk: Desk) -> int | None:
 
 
 def undo(inspection: Inspection, me: Person, desk: Desk, number: int) -> Decision:
-    """Take back a person's last decision at a desk and give them the item again.
+    """Withdraw a person's last decision at a desk and assign the item to them again.
 
     Args:
-        number: of the decision, from :func:`last_number`. So the same request sent twice, because an answer was lost,
-            takes back one decision and not two.
+        number: number of the decision, from :func:`last_number`. It makes the request idempotent: sent twice, because a
+            response was lost, it withdraws one decision.
 
     Raises:
-        Conflict: if it is not their last, was adjudicated since, or the sequence was rebuilt.
+        Conflict: if it is not their last decision, was adjudicated since, or the sequence was rebuilt.
     """
     kind = _kind(me, desk)
     with inspection.transaction() as db:
@@ -221,7 +221,7 @@ def undo(inspection: Inspection, me: Person, desk: Desk, number: int) -> Decisio
         if row is not None and row["withdrawn_at"] is not None:
             return decision_of(row)
         if row is None:
-            raise Conflict("There is no such decision of yours.")
+            raise Conflict(f"You have no decision with the number {number}.")
         key = (row["round"], row["subject"])
         if not db.execute("SELECT 1 FROM inspection_items WHERE round = ? AND subject = ?", key).fetchone():
             raise Conflict("The sequence of your last decision is no longer in the build.")
@@ -231,9 +231,9 @@ def undo(inspection: Inspection, me: Person, desk: Desk, number: int) -> Decisio
             key,
         ).fetchone()
         if kind == "vote" and ruled:
-            raise Conflict("Your last decision has been adjudicated; only that ruling can be taken back now.")
+            raise Conflict("Your last decision has been adjudicated; only that ruling can be withdrawn now.")
         if number != last_number(inspection, me, desk):
-            raise Conflict("Another decision of yours came after that one.")
+            raise Conflict("That is not your last decision.")
         now = inspection.clock()
         db.execute(
             "UPDATE inspection_decisions SET withdrawn_at = ? WHERE number = ?",
@@ -244,20 +244,22 @@ def undo(inspection: Inspection, me: Person, desk: Desk, number: int) -> Decisio
 
 
 def check_decision(round_: int, verdict: str, reasons: Sequence[str], note: str) -> None:
-    """Raise InspectionError unless a decision makes sense by itself."""
+    """Raise InspectionError unless a decision is valid: known round, verdict and reasons, and a note that is not too long."""
     if round_ not in REASONS:
-        raise InspectionError(f"there is no round {round_}")
+        raise InspectionError(f"unknown round {round_}: expected {' or '.join(map(str, REASONS))}")
     unknown = sorted(set(reasons) - set(REASONS[round_]))
     if unknown:
         raise InspectionError(
-            f"round {round_} has no reason {unknown[0]!r}; it has {', '.join(REASONS[round_])}"
+            f"unknown reason {unknown[0]!r} in round {round_}: expected one of {', '.join(REASONS[round_])}"
         )
     if verdict not in ("keep", "reject"):
-        raise InspectionError(f"{verdict!r} is no verdict; keep and reject are")
+        raise InspectionError(f"unknown verdict {verdict!r}: expected 'keep' or 'reject'")
     if (verdict == "reject") != bool(reasons):
-        raise InspectionError("a rejection needs at least one reason, and only a rejection has any")
+        raise InspectionError(
+            f"verdict {verdict!r} with {len(set(reasons))} reason(s): a rejection needs at least one, 'keep' has none"
+        )
     if len(note) > MAX_NOTE:
-        raise InspectionError(f"a note has at most {MAX_NOTE} characters")
+        raise InspectionError(f"the note has {len(note)} characters: at most {MAX_NOTE} are allowed")
 
 
 def _candidates(
@@ -274,7 +276,7 @@ def _candidates(
 
 
 def _expire(inspection: Inspection) -> float:
-    """Free what people have held for too long; returns the time."""
+    """Delete expired assignments and return the current time."""
     now = inspection.clock()
     inspection.db.execute("DELETE FROM inspection_leases WHERE expires_at <= ?", (now,))
     return now
@@ -294,7 +296,7 @@ def _item(db: sqlite3.Connection, row: sqlite3.Row | None) -> Item | None:
         "SELECT s.summary, i.name FROM sequences AS s JOIN items AS i ON i.path = s.path WHERE s.id = ?",
         (row["sequence"],),
     ).fetchone()
-    if found is None:  # the build is making it again at this moment
+    if found is None:  # the build is processing it again at this moment
         return None
     summary = json.loads(found["summary"])
     span = (summary["start_s"], summary["end_s"], summary["num_dancers"])
@@ -312,7 +314,7 @@ def _decisions(db: sqlite3.Connection, round_: int, subject: str) -> tuple[Decis
 
 def _kind(me: Person, desk: Desk) -> str:
     if desk not in DESKS:
-        raise InspectionError(f"{desk!r} is no desk; there are {', '.join(DESKS)}")
+        raise InspectionError(f"unknown desk {desk!r}: expected one of {', '.join(DESKS)}")
     if desk == "adjudicate" and not me.adjudicates:
         raise InspectionError(f"{me.name} may not adjudicate; the server's option --adjudicator allows it")
     return "ruling" if desk == "adjudicate" else "vote"

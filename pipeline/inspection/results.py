@@ -1,4 +1,4 @@
-"""What an inspection comes to: the outcome of every sequence, how far people are, how much they keep."""
+"""Compute the outcome of every sequence, the progress of an inspection, and the retention."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from opendance_hf.pipeline.inspection.store import REASONS, Inspection
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where a sequence stands after both rounds.
+    """State of a sequence in both rounds.
 
     Attributes:
         state: ``kept`` (in both rounds), ``rejected`` (in either), or ``open``.
-        round: the round it was rejected in, or that is open; 2 when kept.
-        reasons: keys of :data:`REASONS`, those named most often first; empty unless rejected.
-        disputed: people disagree and nobody has adjudicated yet.
+        round: the round in which it was rejected, or that is open; 2 if it was kept.
+        reasons: keys of :data:`REASONS`, most frequent first; empty unless rejected.
+        disputed: True if annotators disagree and nobody has adjudicated yet.
     """
 
     state: Literal["kept", "rejected", "open"]
@@ -29,24 +29,24 @@ class Outcome:
 
     @property
     def text(self) -> str:
-        """In words, for the ledger and the page."""
+        """Description for the ledger and the page."""
         if self.state == "rejected":
             labels = (REASONS[self.round][reason] for reason in self.reasons)
-            why = "; ".join(label[:1].lower() + label[1:] for label in labels)
-            return f"rejected by people in round {self.round}: {why}"
+            listed = "; ".join(label[:1].lower() + label[1:] for label in labels)
+            return f"rejected by people in round {self.round}: {listed}"
         if self.state == "kept":
             return "kept by people in both rounds"
         return f"not decided yet in round {self.round}" + (": people disagree" if self.disputed else "")
 
 
 def outcomes(inspection: Inspection) -> dict[str, Outcome]:
-    """Where every sequence of the build stands, by id."""
+    """Return the outcome of every sequence of the build, by id."""
     reasons = _reasons(inspection)
     out: dict[str, Outcome] = {}
     for row in inspection.db.execute("SELECT * FROM inspection_outcomes ORDER BY sequence, round"):
         sequence, number = row["sequence"], row["round"]
         if sequence in out and out[sequence].state != "kept":
-            continue  # round 1 settles it, or is still open
+            continue  # rejected or undecided in round 1
         if row["outcome"] == "reject":
             out[sequence] = Outcome("rejected", number, tuple(reasons[number, row["subject"]]))
         elif row["outcome"] == "keep":
@@ -57,7 +57,7 @@ def outcomes(inspection: Inspection) -> dict[str, Outcome]:
 
 
 def _reasons(inspection: Inspection) -> dict[tuple[int, str], list[str]]:
-    """Why each item was rejected: what the ruling says, else what the votes say, named most often first."""
+    """Return the reasons for the rejection of each item, from the ruling or else from the votes, most frequent first."""
     found: dict[tuple[int, str], dict[str, Counter[str]]] = {}
     for row in inspection.db.execute(
         "SELECT round, subject, kind, reasons FROM inspection_decisions"
@@ -72,7 +72,7 @@ def _reasons(inspection: Inspection) -> dict[tuple[int, str], list[str]]:
 
 
 def progress(inspection: Inspection) -> dict[str, Any]:
-    """How far people are, how much they keep and how well they agree, as plain data for a page."""
+    """Return progress, retention and agreement as JSON data for the overview page."""
     found = outcomes(inspection)
     states = Counter(outcome.state for outcome in found.values())
     return {
@@ -87,7 +87,7 @@ def progress(inspection: Inspection) -> dict[str, Any]:
 
 
 def round_counts(inspection: Inspection) -> dict[int, dict[str, int]]:
-    """How many items of each round have which outcome; of round 2 only those that passed round 1 count."""
+    """Count the items of each round by outcome; in round 2 only those kept in round 1."""
     rows = inspection.db.execute(
         "WITH outcomes AS MATERIALIZED (SELECT * FROM inspection_outcomes)"
         " SELECT o.round, o.outcome, count(*) AS n FROM outcomes AS o"

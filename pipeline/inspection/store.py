@@ -1,4 +1,4 @@
-"""The tables of an inspection in the build's ledger: settings, people with their tokens, and the items to look at."""
+"""Store the inspection tables in the build's ledger: settings, people and their tokens, items, decisions, assignments."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ _RESULT: Final = {
     "severe_jitter": "Severe jitter",
     "body_jitter": "Body jitter",
 }
-#: Paper 3.1, Manual Inspection: why a video is discarded, by round. Round 2 has the reasons of round 1 again, for what
-#: was missed; a reason has the same place in both.
+#: Reasons for rejection by round (paper 3.1, Manual Inspection). Round 2 repeats those of round 1, for what was missed
+#: there; a reason has the same index in both.
 REASONS: Final[dict[int, dict[str, str]]] = {1: _VIDEO, 2: _VIDEO | _RESULT}
 
 LEASE_S: Final = 600.0
@@ -104,12 +104,12 @@ FROM inspection_items AS i LEFT JOIN (
 
 
 class InspectionError(OpenDanceError, RuntimeError):
-    """Something that people have to change; the message says what."""
+    """Raised for invalid input to an inspection; the message names the value and what was expected."""
 
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody who inspects."""
+    """An annotator or adjudicator."""
 
     name: str
     adjudicates: bool = False
@@ -117,10 +117,10 @@ class Person:
 
 @dataclass(frozen=True)
 class Decision:
-    """One judgement that stands.
+    """One valid decision.
 
     Attributes:
-        kind: ``vote``, or ``ruling`` for the last word on an item people disagreed on.
+        kind: ``vote``, or ``ruling`` for the final decision on a disputed item.
         reasons: keys of :data:`REASONS`; empty for ``keep``.
     """
 
@@ -132,12 +132,12 @@ class Decision:
 
 
 class Inspection:
-    """The inspection tables of a ledger; a change is on the disk, power cuts included, when its call returns.
+    """The inspection tables of a ledger. Changes are on disk when a call returns, even after a power failure.
 
     Args:
         ledger: the build's ``ledger.sqlite``.
-        clock: seconds since 1970.
-        lease_s: how long an item is kept for a person who says nothing.
+        clock: function that returns seconds since 1970.
+        lease_s: duration of an assignment without activity, seconds.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class Inspection:
         self.db = sqlite3.connect(ledger, timeout=60, isolation_level=None)
         self.db.row_factory = sqlite3.Row
         self.db.execute("PRAGMA journal_mode = WAL")
-        # The pipeline can make its rows again; people's work has to outlive a power cut as well.
+        # FULL, since decisions must survive a power failure. The pipeline's own rows could be computed again.
         self.db.execute("PRAGMA synchronous = FULL")
         if not self.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'inspection_outcomes'").fetchone():
             self.db.executescript(_SCHEMA)
@@ -161,7 +161,7 @@ class Inspection:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing."""
+        """Run the block in one transaction, rolled back after an error."""
         self.db.execute("BEGIN IMMEDIATE")
         try:
             yield self.db
@@ -172,24 +172,27 @@ class Inspection:
 
     @property
     def votes_needed(self) -> int:
-        """How many people look at each item in each round."""
+        """Number of people who judge each item in each round."""
         row = self.db.execute("SELECT value FROM inspection_settings WHERE name = 'votes'").fetchone()
         return int(row["value"]) if row else 1
 
     @votes_needed.setter
     def votes_needed(self, value: int) -> None:
         if value < 1:
-            raise InspectionError(f"each item needs at least one annotator, not {value}")
+            raise InspectionError(f"annotators per item must be at least 1, got {value}")
         with self.transaction() as db:
             db.execute("INSERT OR REPLACE INTO inspection_settings VALUES ('votes', ?)", (value,))
 
     def add_person(self, name: str, *, adjudicates: bool = False, new_token: bool = False) -> str | None:
-        """Enter a person, or widen what they may do; returns a new login token, or None if theirs still holds.
+        """Add a person, or allow a known one to adjudicate.
 
-        Only a hash of the token is kept.
+        Only a hash of the token is stored.
+
+        Returns:
+            A new login token; None if the person's token is still valid.
 
         Raises:
-            InspectionError: if the name cannot be used.
+            InspectionError: if the name is invalid.
         """
         check_name(name)
         token = secrets.token_urlsafe(24)
@@ -204,14 +207,14 @@ class Inspection:
             return token if changed.rowcount else None
 
     def people(self) -> list[Person]:
-        """Everybody who may log in, by name."""
+        """Return everybody who may log in, sorted by name."""
         rows = self.db.execute(
             "SELECT name, adjudicates FROM inspection_people WHERE token_sha256 IS NOT NULL ORDER BY name"
         )
         return [Person(row["name"], bool(row["adjudicates"])) for row in rows]
 
     def person(self, token: str) -> Person | None:
-        """Whose token this is."""
+        """Return the person with this token; None if it is unknown."""
         digest, found = _digest(token), None
         for row in self.db.execute(
             "SELECT name, adjudicates, token_sha256 FROM inspection_people WHERE token_sha256 IS NOT NULL"
@@ -221,13 +224,13 @@ class Inspection:
         return found
 
     def has_decisions(self) -> bool:
-        """Whether anybody has decided anything."""
+        """Return whether any decision was made."""
         return self.db.execute("SELECT 1 FROM inspection_decisions LIMIT 1").fetchone() is not None
 
     def refresh(self, build: Path) -> None:
-        """Bring the items in line with the sequences of a build folder; decisions are not touched.
+        """Update the items to the sequences of a build folder; decisions are not changed.
 
-        Sequences whose file is missing or cannot be read are no items; ``unreadable`` then lists the latter files.
+        Sequences whose file is missing or unreadable are not items. ``unreadable`` lists the unreadable files.
         """
         known = {
             (row["sequence"], row["round"]): (row["subject"], row["stamp"])
@@ -244,59 +247,61 @@ class Inspection:
             try:
                 stat = file.stat()
             except OSError:
-                continue  # the build is about to make it again
+                continue  # the build will write it again
             span = f"{row['sha256'][:32]}@{round(summary['start_s'] * 1000)}-{round(summary['end_s'] * 1000)}"
-            # Files are read again only when they changed.
+            # Files are read again only if they have changed.
             stamp = f"{span} {stat.st_size} {stat.st_mtime_ns}"
             old = known.get((row["id"], 2), ("", ""))
             motion = old if old[1] == stamp else (_motion_digest(span, file), stamp)
             if not motion[0]:
-                unreadable.append(file)  # cut off by a full disk, say
+                unreadable.append(file)  # for example truncated by a full disk
                 continue
             items[row["id"], 1] = (span, "")
             items[row["id"], 2] = motion
         self.unreadable = unreadable
         changed = [(*key, *value) for key, value in items.items() if known.get(key) != value]
-        gone = [key for key in known if key not in items]
-        if changed or gone:
+        removed = [key for key in known if key not in items]
+        if changed or removed:
             with self.transaction() as db:
-                db.executemany("DELETE FROM inspection_items WHERE sequence = ? AND round = ?", gone)
+                db.executemany("DELETE FROM inspection_items WHERE sequence = ? AND round = ?", removed)
                 db.executemany("INSERT OR REPLACE INTO inspection_items VALUES (?, ?, ?, ?)", changed)
 
 
 def check_name(name: str) -> None:
-    """Raise InspectionError unless a person may have this name."""
+    """Raise InspectionError unless the name of a person is valid."""
     if not _NAME.fullmatch(name):
-        raise InspectionError(f"{name!r}: a name has 1 to 40 printable characters, no space at the ends")
+        raise InspectionError(
+            f"invalid name {name!r}: expected 1 to 40 printable characters without spaces at the ends"
+        )
 
 
 def decision_of(row: sqlite3.Row) -> Decision:
-    """A row of ``inspection_decisions``."""
+    """Convert a row of ``inspection_decisions``."""
     reasons = tuple(row["reasons"].split())
     return Decision(row["annotator"], row["kind"], row["verdict"], reasons, row["note"])
 
 
 def timestamp(seconds: float) -> str:
-    """Seconds since 1970 as ISO 8601 in UTC, to the millisecond."""
+    """Format seconds since 1970 as ISO 8601 in UTC, with milliseconds."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 def _digest(token: str) -> str:
-    # A token has 192 random bits: a plain hash of it cannot be guessed backwards.
+    # A token has 192 random bits, so an unsalted hash cannot be reversed by guessing.
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _motion_digest(span: str, file: Path) -> str:
-    """What round 2 looks at: the motion of a sequence, whatever features and notes lie beside it.
+    """Hash the motion of a sequence, which round 2 judges, without its music features and provenance.
 
-    Empty if the file cannot be read, so that one damaged file keeps nobody from all the others.
+    Returns an empty string if the file cannot be read, so that one damaged file does not block the others.
     """
     digest = hashlib.sha256(span.encode())
     try:
         with np.load(file, allow_pickle=False) as archive:
             for name in ("joints", "smpl_pose", "smpl_transl"):
                 digest.update(np.ascontiguousarray(archive[name]).tobytes())
-    # zipfile and numpy raise these, of no common class, for archives that are cut off, garbled or of something else.
+    # Exceptions of zipfile and numpy for truncated, damaged or foreign archives; they have no common base class.
     except (OSError, ValueError, TypeError, KeyError, EOFError, IndexError, RuntimeError,
             AttributeError, zipfile.BadZipFile, zlib.error):  # fmt: skip
         return ""

@@ -1,1 +1,1 @@
-"""Where the videos of a build are processed; every runner writes the same ledger."""
+"""Runners, which process the videos of a build and write the results to its ledger."""

@@ -1,8 +1,7 @@
-"""Process videos on this machine, each in a worker process that can be killed without harm to the others.
+"""Process videos on this machine in worker processes.
 
-A worker loads its models once and takes one video at a time. The parent alone writes the ledger. A worker that
-crashes, or exceeds the time limit, costs its video one attempt and is replaced; a worker whose parent has died ends
-itself.
+A worker loads its models once and processes one video at a time. Only the parent writes the ledger. A worker that crashes
+or exceeds the time limit is replaced, and its video loses one attempt. Workers exit when their parent has died.
 """
 
 from __future__ import annotations
@@ -34,26 +33,26 @@ class WorkerError(OpenDanceError, RuntimeError):
 
 
 class Processor(Protocol):
-    """What a worker does; built in the worker from a picklable factory."""
+    """Interface of the function that a worker runs; created in the worker by a picklable factory."""
 
     def __call__(self, item: Item, on_stage: Callable[..., None], on_step: Callable[..., None]) -> Any:
-        """Process one item; ``Rejected`` means a decision, any other exception a failure."""
+        """Process one item; raise ``Rejected`` to reject it. Any other exception is a failure."""
         ...
 
 
 class Progress(Protocol):
-    """Shows people what is going on."""
+    """Interface that receives the progress of a build."""
 
     def started(self, item: Item) -> None:
-        """An item was given to a worker."""
+        """Report that an item was assigned to a worker."""
         ...
 
     def step(self, item: Item, stage: str, share: float) -> None:
-        """An item is ``share`` (0 to 1) through a stage."""
+        """Report the completed share (0 to 1) of a stage of an item."""
         ...
 
     def ended(self, item: Item, status: str, reason: str) -> None:
-        """An item is done."""
+        """Report that an item is done."""
         ...
 
 
@@ -80,12 +79,12 @@ def run_local(
     """Process every pending item of the ledger.
 
     Args:
-        ledger: read for what to do, written with what happened.
-        make_processor: picklable; called once in each worker.
-        workers: how many processes.
-        timeout_s: an item that takes longer is given up.
-        progress: receives what happens.
-        gpus: how many GPUs the workers share, one each; 0 leaves the environment as it is.
+        ledger: contains the items, and receives their results.
+        make_processor: picklable factory, called once in each worker.
+        workers: number of worker processes.
+        timeout_s: time limit for one item, seconds.
+        progress: receives the progress of each item.
+        gpus: number of GPUs to distribute over the workers, one each; 0 does not change the environment.
 
     Raises:
         WorkerError: if a worker cannot start, or a backend cannot be loaded.
@@ -99,21 +98,21 @@ def run_local(
                 pool.append(_start(make_processor, _free_gpu(pool, gpus)))
             for worker in pool:
                 if worker.item is None and pending:
-                    _give(worker, pending.pop(), ledger, progress)
+                    _assign(worker, pending.pop(), ledger, progress)
             ready = wait([worker.pipe for worker in pool], timeout=_TICK_S)
             for worker in list(pool):
-                dead = _receive(worker, ledger, progress) if worker.pipe in ready else ""
-                # A worker that goes on reporting progress is timed like a silent one.
-                if not dead and worker.item and time.monotonic() - worker.since > timeout_s:
-                    dead = f"took longer than {timeout_s:.0f} s"
-                if not dead:
+                failure = _receive(worker, ledger, progress) if worker.pipe in ready else ""
+                # The limit also applies to a worker that still reports progress.
+                if not failure and worker.item and time.monotonic() - worker.since > timeout_s:
+                    failure = f"took longer than {timeout_s:.0f} s"
+                if not failure:
                     continue
                 pool.remove(worker)
                 _stop(worker)
                 if worker.item is not None:
-                    again = _failed(worker, dead, ledger, progress)
-                    if again is not None:
-                        pending.append(again)
+                    retry = _record_failure(worker, failure, ledger, progress)
+                    if retry is not None:
+                        pending.append(retry)
     finally:
         for worker in pool:
             _stop(worker)
@@ -127,12 +126,12 @@ def _free_gpu(pool: list[_Worker], gpus: int) -> int | None:
 
 
 def _start(make_processor: Callable[[], Processor], gpu: int | None) -> _Worker:
-    # Spawned, not forked: inference runtimes and video decoders hold threads that a fork would break.
+    # Spawn instead of fork: inference runtimes and video decoders have threads, which do not survive a fork.
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    hold, watch = context.Pipe()
-    process = context.Process(target=_work, args=(make_processor, theirs, watch), daemon=True)
-    # One thread a worker: the same numbers whatever the number of workers, and no fighting over cores.
+    our_lifeline, their_lifeline = context.Pipe()
+    process = context.Process(target=_worker_main, args=(make_processor, theirs, their_lifeline), daemon=True)
+    # One thread per worker: results do not depend on the number of workers, and workers do not compete for cores.
     environment = {"OMP_NUM_THREADS": "1"}
     if gpu is not None:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
@@ -142,8 +141,8 @@ def _start(make_processor: Callable[[], Processor], gpu: int | None) -> _Worker:
     with _environment(environment):
         process.start()
     theirs.close()
-    watch.close()
-    return _Worker(process, ours, hold, gpu)
+    their_lifeline.close()
+    return _Worker(process, ours, our_lifeline, gpu)
 
 
 @contextlib.contextmanager
@@ -161,16 +160,16 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _give(worker: _Worker, item: Item, ledger: Ledger, progress: Progress) -> None:
+def _assign(worker: _Worker, item: Item, ledger: Ledger, progress: Progress) -> None:
     ledger.start(item.path)
     worker.item, worker.since, worker.stages = item, time.monotonic(), {}
     progress.started(item)
-    with contextlib.suppress(OSError):  # the worker is gone: the next look at its pipe says so
+    with contextlib.suppress(OSError):  # the worker has died, which the next read from its pipe reports
         worker.pipe.send(item)
 
 
 def _receive(worker: _Worker, ledger: Ledger, progress: Progress) -> str:
-    """Handle one message; returns why the worker is dead, or nothing."""
+    """Handle one message of a worker; return the cause if the worker has died, else an empty string."""
     try:
         kind, *values = worker.pipe.recv()
     except (EOFError, OSError):
@@ -199,8 +198,8 @@ def _receive(worker: _Worker, ledger: Ledger, progress: Progress) -> str:
     return ""
 
 
-def _failed(worker: _Worker, reason: str, ledger: Ledger, progress: Progress) -> Item | None:
-    """Record a lost attempt; returns the item when it may be tried again."""
+def _record_failure(worker: _Worker, reason: str, ledger: Ledger, progress: Progress) -> Item | None:
+    """Store a failed attempt; return the item if it is to be tried again, else None."""
     item = worker.item
     assert item is not None
     attempts = next(row.attempts for row in ledger.items() if row.path == item.path)
@@ -219,15 +218,15 @@ def _stop(worker: _Worker) -> None:
     worker.lifeline.close()
 
 
-def _work(make_processor: Callable[[], Processor], pipe: Connection, lifeline: Connection) -> None:
-    """The life of a worker process."""
-    # Ctrl-C reaches the whole group; the parent alone decides what becomes of its workers.
+def _worker_main(make_processor: Callable[[], Processor], pipe: Connection, lifeline: Connection) -> None:
+    """Run the loop of a worker process: receive an item, process it, send the result."""
+    # Ctrl-C is sent to all processes of the group; workers ignore it, and the parent stops them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
+    threading.Thread(target=_exit_with_parent, args=(lifeline,), daemon=True).start()
     try:
         processor = make_processor()
     except Exception as error:
-        pipe.send(("broken", _told(error)))
+        pipe.send(("broken", _describe_error(error)))
         return
     while True:
         item = pipe.recv()
@@ -245,16 +244,16 @@ def _work(make_processor: Callable[[], Processor], pipe: Connection, lifeline: C
             pipe.send(("broken", str(error)))
             return
         except Exception as error:
-            pipe.send(("failed", _told(error)))
+            pipe.send(("failed", _describe_error(error)))
 
 
-def _told(error: Exception) -> str:
-    """An error and where it came from, in a line."""
+def _describe_error(error: Exception) -> str:
+    """Return an error with its type, file and line number, as one line."""
     where = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
 
 
-def _die_with_parent(lifeline: Connection) -> None:
+def _exit_with_parent(lifeline: Connection) -> None:
     try:
         lifeline.recv()
     except (EOFError, OSError):

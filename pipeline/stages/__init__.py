@@ -1,1 +1,1 @@
-"""One file a stage, in the order of paper section 3; each a typed function of its inputs and nothing else."""
+"""Stages of the pipeline, one per file (paper section 3). A stage's result depends only on its clip and its fields."""

@@ -1,4 +1,4 @@
-"""Choose the frames of a clip that can be used, and complete what is missing in between (paper section 3.1)."""
+"""Select the usable frames of a clip and interpolate over short gaps between them (paper section 3.1)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from opendance_hf.pipeline.clip import Bodies, Clip, Landmarks
 from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
 from opendance_hf.pipeline.stage import Dropped, Stage
 
-#: From head to knees: feet may leave the image.
+#: Landmarks from head to knees. Feet are not required, as they may leave the image.
 _BODY: Final = [
     LANDMARK_INDEX[name]
     for name in (
@@ -27,14 +27,14 @@ _BODY: Final = [
 
 @dataclass(frozen=True)
 class Complete(Stage):
-    """Cut a clip into runs in which every dancer is seen from head to knees, and interpolate over short gaps.
+    """Cut a clip into runs in which every dancer is visible from head to knees, and interpolate over short gaps.
 
     Attributes:
         min_duration_s: shorter runs are dropped.
-        max_gap_s: a longer gap is not completed; the run ends there.
-        min_seen: mean visibility of a body in a frame that is used.
-        min_seen_at_edge: mean visibility, over ``edge_s``, where a clip's first run starts and its last one ends.
-        edge_s: window of that mean.
+        max_gap_s: longest gap that is interpolated; a longer one ends the run.
+        min_seen: minimum mean visibility of a body in a usable frame.
+        min_seen_at_edge: minimum mean visibility, averaged over ``edge_s``, at the first and the last usable frame.
+        edge_s: window of that average.
     """
 
     min_duration_s: float = 4.0
@@ -48,7 +48,7 @@ class Complete(Stage):
     changes: ClassVar[tuple[str, ...]] = ("landmarks", "bodies")
 
     def __call__(self, clip: Clip) -> list[Clip | Dropped]:
-        """Return one clip for each usable run, and what lies between them, in order of time."""
+        """Return one clip for each usable run, and the dropped spans between them, in order of time."""
         found, bodies = clip.landmarks, clip.bodies
         frame_s = float(np.median(np.diff(found.times_s)))
         out: list[Clip | Dropped] = []
@@ -70,27 +70,27 @@ class Complete(Stage):
         return out
 
     def usable_runs(self, found: Landmarks) -> list[slice | Dropped]:
-        """Return runs of frames in which every dancer is seen, but for short gaps, and what lies between them."""
+        """Return runs of frames in which every dancer is visible except for short gaps, and the spans between them."""
         frames = self._usable_frames(found)
         times = found.times_s
         if len(frames) == 0:
             return [Dropped(float(times[0]), float(times[-1]), "no frame shows every dancer's body")]
-        return list(self._runs_of(frames, times))
+        return list(self._split_at_gaps(frames, times))
 
     def _usable_frames(self, found: Landmarks) -> npt.NDArray[np.intp]:
-        """Return the numbers of the frames in which every dancer is seen."""
+        """Return the indices of the frames in which every dancer is visible."""
         frame_s = float(np.median(np.diff(found.times_s)))
-        seen = found.visibility[..., _BODY].mean(axis=-1)
+        visibility = found.visibility[..., _BODY].mean(axis=-1)
         window = max(1, round(self.edge_s / frame_s))
-        steady = uniform_filter1d(seen, window, axis=1, mode="nearest") >= self.min_seen_at_edge
-        edges = without_strays(np.flatnonzero(steady.all(axis=0)))
+        visible = uniform_filter1d(visibility, window, axis=1, mode="nearest") >= self.min_seen_at_edge
+        edges = without_strays(np.flatnonzero(visible.all(axis=0)))
         if len(edges) == 0:
             return edges
-        good = (seen >= self.min_seen).all(axis=0)
-        good[: edges[0]] = good[edges[-1] + 1 :] = False
-        return np.flatnonzero(good)
+        usable = (visibility >= self.min_seen).all(axis=0)
+        usable[: edges[0]] = usable[edges[-1] + 1 :] = False
+        return np.flatnonzero(usable)
 
-    def _runs_of(
+    def _split_at_gaps(
         self, frames: npt.NDArray[np.intp], times: npt.NDArray[np.float64]
     ) -> Iterator[slice | Dropped]:
         frame_s = float(np.median(np.diff(times)))
@@ -100,8 +100,8 @@ class Complete(Stage):
         previous = 0
         for start, end in zip(starts, ends, strict=True):
             if times[start] - times[previous] > frame_s:
-                why = "a dancer is hidden or cut off by the picture's edge"
-                yield Dropped(float(times[previous]), float(times[start]), why)
+                reason = "a dancer is hidden or cut off by the picture's edge"
+                yield Dropped(float(times[previous]), float(times[start]), reason)
             start_s, end_s = float(times[start]), float(times[end - 1]) + frame_s
             if end_s - start_s >= self.min_duration_s:
                 yield slice(int(start), int(end))
@@ -116,7 +116,7 @@ class Complete(Stage):
 
 
 def without_strays(frames: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """Remove the first and last islands of frame numbers that are shorter than the gap between them and the rest."""
+    """Remove isolated frame indices at both ends: runs that are shorter than the gap between them and the rest."""
     while len(frames):
         breaks = np.flatnonzero(np.diff(frames) > 1)
         if len(breaks) == 0:
@@ -132,45 +132,46 @@ def without_strays(frames: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
 
 
 def complete_landmarks(found: Landmarks) -> Landmarks:
-    """Replace estimates that were dropped by linear interpolation over time.
+    """Replace missing estimates by linear interpolation over time.
 
-    Their visibility stays 0: completed landmarks guide the fit weakly, and ``confidence`` reports them.
+    Their visibility stays 0: interpolated landmarks have little weight in the fit, and ``confidence`` is 0 for them.
     """
     out = replace(found, image=found.image.copy(), world=found.world.copy())
-    for dancer, shown in enumerate(out.visibility):
-        # A whole estimate that was dropped (a stranger, or nobody) is worthless; a hidden limb's is a fair guess.
-        lost = shown.max(axis=-1) == 0
-        if not lost.any():
+    for dancer, visibility in enumerate(out.visibility):
+        # Only frames without any visible landmark (another person, or nobody) are replaced: the estimate of a hidden limb
+        # is still better than interpolation.
+        missing = visibility.max(axis=-1) == 0
+        if not missing.any():
             continue
-        known = np.flatnonzero(~lost)
+        known = np.flatnonzero(~missing)
         for values in (out.image[dancer], out.world[dancer]):
             flat = values.reshape(len(values), -1)
             for column in flat.T:
-                column[lost] = np.interp(out.times_s[lost], out.times_s[known], column[known])
+                column[missing] = np.interp(out.times_s[missing], out.times_s[known], column[known])
     return out
 
 
 def complete_bodies(found: Bodies, landmarks: Landmarks) -> Bodies:
-    """Replace bodies of dancers who were not seen in a frame: interpolate between the frames before and after.
+    """Replace bodies of dancers who are not visible in a frame by interpolation between the frames before and after.
 
     Args:
         found: bodies at the frames of ``landmarks``.
-        landmarks: of visibility 0 where a whole person was not seen.
+        landmarks: landmarks whose visibility is 0 where the person is not visible.
     """
     rotations, betas, transl = found.rotations.copy(), found.betas.copy(), found.transl.copy()
-    for dancer, shown in enumerate(landmarks.visibility):
-        lost = np.flatnonzero(shown.max(axis=-1) == 0)
-        known = np.flatnonzero(shown.max(axis=-1) > 0)
-        if len(lost) == 0 or len(known) == 0:
+    for dancer, visibility in enumerate(landmarks.visibility):
+        missing = np.flatnonzero(visibility.max(axis=-1) == 0)
+        known = np.flatnonzero(visibility.max(axis=-1) > 0)
+        if len(missing) == 0 or len(known) == 0:
             continue
-        after = np.searchsorted(known, lost)
+        after = np.searchsorted(known, missing)
         a, b = known[np.maximum(after - 1, 0)], known[np.minimum(after, len(known) - 1)]
         times = found.times_s
-        share = (times[lost] - times[a]) / np.where(b > a, times[b] - times[a], 1.0)
+        share = (times[missing] - times[a]) / np.where(b > a, times[b] - times[a], 1.0)
         share = np.clip(share, 0, 1)
         quaternions = matrix_to_quaternion(rotations[dancer].astype(np.float64))
-        between = np.broadcast_to(share[:, None], (len(lost), quaternions.shape[1]))
-        rotations[dancer, lost] = quaternion_to_matrix(slerp(quaternions[a], quaternions[b], between))
+        between = np.broadcast_to(share[:, None], (len(missing), quaternions.shape[1]))
+        rotations[dancer, missing] = quaternion_to_matrix(slerp(quaternions[a], quaternions[b], between))
         for values in (betas[dancer], transl[dancer]):
-            values[lost] = (1 - share[:, None]) * values[a] + share[:, None] * values[b]
+            values[missing] = (1 - share[:, None]) * values[a] + share[:, None] * values[b]
     return Bodies(found.times_s, rotations, betas, transl)

@@ -1,4 +1,4 @@
-"""Detect people at several frames a second and describe the clothes of each (paper section 3.1, Pre-Processing)."""
+"""Detect people several times a second and compute a clothing histogram of each (paper section 3.1, Pre-Processing)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from opendance_hf.threads import in_order
 
 @dataclass(frozen=True)
 class Detect(Stage):
-    """Runs a detector over the video.
+    """Run a detector on frames of the video.
 
     Args:
-        detector: finds the boxes of people in a frame.
-        rate_hz: how many frames a second it looks at; boxes are interpolated between them.
+        detector: backend of the role ``detector``.
+        rate_hz: number of frames per second that are processed; boxes are interpolated between them.
     """
 
     name = "detect"
@@ -42,36 +42,38 @@ class Detect(Stage):
                 clip.job.report(picture.time_s / max(clip.video.duration_s, 1e-3))
                 yield picture
 
-        return replace(clip, detections=self.look(pictures(), loaded(self.detector, clip.job.threads)))
+        return replace(
+            clip, detections=self.detect_people(pictures(), loaded(self.detector, clip.job.threads))
+        )
 
-    def look(self, pictures: Iterable[Picture], detectors: Sequence[Detector]) -> Detections:
-        """Return the people in some of the pictures, ``rate_hz`` a second at most.
+    def detect_people(self, pictures: Iterable[Picture], detectors: Sequence[Detector]) -> Detections:
+        """Detect people in at most ``rate_hz`` pictures per second.
 
         Args:
-            pictures: of one video, in order of time.
-            detectors: alike; one thread for each.
+            pictures: frames of one video, in order of time.
+            detectors: equal instances, each used by one thread.
         """
         times: list[float] = []
 
-        def chosen() -> Iterator[Image]:
-            due_s = -np.inf
+        def sampled() -> Iterator[Image]:
+            next_s = -np.inf
             for picture in pictures:
-                if picture.time_s >= due_s - 1e-3:
-                    due_s = picture.time_s + 1 / self.rate_hz
+                if picture.time_s >= next_s - 1e-3:
+                    next_s = picture.time_s + 1 / self.rate_hz
                     times.append(picture.time_s)
                     yield picture.rgb()
 
-        found = list(in_order(_look, chosen(), detectors))
-        nothing = np.zeros((0, 5), np.float32), np.zeros((0, CLOTHING_DIM), np.float32)
+        found = list(in_order(_detect_with_clothing, sampled(), detectors))
+        empty = np.zeros((0, 5), np.float32), np.zeros((0, CLOTHING_DIM), np.float32)
         return Detections(
             times_s=np.asarray(times, dtype=np.float64),
             counts=np.array([len(boxes) for boxes, _ in found], dtype=np.int64),
-            boxes=np.concatenate([nothing[0], *(boxes for boxes, _ in found)]),
-            clothing=np.concatenate([nothing[1], *(worn for _, worn in found)]),
+            boxes=np.concatenate([empty[0], *(boxes for boxes, _ in found)]),
+            clothing=np.concatenate([empty[1], *(clothing for _, clothing in found)]),
         )
 
 
-def _look(detector: Detector, image: Image) -> tuple[Floats, Floats]:
+def _detect_with_clothing(detector: Detector, image: Image) -> tuple[Floats, Floats]:
     boxes = detector.detect(image)
-    worn = [clothing_of(image, box) for box in boxes]
-    return boxes, np.stack(worn) if worn else np.zeros((0, CLOTHING_DIM), np.float32)
+    clothing = [clothing_of(image, box) for box in boxes]
+    return boxes, np.stack(clothing) if clothing else np.zeros((0, CLOTHING_DIM), np.float32)

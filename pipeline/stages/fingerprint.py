@@ -1,4 +1,4 @@
-"""Write what tells whether two sequences share a song or a recorded motion; :mod:`opendance_hf.pipeline.group` compares it."""
+"""Write fingerprints of music and motion, from which :mod:`opendance_hf.pipeline.group` finds sequences that share one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from opendance_hf.pipeline.stage import Stage
 
 @dataclass(frozen=True)
 class Fingerprint(Stage):
-    """Writes ``fingerprints/{id}.npz``: the peaks of the music and the coarse tracks of the dancers."""
+    """Write ``fingerprints/{id}.npz``: spectrogram peaks of the music and coarse tracks of the dancers' limbs."""
 
     name = "fingerprint"
     reads = ("motion",)

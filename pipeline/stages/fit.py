@@ -1,4 +1,4 @@
-"""Fit a skeleton to the smooth landmarks, or refine the bodies, of a clip (paper section 3.1)."""
+"""Fit a skeleton to the smoothed landmarks of a clip, or refine its bodies (paper section 3.1)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from opendance_hf.pipeline.stage import Stage
 
 @dataclass(frozen=True)
 class FitSkeleton(Stage):
-    """Fit rotations, places and bone lengths of all dancers of a clip.
+    """Fit rotations, translations and bone lengths of all dancers of a clip.
 
     Attributes:
         fitter: backend of the role ``fitter``.

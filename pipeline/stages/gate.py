@@ -1,7 +1,7 @@
-"""Reject sequences by measured quality: the paper's reasons of inspection (section 3.1), as far as they can be measured.
+"""Reject sequences by measured quality: the paper's reasons for rejection (section 3.1) that can be measured.
 
-Every score is kept and shown, whether it rejects or not. The limits are wide: they catch what is certainly wrong, and
-leave the rest to people.
+Scores are stored and shown for every sequence. The limits are wide: they reject only certain failures and leave the other
+decisions to annotators.
 """
 
 from __future__ import annotations
@@ -19,37 +19,40 @@ from opendance_hf.schema import FPS, Camera
 
 Floats = npt.NDArray[np.floating]
 
-_J: Final = JOINT_INDEX
-#: Score to the field that limits it and what is wrong beyond the limit.
-_LIMITS: Final = {
+_JOINT: Final = JOINT_INDEX
+#: For each score, the field with its limit and the reason for rejection beyond it.
+_SCORES: Final = {
     "upside_down": (
         "max_upside_down",
-        "abnormal orientation: share of the time with the head below the hips",
+        "abnormal orientation: share of the time with the head below the pelvis",
     ),
     "jitter_mps2": ("max_jitter_mps2", "severe jitter: mean acceleration of the joints in m/s²"),
     "mean_speed_mps": ("min_mean_speed_mps", "standing still: mean speed of the joints in m/s"),
-    "repetition": ("max_repetition", "the same movement again and again: share of the motion that repeats"),
-    "back_to_camera": ("max_back_to_camera", "back to the camera: share of the time"),
-    "camera_motion": ("max_camera_motion", "the camera moves too much: picture heights a second"),
+    "repetition": ("max_repetition", "one movement is repeated: share of the motion explained by repetition"),
+    "back_to_camera": (
+        "max_back_to_camera",
+        "back to the camera: share of the time with the hips facing away",
+    ),
+    "camera_motion": ("max_camera_motion", "the camera moves too much: image heights per second"),
 }
 
 
 @dataclass(frozen=True)
 class Gate(Stage):
-    """Measures the quality of a sequence, and drops it where a score is beyond its limit.
+    """Measure the quality of a sequence and drop it if a score is beyond its limit.
 
     Args:
-        reject: False to measure only.
-        max_upside_down: share of the time in which the head may be lower than the hips.
-        max_jitter_mps2: mean acceleration of the joints.
-        min_mean_speed_mps: mean speed of the joints.
-        max_repetition: share of the motion that its own repetition explains.
-        max_back_to_camera: share of the time in which the hips may face away from the camera.
-        max_camera_motion: mean speed of the picture's background, picture heights a second.
-        compare_hz: how often poses are compared to find repetition.
-        min_period_s: a movement repeats when it comes again after at least this time,
-        max_period_s: at most this time,
-        min_repeats: and fits this often into the sequence.
+        reject: True to drop sequences, False to measure only.
+        max_upside_down: maximum share of the time with the head below the pelvis.
+        max_jitter_mps2: maximum mean acceleration of the joints.
+        min_mean_speed_mps: minimum mean speed of the joints.
+        max_repetition: maximum share of the motion that is explained by repetition.
+        max_back_to_camera: maximum share of the time with the hips facing away from the camera.
+        max_camera_motion: maximum mean speed of the image background, image heights per second.
+        compare_hz: rate at which poses are compared to find repetition.
+        min_period_s: shortest period of a repetition.
+        max_period_s: longest period of a repetition.
+        min_repeats: number of periods that a sequence must contain.
     """
 
     name = "gate"
@@ -70,78 +73,80 @@ class Gate(Stage):
 
     def __call__(self, clip: Clip) -> Clip | Dropped:
         """Process one sequence."""
-        filmed = clip.camera_motion.between(clip.start_s, clip.end_s)
-        scores = self.measure(clip.motion, clip.fit.camera, filmed.speed())
+        camera_motion = clip.camera_motion.between(clip.start_s, clip.end_s)
+        scores = self.measure(clip.motion, clip.fit.camera, camera_motion.speed())
         broken = self.first_broken(scores) if self.reject else None
         if broken is not None:
             return Dropped(clip.start_s, clip.end_s, *broken)
         return replace(clip, scores={**clip.scores, **scores})
 
     def measure(self, motion: Motion, camera: Camera, camera_motion: float) -> dict[str, float]:
-        """Return the scores of a sequence; of several dancers, each score is that of the worst.
+        """Compute the scores of a sequence; each is that of the dancer with the worst value.
 
         Args:
-            motion: at 60 FPS.
-            camera: the source's, in the motion's world.
-            camera_motion: mean speed of the picture's background, picture heights a second.
+            motion: motion at 60 FPS.
+            camera: the source camera, in the world frame of the motion.
+            camera_motion: mean speed of the image background, image heights per second.
         """
         joints = motion.joints.astype(np.float64)
         return {
             "upside_down": float(
-                (joints[:, :, _J["head"], 1] < joints[:, :, _J["pelvis"], 1]).mean(axis=1).max()
+                (joints[:, :, _JOINT["head"], 1] < joints[:, :, _JOINT["pelvis"], 1]).mean(axis=1).max()
             ),
-            "jitter_mps2": max(_acceleration(dancer) for dancer in joints),
-            "mean_speed_mps": min(_speed(dancer) for dancer in joints),
+            "jitter_mps2": max(_mean_acceleration(dancer) for dancer in joints),
+            "mean_speed_mps": min(_mean_speed(dancer) for dancer in joints),
             "repetition": max(self.repetition(dancer) for dancer in joints),
-            "back_to_camera": max(_away(dancer, camera) for dancer in joints),
+            "back_to_camera": max(_back_to_camera(dancer, camera) for dancer in joints),
             "camera_motion": camera_motion,
         }
 
     def first_broken(self, scores: dict[str, float]) -> tuple[str, str] | None:
-        """Return the reason and the numbers of the first limit that is broken; None if all hold."""
-        for score, (field, reason) in _LIMITS.items():
+        """Return the reason and the detail of the first score beyond its limit; None if there is none."""
+        for score, (field, reason) in _SCORES.items():
             value, limit, at_least = scores[score], getattr(self, field), field.startswith("min")
             if (value < limit) if at_least else (value > limit):
-                return reason, f"{value:.2f}, {'at least' if at_least else 'at most'} {limit:g} allowed"
+                return reason, f"{value:.2f}, " + (
+                    f"at least {limit:g} required" if at_least else f"at most {limit:g} allowed"
+                )
         return None
 
     def repetition(self, joints: Floats) -> float:
-        """Return how much of a motion (T, J, 3) its best repetition explains: 0 nothing, 1 all.
+        """Compute the share of a motion (T, J, 3) that is explained by repetition, 0 to 1.
 
-        One less the mean distance of poses one period apart over the mean distance of poses any time apart, for the
-        best period that fits at least ``min_repeats`` times into the motion. A period is a time after which poses are
-        more alike than after a shorter one: in a slow motion all poses are like those shortly after.
+        The share is 1 - a / b for the best period that fits at least ``min_repeats`` times into the motion. a is the mean
+        distance of poses one period apart, b the mean over all lags. A period must be a local minimum of the distance,
+        and lower than at some shorter lag: in slow motion, poses are always similar to those shortly after.
         """
         poses = (joints - joints[:, :1])[:: FPS // self.compare_hz].reshape(-1, joints.shape[1] * 3)
         lags = range(1, len(poses) // self.min_repeats + 1)
-        apart = np.array([np.linalg.norm(poses[lag:] - poses[:-lag], axis=1).mean() for lag in lags])
+        distances = np.array([np.linalg.norm(poses[lag:] - poses[:-lag], axis=1).mean() for lag in lags])
         first, last = (round(s * self.compare_hz) for s in (self.min_period_s, self.max_period_s))
-        periods = apart[first - 1 : last]
-        if not len(periods) or apart.mean() < 1e-6:
+        periods = distances[first - 1 : last]
+        if not len(periods) or distances.mean() < 1e-6:
             return 0.0
-        # The last lag may be a minimum: a motion that comes three times has its period there.
-        after = np.append(apart, np.inf)
-        best = [
-            apart[at]
-            for at in range(first - 1, first - 1 + len(periods))
-            if apart[at] <= min(apart[at - 1], after[at + 1]) and apart[at] < apart[:at].max()
+        # The last lag may be a minimum: it is the period of a movement that is repeated exactly three times.
+        padded = np.append(distances, np.inf)
+        minima = [
+            distances[i]
+            for i in range(first - 1, first - 1 + len(periods))
+            if distances[i] <= min(distances[i - 1], padded[i + 1]) and distances[i] < distances[:i].max()
         ]
-        return float(max(0.0, 1 - min(best, default=apart.mean()) / apart.mean()))
+        return float(max(0.0, 1 - min(minima, default=distances.mean()) / distances.mean()))
 
 
-def _acceleration(joints: Floats) -> float:
+def _mean_acceleration(joints: Floats) -> float:
     return float(np.linalg.norm(np.diff(joints, 2, axis=0), axis=-1).mean() * FPS**2)
 
 
-def _speed(joints: Floats) -> float:
+def _mean_speed(joints: Floats) -> float:
     return float(np.linalg.norm(np.diff(joints, axis=0), axis=-1).mean() * FPS)
 
 
-def _away(joints: Floats, camera: Camera) -> float:
-    """Return the share of the time in which a dancer's hips face away from the camera."""
-    across = joints[:, _J["left_hip"]] - joints[:, _J["right_hip"]]
-    ahead = np.stack([-across[:, 2], across[:, 0]], axis=1)  # x and z of the way the hips face
+def _back_to_camera(joints: Floats, camera: Camera) -> float:
+    """Compute the share of the time with a dancer's hips facing away from the camera."""
+    hip_axis = joints[:, _JOINT["left_hip"]] - joints[:, _JOINT["right_hip"]]
+    facing = np.stack([-hip_axis[:, 2], hip_axis[:, 0]], axis=1)  # x and z of the facing direction
     rotation = np.asarray(camera.rotation).reshape(3, 3)
-    eye = -rotation.T @ np.asarray(camera.translation)
-    to_camera = (eye - joints[:, _J["pelvis"]])[:, [0, 2]]
-    return float(((ahead * to_camera).sum(axis=1) < 0).mean())
+    camera_position = -rotation.T @ np.asarray(camera.translation)
+    to_camera = (camera_position - joints[:, _JOINT["pelvis"]])[:, [0, 2]]
+    return float(((facing * to_camera).sum(axis=1) < 0).mean())

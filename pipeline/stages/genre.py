@@ -1,4 +1,4 @@
-"""Name the genre of the music (paper section 3.2), where the user brings a classifier."""
+"""Classify the genre of the music (paper section 3.2) with a classifier that the user provides."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from opendance_hf.pipeline.stage import Stage
 
 @dataclass(frozen=True)
 class Genre(Stage):
-    """Adds the columns ``genre`` and ``genre_scores``.
+    """Add the columns ``genre`` and ``genre_scores``.
 
     Args:
-        classifier: of the genres; None leaves the columns null.
+        classifier: backend of the role ``genre``; None leaves the columns null.
     """
 
     name = "genre"

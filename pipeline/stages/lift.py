@@ -1,4 +1,4 @@
-"""Estimate a SMPL body of every dancer in every frame (paper section 3.1)."""
+"""Estimate the SMPL body of every dancer in every frame (paper section 3.1)."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Batch = tuple[list[Image], list[Floats]]
 
 @dataclass(frozen=True)
 class Lift(Stage):
-    """Estimate bodies from single frames; frames in which a dancer was not detected get a box between its neighbours.
+    """Estimate bodies from single frames; boxes are interpolated where a dancer was not detected.
 
     Attributes:
         lifter: backend of the role ``lifter``.
-        frames_at_once: frames that are given to the lifter together, however many threads there are.
+        frames_at_once: number of frames in a batch for the lifter, independent of the number of threads.
         box_median_frames: window of the median over each box.
         box_gaussian_frames: standard deviation of the Gaussian over each box.
     """
@@ -43,16 +43,16 @@ class Lift(Stage):
 
     def __call__(self, clip: Clip) -> Clip:
         """Estimate the bodies of one clip."""
-        steady = self.steady_boxes(clip.boxes)
+        boxes = self.steady_boxes(clip.boxes)
         times: list[float] = []
 
         def batches() -> Iterator[Batch]:
             stream = read_frames(clip.path, clip.start_s, clip.end_s)
-            while some := list(islice(stream, self.frames_at_once)):
+            while batch := list(islice(stream, self.frames_at_once)):
                 first = len(times)
-                times.extend(time_s for time_s, _ in some)
+                times.extend(time_s for time_s, _ in batch)
                 clip.job.report((times[-1] - clip.start_s) / (clip.end_s - clip.start_s))
-                yield [image for _, image in some], [steady[:, first + i] for i in range(len(some))]
+                yield [image for _, image in batch], [boxes[:, first + i] for i in range(len(batch))]
 
         models = loaded(self.lifter, clip.job.threads)
         found = [body for bodies in in_order(_estimate, batches(), models) for body in bodies]
@@ -63,10 +63,10 @@ class Lift(Stage):
         """Interpolate and smooth (D, T, 4) boxes, NaN where a dancer was not detected."""
         frames = np.arange(boxes.shape[1])
         out = np.empty_like(boxes)
-        for track, steady in zip(boxes, out, strict=True):
-            seen = ~np.isnan(track[:, 0])
+        for track, filled in zip(boxes, out, strict=True):
+            detected = ~np.isnan(track[:, 0])
             for c in range(4):
-                steady[:, c] = np.interp(frames, frames[seen], track[seen, c])
+                filled[:, c] = np.interp(frames, frames[detected], track[detected, c])
         out = median_filter(out, size=(1, self.box_median_frames, 1), mode="nearest")
         return np.asarray(gaussian_filter1d(out, self.box_gaussian_frames, axis=1), dtype=np.float32)
 

@@ -12,7 +12,7 @@ from opendance_hf.pipeline.stage import Stage
 
 @dataclass(frozen=True)
 class Music(Stage):
-    """Adds the columns of :class:`opendance_hf.music.MusicAnnotation`, frame by frame with the motion."""
+    """Add the columns of :class:`opendance_hf.music.MusicAnnotation`, aligned with the frames of the motion."""
 
     name = "music"
     reads = ("motion",)
@@ -25,5 +25,5 @@ class Music(Stage):
         return replace(clip, columns={**clip.columns, **columns})
 
     def provenance(self) -> tuple[tuple[str, str, str], ...]:
-        """See :meth:`Stage.provenance`."""
+        """Return the version of librosa, see :meth:`Stage.provenance`."""
         return ((self.name, "librosa", version("librosa")),)

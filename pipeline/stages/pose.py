@@ -1,8 +1,8 @@
 """Estimate every dancer's 2D and 3D landmarks over a span, in two passes (paper section 3.1).
 
-A landmark model is steadiest when its crop is. The first pass looks at the tracked boxes six to eight times a second and
-yields the region the body really fills; these regions are smoothed over time, and the second pass looks at them in
-every frame. Nothing is carried from frame to frame, so nothing drifts.
+Landmarks jitter less when the crop moves smoothly. The first pass estimates landmarks in the tracked boxes about 7.5 times
+a second, which gives the region that the body fills. These regions are smoothed over time, and the second pass estimates
+landmarks in them in every frame. No frame depends on the result of the previous one, so errors do not accumulate.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ from opendance_hf.threads import in_order
 _TORSO: Final = [
     LANDMARK_INDEX[name] for name in ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
 ]
-#: An image, the regions of the dancers in it, and whether to look at them in a mirror.
-_Look = tuple[Image, list[Region], bool]
+#: An image, the regions of the dancers in it, and whether to mirror it.
+_Request = tuple[Image, list[Region], bool]
 
 
 @dataclass(frozen=True)
 class Pose(Stage):
-    """Estimates landmarks in every frame.
+    """Estimate landmarks in every frame.
 
     Args:
-        estimator: finds the landmarks of one person in a region of a frame.
-        first_pass_hz: how many frames a second the first pass looks at; a body does not outgrow its region faster.
-        min_score: estimates with a lower score are of nobody.
-        box_median_frames: window of the median over a dancer's boxes,
-        box_smooth_frames: and the standard deviation of the Gaussian after it.
-        max_shift: the first pass counts where its centre lies within this share of the box's own region; within twice
-            of it in frames where the dancer was not detected,
-        min_size: where its region is not smaller than this share of the box's region,
-        max_size: and not larger.
-        region_median: window of the median over regions of the first pass,
-        region_smooth_frames: and the standard deviation of the Gaussian after it, in frames of the video.
+        estimator: backend of the role ``pose``.
+        first_pass_hz: number of frames per second that the first pass processes.
+        min_score: estimates with a lower score are ignored.
+        box_median_frames: window of the median over a dancer's boxes.
+        box_smooth_frames: standard deviation of the Gaussian after that median.
+        max_shift: the region of the first pass is used if its centre is closer to the box's region than this share of the
+            region's side (twice this share in frames where the dancer was not detected).
+        min_size: minimum side of that region as a share of the box's region (checked where the dancer was detected).
+        max_size: maximum side of that region, likewise.
+        region_median: window of the median over regions of the first pass.
+        region_smooth_frames: standard deviation of the Gaussian after that median, in frames of the video.
         same_person_torsos: two estimates closer than this, in torso lengths, are of the same person.
-        apart_torsos: two further apart than this show what each dancer wears.
+        apart_torsos: frames with the dancers further apart than this give the clothing histogram of each.
     """
 
     name = "pose"
@@ -78,7 +78,7 @@ class Pose(Stage):
             first, passes = passes == 0, passes + 1
             for picture in read_pictures(clip.path, clip.start_s, clip.end_s):
                 share = (picture.time_s - clip.start_s) / (clip.end_s - clip.start_s)
-                # The second pass looks at every frame: of 30 a second, four fifths of the work.
+                # At 30 frames a second the second pass, which processes every frame, takes four fifths of the time.
                 clip.job.report(share / 5 if first else (1 + 4 * share) / 5)
                 yield picture
 
@@ -89,28 +89,28 @@ class Pose(Stage):
     def estimate(
         self, frames: Callable[[], Iterable[Picture]], boxes: Floats, estimators: Sequence[PoseEstimator]
     ) -> Landmarks:
-        """Return the landmarks of the dancers of a span.
+        """Estimate the landmarks of the dancers of a span.
 
         Args:
-            frames: called twice; each time gives the pictures of the span anew.
+            frames: called twice; returns an iterable over the pictures of the span.
             boxes: (D, T, 4) pixels, NaN where a dancer was not detected; every dancer is detected at least once.
-            estimators: alike; one thread for each.
+            estimators: equal instances, each used by one thread.
         """
         regions = [self._regions(track, estimators[0]) for track in boxes]
-        looked, first = self._first_pass(frames, regions, estimators)
-        steady = [
-            self._steady([frame[d] for frame in first], looked, row, ~np.isnan(boxes[d, :, 0]))
+        sampled, first = self._first_pass(frames, regions, estimators)
+        smoothed = [
+            self._smooth_regions([frame[d] for frame in first], sampled, row, ~np.isnan(boxes[d, :, 0]))
             for d, row in enumerate(regions)
         ]
-        return self._second_pass(frames, steady, estimators)
+        return self._second_pass(frames, smoothed, estimators)
 
     def _regions(self, track: Floats, estimator: PoseEstimator) -> list[Region]:
-        """Return one dancer's region in every frame from the (T, 4) boxes alone."""
+        """Compute one dancer's region in every frame from the (T, 4) boxes."""
         frames = np.arange(len(track))
-        seen = ~np.isnan(track[:, 0])
-        filled = np.stack([np.interp(frames, frames[seen], track[seen, c]) for c in range(4)], axis=1).astype(
-            np.float32
-        )
+        detected = ~np.isnan(track[:, 0])
+        filled = np.stack(
+            [np.interp(frames, frames[detected], track[detected, c]) for c in range(4)], axis=1
+        ).astype(np.float32)
         filled = median_filter(filled, size=(self.box_median_frames, 1), mode="nearest")
         return [
             estimator.region_of_box(box) for box in gaussian_filter1d(filled, self.box_smooth_frames, axis=0)
@@ -122,38 +122,42 @@ class Pose(Stage):
         regions: list[list[Region]],
         estimators: Sequence[PoseEstimator],
     ) -> tuple[list[int], list[list[Keypoints]]]:
-        """Return the numbers of the frames that were looked at, and the people in each."""
-        looked: list[int] = []
+        """Return the indices of the sampled frames, and the estimates of all dancers in each."""
+        sampled: list[int] = []
 
-        def chosen() -> Iterator[_Look]:
-            due_s = -np.inf
+        def requests() -> Iterator[_Request]:
+            next_s = -np.inf
             for t, picture in enumerate(frames()):
-                if picture.time_s >= due_s - 1e-3:
-                    due_s = picture.time_s + 1 / self.first_pass_hz
-                    looked.append(t)
+                if picture.time_s >= next_s - 1e-3:
+                    next_s = picture.time_s + 1 / self.first_pass_hz
+                    sampled.append(t)
                     yield picture.rgb(), [row[t] for row in regions], False
 
-        found = list(in_order(_estimate, chosen(), estimators))
-        return looked, found
+        found = list(in_order(_estimate, requests(), estimators))
+        return sampled, found
 
-    def _steady(
-        self, people: list[Keypoints], looked: list[int], boxes: list[Region], seen: npt.NDArray[np.bool_]
+    def _smooth_regions(
+        self,
+        people: list[Keypoints],
+        sampled: list[int],
+        boxes: list[Region],
+        detected: npt.NDArray[np.bool_],
     ) -> list[Region]:
-        """Return one dancer's smooth regions: of the first pass where it looked and counts, else of the boxes."""
+        """Return one dancer's smoothed regions, from the first pass where its estimate is plausible, else from the boxes."""
         rows = []
-        for t, person in zip(looked, people, strict=True):
-            own, region = person.region, boxes[t]
-            shift = np.hypot(own.cx - region.cx, own.cy - region.cy) / region.size
-            counts = person.score >= self.min_score and (
-                shift < self.max_shift and self.min_size < own.size / region.size < self.max_size
-                if seen[t]
+        for t, person in zip(sampled, people, strict=True):
+            estimated, region = person.region, boxes[t]
+            shift = np.hypot(estimated.cx - region.cx, estimated.cy - region.cy) / region.size
+            plausible = person.score >= self.min_score and (
+                shift < self.max_shift and self.min_size < estimated.size / region.size < self.max_size
+                if detected[t]
                 else shift < 2 * self.max_shift
             )
-            best = own if counts else region
+            best = estimated if plausible else region
             rows.append([best.cx, best.cy, np.log(best.size), np.cos(best.rotation), np.sin(best.rotation)])
-        every = np.arange(len(boxes))
-        steady = median_filter(np.asarray(rows), size=(self.region_median, 1), mode="nearest")
-        table = np.stack([np.interp(every, looked, column) for column in steady.T], axis=1)
+        all_frames = np.arange(len(boxes))
+        smoothed = median_filter(np.asarray(rows), size=(self.region_median, 1), mode="nearest")
+        table = np.stack([np.interp(all_frames, sampled, column) for column in smoothed.T], axis=1)
         table = gaussian_filter1d(table, self.region_smooth_frames, axis=0, mode="nearest")
         return [
             Region(cx, cy, float(np.exp(size)), float(np.arctan2(sin, cos)))
@@ -166,20 +170,20 @@ class Pose(Stage):
         regions: list[list[Region]],
         estimators: Sequence[PoseEstimator],
     ) -> Landmarks:
-        """Return the landmarks of all frames."""
+        """Estimate the landmarks in all frames."""
         times: list[float] = []
         size = np.zeros(2)
 
-        def every() -> Iterator[_Look]:
+        def requests() -> Iterator[_Request]:
             nonlocal size
             for t, picture in enumerate(frames()):
                 image = picture.rgb()
                 times.append(picture.time_s)
                 size = np.array([image.shape[1], image.shape[0]])
-                # Left and right err differently: seen in a mirror every other time, they err alike once smoothed.
+                # Mirror every other frame: errors of left and right alternate, and smoothing averages them.
                 yield image, [row[t] for row in regions], t % 2 == 1
 
-        found = list(in_order(_estimate_and_dress, every(), estimators))
+        found = list(in_order(_estimate_with_clothing, requests(), estimators))
         people = [row for row, _ in found]
         result = Landmarks(
             times_s=np.asarray(times),
@@ -193,17 +197,17 @@ class Pose(Stage):
         visibility = result.visibility * (inside & (scores >= self.min_score)[..., None])
         result = replace(result, visibility=visibility)
         if len(regions) > 1:
-            return self._without_strangers(result, np.stack([worn for _, worn in found], axis=1))
+            return self._resolve_duplicates(result, np.stack([clothing for _, clothing in found], axis=1))
         return result
 
-    def _without_strangers(self, found: Landmarks, clothing: Floats) -> Landmarks:
-        """Where two estimates are of the same person, keep the dancer whose clothes these are.
+    def _resolve_duplicates(self, found: Landmarks, clothing: Floats) -> Landmarks:
+        """Resolve frames in which two estimates are of the same person, by the clothing of the dancers.
 
-        The other dancer's visibility becomes 0 in that frame.
+        The visibility of the dancer whose clothing fits less becomes 0 in that frame.
 
         Args:
             found: landmarks of several dancers.
-            clothing: (D, T, C) colours of each estimate's torso.
+            clothing: (D, T, C) colour histogram of each estimate's torso.
         """
         torso = found.image[:, :, _TORSO].mean(axis=2)
         shoulders = found.image[:, :, _TORSO[:2]].mean(axis=2)
@@ -223,22 +227,22 @@ class Pose(Stage):
                 if not apart.any():
                     visibility[b, same] = 0
                     continue
-                usual_a, usual_b = (np.median(clothing[d, apart], axis=0) for d in (a, b))
-                here = (clothing[a] + clothing[b]) / 2
-                like_a = np.abs(here - usual_a).sum(-1) <= np.abs(here - usual_b).sum(-1)
-                visibility[b, same & like_a] = 0
-                visibility[a, same & ~like_a] = 0
+                median_a, median_b = (np.median(clothing[d, apart], axis=0) for d in (a, b))
+                observed = (clothing[a] + clothing[b]) / 2
+                is_a = np.abs(observed - median_a).sum(-1) <= np.abs(observed - median_b).sum(-1)
+                visibility[b, same & is_a] = 0
+                visibility[a, same & ~is_a] = 0
         return replace(found, visibility=visibility)
 
 
-def _estimate(model: PoseEstimator, look: _Look) -> list[Keypoints]:
-    image, regions, mirrored = look
+def _estimate(model: PoseEstimator, request: _Request) -> list[Keypoints]:
+    image, regions, mirrored = request
     return [model.estimate(image, region, mirrored) for region in regions]
 
 
-def _estimate_and_dress(model: PoseEstimator, look: _Look) -> tuple[list[Keypoints], Floats]:
-    people = _estimate(model, look)
-    return people, np.stack([clothing_of_torso(look[0], person.image[_TORSO]) for person in people])
+def _estimate_with_clothing(model: PoseEstimator, request: _Request) -> tuple[list[Keypoints], Floats]:
+    people = _estimate(model, request)
+    return people, np.stack([clothing_of_torso(request[0], person.image[_TORSO]) for person in people])
 
 
 def _stack(frames: list[list[Keypoints]], value: Callable[[Keypoints], Floats]) -> Floats:

@@ -1,4 +1,4 @@
-"""Write the videos that people look at: source and reconstruction side by side, and the source alone."""
+"""Write preview videos for annotators: source and reconstruction side by side, and the source alone."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from opendance_hf.pipeline.video import read_pictures
 
 @dataclass(frozen=True)
 class Preview(Stage):
-    """Writes ``previews/{id}.mp4`` and ``clips/{id}.mp4``; they stay in the build folder.
+    """Write ``previews/{id}.mp4`` and ``clips/{id}.mp4``, which stay in the build folder.
 
     Args:
-        height_px: of both pictures.
-        rate_hz: pictures per second.
-        sample_rate_hz: of the sound.
+        height_px: height of the source and of the reconstruction.
+        rate_hz: frames per second.
+        sample_rate_hz: sample rate of the sound.
     """
 
     name = "preview"

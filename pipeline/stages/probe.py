@@ -1,4 +1,4 @@
-"""Open a video: sizes, duration, and sound that decodes."""
+"""Read the size, rate and duration of a video, and check that picture and sound can be decoded."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _NO_AUDIO = "no audio track: a music-dance pair needs the music; mux it into the
 
 @dataclass(frozen=True)
 class Probe(Stage):
-    """Reads a video's size, rate and duration, and decodes its first frame and the start of its sound.
+    """Read a video's size, rate and duration, and decode its first frame and the start of its sound.
 
     Args:
         min_duration_s: shorter videos are dropped.
         max_duration_s: longer videos are dropped.
-        max_side_px: larger pictures are dropped.
+        max_side_px: videos with a longer side are dropped.
     """
 
     name = "probe"

@@ -1,4 +1,4 @@
-"""Measure how well a sequence agrees with what was seen in the picture."""
+"""Measure how well a sequence agrees with the landmarks detected in the image."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from opendance_hf.pipeline.stage import Stage
 from opendance_hf.schema import FPS, Camera
 
 _JOINTS: Final = [JOINT_INDEX[name] for name in LIMB_JOINTS]
-_MARKS: Final = [LANDMARK_INDEX[name] for name in LIMB_JOINTS]
-_ENDS: Final = [i for i, name in enumerate(LIMB_JOINTS) if name.endswith(("wrist", "ankle"))]
+_LANDMARKS: Final = [LANDMARK_INDEX[name] for name in LIMB_JOINTS]
+_WRISTS_AND_ANKLES: Final = [i for i, name in enumerate(LIMB_JOINTS) if name.endswith(("wrist", "ankle"))]
 _FEET: Final = [JOINT_INDEX["left_foot"], JOINT_INDEX["right_foot"]]
 
 
 @dataclass(frozen=True)
 class Reprojection(Stage):
-    """Compares the reprojected limbs with the 2D estimate, over the landmarks that were seen.
+    """Compare the projected limb joints with the visible 2D landmarks.
 
     Args:
-        min_visibility: of the landmarks that count.
-        near_torsos: distance in torso lengths within which a joint is right.
-        foot_on_ground_m: a foot lower than this may not slide.
+        min_visibility: minimum visibility of the landmarks that are compared.
+        near_torsos: maximum distance of a correct joint, in torso lengths.
+        foot_on_ground_m: height below which a foot counts as on the ground.
     """
 
     name = "reprojection"
@@ -43,54 +43,59 @@ class Reprojection(Stage):
         scores = self.measure(clip.motion, clip.fit.camera, clip.landmarks)
         return replace(clip, scores={**clip.scores, **scores})
 
-    def measure(self, motion: Motion, camera: Camera, seen: Landmarks) -> dict[str, float]:
-        """Return the scores of a sequence.
+    def measure(self, motion: Motion, camera: Camera, landmarks: Landmarks) -> dict[str, float]:
+        """Compute the scores of a sequence.
 
         Returns:
             ``reprojection_pck``: share of limb joints (hips, knees, ankles, shoulders, elbows, wrists) within
             ``near_torsos`` torso lengths.
-            ``speed_correlation``: Pearson correlation of the speed of wrists and ankles in the picture, mean over them;
-            near zero for an avatar that stands still or drifts.
+            ``speed_correlation``: Pearson correlation of projected and detected speeds of wrists and ankles in the image,
+            averaged over them; near zero if the fitted body stands still or drifts.
             ``foot_slide_mps``: median speed of the slower foot near the ground, metres per second.
         """
-        near: list[npt.NDArray[np.bool_]] = []
+        within: list[npt.NDArray[np.bool_]] = []
         correlations: list[float] = []
         clock = motion.times_s
         for dancer in range(len(motion.joints)):
-            path = camera.project(motion.joints[dancer][:, _JOINTS])
-            path = np.stack(
-                [np.interp(seen.times_s, clock, column) for column in path.reshape(len(path), -1).T],
+            projected = camera.project(motion.joints[dancer][:, _JOINTS])
+            projected = np.stack(
+                [
+                    np.interp(landmarks.times_s, clock, column)
+                    for column in projected.reshape(len(projected), -1).T
+                ],
                 axis=1,
-            ).reshape(len(seen.times_s), len(_JOINTS), 2)
-            image = seen.image[dancer][:, _MARKS].astype(np.float64)
-            sure = seen.visibility[dancer][:, _MARKS] >= self.min_visibility
-            torso = _torso_px(seen.image[dancer].astype(np.float64))
-            near.append((np.linalg.norm(path - image, axis=-1) < self.near_torsos * torso)[sure])
-            step = np.diff(seen.times_s)[:, None]
-            fitted = np.linalg.norm(np.diff(path, axis=0), axis=-1) / step
+            ).reshape(len(landmarks.times_s), len(_JOINTS), 2)
+            image = landmarks.image[dancer][:, _LANDMARKS].astype(np.float64)
+            visible = landmarks.visibility[dancer][:, _LANDMARKS] >= self.min_visibility
+            torso = _torso_px(landmarks.image[dancer].astype(np.float64))
+            within.append((np.linalg.norm(projected - image, axis=-1) < self.near_torsos * torso)[visible])
+            step = np.diff(landmarks.times_s)[:, None]
+            fitted = np.linalg.norm(np.diff(projected, axis=0), axis=-1) / step
             found = np.linalg.norm(np.diff(image, axis=0), axis=-1) / step
-            both = sure[1:] & sure[:-1]
-            correlations += [_correlation(fitted[both[:, j], j], found[both[:, j], j]) for j in _ENDS]
-        known = [value for value in correlations if np.isfinite(value)]
+            both = visible[1:] & visible[:-1]
+            correlations += [
+                _correlation(fitted[both[:, j], j], found[both[:, j], j]) for j in _WRISTS_AND_ANKLES
+            ]
+        finite = [value for value in correlations if np.isfinite(value)]
         return {
-            "reprojection_pck": float(np.concatenate(near).mean())
-            if near and np.concatenate(near).size
+            "reprojection_pck": float(np.concatenate(within).mean())
+            if within and np.concatenate(within).size
             else 0.0,
-            "speed_correlation": float(np.mean(known)) if known else 0.0,
+            "speed_correlation": float(np.mean(finite)) if finite else 0.0,
             "foot_slide_mps": _foot_slide(motion, self.foot_on_ground_m),
         }
 
 
 def _torso_px(image: npt.NDArray[np.float64]) -> float:
-    at = {name: image[:, LANDMARK_INDEX[name]] for name in LANDMARK_INDEX}
-    shoulders = (at["left_shoulder"] + at["right_shoulder"]) / 2
-    hips = (at["left_hip"] + at["right_hip"]) / 2
+    points = {name: image[:, LANDMARK_INDEX[name]] for name in LANDMARK_INDEX}
+    shoulders = (points["left_shoulder"] + points["right_shoulder"]) / 2
+    hips = (points["left_hip"] + points["right_hip"]) / 2
     return float(np.median(np.linalg.norm(shoulders - hips, axis=-1)))
 
 
 def _correlation(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
     if len(a) < 3 or a.std() < 1e-9 or b.std() < 1e-9:
-        # A joint that never moves agrees with nothing; one seen in too few frames does not count.
+        # A joint that never moves has no correlation and scores 0. One that is visible in too few frames is ignored.
         return 0.0 if len(a) >= 3 else float("nan")
     return float(np.corrcoef(a, b)[0, 1])
 

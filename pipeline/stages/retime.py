@@ -1,4 +1,4 @@
-"""Put fitted motion on an exact 60 FPS clock by interpolating poses, never by repeating frames (paper section 3.1)."""
+"""Resample fitted motion to exactly 60 FPS by interpolating poses, never by repeating frames (paper section 3.1)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from opendance_hf.schema import FPS
 
 @dataclass(frozen=True)
 class Retime(Stage):
-    """Resamples a fit from its source times to 60 FPS.
+    """Resample a fit from its source times to 60 FPS.
 
-    Rotations are interpolated on the sphere, translations linearly. The span ends one source frame after its last
-    frame; the motion holds still over that last bit. Joints are the forward kinematics of the resampled pose.
+    Rotations are interpolated spherically (slerp), translations linearly. The span ends one source frame after its last
+    frame, and the last pose is held until then. Joints are the forward kinematics of the resampled pose.
 
     Args:
-        max_last_frame_s: the last frame lasts this long at most, where a video's rate is low or uneven.
+        max_last_frame_s: maximum duration of the last frame, for videos with a low or uneven rate.
     """
 
     name = "retime"
@@ -37,11 +37,11 @@ class Retime(Stage):
         return replace(clip, start_s=motion.start_s, end_s=motion.end_s, motion=motion)
 
     def resample(self, fitted: Fit, confidence: Floats) -> Motion:
-        """Return the motion of a fit at 60 FPS.
+        """Resample a fit to 60 FPS.
 
         Args:
             fitted: motion at T source times, at any rate.
-            confidence: (D, T) at the source times.
+            confidence: (D, T) confidence at the source times.
         """
         times = fitted.times_s
         frame_s = min(float(np.median(np.diff(times))), self.max_last_frame_s)
@@ -54,9 +54,9 @@ class Retime(Stage):
 
         quaternions = matrix_to_quaternion(fitted.rotations.astype(np.float64))
         share = np.broadcast_to(fraction[:, None], (len(quaternions), num_frames, quaternions.shape[2]))
-        turned = quaternion_to_axis_angle(slerp(quaternions[:, before], quaternions[:, after], share))
-        moved = _lerp(fitted.transl.astype(np.float64), before, after, fraction[:, None])
-        poses, transl = turned.astype(np.float32), moved.astype(np.float32)
+        axis_angles = quaternion_to_axis_angle(slerp(quaternions[:, before], quaternions[:, after], share))
+        translations = _lerp(fitted.transl.astype(np.float64), before, after, fraction[:, None])
+        poses, transl = axis_angles.astype(np.float32), translations.astype(np.float32)
         joints = forward_kinematics(poses, transl, fitted.rest_offsets[:, None])
         return Motion(
             start_s=start_s,

@@ -1,4 +1,4 @@
-"""Cut a shot into spans in which the same dancers can be seen (paper section 3.1 and table 2)."""
+"""Cut a shot into spans in which the same dancers are visible (paper section 3.1 and table 2)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from opendance_hf.pipeline.stage import Dropped, Stage
 
 @dataclass(frozen=True)
 class Span:
-    """Seconds ``start_s`` to ``end_s`` of the source, with the dancers (rows of the shot's tracks) seen in it."""
+    """Span of the source in seconds, with the dancers (rows of the shot's tracks) visible in it."""
 
     start_s: float
     end_s: float
@@ -25,15 +25,15 @@ class Span:
 
 @dataclass(frozen=True)
 class Segment(Stage):
-    """Splits a shot into spans with an unchanged set of dancers.
+    """Split a shot into spans with an unchanged set of dancers.
 
     Args:
         min_duration_s: shorter spans are dropped.
         max_duration_s: longer spans are cut into equal parts.
         max_dancers: spans with more dancers are dropped.
-        max_gap_s: a dancer who is not detected for longer than this is gone, not hidden for a moment.
-        min_presence_s: one who is seen for less is a false detection or passes by; no span is cut for it.
-        edge_share: share of the picture's height at its top and bottom edge within which a box is cut off by the edge.
+        max_gap_s: longest time without a detection during which a dancer still counts as present.
+        min_presence_s: shorter presences (false detections, people passing by) are ignored.
+        edge_share: margin at the top and bottom edge, as a share of the image height, within which a box is cropped.
     """
 
     name = "segment"
@@ -49,13 +49,13 @@ class Segment(Stage):
     edge_share: float = 0.01
 
     def __call__(self, clip: Clip) -> list[Clip | Dropped]:
-        """Process one shot; returns one clip a span."""
+        """Process one shot; return one clip per span."""
         results: list[Clip | Dropped] = []
         for span in self.find_spans(clip.tracks, clip.video.height_px):
             if isinstance(span, Dropped):
                 results.append(span)
                 continue
-            # The last detected frame stands for those after it, but not for those of the next shot.
+            # A span ends one detection interval after its last detected frame, which may lie in the next shot.
             end_s = min(span.end_s, clip.end_s)
             frames = clip.camera_motion.between(span.start_s, end_s)
             boxes = boxes_at(clip.tracks.times_s, clip.tracks.boxes[list(span.dancers)], frames.times_s)
@@ -65,13 +65,13 @@ class Segment(Stage):
         return results
 
     def find_spans(self, tracks: Tracks, height_px: int) -> list[Span | Dropped]:
-        """Return the spans of a shot, and what is dropped between them, in order of time."""
+        """Return the spans of a shot, and the dropped spans between them, in order of time."""
         times = tracks.times_s
         if len(times) < 2:
             return [Dropped(0.0, float(times[-1]) if len(times) else 0.0, "fewer than two frames")]
         present = np.stack(
             [
-                self._bridge(tracks.seen[k] & ~self._cut_off(tracks.boxes[k], height_px), times)
+                self._fill_short_gaps(tracks.seen[k] & ~self._is_cropped(tracks.boxes[k], height_px), times)
                 for k in range(len(tracks.boxes))
             ]
         )
@@ -88,9 +88,9 @@ class Segment(Stage):
         return out
 
     def _spans(self, start_s: float, end_s: float, dancers: tuple[int, ...]) -> list[Span | Dropped]:
-        """Return the spans of a stretch in which the dancers do not change, or why it is dropped."""
+        """Split an interval with unchanged dancers into spans, or drop it with the reason."""
         if not dancers:
-            return [Dropped(start_s, end_s, "nobody is seen from head to foot")]
+            return [Dropped(start_s, end_s, "nobody is visible from head to foot")]
         if len(dancers) > self.max_dancers:
             detail = f"{len(dancers)}, at most {self.max_dancers} allowed"
             return [Dropped(start_s, end_s, "too many people", detail)]
@@ -101,16 +101,16 @@ class Segment(Stage):
         cuts = np.linspace(start_s, end_s, parts + 1).tolist()
         return [Span(a, b, dancers) for a, b in pairwise(cuts)]
 
-    def _cut_off(self, boxes: npt.NDArray[np.floating], height_px: int) -> npt.NDArray[np.bool_]:
-        """(T,) whether the picture cuts the person off at the top and at the bottom alike."""
+    def _is_cropped(self, boxes: npt.NDArray[np.floating], height_px: int) -> npt.NDArray[np.bool_]:
+        """Return (T,) true where the image crops the person at the top and at the bottom."""
         margin = self.edge_share * height_px
         with np.errstate(invalid="ignore"):
             return (boxes[:, 1] <= margin) & (boxes[:, 3] >= height_px - margin)
 
-    def _bridge(self, seen: npt.NDArray[np.bool_], times: Times) -> npt.NDArray[np.bool_]:
-        """(T,) presence with short gaps filled and lone moments removed."""
-        out = seen.copy()
-        for a, b in pairwise(np.flatnonzero(seen)):
+    def _fill_short_gaps(self, detected: npt.NDArray[np.bool_], times: Times) -> npt.NDArray[np.bool_]:
+        """Return (T,) presence: detections with short gaps filled and short presences removed."""
+        out = detected.copy()
+        for a, b in pairwise(np.flatnonzero(detected)):
             if times[b] - times[a] <= self.max_gap_s:
                 out[a:b] = True
         for start, end in true_intervals(out):
@@ -124,8 +124,8 @@ def boxes_at(times_s: Times, boxes: Floats, at_s: Times) -> Floats:
 
     Args:
         times_s: (T,) times of the boxes.
-        boxes: (D, T, 4), NaN where a dancer was not detected.
-        at_s: (N,) other times.
+        boxes: (D, T, 4) boxes, NaN where a dancer was not detected.
+        at_s: (N,) times of the result.
 
     Returns:
         (D, N, 4) boxes, NaN unless both neighbours were detected.
@@ -135,6 +135,6 @@ def boxes_at(times_s: Times, boxes: Floats, at_s: Times) -> Floats:
     after = np.minimum(after, len(times_s) - 1)
     span = np.maximum(times_s[after] - times_s[before], 1e-9)
     share = np.clip((at_s - times_s[before]) / span, 0, 1)[None, :, None]
-    # A neighbour with weight 0 may be missing.
+    # A neighbour with weight 0 may be NaN, so it is replaced by 0.
     low, high = np.where(share < 1, boxes[:, before], 0), np.where(share > 0, boxes[:, after], 0)
     return np.asarray((1 - share) * low + share * high, dtype=np.float32)

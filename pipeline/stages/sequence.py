@@ -1,4 +1,4 @@
-"""Assemble the row of a sequence from what the stages found, check it, and write it into the build folder."""
+"""Assemble the row of a sequence from the results of the stages, validate it, and write it into the build folder."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from opendance_hf.schema import (
 )
 from opendance_hf.storage.npz import save_sequence
 
-#: Licence and group of a row are filled in when the dataset is packed: neither is worth computing anything again.
+#: Placeholder of the licence. Licence and group are set when the dataset is packed, so changing them re-runs no stage.
 UNDECIDED: Final = "unknown"
 
 
 @dataclass(frozen=True)
 class Sequence(Stage):
-    """Writes ``sequences/{id}.npz``, the raw annotation that datasets are packed from."""
+    """Write ``sequences/{id}.npz``, the annotation that datasets are packed from."""
 
     name = "sequence"
     reads = ("video", "landmarks", "fit", "motion", "columns")

@@ -1,4 +1,4 @@
-"""Cut a video into shots (PySceneDetect, paper section 3.1), and measure how the camera moves in each."""
+"""Cut a video into shots (PySceneDetect, paper section 3.1), and measure the camera motion in each."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _TICK: Final = Fraction(1, 1_000_000)
 
 @dataclass(frozen=True)
 class Shots(Stage):
-    """Splits a video at its cuts.
+    """Split a video at its cuts.
 
     Args:
-        cut_threshold: mean change of hue, saturation and brightness between two frames that is a cut (0 to 255).
-        min_shot_s: cuts closer together than this are one.
-        camera_side_px: longer side of the pictures that camera motion is measured in.
-        camera_min_response: how sharp the peak of the phase correlation must be to count as motion. On two real videos
-            frames of one and of the other stay below 0.2 in 95 of 100 pairs (median 0.08), and neighbouring frames
-            moved by an eighth of the picture are above in 95 of 100 (median 0.50).
-        camera_min_contrast: standard deviation of grey levels below which a picture shows no motion (a black frame).
+        cut_threshold: mean change of hue, saturation and brightness between two frames that counts as a cut (0 to 255).
+        min_shot_s: minimum duration of a shot; closer cuts are merged.
+        camera_side_px: longer side of the reduced images in which camera motion is measured.
+        camera_min_response: minimum response of the phase correlation for a shift to count. Measured on two real videos:
+            95 of 100 pairs of one frame from each video are below 0.2 (median 0.08), and 95 of 100 pairs of neighbouring
+            frames, shifted by an eighth of the image, are above (median 0.50).
+        camera_min_contrast: standard deviation of grey levels below which no shift is measured (a black frame).
     """
 
     name = "shots"
@@ -46,7 +46,7 @@ class Shots(Stage):
     camera_min_contrast: float = 2.0
 
     def __call__(self, clip: Clip) -> list[Clip]:
-        """Process a whole video; returns one clip a shot, the last one open-ended."""
+        """Process a whole video; return one clip per shot. The last one has an infinite end."""
         cuts, camera = CutFinder(self.cut_threshold, self.min_shot_s), ShiftMeter(self)
         times: list[float] = []
         for picture in read_pictures(clip.path):
@@ -70,32 +70,32 @@ class Shots(Stage):
         ]
 
     def provenance(self) -> tuple[tuple[str, str, str], ...]:
-        """See :meth:`Stage.provenance`."""
+        """Return the version of PySceneDetect, see :meth:`Stage.provenance`."""
         return ((self.name, "scenedetect-content", version("scenedetect")),)
 
 
 class CutFinder:
-    """Finds cuts in frames that it is given one after another."""
+    """Find cuts in a stream of frames."""
 
     def __init__(self, threshold: float, min_shot_s: float) -> None:
         from scenedetect import ContentDetector
 
-        # Fed with our own frames: PySceneDetect's reader counts from the first frame, which may start after the sound.
+        # PySceneDetect's own reader is not used: its clock starts at the first frame, which may be later than the sound.
         self._detector = ContentDetector(threshold, min_scene_len=min_shot_s)
         self.found_s: set[float] = set()
 
     def add(self, time_s: float, image: Image) -> None:
-        """Add the next frame, (H, W, 3) RGB; small ones will do."""
+        """Add the next frame, (H, W, 3) RGB, of reduced size."""
         from scenedetect import FrameTimecode
         from scenedetect.common import Timecode
 
-        # The rate serves only to count frames, which nothing here asks for.
+        # The rate only affects frame numbers, which are not used.
         clock = FrameTimecode(Timecode(round(time_s / _TICK), _TICK), fps=30.0)
         self.found_s.update(cut.seconds for cut in self._detector.process_frame(clock, image[..., ::-1]))
 
 
 class ShiftMeter:
-    """Measures the shift of the background between frames that it is given one after another."""
+    """Measure the shift of the background between the frames of a stream."""
 
     def __init__(self, limits: Shots) -> None:
         self._limits = limits
@@ -104,7 +104,7 @@ class ShiftMeter:
         self.shifts: list[float] = []
 
     def add(self, image: Image) -> None:
-        """Add the next frame, (H, W, 3) RGB; appends its shift in picture heights (0 for the first)."""
+        """Add the next frame, (H, W, 3) RGB, and append its shift in image heights (0 for the first)."""
         height, width = image.shape[:2]
         shrink = self._limits.camera_side_px / max(height, width)
         size = max(2, round(width * shrink)), max(2, round(height * shrink))
@@ -112,10 +112,10 @@ class ShiftMeter:
         grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
         shift = 0.0
         if self._last is not None and self._last.shape == grey.shape and self._window is not None:
-            # The peak is the shift that most of the picture shares: the background's, dancers being the smaller part.
+            # The peak is the shift of the largest part of the image, the background: dancers cover less of it.
             (x, y), response = cv2.phaseCorrelate(self._last, grey, self._window)
             contrast = min(self._last.std(), grey.std())
-            # Across a black frame or a flash there is no shift to measure; the peak found there is arbitrary.
+            # Across a black frame or a flash the peak is arbitrary, so no shift is measured.
             if response >= self._limits.camera_min_response and contrast >= self._limits.camera_min_contrast:
                 shift = float(np.hypot(x, y)) / grey.shape[0]
         else:

@@ -1,4 +1,4 @@
-"""Take the jitter out of landmarks and bodies (paper section 3.1)."""
+"""Smooth landmarks and bodies (paper section 3.1)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from opendance_hf.pipeline.stage import Stage
 
 @dataclass(frozen=True)
 class Smooth(Stage):
-    """Smooth landmarks into ``smoothed``, and bodies in place.
+    """Write smoothed landmarks to ``smoothed``, and replace ``bodies`` by smoothed bodies.
 
     Attributes:
         smoother: backend of the role ``smoother``.

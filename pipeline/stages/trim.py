@@ -1,4 +1,4 @@
-"""Keep the dance and cut what stands still around it: waiting, final poses, frozen pictures (paper section 3.1)."""
+"""Cut stillness at the ends of a dance and long stillness inside it: waiting, final poses, frozen video (paper 3.1)."""
 
 from __future__ import annotations
 
@@ -21,17 +21,16 @@ _LIMBS: Final = [LANDMARK_INDEX[name] for name in LIMB_JOINTS]
 
 @dataclass(frozen=True)
 class Trim(Stage):
-    """Cuts spans in which nobody moves from the ends of a clip, and out of its middle where they are long.
+    """Cut spans in which nobody moves from the ends of a clip, and long ones from its middle.
 
     Args:
         min_duration_s: shorter dances are dropped.
-        still_mps: mean speed of the limbs below which nobody dances: people who stand sway by a few centimetres a
-            second.
-        min_still_s: stillness at either end is cut when it lasts this long.
-        max_hold_s: stillness in the middle of a dance, where poses are held, is cut when it lasts this long.
-        min_move_s: shorter movements are a twitch, or an error of the estimate in the last frame.
-        window_s: speeds are averaged over this time.
-        region_side_m: what the side of a person's region measures; it holds the whole body with a margin.
+        still_mps: mean speed of the limbs below which a person stands still; standing people sway by a few cm/s.
+        min_still_s: minimum duration of stillness that is cut at the ends.
+        max_hold_s: minimum duration of stillness that is cut in the middle; shorter ones are held poses.
+        min_move_s: shorter movements are ignored: they are twitches or estimation errors.
+        window_s: window over which speeds are averaged.
+        region_side_m: assumed side of a person's region, which holds the whole body with a margin.
     """
 
     name = "trim"
@@ -47,7 +46,7 @@ class Trim(Stage):
     region_side_m: float = 2.2
 
     def __call__(self, clip: Clip) -> list[Clip | Dropped]:
-        """Process one span; returns one clip a dance."""
+        """Process one span; return one clip per dance."""
         times = clip.smoothed.times_s
         frame_s = _frame_s(clip.smoothed)
         results: list[Clip | Dropped] = []
@@ -68,7 +67,7 @@ class Trim(Stage):
         return results
 
     def limb_speed(self, found: Landmarks) -> npt.NDArray[np.float64]:
-        """Return the (T,) mean speed of the limbs of the dancer who moves most, metres per second in the picture."""
+        """Compute the (T,) mean limb speed of the fastest dancer, parallel to the image, metres per second."""
         path = found.image[:, :, _LIMBS].astype(np.float64)
         step = np.gradient(path, found.times_s, axis=1)
         speed = np.linalg.norm(step, axis=-1).mean(axis=-1) / found.regions_px * self.region_side_m
@@ -76,38 +75,40 @@ class Trim(Stage):
         return np.asarray(uniform_filter1d(speed, window, axis=1, mode="nearest").max(axis=0))
 
     def dancing_runs(self, found: Landmarks) -> list[slice | Dropped]:
-        """Return the runs of frames in which somebody dances, and the spans cut around them, in order of time.
+        """Return the runs of frames in which a dancer moves, and the dropped spans between them, in order of time.
 
         Args:
-            found: smooth landmarks.
+            found: smoothed landmarks.
         """
         times, frame_s = found.times_s, _frame_s(found)
-        moves = self.limb_speed(found) >= self.still_mps
-        for start, end in true_intervals(moves):
+        moving = self.limb_speed(found) >= self.still_mps
+        for start, end in true_intervals(moving):
             if (end - start) * frame_s < self.min_move_s:
-                moves[start:end] = False
-        edges = [0, *(np.flatnonzero(np.diff(moves)) + 1).tolist(), len(moves)]
+                moving[start:end] = False
+        edges = [0, *(np.flatnonzero(np.diff(moving)) + 1).tolist(), len(moving)]
         cuts: list[tuple[int, int]] = []
         for start, end in pairwise(edges):
-            lasts_s = float(times[end - 1] - times[start]) + frame_s
-            limit_s = self.min_still_s if start == 0 or end == len(moves) else self.max_hold_s
-            if not moves[start] and lasts_s >= limit_s:
+            duration_s = float(times[end - 1] - times[start]) + frame_s
+            limit_s = self.min_still_s if start == 0 or end == len(moving) else self.max_hold_s
+            if not moving[start] and duration_s >= limit_s:
                 cuts.append((start, end))
         out: list[slice | Dropped] = []
-        at = 0
-        for start, end in [*cuts, (len(moves), len(moves))]:
-            if start > at:
-                lasts_s = float(times[start - 1] - times[at]) + frame_s
-                if lasts_s >= self.min_duration_s:
-                    out.append(slice(at, start))
+        position = 0
+        for start, end in [*cuts, (len(moving), len(moving))]:
+            if start > position:
+                duration_s = float(times[start - 1] - times[position]) + frame_s
+                if duration_s >= self.min_duration_s:
+                    out.append(slice(position, start))
                 else:
-                    detail = f"{lasts_s:.1f} s, at least {self.min_duration_s:g} s needed"
+                    detail = f"{duration_s:.1f} s, at least {self.min_duration_s:g} s needed"
                     out.append(
-                        Dropped(float(times[at]), float(times[start - 1]), "too short a dance", detail)
+                        Dropped(
+                            float(times[position]), float(times[start - 1]), "the dance is too short", detail
+                        )
                     )
             if end > start:
                 out.append(Dropped(float(times[start]), float(times[end - 1]) + frame_s, "nobody moves"))
-            at = end
+            position = end
         return out
 
 

@@ -184,7 +184,7 @@ def test_unknown_weight_type(tmp_path: Path) -> None:
     toy.constant("bias", [1.0])
     toy.specs[0]["quantization"] = {"dtype": "uint8", "scale": 0.1, "min": 0}
     toy.nodes.append(node("Identity", "Add", "x", "bias"))
-    with pytest.raises(ConversionError, match="bias is stored as uint8"):
+    with pytest.raises(ConversionError, match=r"bias .*uint8"):
         convert_graph_model(*toy.write(tmp_path, (1, 1), Identity__0=(1, 1)))
 
 

@@ -124,7 +124,7 @@ def test_a_wrong_change_names_what_is_known(change: str, facts: tuple[str, ...])
         ("- [probe]", ("entry 1",)),
         ("- probe: 4", ("probe", "4")),
         ("- probe: {}\n- pose: {}", ("'pose'", "'boxes'", "segment")),
-        ("- probe: {}", ("no stage writes a sequence",)),
+        ("- probe: {}", ("no stage writes", "'sequence'")),
         ("- probe: [", ("not a readable YAML file",)),
         ("- !!python/object/apply:os.system [ls]", ("not a readable YAML file",)),
     ],

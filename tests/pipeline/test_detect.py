@@ -18,7 +18,7 @@ class Fixed:
 @pytest.mark.parametrize("threads", [1, 2])
 def test_people_are_not_looked_for_in_every_frame(threads: int) -> None:
     frames = [Still(t / 60, np.full((48, 64, 3), t, np.uint8)) for t in range(60)]
-    found = Detect().look(frames, [Fixed()] * threads)
+    found = Detect().detect_people(frames, [Fixed()] * threads)
     np.testing.assert_allclose(found.times_s, np.arange(0, 60, 8) / 60)
     assert [boxes[0, 0] for boxes in found.by_frame()[0]] == list(range(0, 60, 8))
     part = found.between(0.25, 0.5)

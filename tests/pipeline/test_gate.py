@@ -61,7 +61,7 @@ def test_what_is_wrong_is_said_with_its_number() -> None:
     for name, scores in wrong.items():
         _, detail = GATE.first_broken(scores) or ("", "")
         assert f"{scores[name]:.2f}" in detail
-        assert f"{getattr(GATE, LIMITS[name]):g} allowed" in detail
+        assert f" {getattr(GATE, LIMITS[name]):g} " in detail
         wider = {LIMITS[name]: 0.0 if LIMITS[name].startswith("min") else 1e9}
         assert replace(GATE, **wider).first_broken(scores) is None, "the only limit it breaks"
 

@@ -78,6 +78,6 @@ def test_a_classifier_is_identified_by_its_content(tmp_path: Path) -> None:
     weights = tmp_path / "genres" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")
     assert Genre(AudioClassifier(name).prepare()).fingerprinted() != Genre(one).fingerprinted()
-    with pytest.raises(BackendError, match="not the genre classifier the configuration was made with"):
+    with pytest.raises(BackendError, match="not the genre classifier that the configuration was made with"):
         one.prepare()
     assert moved.prepare() == moved

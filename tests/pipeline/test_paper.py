@@ -108,7 +108,7 @@ def test_one_backend_changes_alone(files: Path) -> None:
         ("lifter", "cliff:{}/smoothnet", ("smoothnet", "'cliff'")),
         ("fitter", "smplify:{}/neutral.pkl", ("neutral.pkl", "still a pickle")),
         ("detector", "yolox:{}/cliff", ("cliff", "not an ONNX file")),
-        ("detector", "yolox:{}/bad.onnx", ("bad.onnx", "not an ONNX file that can be run")),
+        ("detector", "yolox:{}/bad.onnx", ("bad.onnx", "onnxruntime cannot load")),
         ("smoother", "smoothnet:{}/listed", ("listed", "None")),
         ("smoother", "smoothnet:some/where", ("some/where", "no such file")),
         ("smoother", "median", ("'median'", "filters or smoothnet")),

@@ -73,5 +73,5 @@ def test_a_graph_that_is_no_yolox_is_named(tmp_path: Path) -> None:
     model = onnx.load(path)
     model.graph.input[0].type.tensor_type.shape.dim[3].dim_value = 60
     onnx.save(model, path)
-    with pytest.raises(BackendError, match=r"odd\.onnx: input \[1, 3, 96, 60\] is not YOLOX"):
+    with pytest.raises(BackendError, match=r"odd\.onnx: input .*\[1, 3, 96, 60\]"):
         YOLOX(str(path)).prepare()

@@ -93,7 +93,7 @@ def test_cut_off_at_head_and_feet_counts_as_unseen() -> None:
     shot.boxes[0, 125:, 1], shot.boxes[0, 125:, 3] = 0, HEIGHT_PX
     (span,), (dropped,) = find_spans(shot, HEIGHT_PX)
     assert (span.start_s, span.end_s) == pytest.approx((0, 5))
-    assert dropped.reason == "nobody is seen from head to foot"
+    assert dropped.reason == "nobody is visible from head to foot"
 
 
 def test_hardly_any_frames() -> None:

@@ -53,7 +53,7 @@ def test_a_pose_held_for_a_moment_belongs_to_the_dance_and_a_freeze_does_not() -
 def test_what_is_too_short_without_its_stillness_is_dropped_with_the_reason() -> None:
     runs, dropped = dancing_runs(clip((0.0, 3.0), (1.0, 2.0), (0.0, 3.0)))
     assert runs == []
-    assert dropped[1].reason == "too short a dance"
+    assert dropped[1].reason == "the dance is too short"
     assert dropped[1].detail.startswith("2.")
     assert dancing_runs(clip((0.0, 6.0)))[0] == []
 
