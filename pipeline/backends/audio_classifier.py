@@ -144,7 +144,7 @@ class _AudioClassifier:
             ) from None
 
     def classify(self, path: Path, start_s: float, end_s: float) -> tuple[str, npt.NDArray[np.float32]]:
-        """See :class:`~opendance_hf.pipeline.backends.base.GenreClassifier`."""
+        """Classify a span of a file, see :class:`~opendance_hf.pipeline.backends.base.GenreClassifier`."""
         import torch
 
         rate = int(self._prepare.sampling_rate)

@@ -88,7 +88,7 @@ class _BlazePose:
         self._world, self._heatmap = by_size[_POINTS * 3], by_size[64 * 64 * _POINTS]
 
     def estimate(self, image: Image, region: Region, mirrored: bool = False) -> Keypoints:
-        """See :class:`~opendance_hf.pipeline.backends.base.PoseEstimator`."""
+        """Estimate the landmarks of a region, see :class:`~opendance_hf.pipeline.backends.base.PoseEstimator`."""
         to_image = _crop_to_image(region)
         crop = cv2.warpAffine(image, to_image, (_SIDE, _SIDE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
         points, world, visibility, score = self._run(crop[:, ::-1] if mirrored else crop)
@@ -111,7 +111,7 @@ class _BlazePose:
         )
 
     def region_of_box(self, box: Floats) -> Region:
-        """See :class:`~opendance_hf.pipeline.backends.base.PoseEstimator`."""
+        """Return the region of a box, see :class:`~opendance_hf.pipeline.backends.base.PoseEstimator`."""
         x1, y1, x2, y2 = (float(value) for value in box[:4])
         side = self._settings.region_margin * max(x2 - x1, y2 - y1, 1.0)
         return Region((x1 + x2) / 2, (y1 + y2) / 2, side)

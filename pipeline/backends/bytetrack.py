@@ -57,7 +57,7 @@ class _ByteTrack:
         )
 
     def update(self, boxes: Floats) -> npt.NDArray[np.int64]:
-        """See :class:`~opendance_hf.pipeline.backends.base.Tracker`."""
+        """Link the boxes of the next frame, see :class:`~opendance_hf.pipeline.backends.base.Tracker`."""
         import supervision
 
         tracks = np.full(len(boxes), -1, dtype=np.int64)

@@ -58,7 +58,7 @@ class _NanoDet:
         self._outputs = ["Identity", "Identity_1", "Identity_2", "Identity_3", "Identity_4", "Identity_5"]
 
     def detect(self, image: Image) -> Floats:
-        """See :class:`~opendance_hf.pipeline.backends.base.Detector`."""
+        """Detect people in an image, see :class:`~opendance_hf.pipeline.backends.base.Detector`."""
         image_height = image.shape[0]
         # Portrait images are stretched to the square input: people appear larger and are detected more often than in a
         # letterboxed image. Landscape images are padded: people squeezed to half their width are rarely detected.

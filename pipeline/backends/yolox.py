@@ -77,7 +77,7 @@ class _YOLOX:
         self._centres, self._strides = _grid(side)
 
     def detect(self, image: Image) -> Floats:
-        """See :class:`~opendance_hf.pipeline.backends.base.Detector`."""
+        """Detect people in an image, see :class:`~opendance_hf.pipeline.backends.base.Detector`."""
         height, width = image.shape[:2]
         ratio = min(self._side / height, self._side / width)
         size = (max(1, int(width * ratio)), max(1, int(height * ratio)))

@@ -145,5 +145,5 @@ def _people(inspection: Inspection) -> list[dict[str, Any]]:
     return out
 
 
-def _share(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
+def _share(part: int, total: int) -> float | None:
+    return part / total if total else None

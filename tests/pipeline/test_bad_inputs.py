@@ -84,7 +84,7 @@ def test_the_table_gives_every_input_its_reason(built: tuple[subprocess.Complete
     done, _ = built
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-    table = done.stdout[done.stdout.index("What happened to each input") :]
+    table = done.stdout[done.stdout.index("Result of each input") :]
     unfolded = " ".join(table.split())
     for name, reason in REASONS.items():
         assert name in table
@@ -94,7 +94,7 @@ def test_the_table_gives_every_input_its_reason(built: tuple[subprocess.Complete
         assert " ".join(reason.split()[:4]) in row
         assert reason in unfolded or reason.split()[-1] in unfolded
     assert "9 input(s): 0 published, 9 rejected, 0 failed" in done.stdout
-    assert "Nothing was published, so no dataset was written." in done.stdout
+    assert "No sequence was published, so no dataset was written." in done.stdout
     assert ".hidden" not in done.stdout
     assert "…" not in done.stdout
     assert "cpu capabilities" not in done.stderr

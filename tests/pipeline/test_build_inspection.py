@@ -132,7 +132,7 @@ def test_what_is_not_decided_is_published_unless_only_the_inspected_is_wanted(ou
     assert "--inspected-only" in said
     code, said = run(out, "--continue", "--inspected-only", "--allow-empty")
     assert (code, published(out)) == (0, [])
-    assert "3 not decided (held back)" in said
+    assert "3 not decided (withheld)" in said
     assert "waiting" in said
     inspect(out, {}, {})
     assert run(out, "--continue", "--inspected-only")[0] == 0
@@ -155,10 +155,10 @@ def test_a_plain_build_applies_decisions_too(out: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((), "name the videos"),
-        (("--continue", "--detector", "yolox"), "keeps the configuration"),
-        (("--continue", "--no-previews"), "keeps the configuration"),
-        (("--continue", "--set", "gate.reject=false"), "keeps the configuration"),
+        ((), "PATHS are missing"),
+        (("--continue", "--detector", "yolox"), "uses the configuration"),
+        (("--continue", "--no-previews"), "uses the configuration"),
+        (("--continue", "--set", "gate.reject=false"), "uses the configuration"),
         (("--continue", "--build-dir", "elsewhere"), "no build to continue"),
     ],
 )
@@ -208,7 +208,7 @@ def test_a_selection_chooses_by_the_same_name_however_it_is_written(out: Path) -
     assert {item.name: item.reason for item in items(out)} == found
     code, said = run(out, "--continue", "--selected", str(listed))
     assert code == 2
-    assert "name them" in said.replace("│ ", "").replace(" │", "")
+    assert "needs PATHS" in said.replace("│ ", "").replace(" │", "")
 
 
 def test_a_folder_that_cannot_be_a_build_is_named(tmp_path: Path) -> None:
@@ -320,5 +320,5 @@ def test_a_damaged_sequence_is_named_and_nothing_published(out: Path) -> None:
     code, said = run(out, "--continue")
     assert code == 2, said
     assert f"error: {file}: not a sequence file" in said
-    assert "put back a copy of it" in said
+    assert "restore a copy" in said
     assert not out.exists()

@@ -126,7 +126,7 @@ def test_a_rejected_row_without_a_reason_is_rejected(tmp_path: Path) -> None:
         ("t.jsonl", "[1]", "line 1: not a JSON object"),
         ("t.parquet", "PAR1", "not a readable Parquet file"),
         ("t.txt", "", "expected .csv, .jsonl, .ndjson or .parquet"),
-        ("t.csv", "", "no rows in it"),
+        ("t.csv", "", "has no rows"),
     ],
 )
 def test_tables_that_cannot_be_used(tmp_path: Path, name: str, text: str, message: str) -> None:
