@@ -105,8 +105,9 @@ def _call(stage: Stage, clip: Clip) -> list[Clip | Dropped]:
     try:
         found = stage(clip)
     except Rejected as rejected:
-        end_s = clip.end_s if np.isfinite(clip.end_s) or clip.video is None else clip.video.duration_s
-        found = Dropped(clip.start_s, end_s, str(rejected))
+        # The last shot is open-ended; the duration of a file that cannot be opened is unknown.
+        duration_s = clip.start_s if clip.video is None else clip.video.duration_s
+        found = Dropped(clip.start_s, min(clip.end_s, duration_s), str(rejected))
     results = list(found) if isinstance(found, Sequence) else [found]
     for result in results:
         if isinstance(result, Clip):

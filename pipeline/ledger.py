@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 Status = Literal["pending", "running", "published", "rejected", "failed", "waiting"]
 #: States in which an input is not processed again; ``waiting`` means that annotators have not decided yet.
@@ -44,7 +44,9 @@ CREATE TABLE IF NOT EXISTS dropped (
     path BLOB NOT NULL,
     start_s REAL NOT NULL,
     end_s REAL NOT NULL,
-    reason TEXT NOT NULL
+    reason TEXT NOT NULL,
+    detail TEXT NOT NULL DEFAULT '',
+    stage TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE IF NOT EXISTS withheld (
     id TEXT PRIMARY KEY,
@@ -67,6 +69,8 @@ _ADDED: Final = (
     ("items", "stamp", "TEXT NOT NULL DEFAULT ''"),
     ("stages", "computed", "INTEGER NOT NULL DEFAULT 1"),
     ("stages", "reused", "INTEGER NOT NULL DEFAULT 0"),
+    ("dropped", "detail", "TEXT NOT NULL DEFAULT ''"),
+    ("dropped", "stage", "TEXT NOT NULL DEFAULT ''"),
 )
 
 
@@ -83,6 +87,26 @@ class StageRuns:
     seconds: float
     computed: int = 1
     reused: int = 0
+
+
+class DroppedSpan(NamedTuple):
+    """A span of an input that is not used; see :class:`opendance_hf.pipeline.stage.Dropped`."""
+
+    start_s: float
+    end_s: float
+    reason: str
+    detail: str = ""
+    stage: str = ""
+
+
+class DropCount(NamedTuple):
+    """How often a stage dropped spans for one reason, over all inputs."""
+
+    stage: str
+    reason: str
+    spans: int
+    inputs: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -205,7 +229,7 @@ class Ledger:
         reason: str,
         seconds: float,
         sequences: Sequence[dict[str, Any]] = (),
-        dropped: Sequence[tuple[float, float, str]] = (),
+        dropped: Sequence[DroppedSpan] = (),
     ) -> None:
         """Store the result of an input: status, reason, sequences (with an ``id`` each) and dropped spans."""
         with self._transaction() as db:
@@ -218,7 +242,8 @@ class Ledger:
                 [(row["id"], os.fsencode(path), json.dumps(row, sort_keys=True)) for row in sequences],
             )
             db.executemany(
-                "INSERT INTO dropped VALUES (?, ?, ?, ?)", [(os.fsencode(path), *span) for span in dropped]
+                "INSERT INTO dropped (path, start_s, end_s, reason, detail, stage) VALUES (?, ?, ?, ?, ?, ?)",
+                [(os.fsencode(path), *span) for span in dropped],
             )
 
     def items(self) -> list[Item]:
@@ -317,12 +342,21 @@ class Ledger:
                 "UPDATE items SET status = 'pending', attempts = 0 WHERE status IN ('running', 'failed')"
             )
 
-    def dropped(self, path: str) -> list[tuple[float, float, str]]:
-        """Return the dropped spans of an input: start and end in seconds, and the reason."""
+    def dropped(self, path: str) -> list[DroppedSpan]:
+        """Return the dropped spans of an input, in order of time."""
         rows = self._db.execute(
-            "SELECT start_s, end_s, reason FROM dropped WHERE path = ? ORDER BY start_s", (os.fsencode(path),)
+            "SELECT start_s, end_s, reason, detail, stage FROM dropped WHERE path = ? ORDER BY start_s",
+            (os.fsencode(path),),
         )
-        return [(row["start_s"], row["end_s"], row["reason"]) for row in rows]
+        return [DroppedSpan(*row) for row in rows]
+
+    def drop_counts(self) -> list[DropCount]:
+        """Return how much each stage dropped for each reason, most seconds first."""
+        rows = self._db.execute(
+            "SELECT stage, reason, count(*), count(DISTINCT path), sum(end_s - start_s) AS seconds FROM dropped"
+            " GROUP BY stage, reason ORDER BY seconds DESC, stage, reason"
+        )
+        return [DropCount(*row) for row in rows]
 
     def group_names(self) -> dict[str, tuple[int, str]]:
         """Return, for every sequence that ever had a group, the age (smaller is older) and the name of the group."""

@@ -121,7 +121,7 @@ def process(
         pending += [(result, stage_index + 1) for result in reversed(clips)]
     cache.close()
     if not outcome.sequences:
-        raise Rejected(main_reason(outcome.dropped))
+        raise Rejected(main_reason(outcome.dropped), outcome.dropped)
     return outcome
 
 

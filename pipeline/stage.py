@@ -14,7 +14,15 @@ class Rejected(Exception):
     """Raised to reject a clip where a stage cannot return :class:`Dropped`, for example inside an iterator.
 
     A rejection is a decision and not an error: it is stored with its reason, and the input is not tried again.
+
+    Args:
+        reason: reason as text.
+        dropped: the spans of a rejected input.
     """
+
+    def __init__(self, reason: str, dropped: Sequence[Dropped] = ()) -> None:
+        super().__init__(reason)
+        self.dropped = tuple(dropped)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from opendance_hf.apps.console import ConsoleProgress, print_report, show_log
 from opendance_hf.apps.report import BuildReport, InputRow, SequenceRow, write_report
 from opendance_hf.pipeline.build import BuildError, BuildOptions, BuildResult, build_dataset
 from opendance_hf.pipeline.config import ConfigError, change_pipeline, read_config, set_field
-from opendance_hf.pipeline.ledger import Ledger
+from opendance_hf.pipeline.ledger import DroppedSpan, Ledger
 from opendance_hf.pipeline.pipelines import PROFILES, Pipeline
 from opendance_hf.pipeline.printable import printable
 from opendance_hf.schema import FPS, SchemaError
@@ -131,7 +131,7 @@ def report_of(result: BuildResult, page: Path) -> BuildReport:
         inputs, sequences = [], []
         for item in result.items:
             rows = ledger.sequences(item.path)
-            unused = [f"{start:.1f}-{end:.1f} s: {why}" for start, end, why in ledger.dropped(item.path)]
+            unused = [_describe_span(span) for span in ledger.dropped(item.path)]
             reasons = [item.reason] if item.reason else []
             if not reasons:
                 reasons = [f"without {name}: {why}" for name, why in ledger.withheld(item.path).items()]
@@ -162,9 +162,15 @@ def report_of(result: BuildResult, page: Path) -> BuildReport:
                         metrics=row["metrics"],
                     )
                 )
+        dropped = ledger.drop_counts()
     finally:
         ledger.close()
-    return BuildReport(inputs, sequences, dataset=result.out.name)
+    return BuildReport(inputs, sequences, dropped, dataset=result.out.name)
+
+
+def _describe_span(span: DroppedSpan) -> str:
+    detail = f" ({span.detail})" if span.detail else ""
+    return f"{span.start_s:.1f}-{span.end_s:.1f} s: {span.reason}{detail}"
 
 
 def _relative(path: Path, folder: Path) -> str:

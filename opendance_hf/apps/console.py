@@ -113,6 +113,8 @@ def print_report(console: Console, report: BuildReport) -> None:
     console.print(_inputs(report))
     for table in _sequences(report, console.width):
         console.print(table)
+    if report.dropped:
+        console.print(_dropped(report))
     counts = {status: sum(row.status == status for row in report.inputs) for status in _STYLES}
     total_s = sum(row.duration_s for row in report.sequences)
     console.print(
@@ -144,6 +146,17 @@ def _inputs(report: BuildReport) -> Table:
             f"{row.seconds:.1f}",
             Text(row.reason),
         )
+    return table
+
+
+def _dropped(report: BuildReport) -> Table:
+    table = _table("Unused spans")
+    table.add_column("stage", no_wrap=True)
+    table.add_column("reason", overflow="fold")
+    for name in ("spans", "inputs", "seconds"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in report.dropped:
+        table.add_row(row.stage, Text(row.reason), str(row.spans), str(row.inputs), f"{row.seconds:.1f}")
     return table
 
 

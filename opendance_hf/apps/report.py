@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from opendance_hf.files import atomic_write
+from opendance_hf.pipeline.ledger import DropCount
 
 #: Units by the suffix of a metric's name, as in ``fit_residual_mm``.
 _UNITS: Final = {
@@ -97,6 +98,7 @@ class BuildReport:
     Attributes:
         inputs: results of the inputs.
         sequences: published sequences.
+        dropped: how much of the inputs was not used, by stage and reason.
         title: heading of the page.
         dataset: folder or Hub id for ``load_dataset``.
         truth: errors of clips with known 3D motion, one row per clip; keys end in their unit.
@@ -105,6 +107,7 @@ class BuildReport:
 
     inputs: list[InputRow]
     sequences: list[SequenceRow]
+    dropped: list[DropCount] = field(default_factory=list)
     title: str = "OpenDance-3D build"
     dataset: str = "opendance-3d"
     truth: list[dict[str, float | str]] = field(default_factory=list)

@@ -13,16 +13,16 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple, dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.pipeline.backends.base import BackendError
-from opendance_hf.pipeline.ledger import DONE, Item, Ledger
-from opendance_hf.pipeline.stage import Rejected
+from opendance_hf.pipeline.ledger import DONE, DroppedSpan, Item, Ledger
+from opendance_hf.pipeline.stage import Dropped, Rejected
 
 MAX_ATTEMPTS: Final = 2
 _TICK_S: Final = 0.5
@@ -185,15 +185,9 @@ def _receive(worker: _Worker, ledger: Ledger, progress: Progress) -> str:
     elif kind == "stage":
         ledger.stage(item.path, *values)
     else:
-        seconds = time.monotonic() - worker.since
-        if kind == "published":
-            outcome = values[0]
-            spans = [(span.start_s, span.end_s, str(span)) for span in outcome.dropped]
-            ledger.finish(item.path, "published", "", seconds, outcome.sequences, spans)
-            progress.ended(item, "published", f"{len(outcome.sequences)} sequence(s)")
-        else:
-            ledger.finish(item.path, kind, values[0], seconds)
-            progress.ended(item, kind, values[0])
+        reason, sequences, dropped = values
+        ledger.finish(item.path, kind, reason, time.monotonic() - worker.since, sequences, dropped)
+        progress.ended(item, kind, reason or f"{len(sequences)} sequence(s)")
         worker.item = None
     return ""
 
@@ -236,15 +230,20 @@ def _worker_main(make_processor: Callable[[], Processor], pipe: Connection, life
                 lambda *values: pipe.send(("stage", *values)),
                 lambda stage, share: pipe.send(("step", stage, share)),
             )
-            pipe.send(("published", outcome))
+            pipe.send(("published", "", outcome.sequences, _spans(outcome.dropped)))
         except Rejected as decision:
-            pipe.send(("rejected", str(decision)))
+            pipe.send(("rejected", str(decision), [], _spans(decision.dropped)))
         except BackendError as error:
             # Not the video's fault: every other one would fail likewise.
             pipe.send(("broken", str(error)))
             return
         except Exception as error:
-            pipe.send(("failed", _describe_error(error)))
+            pipe.send(("failed", _describe_error(error), [], []))
+
+
+def _spans(dropped: Sequence[Dropped]) -> list[DroppedSpan]:
+    """Return dropped spans as the ledger takes them."""
+    return [DroppedSpan(*astuple(span)) for span in dropped]
 
 
 def _describe_error(error: Exception) -> str:

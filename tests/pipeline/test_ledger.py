@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opendance_hf.pipeline.ledger import Item, Ledger, StageRuns
+from opendance_hf.pipeline.ledger import DropCount, DroppedSpan, Item, Ledger, StageRuns
 
 
 @pytest.fixture
@@ -40,7 +40,10 @@ def test_round_trip_of_a_published_input(ledger: Ledger) -> None:
     for number, stage in enumerate(("probe", "pose", "fit")):
         ledger.stage("/in/a.mp4", stage, 0.5 * number)
     rows = [{"id": "x_01", "bpm": 120.5, "metrics": {"pck": 0.5}}, {"id": "x_00", "bpm": 99.0}]
-    dropped = [(7.5, 9.0, "nobody in the picture"), (0.0, 1.5, "more than two people (3)")]
+    dropped = [
+        DroppedSpan(7.5, 9.0, "nobody in the picture", stage="track"),
+        DroppedSpan(0.0, 1.5, "too many people", "3, at most 2 allowed", "track"),
+    ]
     ledger.finish("/in/a.mp4", "published", "", 12.5, rows, dropped)
     item = only(ledger)
     assert (item.status, item.reason, item.seconds, item.attempts) == ("published", "", 12.5, 1)
@@ -70,7 +73,7 @@ def test_what_a_second_build_does_again(ledger: Ledger, status: str, after: str)
         ledger.start("/in/a.mp4")
     if status not in ("pending", "running"):
         rows = [{"id": "x"}] if status == "published" else []
-        ledger.finish("/in/a.mp4", status, "why", 1.0, rows, [(0.0, 1.0, "dark")])  # type: ignore[arg-type]
+        ledger.finish("/in/a.mp4", status, "why", 1.0, rows, [DroppedSpan(0.0, 1.0, "dark")])  # type: ignore[arg-type]
     ledger.add("/in/a.mp4", "a.mp4", "abc", "f")
     item = only(ledger)
     assert item.status == after
@@ -79,7 +82,7 @@ def test_what_a_second_build_does_again(ledger: Ledger, status: str, after: str)
         assert ledger.start("/in/a.mp4") == 1
     else:
         assert item.reason == "why"
-        assert ledger.dropped("/in/a.mp4") == [(0.0, 1.0, "dark")]
+        assert ledger.dropped("/in/a.mp4") == [DroppedSpan(0.0, 1.0, "dark")]
 
 
 @pytest.mark.parametrize(("sha256", "fingerprint"), [("other", "f"), ("abc", "other")])
@@ -87,7 +90,7 @@ def test_another_content_or_other_settings_start_anew(ledger: Ledger, sha256: st
     ledger.add("/in/a.mp4", "a.mp4", "abc", "f")
     ledger.start("/in/a.mp4")
     ledger.stage("/in/a.mp4", "fit", 1.0)
-    ledger.finish("/in/a.mp4", "published", "", 1.0, [{"id": "x"}], [(0.0, 1.0, "dark")])
+    ledger.finish("/in/a.mp4", "published", "", 1.0, [{"id": "x"}], [DroppedSpan(0.0, 1.0, "dark")])
     ledger.add("/in/a.mp4", "a.mp4", sha256, fingerprint)
     assert (only(ledger).status, only(ledger).sha256, only(ledger).attempts) == ("pending", sha256, 0)
     assert not ledger.sequences()
@@ -99,7 +102,7 @@ def test_a_second_attempt_forgets_the_first(ledger: Ledger) -> None:
     ledger.add("/in/a.mp4", "a.mp4", "abc", "f")
     ledger.start("/in/a.mp4")
     ledger.stage("/in/a.mp4", "detect", 3.0)
-    ledger.finish("/in/a.mp4", "pending", "the worker died", 3.0, dropped=[(0.0, 1.0, "dark")])
+    ledger.finish("/in/a.mp4", "pending", "the worker died", 3.0, dropped=[DroppedSpan(0.0, 1.0, "dark")])
     assert ledger.start("/in/a.mp4") == 2
     assert not ledger.stages("/in/a.mp4")
     assert not ledger.dropped("/in/a.mp4")
@@ -111,7 +114,7 @@ def test_inputs_that_left_are_forgotten_with_all_they_made(ledger: Ledger) -> No
         ledger.add(name, name, name, "f")
         ledger.start(name)
         ledger.stage(name, "fit", 1.0)
-        ledger.finish(name, "published", "", 1.0, [{"id": f"{name}_00"}], [(0.0, 1.0, "dark")])
+        ledger.finish(name, "published", "", 1.0, [{"id": f"{name}_00"}], [DroppedSpan(0.0, 1.0, "dark")])
     ledger.keep_only(["b", "c"])
     assert only(ledger).path == "b"
     assert ledger.sequences() == [{"id": "b_00"}]
@@ -126,13 +129,13 @@ def test_paths_are_bytes(raw: bytes) -> None:
     ledger.add(path, "name", "abc", "f")
     ledger.start(path)
     ledger.stage(path, "fit", 1.0)
-    ledger.finish(path, "published", "", 1.0, [{"id": "x"}], [(0.0, 1.0, "dark")])
+    ledger.finish(path, "published", "", 1.0, [{"id": "x"}], [DroppedSpan(0.0, 1.0, "dark")])
     ledger.keep_only([path])
     assert only(ledger).path == path
     assert os.fsencode(only(ledger).path) == b"/in/" + raw
     assert ledger.sequences(path) == [{"id": "x"}]
     assert ledger.stages(path) == {"fit": StageRuns(1.0)}
-    assert ledger.dropped(path) == [(0.0, 1.0, "dark")]
+    assert ledger.dropped(path) == [DroppedSpan(0.0, 1.0, "dark")]
     ledger.close()
 
 
@@ -244,3 +247,16 @@ def test_a_ledger_of_an_earlier_version_gets_its_columns(tmp_path: Path) -> None
     ledger.add("a", "a", "abc", "f", "stamp")
     assert ledger.known_sha256("a", "stamp") == "abc"
     ledger.close()
+
+
+def test_what_stages_drop_is_counted_by_reason(ledger: Ledger) -> None:
+    for name, seconds in (("a", 2.0), ("b", 3.0)):
+        ledger.add(name, name, name, "f")
+        spans = [DroppedSpan(0.0, seconds, "too many people", f"{name}", "track")] * 2
+        ledger.finish(
+            name, "rejected", "too many people", 1.0, [], [*spans, DroppedSpan(9, 10, "dark", "", "gate")]
+        )
+    assert ledger.drop_counts() == [
+        DropCount("track", "too many people", 4, 2, 10.0),
+        DropCount("gate", "dark", 2, 2, 2.0),
+    ]

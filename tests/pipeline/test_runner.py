@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from opendance_hf.pipeline.ledger import Item, Ledger, StageRuns
+from opendance_hf.pipeline.ledger import DroppedSpan, Item, Ledger, StageRuns
 from opendance_hf.pipeline.runners.local import WorkerError, run_local
 from tests.pipeline.fakes import Make, MakeBroken, Quiet
 
@@ -65,7 +65,7 @@ def test_ends_of_all_kinds(ledger: Ledger, seen: Path) -> None:
     assert items["reject"].reason == "nobody in the picture"
     assert items["raise"].reason.startswith("ValueError: the numbers do not fit (fakes.py:")
     assert [row["id"] for row in ledger.sequences()] == ["good1_00", "good2_00"]
-    assert ledger.dropped("/in/good1") == [(1.0, 2.0, "dark")]
+    assert ledger.dropped("/in/good1") == [DroppedSpan(1.0, 2.0, "dark")]
     assert ledger.stages("/in/good1") == {"fit": StageRuns(1.5, computed=1, reused=2)}
     # None of them cost the worker: models are loaded once.
     assert len({path.suffix for path in seen.iterdir()}) == 1
