@@ -65,10 +65,8 @@ class Segment(Stage):
         return results
 
     def find_spans(self, tracks: Tracks, height_px: int) -> list[Span | Dropped]:
-        """Return the spans of a shot, and the dropped spans between them, in order of time."""
+        """Return the spans of a shot of two frames or more, and what is dropped between them, in order of time."""
         times = tracks.times_s
-        if len(times) < 2:
-            return [Dropped(0.0, float(times[-1]) if len(times) else 0.0, "fewer than two frames")]
         present = np.stack(
             [
                 self._fill_short_gaps(tracks.seen[k] & ~self._is_cropped(tracks.boxes[k], height_px), times)

@@ -42,7 +42,6 @@ class Track(Stage):
         weak_box_cost: of a box with score 0.
         jump_cost: of a box that does not overlap the dancer's last one.
         track_change_cost: of a box on another track than the dancer's last one.
-        default_rate_hz: rate of detected frames that the tracker is given for a shot of one frame.
     """
 
     name = "track"
@@ -61,7 +60,6 @@ class Track(Stage):
     weak_box_cost: float = 0.3
     jump_cost: float = 0.5
     track_change_cost: float = 0.1
-    default_rate_hz: float = 7.5
 
     def __call__(self, clip: Clip) -> Clip | Dropped:
         """Process one shot."""
@@ -69,12 +67,13 @@ class Track(Stage):
         count = self.count_people(clip.detections)
         if count == 0:
             return Dropped(clip.start_s, end_s, "nobody in the picture")
-        if count > min(self.max_dancers, _MOST_DANCERS):
-            return Dropped(
-                clip.start_s, end_s, "too many people", f"{count}, at most {self.max_dancers} allowed"
-            )
+        most = min(self.max_dancers, _MOST_DANCERS)
+        if count > most:
+            return Dropped(clip.start_s, end_s, "too many people", f"{count}, at most {most} allowed")
         times = clip.detections.times_s
-        step_s = float(np.median(np.diff(times))) if len(times) > 1 else 1 / self.default_rate_hz
+        if len(times) < 2:
+            return Dropped(clip.start_s, end_s, "fewer than two frames")
+        step_s = float(np.median(np.diff(times)))
         (start,) = loaded(self.tracker)
         return replace(clip, tracks=self.follow(clip.detections, count, start(1 / step_s)))
 

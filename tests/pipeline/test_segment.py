@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opendance_hf.pipeline.clip import Tracks
+from opendance_hf.pipeline.clip import CameraMotion, Clip, Tracks, VideoInfo
 from opendance_hf.pipeline.stage import Dropped
 from opendance_hf.pipeline.stages.segment import Segment, Span
 
@@ -96,13 +98,56 @@ def test_cut_off_at_head_and_feet_counts_as_unseen() -> None:
     assert dropped.reason == "nobody is visible from head to foot"
 
 
-def test_hardly_any_frames() -> None:
-    for count in (0, 1):
-        spans, (dropped,) = find_spans(
-            Tracks(np.arange(count) / FPS, np.zeros((1, count, 4), np.float32)), HEIGHT_PX
-        )
-        assert not spans
-        assert dropped.reason == "fewer than two frames"
+@pytest.mark.parametrize(
+    ("top_px", "bottom_px", "seen"),
+    [
+        (0, HEIGHT_PX, False),
+        (5, HEIGHT_PX - 5, False),
+        (0, 600, True),
+        (50, HEIGHT_PX, True),
+        (20, 700, True),
+    ],
+)
+def test_only_who_reaches_both_edges_of_the_picture_is_cut_off(
+    top_px: float, bottom_px: float, seen: bool
+) -> None:
+    """Raised hands may leave the picture, and so may the feet; a box is cut off from within a hundredth of an edge."""
+    shot = tracks([(0, 10)], length_s=10)
+    shot.boxes[0, :, 1], shot.boxes[0, :, 3] = top_px, bottom_px
+    spans, dropped = find_spans(shot, HEIGHT_PX)
+    assert (len(spans), len(dropped)) == ((1, 0) if seen else (0, 1))
+
+
+def test_a_span_becomes_a_clip_with_the_boxes_and_the_camera_of_its_frames() -> None:
+    """The shot ends with a cut at 14.9 s, before the last detected frame would; detections are sparser than frames."""
+    shot = tracks([(2, 15)], [(2, 9)], length_s=13, start_s=2.0, fps=7.5)
+    shot.boxes[1, :, [0, 2]] += 400
+    shot.boxes[0, :, 0] = shot.times_s
+    frames = 2.0 + np.arange(13 * 30) / 30
+    camera = CameraMotion(frames, frames / 100)
+    video = VideoInfo(1280, HEIGHT_PX, 30.0, 20.0, True)
+    clip = Clip(
+        Path("v.mp4"), "0" * 64, start_s=2.0, end_s=14.9, video=video, camera_motion=camera, tracks=shot
+    )
+    both, alone = (part for part in Segment()(clip) if isinstance(part, Clip))
+    assert both.end_s == alone.start_s == pytest.approx(9.0, abs=0.1)
+    assert (both.start_s, alone.end_s) == (2.0, 14.9)
+    assert (len(both.boxes), len(alone.boxes)) == (2, 1)
+    for part in (both, alone):
+        times = part.camera_motion.times_s
+        assert times.tolist() == [t for t in frames if part.start_s - 1e-6 <= t < part.end_s - 1e-6]
+        np.testing.assert_array_equal(part.camera_motion.shifts, times / 100)
+        assert part.boxes.shape[1:] == (len(times), 4)
+        inner = times < part.end_s - 1 / 7.5
+        np.testing.assert_allclose(part.boxes[0, inner, 0], times[inner], atol=1e-5)
+
+
+def test_what_is_dropped_is_returned_between_the_clips() -> None:
+    shot = tracks([(0, 5), (8, 13)], length_s=13)
+    camera = CameraMotion(shot.times_s, np.zeros(len(shot.times_s)))
+    video = VideoInfo(1280, HEIGHT_PX, FPS, 13.0, True)
+    clip = Clip(Path("v.mp4"), "0" * 64, video=video, camera_motion=camera, tracks=shot)
+    assert [type(part) for part in Segment()(clip)] == [Clip, Dropped, Clip]
 
 
 @given(

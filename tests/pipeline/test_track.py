@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from opendance_hf.pipeline.backends.base import Backend, Tracker
 from opendance_hf.pipeline.backends.bytetrack import ByteTrack
-from opendance_hf.pipeline.clip import Detections, Tracks
+from opendance_hf.pipeline.clip import Clip, Detections, Tracks, VideoInfo
 from opendance_hf.pipeline.clothing import CLOTHING_DIM
+from opendance_hf.pipeline.stage import Dropped
 from opendance_hf.pipeline.stages.track import Track, box_iou
 
 FPS = 30
@@ -184,3 +189,115 @@ def test_iou(rows: list[tuple[float, float, float, float]]) -> None:
     np.testing.assert_allclose(np.diag(iou), 1)
     assert iou.min() >= 0
     assert iou.max() <= 1 + 1e-6
+
+
+class Numbered:
+    """A tracker that gives each box of a frame the track of its place in the frame."""
+
+    def update(self, boxes: np.ndarray) -> np.ndarray:
+        return np.arange(len(boxes))
+
+
+def test_dancers_in_the_same_clothes_stay_on_the_trackers_tracks() -> None:
+    """For a moment both boxes are one: neither clothes nor overlap tell who walks on to which side."""
+    time = np.arange(-15, 16)
+    frames = [[(box(500.0 + 10 * t), RED), (box(500.0 - 10 * t), RED)] for t in time]
+    tracks = Track().follow(detections(frames), 2, Numbered())
+    np.testing.assert_allclose(centres(tracks)[0], 500.0 + 10 * time)
+    np.testing.assert_allclose(centres(tracks)[1], 500.0 - 10 * time)
+
+
+def test_a_sure_box_far_off_beats_a_weak_one_that_stays() -> None:
+    """Somebody leaps away, and the detector goes on seeing a shadow in the old place."""
+    frames = [[(box(200), RED)]] * 10 + [[(box(600), RED), (box(200, score=0.3), RED)]] * 20
+    tracks = track(detections(frames), 1)
+    # For one frame nobody is seen, which costs less than a jump.
+    assert (centres(tracks)[0, 11:] == 600).all()
+
+
+def test_a_dancer_who_left_is_not_seen_in_the_others_clothes() -> None:
+    leg = (box(320, 300, 0.7, 180), RED)
+    frames = [
+        [(box(300), RED), (box(700), BLUE)] if not 30 <= t < 60 else [(box(300), RED), leg] for t in range(90)
+    ]
+    tracks = track(detections(frames), 2)
+    assert (centres(tracks)[0] == 300).all()
+    assert not tracks.seen[1, 30:60].any()
+
+
+def test_of_a_crowded_frame_only_the_surest_boxes_are_assigned() -> None:
+    crowd = [(box(50.0 + 150 * n, score=0.9), wear(n)) for n in range(Track().max_boxes)]
+    frames = [[(box(1200), RED)]] * 10 + [[*crowd, (box(1200, score=0.6), RED)]] + [[(box(1200), RED)]] * 10
+    tracks = track(detections(frames), 1)
+    assert (centres(tracks)[0, tracks.seen[0]] == 1200).all()
+    assert np.flatnonzero(~tracks.seen[0]).tolist() == [10]
+
+
+RATES: list[float] = []
+
+
+@dataclass(frozen=True)
+class NotesItsRate(Backend):
+    name = "notes-its-rate"
+    version = "1"
+
+    def load(self) -> object:
+        return self.start
+
+    def start(self, rate_hz: float) -> Tracker:
+        RATES.append(rate_hz)
+        return ByteTrack().load()(rate_hz)
+
+
+def shot(people: int, frames: int = 20, rate_hz: float = 7.5) -> Clip:
+    """The end of a video of 30 s, with so many people side by side."""
+    found = detections([[(box(200.0 + 300 * k), wear(k)) for k in range(people)]] * frames)
+    found = replace(found, times_s=12.0 + np.arange(frames) / rate_hz)
+    video = VideoInfo(1920, 1080, 30.0, 30.0, True)
+    return Clip(Path("v.mp4"), "0" * 64, start_s=12.0, video=video, detections=found)
+
+
+def test_a_shot_with_the_right_number_of_people_is_followed_at_its_own_rate() -> None:
+    RATES.clear()
+    for people in (1, 2):
+        followed = replace(Track(), tracker=NotesItsRate())(shot(people))
+        assert isinstance(followed, Clip)
+        assert followed.tracks.seen.shape == (people, 20)
+        assert followed.tracks.seen.all()
+    assert pytest.approx([7.5, 7.5]) == RATES
+
+
+@pytest.mark.parametrize(
+    ("stage", "people", "detail"),
+    [
+        (Track(), 3, "3, at most 2 allowed"),
+        (replace(Track(), max_dancers=1), 2, "2, at most 1 allowed"),
+        (replace(Track(), max_dancers=9), 5, "5, at most 4 allowed"),
+    ],
+)
+def test_a_shot_with_too_many_people_is_dropped_with_their_number(
+    stage: Track, people: int, detail: str
+) -> None:
+    assert stage(shot(people)) == Dropped(12.0, 30.0, "too many people", detail)
+
+
+def test_the_number_of_dancers_can_be_set() -> None:
+    followed = replace(Track(), max_dancers=3)(shot(3))
+    assert isinstance(followed, Clip)
+    assert len(followed.tracks.boxes) == 3
+
+
+@pytest.mark.parametrize(
+    ("people", "frames", "reason"),
+    [(0, 20, "nobody in the picture"), (1, 0, "nobody in the picture"), (1, 1, "fewer than two frames")],
+)
+def test_a_shot_without_people_or_frames_is_dropped(people: int, frames: int, reason: str) -> None:
+    assert Track()(shot(people, frames)) == Dropped(12.0, 30.0, reason)
+    assert Track()(replace(shot(people, frames), end_s=14.0)) == Dropped(12.0, 14.0, reason)
+
+
+def test_rows_name_the_tracker_and_the_relinking() -> None:
+    assert [row[:2] for row in Track().provenance()] == [
+        ("track", "bytetrack"),
+        ("relink", "clothing-viterbi"),
+    ]
