@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.rotations import axis_angle_to_matrix
-from opendance_hf.pipeline.clip import CameraMotion, Motion
+from opendance_hf.pipeline.clip import CameraMotion, Clip, Fit, Motion
+from opendance_hf.pipeline.stage import Dropped
 from opendance_hf.pipeline.stages.gate import Gate
 from opendance_hf.pipeline.stages.shots import ShiftMeter, Shots
 from tests.pipeline.truth import camera_at, dance
@@ -114,3 +116,65 @@ def test_a_flash_and_a_blackout_are_no_camera_motion() -> None:
     for level in (None, 0, 0, None, 255, None):
         camera.add(room(0) if level is None else np.full_like(room(0), level))
     assert max(camera.shifts) == 0
+
+
+def filmed(joints: np.ndarray, speed: float = 0.0) -> Clip:
+    """A clip from second 2 on, before a camera that moves at this speed then, and stood before."""
+    times = np.arange(60 * 10) / 60
+    shifts = np.where(times < 2, 0.0, speed / 60)
+    moved = replace(motion(joints[None]), start_s=2.0, end_s=2.0 + FRAMES / 60)
+    fit = Fit(times, moved.poses, moved.transl, np.zeros((1, 24, 3), np.float32), camera_at())
+    return Clip(
+        Path("v.mp4"), "0" * 64, start_s=2.0, end_s=2.0 + FRAMES / 60, camera_motion=CameraMotion(times, shifts),
+        fit=fit, motion=moved, scores={"earlier": 1.0},
+    )  # fmt: skip
+
+
+def test_a_sequence_beyond_a_limit_is_dropped_and_one_within_them_keeps_its_scores() -> None:
+    kept = GATE(filmed(danced(), speed=0.39))
+    assert isinstance(kept, Clip)
+    assert kept.scores == {"earlier": 1.0, **scores_of(danced(), camera_motion=kept.scores["camera_motion"])}
+    assert kept.scores["camera_motion"] == pytest.approx(0.39)
+    dropped = GATE(filmed(danced(), speed=0.5))
+    reason = "the camera moves too much: picture heights a second"
+    assert dropped == Dropped(2.0, 8.0, reason, "0.50, at most 0.4 allowed")
+    still = GATE(filmed(np.repeat(danced()[:1], FRAMES, axis=0)))
+    assert str(still) == "standing still: mean speed of the joints in m/s (0.00, at least 0.15 allowed)"
+
+
+def test_a_gate_that_only_measures_drops_nothing() -> None:
+    measured = replace(GATE, reject=False)(filmed(danced(), speed=0.5))
+    assert isinstance(measured, Clip)
+    assert measured.scores["camera_motion"] == pytest.approx(0.5)
+    assert set(measured.scores) == {"earlier", *LIMITS}
+
+
+def test_what_happens_in_every_dance_is_allowed() -> None:
+    """A short handstand, a turn of the back to the camera, a hand-held camera."""
+    turned = danced(facing_deg=180)
+    half_turned = np.concatenate([turned[: FRAMES // 2], danced()[FRAMES // 2 :]])
+    assert 0.4 < scores_of(half_turned)["back_to_camera"] < 0.6
+    handstand = danced()
+    handstand[:60] = handstand[:60] @ axis_angle_to_matrix(np.array([np.pi, 0, 0])).T
+    assert 0.1 < scores_of(handstand)["upside_down"] < 0.2
+    assert 0.1 < scores_of(danced())["repetition"] < 0.8
+    for scores in (scores_of(half_turned), scores_of(handstand), scores_of(danced(), camera_motion=0.1)):
+        broken = {name: scores[name] for name in LIMITS if name != "jitter_mps2"}
+        assert GATE.first_broken({**broken, "jitter_mps2": 10.0}) is None
+
+
+def test_the_same_bars_over_and_over_are_rejected() -> None:
+    loop = np.concatenate([danced()[:60], danced()[:60][::-1]])
+    reason, detail = GATE.first_broken(scores_of(np.tile(loop, (3, 1, 1)))) or ("", "")
+    assert "the same movement again and again" in reason
+    assert "at most 0.85 allowed" in detail
+
+
+def test_a_chorus_that_comes_back_is_not_the_same_movement_again() -> None:
+    """Only what returns within four seconds and fits three times into the dance counts."""
+    chorus = np.concatenate([danced(seed, 0)[:120] for seed in (3, 4, 5)])
+    song = np.tile(chorus, (3, 1, 1))
+    assert GATE.repetition(song) < 0.85
+    assert replace(GATE, max_period_s=7.0).repetition(song) > 0.9
+    twice = song[: 2 * 360 : 2]
+    assert GATE.repetition(twice) < 0.85, "three seconds, but only twice"

@@ -169,3 +169,102 @@ def test_the_one_in_front_keeps_the_estimate(front: int) -> None:
     assert (found.visibility[front].max(axis=-1) > 0.8).all()
     assert not found.visibility[1 - front, same].any()
     assert (found.visibility[1 - front, ~same].max(axis=-1) > 0.8).all()
+
+
+def wrong_first(
+    wrong: Callable[[Region], Region], score: float = 0.95
+) -> Callable[[int, Keypoints], Keypoints]:
+    """Answers with another region than the person's."""
+
+    def answer(frame: int, found: Keypoints) -> Keypoints:
+        return Keypoints(found.image, found.world, found.visibility, score, wrong(found.region))
+
+    return answer
+
+
+def regions_of_second_pass(
+    people: np.ndarray, answer: Callable[[int, Keypoints], Keypoints] | None, boxes: np.ndarray | None = None
+) -> np.ndarray:
+    """(T, 3) centre and size of the regions that the second pass looks at."""
+    estimator = FakeEstimator(people, answer)
+    boxes = boxes_of(people) if boxes is None else boxes
+    Pose().estimate(film(people, [RED]), boxes, [estimator])
+    return np.array([[r.cx, r.cy, r.size] for r in estimator.regions[-people.shape[1] :]])
+
+
+def there_and_back(frames: int = 90) -> np.ndarray:
+    people = standing(0, frames=frames)
+    people[0, :, 0] = 320 + 120 * np.sin(np.linspace(0, 2 * np.pi, frames))
+    return people
+
+
+def test_the_first_pass_looks_at_few_frames() -> None:
+    people = standing(320, frames=60)
+    estimator = FakeEstimator(people)
+    Pose().estimate(film(people, [RED]), boxes_of(people), [estimator])
+    assert len(estimator.regions) == 60 + 15, "two seconds at 7.5 Hz, and every frame"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda region: Region(region.cx + 0.5 * region.size, region.cy, region.size),
+        lambda region: Region(region.cx, region.cy, 0.3 * region.size),
+        lambda region: Region(region.cx, region.cy, 2.0 * region.size),
+    ],
+    ids=["somebody else", "an arm", "a crowd"],
+)
+def test_a_first_pass_that_found_something_else_does_not_count(wrong: Callable[[Region], Region]) -> None:
+    path = regions_of_second_pass(standing(320), wrong_first(wrong))
+    np.testing.assert_allclose(path, [[320, HEIGHT / 2, 270]] * 40, atol=1)
+
+
+def test_a_first_pass_that_is_unsure_does_not_count() -> None:
+    aside = wrong_first(lambda region: Region(region.cx + 50, region.cy, region.size), score=0.3)
+    np.testing.assert_allclose(regions_of_second_pass(standing(320), aside)[:, 0], 320, atol=1)
+    sure = wrong_first(lambda region: Region(region.cx + 50, region.cy, region.size))
+    np.testing.assert_allclose(regions_of_second_pass(standing(320), sure)[:, 0], 370, atol=1)
+
+
+def test_a_dancer_who_was_not_detected_is_looked_for_further_away() -> None:
+    """Between two detections the box is a guess: the first pass may correct it by half of a region."""
+    people = standing(320, frames=90)
+    people[0, 20:70, 0] = 450
+    boxes = boxes_of(standing(320, frames=90))
+    boxes[0, 20:70] = np.nan
+    path = regions_of_second_pass(people, None, boxes)
+    np.testing.assert_allclose(path[35:55, 0], 450, atol=3)
+    boxes[0, 20:70] = boxes[0, 0]
+    path = regions_of_second_pass(people, None, boxes)
+    np.testing.assert_allclose(path[35:55, 0], 320, atol=3)
+
+
+def test_regions_follow_the_dancer_with_and_without_the_first_pass() -> None:
+    people = there_and_back()
+    unsure = wrong_first(lambda region: region, score=0.1)
+    for answer in (None, unsure):
+        path = regions_of_second_pass(people, answer)
+        assert np.abs(path[:, 0] - people[0, :, 0]).max() < 20
+
+
+def test_a_box_that_is_wrong_in_one_frame_moves_nothing() -> None:
+    people = standing(320)
+    boxes = boxes_of(people)
+    boxes[0, 20] += 150
+    unsure = wrong_first(lambda region: region, score=0.1)
+    path = regions_of_second_pass(people, unsure, boxes)
+    np.testing.assert_allclose(path[:, :2], [[320, HEIGHT / 2]] * 40, atol=1)
+
+
+@pytest.mark.parametrize("front", [0, 1])
+def test_clothes_are_learned_where_the_dancers_stand_apart(front: int) -> None:
+    """Though one hides the other most of the time."""
+    people = standing(180, 450, frames=60)
+    hidden = slice(10, 50)
+    meeting = people.copy()
+    meeting[:, hidden] = people[front, hidden]
+    colours = [RED, BLUE]
+    shown = film(meeting[[1 - front, front]], [colours[1 - front], colours[front]])
+    found = Pose().estimate(shown, boxes_of(meeting), [FakeEstimator(meeting)])
+    assert (found.visibility[front].max(axis=-1) > 0.8).all()
+    assert not found.visibility[1 - front, 20:40].any()

@@ -9,7 +9,7 @@ import pytest
 
 from opendance_hf.pipeline.clip import Clip, Detections
 from opendance_hf.pipeline.clothing import CLOTHING_DIM
-from opendance_hf.pipeline.stages.shots import Shots
+from opendance_hf.pipeline.stages.shots import ShiftMeter, Shots
 from opendance_hf.pipeline.video import probe
 from tests.pipeline.clips import write_clip
 
@@ -63,3 +63,41 @@ def test_cuts_have_real_times(tmp_path: Path) -> None:
 def test_flash_cuts_at_most_once(tmp_path: Path) -> None:
     pictures = scene(RED, 40, 0) + scene(BLUE, 2, 1) + scene(RED, 40, 2)
     assert len(find_shots(write_clip(tmp_path / "flash.mp4", pictures))) <= 2
+
+
+def test_each_shot_has_its_own_frames_and_detections(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", scene(RED, 45, 0) + scene(BLUE, 55, 1))
+    times = np.arange(0, 100, 3) / 20
+    boxes = np.repeat(times[:, None], 5, axis=1).astype(np.float32)
+    found = Detections(times, np.ones(34, np.int64), boxes, np.zeros((34, CLOTHING_DIM), np.float32))
+    first, second = Shots()(Clip(path, "0" * 64, video=probe(path), detections=found))
+    assert len(first.camera_motion.times_s) == 45
+    assert len(second.camera_motion.times_s) == 55
+    assert first.detections.times_s.tolist() == times[times < 2.25].tolist()
+    assert second.detections.times_s.tolist() == times[times >= 2.25].tolist()
+    for shot in (first, second):
+        np.testing.assert_allclose(shot.detections.boxes[:, 0], shot.detections.times_s)
+
+
+def shifts(pictures: list[np.ndarray]) -> list[float]:
+    meter = ShiftMeter(Shots())
+    for picture in pictures:
+        meter.add(picture)
+    return meter.shifts
+
+
+def pattern(seed: int, contrast: float, shift: int = 0) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(100, contrast, (12, 40)).repeat(10, 0).repeat(10, 1)
+    grey = np.clip(noise[:, shift : shift + 200], 0, 255).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def test_pictures_that_do_not_match_show_no_camera_motion() -> None:
+    assert np.mean(np.array(shifts([pattern(seed, 60.0) for seed in range(40)])) == 0) > 0.8
+
+
+def test_the_noise_of_a_black_frame_shows_no_camera_motion() -> None:
+    panned = [pattern(0, 60.0, 6 * t) for t in range(5)]
+    assert shifts(panned)[1:] == pytest.approx([6 / 120] * 4, rel=0.2)
+    faint = [pattern(0, 1.5, 6 * t) for t in range(5)]
+    assert shifts(faint) == [0.0] * 5

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from opendance_hf.pipeline.clip import Landmarks
+from opendance_hf.pipeline.clip import Bodies, Clip, Landmarks
 from opendance_hf.pipeline.stage import Dropped
 from opendance_hf.pipeline.stages.trim import Trim
 
@@ -69,3 +72,42 @@ def test_a_twitch_in_the_last_frame_is_no_dance() -> None:
     found = clip((1.0, 6.0), (0.02, 1.6), (0.6, 0.04))
     (span,) = seconds(found, dancing_runs(found)[0])
     assert span == pytest.approx((0.0, 6.0), abs=0.2)
+
+
+def test_a_breath_before_the_dance_and_after_it_stays() -> None:
+    found = clip((0.0, 0.5), (1.0, 6.0), (0.0, 0.5))
+    assert [(run.start, run.stop) for run in dancing_runs(found)[0]] == [(0, len(found.times_s))]
+
+
+def test_a_dance_of_jerks_is_a_dance() -> None:
+    """One frame moves and three stand: only the mean over a quarter of a second shows that somebody dances."""
+    found = clip(*[(2.0, 1 / FPS), (0.0, 3 / FPS)] * 40)
+    runs, dropped = dancing_runs(found)
+    assert len(runs) == 1
+    assert not dropped
+
+
+def test_every_part_of_a_clip_is_cut_alike() -> None:
+    found = clip((0.0, 2.0), (1.0, 6.0), (0.0, 2.0))
+    frames = len(found.times_s)
+    numbers = np.arange(frames, dtype=np.float32)[None]
+    bodies = Bodies(
+        found.times_s, np.zeros((1, frames, 24, 3, 3), np.float32), np.zeros((1, frames, 10), np.float32),
+        np.repeat(numbers[..., None], 3, axis=-1),
+    )  # fmt: skip
+    seen = replace(found, visibility=np.repeat(numbers[..., None], 33, axis=-1))
+    video = Clip(Path("v.mp4"), "0" * 64, end_s=10.0, landmarks=seen, smoothed=found, bodies=bodies)
+    before, part, after = Trim()(video)
+    assert isinstance(part, Clip)
+    assert part.bodies is not None
+    first, last = round(part.start_s * FPS), round(part.end_s * FPS)
+    assert isinstance(before, Dropped)
+    assert isinstance(after, Dropped)
+    assert (before.end_s, after.start_s) == pytest.approx((part.start_s, part.end_s))
+    for times_s in (part.landmarks.times_s, part.smoothed.times_s, part.bodies.times_s):
+        np.testing.assert_array_equal(times_s, found.times_s[first:last])
+    np.testing.assert_array_equal(part.landmarks.visibility[0, :, 0], numbers[0, first:last])
+    np.testing.assert_array_equal(part.bodies.transl[0, :, 0], numbers[0, first:last])
+    np.testing.assert_array_equal(part.smoothed.image, found.image[:, first:last])
+    parts = Trim()(replace(video, bodies=None))
+    assert [one.bodies for one in parts if isinstance(one, Clip)] == [None], "pipelines without bodies"
