@@ -30,6 +30,6 @@ class Genre(Stage):
         if self.classifier is None:
             return clip
         (classifier,) = loaded(self.classifier)
-        genre, scores = classifier.classify(clip.path, clip.start_s, clip.end_s)
+        genre, scores = classifier.classify(clip.path, clip.motion.start_s, clip.motion.end_s)
         found: dict[str, Any] = {"genre": genre, "genre_scores": scores}
         return replace(clip, columns={**clip.columns, **found})

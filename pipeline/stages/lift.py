@@ -38,7 +38,7 @@ class Lift(Stage):
     box_gaussian_frames: float = 1.0
 
     name: ClassVar[str] = "lift"
-    reads: ClassVar[tuple[str, ...]] = ("boxes", "video")
+    reads: ClassVar[tuple[str, ...]] = ("boxes",)
     writes: ClassVar[tuple[str, ...]] = ("bodies",)
 
     def __call__(self, clip: Clip) -> Clip:

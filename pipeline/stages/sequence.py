@@ -27,7 +27,7 @@ class Sequence(Stage):
     """Write ``sequences/{id}.npz``, the annotation that datasets are packed from."""
 
     name = "sequence"
-    reads = ("video", "landmarks", "fit", "motion", "columns")
+    reads = ("video", "fit", "motion", "columns")
     writes = ("sequence",)
     files = ("sequences/{id}.npz",)
     keeps_result = False

@@ -87,7 +87,7 @@ def shifts(pictures: list[np.ndarray]) -> list[float]:
 
 
 def pattern(seed: int, contrast: float, shift: int = 0) -> np.ndarray:
-    noise = np.random.default_rng(seed).normal(100, contrast, (12, 40)).repeat(10, 0).repeat(10, 1)
+    noise = np.random.default_rng(seed).normal(100, contrast, (30, 100)).repeat(4, 0).repeat(4, 1)
     grey = np.clip(noise[:, shift : shift + 200], 0, 255).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=2)
 

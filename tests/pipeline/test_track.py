@@ -155,6 +155,8 @@ def test_count_needs_a_fifth_of_the_frames() -> None:
     alone, together = [(box(300), RED)], [(box(300), RED), (box(700), BLUE)]
     assert Track().count_people(detections([alone] * 85 + [together] * 15)) == 1
     assert Track().count_people(detections([alone] * 75 + [together] * 25)) == 2
+    crowd = [*together, (box(1100), RED)]
+    assert Track().count_people(detections([alone] * 76 + [together] * 12 + [crowd] * 12)) == 2
     assert Track().count_people(detections([[]] * 30)) == 0
     assert Track().count_people(detections([])) == 0
 
@@ -192,19 +194,66 @@ def test_iou(rows: list[tuple[float, float, float, float]]) -> None:
 
 
 class Numbered:
-    """A tracker that gives each box of a frame the track of its place in the frame."""
+    """A tracker that gives the boxes of each frame the next of some lists of numbers."""
+
+    def __init__(self, numbers: list[list[int]]) -> None:
+        self.numbers = iter(numbers)
 
     def update(self, boxes: np.ndarray) -> np.ndarray:
-        return np.arange(len(boxes))
+        return np.array(next(self.numbers)[: len(boxes)])
 
 
-def test_dancers_in_the_same_clothes_stay_on_the_trackers_tracks() -> None:
-    """For a moment both boxes are one: neither clothes nor overlap tell who walks on to which side."""
-    time = np.arange(-15, 16)
-    frames = [[(box(500.0 + 10 * t), RED), (box(500.0 - 10 * t), RED)] for t in time]
-    tracks = Track().follow(detections(frames), 2, Numbered())
-    np.testing.assert_allclose(centres(tracks)[0], 500.0 + 10 * time)
-    np.testing.assert_allclose(centres(tracks)[1], 500.0 - 10 * time)
+#: Two dancers who walk through each other: for one frame their boxes are one.
+MEETING = np.arange(-15, 16)
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_dancers_in_the_same_clothes_stay_on_the_trackers_tracks(swap: bool) -> None:
+    """Neither clothes nor overlap tell who walks on to which side."""
+    frames, numbers = [], []
+    for t in MEETING:
+        order = [1, 0] if swap and t > 0 else [0, 1]
+        here = [(box(500.0 + 10 * t), RED), (box(500.0 - 10 * t), RED)]
+        frames.append([here[k] for k in order])
+        numbers.append(order)
+    tracks = Track().follow(detections(frames), 2, Numbered(numbers))
+    np.testing.assert_allclose(centres(tracks)[0], 500.0 + 10 * MEETING)
+    np.testing.assert_allclose(centres(tracks)[1], 500.0 - 10 * MEETING)
+
+
+@pytest.mark.parametrize("swap", [False, True])
+@pytest.mark.parametrize("turn", [False, True], ids=["walk on", "turn round"])
+def test_clothes_are_learned_where_dancers_stand_apart(swap: bool, turn: bool) -> None:
+    """They stand so close for most of the shot that each box shows the clothes of both."""
+    frames = []
+    for t in range(120):
+        left, right = (box(300), RED), (box(700), BLUE)
+        if 20 <= t < 100:
+            left = right = (box(500), (RED + BLUE) / 2)
+        elif t >= 100 and not turn:
+            left, right = (box(300), BLUE), (box(700), RED)
+        frames.append([right, left] if swap and t >= 100 else [left, right])
+    tracks = Track().follow(detections(frames), 2, Numbered([[-1, -1]] * 120))
+    assert np.nanmean(centres(tracks)[0, 100:]) == pytest.approx(300 if turn else 700, abs=20)
+    assert np.nanmean(centres(tracks)[1, 100:]) == pytest.approx(700 if turn else 300, abs=20)
+
+
+@pytest.mark.parametrize("swap", [False, True])
+@pytest.mark.parametrize("turn", [False, True], ids=["walk on", "turn round"])
+def test_clothes_of_dancers_who_are_never_surely_seen_are_learned_as_they_are_followed(
+    swap: bool, turn: bool
+) -> None:
+    frames = []
+    for t in range(120):
+        left, right = (box(300, score=0.4), RED), (box(700, score=0.4), BLUE)
+        if 90 <= t < 100:
+            left = right = (box(500, score=0.4), (RED + BLUE) / 2)
+        elif t >= 100 and not turn:
+            left, right = (box(300, score=0.4), BLUE), (box(700, score=0.4), RED)
+        frames.append([right, left] if swap and t >= 100 else [left, right])
+    tracks = Track().follow(detections(frames), 2, Numbered([[-1, -1]] * 120))
+    assert np.nanmean(centres(tracks)[0, 100:]) == pytest.approx(300 if turn else 700, abs=20)
+    assert np.nanmean(centres(tracks)[1, 100:]) == pytest.approx(700 if turn else 300, abs=20)
 
 
 def test_a_sure_box_far_off_beats_a_weak_one_that_stays() -> None:
