@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -45,8 +46,14 @@ class FakeProcessor:
             time.sleep(0.01)
         if item.name.startswith("gpu"):  # takes long enough for the other worker to get the other item
             time.sleep(1.5)
-        row = {"id": f"{item.name}_00", "gpu": os.environ.get("CUDA_VISIBLE_DEVICES")}
-        return Outcome([row], [Dropped(1.0, 2.0, "dark")])
+        if item.name.startswith("interrupt"):  # as Ctrl-C does in the whole group
+            os.kill(os.getpid(), signal.SIGINT)
+        row = {
+            "id": f"{item.name}_00",
+            "gpu": os.environ.get("CUDA_VISIBLE_DEVICES"),
+            "threads": os.environ.get("OMP_NUM_THREADS"),
+        }
+        return Outcome([row], [Dropped(1.0, 2.0, "dark", "0.1, at least 0.2 needed", "shots")])
 
 
 @dataclass(frozen=True)

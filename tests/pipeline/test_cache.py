@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -274,3 +275,174 @@ def test_the_latest_results_are_those_of_the_last_run(tmp_path: Path) -> None:
         (found,) = latest_results(tmp_path, "a" * 64, "find")
         assert_same(found.landmarks, everything(seed)["landmarks"], "landmarks")
     assert [clip.start_s for clip in latest_results(tmp_path, "a" * 64, "split")] == [0.0, 1.0, 2.0]
+
+
+@dataclass(frozen=True)
+class Mark(Stage):
+    """After a stage that writes files only."""
+
+    name = "mark"
+    writes = ("scores",)
+
+    def __call__(self, clip: Clip) -> Clip:
+        CALLS.append(self.name)
+        return replace(clip, scores={**clip.scores, "mark": np.float64(clip.start_s)})
+
+    def provenance(self) -> tuple[tuple[str, str, str], ...]:
+        return ((self.name, "ink", "3"),)
+
+
+def first_clip(build: Path, pipeline: tuple[Stage, ...]) -> Clip:
+    """The first clip that comes out of the stages, each run through the cache."""
+    cache = Cache(build, "a" * 64)
+    clip = Clip(Path("v.mp4"), "a" * 64, key="a" * 64, job=Job(build))
+    for stage in pipeline:
+        clip = next(found for found in cache.run(stage, clip)[0] if isinstance(found, Clip))
+    return clip
+
+
+def test_a_stage_after_one_that_changes_no_row_is_not_run_again(tmp_path: Path) -> None:
+    run(tmp_path, (*PIPELINE, Mark()))
+    assert run(tmp_path, change((*PIPELINE, Mark()), "look", size_px=20))[1] == ["write", "look"] * 3
+
+
+def test_a_resumed_run_goes_on_from_the_very_same_values(tmp_path: Path) -> None:
+    computed = first_clip(tmp_path, (Find(), Split(), Mark()))
+    found = first_clip(tmp_path, (Find(), Split(), Mark()))
+    for scores in (computed.scores, found.scores):
+        assert type(scores["jitter"]) is float
+        assert set(scores) == {"pck", "jitter", "mark"}, "those of earlier stages are still there"
+    assert computed.landmarks.image.flags == found.landmarks.image.flags
+
+
+def test_what_computed_a_clip_is_told_whether_it_was_computed_now_or_found(tmp_path: Path) -> None:
+    for _ in range(2):
+        assert first_clip(tmp_path, (Find(), Mark(), Split())).backends == (("mark", "ink", "3"),)
+
+
+def test_an_earlier_stage_that_changes_its_answer_runs_the_later_ones(tmp_path: Path) -> None:
+    run(tmp_path, PIPELINE)
+    changed = change(PIPELINE, "find", seed=1)
+    assert run(tmp_path, changed)[1] == ["find", "split", *["keep", "write", "look"] * 3]
+
+
+def test_a_file_of_a_run_that_died_is_not_taken_for_a_finished_one(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Dies(Look):
+        dies: bool = True
+
+        def __call__(self, clip: Clip) -> Clip:
+            super().__call__(clip)
+            if self.dies:
+                raise KeyboardInterrupt
+            return clip
+
+        def fingerprinted(self) -> dict[str, Any]:
+            return {"size_px": self.size_px}
+
+    def with_look(**values: Any) -> tuple[Stage, ...]:
+        return (*PIPELINE[:4], Dies(**values))
+
+    run(tmp_path, with_look(dies=False))
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, with_look(size_px=20))
+    run(tmp_path, with_look(dies=False))
+    file = tmp_path / "looks" / f"{'a' * 16}_00.txt"
+    assert file.read_text() == "0 10", "written by the run that died, though it was there before"
+
+
+def test_a_file_whose_stamp_is_gone_or_damaged_is_made_again(tmp_path: Path) -> None:
+    run(tmp_path, PIPELINE)
+    stamp = tmp_path / "work" / "written" / "looks" / f"{'a' * 16}_01.txt"
+    for damage in (stamp.unlink, lambda: stamp.write_text("other")):
+        damage()
+        assert run(tmp_path, PIPELINE)[1] == ["write", "write", "look", "write"]
+
+
+def test_a_rejection_names_the_seconds_of_the_clip(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Fails(Stage):
+        name = "fails"
+
+        def __call__(self, clip: Clip) -> Clip:
+            raise Rejected("odd")
+
+    def dropped(clip: Clip) -> Dropped:
+        (found,), _ = Cache(tmp_path, "a" * 64).run(Fails(), clip)
+        assert isinstance(found, Dropped)
+        return found
+
+    video = Clip(Path("v.mp4"), "a" * 64, key="1", video=everything()["video"])
+    assert dropped(video) == Dropped(0.0, 5.0, "odd", stage="fails")
+    span = replace(video, key="2", start_s=1.0, end_s=2.5)
+    assert dropped(span) == Dropped(1.0, 2.5, "odd", stage="fails")
+
+
+def test_a_result_that_cannot_be_kept_is_an_error(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Odd(Stage):
+        name = "odd"
+        writes = ("columns",)
+
+        def __call__(self, clip: Clip) -> Clip:
+            return replace(clip, columns={"odd": {1, 2}})
+
+    with pytest.raises(TypeError, match="set cannot be kept"):
+        run(tmp_path, (Odd(), *PIPELINE))
+
+
+def test_results_are_plain_arrays_and_json(tmp_path: Path) -> None:
+    run(tmp_path, PIPELINE)
+    kept = sorted((tmp_path / "work" / ("a" * 16)).glob("*.npz"))
+    assert {file.name.partition("-")[0] for file in kept} == {"find", "split", "keep", "look"}
+    for file in kept:
+        with np.load(file, allow_pickle=False) as arrays:
+            assert isinstance(json.loads(arrays["structure"].item()), list)
+
+
+class Waits:
+    """Notes when the import of large libraries is waited for."""
+
+    def __call__(self) -> None:
+        CALLS.append("wait")
+
+
+def test_large_libraries_are_waited_for_where_a_stage_may_use_them(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Early(Find):
+        name = "early"
+        runs_while_loading = True
+
+    CALLS.clear()
+    times = StageTimes(lambda *values: None, lambda *values: None)
+    process(
+        Clip(Path("v.mp4"), "a" * 64, key="a", job=Job(tmp_path)), (Early(), *PIPELINE[1:]), times, Waits()
+    )
+    assert CALLS[:4] == ["early", "wait", "split", "wait"]
+
+
+def test_times_and_progress_are_reported_for_each_stage(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Reports(Find):
+        name = "reports"
+
+        def __call__(self, clip: Clip) -> Clip:
+            clip.job.report(0.5)
+            clip.job.report(1.7)
+            return super().__call__(clip)
+
+    ended: list[tuple[str, int, int]] = []
+    steps: list[tuple[str, float]] = []
+    pipeline = (Reports(), *PIPELINE[1:])
+    for _ in range(2):
+        ended.clear()
+        times = StageTimes(
+            lambda stage, seconds, computed, reused: ended.append((stage, computed, reused)),
+            lambda stage, share: steps.append((stage, share)),
+        )
+        process(Clip(Path("v.mp4"), "a" * 64, key="a", job=Job(tmp_path)), pipeline, times)
+    assert steps[:3] == [("reports", 0.0), ("reports", 0.5), ("reports", 1.0)]
+    assert dict((stage, runs) for stage, *runs in ended) == {
+        "reports": [0, 1], "split": [0, 1], "keep": [0, 3], "write": [3, 0], "look": [0, 3],
+    }  # fmt: skip
+    assert times.totals["keep"][0] > 0

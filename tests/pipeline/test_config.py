@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from opendance_hf.apps.build import Shortcuts, make_pipeline
 from opendance_hf.cli import app
 from opendance_hf.pipeline.backends.base import Backend, BackendError
 from opendance_hf.pipeline.config import (
@@ -100,7 +101,11 @@ def test_a_short_configuration_has_the_defaults() -> None:
         ("gat.max_camera_motion=1", ("'gat'", "gate", "probe")),
         ("gate.max_camera=1", ("gate", "'max_camera'", "max_camera_motion")),
         ("gate.max_camera_motion=fast", ("gate.max_camera_motion", "float", "'fast'")),
+        ("gate.max_camera_motion=true", ("gate.max_camera_motion", "float", "True")),
+        ("gate.max_camera_motion=null", ("gate.max_camera_motion", "float", "None")),
         ("gate.compare_hz=2.5", ("gate.compare_hz", "int", "2.5")),
+        ("gate.compare_hz=true", ("gate.compare_hz", "int", "True")),
+        ("detect.detector=null", ("detect.detector", "detector by name", "None")),
         ("gate.reject=1", ("gate.reject", "bool", "1")),
         ("fit.fitter.steps=[1, 2]", ("fit.fitter.steps", "3 values")),
         ("fit.fitter.contacts.rest=1", ("fit.fitter.contacts", "'rest'", "rest_mps")),
@@ -158,3 +163,45 @@ def test_every_stage_and_field_is_documented() -> None:
         assert stage.__doc__, name
         for field in fields(stage):
             assert f"{field.name}:" in stage.__doc__, f"{name}.{field.name}"
+
+
+def test_numbers_as_yaml_writes_them_are_read() -> None:
+    changes = ["gate.max_camera_motion=1e-3", "gate.max_jitter_mps2=70", "genre.classifier=null"]
+    pipeline = change_pipeline(default_pipeline(), changes)
+    gate = stage_of(pipeline, "gate")
+    values = (gate.max_camera_motion, gate.max_jitter_mps2)  # type: ignore[attr-defined]
+    assert values == (0.001, 70.0)
+    assert [type(value) for value in values] == [float, float]
+    assert stage_of(pipeline, "genre") == stage_of(default_pipeline(), "genre")
+
+
+def test_a_stage_without_fields_has_the_defaults() -> None:
+    content = [{stage.name: None} for stage in default_pipeline()]
+    assert parse_config(content) == default_pipeline()
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.yaml"):
+        read_config(tmp_path / "absent.yaml")
+
+
+def test_a_change_is_made_to_its_stage_alone_and_the_last_one_counts() -> None:
+    pipeline = change_pipeline(
+        default_pipeline(), ["gate.reject=false", "gate.min_repeats=4", "gate.reject=true"]
+    )
+    assert [stage.name for stage, old in zip(pipeline, default_pipeline(), strict=True) if stage != old] == [
+        "gate"
+    ]
+    assert stage_of(pipeline, "gate") == replace(stage_of(default_pipeline(), "gate"), min_repeats=4)  # type: ignore[call-arg]
+
+
+def test_the_shortcuts_of_the_command_are_fields() -> None:
+    pipeline = make_pipeline("default", None, Shortcuts(quality_gate=False, previews=False), ())
+    assert not stage_of(pipeline, "gate").reject  # type: ignore[attr-defined]
+    assert [stage.name for stage in pipeline] == [s.name for s in default_pipeline() if s.name != "preview"]
+    assert make_pipeline("default", None, Shortcuts(), ()) == default_pipeline()
+    pipeline = make_pipeline(
+        "default", None, Shortcuts(pose="blazepose-heavy", quality_gate=False), ["gate.reject=true"]
+    )
+    assert stage_of(pipeline, "pose").estimator.name == "blazepose-heavy"  # type: ignore[attr-defined]
+    assert stage_of(pipeline, "gate") == stage_of(default_pipeline(), "gate"), "changes come last"

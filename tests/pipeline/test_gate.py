@@ -71,8 +71,18 @@ def test_what_is_wrong_is_said_with_its_number() -> None:
 def test_one_bad_dancer_of_two_is_enough() -> None:
     fine = danced()
     assert GATE.first_broken(scores_of(fine, danced(1) + np.array([1.5, 0, 0]))) is None
-    reason, _ = GATE.first_broken(scores_of(fine, np.repeat(fine[:1], FRAMES, axis=0))) or ("", "")
-    assert "standing still" in reason
+    flip = axis_angle_to_matrix(np.array([np.pi, 0, 0])).T
+    bad = {
+        "upside_down": fine @ flip,
+        "jitter_mps2": fine + np.random.default_rng(0).normal(0, 0.02, fine.shape),
+        "mean_speed_mps": np.repeat(fine[:1], FRAMES, axis=0),
+        "repetition": np.tile(np.concatenate([fine[:60], fine[:60][::-1]]), (3, 1, 1)),
+        "back_to_camera": danced(facing_deg=180),
+    }
+    for name, dancer in bad.items():
+        alone = scores_of(dancer)[name]
+        assert scores_of(dancer, fine)[name] == scores_of(fine, dancer)[name] == alone
+        assert alone != scores_of(fine)[name]
 
 
 def test_repetition_is_what_comes_again() -> None:
@@ -80,7 +90,19 @@ def test_repetition_is_what_comes_again() -> None:
     loop = np.concatenate([fine[:60], fine[:60][::-1]])
     assert GATE.repetition(np.tile(loop, (3, 1, 1))) > 0.9
     assert GATE.repetition(fine) < 0.6
-    assert GATE.repetition(np.repeat(fine[:1], FRAMES, axis=0)) == 0
+    walking = np.tile(loop, (3, 1, 1)) + np.linspace(0, 5, FRAMES)[:, None, None] * (1.0, 0.0, 0.0)
+    assert GATE.repetition(walking) > 0.9, "wherever the dancer is"
+    with np.errstate(all="raise"):
+        assert GATE.repetition(np.repeat(fine[:1], FRAMES, axis=0)) == 0
+
+
+def test_a_movement_that_has_not_come_back_yet_is_not_repetition() -> None:
+    """After four of its five seconds poses are more alike than halfway, and still go on getting more so."""
+    times = np.arange(20 * 60) / 60
+    joints = np.zeros((len(times), 24, 3))
+    joints[:, 1:, 0], joints[:, 1:, 1] = (f(2 * np.pi * times / 5)[:, None] for f in (np.sin, np.cos))
+    assert GATE.repetition(joints) == 0
+    assert replace(GATE, max_period_s=6.0).repetition(joints) > 0.9
 
 
 def test_slow_motion_is_no_repetition() -> None:

@@ -54,18 +54,24 @@ def alive(pid: int) -> bool:
 
 
 def test_ends_of_all_kinds(ledger: Ledger, seen: Path) -> None:
-    items, progress = run(ledger, seen, "good1", "raise", "reject", "unpicklable", "good2")
+    items, progress = run(ledger, seen, "good1", "interrupt", "raise", "reject", "unpicklable", "good2")
     assert {name: item.status for name, item in items.items()} == {
         "good1": "published",
         "good2": "published",
+        "interrupt": "published",
         "raise": "failed",
         "reject": "rejected",
         "unpicklable": "failed",
     }
     assert items["reject"].reason == "nobody in the picture"
     assert items["raise"].reason.startswith("ValueError: the numbers do not fit (fakes.py:")
-    assert [row["id"] for row in ledger.sequences()] == ["good1_00", "good2_00"]
-    assert ledger.dropped("/in/good1") == [DroppedSpan(1.0, 2.0, "dark")]
+    assert [row["id"] for row in ledger.sequences()] == ["good1_00", "good2_00", "interrupt_00"]
+    started = [name for what, name, *_ in progress.said if what == "started"]
+    assert started == sorted(items), "in the order of their paths"
+    assert items["good1"].seconds > 0
+    assert ledger.dropped("/in/good1") == [
+        DroppedSpan(1.0, 2.0, "dark", "0.1, at least 0.2 needed")
+    ]
     assert ledger.stages("/in/good1") == {"fit": StageRuns(1.5, computed=1, reused=2)}
     # None of them cost the worker: models are loaded once.
     assert len({path.suffix for path in seen.iterdir()}) == 1
@@ -146,6 +152,7 @@ def test_environment_is_restored(ledger: Ledger, seen: Path, monkeypatch: pytest
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     run(ledger, seen, "good")
     assert os.environ["OMP_NUM_THREADS"] == "7"
+    assert ledger.sequences()[0]["threads"] == "1", "the same numbers whatever the number of workers"
 
 
 @pytest.mark.parametrize(("visible", "expected"), [(None, {"0", "1"}), ("3,5", {"3", "5"})])

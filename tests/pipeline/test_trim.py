@@ -95,7 +95,8 @@ def test_every_part_of_a_clip_is_cut_alike() -> None:
         found.times_s, np.zeros((1, frames, 24, 3, 3), np.float32), np.zeros((1, frames, 10), np.float32),
         np.repeat(numbers[..., None], 3, axis=-1),
     )  # fmt: skip
-    seen = replace(found, visibility=np.repeat(numbers[..., None], 33, axis=-1))
+    noise = np.random.default_rng(0).normal(0, 30, found.image.shape).astype(np.float32)
+    seen = replace(found, image=found.image + noise, visibility=np.repeat(numbers[..., None], 33, axis=-1))
     video = Clip(Path("v.mp4"), "0" * 64, end_s=10.0, landmarks=seen, smoothed=found, bodies=bodies)
     before, part, after = Trim()(video)
     assert isinstance(part, Clip)

@@ -1,0 +1,221 @@
+"""How inputs are entered, what a build starts its workers with, and what it clears away."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from opendance_hf.assets import sha256_of
+from opendance_hf.cli import app
+from opendance_hf.pipeline import build as build_module
+from opendance_hf.pipeline.backends.base import Backend
+from opendance_hf.pipeline.build import (
+    BuildError,
+    BuildOptions,
+    _enter,
+    _only_one,
+    _process,
+    _sweep,
+    _tidy,
+    find_inputs,
+)
+from opendance_hf.pipeline.ledger import Ledger
+from opendance_hf.pipeline.pipelines import default_pipeline
+from opendance_hf.pipeline.stages.genre import Genre
+from tests.pipeline.builds import make_build
+from tests.pipeline.fakes import Quiet
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    (tmp_path / "b").mkdir()
+    return Ledger(tmp_path / "b" / "ledger.sqlite")
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    folder = tmp_path / "v"
+    folder.mkdir()
+    for name in ("1.mp4", "2.mp4", "3.mp4"):
+        (folder / name).write_bytes(name.encode())
+    return folder
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files whose content was read."""
+    names: list[str] = []
+
+    def note(path: Path) -> str:
+        names.append(path.name)
+        return sha256_of(path)
+
+    monkeypatch.setattr(build_module, "sha256_of", note)
+    return names
+
+
+def enter(ledger: Ledger, videos: Path) -> dict[str, tuple[str, str]]:
+    _enter(ledger, find_inputs([videos]), default_pipeline())
+    return {item.name: (item.status, item.reason) for item in ledger.items()}
+
+
+def test_a_resumed_build_reads_only_the_files_that_were_touched(
+    ledger: Ledger, videos: Path, hashed: list[str]
+) -> None:
+    enter(ledger, videos)
+    assert hashed == ["1.mp4", "2.mp4", "3.mp4"]
+    hashed.clear()
+    enter(ledger, videos)
+    assert hashed == []
+    (videos / "1.mp4").write_bytes(b"longer than it was")
+    stat = (videos / "2.mp4").stat()
+    os.utime(videos / "2.mp4", ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    # Another file of the same size and time in its place.
+    stat = (videos / "3.mp4").stat()
+    (videos / "new").write_bytes(b"x.mp4")
+    os.utime(videos / "new", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    (videos / "new").rename(videos / "3.mp4")
+    enter(ledger, videos)
+    assert hashed == ["1.mp4", "2.mp4", "3.mp4"]
+
+
+def test_copies_are_refused_and_empty_files_are_not_copies(ledger: Ledger, videos: Path) -> None:
+    (videos / "4.mp4").write_bytes(b"2.mp4")
+    for name in ("5.mp4", "6.mp4"):
+        (videos / name).touch()
+    found = enter(ledger, videos)
+    assert found["4.mp4"] == ("rejected", "same content as 2.mp4")
+    assert {name for name, (status, _) in found.items() if status == "pending"} == {
+        "1.mp4", "2.mp4", "3.mp4", "5.mp4", "6.mp4",
+    }  # fmt: skip
+    assert enter(ledger, videos) == found
+
+
+def test_a_refused_file_is_not_read(ledger: Ledger, videos: Path, hashed: list[str]) -> None:
+    sources = [replace(source, refused="dull") for source in find_inputs([videos])]
+    _enter(ledger, sources, default_pipeline())
+    assert hashed == []
+    assert {(item.status, item.reason) for item in ledger.items()} == {("rejected", "dull")}
+    enter(ledger, videos)
+    assert {item.status for item in ledger.items()} == {"pending"}, "the next build may decide otherwise"
+
+
+def test_hidden_files_and_those_of_file_managers_are_no_inputs(videos: Path) -> None:
+    (videos / ".trash").mkdir()
+    for name in ("Thumbs.db", "desktop.ini", ".DS_Store", ".trash/4.mp4", "notes.txt"):
+        (videos / name).touch()
+    names = [source.name for source in find_inputs([videos])]
+    assert names == ["1.mp4", "2.mp4", "3.mp4", "notes.txt"], "what is no video is reported, not overlooked"
+    assert [source.name for source in find_inputs([videos / "2.mp4", videos])] == names, "each once"
+
+
+@dataclass(frozen=True)
+class Brought(Backend):
+    """A classifier that notes when its weights are fetched."""
+
+    name = "brought"
+    version = "1"
+    needs_gpu: bool = False
+
+    @property
+    def uses_gpu(self) -> bool:  # type: ignore[override]
+        return self.needs_gpu
+
+    def fetch(self) -> None:
+        FETCHED.append(self.name)
+
+
+FETCHED: list[str] = []
+
+
+@pytest.mark.parametrize(
+    ("cores", "inputs", "gpus", "workers", "threads"),
+    [
+        (1, 3, 0, 1, 1),
+        (2, 3, 0, 2, 1),
+        (8, 3, 0, 3, 2),
+        (8, 1, 0, 1, 8),
+        (8, 3, 2, 2, 4),
+        (1, 3, 4, 1, 1),
+    ],
+)
+def test_cores_are_shared_by_workers_and_threads(
+    tmp_path: Path, ledger: Ledger, videos: Path, monkeypatch: pytest.MonkeyPatch,
+    cores: int, inputs: int, gpus: int, workers: int, threads: int,
+) -> None:  # fmt: skip
+    """A worker a video, and a GPU a worker; cores that are left over become threads."""
+    for name in ("1.mp4", "2.mp4", "3.mp4")[inputs:]:
+        (videos / name).unlink()
+    enter(ledger, videos)
+    FETCHED.clear()
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(
+        build_module, "run_local", lambda ledger, make, **values: given.update(values, make=make)
+    )
+    monkeypatch.setattr(build_module, "_count_gpus", lambda: gpus)
+    pipeline = (Genre(Brought(needs_gpu=gpus > 0)),)
+    options = BuildOptions(workers=cores, timeout_s=7.0)
+    _process(ledger, pipeline, tmp_path / "b", options, Quiet())
+    assert (given["workers"], given["make"].threads, given["gpus"]) == (workers, threads, gpus)
+    assert (given["timeout_s"], given["make"].pipeline) == (7.0, pipeline)
+    assert given["make"].build == tmp_path / "b"
+    assert FETCHED == ["brought"], "before any worker needs it"
+
+
+def test_gpus_are_counted_only_for_backends_that_use_them(
+    tmp_path: Path, ledger: Ledger, videos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter(ledger, videos)
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(build_module, "run_local", lambda ledger, make, **values: given.update(values))
+    monkeypatch.setattr(build_module, "_count_gpus", lambda: 1)
+    _process(ledger, (Genre(Brought()),), tmp_path / "b", BuildOptions(workers=3), Quiet())
+    assert (given["workers"], given["gpus"]) == (3, 0)
+
+
+def test_nothing_is_fetched_where_nothing_is_to_do(tmp_path: Path, ledger: Ledger) -> None:
+    FETCHED.clear()
+    _process(ledger, (Genre(Brought()),), tmp_path / "b", BuildOptions(), Quiet())
+    assert FETCHED == []
+
+
+def test_two_builds_do_not_use_one_folder(tmp_path: Path) -> None:
+    make_build(tmp_path / "d.build", (1,))
+    with _only_one(tmp_path / "d.build"):
+        with pytest.raises(BuildError, match="another build is using this folder"):
+            with _only_one(tmp_path / "d.build"):
+                pass
+        done = CliRunner().invoke(app, ["build", "--out", str(tmp_path / "d"), "--continue"])
+    assert done.exit_code == 2
+    assert not (tmp_path / "d").exists()
+    with _only_one(tmp_path / "d.build"):
+        pass
+
+
+def test_files_of_sequences_that_are_gone_are_cleared_away(tmp_path: Path) -> None:
+    kept, gone = [], []
+    for folder in ("sequences", "fingerprints", "previews", "clips"):
+        (tmp_path / folder).mkdir()
+        for names, stem in ((kept, "a_00"), (gone, "a_01"), (gone, ".a_00.12.partial")):
+            names.append(tmp_path / folder / f"{stem}.npz")
+    (tmp_path / "work" / "a").mkdir(parents=True)
+    kept += [tmp_path / "work" / "a" / "fit-1.npz", tmp_path / "ledger.sqlite"]
+    gone.append(tmp_path / "work" / "a" / ".fit-2.npz.12.partial")
+    for file in (*kept, *gone):
+        file.touch()
+    _tidy(tmp_path, {"a_00"})
+    assert [file for file in (*kept, *gone) if file.exists()] == kept
+
+
+def test_what_a_killed_pack_left_is_cleared_away_and_other_datasets_are_not(tmp_path: Path) -> None:
+    gone = [".d.12.partial", ".d.12.replaced", ".d.x1_y.partial"]
+    kept = ["d", ".d.v2.12.partial", ".other.12.partial", ".d.12.kept"]
+    for name in (*gone, *kept):
+        (tmp_path / name / "data").mkdir(parents=True)
+    _sweep(tmp_path / "d")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)

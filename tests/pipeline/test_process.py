@@ -1,0 +1,69 @@
+"""What a worker does with an input: reads it if it is a file, and gives its stages what they need."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from opendance_hf.pipeline.clip import Clip, Job
+from opendance_hf.pipeline.config import pipeline_fingerprint
+from opendance_hf.pipeline.ledger import Item
+from opendance_hf.pipeline.process import VideoProcessor
+from opendance_hf.pipeline.stage import Dropped, Rejected, Stage
+from tests.factories import make_sequence
+
+SEEN: list[Clip] = []
+
+
+@dataclass(frozen=True)
+class Note(Stage):
+    name = "note"
+    writes = ("sequence",)
+    keeps_result = False
+
+    def __call__(self, clip: Clip) -> Clip | Dropped:
+        SEEN.append(clip)
+        if clip.path.read_bytes() == b"dull":
+            return Dropped(0.0, 9.0, "dull", "2, at least 3 needed")
+        return replace(clip, sequence=make_sequence(0, id=clip.id))
+
+
+def process(build: Path, file: Path, threads: int = 3) -> list[str]:
+    item = Item(os.fspath(file), file.name, "b" * 64, "pending", "", 0, 0.0)
+    outcome = VideoProcessor((Note(),), build, threads)(item, lambda *values: None, lambda *values: None)
+    return [row["id"] for row in outcome.sequences]
+
+
+def test_a_file_is_processed_in_the_build_with_its_threads(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"dance")
+    SEEN.clear()
+    assert process(tmp_path, tmp_path / "a.mp4") == [f"{'b' * 16}_00"]
+    process(tmp_path, tmp_path / "a.mp4", threads=64)
+    clip, crowded = SEEN
+    assert (clip.path, clip.sha256, clip.key) == (tmp_path / "a.mp4", "b" * 64, "b" * 64)
+    assert (clip.start_s, clip.end_s) == (0.0, float("inf"))
+    assert clip.job == Job(tmp_path, pipeline_fingerprint((Note(),)), 3, clip.job.report)
+    assert crowded.job.threads == 8, "more would hold many frames and gain nothing"
+
+
+def test_an_input_that_gives_nothing_is_rejected_with_reason_and_number(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"dull")
+    with pytest.raises(Rejected, match=r"^dull \(2, at least 3 needed\)$"):
+        process(tmp_path, tmp_path / "a.mp4")
+
+
+def test_what_is_not_a_file_is_rejected_unread(tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").symlink_to(tmp_path / "gone.mp4")
+    (tmp_path / "folder.mp4").mkdir()
+    os.mkfifo(tmp_path / "pipe.mp4")
+    for name, reason in (
+        ("gone.mp4", "the file is gone"),
+        ("broken.mp4", "a broken link"),
+        ("folder.mp4", "not a regular file"),
+        ("pipe.mp4", "not a regular file"),
+    ):
+        with pytest.raises(Rejected, match=reason):
+            process(tmp_path, tmp_path / name)
