@@ -187,9 +187,9 @@ def test_nothing_is_fetched_where_nothing_is_to_do(tmp_path: Path, ledger: Ledge
 def test_two_builds_do_not_use_one_folder(tmp_path: Path) -> None:
     make_build(tmp_path / "d.build", (1,))
     with _only_one(tmp_path / "d.build"):
+        second = _only_one(tmp_path / "d.build")
         with pytest.raises(BuildError, match="another build is using this folder"):
-            with _only_one(tmp_path / "d.build"):
-                pass
+            second.__enter__()
         done = CliRunner().invoke(app, ["build", "--out", str(tmp_path / "d"), "--continue"])
     assert done.exit_code == 2
     assert not (tmp_path / "d").exists()

@@ -68,6 +68,6 @@ def test_the_corners_of_a_torso_give_the_same_as_the_box() -> None:
     image = picture(RED, around=(10, 200, 10))
     corners = np.array([[175, 145], [125, 145], [170, 250], [130, 250]], np.float32)
     assert differ(clothing_of_torso(image, corners), clothing_of(image, BOX)) < 0.05
-    aside = corners + (0, 110)
+    aside = corners + np.float32([0, 110])
     assert differ(clothing_of_torso(image, aside), clothing_of(image, BOX)) > 0.5
     assert clothing_of_torso(image, np.full((4, 2), 150, np.float32)).sum() == pytest.approx(1)

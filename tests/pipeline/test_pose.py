@@ -320,7 +320,7 @@ def test_clothes_are_learned_from_sure_estimates() -> None:
     def answer(frame: int, found: Keypoints) -> Keypoints:
         if frame >= lost.stop or found.image[:, 0].mean() < 315:
             return found
-        return Keypoints(found.image + (150, 0), found.world, found.visibility, 0.2, found.region)
+        return Keypoints(found.image + np.float32([150, 0]), found.world, found.visibility, 0.2, found.region)
 
     found = Pose().estimate(film(meeting, [RED, BLUE]), boxes_of(meeting), [FakeEstimator(meeting, answer)])
     assert (found.visibility[1, lost.stop :].max(axis=-1) > 0.8).all()
