@@ -129,7 +129,7 @@ class Gate(Stage):
         minima = [
             distances[i]
             for i in range(first - 1, first - 1 + len(periods))
-            if distances[i] <= min(distances[i - 1], padded[i + 1]) and distances[i] < distances[:i].max()
+            if distances[i] < distances[i - 1] and distances[i] <= padded[i + 1]
         ]
         return float(max(0.0, 1 - min(minima, default=distances.mean()) / distances.mean()))
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from opendance_hf.music import AudioError, NoAudioError, decode_audio
+from opendance_hf.music import AudioError, decode_audio
 from opendance_hf.pipeline.clip import Clip
 from opendance_hf.pipeline.stage import Dropped, Result, Stage
 from opendance_hf.pipeline.video import probe
-
-_NO_AUDIO = "no audio track: a music-dance pair needs the music; mux it into the file"
 
 
 @dataclass(frozen=True)
@@ -34,14 +32,13 @@ class Probe(Stage):
         """Process a whole video."""
         info = probe(clip.path, self.max_side_px, self.max_duration_s)
         if not info.has_audio:
-            return Dropped(0.0, info.duration_s, _NO_AUDIO)
+            reason = "no audio track: a music-dance pair needs the music; mux it into the file"
+            return Dropped(0.0, info.duration_s, reason)
         if info.duration_s < self.min_duration_s:
             detail = f"{info.duration_s:.1f} s, at least {self.min_duration_s:g} s needed"
             return Dropped(0.0, info.duration_s, "too short", detail)
         try:
             decode_audio(clip.path, 3840, 0.0, self.min_duration_s)
-        except NoAudioError:
-            return Dropped(0.0, info.duration_s, _NO_AUDIO)
         except AudioError as error:
             cause = str(error).removeprefix(f"{clip.path}: ")
             return Dropped(0.0, info.duration_s, "the sound cannot be read", cause)

@@ -30,3 +30,9 @@ def test_boxes_between_two_looks_and_none_beside_a_gap() -> None:
     boxes = np.array([[[0.0] * 4, [2.0] * 4, [np.nan] * 4, [6.0] * 4]], np.float32)
     at = boxes_at(np.array([0.0, 1.0, 2.0, 3.0]), boxes, np.array([0.0, 0.5, 1.0, 1.5, 2.5, 3.0, 3.2]))
     np.testing.assert_array_equal(at[0, :, 0], [0.0, 1.0, 2.0, np.nan, np.nan, 6.0, 6.0])
+
+
+def test_the_box_of_the_first_look_stands_though_the_second_is_missing() -> None:
+    boxes = np.array([[[3.0] * 4, [np.nan] * 4, [5.0] * 4]], np.float32)
+    at = boxes_at(np.array([1.0, 2.0, 3.0]), boxes, np.array([0.9, 1.0, 1.1, 3.0]))
+    np.testing.assert_array_equal(at[0, :, 0], [3.0, 3.0, np.nan, 5.0])

@@ -350,3 +350,20 @@ def test_the_frames_of_the_span_are_looked_at_twice_with_progress(tmp_path: Path
     assert shares[19] == pytest.approx(0.95 / 5)
     assert shares[39] == pytest.approx((1 + 4 * 0.95) / 5)
     assert len(shares) == 40
+
+
+def test_an_estimate_of_nobody_takes_nothing_from_the_other_dancer() -> None:
+    people = standing(180, 450, frames=60)
+    meeting = people.copy()
+    meeting[0, 40:] = people[1, 40:]
+    estimator = FakeEstimator(meeting)
+
+    def second_is_unsure(frame: int, found: Keypoints) -> Keypoints:
+        unsure = frame >= 40 and len(estimator.regions) % 2 == 0
+        score = 0.2 if unsure else 0.95
+        return Keypoints(found.image, found.world, found.visibility, score, found.region)
+
+    estimator.answer = second_is_unsure
+    found = Pose().estimate(film(meeting, [RED, BLUE]), boxes_of(meeting), [estimator])
+    assert not found.visibility[1, 45:].any()
+    assert (found.visibility[0, 45:].max(axis=-1) > 0.8).all()

@@ -78,6 +78,8 @@ def test_what_was_not_seen_does_not_count(truth: Truth, seen: Landmarks) -> None
 def test_a_slide_is_that_of_the_foot_that_should_stand(truth: Truth, seen: Landmarks) -> None:
     sliding = truth.joints + np.linspace(0, 2, 240)[None, :, None, None] * (1.0, 0.0, 0.0)
     assert scores(sliding, seen)["foot_slide_mps"] == pytest.approx(0.5, rel=0.05)
+    hovering = sliding + np.array([0.0, 0.05, 0.0])
+    assert scores(hovering, seen)["foot_slide_mps"] == pytest.approx(0.5, rel=0.05), "the fit errs by as much"
     flying = sliding + np.array([0.0, 0.5, 0.0])
     assert scores(flying, seen)["foot_slide_mps"] == 0.0, "feet in the air may move"
     assert scores(flying, seen, Reprojection(foot_on_ground_m=1.0))["foot_slide_mps"] > 0.3

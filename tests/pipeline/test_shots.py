@@ -101,3 +101,16 @@ def test_the_noise_of_a_black_frame_shows_no_camera_motion() -> None:
     assert shifts(panned)[1:] == pytest.approx([6 / 120] * 4, rel=0.2)
     faint = [pattern(0, 1.5, 6 * t) for t in range(5)]
     assert shifts(faint) == [0.0] * 5
+
+
+def test_a_fade_to_black_shows_no_camera_motion() -> None:
+    faded = [pattern(0, contrast, 6 * t) for t, contrast in enumerate((60.0, 1.5, 60.0))]
+    assert shifts(faded) == [0.0] * 3
+
+
+def test_a_shot_knows_how_its_camera_moves(tmp_path: Path) -> None:
+    for step, speed in ((0, 0.0), (6, 6 * 20 / 120)):
+        pictures = [pattern(0, 60.0, step * t) for t in range(30)]
+        (shot,) = find_shots(write_clip(tmp_path / f"{step}.mkv", pictures, codec="ffv1"))
+        assert len(shot.camera_motion.shifts) == 30
+        assert shot.camera_motion.speed() == pytest.approx(speed, rel=0.2, abs=0.01)

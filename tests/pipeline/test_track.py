@@ -229,7 +229,8 @@ def test_clothes_are_learned_where_dancers_stand_apart(swap: bool, turn: bool) -
     for t in range(120):
         left, right = (box(300), RED), (box(700), BLUE)
         if 20 <= t < 100:
-            left = right = (box(500), (RED + BLUE) / 2)
+            aside = 0 if 55 <= t < 65 else 25
+            left, right = ((box(x), (RED + BLUE) / 2) for x in (500.0 - aside, 500.0 + aside))
         elif t >= 100 and not turn:
             left, right = (box(300), BLUE), (box(700), RED)
         frames.append([right, left] if swap and t >= 100 else [left, right])
