@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from opendance_hf.pipeline.clothing import clothing_of
 from opendance_hf.pipeline.stages.detect import Detect
 from opendance_hf.pipeline.stages.segment import boxes_at
 from tests.pipeline.fakes import Still
@@ -36,3 +37,17 @@ def test_the_box_of_the_first_look_stands_though_the_second_is_missing() -> None
     boxes = np.array([[[3.0] * 4, [np.nan] * 4, [5.0] * 4]], np.float32)
     at = boxes_at(np.array([1.0, 2.0, 3.0]), boxes, np.array([0.9, 1.0, 1.1, 3.0]))
     np.testing.assert_array_equal(at[0, :, 0], [3.0, 3.0, np.nan, 5.0])
+
+
+class Two:
+    def detect(self, image: np.ndarray) -> np.ndarray:
+        return np.array([[0, 0, 30, 48, 0.9], [34, 0, 64, 48, 0.8]], np.float32)
+
+
+def test_each_box_has_the_clothes_inside_it() -> None:
+    image = np.zeros((48, 64, 3), np.uint8)
+    image[:, :32], image[:, 32:] = (200, 30, 30), (30, 30, 200)
+    found = Detect().look([Still(0.0, image)], [Two()])
+    for box, worn in zip(found.boxes, found.clothing, strict=True):
+        np.testing.assert_array_equal(worn, clothing_of(image, box))
+    assert np.abs(found.clothing[0] - found.clothing[1]).sum() > 1

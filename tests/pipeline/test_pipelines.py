@@ -268,7 +268,7 @@ def test_bodies_of_an_estimator_and_the_genre_reach_the_row(tmp_path: Path) -> N
         def __call__(self, clip: Clip) -> Clip:
             return replace(clip, fit=replace(clip.fit, betas=np.arange(10, dtype=np.float32)[None]))
 
-    danced, *rest = from_motion_on("default", 0.1)
+    danced, *rest = from_motion_on("default", 0.5, 0.1)
     rest = [Genre(Polka()) if stage.name == "genre" else stage for stage in rest]
     run(tmp_path, (danced, Shaped(), *rest))
     row = sequence_of(tmp_path)
@@ -277,6 +277,13 @@ def test_bodies_of_an_estimator_and_the_genre_reach_the_row(tmp_path: Path) -> N
     assert row.genre_scores is not None
     assert GENRES[int(row.genre_scores.argmax())] == "rock"
     assert ("genre", "polka", "7") in [(b.stage, b.name, b.version) for b in row.provenance.backends]
+
+
+def test_a_genre_is_added_to_the_columns_and_none_without_a_classifier() -> None:
+    (clip,) = (span for span in Danced((0.1,))(Clip(Path("v.mp4"), SHA256, columns={"bpm": 1.0})))
+    assert isinstance(clip, Clip)
+    assert Genre()(clip).columns == {"bpm": 1.0}
+    assert set(Genre(Polka())(clip).columns) == {"bpm", "genre", "genre_scores"}
 
 
 def test_a_row_that_breaks_the_schema_is_not_written(tmp_path: Path) -> None:

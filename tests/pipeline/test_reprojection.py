@@ -59,6 +59,24 @@ def test_an_avatar_that_stands_still_moves_like_nobody(truth: Truth, seen: Landm
     assert scores(other.joints, seen)["speed_correlation"] < 0.6
 
 
+def test_a_hand_that_is_fitted_still_agrees_with_no_movement(truth: Truth, seen: Landmarks) -> None:
+    stiff = truth.joints.copy()
+    stiff[0, :, JOINT_INDEX["left_wrist"]] = stiff[0, 0, JOINT_INDEX["left_wrist"]]
+    assert scores(stiff, seen)["speed_correlation"] == pytest.approx(7 / 8, abs=0.01), "of two dancers' ends"
+
+
+def test_speeds_are_compared_at_any_rhythm_of_frames(truth: Truth) -> None:
+    """A long step between two frames is not a fast one."""
+    found = landmarks_of(truth)
+    index = np.cumsum(np.random.default_rng(0).choice([1, 2, 8], 60))
+    index = index[index < 240]
+    fields = {name: value[:, index] for name, value in vars(found).items() if name != "times_s"}
+    uneven = Landmarks(times_s=found.times_s[index], **fields)
+    assert scores(truth.joints, uneven)["speed_correlation"] > 0.99
+    noisy = replace(uneven, image=uneven.image + np.random.default_rng(1).normal(0, 400, uneven.image.shape))
+    assert abs(scores(truth.joints, noisy)["speed_correlation"]) < 0.3, "its long steps are slow, not alike"
+
+
 def test_what_was_not_seen_does_not_count(truth: Truth, seen: Landmarks) -> None:
     """Hands that the estimator guesses, at a visibility below a half, may be anywhere."""
     wild = replace(seen, image=seen.image.copy(), visibility=seen.visibility.copy())
