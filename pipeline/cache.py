@@ -71,7 +71,7 @@ class Cache:
         written = [self._build / name.format(id=clip.id) for name in stage.files]
         stamps = [self._build / "work" / "written" / path.relative_to(self._build) for path in written]
         current = all(_is_current(path, stamp, key) for path, stamp in zip(written, stamps, strict=True))
-        if stage.keeps_result and current and file.is_file():
+        if current and file.is_file():
             return _with_identity(stage, clip, _load(file, clip), key), False
         for stamp in stamps:
             stamp.unlink(missing_ok=True)

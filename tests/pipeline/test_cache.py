@@ -55,7 +55,12 @@ def everything(seed: int = 0) -> dict[str, Any]:
         "fit": Fit(times, floats(2, 5, 24, 3, 3), floats(2, 5, 3), floats(2, 24, 3), CAMERA),
         "motion": Motion(0.5, 1.5, floats(2, 9, 24, 3), floats(2, 9, 3), floats(2, 9, 24, 3), floats(2, 9)),
         "columns": {"bpm": 120.5, "music_beats": np.arange(3, dtype=np.int32), "genre": None},
-        "scores": {"pck": float("nan"), "jitter": np.float64(1e-300)},
+        "scores": {
+            "pck": float("nan"),
+            "jitter": np.float64(1e-300),
+            "level": np.float32(0.25),
+            "count": np.int64(3),
+        },
     }
 
 
@@ -310,8 +315,8 @@ def test_a_resumed_run_goes_on_from_the_very_same_values(tmp_path: Path) -> None
     computed = first_clip(tmp_path, (Find(), Split(), Mark()))
     found = first_clip(tmp_path, (Find(), Split(), Mark()))
     for scores in (computed.scores, found.scores):
-        assert type(scores["jitter"]) is float
-        assert set(scores) == {"pck", "jitter", "mark"}, "those of earlier stages are still there"
+        assert {type(value) for value in scores.values()} == {float, int}
+        assert set(scores) == {*everything()["scores"], "mark"}, "those of earlier stages are still there"
     assert computed.landmarks.image.flags == found.landmarks.image.flags
 
 
