@@ -252,4 +252,4 @@ def _to_yaml(value: Any) -> Any:
         return {value.name: {f.name: _to_yaml(getattr(value, f.name)) for f in fields(value)}}
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: _to_yaml(getattr(value, f.name)) for f in fields(value)}
-    return list(value) if isinstance(value, tuple) else value
+    return value

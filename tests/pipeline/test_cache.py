@@ -451,3 +451,23 @@ def test_times_and_progress_are_reported_for_each_stage(tmp_path: Path) -> None:
         "reports": [0, 1], "split": [0, 1], "keep": [0, 3], "write": [3, 0], "look": [0, 3],
     }  # fmt: skip
     assert times.totals["keep"][0] > 0
+
+
+def test_another_stage_with_the_same_fields_runs_what_follows_anew(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Mirror(Stage):
+        name = "mirror"
+        changes = ("boxes",)
+
+        def __call__(self, clip: Clip) -> Clip:
+            return replace(clip, boxes=-clip.boxes)
+
+    @dataclass(frozen=True)
+    class Halve(Mirror):
+        name = "halve"
+
+        def __call__(self, clip: Clip) -> Clip:
+            return replace(clip, boxes=clip.boxes / 2)
+
+    run(tmp_path, (Find(), Mirror(), *PIPELINE[1:]))
+    assert run(tmp_path, (Find(), Halve(), *PIPELINE[1:]))[1] == ["split", *["keep", "write", "look"] * 3]

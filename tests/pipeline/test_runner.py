@@ -110,6 +110,8 @@ def test_time_limit(ledger: Ledger, seen: Path, name: str) -> None:
 
 def test_done_videos_are_left_alone(ledger: Ledger, seen: Path) -> None:
     run(ledger, seen, "good", "raise", "reject")
+    run(ledger, seen)
+    assert calls(seen) == {"good": 1, "reject": 1, "raise": 1}
     items, _ = run(ledger, seen, "good", "raise", "reject")
     assert items["raise"].status == "failed"
     assert calls(seen) == {"good": 1, "reject": 1, "raise": 2}, "only what failed gets another chance"
