@@ -17,11 +17,11 @@ from opendance_hf.pipeline.backends.base import Backend
 from opendance_hf.pipeline.build import (
     BuildError,
     BuildOptions,
-    _enter,
-    _only_one,
+    _build_lock,
     _process,
-    _sweep,
-    _tidy,
+    _register_inputs,
+    _remove_interrupted_output,
+    _remove_stale_files,
     find_inputs,
 )
 from opendance_hf.pipeline.ledger import Ledger
@@ -60,7 +60,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def enter(ledger: Ledger, videos: Path) -> dict[str, tuple[str, str]]:
-    _enter(ledger, find_inputs([videos]), default_pipeline())
+    _register_inputs(ledger, find_inputs([videos]), default_pipeline())
     return {item.name: (item.status, item.reason) for item in ledger.items()}
 
 
@@ -98,7 +98,7 @@ def test_copies_are_refused_and_empty_files_are_not_copies(ledger: Ledger, video
 
 def test_a_refused_file_is_not_read(ledger: Ledger, videos: Path, hashed: list[str]) -> None:
     sources = [replace(source, refused="dull") for source in find_inputs([videos])]
-    _enter(ledger, sources, default_pipeline())
+    _register_inputs(ledger, sources, default_pipeline())
     assert hashed == []
     assert {(item.status, item.reason) for item in ledger.items()} == {("rejected", "dull")}
     enter(ledger, videos)
@@ -186,14 +186,14 @@ def test_nothing_is_fetched_where_nothing_is_to_do(tmp_path: Path, ledger: Ledge
 
 def test_two_builds_do_not_use_one_folder(tmp_path: Path) -> None:
     make_build(tmp_path / "d.build", (1,))
-    with _only_one(tmp_path / "d.build"):
-        second = _only_one(tmp_path / "d.build")
+    with _build_lock(tmp_path / "d.build"):
+        second = _build_lock(tmp_path / "d.build")
         with pytest.raises(BuildError, match="another build is using this folder"):
             second.__enter__()
         done = CliRunner().invoke(app, ["build", "--out", str(tmp_path / "d"), "--continue"])
     assert done.exit_code == 2
     assert not (tmp_path / "d").exists()
-    with _only_one(tmp_path / "d.build"):
+    with _build_lock(tmp_path / "d.build"):
         pass
 
 
@@ -208,7 +208,7 @@ def test_files_of_sequences_that_are_gone_are_cleared_away(tmp_path: Path) -> No
     gone.append(tmp_path / "work" / "a" / ".fit-2.npz.12.partial")
     for file in (*kept, *gone):
         file.touch()
-    _tidy(tmp_path, {"a_00"})
+    _remove_stale_files(tmp_path, {"a_00"})
     assert [file for file in (*kept, *gone) if file.exists()] == kept
 
 
@@ -217,5 +217,5 @@ def test_what_a_killed_pack_left_is_cleared_away_and_other_datasets_are_not(tmp_
     kept = ["d", ".d.v2.12.partial", ".other.12.partial", ".d.12.kept"]
     for name in (*gone, *kept):
         (tmp_path / name / "data").mkdir(parents=True)
-    _sweep(tmp_path / "d")
+    _remove_interrupted_output(tmp_path / "d")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)

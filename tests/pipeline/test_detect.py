@@ -47,7 +47,7 @@ class Two:
 def test_each_box_has_the_clothes_inside_it() -> None:
     image = np.zeros((48, 64, 3), np.uint8)
     image[:, :32], image[:, 32:] = (200, 30, 30), (30, 30, 200)
-    found = Detect().look([Still(0.0, image)], [Two()])
+    found = Detect().detect_people([Still(0.0, image)], [Two()])
     for box, worn in zip(found.boxes, found.clothing, strict=True):
         np.testing.assert_array_equal(worn, clothing_of(image, box))
     assert np.abs(found.clothing[0] - found.clothing[1]).sum() > 1

@@ -203,7 +203,8 @@ def test_a_sequence_beyond_a_limit_of_the_gate_is_dropped_from_the_build(
     assert row["metrics"]["camera_motion"] == pytest.approx(0.1)
     (dropped,) = outcome.dropped
     assert (dropped.stage, dropped.start_s, dropped.end_s) == ("gate", 0.0, pytest.approx(4.0))
-    assert str(dropped) == ("the camera moves too much: picture heights a second (0.50, at most 0.4 allowed)")
+    assert dropped.reason.startswith("the camera moves too much")
+    assert dropped.detail == "0.50, at most 0.4 allowed"
     assert sequence_of(tmp_path).provenance.start_s == 10.0
 
 

@@ -69,9 +69,7 @@ def test_ends_of_all_kinds(ledger: Ledger, seen: Path) -> None:
     started = [name for what, name, *_ in progress.said if what == "started"]
     assert started == sorted(items), "in the order of their paths"
     assert items["good1"].seconds > 0
-    assert ledger.dropped("/in/good1") == [
-        DroppedSpan(1.0, 2.0, "dark", "0.1, at least 0.2 needed")
-    ]
+    assert ledger.dropped("/in/good1") == [DroppedSpan(1.0, 2.0, "dark", "0.1, at least 0.2 needed", "shots")]
     assert ledger.stages("/in/good1") == {"fit": StageRuns(1.5, computed=1, reused=2)}
     # None of them cost the worker: models are loaded once.
     assert len({path.suffix for path in seen.iterdir()}) == 1

@@ -14,11 +14,11 @@ from opendance_hf.pipeline.backends.base import Backend
 from opendance_hf.pipeline.clip import Clip, Job, Motion, VideoInfo
 from opendance_hf.pipeline.group import fingerprint_of, load_fingerprint
 from opendance_hf.pipeline.stages import music as music_stage
-from opendance_hf.pipeline.stages import preview as preview_stage
 from opendance_hf.pipeline.stages.detect import Detect
 from opendance_hf.pipeline.stages.fingerprint import Fingerprint
 from opendance_hf.pipeline.stages.music import Music
 from opendance_hf.pipeline.stages.preview import Preview
+from opendance_hf.render import preview
 from tests.factories import make_sequence
 from tests.pipeline.clips import flat, write_clip
 
@@ -127,7 +127,7 @@ def test_the_videos_to_look_at_show_the_span_with_its_sound(
         names = ("path", "frames", "sequence", "sound", "rate")
         written.update(zip(names, (path, list(frames), sequence, sound, rate), strict=True), **values)
 
-    monkeypatch.setattr(preview_stage, "write_preview", note)
+    monkeypatch.setattr(preview, "write_preview", note)
     assert Preview(height_px=96, rate_hz=10.0, sample_rate_hz=22_050)(clip) is clip
     assert written["path"] == tmp_path / "previews" / f"{ID}.mp4"
     assert written["source_path"] == tmp_path / "clips" / f"{ID}.mp4"
