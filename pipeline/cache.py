@@ -8,6 +8,9 @@ clip only the fields that the stage changed are stored, as arrays in one ``.npz`
 from __future__ import annotations
 
 import json
+import logging
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -31,6 +34,8 @@ from opendance_hf.pipeline.clip import (
 from opendance_hf.pipeline.config import digest
 from opendance_hf.pipeline.stage import Dropped, Rejected, Stage
 from opendance_hf.schema import Camera
+
+_log = logging.getLogger(__name__)
 
 _CLASSES: Final[dict[str, type]] = {
     kind.__name__: kind
@@ -71,8 +76,9 @@ class Cache:
         written = [self._build / name.format(id=clip.id) for name in stage.files]
         stamps = [self._build / "work" / "written" / path.relative_to(self._build) for path in written]
         current = all(_is_current(path, stamp, key) for path, stamp in zip(written, stamps, strict=True))
-        if current and file.is_file():
-            return _with_identity(stage, clip, _load(file, clip), key), False
+        cached = _load_if_readable(file, clip) if current else None
+        if cached is not None:
+            return _with_identity(stage, clip, cached, key), False
         for stamp in stamps:
             stamp.unlink(missing_ok=True)
         results = _call(stage, clip)
@@ -161,6 +167,15 @@ def _save(file: Path, clip: Clip, results: list[Clip | Dropped]) -> None:
     ]
     numbered = {f"a{number}": array for number, array in enumerate(arrays)}
     save_arrays(file, **{_STRUCTURE: np.array(json.dumps(entries))}, **numbered)
+
+
+def _load_if_readable(file: Path, clip: Clip) -> list[Clip | Dropped] | None:
+    """Return cached results; None if there is no file, or it is damaged and has to be computed again."""
+    try:
+        return _load(file, clip) if file.is_file() else None
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
+        _log.warning(f"{file.name}: a damaged result of an earlier run is computed again")
+        return None
 
 
 def _load(file: Path, clip: Clip) -> list[Clip | Dropped]:

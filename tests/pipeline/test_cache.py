@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -471,3 +472,15 @@ def test_another_stage_with_the_same_fields_runs_what_follows_anew(tmp_path: Pat
 
     run(tmp_path, (Find(), Mirror(), *PIPELINE[1:]))
     assert run(tmp_path, (Find(), Halve(), *PIPELINE[1:]))[1] == ["split", *["keep", "write", "look"] * 3]
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"x" * 50]
+)
+def test_a_damaged_result_is_computed_again(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    outcome, _ = run(tmp_path, PIPELINE)
+    (file,) = (tmp_path / "work" / ("a" * 16)).glob("split-*.npz")
+    file.write_bytes(damage(file.read_bytes()))
+    again, ran = run(tmp_path, PIPELINE)
+    assert again == outcome
+    assert ran == ["split", *["write"] * 3]
