@@ -69,14 +69,15 @@ def test_dictionaries_and_back() -> None:
     assert (back.points, back.best, back.count) == (full.points, full.best, 3)
 
 
-@pytest.mark.parametrize("value", [None, "absent"])
-def test_what_a_file_lacks_has_the_default(value: str | None) -> None:
+@pytest.mark.parametrize("value", [None, "absent", float("nan")])
+def test_what_a_file_lacks_has_the_default(value: str | float | None) -> None:
+    """NaN is what ``datasets`` gives for a matrix that is null."""
     plain = to_dict(row())
     for name in ("energy", "count", "points", "best"):
         if value == "absent":
             del plain[name]
         else:
-            plain[name] = None
+            plain[name] = value
     back = from_dict(Row, plain, LETTERS)
     assert (back.energy, back.count, back.points, back.best) == (None, None, (), None)
 
@@ -88,6 +89,9 @@ def test_what_a_file_lacks_has_the_default(value: str | None) -> None:
         ({"energy": np.ones((8, 6), np.float32)}, "energy", "(8, 6)"),
         ({"energy": np.ones((9, 6))}, "energy", "float64"),
         ({"energy": np.full((9, 6), np.inf, np.float32)}, "energy", "infinity"),
+        ({"energy": np.r_[[[-np.inf] * 6], np.ones((8, 6))].astype(np.float32)}, "energy", "infinity"),
+        ({"energy": np.r_[[[np.inf] * 6], np.ones((8, 6))].astype(np.float32)}, "energy", "infinity"),
+        ({"energy": np.r_[[[np.nan] * 6], np.ones((8, 6))].astype(np.float32)}, "energy", "NaN"),
         ({"codes": np.array([1, 6], np.int32)}, "codes", "6"),
         ({"codes": np.array([1], np.int32)}, "codes", "(2,)"),
         ({"codes": None}, "codes", "NoneType"),
@@ -102,6 +106,10 @@ def test_violations_name_column_and_value(changes: dict[str, object], column: st
     ((name, why),) = violations(row(**changes), LETTERS)
     assert name == column
     assert fact in why
+
+
+def test_the_limits_themselves_are_allowed() -> None:
+    assert not list(violations(row(codes=np.array([0, 5], np.int32), count=0, points=(Point(0.0),)), LETTERS))
 
 
 def test_what_stands_for_none_is_recognised_and_refused_as_a_value() -> None:

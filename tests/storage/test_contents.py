@@ -99,8 +99,9 @@ def test_all_that_pack_writes_is_published(packed: Path) -> None:
 
 
 def test_a_model_is_the_files_of_its_folder(model: Path) -> None:
+    (model / "LICENCE.TXT").write_text("MIT")
     names = [path.name for path in published_files(model, "model")]
-    assert names == ["README.md", "config.json", "model.safetensors", "recipe.yaml"]
+    assert names == ["LICENCE.TXT", "README.md", "config.json", "model.safetensors", "recipe.yaml"]
 
 
 @pytest.mark.parametrize("suffix", MEDIA)
@@ -120,6 +121,13 @@ def test_a_renamed_video_in_a_dataset_is_refused(tmp_path: Path, name: str) -> N
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_bytes(VIDEO)
     with pytest.raises(ContentError, match=Path(name).name):
+        published_files(tmp_path, "dataset")
+
+
+@pytest.mark.parametrize("content", [b"PAR1" + VIDEO, VIDEO + b"PAR1", b"PAR1"[:3]])
+def test_half_a_parquet_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.parquet").write_bytes(content)
+    with pytest.raises(ContentError, match=r"a\.parquet"):
         published_files(tmp_path, "dataset")
 
 
@@ -183,7 +191,19 @@ def test_characters_at_the_edge_of_a_chunk_are_text(tmp_path: Path, cut: int) ->
         published_files(tmp_path, "dataset")
 
 
-def test_a_safetensors_header_larger_than_the_file_is_refused(model: Path) -> None:
-    (model / "model.safetensors").write_bytes(struct.pack("<Q", 10**6) + b"{}")
+@pytest.mark.parametrize(("size", "header"), [(10**6, b"{}"), (2, b"ID"), (2, b"")])
+def test_a_safetensors_file_with_a_wrong_header_is_refused(model: Path, size: int, header: bytes) -> None:
+    (model / "model.safetensors").write_bytes(struct.pack("<Q", size) + header)
     with pytest.raises(ContentError, match=r"model\.safetensors"):
         published_files(model, "model")
+
+
+def test_the_only_picture_is_the_figure(packed: Path, tmp_path: Path) -> None:
+    picture = (packed / "figures/statistics.png").read_bytes()
+    for name in ("figures/holiday.png", "statistics.png", "figures/statistics.PNG"):
+        path = tmp_path / "d" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture)
+        with pytest.raises(ContentError, match=path.name):
+            published_files(tmp_path / "d", "dataset")
+        path.unlink()

@@ -57,6 +57,8 @@ def test_all_train_where_nothing_else_would(count: int) -> None:
 
 
 def test_ratios_of_paper_table_2() -> None:
+    sequences = {"train": 22_606, "validation": 1_256, "test": 1_256}
+    assert dict(RATIOS) == pytest.approx({split: n / 25_118 for split, n in sequences.items()}, abs=1e-4)
     splits = list(assign_splits(f"song-{i}" for i in range(20_000)).values())
     for split in SPLITS:
         assert splits.count(split) / len(splits) == pytest.approx(RATIOS[split], abs=0.01)
