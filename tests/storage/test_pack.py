@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import yaml
 from huggingface_hub import DatasetCard
 from PIL import Image
 
-from opendance_hf.schema import SchemaError, features, from_row, to_row
+from opendance_hf.schema import DanceSequence, SchemaError, features, from_row, to_row
 from opendance_hf.storage import PackError, dataset_card, load_sequence, pack, read_parquet, read_webdataset
 from opendance_hf.storage.card import card_for_hub
 from opendance_hf.storage.contents import ContentError
@@ -49,6 +50,8 @@ def test_folder_and_report(tmp_path: Path) -> None:
     ]
     assert report.num_sequences == 6
     assert report.statistics["collaborative"]["train"].dancers == 2
+    with_betas = {config: splits["train"].with_smpl_betas for config, splits in report.statistics.items()}
+    assert with_betas == {"individual": 2, "collaborative": 2}
     assert report.statistics["individual"]["train"].hours == pytest.approx(3 * 40 / 60 / 3600)
     assert [p.name for p in tmp_path.iterdir()] == ["opendance-3d"]
 
@@ -134,8 +137,20 @@ def test_a_song_that_trained_is_never_held_out_when_its_group_is_renamed(tmp_pat
     assert splits_of(tmp_path / "d") == {"song-0003": "train", "song-0002": "test"}
     # A new video connects the two, and the group keeps the name of the older one.
     joined = dataclasses.replace(first, group="song-0002")
-    pack([joined, second], tmp_path / "d", webdataset=False)
-    assert splits_of(tmp_path / "d") == {"song-0002": "train"}
+    # Not because nothing else would train.
+    other = make_sequence(0, num_frames=8, group="piece-0000")
+    pack([joined, second, other], tmp_path / "d", webdataset=False)
+    assert splits_of(tmp_path / "d") == {"song-0002": "train", "piece-0000": "train"}
+
+
+def test_a_song_that_trained_is_not_held_out_when_other_videos_of_it_come(tmp_path: Path) -> None:
+    other = make_sequence(0, num_frames=8, group="piece-0000")
+    pack([make_sequence(2, num_frames=8)], tmp_path / "d", webdataset=False)
+    again = make_sequence(2, num_frames=8, id="another-video")
+    pack([again, other], tmp_path / "d", webdataset=False)
+    assert splits_of(tmp_path / "d") == {"song-0002": "train", "piece-0000": "train"}
+    pack([again, other], tmp_path / "fresh", webdataset=False)
+    assert splits_of(tmp_path / "fresh")["song-0002"] == "test"
 
 
 def test_an_older_dataset_that_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -375,3 +390,22 @@ def test_the_card_shows_the_figure(tmp_path: Path) -> None:
     pack(some(), tmp_path / "a/d")
     assert "figures" not in (tmp_path / "a/d/README.md").read_text()
     assert datasets.load_dataset(str(tmp_path / "b/d"), split="train").num_rows == 3
+
+
+def test_a_foreign_folder_is_refused_before_and_after_the_work(tmp_path: Path) -> None:
+    read: list[int] = []
+
+    def sequences(appears: bool) -> Iterator[DanceSequence]:
+        read.append(1)
+        yield make_sequence(1, num_frames=8)
+        if appears:  # while the sequences are read
+            (tmp_path / "d").mkdir()
+            (tmp_path / "d/thesis.tex").write_text("precious")
+
+    with pytest.raises(PackError, match="is not an OpenDance-HF dataset"):
+        pack(sequences(appears=True), tmp_path / "d")
+    assert list(contents(tmp_path)) == ["d/thesis.tex"]
+    read.clear()
+    with pytest.raises(PackError, match="is not an OpenDance-HF dataset"):
+        pack(sequences(appears=False), tmp_path / "d")
+    assert read == [], "nothing was read in vain"
