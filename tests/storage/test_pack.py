@@ -168,9 +168,11 @@ def test_one_config_is_the_default(tmp_path: Path) -> None:
 
 
 def test_order_does_not_matter(tmp_path: Path) -> None:
-    pack(some(), tmp_path / "a/d", shard_bytes=300_000)
-    pack(reversed(some()), tmp_path / "b/d", shard_bytes=300_000)
+    pack(some(), tmp_path / "a/d", shard_bytes=100_000)
+    report = pack(reversed(some()), tmp_path / "b/d", shard_bytes=100_000)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    for kind in ("data/individual/train-", "webdataset/individual/train-"):
+        assert sum(file.startswith(kind) for file in report.files) > 1, "in several shards"
 
 
 def test_a_generator_is_enough(tmp_path: Path) -> None:
