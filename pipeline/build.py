@@ -193,14 +193,17 @@ def build_dataset(
             f"{build}: the working folder cannot be created ({error.strerror}); choose another with --build-dir"
         ) from None
     with _build_lock(build), closing(_open_ledger(build)) as ledger:
-        licence = options.licence or (ledger.recall() or {}).get("licence") or "other"
+        kept = ledger.recall() or {}
+        licence = options.licence or kept.get("licence") or "other"
         pipeline = pipeline or _stored_pipeline(ledger, build, inputs)
         if inputs is None:
             ledger.retry()
         elif pipeline:
             _register_inputs(ledger, inputs, pipeline)
+        # The licence is kept even where nothing is left to process.
+        made = {"pipeline": pipeline_fingerprint(pipeline)} if pipeline else {}
+        ledger.remember({**kept, **made, "licence": licence})
         if pipeline:
-            ledger.remember({"licence": licence, "pipeline": pipeline_fingerprint(pipeline)})
             with atomic_write(build / CONFIG) as part:
                 part.write_text(dump_config(pipeline), encoding="utf-8")
             _process(ledger, pipeline, build, options, progress)
