@@ -196,16 +196,18 @@ def build_dataset(
         kept = ledger.recall() or {}
         licence = options.licence or kept.get("licence") or "other"
         pipeline = pipeline or _stored_pipeline(ledger, build, inputs)
-        if inputs is None:
-            ledger.retry()
-        elif pipeline:
-            _register_inputs(ledger, inputs, pipeline)
-        # The licence is kept even where nothing is left to process.
+        # The licence is kept even where nothing is left to process. The configuration is kept before any input is
+        # registered with it: a build that is killed in between continues with the configuration of its inputs.
         made = {"pipeline": pipeline_fingerprint(pipeline)} if pipeline else {}
         ledger.remember({**kept, **made, "licence": licence})
         if pipeline:
             with atomic_write(build / CONFIG) as part:
                 part.write_text(dump_config(pipeline), encoding="utf-8")
+            if inputs is None:
+                ledger.retry()
+                _refresh_pending(ledger, pipeline)
+            else:
+                _register_inputs(ledger, inputs, pipeline)
             _process(ledger, pipeline, build, options, progress)
         _apply_decisions(ledger, build, options.inspected_only)
         items = ledger.items()
@@ -269,8 +271,7 @@ def _register_inputs(ledger: Ledger, inputs: list[Source], pipeline: Pipeline) -
         if not refused and source.path.is_file():
             try:
                 stat = source.path.stat()
-                stamp = f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ino}"
-                digest = ledger.known_sha256(key, stamp) or sha256_of(source.path)
+                digest, stamp = _content(ledger, source.path)
                 original = first.setdefault(digest, source)
                 if original is not source and stat.st_size > 0:
                     refused = f"same content as {original.name}"
@@ -280,6 +281,22 @@ def _register_inputs(ledger: Ledger, inputs: list[Source], pipeline: Pipeline) -
         ledger.add(key, source.name, digest, "refused" if refused else fingerprint, stamp)
         if refused:
             ledger.finish(key, "rejected", refused, 0.0)
+
+
+def _content(ledger: Ledger, path: Path) -> tuple[str, str]:
+    """Return the hash of a file's content and its stamp; the file is read only if its stamp has changed."""
+    stat = path.stat()
+    stamp = f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
+    return ledger.known_sha256(os.fspath(path), stamp) or sha256_of(path), stamp
+
+
+def _refresh_pending(ledger: Ledger, pipeline: Pipeline) -> None:
+    """Hash unfinished inputs again if their files have changed since they were registered."""
+    for item in ledger.items():
+        path = Path(item.path)
+        if item.status not in DONE and path.is_file():
+            digest, stamp = _content(ledger, path)
+            ledger.add(item.path, item.name, digest, work_fingerprint(pipeline), stamp)
 
 
 def _process(
@@ -383,12 +400,15 @@ def _withdraw(ledger: Ledger, out: Path) -> None:
 
 def _remove_stale_files(build: Path, ids: set[str]) -> None:
     """Remove files of sequences that are no longer in this build, and partial files of killed processes."""
-    for folder in {Path(name).parent for stage in STAGES.values() for name in stage.files}:
-        for file in (build / folder).glob("*"):
-            if file.stem not in ids:
-                shutil.rmtree(file) if file.is_dir() else file.unlink()
-    for file in (build / "work").rglob(".*.partial"):
-        file.unlink()
+    for pattern in {name for stage in STAGES.values() for name in stage.files}:
+        current = {build / pattern.format(id=name) for name in ids}
+        for file in build.glob(pattern.replace("{id}", "*")):
+            if file not in current and file.is_file():
+                file.unlink()
+        for partial in (build / pattern).parent.glob(".*.part*"):
+            partial.unlink()
+    for partial in (build / "work").rglob(".*.partial"):
+        partial.unlink()
 
 
 def _remove_interrupted_output(out: Path) -> None:

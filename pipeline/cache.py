@@ -104,7 +104,8 @@ def latest_results(build: Path, sha256: str, stage: str) -> list[Clip]:
         return []
     video = Clip(Path(), sha256)
     files = json.loads((folder / _USED_FILE).read_text()).get(stage, [])
-    return [clip for name in files for clip in _load(folder / name, video) if isinstance(clip, Clip)]
+    results = [_load_if_readable(folder / name, video) or [] for name in files]
+    return [clip for found in results for clip in found if isinstance(clip, Clip)]
 
 
 def _call(stage: Stage, clip: Clip) -> list[Clip | Dropped]:
@@ -174,7 +175,7 @@ def _load_if_readable(file: Path, clip: Clip) -> list[Clip | Dropped] | None:
     try:
         return _load(file, clip) if file.is_file() else None
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
-        _log.warning(f"{file.name}: a damaged result of an earlier run is computed again")
+        _log.info(f"{file.name}: a damaged result of an earlier run is computed again")
         return None
 
 

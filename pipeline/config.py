@@ -11,6 +11,7 @@ fields.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -22,9 +23,10 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 import yaml
 
 from opendance_hf.errors import OpenDanceError
-from opendance_hf.pipeline.backends import BACKENDS, backend_class, make_backend, role_of
+from opendance_hf.pipeline.backends import BACKENDS, backend_class, make_backend
 from opendance_hf.pipeline.backends.base import Backend
 from opendance_hf.pipeline.pipelines import STAGES, Pipeline
+from opendance_hf.schema import COLUMNS
 
 #: Fields of a clip that are set before the first stage.
 _INITIAL_FIELDS: Final = frozenset({"path", "sha256", "start_s", "end_s", "columns", "scores", "backends"})
@@ -64,7 +66,7 @@ def parse_config(content: Any) -> Pipeline:
         ((name, values),) = entry.items()
         if name not in STAGES:
             raise ConfigError(f"entry {number}: unknown stage {name!r}: expected one of {', '.join(STAGES)}")
-        stages.append(_with_fields(STAGES[name](), values or {}, str(name)))
+        stages.append(_with_fields(STAGES[name](), {} if values is None else values, str(name)))
     return check_pipeline(tuple(stages))
 
 
@@ -78,6 +80,10 @@ def check_pipeline(pipeline: Pipeline) -> Pipeline:
         ConfigError: naming the stage and the field.
     """
     written: dict[str, str] = dict.fromkeys(_INITIAL_FIELDS, "")
+    names = [stage.name for stage in pipeline]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"stage {name!r} is listed {names.count(name)} times: expected each stage once")
     for stage in pipeline:
         reads = (*stage.reads, *(name for backend in stage.backends.values() for name in backend.reads))
         missing = [name for name in reads if name not in written]
@@ -90,6 +96,13 @@ def check_pipeline(pipeline: Pipeline) -> Pipeline:
         written |= dict.fromkeys(stage.writes, stage.name)
     if "sequence" not in written:
         raise ConfigError("no stage writes the field 'sequence': add the stage 'sequence'")
+    columns = {name for stage in pipeline for name in stage.columns}
+    missing = [name for name, column in COLUMNS.items() if column.required and name not in columns]
+    if missing:
+        adding = [stage.name for stage in STAGES.values() if missing[0] in stage.columns]
+        raise ConfigError(
+            f"no stage adds the column {missing[0]!r}, which every row needs: add {' or '.join(adding) or 'one'}"
+        )
     return pipeline
 
 
@@ -195,8 +208,10 @@ def _with_fields(record: Any, values: Any, where: str) -> Any:
 
 
 def _convert_field(field: Field[Any], kind: Any, current: Any, value: Any, where: str) -> Any:
-    role = field.metadata.get("role") or (role_of(current) if isinstance(current, Backend) else None)
+    role = field.metadata.get("role")
     if role is not None:
+        if value is None and type(None) in get_args(kind):
+            return None
         return _backend(role, current, value, where)
     if is_dataclass(current):
         return _with_fields(current, value, where)
@@ -219,27 +234,31 @@ def _convert_plain(kind: Any, value: Any, where: str) -> Any:
     """
     kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
     for expected in kinds:
-        if expected is float and isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
         if expected is float and isinstance(value, str):
-            try:
-                return float(value)  # YAML 1.1 reads 1e-3 as text
-            except ValueError:
-                continue
-        if type(value) is expected:
-            return value
+            with contextlib.suppress(ValueError):
+                value = float(value)  # YAML 1.1 reads 1e-3 as text
+        if expected is float and type(value) is int:
+            value = float(value)
+        if type(value) is not expected:
+            continue
+        if expected in (int, float):
+            positive = where.endswith("_hz")
+            if not (value > 0 if positive else value >= 0):  # NaN is neither
+                least = "greater than 0" if positive else "0 or greater"
+                raise ConfigError(f"{where}: expected a number {least}, got {value!r}")
+        return value
     names = " or ".join("null" if k is type(None) else k.__name__ for k in kinds)
     raise ConfigError(f"{where}: expected a {names}, got {value!r}")
 
 
-def _backend(role: str, current: Backend | None, value: Any, where: str) -> Backend | None:
-    if value is None and current is None:
-        return None
+def _backend(role: str, current: Backend | None, value: Any, where: str) -> Backend:
     if isinstance(value, str):
         return make_backend(role, value)
     if isinstance(value, Mapping) and len(value) == 1 and next(iter(value)) in BACKENDS[role]:
         ((name, inner),) = value.items()
-        made: Backend = _with_fields(backend_class(role, str(name))(), inner or {}, f"{where}.{name}")
+        # The same backend keeps its other fields, so that several changes add up.
+        start = current if current is not None and current.name == name else backend_class(role, str(name))()
+        made: Backend = _with_fields(start, {} if inner is None else inner, f"{where}.{name}")
         return made
     if isinstance(value, Mapping) and current is not None:
         changed: Backend = _with_fields(current, value, where)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from importlib.metadata import version
 from typing import Any, ClassVar
 
 from opendance_hf.pipeline.backends.base import Backend
@@ -64,7 +65,9 @@ class Stage:
         reads: fields of :class:`~opendance_hf.pipeline.clip.Clip` that earlier stages must have written.
         writes: fields that the stage adds.
         changes: fields that the stage changes after an earlier stage has written them.
+        columns: columns of the row that it adds to ``clip.columns``, see :data:`opendance_hf.schema.COLUMNS`.
         files: files that the stage writes into the build folder, with ``{id}`` for the sequence's id.
+        libraries: distributions whose version the result depends on; another version computes it again.
         changes_rows: False if published rows do not depend on the stage (previews).
         runs_while_loading: True for a stage that uses neither torch nor SciPy, and can run while another thread imports
             them.
@@ -76,7 +79,9 @@ class Stage:
     reads: ClassVar[tuple[str, ...]] = ()
     writes: ClassVar[tuple[str, ...]] = ()
     changes: ClassVar[tuple[str, ...]] = ()
+    columns: ClassVar[tuple[str, ...]] = ()
     files: ClassVar[tuple[str, ...]] = ()
+    libraries: ClassVar[tuple[str, ...]] = ()
     changes_rows: ClassVar[bool] = True
     runs_while_loading: ClassVar[bool] = False
     keeps_result: ClassVar[bool] = True
@@ -96,7 +101,8 @@ class Stage:
         return tuple(row for backend in self.backends.values() for row in backend.provenance(self.name))
 
     def fingerprinted(self) -> dict[str, Any]:
-        """Return the values that the result depends on: name, version and fields; for backends, no file paths."""
+        """Return everything the result depends on; of backends their content, not their location."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         values = {k: v.fingerprinted() if isinstance(v, Backend) else v for k, v in values.items()}
-        return {"stage": self.name, "version": self.version, **values}
+        libraries = {name: version(name) for name in self.libraries}
+        return {"stage": self.name, "version": self.version, "libraries": libraries, **values}

@@ -75,12 +75,6 @@ def make_backend(role: str, text: str) -> Backend:
     return replace(chosen(), file=file)  # type: ignore[call-arg]
 
 
-def role_of(backend: Backend) -> str:
-    """Return the role under which a backend is listed."""
-    place = f"{type(backend).__module__}:{type(backend).__name__}"
-    return next(role for role, known in BACKENDS.items() if place in known.values())
-
-
 @cache
 def loaded(backend: Backend, count: int = 1) -> tuple[Any, ...]:
     """Return ``count`` loaded instances of a backend, one per thread; they are loaded once per process.

@@ -41,13 +41,18 @@ def label_order(name: str, labels: dict[int, str]) -> list[int]:
     return [by_label[genre] for genre in GENRES]
 
 
-def _config(name: str) -> Any:
+def _commit(name: str, revision: str) -> str | None:
+    """Return the commit to load from the Hub; None for a folder, or for the newest one."""
+    return None if Path(name).exists() else revision or None
+
+
+def _config(name: str, revision: str = "") -> Any:
     from transformers import AutoConfig
 
     import opendance_hf.modeling.music_genre  # noqa: F401 (registers it with the Auto classes)
 
     try:
-        return AutoConfig.from_pretrained(name)
+        return AutoConfig.from_pretrained(name, revision=_commit(name, revision))
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise BackendError(
@@ -55,13 +60,16 @@ def _config(name: str) -> Any:
         ) from None
 
 
-def content_version(name: str) -> str:
+def content_version(name: str, revision: str = "") -> str:
     """Return the commit of a classifier on the Hub, or a hash of the loaded files of a folder."""
     from transformers.utils.hub import cached_file, extract_commit_hash
 
     folder = Path(name)
     if not folder.exists():
-        return str(extract_commit_hash(cached_file(name, "config.json"), None) or "unknown")
+        return str(
+            extract_commit_hash(cached_file(name, "config.json", revision=revision or None), None)
+            or "unknown"
+        )
     files = sorted({file for pattern in _LOADED for file in folder.glob(pattern)})
     parts = [f"{file.name} {sha256_of(file)}" for file in files]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
@@ -103,14 +111,26 @@ class AudioClassifier(Backend):
         """
         if not self.file:
             raise BackendError("transformers: no audio classifier given: write transformers:FOLDER-OR-HUB-ID")
-        label_order(self.file, _config(self.file).id2label)
-        found = content_version(self.file)
+        label_order(self.file, _config(self.file, self.revision).id2label)
+        found = content_version(self.file, self.revision)
         if self.revision not in ("", found):
             raise BackendError(
                 f"{self.file}: not the genre classifier that the configuration was made with (revision {found[:12]}, "
                 f"expected {self.revision[:12]}); restore it, or remove revision from the configuration"
             )
         return replace(self, revision=found)
+
+    def fetch(self) -> None:
+        """Download the model of a Hub id before the workers start."""
+        if not Path(self.file).exists():
+            from huggingface_hub import snapshot_download
+
+            try:
+                snapshot_download(self.file, revision=self.revision or None, allow_patterns=list(_LOADED))
+            except (OSError, ValueError) as error:
+                raise BackendError(
+                    f"{self.file}: cannot be downloaded ({error}); check the network"
+                ) from None
 
     def fingerprinted(self) -> dict[str, Any]:
         """Return the values that results depend on: the content of the model, not its path."""
@@ -133,8 +153,8 @@ class _AudioClassifier:
 
         name = settings.file
         self._clip_s = settings.clip_s
-        self._order = label_order(name, _config(name).id2label)
-        commit = None if Path(name).exists() else settings.revision
+        self._order = label_order(name, _config(name, settings.revision).id2label)
+        commit = _commit(name, settings.revision)
         try:
             self._model = AutoModelForAudioClassification.from_pretrained(name, revision=commit).eval()
             self._prepare = AutoFeatureExtractor.from_pretrained(name, revision=commit)

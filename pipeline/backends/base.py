@@ -34,7 +34,6 @@ class Backend:
         name: name in configurations and on the command line.
         licence: licence of the model.
         assets: names in :data:`opendance_hf.assets.ASSETS` of its pinned files.
-        uses_gpu: True if it runs on a GPU where one is available; a build then starts one worker per GPU.
         shared: True if all threads use one loaded instance.
         reads: fields of the clip that it reads in addition to those of its stage.
     """
@@ -42,7 +41,6 @@ class Backend:
     name: ClassVar[str]
     licence: ClassVar[str] = "Apache-2.0"
     assets: ClassVar[tuple[str, ...]] = ()
-    uses_gpu: ClassVar[bool] = False
     shared: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...]] = ()
 
@@ -50,6 +48,11 @@ class Backend:
     def version(self) -> str:
         """Version for provenance, by default that of the first asset."""
         return ASSETS[self.assets[0]].version
+
+    @property
+    def uses_gpu(self) -> bool:
+        """Whether it runs on a GPU where there is one; then each worker gets a GPU of its own."""
+        return False
 
     @property
     def label(self) -> str:

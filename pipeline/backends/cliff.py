@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
-from opendance_hf.pipeline.backends.base import FileBackend, check_converted_model
+from opendance_hf.pipeline.backends.base import BackendError, FileBackend, check_converted_model
 
 if TYPE_CHECKING:
     from opendance_hf.pipeline.backends.cliff_estimator import CLIFFEstimator
+
+_DEVICES: Final = ("auto", "cpu", "cuda")
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,8 @@ class CLIFF(FileBackend):
     """Estimate bodies with a converted CLIFF checkpoint.
 
     Attributes:
-        device: ``auto`` (a GPU if torch finds one), or a torch device: ``cpu``, ``cuda``, ``cuda:1``.
+        device: ``auto`` (a GPU if torch finds one), ``cpu`` or ``cuda``. Every worker of a build sees one GPU; choose among
+            several with the environment variable ``CUDA_VISIBLE_DEVICES``.
         crop_margin: side of a crop relative to that of the person's box.
         batch_size: number of crops in a batch.
     """
@@ -29,7 +32,6 @@ class CLIFF(FileBackend):
 
     name: ClassVar[str] = "cliff"
     licence: ClassVar[str] = "ask its authors; its training data are for research"
-    uses_gpu: ClassVar[bool] = True
     shared: ClassVar[bool] = True
     default_file: ClassVar[str] = "cliff"
     how_to_get: ClassVar[str] = (
@@ -37,6 +39,11 @@ class CLIFF(FileBackend):
         "haofanwang/CLIFF, the checkpoint hr48-PA43.0_MJE69.0_MVE81.2_3dpw.pt or "
         "res50-PA45.7_MJE72.0_MVE85.3_3dpw.pt; then run `opendance convert cliff THE.pt --out cliff`"
     )
+
+    @property
+    def uses_gpu(self) -> bool:
+        """See :class:`Backend`."""
+        return self.device != "cpu"
 
     @property
     def label(self) -> str:
@@ -47,6 +54,12 @@ class CLIFF(FileBackend):
     def check(self, path: Path) -> None:
         """Check that the folder is a converted CLIFF, see :meth:`FileBackend.check`."""
         check_converted_model(path, "cliff")
+
+    def prepare(self) -> Self:
+        """See :meth:`FileBackend.prepare`."""
+        if self.device not in _DEVICES:
+            raise BackendError(f"cliff: unknown device {self.device!r}: expected {' or '.join(_DEVICES)}")
+        return super().prepare()
 
     def fingerprinted(self) -> dict[str, Any]:
         """Return the values that results depend on, without the device."""

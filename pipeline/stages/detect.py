@@ -31,7 +31,7 @@ class Detect(Stage):
     writes = ("detections",)
     runs_while_loading = True
 
-    detector: Backend = field(default_factory=NanoDet)
+    detector: Backend = field(default_factory=NanoDet, metadata={"role": "detector"})
     rate_hz: float = 7.5
 
     def __call__(self, clip: Clip) -> Clip:

@@ -20,7 +20,7 @@ class FitSkeleton(Stage):
         fitter: backend of the role ``fitter``.
     """
 
-    fitter: Backend = field(default_factory=Skeleton)
+    fitter: Backend = field(default_factory=Skeleton, metadata={"role": "fitter"})
 
     name: ClassVar[str] = "fit"
     reads: ClassVar[tuple[str, ...]] = ("smoothed", "video")

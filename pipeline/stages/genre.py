@@ -22,6 +22,7 @@ class Genre(Stage):
     name = "genre"
     reads = ("motion",)
     writes = ("columns",)
+    columns = ("genre", "genre_scores")
 
     classifier: Backend | None = field(default=None, metadata={"role": "genre"})
 

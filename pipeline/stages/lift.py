@@ -32,7 +32,7 @@ class Lift(Stage):
         box_gaussian_frames: standard deviation of the Gaussian over each box.
     """
 
-    lifter: Backend = field(default_factory=CLIFF)
+    lifter: Backend = field(default_factory=CLIFF, metadata={"role": "lifter"})
     frames_at_once: int = 8
     box_median_frames: int = 5
     box_gaussian_frames: float = 1.0

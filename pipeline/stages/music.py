@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 
-from opendance_hf.music import extract
+from opendance_hf.music import MusicAnnotation, extract
 from opendance_hf.pipeline.clip import Clip
 from opendance_hf.pipeline.stage import Stage
 
@@ -17,6 +17,8 @@ class Music(Stage):
     name = "music"
     reads = ("motion",)
     writes = ("columns",)
+    columns = tuple(field.name for field in fields(MusicAnnotation))
+    libraries = ("librosa",)
 
     def __call__(self, clip: Clip) -> Clip:
         """Process one sequence."""

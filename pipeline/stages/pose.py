@@ -56,7 +56,7 @@ class Pose(Stage):
     reads = ("boxes",)
     writes = ("landmarks",)
 
-    estimator: Backend = field(default_factory=BlazePose)
+    estimator: Backend = field(default_factory=BlazePose, metadata={"role": "pose"})
     first_pass_hz: float = 7.5
     min_score: float = 0.5
     box_median_frames: int = 5

@@ -30,6 +30,10 @@ class Sequence(Stage):
     reads = ("video", "fit", "motion", "columns")
     writes = ("sequence",)
     files = ("sequences/{id}.npz",)
+    columns = (
+        "id", "group", "num_dancers", "num_frames", "joints", "smpl_pose", "smpl_transl", "rest_offsets", "smpl_betas",
+        "motion_velocity", "confidence", "provenance",
+    )  # fmt: skip
     keeps_result = False
 
     def __call__(self, clip: Clip) -> Clip:

@@ -37,6 +37,7 @@ class Shots(Stage):
     reads = ("video", "detections")
     writes = ("camera_motion",)
     changes = ("detections",)
+    libraries = ("scenedetect",)
     runs_while_loading = True
 
     cut_threshold: float = 27.0

@@ -20,7 +20,7 @@ class Smooth(Stage):
         smoother: backend of the role ``smoother``.
     """
 
-    smoother: Backend = field(default_factory=Filters)
+    smoother: Backend = field(default_factory=Filters, metadata={"role": "smoother"})
 
     name: ClassVar[str] = "smooth"
     reads: ClassVar[tuple[str, ...]] = ("landmarks",)

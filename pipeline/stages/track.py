@@ -14,7 +14,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from opendance_hf import __version__
 from opendance_hf.pipeline.backends import loaded
 from opendance_hf.pipeline.backends.base import Backend, Tracker
 from opendance_hf.pipeline.backends.bytetrack import ByteTrack
@@ -48,7 +47,7 @@ class Track(Stage):
     reads = ("video", "detections")
     writes = ("tracks",)
 
-    tracker: Backend = field(default_factory=ByteTrack)
+    tracker: Backend = field(default_factory=ByteTrack, metadata={"role": "tracker"})
     max_dancers: int = 2
     count_score: float = 0.5
     count_nested: float = 0.75
@@ -79,7 +78,7 @@ class Track(Stage):
 
     def provenance(self) -> tuple[tuple[str, str, str], ...]:
         """See :meth:`Stage.provenance`."""
-        return (*super().provenance(), ("relink", "clothing-viterbi", __version__))
+        return (*super().provenance(), ("relink", "clothing-viterbi", str(self.version)))
 
     def people(self, boxes: Floats) -> npt.NDArray[np.intp]:
         """Return the indices of the (N, 5) boxes that are people of their own: sure, not nested, not far away."""

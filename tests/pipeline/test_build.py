@@ -19,6 +19,7 @@ from opendance_hf.pipeline.build import (
     BuildOptions,
     _build_lock,
     _process,
+    _refresh_pending,
     _register_inputs,
     _remove_interrupted_output,
     _remove_stale_files,
@@ -26,6 +27,7 @@ from opendance_hf.pipeline.build import (
 )
 from opendance_hf.pipeline.ledger import Ledger
 from opendance_hf.pipeline.pipelines import default_pipeline
+from opendance_hf.pipeline.stage import Stage
 from opendance_hf.pipeline.stages.genre import Genre
 from tests.pipeline.builds import make_build
 from tests.pipeline.fakes import Quiet
@@ -199,10 +201,18 @@ def test_two_builds_do_not_use_one_folder(tmp_path: Path) -> None:
 
 def test_files_of_sequences_that_are_gone_are_cleared_away(tmp_path: Path) -> None:
     kept, gone = [], []
-    for folder in ("sequences", "fingerprints", "previews", "clips"):
+    for folder, suffix in (
+        ("sequences", "npz"),
+        ("fingerprints", "npz"),
+        ("previews", "mp4"),
+        ("clips", "mp4"),
+    ):
         (tmp_path / folder).mkdir()
-        for names, stem in ((kept, "a_00"), (gone, "a_01"), (gone, ".a_00.12.partial")):
-            names.append(tmp_path / folder / f"{stem}.npz")
+        kept.append(tmp_path / folder / f"a_00.{suffix}")
+        kept.append(tmp_path / folder / "note.txt")  # not a file of any stage
+        gone.append(tmp_path / folder / f"a_01.{suffix}")
+        gone.append(tmp_path / folder / f".a_00.{suffix}.12.partial")
+        gone.append(tmp_path / folder / f".a_00.{suffix}.12.part")
     (tmp_path / "work" / "a").mkdir(parents=True)
     kept += [tmp_path / "work" / "a" / "fit-1.npz", tmp_path / "ledger.sqlite"]
     gone.append(tmp_path / "work" / "a" / ".fit-2.npz.12.partial")
@@ -219,3 +229,54 @@ def test_what_a_killed_pack_left_is_cleared_away_and_other_datasets_are_not(tmp_
         (tmp_path / name / "data").mkdir(parents=True)
     _remove_interrupted_output(tmp_path / "d")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+
+
+def test_a_stage_that_writes_beside_the_ledger_costs_no_other_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @dataclass(frozen=True)
+    class Export(Stage):
+        name = "export"
+        files = ("{id}.bvh", "meshes/{id}_left.obj")
+
+    monkeypatch.setattr(build_module, "STAGES", {"export": Export})
+    (tmp_path / "meshes").mkdir()
+    kept = ["ledger.sqlite", "lock", "pipeline.yaml", "a_00.bvh", "meshes/a_00_left.obj"]
+    for name in (*kept, "a_01.bvh", "meshes/a_01_left.obj"):
+        (tmp_path / name).touch()
+    _remove_stale_files(tmp_path, {"a_00"})
+    assert sorted(f.relative_to(tmp_path).as_posix() for f in tmp_path.rglob("*") if f.is_file()) == sorted(
+        kept
+    )
+
+
+def test_a_file_that_could_not_be_read_is_hashed_when_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    videos = tmp_path / "v"
+    videos.mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        (videos / name).write_bytes(name.encode())
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    with monkeypatch.context() as patch:
+        patch.setattr(build_module, "sha256_of", _raise_permission_error)
+        _register_inputs(ledger, find_inputs([videos]), default_pipeline())
+    assert {item.status for item in ledger.items()} == {"rejected"}
+    _register_inputs(ledger, find_inputs([videos]), default_pipeline())
+    assert [item.status for item in ledger.items()] == ["pending", "pending"]
+    assert len({item.sha256 for item in ledger.items()} - {"unread"}) == 2
+
+
+def _raise_permission_error(path: Path) -> str:
+    raise PermissionError(13, "Permission denied")
+
+
+def test_a_pending_file_that_was_replaced_is_hashed_again(tmp_path: Path) -> None:
+    video = tmp_path / "a.mp4"
+    video.write_bytes(b"one")
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    _register_inputs(ledger, find_inputs([video]), default_pipeline())
+    before = ledger.items()[0].sha256
+    video.write_bytes(b"another")
+    _refresh_pending(ledger, default_pipeline())
+    assert ledger.items()[0].sha256 not in (before, "unread")

@@ -24,6 +24,7 @@ from opendance_hf.pipeline.pipelines import PROFILES, STAGES, Pipeline, default_
 from opendance_hf.pipeline.process import StageTimes, process
 from opendance_hf.pipeline.stage import Dropped, Rejected, Stage
 from opendance_hf.pipeline.stages.genre import Genre
+from opendance_hf.pipeline.stages.music import Music
 from opendance_hf.pipeline.stages.retime import Retime
 from opendance_hf.schema import GENRES, DanceSequence, mean_joint_speed, per_dancer, validate
 from opendance_hf.storage import load_sequence
@@ -145,6 +146,7 @@ class Sung(Stage):
     name = "sung"
     reads = ("motion",)
     writes = ("columns",)
+    columns = Music.columns
 
     def __call__(self, clip: Clip) -> Clip:
         return replace(clip, columns={**clip.columns, **music(clip.motion.num_frames)})
