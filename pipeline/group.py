@@ -1,7 +1,7 @@
-"""Groups: sequences that must never lie in different splits, since they share a source, a song or a recorded motion.
+"""Group sequences that share a source, a song or a recorded motion, and so must be in the same split.
 
-Every sequence has a fingerprint, made by the worker and kept beside it: the peaks of its music and the coarse tracks of
-its dancers. When all videos are done, sequences whose fingerprints match are joined; each connected component is a group.
+The worker computes a fingerprint of each sequence: peaks of its music and coarse tracks of its dancers. When all
+videos are processed, sequences whose fingerprints match are connected; a group is a connected component.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from opendance_hf.storage.npz import load_header
 
 _log = logging.getLogger(__name__)
 
-#: Folder of a build where fingerprints lie, one ``{id}.npz`` a sequence.
+#: Folder of a build with one fingerprint ``{id}.npz`` per sequence.
 FOLDER = "fingerprints"
 
 
 @dataclass(frozen=True)
 class SequenceFingerprint:
-    """The peaks of a sequence's music and the tracks (D, N, 10, 3) of its dancers."""
+    """Hold the spectrogram peaks of a sequence's music and the tracks (D, N, 10, 3) of its dancers."""
 
     music: Fingerprint
     dancers: Track
@@ -47,43 +47,43 @@ class SequenceFingerprint:
 def fingerprint_of(
     path: Path, start_s: float, end_s: float, joints: npt.NDArray[np.floating]
 ) -> SequenceFingerprint:
-    """Return the fingerprint of a span of a video with the joints (D, T, 24, 3) at 60 FPS that were found in it."""
+    """Compute the fingerprint of a span of a video, given its joints (D, T, 24, 3) at 60 FPS."""
     return SequenceFingerprint(fingerprint(decode_audio(path, SAMPLE_RATE, start_s, end_s)), tracks(joints))
 
 
 def save_fingerprint(file: Path, found: SequenceFingerprint) -> None:
-    """Write a fingerprint, whole or not at all."""
+    """Write a fingerprint atomically."""
     save_arrays(file, peaks=np.stack([found.music.times_s, found.music.octaves]), dancers=found.dancers)
 
 
 def load_fingerprint(file: Path) -> SequenceFingerprint:
-    """Read what :func:`save_fingerprint` wrote."""
+    """Read a fingerprint that :func:`save_fingerprint` wrote."""
     with np.load(file, allow_pickle=False) as archive:
         return SequenceFingerprint(Fingerprint(*archive["peaks"]), archive["dancers"])
 
 
 def assign_groups(build: Path, ledger: Ledger, licence: str) -> dict[str, str]:
-    """Find the groups of all published sequences of a build, and write them and the licence into the sequence files.
+    """Compute the groups of all published sequences of a build, and write them and the licence to the sequence files.
 
-    A name, once given, is kept: a sequence that joins a group takes its name, and so its split. Where a new video
-    connects two groups, the older name is that of both; a sequence of the other one may move to ``train``, never out of it.
+    Groups keep their names, and so their splits, in later builds. If a new video connects two groups, both get the older
+    name. This may move sequences to the split ``train``, but never out of it.
 
     Returns:
-        The group of every sequence, by id.
+        The group of each sequence, by id.
     """
     ids = [row["id"] for row in ledger.sequences()]
     files = [build / FOLDER / f"{key}.npz" for key in ids]
-    # A build of an earlier version has sequences without a fingerprint: of those, the source tells.
+    # Sequences of older versions have no fingerprint: they are grouped by source only.
     fingerprints = [load_fingerprint(file) if file.is_file() else None for file in files]
     sources = [key.rpartition("_")[0] for key in ids]
     groups = name_groups(ids, components(sources, fingerprints), ledger.group_names())
     moved = ledger.name_groups(groups)
     if moved:
-        _log.info(f"{moved} sequence(s) joined an older group, since a new video connects the two.")
+        _log.info(f"{moved} sequence(s) moved to an older group, which a new video connects with theirs.")
     shared = len(set(sources)) - len(set(groups.values()))
     if shared:
         _log.info(
-            f"{shared} video(s) share a song or a motion with another: they share its group, and its split."
+            f"{shared} video(s) share a song or a motion with another video and are in the same group and split."
         )
     for key, group in groups.items():
         file = build / "sequences" / f"{key}.npz"
@@ -96,9 +96,9 @@ def assign_groups(build: Path, ledger: Ledger, licence: str) -> dict[str, str]:
 
 
 def components(sources: Sequence[str], fingerprints: Sequence[SequenceFingerprint | None]) -> list[list[int]]:
-    """Return the groups of N sequences, by number: sequences with a source, a song or a motion in common.
+    """Return groups of the indices of N sequences with a source, a song or a motion in common.
 
-    A sequence without a fingerprint is joined with those of its source alone.
+    A sequence without a fingerprint is connected with sequences of the same source only.
     """
     from scipy.cluster.hierarchy import DisjointSet
 
@@ -106,8 +106,8 @@ def components(sources: Sequence[str], fingerprints: Sequence[SequenceFingerprin
     first_of: dict[str, int] = {}
     for number, source in enumerate(sources):
         groups.merge(first_of.setdefault(source, number), number)
-    # Sequences of one group are not compared: a song of a thousand videos costs a thousand comparisons, not half a
-    # million. That is why groups grow pair by pair, and not in one call of ``scipy.sparse.csgraph``.
+    # Pairs that are already in one group are not compared: a song in 1,000 videos costs 1,000 comparisons instead of
+    # 500,000. ``scipy.sparse.csgraph`` would need all comparisons first.
     known = [(number, one) for number, one in enumerate(fingerprints) if one is not None]
     numbers = [number for number, _ in known]
     music = [one.music for _, one in known]
@@ -126,14 +126,14 @@ def components(sources: Sequence[str], fingerprints: Sequence[SequenceFingerprin
 def name_groups(
     ids: Sequence[str], found: Sequence[Sequence[int]], known: Mapping[str, tuple[int, str]]
 ) -> dict[str, str]:
-    """Return the group of every id.
+    """Return the name of the group of each id.
 
-    A group has the oldest name that one of its members had, else the first part of its smallest id: the hash of a source.
+    A group gets the oldest name that one of its members had. A new group is named after the source in its smallest id.
 
     Args:
-        ids: of the sequences.
-        found: components, by number.
-        known: for ids that had a group, when that was named (smaller is earlier) and its name.
+        ids: ids of the sequences.
+        found: groups of indices into ``ids``.
+        known: for ids that already had a group, the order in which it was named (smaller is earlier) and its name.
     """
     named = {}
     for component in found:

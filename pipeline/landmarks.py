@@ -1,6 +1,6 @@
-"""Define the backend-independent landmark set that pose backends map their keypoints to and later stages read.
+"""Define the landmark set that all pose backends return and later stages read.
 
-It has 33 points of the body, from the head to the toes, in the order of BlazePose's published list. A backend sets the
+It has 33 points of the body in the order of BlazePose's published list. A backend sets the
 visibility of landmarks it cannot estimate to 0.
 """
 

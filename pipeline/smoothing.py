@@ -1,6 +1,6 @@
 """Smooth the landmarks and bodies of estimators with fixed filters or with SmoothNet.
 
-The filters are a median, which removes single bad frames, then a Savitzky-Golay filter.
+The filters are a median filter, which removes outliers in single frames, then a Savitzky-Golay filter.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class FilterSmoother:
     """Smooth with a median and a Savitzky-Golay filter.
 
     Args:
-        median_s: window of the median.
-        window_s: window of the Savitzky-Golay filter, which is skipped where the window is too short for the order or
-            longer than the span.
+        median_s: window of the median filter, seconds.
+        window_s: window of the Savitzky-Golay filter, seconds. The filter is skipped if the window has too few frames for
+            the order or more frames than the span.
         polynomial_order: order of the Savitzky-Golay filter.
     """
 

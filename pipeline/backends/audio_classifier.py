@@ -82,7 +82,7 @@ class AudioClassifier(Backend):
     Args:
         file: folder or Hub id.
         revision: commit on the Hub, or hash of the folder. If given, a model with another one is refused.
-        clip_s: longer music is classified in equal parts of at most this length; GTZAN's clips have 30 s.
+        clip_s: maximum length, seconds, of a classified part; longer music is split equally. GTZAN's clips have 30 s.
     """
 
     name = "transformers"

@@ -23,7 +23,7 @@ _HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class BackendError(OpenDanceError, ValueError):
-    """Raised for missing, changed or invalid files of a backend; the message has what to get and where to put it."""
+    """Raised for missing, changed or invalid files of a backend; the message says which file to get and where to put it."""
 
 
 @dataclass(frozen=True)

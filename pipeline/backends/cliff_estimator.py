@@ -92,7 +92,7 @@ def full_camera(camera: Floats, centre: Floats, scale: Floats, width_px: int, he
 
 
 class CLIFFEstimator:
-    """A loaded CLIFF model.
+    """Estimate SMPL bodies with a loaded CLIFF model.
 
     Args:
         folder: folder of a converted checkpoint.

@@ -20,8 +20,8 @@ class Filters(Backend):
     fast accents of the dance (hits).
 
     Attributes:
-        median_s: window of the median.
-        window_s: window of the Savitzky-Golay filter.
+        median_s: window of the median filter, seconds.
+        window_s: window of the Savitzky-Golay filter, seconds.
         polynomial_order: order of the Savitzky-Golay filter.
     """
 

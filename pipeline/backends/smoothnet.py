@@ -18,8 +18,8 @@ class SmoothNet(FileBackend):
     """Smooth with a converted SmoothNet checkpoint, and with filters where SmoothNet does not apply.
 
     Attributes:
-        median_s: window of the median, where the filters are used.
-        window_s: window of the Savitzky-Golay filter.
+        median_s: window of the median filter, seconds, where the filters are used.
+        window_s: window of the Savitzky-Golay filter, seconds.
         polynomial_order: order of the Savitzky-Golay filter.
     """
 

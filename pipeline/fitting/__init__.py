@@ -1,4 +1,4 @@
 """Fit a 24-joint skeleton, or a SMPL body, to the landmarks of a span; used by the backends of the role ``fitter``.
 
-All modules but :mod:`.settings` import torch, so they are imported where a fitter is loaded.
+All modules except :mod:`.settings` import torch, so they are imported when a fitter is loaded.
 """

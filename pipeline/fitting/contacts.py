@@ -1,4 +1,4 @@
-"""Foot contacts: find the frames in which feet rest on the ground, and hold the feet in place there."""
+"""Detect foot contacts, the frames in which feet rest on the ground, and hold the feet in place during them."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Bools = npt.NDArray[np.bool_]
 
 
 def resting_feet(found: Landmarks, limits: ContactLimits) -> Bools:
-    """Return (2, D, T, 2): whether the toes (first row) and the ankle (second row) of each foot are still in the image.
+    """Return a (2, D, T, 2) mask of the toes (first row) and ankles (second row) of each foot that are still in the image.
 
     Speed in the image is more reliable than speed in any estimate of depth. A foot on its toes may turn about them, so
-    toes and ankle are judged apart. A foot may also be held still in the air: the caller compares its height.
+    toes and ankle have separate contacts. A foot may also be still in the air, so the caller also checks its height.
     """
     parts = (("foot_index",), ("ankle", "heel"))
     frame_s = float(np.median(np.diff(found.times_s)))
@@ -41,7 +41,7 @@ def resting_feet(found: Landmarks, limits: ContactLimits) -> Bools:
 
 
 def frames_at_rest(speed: Array, frame_s: float, limits: ContactLimits) -> Bools:
-    """Return (T,) whether a foot with the (T,) speeds in m/s is at rest."""
+    """Return the (T,) mask of frames in which a foot with the (T,) speeds in m/s is at rest."""
     # At least two frames: at the turning point of a swing, speed is near zero for a single frame.
     shortest = max(2, math.ceil(limits.min_rest_s / frame_s - 1e-3))
     rests = []
@@ -73,7 +73,7 @@ def hold_feet(
     eye: Array,
     limits: ContactLimits,
 ) -> tuple[Floats, Floats]:
-    """Move the toes and ankles of each contact to one place: shift the whole body first, then turn the legs.
+    """Move the toes and ankles of each contact to a fixed position: shift the whole body, then rotate the legs.
 
     The pelvis is shifted along the camera ray only: image position is reliable, depth is not. Leg inverse kinematics
     takes the remaining correction.
@@ -82,13 +82,13 @@ def hold_feet(
         rotations: (D, T, 24, 3, 3) relative to the parent.
         transl: (D, T, 3) pelvis, metres.
         rest_offsets: (D, 24, 3) metres.
-        contacts: (2, D, T, 2) toes and ankles that rest.
-        times_s: (T,).
+        contacts: (2, D, T, 2) mask of toes and ankles at rest.
+        times_s: (T,) times of the frames, seconds.
         eye: (3,) position of the camera, metres.
-        limits: how long corrections are blended and how far legs reach.
+        limits: time over which corrections fade, and limits of the legs.
 
     Returns:
-        Rotations and transl with feet that do not move while they are in contact.
+        Rotations and transl in which feet do not move during a contact.
     """
     out, moved = np.asarray(rotations, np.float64).copy(), np.asarray(transl, np.float64).copy()
     # ``transl`` is the pelvis itself.
@@ -122,7 +122,7 @@ def hold_feet(
 
 
 def _corrections(path: Array, contact: Bools, blend: int) -> tuple[Array, Array]:
-    """Return the (T, 3) shift of a joint to its place in each contact, faded in and out, and the (T, 1) fade weight."""
+    """Return the (T, 3) shift of a joint to its median position in each contact, with fades, and their (T, 1) weight."""
     shift, weight = np.zeros_like(path), np.zeros((len(path), 1))
     fade = 0.5 + 0.5 * np.cos(np.pi * np.arange(1, blend + 1) / (blend + 1))
     contacts = true_intervals(contact)
@@ -152,9 +152,9 @@ def _turn_leg(
     toe_shift: Array,
     limits: ContactLimits,
 ) -> None:
-    """Turn a leg, in place, so that its ankle moves by ``shift`` and its toes by ``toe_shift``, its hip by ``body``.
+    """Rotate a leg so that its hip moves by ``body``, its ankle by ``shift`` and its toes by ``toe_shift``.
 
-    ``posed`` holds the joints and global rotations before the change.
+    ``local`` is changed in place; ``posed`` are the joints and global rotations before the change.
     """
     joints, turned = posed
     hip, knee, ankle, toe = (JOINT_INDEX[f"{side}_{part}"] for part in ("hip", "knee", "ankle", "foot"))

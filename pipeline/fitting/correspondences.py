@@ -1,4 +1,4 @@
-"""Which landmark belongs to which joint, which bones share a scale, and how stiff each joint is."""
+"""List the joints and vertices that correspond to landmarks, the bones that share a scale, and the joint stiffnesses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final
 
 SIDES: Final = ("left", "right")
 
-#: Landmarks that are a joint of the skeleton: (joint, landmark, weight).
+#: Landmarks at a joint of the skeleton: (joint, landmark, weight).
 JOINT_LANDMARKS: Final = [
     (f"{side}_{joint}", f"{side}_{landmark}", weight)
     for side in SIDES
@@ -24,7 +24,7 @@ OFFSET_LANDMARKS: Final = [
     ("left_ankle", "left_heel", (0.01, -0.05, -0.06), 0.3),
     ("right_ankle", "right_heel", (-0.01, -0.05, -0.06), 0.3),
 ]
-#: Bones that share one scale, by the joint at their far end.
+#: Bones that share one scale; a bone is named by the joint at its far end.
 BONES: Final[dict[str, tuple[str, ...]]] = {
     "pelvis": ("left_hip", "right_hip"),
     "trunk": ("spine1", "spine2", "spine3", "neck"),
@@ -37,7 +37,7 @@ BONES: Final[dict[str, tuple[str, ...]]] = {
     "shin": ("left_ankle", "right_ankle"),
     "foot": ("left_foot", "right_foot"),
 }
-#: Weight of the squared rotation (radians) of each joint; other joints turn freely.
+#: Loss weight of the squared local rotation (rad²) of each joint; 0 for joints that are not listed.
 STIFFNESS: Final[dict[str, float]] = {
     "spine1": 0.02, "spine2": 0.02, "spine3": 0.02, "neck": 0.02, "head": 0.02, "left_collar": 0.1,
     "right_collar": 0.1, "left_foot": 1.0, "right_foot": 1.0, "left_hand": 1.0, "right_hand": 1.0,
@@ -45,7 +45,7 @@ STIFFNESS: Final[dict[str, float]] = {
     "right_hip": 0.001, "left_shoulder": 0.001, "right_shoulder": 0.001,
 }  # fmt: skip
 
-#: Keypoints that are joints of SMPL: (joint, landmark, weight). Landmark models place hips elsewhere than SMPL.
+#: Keypoints at joints of SMPL: (joint, landmark, weight). Hips have a low weight: landmark models define them differently.
 SMPL_JOINT_LANDMARKS: Final = [
     (f"{side}_{joint}", f"{side}_{joint}", weight)
     for side in SIDES
@@ -53,7 +53,7 @@ SMPL_JOINT_LANDMARKS: Final = [
         ("hip", 0.3), ("knee", 1.0), ("ankle", 1.0), ("shoulder", 1.0), ("elbow", 1.0), ("wrist", 1.0),
     )
 ]  # fmt: skip
-#: Keypoints that are vertices of SMPL's mesh: (vertex, by smplx' numbering, landmark, weight).
+#: Keypoints at vertices of SMPL's mesh: (vertex index as in smplx, landmark, weight).
 SMPL_VERTEX_LANDMARKS: Final = [
     (332, "nose", 0.5),
     (583, "left_ear", 0.5),

@@ -1,4 +1,4 @@
-"""First guess of a fit: bone lengths and rotations from landmarks alone, without optimisation."""
+"""Compute the initial bone lengths and rotations of a fit in closed form from landmarks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
 
 Array = npt.NDArray[np.floating]
 
-#: Bones that landmarks measure, by the landmarks at their ends.
+#: Bones whose lengths are measured: bone -> landmarks at its ends.
 _MEASURED = {
     "upper_arm": ("shoulder", "elbow"),
     "forearm": ("elbow", "wrist"),
@@ -24,7 +24,11 @@ _MEASURED = {
 
 
 def bone_scales(found: Landmarks, settings: SkeletonSettings) -> Floats:
-    """Return the (D, B) lengths of ``BONES`` relative to the mean skeleton's, from the landmarks that are well seen."""
+    """Return the (D, B) lengths of ``BONES`` relative to the mean skeleton's.
+
+    A measured length is the median over the half of the frames and sides with the highest visibility. Other bones are
+    scaled by the dancer's size, the median of the measured scales.
+    """
     out = np.ones((len(found.world), len(BONES)), dtype=np.float32)
     for dancer, (world, shown) in enumerate(zip(found.world, found.visibility, strict=True)):
         measured = {}
@@ -48,8 +52,9 @@ def bone_scales(found: Landmarks, settings: SkeletonSettings) -> Floats:
 def landmarks_in_view(found: Landmarks, width_px: int, height_px: int, focal_px: float) -> Array:
     """Return the (D, T, 33, 3) landmarks in metres in the view frame (x right, y up, z towards the camera).
 
-    The estimator sees a crop and answers as if the camera looked straight at it; a person off the image's centre is
-    seen along another ray (what CLIFF's bounding-box input is about), so the answer is turned by that ray's angle.
+    The estimator processes a crop as if the optical axis passed through its centre. Therefore the landmarks are rotated
+    by the angle between the optical axis and the camera ray through the hips. CLIFF corrects the same error with its
+    bounding-box input.
     """
     hips = found.image[:, :, [LANDMARK_INDEX["left_hip"], LANDMARK_INDEX["right_hip"]]]
     centre = hips.mean(axis=2).astype(np.float64)
@@ -61,7 +66,7 @@ def landmarks_in_view(found: Landmarks, width_px: int, height_px: int, focal_px:
 
 
 def initial_rotations(world: Array) -> Array:
-    """Return (D, T, 24, 3, 3) rotations from (D, T, 33, 3) landmarks: the trunk's, then each limb's two bones'."""
+    """Compute (D, T, 24, 3, 3) local rotations of trunk and limbs from (D, T, 33, 3) landmarks."""
 
     def at(name: str) -> Array:
         return world[..., LANDMARK_INDEX[name], :]
@@ -94,7 +99,7 @@ def rotation_of_axes(x: Array, y: Array) -> Array:
 
 
 def _swing(upper: Array, rest: Array, target: Array) -> Array:
-    """Return the local rotation of a joint that turns its bone from rest towards a direction of the view frame."""
+    """Return the smallest local rotation that turns a bone from its rest direction to a target in the view frame."""
     local = np.einsum("...ji,...j->...i", upper, unit(target))
     return smallest_rotation(rest, local)
 
@@ -102,13 +107,13 @@ def _swing(upper: Array, rest: Array, target: Array) -> Array:
 def _upper_bone(root: Array, along: Array, bend: Array, first: Array, second: Array) -> Array:
     """Return the global rotation of a limb's upper bone.
 
-    Where the limb is bent, the plane of its two bones gives the twist; where it is straight, the smallest swing from the
-    trunk does.
+    The twist of a bent limb is computed from the plane of its two bones, that of a straight limb from the smallest
+    rotation from its rest direction relative to the trunk.
 
     Args:
         root: (..., 3, 3) rotation of the trunk.
         along: (3,) rest direction of the bone.
-        bend: (3,) axis, at rest, that the limb's middle joint bends about.
+        bend: (3,) axis about which the limb's middle joint bends, in the rest pose.
         first: (..., 3) direction of the upper bone.
         second: (..., 3) direction of the lower bone.
     """
@@ -117,8 +122,8 @@ def _upper_bone(root: Array, along: Array, bend: Array, first: Array, second: Ar
     rest_axis = swing @ bend
     axis = np.cross(first, second)
     sin = np.linalg.norm(axis, axis=-1, keepdims=True)
-    trust = np.clip((sin - 0.2) / 0.4, 0, 1)
-    mixed = trust * unit(axis) + (1 - trust) * rest_axis
+    bend_weight = np.clip((sin - 0.2) / 0.4, 0, 1)
+    mixed = bend_weight * unit(axis) + (1 - bend_weight) * rest_axis
     mixed = unit(mixed - (mixed * first).sum(-1, keepdims=True) * first)
     rest = np.stack([along, bend, np.cross(along, bend)], axis=-1)
     return np.stack([first, mixed, np.cross(first, mixed)], axis=-1) @ rest.T

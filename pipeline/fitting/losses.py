@@ -1,4 +1,4 @@
-"""Terms of the fits' losses that depend on nothing but their arguments."""
+"""Compute the loss terms of the fits."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from torch import Tensor
 from opendance_hf.motion.skeleton import JOINT_INDEX
 from opendance_hf.pipeline.fitting.settings import FitSettings
 
-# Left and right joints are neighbours: a slice costs less than indexing, which costs as much as the arithmetic here.
+# Left and right joints are adjacent, so a slice selects both; indexing would cost as much as the arithmetic.
 HIPS, KNEES, FEET, ELBOWS = (
     slice(JOINT_INDEX[f"left_{joint}"], JOINT_INDEX[f"right_{joint}"] + 1)
     for joint in ("hip", "knee", "foot", "elbow")
 )
-#: Weights are chosen at 30 frames a second; differences between frames are scaled to that rate.
+#: Frame rate for which the weights were chosen; differences between frames are scaled to it.
 _REFERENCE_HZ: Final = 30
-#: (9, 4) flat rotation matrix to its skew-symmetric part and its trace.
+#: (9, 4) linear map from a flattened rotation matrix to its skew-symmetric part and its trace.
 _SKEW_AND_TRACE: Final = torch.tensor(
     [[0, 0, 0, 1], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [-1, 0, 0, 0], [0, -1, 0, 0], [1, 0, 0, 0],
      [0, 0, 0, 1]], dtype=torch.float32,
 )  # fmt: skip
-#: A left elbow bends about -y, a right one about +y.
+#: Sign of the overstretch angle about y: left elbows bend about -y, right elbows about +y.
 _OVERSTRETCH_SIGN: Final = torch.tensor([1.0, -1.0])
 
 
 def log_map(rotations: Tensor) -> Tensor:
     """Return (..., 3) vectors that equal the axis-angle up to about 90 degrees and are smooth beyond."""
-    # One product instead of nine elements picked one by one: the gradient of each would fill a tensor with zeros.
+    # One matrix product is faster than selecting elements, whose gradients would each be a full tensor.
     parts = rotations.flatten(-2) @ _SKEW_AND_TRACE.to(rotations.dtype)
     # The skew part is 2 sin(a) axis; dividing by 2 cos(a / 2) leaves 2 sin(a / 2) axis, monotonic up to half a turn.
     return parts[..., :3] / (1 + parts[..., 3:]).clamp(min=0.05).sqrt()
@@ -49,9 +49,9 @@ def geman_mcclure(difference: Tensor, scale_m: float) -> Tensor:
 
 
 def hinge(angles: Tensor, settings: FitSettings) -> Tensor:
-    """Return the mean square of rotations (..., 24, 3) that knees and elbows cannot make.
+    """Return the mean squared components, rad², of (..., 24, 3) rotations that knees and elbows cannot make.
 
-    Knees bend backwards about x only, elbows forwards about y; neither overstretches.
+    Knees bend backwards about x only and elbows forwards about y.
     """
     knees, elbows = angles[..., KNEES, :], angles[..., ELBOWS, :]
     inward = elbows[..., 1] * _OVERSTRETCH_SIGN
@@ -65,11 +65,11 @@ def hinge(angles: Tensor, settings: FitSettings) -> Tensor:
 
 
 def jitter(local: Tensor, joints: Tensor, rate_hz: float, settings: FitSettings) -> Tensor:
-    """Return the weighted accelerations of (D, T, 24, 3) joints and the changes of (D, T, 24, 3, 3) local rotations."""
+    """Return the weighted squared accelerations of (D, T, 24, 3) joints and changes of (D, T, 24, 3, 3) rotations."""
     second = joints[:, 2:] - 2 * joints[:, 1:-1] + joints[:, :-2]
-    # The same acceleration is a difference four times as small at twice the rate, and its square sixteen times.
+    # At twice the frame rate, the second difference of the same motion is a quarter, and its square a sixteenth.
     scale = (rate_hz / _REFERENCE_HZ) ** 4
-    # Means over 3 coordinates, and over the 9 elements of a matrix, are turned into sums over these.
+    # The factors 3 and 9 turn means over coordinates and matrix elements into sums.
     total = 3 * settings.acceleration_weight * scale * second.square().mean()
     total = total + settings.depth_acceleration_weight * scale * second[:, :, 0, 2].square().mean()
     spin = local[:, 1:] - local[:, :-1]
@@ -77,7 +77,7 @@ def jitter(local: Tensor, joints: Tensor, rate_hz: float, settings: FitSettings)
 
 
 def foot_slide(feet: Tensor, contacts: Tensor, rate_hz: float) -> Tensor:
-    """Return the mean squared step of (D, T, 2, 3) feet between frames in which both are in contact (D, T, 2)."""
+    """Return the mean squared step of (D, T, 2, 3) feet between two frames in contact, given by the (D, T, 2) mask."""
     step = (feet[:, 1:] - feet[:, :-1]).square().sum(-1) * (rate_hz / _REFERENCE_HZ) ** 2
     return (step * contacts[:, 1:] * contacts[:, :-1]).mean()
 

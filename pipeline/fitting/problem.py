@@ -1,7 +1,7 @@
-"""What all fits have in common: unknowns, the optimiser, what is known of motion and the ground, and the world frame.
+"""Define the base class of all fits: unknowns, optimiser, losses for motion and ground, and conversion to the world frame.
 
-All dancers are optimised together over the whole span, in the camera's frame turned y-up ("view": x right, y up, z
-towards the camera). :meth:`FitProblem.place` then turns the result into a world frame whose ground is y = 0.
+All dancers are optimised together over the whole span, in the view frame: the camera frame with x right, y up and z
+towards the camera. :meth:`FitProblem.place` then transforms the result to a world frame whose ground is y = 0.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from opendance_hf.pipeline.fitting.losses import FEET, foot_slide, ground_distan
 from opendance_hf.pipeline.fitting.settings import FitSettings
 from opendance_hf.schema import Camera
 
-#: Turns the y axis of an image, which points down, up.
+#: Factors that convert image coordinates (y down) to the view frame (y up).
 IMAGE_TO_VIEW: Final = torch.tensor([1.0, -1.0])
 
 
 class FitProblem(ABC):
-    """Unknowns, observations and losses of one fit of D dancers over T frames.
+    """Hold the unknowns, observations and losses of one fit of D dancers over T frames.
 
-    Subclasses set ``six`` and ``transl`` and define the unknown build of the dancers and the loss.
+    Subclasses set ``six`` and ``transl`` and define the unknown body proportions of the dancers and the loss.
 
     Attributes:
         six: (D, T, 24, 3, 2) the first two columns of each joint's local rotation, not yet orthonormal.
         transl: (D, T, 3) pelvis positions in the view frame, metres.
-        ground: slope and level of the ground line y = level + slope * z, once found.
-        contacts: (D, T, 2) 1 where the toes rest, once found.
-        resting: (2, D, T, 2) toes and ankles that rest.
+        ground: slope and level of the ground line y = level + slope * z; None until it is estimated.
+        contacts: (D, T, 2) 1 where the toes are at rest; None until they are detected.
+        resting: (2, D, T, 2) mask of toes and ankles at rest.
     """
 
     six: Tensor
@@ -56,7 +56,7 @@ class FitProblem(ABC):
 
     @abstractmethod
     def build(self) -> Tensor:
-        """Return what is unknown of the dancers' build."""
+        """Return the unknown body proportions: logarithms of bone scales, or SMPL betas."""
 
     @abstractmethod
     def offsets(self) -> Tensor:
@@ -67,7 +67,7 @@ class FitProblem(ABC):
         """Return the sum of all terms."""
 
     def solve(self) -> None:
-        """Optimise without, then with the ground, then with contacts."""
+        """Optimise without the ground, then with the ground, then with ground and contacts."""
         free, grounded, held = self.settings.steps
         self.optimise(free)
         self.find_ground()
@@ -76,7 +76,7 @@ class FitProblem(ABC):
         self.optimise(held)
 
     def optimise(self, steps: int) -> None:
-        """Minimise the loss by Adam (Kingma and Ba 2015) with learning rates that follow a cosine."""
+        """Minimise the loss with Adam (Kingma and Ba 2015) and a cosine schedule of the learning rates."""
         settings = self.settings
         optimiser = torch.optim.Adam(
             [
@@ -100,19 +100,19 @@ class FitProblem(ABC):
         return differentiable_forward_kinematics(self.six, self.transl, self.offsets())
 
     def to_focal_lengths(self, found: Landmarks, marks: list[int]) -> Tensor:
-        """Return (D, T, K, 2) image points of some landmarks, from the image's centre, in focal lengths, y down."""
+        """Return the (D, T, K, 2) image points of K landmarks relative to the image centre, in focal lengths, y down."""
         centre = torch.tensor([self.width_px / 2, self.height_px / 2])
         return (torch.from_numpy(found.image[:, :, marks]) - centre) / self.focal_px
 
     def motion_loss(self, local: Tensor, joints: Tensor) -> Tensor:
-        """Return the terms for motion: it does not jump, feet are on the ground and stay where they rest."""
+        """Return the sum of the losses of acceleration, distance from the ground and sliding in contact."""
         settings = self.settings
         total = torch.zeros(())
         if self.frames > 2:
             total = total + jitter(local, joints, self.rate, settings)
         feet = joints[:, :, FEET]
         if self.ground is not None:
-            # Size tells depth badly, and the ground well: nearly always one foot is on it.
+            # Depth from apparent size is inaccurate. The ground constrains it better: one foot is nearly always on it.
             lowest = self._height(feet).amin(dim=2)
             total = total + settings.ground_weight * ground_distance(lowest, settings) * 0.1
         if self.contacts is not None:
@@ -120,16 +120,16 @@ class FitProblem(ABC):
         return total
 
     def _height(self, feet: Tensor) -> Tensor:
-        """Return the (D, T, 2) height of the toes above the height of resting toes."""
+        """Return the (D, T, 2) height of the toe joints above that of resting ones, metres."""
         assert self.ground is not None
         slope, level = self.ground
         return feet[..., 1] - (level + slope * feet[..., 2])
 
     @torch.no_grad()
     def find_ground(self) -> None:
-        """Estimate the ground: dancers are upright on average, and their lower foot is on it.
+        """Estimate the ground, assuming that dancers are upright on average and that their lower foot is on it.
 
-        Depth errors move feet along the camera rays, so a plane fitted to the feet would follow these rays instead.
+        A plane fitted to the feet would be tilted towards the camera rays, since depth errors move feet along them.
         """
         settings = self.settings
         _, joints, _ = self.pose()
@@ -137,10 +137,10 @@ class FitProblem(ABC):
         ankles = (joints[:, :, JOINT_INDEX["left_ankle"]] + joints[:, :, JOINT_INDEX["right_ankle"]]) / 2
         up = torch.nn.functional.normalize(neck - ankles, dim=-1).reshape(-1, 3)
         tilt = float(torch.atan2(up[:, 2].median(), up[:, 1].median()))
-        # Dancers lean by several degrees for seconds, and cameras are held level to several degrees: attribute the
-        # lean to the camera only as far as there are independent views of it.
-        phrases = self.dancers * self.frames / self.rate / settings.phrase_s
-        tilt *= phrases / (phrases + 1)
+        # Dancers lean by several degrees for seconds, and cameras are level to within several degrees. Shrink the
+        # estimate towards 0 according to the number of independent observations.
+        observations = self.dancers * self.frames / self.rate / settings.phrase_s
+        tilt *= observations / (observations + 1)
         slope = -math.tan(max(-settings.max_tilt_rad, min(settings.max_tilt_rad, tilt)))
         feet = joints[:, :, FEET]
         lowest = (feet[..., 1] - slope * feet[..., 2]).amin(dim=2)
@@ -150,7 +150,7 @@ class FitProblem(ABC):
     def _move_to_ground(self, feet: Tensor) -> None:
         """Shift dancers along their camera ray to the depth at which the ray of the lower foot meets the ground.
 
-        Gradient steps alone are slow at this.
+        The optimiser alone needs many steps for such shifts.
         """
         settings = self.settings
         assert self.ground is not None
@@ -166,7 +166,7 @@ class FitProblem(ABC):
 
     @torch.no_grad()
     def find_contacts(self) -> None:
-        """Find the feet that rest on the ground: they are still in the image, and low."""
+        """Detect the feet at rest on the ground: still in the image, and low."""
         _, joints, _ = self.pose()
         low = self._height(joints[:, :, FEET]) < self.settings.contact_height_m
         self.resting = resting_feet(self.found, self.settings.contacts) & low.numpy()
@@ -174,11 +174,11 @@ class FitProblem(ABC):
 
     @torch.no_grad()
     def place(self) -> Fit:
-        """Return the result in a world whose ground is y = 0 and whose origin lies under the dancers' first place."""
+        """Return the result in a world frame with the ground at y = 0 and the origin under the dancers' first position."""
         local, joints, _ = self.pose()
         assert self.ground is not None
         slope, level = self.ground
-        # Turn the view frame about x so that the ground line y = level + slope * z becomes level.
+        # Rotate the view frame about x so that the ground line y = level + slope * z becomes horizontal.
         tilt = float(np.arctan(slope))
         cos, sin = np.cos(tilt), np.sin(tilt)
         turn = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
@@ -194,7 +194,7 @@ class FitProblem(ABC):
         held, moved = hold_feet(
             rotations, transl, offsets, self.resting, times_s, -origin, self.settings.contacts
         )
-        # Holding the feet moved the dancers: put the origin under their first place again.
+        # hold_feet moved the dancers: move the origin under their first position again.
         first = moved[:, 0].mean(0) * np.array([1, 0, 1], np.float32)
         origin = origin + first
         moved = moved - first

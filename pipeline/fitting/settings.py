@@ -1,4 +1,7 @@
-"""Thresholds and weights of the fitters. Imports nothing heavy: configurations hold these classes."""
+"""Define the thresholds and weights of the fitters.
+
+Configurations contain these classes, so the module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +13,22 @@ import opendance_hf
 
 @dataclass(frozen=True)
 class ContactLimits:
-    """When a foot counts as resting on the ground, and how it is then held in place.
+    """Hold the thresholds that find feet at rest on the ground, and the limits of the correction that holds them there.
+
+    Foot speeds are speeds in the image, converted to metres per second by ``region_side_m``.
 
     Attributes:
-        rest_mps: speed in the image below which a foot comes to rest, metres a second.
-        leave_mps: speed above which a rest ends.
-        min_rest_s: a foot is slow for at least this long, and for at least two frames.
-        step_mps: smoothing blurs landing and leaving: a rest is extended over frames slower than this.
-        blur_s: by at most this long at either end.
-        max_blur_share: and by at most this share of the time to the next rest, as a step takes its time.
-        region_side_m: what the side of a person's region measures; it holds the whole body with a margin.
-        blend_s: time over which a correction fades in before a contact and out after it.
-        max_reach: largest share of its full length that a leg is stretched to.
-        straight_knee_m: a knee nearer than this to the line from hip to ankle does not tell where the leg bends.
+        rest_mps: speed, m/s, below which a contact begins.
+        leave_mps: speed, m/s, above which a contact ends.
+        min_rest_s: minimum time, seconds, from the first to the last frame below ``rest_mps``; at least two frames.
+        step_mps: speed, m/s, of the frames by which a contact is extended at both ends, as smoothing blurs them.
+        blur_s: maximum extension at each end, seconds.
+        max_blur_share: maximum extension at each end as a fraction of the time to the neighbouring contact.
+        region_side_m: assumed side of a person's region, metres; it contains the whole body with a margin.
+        blend_s: time, seconds, over which a correction fades in before a contact and fades out after it.
+        max_reach: maximum distance from hip to ankle as a fraction of the leg's length.
+        straight_knee_m: distance, metres, from the knee to the line from the hip to the ankle's target below which the
+            leg counts as straight; the direction in which it bends is then taken from the hip's rotation.
     """
 
     rest_mps: float = 0.3
@@ -39,32 +45,35 @@ class ContactLimits:
 
 @dataclass(frozen=True)
 class FitSettings:
-    """What both fitters have in common: the optimiser, and what is known of bodies, motion and the ground.
+    """Hold the settings that both fitters share: of the optimiser and of the losses for joint limits, motion and ground.
+
+    Weights are factors of loss terms. Differences between frames are scaled to 30 frames per second.
 
     Attributes:
-        steps: optimiser steps before the ground is known, with the ground, and with ground and contacts.
-        learning_rate: of rotations and places at the start.
-        build_learning_rate: of bone lengths or body shape at the start.
-        final_learning_rate: of all at the end; between them the rate follows a cosine.
-        adam_betas: decay of the mean gradient and of the mean squared gradient.
-        adam_epsilon: added to the root of the latter.
-        min_depth_m: points nearer to the camera than this are projected as if they were this far.
-        hinge_weight: of knees and elbows that bend sideways or overstretch.
-        elbow_twist_share: weight of an elbow's twist about its upper arm relative to bending sideways.
-        overstretch_factor: weight of overstretching relative to bending sideways.
-        acceleration_weight: of the acceleration of joints.
-        depth_acceleration_weight: of the pelvis' acceleration along the camera's axis.
-        spin_weight: of the change of local rotations from frame to frame.
-        ground_weight: of the lower foot's distance from the ground.
-        ground_huber_m: beyond this distance the pull grows no further, as in a jump.
-        contact_weight: of the movement of feet in contact.
-        contact_height_m: a foot in contact is lower than this above the ground.
-        toe_height_m: height of a resting toe joint above the ground.
-        ground_smooth_s: window over which dancers are moved in depth onto the ground.
-        max_ground_shift_m: and how far at most.
-        max_tilt_rad: largest tilt of the camera that is believed.
-        phrase_s: time for which a dancer may lean: spans of this length count as independent views of the vertical.
-        contacts: when feet rest.
+        steps: Adam iterations of the three phases: without the ground, with the ground, with ground and contacts.
+        learning_rate: initial learning rate of rotations (elements of matrices) and of translations (metres).
+        build_learning_rate: initial learning rate of bone scales (logarithms) or of SMPL betas.
+        final_learning_rate: learning rate at the end of each phase; a cosine schedule leads there.
+        adam_betas: Adam's decay rates of the averages of the gradient and of the squared gradient.
+        adam_epsilon: Adam's constant that is added to the denominator.
+        min_depth_m: minimum depth, metres, with which points are projected; nearer points are projected with it.
+        hinge_weight: weight of the squared angles (rad²) by which knees and elbows bend sideways or overstretch.
+        elbow_twist_share: weight of twisting an elbow about its upper arm, relative to bending it sideways.
+        overstretch_factor: weight of overstretching a knee or elbow, relative to bending it sideways.
+        acceleration_weight: weight of the squared acceleration of joints, in metres per frame squared.
+        depth_acceleration_weight: the same for the pelvis along the camera's optical axis, added to it.
+        spin_weight: weight of the squared change of local rotation matrices from frame to frame.
+        ground_weight: weight of the pseudo-Huber loss of the lower foot's distance from the ground; a tenth of it is used.
+        ground_huber_m: distance from the ground, metres, above which this loss grows linearly, as in a jump.
+        contact_weight: weight of the squared movement of toes in contact, in metres per frame.
+        contact_height_m: maximum height, metres, of a foot in contact above the height of a resting foot.
+        toe_height_m: height of a resting toe joint above the ground, metres.
+        ground_smooth_s: window, seconds, of the filter of the depth shift that moves dancers onto the ground.
+        max_ground_shift_m: maximum depth shift, metres.
+        max_tilt_rad: limit to which the estimated tilt of the camera is clipped, radians.
+        phrase_s: length, seconds, of a span that counts as one independent observation of the vertical. With n such
+            spans the estimated tilt is multiplied by n / (n + 1), as dancers may lean for seconds.
+        contacts: thresholds of foot contacts.
     """
 
     steps: tuple[int, int, int] = (200, 120, 80)
@@ -94,24 +103,25 @@ class FitSettings:
 
 @dataclass(frozen=True)
 class SkeletonSettings(FitSettings):
-    """Settings of the fit of the mean skeleton's joints and bone lengths to landmarks.
+    """Hold the settings of the fit of joint rotations and bone lengths to landmarks.
 
-    The image is right to two or three centimetres, depth hardly to ten: ``landmark_weight``, of the landmarks in metres,
-    is small, and decides which way a limb points.
+    Landmarks are accurate to two or three centimetres in the image plane, but to about ten at best in depth. So
+    ``landmark_weight`` is small: the landmarks in metres mainly decide whether a limb points to the camera or away from it.
 
     Attributes:
-        frame_rate_hz: about so many frames a second are fitted; landmarks smoothed over 0.3 s hold no more.
-        landmark_weight: of the distance from the landmarks in metres.
-        image_weight: of the distance from the landmarks in the image.
-        bone_weight: of bone lengths that differ from the measured ones.
+        frame_rate_hz: approximate number of fitted frames per second; landmarks smoothed over 0.3 s contain no faster
+            motion.
+        landmark_weight: weight of the distance between joints and the landmarks in metres.
+        image_weight: weight of the distance in the image, converted to metres at the depth of the joint.
+        bone_weight: weight of the squared logarithm of the ratio of fitted to measured bone lengths.
         stiffness_weight: factor of :data:`~opendance_hf.pipeline.fitting.correspondences.STIFFNESS`.
-        huber_m: distance beyond which a landmark pulls no harder.
-        hidden_landmark_share: weight of a hidden landmark in metres, relative to a visible one.
-        hidden_image_share: and in the image.
-        depth_smooth_s: window of the median over each dancer's first estimate of depth.
-        depth_limits_m: least and largest first estimate of depth.
-        size_limits: least and largest size of a dancer, relative to the mean skeleton.
-        bone_limits: least and largest length of a bone, relative to the dancer's size.
+        huber_m: distance, metres, above which the losses of both distances grow linearly instead of quadratically.
+        hidden_landmark_share: weight of a landmark in metres with visibility 0, relative to visibility 1.
+        hidden_image_share: the same in the image, for a visibility near 0; with visibility 0 the weight is 0.
+        depth_smooth_s: window, seconds, of the median filter of each dancer's initial depth.
+        depth_limits_m: minimum and maximum initial depth, metres.
+        size_limits: minimum and maximum measured size of a dancer, relative to the mean skeleton.
+        bone_limits: minimum and maximum measured length of a bone, relative to the dancer's size.
     """
 
     frame_rate_hz: float = 12.0
@@ -130,14 +140,14 @@ class SkeletonSettings(FitSettings):
 
 @dataclass(frozen=True)
 class SMPLifySettings(FitSettings):
-    """Settings of the refinement of SMPL bodies.
+    """Hold the settings of the refinement of SMPL bodies.
 
     Attributes:
-        image_weight: of the distance from the keypoints in the image.
-        prior_weight: of rotations that differ from the estimator's.
-        shape_weight: of shapes that differ from the mean.
-        geman_mcclure_m: distance, at the dancer's depth, beyond which a keypoint counts as an error.
-        nearest_m: a body starts no nearer to the camera than this.
+        image_weight: weight of the distance from the keypoints in the image, converted to metres at their depth.
+        prior_weight: weight of the squared difference from the estimator's rotation matrices.
+        shape_weight: weight of the squared SMPL betas.
+        geman_mcclure_m: scale of the Geman-McClure loss, metres: at this distance it reaches half of its upper bound.
+        nearest_m: minimum initial depth of the pelvis, metres.
     """
 
     steps: tuple[int, int, int] = (150, 100, 80)

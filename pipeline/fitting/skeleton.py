@@ -1,7 +1,8 @@
 """Fit the 24-joint SMPL skeleton to landmarks: rotations per frame, one set of bone lengths per dancer.
 
-The observations are the landmarks in metres and their projection into the image. What is known of bodies completes
-them: joints bend one way, limbs keep their length, motion does not jump, resting feet stay in place.
+The observations are the landmarks in metres and in the image. Additional losses penalise knees and
+elbows that bend sideways or overstretch, acceleration, and sliding of feet in contact. Bone lengths are constant over the
+span.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
 def fit_skeleton(found: Landmarks, video: VideoInfo, settings: SkeletonSettings) -> Fit:
     """Fit the skeleton to smooth, completed landmarks of all dancers of a span.
 
-    Fits about ``frame_rate_hz`` frames a second and interpolates between them: on rendered clips that is nearer to the
-    truth than as many steps with every frame, which converge less far.
+    Fits about ``frame_rate_hz`` frames per second and interpolates between them. On rendered clips this is more accurate
+    than the same number of steps with all frames, after which the fit has converged less.
     """
     problem = SkeletonProblem(
         found.part(frames_to_fit(found.times_s, settings.frame_rate_hz)), video, settings
@@ -40,14 +41,19 @@ def fit_skeleton(found: Landmarks, video: VideoInfo, settings: SkeletonSettings)
 
 
 def frames_to_fit(times_s: Times, rate_hz: float) -> slice:
-    """Return the slice that picks about ``rate_hz`` frames a second, centred; a variable rate counts where it is low."""
+    """Return the slice that picks about ``rate_hz`` frames per second, centred.
+
+    Of a variable frame rate, the 90 percent quantile of the time between frames is used.
+    """
     usual_s = float(np.quantile(np.diff(times_s), 0.9))
-    every = max(1, math.floor(1 / (rate_hz * usual_s) + 0.499))  # 2.5 frames, of 30 a second, are two
+    every = max(
+        1, math.floor(1 / (rate_hz * usual_s) + 0.499)
+    )  # 0.499: a step of 2.5 frames (30 FPS, 12 Hz) becomes 2
     return slice((len(times_s) - 1) % every // 2, None, every)
 
 
 class SkeletonProblem(FitProblem):
-    """Unknown are rotations, places of the pelvis, and the scales of groups of bones."""
+    """Optimise rotations, pelvis positions and the scales of groups of bones."""
 
     settings: SkeletonSettings
 
@@ -61,7 +67,7 @@ class SkeletonProblem(FitProblem):
         weight = [w for _, _, w in JOINT_LANDMARKS] + [w for _, _, _, w in OFFSET_LANDMARKS]
         self.mark_offset = torch.tensor([offset for _, _, offset, _ in OFFSET_LANDMARKS])
         shown = torch.from_numpy(found.visibility[:, :, marks])
-        # A hidden landmark is still a guess of the model: little trusted in depth, hardly in the image.
+        # Hidden landmarks are extrapolated by the model: they get low weights, lowest in the image.
         low, low_image = settings.hidden_landmark_share, settings.hidden_image_share
         self.w_world = torch.tensor(weight) * (low + (1 - low) * shown)
         self.w_image = torch.tensor(weight) * (low_image + (1 - low_image) * shown**2) * (shown > 0)
@@ -89,7 +95,7 @@ class SkeletonProblem(FitProblem):
         return self.mean_offsets * self.log_scale.exp()[:, self.scale_of]
 
     def _initial_transl(self) -> Tensor:
-        """Return (D, T, 3) in closed form: the depth and place at which the landmarks in metres project best."""
+        """Return the (D, T, 3) positions, in closed form, at which the projected landmarks in metres fit the image best."""
         weights = self.w_image + 1e-4
         world, image = self.world, self.image
         mean_w = (weights[..., None] * world).sum(2) / weights.sum(2, keepdim=True)
@@ -108,7 +114,7 @@ class SkeletonProblem(FitProblem):
         return torch.stack([x, y, -depth], dim=-1)
 
     def _points(self, joints: Tensor, turned: Tensor) -> Tensor:
-        """Return the (D, T, K, 3) points of the skeleton that landmarks are compared with."""
+        """Return the (D, T, K, 3) points of the skeleton that correspond to the landmarks."""
         points = joints.index_select(2, self.mark_index)
         turn = turned.index_select(2, self.carrier_index)
         count = len(JOINT_LANDMARKS)
@@ -116,7 +122,7 @@ class SkeletonProblem(FitProblem):
         return torch.cat([points[:, :, :count], moved], dim=2)
 
     def loss(self) -> Tensor:
-        """Return the sum of all terms, per pose."""
+        """Return the sum of all loss terms, averaged over poses."""
         settings = self.settings
         local, joints, turned = self.pose()
         points = self._points(joints, turned)
@@ -135,13 +141,13 @@ class SkeletonProblem(FitProblem):
 
     @torch.no_grad()
     def interpolated(self, found: Landmarks) -> SkeletonProblem:
-        """Return this solution at the frames of ``found``, to be placed; contacts are found anew in all of them."""
+        """Return this solution interpolated to the frames of ``found``, with contacts detected in these frames."""
         times_s = self.found.times_s
         # Beyond the first and last fitted frame, extrapolate for half a step and then hold: splines diverge.
         half_s = float(np.median(np.diff(times_s))) / 2
         clock = np.clip(found.times_s, times_s[0] - half_s, times_s[-1] + half_s)
 
-        def between(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        def interpolate(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
             spline = make_interp_spline(times_s, values, k=min(3, len(times_s) - 1), axis=1)
             return np.asarray(spline(clock))
 
@@ -149,20 +155,20 @@ class SkeletonProblem(FitProblem):
         # q and -q are the same rotation; flip signs so that consecutive quaternions lie in one hemisphere.
         same_side = (turns[:, 1:] * turns[:, :-1]).sum(-1, keepdims=True) >= 0
         turns[:, 1:] *= np.cumprod(np.where(same_side, 1.0, -1.0), axis=1)
-        turns = between(turns)
+        turns = interpolate(turns)
         local = quaternion_to_matrix(turns / np.linalg.norm(turns, axis=-1, keepdims=True))
-        every = copy(self)
-        every.found, every.frames = found, len(found.times_s)
-        every.six = torch.from_numpy(local[..., :2].astype(np.float32))
-        every.transl = torch.from_numpy(between(self.transl.numpy()).astype(np.float32))
-        every.find_contacts()
-        return every
+        all_frames = copy(self)
+        all_frames.found, all_frames.frames = found, len(found.times_s)
+        all_frames.six = torch.from_numpy(local[..., :2].astype(np.float32))
+        all_frames.transl = torch.from_numpy(interpolate(self.transl.numpy()).astype(np.float32))
+        all_frames.find_contacts()
+        return all_frames
 
 
 def _scale_of_offsets() -> Tensor:
-    """Return (24, 3) which of ``BONES`` scales each coordinate of each offset.
+    """Return the (24, 3) index into ``BONES`` of the scale of each coordinate of each offset.
 
-    Wide hips are not lower ones: the hips' height and depth below the pelvis scale with the trunk.
+    Only the width of the hips has the scale of the pelvis; their other two coordinates have the scale of the trunk.
     """
     out = torch.zeros(NUM_JOINTS, 3, dtype=torch.long)
     for bone, names in enumerate(BONES.values()):

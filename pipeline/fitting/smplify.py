@@ -1,12 +1,13 @@
-"""SMPLify: refine SMPL bodies until they cover the 2D keypoints (paper section 3.1, after SPIN).
+"""Refine SMPL bodies against 2D keypoints with SMPLify (paper section 3.1, after SPIN).
 
-The bodies of an estimator are the start and the prior. Rotations stay near them, in place of SMPLify's mixture of poses,
-whose file is licensed. Knees and elbows bend one way, shapes stay near the mean, and motion has the terms of
-:mod:`.problem`. Keypoints pull by a Geman-McClure penalty, as one that is far off is an error of its detector. Each
-dancer has one shape over the whole span. The paper does not name its 2D keypoints; ours are the neutral landmarks.
+The bodies of an estimator initialise the fit and are its prior: a loss keeps rotations near them. This loss replaces
+SMPLify's mixture of poses, whose file is licensed. Other losses penalise knees and elbows that bend sideways or
+overstretch, and shapes far from the mean. :mod:`.problem` adds the losses of motion. Distances from keypoints have a
+Geman-McClure loss, so outliers of the detector have little influence. Each dancer has one shape over the whole span.
+The paper does not name its 2D keypoints; here they are the landmarks of :mod:`opendance_hf.pipeline.landmarks`.
 
-Joints depend on SMPL's vertices through its shape only, so of its 6,890 vertices only the few that a keypoint sits on
-are posed. That is exact, and hundreds of times as fast as posing the whole mesh.
+Only the vertices of SMPL at which keypoints lie are posed, not all 6,890. The result is the same, since joints depend on
+the shape only, and this is hundreds of times as fast.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ def refine_bodies(
     Args:
         start: completed, smooth bodies of an estimator.
         found: completed, smooth landmarks of the same frames; only those in the image are used.
-        data: the user's SMPL body.
+        data: SMPL body that the user provides.
         video: size of the image.
         settings: weights and limits.
 
     Returns:
-        Motion in the world frame with SMPL's own betas, rest offsets and transl.
+        Motion in the world frame, with betas, rest offsets and transl as SMPL defines them.
     """
     problem = SMPLifyProblem(start, found, data, video, settings)
     problem.solve()
@@ -53,7 +54,7 @@ def refine_bodies(
 
 
 class SMPLifyProblem(FitProblem):
-    """Unknown are rotations, places of the pelvis, and SMPL shapes."""
+    """Optimise rotations, pelvis positions and SMPL shapes."""
 
     settings: SMPLifySettings
 
@@ -87,11 +88,11 @@ class SMPLifyProblem(FitProblem):
         self.image = self.to_focal_lengths(found, marks)
 
     def build(self) -> Tensor:
-        """Return the (D, 10) shapes."""
+        """Return the (D, 10) betas."""
         return self.betas
 
     def rest(self) -> Tensor:
-        """Return the (D, 24, 3) joints of the shaped rest bodies."""
+        """Return the (D, 24, 3) joints of the shaped bodies in the rest pose."""
         return self.rest_mean + torch.einsum("jcb,db->djc", self.rest_moves, self.betas)
 
     def offsets(self) -> Tensor:
@@ -100,17 +101,17 @@ class SMPLifyProblem(FitProblem):
         return torch.cat([torch.zeros_like(rest[:, :1]), rest[:, 1:] - rest[:, list(PARENTS[1:])]], dim=1)
 
     def skin(self, local: Tensor, joints: Tensor, turned: Tensor) -> Tensor:
-        """Return the (D, T, K, 3) vertices that keypoints sit on, by SMPL's skinning of these alone."""
+        """Return the (D, T, K, 3) vertices at which keypoints lie, by linear blend skinning of these vertices only."""
         bends = (local[:, :, 1:] - torch.eye(3)).flatten(2)
         shaped = self.skin_mean + torch.einsum("kcb,db->dkc", self.skin_moves, self.betas)
         posed = shaped[:, None] + torch.einsum("kcp,dtp->dtkc", self.skin_bends, bends)
-        # A joint carries a vertex to joint + R (vertex - joint's place at rest).
+        # A joint moves a vertex to joint + R (vertex - joint in the rest pose).
         base = joints - (turned @ self.rest()[:, None, :, :, None]).squeeze(-1)
         turn = torch.einsum("kj,dtjab->dtkab", self.skin_weights, turned)
         return (turn @ posed[..., None]).squeeze(-1) + torch.einsum("kj,dtja->dtka", self.skin_weights, base)
 
     def loss(self) -> Tensor:
-        """Return the sum of all terms, per pose."""
+        """Return the sum of all loss terms, averaged over poses."""
         settings = self.settings
         local, joints, turned = self.pose()
         points = torch.cat([joints[:, :, self.joint_index], self.skin(local, joints, turned)], dim=2)

@@ -1,8 +1,8 @@
-"""Tell the dancers of a shot apart and follow each of them through crossings.
+"""Track each dancer of a shot through crossings.
 
-A tracker links boxes by motion, and swaps identities where dancers cross. So its tracks are re-linked: one assignment
-of boxes to dancers over the whole shot (Viterbi) minimises changes of clothing, jumps of the box and changes of the
-tracker's own track, and may leave a dancer without a box where another hides them.
+A tracker links boxes by motion and may swap identities where dancers cross. Therefore boxes are assigned to dancers again
+over the whole shot, by the Viterbi algorithm. It minimises differences in clothing, jumps of the box and changes of the
+tracker's track. Dancers who are hidden by others may have no box.
 """
 
 from __future__ import annotations
@@ -20,27 +20,28 @@ from opendance_hf.pipeline.backends.bytetrack import ByteTrack
 from opendance_hf.pipeline.clip import Clip, Detections, Floats, Tracks
 from opendance_hf.pipeline.stage import Dropped, Stage
 
-#: The number of ways to give boxes to dancers grows with its factorial.
+#: Maximum number of dancers; the number of assignments of boxes grows with its factorial.
 _MOST_DANCERS: Final = 4
 
 
 @dataclass(frozen=True)
 class Track(Stage):
-    """Counts the dancers of a shot and follows each of them.
+    """Counts the dancers of a shot and tracks each of them.
 
     Args:
-        tracker: links boxes by motion.
-        max_dancers: shots with more people are dropped; 4 at most.
-        count_score: a person counts when detected with this score,
-        count_nested: when not covered by this share by another box,
-        count_height: and when not smaller than this share of the largest person.
-        count_share: k people are in the shot when at least k count in this share of its frames.
-        max_boxes: of a frame's boxes only this many, the surest, are assigned.
-        clothing_cost: of wearing entirely other clothes than the dancer, for one dancer in one frame.
-        unseen_cost: of leaving the dancer without a box.
-        weak_box_cost: of a box with score 0.
-        jump_cost: of a box that does not overlap the dancer's last one.
-        track_change_cost: of a box on another track than the dancer's last one.
+        tracker: backend that links boxes by motion.
+        max_dancers: shots with more people are dropped; at most 4.
+        count_score: minimum detection score of a box that counts as a person.
+        count_nested: boxes that overlap a box of higher score by this fraction of the smaller box do not count.
+        count_height: minimum height of a box that counts, relative to the tallest box of the frame.
+        count_share: a shot has k people if at least k boxes count in this fraction of its frames.
+        max_boxes: number of boxes per frame that may be assigned to dancers; those with the highest scores are used.
+        clothing_cost: cost, per dancer and frame, per unit of the distance (0 to 1) between the colour histograms of box
+            and dancer. The box's distance to the most similar dancer is subtracted first.
+        unseen_cost: cost, per dancer and frame, of having no box.
+        weak_box_cost: cost, per dancer and frame, of a box with score 0; it falls linearly to 0 at score 1.
+        jump_cost: cost of a box that does not overlap the dancer's box in the frame before.
+        track_change_cost: cost of a box with another track than the dancer's box in the frame before.
     """
 
     name = "track"
@@ -77,11 +78,11 @@ class Track(Stage):
         return replace(clip, tracks=self.follow(clip.detections, count, start(1 / step_s)))
 
     def provenance(self) -> tuple[tuple[str, str, str], ...]:
-        """See :meth:`Stage.provenance`."""
+        """Return the rows of the tracker and of the re-linking, see :meth:`Stage.provenance`."""
         return (*super().provenance(), ("relink", "clothing-viterbi", str(self.version)))
 
     def people(self, boxes: Floats) -> npt.NDArray[np.intp]:
-        """Return the indices of the (N, 5) boxes that are people of their own: sure, not nested, not far away."""
+        """Return the indices of the (N, 5) boxes that count as people: confident, not nested, not much smaller."""
         sure = np.flatnonzero(boxes[:, 4] >= self.count_score)
         if len(sure) == 0:
             return sure
@@ -94,7 +95,7 @@ class Track(Stage):
         return np.asarray(sorted(chosen), dtype=np.intp)
 
     def count_people(self, detections: Detections) -> int:
-        """Return how many people the shot has: the most that are seen together in ``count_share`` of its frames."""
+        """Return the largest number of people that are visible together in at least ``count_share`` of the frames."""
         counts = np.array([len(self.people(boxes)) for boxes in detections.by_frame()[0]])
         if len(counts) == 0:
             return 0
@@ -102,9 +103,9 @@ class Track(Stage):
         return max((k for k, share in shares.items() if share >= self.count_share), default=0)
 
     def follow(self, detections: Detections, num_dancers: int, tracker: Tracker) -> Tracks:
-        """Follow ``num_dancers`` dancers (1 to 4) through a shot.
+        """Track ``num_dancers`` dancers (1 to 4) through a shot.
 
-        Dancers are numbered from left to right as they first stand in the picture.
+        Dancers are ordered from left to right by their first positions in the image.
         """
         if not 1 <= num_dancers <= _MOST_DANCERS:
             raise ValueError(f"num_dancers must be 1 to {_MOST_DANCERS}, got {num_dancers}")
@@ -115,12 +116,14 @@ class Track(Stage):
         clothing = [c[k] for c, k in zip(all_clothing, kept, strict=True)]
         ids = [i[k] for i, k in zip(track_ids, kept, strict=True)]
 
-        wardrobe = self._wardrobe(boxes, clothing, num_dancers)
-        choice = self._assign(boxes, clothing, ids, wardrobe)
-        for _ in range(2):  # each dancer's clothes again, from the frames assigned to them
+        dancer_clothing = self._mean_clothing(boxes, clothing, num_dancers)
+        choice = self._assign(boxes, clothing, ids, dancer_clothing)
+        for _ in range(2):  # recompute each dancer's histogram from the assigned boxes
             rows = [_rows(clothing, choice[:, k]) for k in range(num_dancers)]
-            wardrobe = np.stack([np.mean(own, axis=0) if own else wardrobe[k] for k, own in enumerate(rows)])
-            choice = self._assign(boxes, clothing, ids, wardrobe)
+            dancer_clothing = np.stack(
+                [np.mean(own, axis=0) if own else dancer_clothing[k] for k, own in enumerate(rows)]
+            )
+            choice = self._assign(boxes, clothing, ids, dancer_clothing)
 
         out = np.full((num_dancers, len(boxes), 4), np.nan, dtype=np.float32)
         for t, frame in enumerate(choice):
@@ -130,22 +133,25 @@ class Track(Stage):
         first = [_start_x(track) for track in out]
         return Tracks(detections.times_s, out[np.argsort(first, kind="stable")])
 
-    def _wardrobe(self, boxes: list[Floats], clothing: list[Floats], num_dancers: int) -> Floats:
-        """(K, C) clothes of each dancer, from the frames where all of them stand apart (constrained k-means)."""
+    def _mean_clothing(self, boxes: list[Floats], clothing: list[Floats], num_dancers: int) -> Floats:
+        """Return the (K, C) mean colour histogram of each dancer, by constrained k-means.
+
+        Uses the frames in which the boxes of the dancers overlap least.
+        """
         from scipy.optimize import linear_sum_assignment
 
-        apart = []
+        separate = []
         for b, c in zip(boxes, clothing, strict=True):
             chosen = self.people(b)
             if len(chosen) == num_dancers:
                 iou = box_iou(b[chosen], b[chosen])
                 np.fill_diagonal(iou, 0)
-                apart.append((iou.max(initial=0.0), c[chosen]))
-        if not apart:
+                separate.append((iou.max(initial=0.0), c[chosen]))
+        if not separate:
             rows = np.concatenate(clothing)
             return np.repeat(rows.mean(0, keepdims=True), num_dancers, axis=0)
-        apart.sort(key=lambda pair: pair[0])
-        frames = np.stack([c for _, c in apart[: max(10, len(apart) // 2)]])
+        separate.sort(key=lambda pair: pair[0])
+        frames = np.stack([c for _, c in separate[: max(10, len(separate) // 2)]])
         best, best_cost = frames[0], np.inf
         for start in frames[:: max(1, len(frames) // 5)]:
             means = start
@@ -159,19 +165,23 @@ class Track(Stage):
         return best
 
     def _assign(
-        self, boxes: list[Floats], clothing: list[Floats], ids: list[npt.NDArray[np.int64]], wardrobe: Floats
+        self,
+        boxes: list[Floats],
+        clothing: list[Floats],
+        ids: list[npt.NDArray[np.int64]],
+        dancer_clothing: Floats,
     ) -> npt.NDArray[np.intp]:
-        """(T, K) index of each dancer's box in each frame, -1 for none: the cheapest path over the shot."""
-        num_dancers = len(wardrobe)
+        """Return the (T, K) index of each dancer's box in each frame, -1 for none, on the path of least cost."""
+        num_dancers = len(dancer_clothing)
         states = [_states(len(b), num_dancers) for b in boxes]
         back: list[npt.NDArray[np.intp]] = []
         cost = np.zeros(len(states[0]))
         for t, b in enumerate(boxes):
-            # Only the contrast between dancers tells them apart: light and posture change all distances alike.
-            worn = _distance(clothing[t], wardrobe)
-            contrast = worn - worn.min(axis=1, keepdims=True)
+            # Use differences between dancers only: light and posture change the distances to all dancers alike.
+            distance = _distance(clothing[t], dancer_clothing)
+            contrast = distance - distance.min(axis=1, keepdims=True)
             seen = self.clothing_cost * contrast + self.weak_box_cost * (1 - b[:, 4:5])
-            # The last row is the unseen state, so that index -1 picks it.
+            # The last row is the cost of having no box, so that index -1 selects it.
             unary = np.concatenate([seen, np.full((1, num_dancers), self.unseen_cost)])
             here = sum(unary[states[t][:, k], k] for k in range(num_dancers))
             if t == 0:
@@ -202,9 +212,9 @@ def _rows(values: list[Floats], index: npt.NDArray[np.intp]) -> list[Floats]:
     return [values[t][i] for t, i in enumerate(index) if i >= 0]
 
 
-def _distance(clothing: Floats, wardrobe: Floats) -> Floats:
-    """(N, K) share of the histograms that does not overlap, 0 to 1."""
-    return 0.5 * np.abs(clothing[:, None] - wardrobe[None]).sum(-1)
+def _distance(clothing: Floats, dancer_clothing: Floats) -> Floats:
+    """Return the (N, K) total variation distance of histograms, 0 (equal) to 1 (no overlap)."""
+    return 0.5 * np.abs(clothing[:, None] - dancer_clothing[None]).sum(-1)
 
 
 def box_iou(a: Floats, b: Floats) -> Floats:
@@ -223,7 +233,7 @@ def box_nesting(a: Floats, b: Floats) -> Floats:
 
 
 def _states(num_boxes: int, num_dancers: int) -> npt.NDArray[np.intp]:
-    """(S, K) every way to give each dancer a box of their own or none (-1)."""
+    """Return the (S, K) assignments that give each dancer a different box or none (-1)."""
     found = {(-1,) * num_dancers}
     for present in product((False, True), repeat=num_dancers):
         dancers = [k for k in range(num_dancers) if present[k]]

@@ -145,7 +145,7 @@ def test_fingerprints_and_groups_are_files_a_build_can_be_resumed_from(
     assert groups[key] == groups[other] == min(key, other)[:16]
     assert load_sequence(tmp_path / "sequences" / f"{max(key, other)}.npz").group == groups[key]
     assert caplog.messages == [
-        "1 video(s) share a song or a motion with another: they share its group, and its split."
+        "1 video(s) share a song or a motion with another video and are in the same group and split."
     ]
     assert assign_groups(tmp_path, ledger, "mit") == groups
     ledger.close()
