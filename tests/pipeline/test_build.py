@@ -280,3 +280,16 @@ def test_a_pending_file_that_was_replaced_is_hashed_again(tmp_path: Path) -> Non
     video.write_bytes(b"another")
     _refresh_pending(ledger, default_pipeline())
     assert ledger.items()[0].sha256 not in (before, "unread")
+
+
+def test_a_build_clears_away_when_it_is_complete(tmp_path: Path) -> None:
+    make_build(tmp_path / "d.build", (1,))
+    stray, killed = tmp_path / "d.build" / "previews" / "gone_00.mp4", tmp_path / ".d.12.partial"
+    stray.parent.mkdir()
+    stray.touch()
+    killed.mkdir()
+    done = CliRunner().invoke(app, ["build", "--out", str(tmp_path / "d"), "--continue"])
+    assert done.exit_code == 0, done.output
+    assert not stray.exists()
+    assert not killed.exists()
+    assert len(list((tmp_path / "d.build" / "sequences").iterdir())) == 1
