@@ -293,3 +293,20 @@ def test_a_build_clears_away_when_it_is_complete(tmp_path: Path) -> None:
     assert not stray.exists()
     assert not killed.exists()
     assert len(list((tmp_path / "d.build" / "sequences").iterdir())) == 1
+
+
+def test_what_failed_or_was_cut_short_is_processed_when_the_build_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_build(tmp_path / "d.build", (1, 1, 1))
+    kept = Ledger(tmp_path / "d.build" / "ledger.sqlite")
+    failed, running, _ = (item.path for item in kept.items())
+    kept.finish(failed, "failed", "took longer than 1 s, 2 times", 1.0)
+    kept.start(running)
+    kept.close()
+    seen: list[str] = []
+    monkeypatch.setattr(
+        build_module, "_process", lambda ledger, *rest: seen.extend(item.status for item in ledger.items())
+    )
+    CliRunner().invoke(app, ["build", "--out", str(tmp_path / "d"), "--continue"])
+    assert seen == ["pending", "pending", "published"]
