@@ -260,3 +260,11 @@ def test_what_stages_drop_is_counted_by_reason(ledger: Ledger) -> None:
         DropCount("track", "too many people", 4, 2, 10.0),
         DropCount("gate", "dark", 2, 2, 2.0),
     ]
+
+
+def test_a_name_of_a_group_is_as_old_as_its_first_sequence(ledger: Ledger) -> None:
+    assert ledger.name_groups({"a": "one"}) == 0, "nothing had another name before"
+    assert ledger.name_groups({"a": "one", "b": "two", "c": "three"}) == 0
+    assert ledger.group_names() == {"a": (1, "one"), "b": (2, "two"), "c": (2, "three")}
+    assert ledger.name_groups({"a": "one", "b": "one", "c": "three", "d": "four"}) == 1
+    assert ledger.group_names() == {"a": (1, "one"), "b": (1, "one"), "c": (2, "three"), "d": (3, "four")}
