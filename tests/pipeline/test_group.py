@@ -149,3 +149,30 @@ def test_fingerprints_and_groups_are_files_a_build_can_be_resumed_from(
     ]
     assert assign_groups(tmp_path, ledger, "mit") == groups
     ledger.close()
+
+
+def test_the_group_and_the_licence_are_written_into_every_sequence(tmp_path: Path, ledger: Ledger) -> None:
+    silent = Fingerprint(np.zeros(0, np.float32), np.zeros(0, np.float32))
+    keys = [
+        enter(ledger, tmp_path, name, SequenceFingerprint(silent, tracks(dance(n))))
+        for n, name in enumerate("ab")
+    ]
+    files = [tmp_path / "sequences" / f"{key}.npz" for key in keys]
+
+    def written() -> list[tuple[str, str]]:
+        found = [load_sequence(file) for file in files]
+        return [(seq.group, seq.provenance.licence) for seq in found]
+
+    assign_groups(tmp_path, ledger, "mit")
+    own = [key[:16] for key in keys]
+    assert written() == [(own[0], "mit"), (own[1], "mit")]
+    assign_groups(tmp_path, ledger, "cc0-1.0")
+    assert written() == [(own[0], "cc0-1.0"), (own[1], "cc0-1.0")]
+    # A worker that processes a video again writes the name it starts with.
+    save_sequence(files[0], dataclasses.replace(load_sequence(files[0]), group="another"))
+    assign_groups(tmp_path, ledger, "cc0-1.0")
+    assert written() == [(own[0], "cc0-1.0"), (own[1], "cc0-1.0")]
+    # And a build of an earlier version has no fingerprints.
+    (tmp_path / FOLDER / f"{keys[0]}.npz").unlink()
+    assert assign_groups(tmp_path, ledger, "mit") == dict(zip(keys, own, strict=True))
+    ledger.close()

@@ -268,3 +268,11 @@ def test_a_name_of_a_group_is_as_old_as_its_first_sequence(ledger: Ledger) -> No
     assert ledger.group_names() == {"a": (1, "one"), "b": (2, "two"), "c": (2, "three")}
     assert ledger.name_groups({"a": "one", "b": "one", "c": "three", "d": "four"}) == 1
     assert ledger.group_names() == {"a": (1, "one"), "b": (1, "one"), "c": (2, "three"), "d": (3, "four")}
+
+
+def test_only_a_published_input_is_rejected_by_people(ledger: Ledger) -> None:
+    """One that failed in a later build keeps that, though its sequences of before are withheld."""
+    ledger.add("a", "a", "abc", "f")
+    ledger.finish("a", "failed", "took longer than 1 s", 1.0, [{"id": "a_00"}])
+    ledger.withhold({"a_00": (True, "jitter")})
+    assert (only(ledger).status, only(ledger).reason) == ("failed", "took longer than 1 s")

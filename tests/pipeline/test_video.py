@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import wave
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -12,8 +15,9 @@ import numpy as np
 import pytest
 
 from opendance_hf.music import decode_audio
+from opendance_hf.pipeline import video
 from opendance_hf.pipeline.stage import Rejected
-from opendance_hf.pipeline.video import probe, read_frames
+from opendance_hf.pipeline.video import probe, read_frames, read_pictures
 from tests.pipeline.clips import RATE, flat, turn, write_clip
 
 
@@ -217,3 +221,50 @@ def test_reading_is_the_same_every_time(tmp_path: Path) -> None:
         return out.getvalue()
 
     assert digest() == digest()
+
+
+def test_the_duration_counts_from_the_first_picture(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "late.mp4", flat([100] * 40), 1.0 + np.arange(40) / 20)
+    assert times_of(path)[0] == 0.0
+    assert probe(path).duration_s == pytest.approx(2.0, abs=0.06)
+
+
+@dataclass
+class Frame:
+    """A decoded frame of a file that no encoder writes."""
+
+    time: float | None
+    width: int = 64
+    height: int = 48
+
+
+def opened(monkeypatch: pytest.MonkeyPatch, *frames: Frame) -> None:
+    """Make every file one of these frames."""
+    stream = SimpleNamespace(
+        disposition=0, duration=50, start_time=0, time_base=0.1, frames=0, width=64, height=48
+    )
+    container = SimpleNamespace(
+        streams=SimpleNamespace(video=[stream], audio=[]),
+        format=SimpleNamespace(name="odd"),
+        decode=lambda wanted: iter(frames),
+    )
+    monkeypatch.setattr(video, "_open", lambda path: nullcontext(container))
+    monkeypatch.setattr(video, "clock_origin", lambda container: 0.0)
+
+
+def test_a_frame_that_does_not_come_after_the_last_one_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened(monkeypatch, *(Frame(time) for time in (0.0, 0.1, 0.1, None, 0.05, 0.2)))
+    assert [picture.time_s for picture in read_pictures(Path("odd"))] == [0.0, 0.1, 0.2]
+
+
+def test_a_picture_that_changes_its_size_is_rejected_with_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened(monkeypatch, Frame(0.0), Frame(3.5, width=160))
+    with pytest.raises(Rejected, match=r"from 64 x 48 to 160 x 48 pixels at 3\.5 s; cut the file there"):
+        list(read_pictures(Path("odd")))
+
+
+def test_a_video_without_a_frame_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "odd").write_bytes(b"x")
+    opened(monkeypatch)
+    with pytest.raises(Rejected, match="no decodable frame"):
+        probe(tmp_path / "odd")
