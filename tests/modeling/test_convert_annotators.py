@@ -85,7 +85,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
         assert name in str(error.value)
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "pwned").exists()
-    with pytest.raises(ConversionError, match="cliff.*one file.*2"):
+    with pytest.raises(ConversionError, match=r"cliff.*one file.*2"):
         convert("cliff", [tmp_path / "hole.pt", tmp_path / "other.pt"], tmp_path / "out")
     with pytest.raises(ConversionError, match="'spin'"):
         convert("spin", [], tmp_path / "out")

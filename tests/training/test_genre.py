@@ -14,7 +14,7 @@ import soundfile
 import torch
 from transformers import AutoModelForAudioClassification
 
-from opendance_hf.pipeline.stages.genre import GenreModel, genre_version
+from opendance_hf.pipeline.backends.audio_classifier import AudioClassifier, content_version
 from opendance_hf.schema import GENRES
 from opendance_hf.training import genre
 from opendance_hf.training.recipe import RecipeError, RunArguments
@@ -60,7 +60,7 @@ def trained(songs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_tells_songs_apart_that_it_has_not_heard(trained: Path, tmp_path: Path) -> None:
-    model = GenreModel(str(trained))
+    model = AudioClassifier(str(trained)).prepare().load()
     right = 0
     for label, name in enumerate(GENRES):
         for seed in (100, 101):
@@ -75,16 +75,16 @@ def test_it_comes_back_from_the_hub(trained: Path, tmp_path: Path) -> None:
     assert "ten genres of GTZAN" in (trained / "README.md").read_text()
     np.save(tmp_path / "sound.npy", song(3, 9, 3)[None])
     code = f"""
-import sys, numpy as np, torch
+import sys, numpy as np, torch, opendance_hf.modeling
 from opendance_hf.hub import push
 from transformers import AutoModelForAudioClassification
-from opendance_hf.pipeline.stages.genre import GenreModel, genre_version
+from opendance_hf.pipeline.backends.audio_classifier import AudioClassifier
 push({str(trained)!r}, "me/genres")
 model = AutoModelForAudioClassification.from_pretrained("me/genres").eval()
 with torch.no_grad():
     np.save("logits.npy", model(torch.from_numpy(np.load("sound.npy"))).logits.numpy())
-known = GenreModel("me/genres")
-print(known.name, known.version)
+known = AudioClassifier("me/genres").prepare()
+print(known.label, known.version)
 """
     with FakeHub() as hub:  # its address must be known before the Hub's client is imported
         done = subprocess.run(
@@ -95,7 +95,7 @@ print(known.name, known.version)
     name, version = done.stdout.split()
     assert name == "me/genres"
     assert re.fullmatch("[0-9a-f]{12}", version), "a commit"
-    assert version != genre_version(str(trained)), "and not the hash of a folder"
+    assert version != content_version(str(trained))[:12], "and not the hash of a folder"
     here = AutoModelForAudioClassification.from_pretrained(trained).eval()
     with torch.no_grad():
         wanted = here(torch.from_numpy(np.load(tmp_path / "sound.npy"))).logits.numpy()
