@@ -102,15 +102,19 @@ def build(
     ] = False,
     detector: Annotated[
         str | None,
-        typer.Option(help="nanodet, yolox, or yolox:FILE (ONNX, or a Hub id).", rich_help_panel=_PIPELINE),
+        typer.Option(
+            help="Such as yolox, or yolox:FILE (ONNX, or a Hub id). A wrong name lists all.",
+            rich_help_panel=_PIPELINE,
+        ),
     ] = None,
     pose: Annotated[
-        str | None, typer.Option(help="blazepose or blazepose-heavy.", rich_help_panel=_PIPELINE)
+        str | None,
+        typer.Option(help="Such as blazepose-heavy. A wrong name lists all.", rich_help_panel=_PIPELINE),
     ] = None,
     smoother: Annotated[
         str | None,
         typer.Option(
-            help="filters, smoothnet, or smoothnet:FOLDER (converted, or a Hub id).",
+            help="Such as filters, or smoothnet:FOLDER (converted, or a Hub id). A wrong name lists all.",
             rich_help_panel=_PIPELINE,
         ),
     ] = None,
