@@ -71,3 +71,10 @@ def test_the_corners_of_a_torso_give_the_same_as_the_box() -> None:
     aside = corners + np.float32([0, 110])
     assert differ(clothing_of_torso(image, aside), clothing_of(image, BOX)) > 0.5
     assert clothing_of_torso(image, np.full((4, 2), 150, np.float32)).sum() == pytest.approx(1)
+
+
+def test_a_torso_without_extent_is_described_by_what_is_around_it() -> None:
+    image = np.full((480, 320, 3), RED, np.uint8)
+    image[150, 150] = BLUE
+    worn = clothing_of_torso(image, np.full((4, 2), 150, np.float32))
+    assert differ(worn, clothing_of(picture(RED), BOX)) < 0.2

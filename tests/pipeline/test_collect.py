@@ -185,3 +185,33 @@ def test_a_video_has_one_name_in_the_table_the_list_and_the_build(tmp_path: Path
     assert "more/b.mp4" in read_selection(out)
     # Half a character is no name of a file, and stops nothing.
     assert listed_name("\ud800.mp4") == "\\ud800.mp4"
+
+
+def test_a_video_in_several_rows_is_selected_if_one_of_them_is(tmp_path: Path) -> None:
+    listed = tmp_path / "list.csv"
+    rows = [
+        "a.mp4,selected,",
+        "a.mp4,rejected,dull",
+        "b.mp4,rejected,dull",
+        "b.mp4,selected,",
+        "c.mp4,rejected,dull",
+    ]
+    listed.write_text("\n".join(["video,status,reason", *rows, "c.mp4,rejected,far"]))
+    assert read_selection(listed) == {"a.mp4": "", "b.mp4": "", "c.mp4": "far"}
+
+
+@pytest.mark.parametrize("row", ["a.mp4,maybe,", "a.mp4,selected", "a.mp4,selected,,"])
+def test_a_row_of_another_form_is_named_with_its_line(tmp_path: Path, row: str) -> None:
+    listed = tmp_path / "list.csv"
+    listed.write_text(f"video,status,reason\nb.mp4,selected,\n{row}\n")
+    with pytest.raises(CollectError, match=r"list\.csv, line 3"):
+        read_selection(listed)
+
+
+def test_of_many_bad_rows_a_hundred_are_named(tmp_path: Path) -> None:
+    table = write(tmp_path / "t.jsonl", [{**ROWS[0], "followers": True}] * 150)
+    counts = Counts()
+    assert all(reason for _, reason in select(table, Criteria(), Columns(), counts))
+    assert (counts.num_bad, len(counts.bad)) == (150, 100)
+    for fact in ("line 1", "'followers'", "True"):
+        assert fact in counts.bad[0]

@@ -88,6 +88,10 @@ def test_what_was_not_seen_does_not_count(truth: Truth, seen: Landmarks) -> None
     wild.visibility[:, :, hands] = 0.4
     assert scores(truth.joints, wild)["reprojection_pck"] == 1.0
     assert scores(truth.joints, wild)["speed_correlation"] > 0.99
+    # A hand that is seen in every other frame has no speed.
+    wild.image[:, ::2, hands] = seen.image[:, ::2, hands]
+    wild.visibility[:, ::2, hands] = 1.0
+    assert scores(truth.joints, wild)["speed_correlation"] > 0.99
     wild.visibility[:] = 0
     nothing = scores(truth.joints, wild)
     assert (nothing["reprojection_pck"], nothing["speed_correlation"]) == (0.0, 0.0)

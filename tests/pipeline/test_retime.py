@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.rotations import axis_angle_to_matrix
 from opendance_hf.motion.skeleton import MEAN_OFFSETS
-from opendance_hf.pipeline.clip import Fit
+from opendance_hf.pipeline.clip import Clip, Fit, Landmarks
 from opendance_hf.pipeline.stages.retime import Retime
 from opendance_hf.schema import Camera
 
@@ -123,3 +125,20 @@ def test_a_long_last_gap_is_not_held() -> None:
     times = np.arange(10) / 2
     motion = Retime().resample(random_fit(times), np.ones((1, 10), np.float32))
     assert motion.end_s <= times[-1] + 1 / 15 + 1 / 120
+
+
+def test_a_clip_gets_the_span_of_its_motion_and_the_confidence_of_its_landmarks() -> None:
+    fitted = random_fit(2.0 + np.arange(31) / 30)
+    visibility = np.repeat(np.linspace(0.2, 0.8, 31, dtype=np.float32)[None, :, None], 33, axis=2)
+    points = np.zeros((1, 31, 33, 3), np.float32)
+    landmarks = Landmarks(fitted.times_s, points[..., :2], points, visibility, points[..., 0, 0])
+    clip = Clip(Path("v.mp4"), "0" * 64, start_s=0.0, end_s=9.0, landmarks=landmarks, fit=fitted)
+    found = Retime()(clip)
+    assert (found.start_s, found.end_s) == (found.motion.start_s, found.motion.end_s)
+    assert found.end_s == pytest.approx(3.0 + 1 / 30, abs=1 / 120)
+    np.testing.assert_allclose(found.motion.confidence[0, :61], np.linspace(0.2, 0.8, 61), atol=1e-6)
+
+
+def test_a_mean_that_is_rounded_above_one_is_one() -> None:
+    fitted = random_fit(np.arange(31) / 30)
+    assert Retime().resample(fitted, sure(fitted) * np.float32(1 + 1e-6)).confidence.max() == 1
