@@ -23,10 +23,11 @@ from opendance_hf.pipeline.build import (
     _register_inputs,
     _remove_interrupted_output,
     _remove_stale_files,
+    _selected,
     find_inputs,
 )
 from opendance_hf.pipeline.ledger import Ledger
-from opendance_hf.pipeline.pipelines import default_pipeline
+from opendance_hf.pipeline.pipelines import Pipeline, default_pipeline
 from opendance_hf.pipeline.stage import Stage
 from opendance_hf.pipeline.stages.genre import Genre
 from tests.pipeline.builds import make_build
@@ -107,13 +108,26 @@ def test_a_refused_file_is_not_read(ledger: Ledger, videos: Path, hashed: list[s
     assert {item.status for item in ledger.items()} == {"pending"}, "the next build may decide otherwise"
 
 
-def test_hidden_files_and_those_of_file_managers_are_no_inputs(videos: Path) -> None:
+def test_a_selected_file_that_is_refused_anyway_stays_refused(videos: Path) -> None:
+    first, *rest = find_inputs([videos])
+    sources = [replace(first, refused="a link that leads out"), *rest]
+    chosen = _selected(sources, {"1.mp4": "", "2.mp4": "", "3.mp4": "dull"})
+    assert [source.refused for source in chosen] == ["a link that leads out", "", "dull"]
+    assert _selected(sources, None) == sources
+
+
+def test_hidden_files_and_those_of_file_managers_are_no_inputs(
+    videos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (videos / ".trash").mkdir()
     for name in ("Thumbs.db", "desktop.ini", ".DS_Store", ".trash/4.mp4", "notes.txt"):
         (videos / name).touch()
     names = [source.name for source in find_inputs([videos])]
     assert names == ["1.mp4", "2.mp4", "3.mp4", "notes.txt"], "what is no video is reported, not overlooked"
     assert [source.name for source in find_inputs([videos / "2.mp4", videos])] == names, "each once"
+    monkeypatch.chdir(videos.parent)
+    found = find_inputs([Path("v/2.mp4"), Path("v")])
+    assert [source.path for source in found] == [videos / name for name in names], "wherever it is called"
 
 
 @dataclass(frozen=True)
@@ -144,6 +158,7 @@ FETCHED: list[str] = []
         (8, 1, 0, 1, 8),
         (8, 3, 2, 2, 4),
         (1, 3, 4, 1, 1),
+        (8, 1, 4, 1, 8),
     ],
 )
 def test_cores_are_shared_by_workers_and_threads(
@@ -293,6 +308,7 @@ def test_a_build_clears_away_when_it_is_complete(tmp_path: Path) -> None:
     assert not stray.exists()
     assert not killed.exists()
     assert len(list((tmp_path / "d.build" / "sequences").iterdir())) == 1
+    assert (tmp_path / "d" / "figures" / "statistics.png").is_file()
 
 
 def test_what_failed_or_was_cut_short_is_processed_when_the_build_continues(
@@ -310,3 +326,19 @@ def test_what_failed_or_was_cut_short_is_processed_when_the_build_continues(
     )
     CliRunner().invoke(app, ["build", "--out", str(tmp_path / "d"), "--continue"])
     assert seen == ["pending", "pending", "published"]
+
+
+def test_a_build_continues_with_the_pipeline_that_it_was_given_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_build(tmp_path / "d.build", (1,), sources=tmp_path / "v")
+    used: list[bool] = []
+
+    def process(ledger: Ledger, pipeline: Pipeline, *rest: object) -> None:
+        used.append(next(stage.reject for stage in pipeline if stage.name == "gate"))  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(build_module, "_process", process)
+    command = ["build", "--out", str(tmp_path / "d")]
+    CliRunner().invoke(app, [*command, str(tmp_path / "v"), "--set", "gate.reject=false"])
+    CliRunner().invoke(app, [*command, "--continue"])
+    assert used == [False, False]
