@@ -18,6 +18,7 @@ from opendance_hf.pipeline.config import ConfigError, change_pipeline, read_conf
 from opendance_hf.pipeline.ledger import DroppedSpan, Ledger
 from opendance_hf.pipeline.pipelines import PROFILES, Pipeline
 from opendance_hf.pipeline.printable import printable
+from opendance_hf.pipeline.stages.preview import Preview
 from opendance_hf.schema import FPS, SchemaError
 
 
@@ -82,7 +83,7 @@ def make_pipeline(
     for place, value in shortcuts.fields().items():
         pipeline = set_field(pipeline, place, value)
     if not shortcuts.previews:
-        pipeline = tuple(stage for stage in pipeline if stage.changes_rows)
+        pipeline = tuple(stage for stage in pipeline if not isinstance(stage, Preview))
     return change_pipeline(pipeline, changes)
 
 

@@ -20,6 +20,8 @@ from opendance_hf.errors import OpenDanceError
 from opendance_hf.pipeline.clip import Bodies, Fit, Floats, Image, Landmarks, VideoInfo
 
 _HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
+#: HTTP status of repositories and files that do not exist, or are hidden from this user.
+_NOT_ON_HUB: Final = (401, 403, 404)
 
 
 class BackendError(OpenDanceError, ValueError):
@@ -51,7 +53,7 @@ class Backend:
 
     @property
     def uses_gpu(self) -> bool:
-        """Whether it runs on a GPU where there is one; then each worker gets a GPU of its own."""
+        """True if the model runs on a GPU, where the machine has one; each worker then gets its own."""
         return False
 
     @property
@@ -167,7 +169,11 @@ class FileBackend(Backend):
         raise BackendError(f"{self.name}: {self.how_to_get}. Put it at {where}, or name it: {self.name}:FILE")
 
     def _from_hub(self, name: str) -> Path | None:
-        """Download the file or model of a Hub id; return None if it is not available."""
+        """Download the file or model of a Hub id; return None if the Hub does not have it.
+
+        Raises:
+            BackendError: if the Hub cannot be reached.
+        """
         from huggingface_hub import hf_hub_download, snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -181,8 +187,16 @@ class FileBackend(Backend):
             if file:
                 return Path(hf_hub_download(repo, file))
             return Path(snapshot_download(repo, allow_patterns=["config.json", "model.safetensors"]))
-        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError):
+        except HFValidationError:
             return None
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+            if isinstance(error, HfHubHTTPError) and error.response.status_code in _NOT_ON_HUB:
+                return None
+            cause = str(error).strip().partition("\n")[0]
+            raise BackendError(
+                f"{self.name} {name}: no such file here, and it cannot be downloaded from the Hub ({cause}); check the "
+                f"network, or give a file: {self.name}:FILE. {self.how_to_get}"
+            ) from None
 
 
 def digest_of(path: Path) -> str:

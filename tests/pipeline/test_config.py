@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import pytest
@@ -200,11 +200,20 @@ def test_a_change_is_made_to_its_stage_alone_and_the_last_one_counts() -> None:
     assert stage_of(pipeline, "gate") == replace(stage_of(default_pipeline(), "gate"), min_repeats=4)  # type: ignore[call-arg]
 
 
-def test_the_shortcuts_of_the_command_are_fields() -> None:
+def test_the_shortcuts_of_the_command_are_fields(monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline = make_pipeline("default", None, Shortcuts(quality_gate=False, previews=False), ())
     assert not stage_of(pipeline, "gate").reject  # type: ignore[attr-defined]
     assert [stage.name for stage in pipeline] == [s.name for s in default_pipeline() if s.name != "preview"]
     assert make_pipeline("default", None, Shortcuts(), ()) == default_pipeline()
+
+    @dataclass(frozen=True)
+    class Export(Stage):
+        name = "export"
+        changes_rows = False
+
+    monkeypatch.setitem(PROFILES, "default", lambda: (*default_pipeline(), Export()))
+    pipeline = make_pipeline("default", None, Shortcuts(previews=False), ())
+    assert [stage.name for stage in pipeline][-2:] == ["fingerprint", "export"], "only previews are left out"
     pipeline = make_pipeline(
         "default", None, Shortcuts(pose="blazepose-heavy", quality_gate=False), ["gate.reject=true"]
     )

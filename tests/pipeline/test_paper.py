@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -167,6 +168,7 @@ def test_models_by_their_hub_id(files: Path, tmp_path: Path) -> None:
 from pathlib import Path
 from huggingface_hub import HfApi
 from opendance_hf.pipeline.backends import make_backend
+from opendance_hf.pipeline.backends.base import BackendError
 from opendance_hf.pipeline.backends.yolox import YOLOX
 brought, api = Path({str(files)!r}), HfApi()
 file, repo = YOLOX.hub_file, YOLOX.default_hub_id
@@ -185,6 +187,10 @@ for role, name, here, there in (
     hub.load()
     print(hub.label)
 assert YOLOX().prepare().sha256 == YOLOX(str(brought / file)).prepare().sha256
+try:
+    make_backend("lifter", "cliff:me/missing").prepare()
+except BackendError as error:
+    assert "no such file, folder or Hub id" in str(error), error
 """
     with FakeHub() as hub:
         done = subprocess.run(
@@ -196,3 +202,30 @@ assert YOLOX().prepare().sha256 == YOLOX(str(brought / file)).prepare().sha256
         )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.split() == ["yolox", "yolox", "cliff-res50", "smoothnet-w8"]
+
+
+def test_a_hub_that_cannot_be_reached_is_not_a_typo(tmp_path: Path) -> None:
+    program = """
+from opendance_hf.pipeline.backends import make_backend
+from opendance_hf.pipeline.backends.base import BackendError
+for role, name in (("lifter", "cliff:me/cliff"), ("detector", "yolox")):
+    try:
+        make_backend(role, name).prepare()
+    except BackendError as error:
+        print(str(error).replace(chr(10), " "))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ
+        | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "OPENDANCE_CACHE": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    named, default = done.stdout.splitlines()
+    for line in (named, default):
+        assert "cannot be downloaded" in line
+        assert "network" in line
+    assert "me/cliff" in named
+    assert "yolox:FILE" in default, "the file can also be given"
