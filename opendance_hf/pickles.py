@@ -209,7 +209,7 @@ class _Wrapped(_Array):
 
 
 class _Machine:
-    """Executes the instructions of plain data.
+    """Execute the instructions of plain data.
 
     Nothing here hashes, compares or prints a container: nested a hundred thousand deep, that would crash Python.
     """

@@ -26,7 +26,7 @@ _MOST_DANCERS: Final = 4
 
 @dataclass(frozen=True)
 class Track(Stage):
-    """Counts the dancers of a shot and tracks each of them.
+    """Count the dancers of a shot and track each of them.
 
     Args:
         tracker: backend that links boxes by motion.
