@@ -31,6 +31,7 @@ from opendance_hf.columns import (
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.motion.body import bone_lengths, forward_kinematics
 from opendance_hf.motion.skeleton import NUM_JOINTS
+from opendance_hf.music.genres import GENRES as GENRES
 
 if TYPE_CHECKING:
     import datasets
@@ -43,10 +44,6 @@ MUSIC_DIM: Final = 438
 FACT_MUSIC_DIM: Final = 35
 JOINTS_DIM: Final = NUM_JOINTS * 3
 BETAS_DIM: Final = 10
-#: The ten classes of paper section 3.2, in the order of ``genre_scores``.
-GENRES: Final = (
-    "blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock",
-)  # fmt: skip
 
 # No dot: in WebDataset, a member's name is split at its first dot into key and column.
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}"

@@ -18,15 +18,16 @@ from opendance_hf.modeling.bailando.modeling_bailando import (
     BailandoForDanceGeneration,
     BailandoGPT,
     BailandoGPTOutput,
-    CodeStreamer,
 )
 from opendance_hf.modeling.bailando.modeling_bailando_vqvae import (
+    BailandoPreTrainedModel,
     BailandoVQVAE,
     BailandoVQVAEOutput,
     join_root,
     nearest_rotations,
     split_root,
 )
+from opendance_hf.modeling.layers import CodeStreamer
 
 __all__ = [
     "BailandoActorCritic",
@@ -38,6 +39,7 @@ __all__ = [
     "BailandoGPT",
     "BailandoGPTConfig",
     "BailandoGPTOutput",
+    "BailandoPreTrainedModel",
     "BailandoVQVAE",
     "BailandoVQVAEConfig",
     "BailandoVQVAEOutput",

@@ -14,24 +14,19 @@ B is a batch of windows, S the steps of a window (28 as published), each a choic
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
 from opendance_hf.metrics.beats import motion_beats
 from opendance_hf.modeling.bailando.configuration_bailando import BailandoActorCriticConfig, BailandoGPTConfig
-from opendance_hf.modeling.bailando.modeling_bailando import (
-    BailandoBlock,
-    BailandoGPT,
-    BailandoVQVAE,
-    init_gpt_weights,
-)
+from opendance_hf.modeling.bailando.modeling_bailando import BailandoGPT
+from opendance_hf.modeling.bailando.modeling_bailando_vqvae import BailandoPreTrainedModel, BailandoVQVAE
+from opendance_hf.modeling.layers import DanceBlock, Rotary
 
 REWARD = 5.0
 
@@ -139,14 +134,12 @@ class BailandoCritic(nn.Module):
 
     def __init__(self, config: BailandoGPTConfig, num_layers: int) -> None:
         super().__init__()
-        plain = copy.copy(config)
-        plain.dropout = 0.0
-        self.blocks = nn.ModuleList(BailandoBlock(plain) for _ in range(num_layers))
+        self.blocks = nn.ModuleList(DanceBlock(config, dropout=0.0) for _ in range(num_layers))
         self.ln_f = nn.LayerNorm(config.hidden_size)
         self.upper_head = nn.Linear(config.hidden_size, 1, bias=False)
         self.lower_head = nn.Linear(config.hidden_size, 1, bias=False)
 
-    def forward(self, features: Tensor, mask: Tensor, rotary: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    def forward(self, features: Tensor, mask: Tensor, rotary: Rotary | None = None) -> Tensor:
         """Base features (B, 3 S, C) to values (B, S)."""
         for block in self.blocks:
             features = block(features, mask, rotary=rotary)
@@ -154,7 +147,7 @@ class BailandoCritic(nn.Module):
         return (self.upper_head(upper) + self.lower_head(lower))[..., 0]
 
 
-class BailandoActorCritic(PreTrainedModel):
+class BailandoActorCritic(BailandoPreTrainedModel):
     """A GPT that learns to keep the beat, and its critic.
 
     ``gpt`` goes into a :class:`~opendance_hf.modeling.bailando.BailandoForDanceGeneration` when it has learned.
@@ -174,9 +167,6 @@ class BailandoActorCritic(PreTrainedModel):
             part.requires_grad_(True)
         self.post_init()
 
-    def _init_weights(self, module: nn.Module) -> None:
-        init_gpt_weights(module, self.config.gpt_config.initializer_range)
-
     def train(self, mode: bool = True) -> BailandoActorCritic:
         """As usual, but for dropout: the actor is trained without, as it dances without."""
         super().train(mode)
@@ -191,7 +181,6 @@ class BailandoActorCritic(PreTrainedModel):
         rewards: Tensor | None = None,
         mask: Tensor | None = None,
         return_loss: bool = True,
-        **_: Any,
     ) -> BailandoActorCriticOutput:
         """Judge and learn from windows of the GPT's own dances.
 

@@ -156,6 +156,11 @@ class BailandoGPTConfig(PretrainedConfig):
         self.frames_per_code = frames_per_code
         super().__init__(**kwargs)
 
+    @property
+    def music_input(self) -> tuple[str, int]:
+        """Column of music features that the model reads, and their number."""
+        return ("music_features_7p5fps" if self.music_window is None else "music_features"), self.music_dim
+
     def heard(self, music_features: Features, music_features_7p5fps: Features) -> Features:
         """Which of a song's features the model hears, (T, 438) at 60 FPS or (ceil(T / 8), 438) at 7.5.
 
@@ -215,7 +220,7 @@ class BailandoActorCriticConfig(PretrainedConfig):
 
 
 class BailandoConfig(PretrainedConfig):
-    """A whole Bailando: the VQ-VAE's and the GPT's configurations together."""
+    """Configuration of a whole Bailando: those of the VQ-VAE and of the GPT."""
 
     model_type = "bailando"
     sub_configs = {"vqvae_config": BailandoVQVAEConfig, "gpt_config": BailandoGPTConfig}  # noqa: RUF012
@@ -233,3 +238,8 @@ class BailandoConfig(PretrainedConfig):
         self.vqvae_config = vqvae_config
         self.gpt_config = gpt_config
         super().__init__(**kwargs)
+
+    @property
+    def music_input(self) -> tuple[str, int]:
+        """Column of music features that the model reads, and their number."""
+        return self.gpt_config.music_input

@@ -28,7 +28,7 @@ from opendance_hf.modeling.bailando.configuration_bailando import (
     BailandoVQVAEConfig,
 )
 from opendance_hf.modeling.bailando.modeling_bailando import BailandoForDanceGeneration
-from opendance_hf.modeling.bailando.processing_bailando import BailandoProcessor
+from opendance_hf.modeling.feature_extraction_dance import DanceFeatureExtractor
 
 _HALF = {"vqvae_up": "upper", "vqvae_down": "lower"}
 #: Masks are computed, and the music transformer's positions are never used.
@@ -357,9 +357,8 @@ def convert_bailando(
     total["missing"] += [f"vqvae.{name}" for name in _fill(model.vqvae, vqvae)]
     total["missing"] += [f"gpt.{name}" for name in _fill(model.gpt, actor)]
     model.eval().save_pretrained(out)
-    windowed = model.config.gpt_config.music_window is not None
     # The published features, and so the official weights, are librosa 0.8.1's.
-    BailandoProcessor("tpami" if windowed else "bailando", "librosa-0.8.1").save_pretrained(out)
+    DanceFeatureExtractor.for_model(model.config, "librosa-0.8.1").save_pretrained(out)
     if layers := _count(gpt, r"critic\.blocks\.(\d+)\."):
         trained = BailandoActorCritic(BailandoActorCriticConfig(config.gpt_config, num_critic_layers=layers))
         total["missing"] += [name for name in _fill(trained, gpt) if name.startswith("critic.")]

@@ -15,16 +15,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils.generic import ModelOutput
 
-from .configuration_bailando import BailandoVQVAEConfig
+from opendance_hf.modeling.bailando.configuration_bailando import BailandoVQVAEConfig
+from opendance_hf.modeling.layers import Generators, first_codes, init_transformer_weights
+from opendance_hf.modeling.pretrained import DancePreTrainedModel
 
 NUM_JOINTS = 24
 
@@ -93,7 +95,7 @@ class ResidualConv(nn.Conv1d):
     init_gain: float = 1.0
 
 
-class BailandoResidualBlock(nn.Module):
+class BailandoResidualBlock(GradientCheckpointingLayer):
     """x + conv1(relu(conv3(relu(x)))), the first convolution dilated."""
 
     def __init__(self, width: int, dilation: int) -> None:
@@ -131,8 +133,8 @@ class BailandoEncoder(nn.Module):
         self.out = nn.Conv1d(width, width, 3, padding=1)
 
     def forward(self, poses: Tensor) -> Tensor:
-        """See the class."""
-        hidden = poses
+        """Encode poses."""
+        hidden = poses.to(self.out.weight.dtype)
         for downsample, residual in zip(self.downsamples, self.residuals, strict=True):
             hidden = residual(downsample(hidden))
         return self.out(hidden)
@@ -154,8 +156,8 @@ class BailandoDecoder(nn.Module):
         self.out = nn.Conv1d(width, channels, 3, padding=1)
 
     def forward(self, codewords: Tensor) -> Tensor:
-        """See the class."""
-        hidden = self.inp(codewords)
+        """Decode codewords."""
+        hidden = self.inp(codewords.to(self.inp.weight.dtype))
         for residual, upsample in zip(self.residuals, self.upsamples, strict=True):
             hidden = upsample(residual(hidden))
         return self.out(hidden)
@@ -188,7 +190,8 @@ class BailandoCodebook(nn.Module):
 
     def quantize(self, vectors: Tensor) -> Tensor:
         """(N, C) to the index of the nearest code, (N,)."""
-        distance = self.codes.square().sum(-1) - 2 * vectors @ self.codes.T
+        codes = self.codes.float()
+        distance = codes.square().sum(-1) - 2 * vectors.float() @ codes.T
         return distance.argmin(dim=-1)
 
     def forward(self, hidden: Tensor, *, update: bool = False) -> tuple[Tensor, Tensor, Tensor]:
@@ -201,14 +204,14 @@ class BailandoCodebook(nn.Module):
         Returns:
             (B, C, S) codes with a straight-through gradient, (B, S) indices, and the commitment loss.
         """
-        # Never in half precision: which code is nearest, and a running mean, both hang on small differences.
+        # In single precision: the nearest code and a running mean both depend on small differences.
         with torch.autocast(hidden.device.type, enabled=False):
             hidden = hidden.float()
             vectors = hidden.transpose(1, 2).reshape(-1, hidden.shape[1])
             if update and self.step == 0:
                 self.initialise(vectors.detach())
             indices = self.quantize(vectors.detach())
-            chosen = F.embedding(indices, self.codes).view(hidden.shape[0], -1, hidden.shape[1])
+            chosen = F.embedding(indices, self.codes.float()).view(hidden.shape[0], -1, hidden.shape[1])
             chosen = chosen.transpose(1, 2)
             commitment = (chosen.detach() - hidden).square().mean()
             if update:
@@ -284,6 +287,7 @@ class BailandoHalf(nn.Module):
 
 def difference_losses(output: Tensor, target: Tensor) -> dict[str, Tensor]:
     """L1 of (..., T) signals and of their first and second differences over frames."""
+    output, target = output.float(), target.float()
     losses = {"reconstruction": F.l1_loss(output, target)}
     for name in ("velocity", "acceleration"):
         output, target = output.diff(dim=-1), target.diff(dim=-1)
@@ -297,12 +301,37 @@ def _scaled_init(convolution: nn.Conv1d | nn.ConvTranspose1d, gain: float) -> No
     if isinstance(convolution, nn.ConvTranspose1d):
         # (in, out, kernel): each output sees every input channel, through kernel / stride positions.
         fan_in = weight.shape[0] * weight.shape[2] // convolution.stride[0]
-    nn.init.normal_(weight, std=gain / fan_in**0.5)
+    init.normal_(weight, std=gain / fan_in**0.5)
     if convolution.bias is not None:
-        nn.init.zeros_(convolution.bias)
+        init.zeros_(convolution.bias)
 
 
-class BailandoVQVAE(PreTrainedModel):
+class BailandoPreTrainedModel(DancePreTrainedModel):
+    """Base of Bailando's models: the initialisation of all their modules."""
+
+    #: The nearest code and the running means need single precision.
+    _keep_in_fp32_modules_strict = {"codebook"}  # noqa: RUF012
+    _no_split_modules = ["BailandoEncoder", "BailandoDecoder", "DanceBlock"]  # noqa: RUF012
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Initialise a module as published; convolutions by PyTorch's rule unless ``scaled_init`` is set."""
+        config = getattr(self.config, "gpt_config", self.config)
+        init_transformer_weights(module, getattr(config, "initializer_range", 0.02))
+        if isinstance(module, BailandoCodebook):
+            for buffer in (module.codes, module.code_sum, module.step):
+                init.zeros_(buffer)
+            init.ones_(module.code_count)
+        if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
+            if getattr(self.config, "scaled_init", False):
+                _scaled_init(module, module.init_gain if isinstance(module, ResidualConv) else 1.0)
+            else:
+                module.reset_parameters()
+        if isinstance(position := getattr(module, "position_embedding", None), nn.Parameter):
+            init.zeros_(position)
+
+
+class BailandoVQVAE(BailandoPreTrainedModel):
     """The pose VQ-VAE with its root-velocity decoder, and its rotation decoders if configured."""
 
     config_class = BailandoVQVAEConfig
@@ -326,13 +355,6 @@ class BailandoVQVAE(PreTrainedModel):
         #: The last stage of the journal version: only the rotation decoders learn.
         self.all_but_rotation_frozen = False
         self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        """Convolutions keep PyTorch's initialisation, as published, unless the configuration scales them."""
-        if not self.config.scaled_init:
-            return
-        if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
-            _scaled_init(module, module.init_gain if isinstance(module, ResidualConv) else 1.0)
 
     def freeze_pose(self) -> None:
         """Train the root decoder only: no gradients for, and no codebook updates of, the two halves."""
@@ -358,9 +380,8 @@ class BailandoVQVAE(PreTrainedModel):
         root_velocity: Tensor | None = None,
         rotations: Tensor | None = None,
         return_loss: bool = True,
-        **_: Any,
     ) -> BailandoVQVAEOutput:
-        """Code and decode motion.
+        """Encode and decode motion.
 
         Args:
             joints: (B, T, 24, 3) relative to the pelvis (see :func:`split_root`), T a multiple of 8.
@@ -452,41 +473,47 @@ class BailandoVQVAE(PreTrainedModel):
     @torch.no_grad()
     def start_codes(
         self,
-        count: int,
+        shape: tuple[int, ...],
         steps: int,
         seed_joints: Tensor | None = None,
         *,
-        generator: torch.Generator | None = None,
-        device: torch.device | None = None,
+        generator: Generators = None,
     ) -> tuple[Tensor, Tensor]:
-        """What ``count`` dances of at most ``steps`` codes start from, (count, S) upper and lower codes.
+        """Return the upper and lower codes (*shape, S) that dances of at most ``steps`` codes start from.
 
-        Those of a seed motion ``seed_joints`` (count, T, 24, 3), metres; without one, a first code drawn at random.
+        Args:
+            shape: (B,), or (B, N) of several dancers.
+            steps: maximum of S.
+            seed_joints: (*shape, T, 24, 3) seed motion in metres, of which the codes are taken; without one, a first code
+                is drawn at random.
+            generator: of the draw; a sequence has one for each of the B pieces.
 
         Raises:
             ValueError: if the seed motion is shorter than a code.
         """
         if seed_joints is None:
-            draw = torch.randint(self.config.codebook_size, (2, count, 1), generator=generator)
-            upper, lower = draw.to(device).unbind(0)
+            draw = first_codes(self.config.codebook_size, (*shape, 1), generator)
+            upper, lower = draw.to(self.device).unbind(0)
             return upper, lower
         per_code = self.config.frames_per_code
-        usable = seed_joints.shape[1] // per_code * per_code
-        if usable == 0:
-            raise ValueError(f"a seed motion needs at least {per_code} frames, got {seed_joints.shape[1]}")
-        upper, lower = self.encode(split_root(seed_joints[:, :usable])[0])
-        return upper[:, :steps], lower[:, :steps]
+        frames = seed_joints.shape[-3] // per_code * per_code
+        if frames == 0:
+            raise ValueError(f"a seed motion needs at least {per_code} frames, got {seed_joints.shape[-3]}")
+        joints = seed_joints[..., :frames, :, :].reshape(-1, frames, NUM_JOINTS, 3)
+        upper, lower = self.encode(split_root(joints)[0])
+        return upper[:, :steps].unflatten(0, shape), lower[:, :steps].unflatten(0, shape)
 
     @torch.no_grad()
     def decode(self, upper_codes: Tensor, lower_codes: Tensor) -> tuple[Tensor, Tensor]:
         """(B, S) codes to joints relative to the pelvis (B, 8 S, 24, 3) and root velocity (B, 8 S, 3)."""
         count, steps = upper_codes.shape
         frames = steps * self.config.frames_per_code
-        joints = self.upper.codebook.codes.new_zeros(count, frames, NUM_JOINTS, 3)
+        joints = torch.zeros(count, frames, NUM_JOINTS, 3, device=upper_codes.device)
         for name, half, codes in (("upper", self.upper, upper_codes), ("lower", self.lower, lower_codes)):
             words = F.embedding(codes, half.codebook.codes).transpose(1, 2)
-            joints[:, :, self.joints_of[name]] = self._joints(half.decoder(words))
-        return joints, self.root_decoder(words).transpose(1, 2)
+            joints[:, :, self.joints_of[name]] = self._joints(half.decoder(words)).float()
+        # In single precision: positions are sums of velocities.
+        return joints, self.root_decoder(words).transpose(1, 2).float()
 
     @torch.no_grad()
     def decode_rotations(self, upper_codes: Tensor, lower_codes: Tensor) -> Tensor:
@@ -503,7 +530,7 @@ class BailandoVQVAE(PreTrainedModel):
         matrices = self._rotations(words)
         if matrices is None:
             raise ValueError("this VQ-VAE has no rotation head: set rotation_head in its configuration")
-        return nearest_rotations(matrices)
+        return nearest_rotations(matrices.float())
 
     def _channels(self, joints: Tensor, half: str) -> Tensor:
         return joints[:, :, self.joints_of[half]].flatten(2).transpose(1, 2)

@@ -97,3 +97,8 @@ class BailandoPPConfig(PretrainedConfig):
         self.vqvae_config = vqvae_config
         self.gpt_config = gpt_config
         super().__init__(**kwargs)
+
+    @property
+    def music_input(self) -> tuple[str, int]:
+        """Column of music features that the model reads, and their number."""
+        return self.gpt_config.music_input

@@ -28,24 +28,33 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import GenerationConfig
+from transformers import initialization as init
 from transformers.utils.generic import ModelOutput
 
-from opendance_hf.modeling.bailando.modeling_bailando import (
-    BailandoBlock,
-    BailandoForDanceGeneration,
-    BailandoGPT,
-    BailandoLayerCache,
+from opendance_hf.modeling.bailando.modeling_bailando import BailandoForDanceGeneration, BailandoGPT
+from opendance_hf.modeling.bailando.modeling_bailando_vqvae import (
+    BailandoPreTrainedModel,
     BailandoVQVAE,
-    choose_codes,
-    cross_conditional_mask,
     join_root,
+    split_root,
 )
 from opendance_hf.modeling.bailando_pp.configuration_bailando_pp import BailandoPPConfig, BailandoPPGPTConfig
+from opendance_hf.modeling.layers import (
+    CodeStreamer,
+    DanceBlock,
+    Generators,
+    StepCache,
+    extend_codes,
+    generation_options,
+    run_blocks,
+)
+from opendance_hf.modeling.pretrained import DanceGenerationMixin
 from opendance_hf.motion.skeleton import JOINT_INDEX
 
 #: Numbers of a placement: x and z in metres, sine and cosine of the facing.
 PLACEMENT_DIM = 4
+_GREEDY = GenerationConfig(do_sample=False)
 
 
 @dataclass
@@ -117,30 +126,18 @@ def placement_of(joints: Tensor, frames_per_code: int = 8) -> Tensor:
     return torch.stack([seen[..., 0], seen[..., 2], turned.sin(), turned.cos()], dim=-1)
 
 
-class BailandoPPLayerCache(BailandoLayerCache):
-    """Keys and values that one block computed for the last ``window`` steps of all streams."""
+class BailandoPPPreTrainedModel(BailandoPreTrainedModel):
+    """Base of Bailando++'s models: the initialisation of all their modules."""
 
-    def __init__(self, window: int, streams: int) -> None:
-        super().__init__(window)
-        self.streams = streams
-
-    def update(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Add (B, H, streams * S, D) of S new steps; returns what the new steps may see.
-
-        Several steps at once are only possible at the start; a mask must then keep them apart.
-        """
-        new = [part.unflatten(2, (self.streams, -1)) for part in (key, value)]
-        self.steps += new[0].shape[3]
-        if self.slots:
-            new = [
-                torch.cat(parts, dim=3)[:, :, :, -self.window :]
-                for parts in zip(self.slots, new, strict=True)
-            ]
-        self.slots = [part[:, :, :, -self.window :] for part in new]
-        return new[0].flatten(2, 3), new[1].flatten(2, 3)
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(head := getattr(module, "placement_head", None), nn.Linear):
+            # With a zero head, dancers stand in a row before anything is learned.
+            init.zeros_(head.weight)
 
 
-class BailandoPPGPT(PreTrainedModel):
+class BailandoPPGPT(BailandoPPPreTrainedModel):
     """Predicts the next upper and lower code of every dancer from music and all dancers' codes so far."""
 
     config_class = BailandoPPGPTConfig
@@ -160,24 +157,13 @@ class BailandoPPGPT(PreTrainedModel):
             #: One learned position for each step of music, upper and lower codes.
             self.position_embedding = nn.Parameter(torch.zeros(3, config.max_codes, width))
         self.dropout = nn.Dropout(config.dropout)
-        self.base = nn.ModuleList(BailandoBlock(config) for _ in range(config.num_base_layers))
-        self.head = nn.ModuleList(BailandoBlock(config) for _ in range(config.num_head_layers))
+        self.base = nn.ModuleList(DanceBlock(config) for _ in range(config.num_base_layers))
+        self.head = nn.ModuleList(DanceBlock(config) for _ in range(config.num_head_layers))
         self.ln_f = nn.LayerNorm(width)
         self.upper_head = nn.Linear(width, config.codebook_size, bias=False)
         self.lower_head = nn.Linear(width, config.codebook_size, bias=False)
         self.placement_head = nn.Linear(2 * width, PLACEMENT_DIM)
         self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        # A zero head foretells the row in which dancers stand before anything is learned.
-        std = 0.0 if module is self.placement_head else self.config.initializer_range
-        if isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.normal_(module.weight, std=std)
-        if isinstance(module, nn.Linear) and module.bias is not None:
-            nn.init.zeros_(module.bias)
-        if isinstance(module, nn.LayerNorm):
-            nn.init.ones_(module.weight)
-            nn.init.zeros_(module.bias)
 
     @classmethod
     def from_solo(
@@ -225,9 +211,8 @@ class BailandoPPGPT(PreTrainedModel):
         placement_targets: Tensor | None = None,
         dancers: Tensor | None = None,
         return_loss: bool = True,
-        **_: Any,
     ) -> BailandoPPGPTOutput:
-        """Logits of the codes that follow.
+        """Compute the logits of the codes that follow.
 
         Args:
             upper_codes: (B, N, S) codes, N at most ``max_dancers`` and S at most ``max_codes``.
@@ -249,7 +234,9 @@ class BailandoPPGPT(PreTrainedModel):
             raise ValueError(f"{steps} codes are more than max_codes {config.max_codes}")
         if music.shape[1] != steps:
             raise ValueError(f"music {tuple(music.shape)} must have one row for each of {steps} codes")
-        hidden = self._run(self._tokens(upper_codes, lower_codes, music, dancers), steps)
+        if (upper_targets is None) != (lower_targets is None):
+            raise ValueError("the loss needs both upper_targets and lower_targets, got one of them")
+        hidden = self._run(self._tokens(upper_codes, lower_codes, music, dancers), 1 + 2 * count)
         upper, lower = hidden[:, steps:].unflatten(1, (count, 2, steps)).unbind(2)
         upper_logits, lower_logits = self.upper_head(upper), self.lower_head(lower)
         placement = self.placement_head(torch.cat([upper, lower], dim=-1)[:, 1:]) + self._row(count)[:, None]
@@ -300,42 +287,13 @@ class BailandoPPGPT(PreTrainedModel):
     def _run(
         self,
         hidden: Tensor,
-        steps: int,
-        caches: list[BailandoPPLayerCache] | None = None,
+        streams: int,
+        caches: list[StepCache] | None = None,
         rows: slice | None = None,
     ) -> Tensor:
-        """All blocks and the last norm on tokens of ``steps`` steps, which follow those in the caches.
-
-        ``rows`` are the tokens that are wanted; the others are only looked at.
-        """
-        config, streams = self.config, hidden.shape[1] // steps
-        mask = None
-        if steps > 1:
-            mask = cross_conditional_mask(steps, streams, hidden.device)
-            if config.rotary and steps > config.context:
-                near = torch.ones(steps, steps, dtype=torch.bool, device=hidden.device).triu(
-                    1 - config.context
-                )
-                mask = mask & near.repeat(streams, streams)
-        rotary = None
-        if config.rotary:
-            half = config.hidden_size // config.num_attention_heads // 2
-            first = caches[0].steps if caches else 0
-            # In double precision: late in a song angles are large.
-            pace = config.rotary_base ** (-torch.arange(half, dtype=torch.float64) / half)
-            angles = torch.arange(first, first + steps, dtype=torch.float64)[:, None] * pace
-            angles = angles.repeat(streams, 2)
-            rotary = angles.cos().to(hidden), angles.sin().to(hidden)
+        """Run all blocks and the last norm, see :func:`run_blocks`."""
         blocks = [*self.base, *self.head]
-        for number, block in enumerate(blocks):
-            hidden = block(
-                hidden,
-                mask,
-                rotary=rotary,
-                cache=caches[number] if caches else None,
-                rows=rows if number == len(blocks) - 1 else None,
-            )
-        return self.ln_f(hidden)
+        return self.ln_f(run_blocks(blocks, hidden, self.config, streams=streams, caches=caches, rows=rows))
 
     def _check(self, upper_codes: Tensor, lower_codes: Tensor, music: Tensor) -> None:
         if upper_codes.ndim != 3 or upper_codes.shape != lower_codes.shape:
@@ -368,93 +326,135 @@ class BailandoPPGPT(PreTrainedModel):
         lower_codes: Tensor,
         steps: int,
         *,
-        do_sample: bool = False,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        generator: torch.Generator | None = None,
+        generation_config: GenerationConfig | None = None,
+        generator: Generators = None,
+        streamer: CodeStreamer | None = None,
+        **options: Any,
     ) -> tuple[Tensor, Tensor]:
-        """Continue the codes of all dancers to music, one step of all of them at a time.
-
-        With rotary positions every step computes one code of each dancer, whatever the length. With absolute ones that
-        holds until ``max_codes - 1`` codes are seen; then the window slides, and all is computed anew as published.
+        """Continue the codes of all dancers to music, one step of all of them at a time (see :func:`extend_codes`).
 
         Args:
             music: (B, M, music_dim), entry i being the music of the code that follows code i; M >= S + steps - 1.
             upper_codes: (B, N, S) codes to start from, S >= 1.
             lower_codes: (B, N, S) likewise.
             steps: codes to add to each dancer.
-            do_sample: draw from the distribution instead of taking the likeliest code.
-            temperature: of the distribution.
-            top_k: draw from this many likeliest codes only.
-            top_p: draw from the fewest likeliest codes that together have this probability.
+            generation_config: how codes are chosen, see :func:`choose_codes`; the likeliest by default.
             generator: of the draws, on the CPU.
+            streamer: receives the codes of each step.
+            options: changes of the generation configuration: ``do_sample``, ``temperature``, ``top_k``, ``top_p``.
 
         Returns:
             (B, N, S + steps) upper and lower codes.
 
         Raises:
-            ValueError: if the music is too short, or a shape is another.
+            ValueError: if the music is too short, a shape is another, or an option is unknown.
         """
         self._check(upper_codes, lower_codes, music)
-        start = upper_codes.shape[2]
+        start, dancers = upper_codes.shape[2], upper_codes.shape[1]
         if start < 1:
             raise ValueError("each dancer needs at least one code to start from")
         if music.shape[1] < start + steps - 1:
-            raise ValueError(f"{music.shape[1]} music steps cannot carry {start} + {steps} codes")
-        config, dancers = self.config, upper_codes.shape[1]
-        new = upper_codes.new_zeros(2, len(upper_codes), dancers, steps)
-        codes = torch.cat([torch.stack([upper_codes, lower_codes]), new], dim=-1)
-        layers = config.num_base_layers + config.num_head_layers
-        caches: list[BailandoPPLayerCache] | None = [
-            BailandoPPLayerCache(config.context, 1 + 2 * dancers) for _ in range(layers)
-        ]
-        for count in range(start, start + steps):
-            first = 0 if config.rotary else max(0, count - config.context)
-            if first > 0:
-                caches = None
-            cached = caches[0].steps if caches else 0
-            window, seen = slice(first + cached, count), count - first - cached
-            tokens = self._tokens(
-                codes[0, ..., window], codes[1, ..., window], music[:, window], first=cached
+            raise ValueError(
+                f"{music.shape[1]} entries of music are too few for {start} + {steps} codes: expected {start + steps - 1}"
             )
-            # Of the last block, only what the next codes are read from.
-            hidden = self._run(tokens, seen, caches, slice(2 * seen - 1, None, seen))
-            for half, head in enumerate((self.upper_head, self.lower_head)):
-                logits = head(hidden.unflatten(1, (dancers, 2))[:, :, half])
-                codes[half, ..., count] = choose_codes(
-                    logits, do_sample, temperature, top_k, top_p, generator
-                )
-        upper_codes, lower_codes = codes.unbind(0)
-        return upper_codes, lower_codes
+
+        def next_logits(new: slice, caches: list[StepCache] | None) -> list[Tensor]:
+            first, seen = caches[0].steps if caches else 0, new.stop - new.start
+            tokens = self._tokens(codes[0, ..., new], codes[1, ..., new], music[:, new], first=first)
+            # Of the last block, only the tokens that the next codes are read from.
+            hidden = self._run(tokens, 1 + 2 * dancers, caches, slice(2 * seen - 1, None, seen))
+            halves = hidden.unflatten(1, (dancers, 2)).unbind(2)
+            return [head(half) for head, half in zip((self.upper_head, self.lower_head), halves, strict=True)]
+
+        config, known = self.config, torch.stack([upper_codes, lower_codes])
+        codes = torch.cat([known, known.new_zeros(*known.shape[:3], steps)], dim=-1)
+        layers = config.num_base_layers + config.num_head_layers
+        extend_codes(
+            codes,
+            start,
+            config,
+            next_logits,
+            caches=[StepCache(config.context, 1 + 2 * dancers) for _ in range(layers)],
+            generation_config=generation_options(generation_config or _GREEDY, options),
+            generator=generator,
+            streamer=streamer,
+        )
+        return codes[0], codes[1]
 
 
-class BailandoPPForDanceGeneration(PreTrainedModel):
-    """A whole Bailando++: from music features to a dance of several dancers."""
+class BailandoPPForDanceGeneration(DanceGenerationMixin, BailandoPPPreTrainedModel):
+    """Whole Bailando++: from music features to a dance of several dancers.
+
+    >>> tiny = {"codebook_size": 8, "hidden_size": 8}
+    >>> layers = {"num_attention_heads": 2, "num_base_layers": 1, "num_head_layers": 1}
+    >>> model = BailandoPPForDanceGeneration(BailandoPPConfig(tiny, {**tiny, **layers})).eval()
+    >>> model.generate_dance(torch.zeros(1, 8, 438), num_frames=60, num_dancers=2).joints.shape
+    torch.Size([1, 2, 60, 24, 3])
+    """
 
     config_class = BailandoPPConfig
     config: BailandoPPConfig
     main_input_name = "music_features"
+    generation_names = (*DanceGenerationMixin.generation_names, "num_dancers")
 
     def __init__(self, config: BailandoPPConfig) -> None:
         super().__init__(config)
         self.vqvae = BailandoVQVAE(config.vqvae_config)
         self.gpt = BailandoPPGPT(config.gpt_config)
+        self.generation_config = GenerationConfig(do_sample=True, top_k=20, num_dancers=None)
         self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        """The two parts have initialised themselves."""
 
     @classmethod
     def from_solo(
         cls, solo: BailandoForDanceGeneration, gpt_config: BailandoPPGPTConfig | None = None
     ) -> BailandoPPForDanceGeneration:
-        """A Bailando++ that starts from a Bailando (see :meth:`BailandoPPGPT.from_solo`)."""
+        """Make a Bailando++ that starts from a Bailando (see :meth:`BailandoPPGPT.from_solo`)."""
         gpt = BailandoPPGPT.from_solo(solo.gpt, gpt_config)
         model = cls(BailandoPPConfig(solo.config.vqvae_config, gpt.config))
         model.vqvae.load_state_dict(solo.vqvae.state_dict())
         model.gpt.load_state_dict(gpt.state_dict())
         return model
+
+    @property
+    def seed_frames(self) -> int:
+        """Number of frames of a seed motion that a dance starts from."""
+        return self.config.vqvae_config.frames_per_code
+
+    def seed_inputs(self, seed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the arguments of :meth:`generate_dance` for seed motions of all dancers.
+
+        Args:
+            seed: ``joints`` (B, N, T, 24, 3) in metres.
+        """
+        return {"seed_joints": seed["joints"]}
+
+    def forward(
+        self, music_features: Tensor, joints: Tensor, return_loss: bool = True
+    ) -> BailandoPPGPTOutput:
+        """Predict each code of real dances, and the placement of the dancers, from the music and the codes before it.
+
+        Args:
+            music_features: (B, >= T / 8, 438) at 7.5 FPS.
+            joints: (B, N, T, 24, 3) metres in one world frame, T a multiple of 8.
+            return_loss: always true; required by ``transformers.Trainer``.
+
+        Returns:
+            The output of the GPT for all codes but the last.
+
+        Raises:
+            ValueError: if the music is too short, or there are more codes than absolute positions.
+        """
+        shape, per_code = joints.shape[:2], self.config.vqvae_config.frames_per_code
+        codes = self.vqvae.encode(split_root(joints.flatten(0, 1))[0])
+        upper, lower = (part.unflatten(0, shape) for part in codes)
+        return self.gpt(
+            upper[..., :-1],
+            lower[..., :-1],
+            music_features[:, 1 : upper.shape[2]],
+            upper[..., 1:],
+            lower[..., 1:],
+            placement_of(joints, per_code)[:, :, :-1],
+        )
 
     @torch.no_grad()
     def generate_dance(
@@ -462,100 +462,60 @@ class BailandoPPForDanceGeneration(PreTrainedModel):
         music_features: Tensor,
         num_frames: int,
         *,
-        num_dancers: int | None = None,
         seed_joints: Tensor | None = None,
         start_positions: Tensor | None = None,
         start_facing: Tensor | None = None,
-        do_sample: bool = False,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        generator: torch.Generator | None = None,
+        generation_config: GenerationConfig | None = None,
+        generator: Generators = None,
+        **options: Any,
     ) -> BailandoPPDanceOutput:
-        """A dance of N dancers to a piece of music (paper section 4, problem formulation).
+        """Generate a dance of N dancers to a piece of music (paper section 4, problem formulation).
 
-        Where dancers start is ``start_positions`` and ``start_facing``; what of it is not given comes from the seed
-        motions; without them the first dancer starts over the origin as decoded and the placement head places the
-        others. A facing given turns the whole dance of that dancer about where it starts.
+        Dancers start at ``start_positions`` and ``start_facing``; what is not given comes from the seed motions; without
+        them the first dancer starts over the origin as decoded, and the placement head places the others. A given facing
+        turns the whole dance of that dancer about its start.
 
         Args:
-            music_features: (B, ceil(num_frames / 8), 438) at 7.5 FPS, one row a code.
+            music_features: (B, ceil(num_frames / 8), 438) at 7.5 FPS, one row for each code.
             num_frames: length of the dance at 60 FPS.
-            num_dancers: N, by default as many as ``seed_joints``, ``start_positions`` or ``start_facing`` have, else 2.
             seed_joints: (B, N, T, 24, 3) seed motion of each dancer, T at least 8, in one world frame; without it, the
                 first codes are drawn.
             start_positions: (B, N, 3) pelvis of the first frame, metres.
             start_facing: (B, N) yaw of the hips in the first frame, radians.
-            do_sample: see :meth:`BailandoPPGPT.generate_codes`; likewise the following.
-            temperature: of the distribution.
-            top_k: draw from this many likeliest codes only.
-            top_p: draw from the fewest likeliest codes that together have this probability.
-            generator: of all draws, on the CPU.
+            generation_config: how codes are chosen, see :func:`choose_codes`; ``self.generation_config`` by default.
+            generator: of all draws, on the CPU; a sequence has one for each piece.
+            options: changes of the generation configuration: ``do_sample``, ``temperature``, ``top_k``, ``top_p``, and
+                ``num_dancers``: N, by default as many as ``seed_joints``, ``start_positions`` or ``start_facing`` have,
+                else 2.
 
         Raises:
-            ValueError: if ``music_features`` do not last ``num_frames``, a seed motion is too short, or shapes do not
-                agree.
+            ValueError: if ``music_features`` do not last ``num_frames``, a seed motion is too short, shapes do not
+                agree, or an option is unknown.
         """
+        chosen = self.generation_options(generation_config, **options)
         per_code = self.config.vqvae_config.frames_per_code
         steps, batch = math.ceil(num_frames / per_code), len(music_features)
         if num_frames < 1 or music_features.shape[1] < steps:
             raise ValueError(
-                f"{music_features.shape[1]} music rows do not last {num_frames} frames ({steps})"
+                f"{music_features.shape[1]} music rows do not last {num_frames} frames: expected {steps}"
             )
-        given = {
-            "seed_joints": (seed_joints, (24, 3)),
-            "start_positions": (start_positions, (3,)),
-            "start_facing": (start_facing, ()),
-        }
-        sizes = [value.shape[1] for value, _ in given.values() if value is not None and value.ndim > 1]
-        count = num_dancers if num_dancers is not None else sizes[0] if sizes else 2
-        for name, (value, rest) in given.items():
-            expected = (batch, count, *rest)
-            if value is None:
-                continue
-            shape = tuple(value.shape)
-            if (shape[:2] + shape[3:] if name == "seed_joints" else shape) != expected:
-                raise ValueError(f"{name} has shape {shape}; expected batch and dancers {expected[:2]} first")
-        upper, lower = (
-            codes.unflatten(0, (batch, count))
-            for codes in self.vqvae.start_codes(
-                batch * count,
-                steps,
-                None if seed_joints is None else seed_joints.flatten(0, 1),
-                generator=generator,
-                device=music_features.device,
-            )
-        )
+        count = _num_dancers(batch, chosen.num_dancers, seed_joints, start_positions, start_facing)
+        upper, lower = self.vqvae.start_codes((batch, count), steps, seed_joints, generator=generator)
         upper, lower = self.gpt.generate_codes(
             music_features[:, 1:],
             upper,
             lower,
             steps - upper.shape[2],
-            do_sample=do_sample,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
+            generation_config=chosen,
             generator=generator,
         )
         relative, velocity = self.vqvae.decode(upper.flatten(0, 1), lower.flatten(0, 1))
-        relative[..., 0, :] = 0  # the pelvis relative to itself; the decoder only comes near
+        relative[..., 0, :] = 0  # the pelvis relative to itself, which the decoder only approximates
         joints = join_root(relative, velocity)[:, :num_frames].unflatten(0, (batch, count))
-        yaw = facing(joints[:, :, 0])
         # The music of the code that follows the first, as in training.
         heard = music_features[:, 1:2] if steps > 1 else music_features[:, :1]
-        placement = self.gpt(upper[..., :1], lower[..., :1], heard).placement[:, :, 0]
-        if start_facing is None and seed_joints is None:
-            partners = yaw[:, :1] + torch.atan2(placement[..., 2], placement[..., 3])
-            start_facing = torch.cat([yaw[:, :1], partners], dim=1)
-        if start_facing is not None:
-            joints = turn(joints, (start_facing.to(joints) - yaw)[:, :, None, None])
-        if start_positions is None and seed_joints is not None:
-            start_positions = seed_joints[:, :, 0, 0]
-        if start_positions is None:
-            seen = torch.stack([placement[..., 0], 0 * placement[..., 0], placement[..., 1]], dim=-1)
-            partners = turn(seen, facing(joints[:, :1, 0]))
-            start_positions = torch.cat([partners.new_zeros(batch, 1, 3), partners], dim=1)
-        joints = joints + start_positions.to(joints)[:, :, None, None]
+        placement = self.gpt(upper[..., :1], lower[..., :1], heard).placement[:, :, 0].float()
+        joints = place_dancers(joints, placement, seed_joints, start_positions, start_facing)
         return BailandoPPDanceOutput(
             joints=joints,
             upper_codes=upper,
@@ -563,3 +523,63 @@ class BailandoPPForDanceGeneration(PreTrainedModel):
             start_positions=joints[:, :, 0, 0],
             start_facing=facing(joints[:, :, 0]),
         )
+
+
+def place_dancers(
+    joints: Tensor,
+    placement: Tensor,
+    seed_joints: Tensor | None = None,
+    start_positions: Tensor | None = None,
+    start_facing: Tensor | None = None,
+) -> Tensor:
+    """Move dancers, each decoded over the origin, to where they start; see ``generate_dance`` for the order of sources.
+
+    Args:
+        joints: (B, N, T, 24, 3) metres.
+        placement: (B, N - 1, 4) of the other dancers relative to the first (see :func:`placement_of`).
+        seed_joints: (B, N, T, 24, 3) metres.
+        start_positions: (B, N, 3) metres.
+        start_facing: (B, N) radians.
+    """
+    yaw = facing(joints[:, :, 0])
+    if start_facing is None and seed_joints is None:
+        partners = yaw[:, :1] + torch.atan2(placement[..., 2], placement[..., 3])
+        start_facing = torch.cat([yaw[:, :1], partners], dim=1)
+    if start_facing is not None:
+        joints = turn(joints, (start_facing.to(joints) - yaw)[:, :, None, None])
+    if start_positions is None and seed_joints is not None:
+        start_positions = seed_joints[:, :, 0, 0]
+    if start_positions is None:
+        seen = torch.stack([placement[..., 0], 0 * placement[..., 0], placement[..., 1]], dim=-1)
+        partners = turn(seen, facing(joints[:, :1, 0]))
+        start_positions = torch.cat([partners.new_zeros(len(joints), 1, 3), partners], dim=1)
+    return joints + start_positions.to(joints)[:, :, None, None]
+
+
+def _num_dancers(
+    batch: int,
+    wanted: int | None,
+    seed_joints: Tensor | None,
+    start_positions: Tensor | None,
+    start_facing: Tensor | None,
+) -> int:
+    """Return the number of dancers that the arguments of ``generate_dance`` agree on.
+
+    Raises:
+        ValueError: naming an argument of another shape.
+    """
+    given = {
+        "seed_joints": (seed_joints, (24, 3)),
+        "start_positions": (start_positions, (3,)),
+        "start_facing": (start_facing, ()),
+    }
+    sizes = [value.shape[1] for value, _ in given.values() if value is not None and value.ndim > 1]
+    count = wanted if wanted is not None else sizes[0] if sizes else 2
+    for name, (value, rest) in given.items():
+        expected = (batch, count, *rest)
+        if value is None:
+            continue
+        shape = tuple(value.shape)
+        if (shape[:2] + shape[3:] if name == "seed_joints" else shape) != expected:
+            raise ValueError(f"{name} has shape {shape}; expected batch and dancers {expected[:2]} first")
+    return count

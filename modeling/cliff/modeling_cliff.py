@@ -20,10 +20,12 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils.generic import ModelOutput
 
 from opendance_hf.modeling.cliff.configuration_cliff import CLIFFConfig
+from opendance_hf.modeling.pretrained import DancePreTrainedModel
 from opendance_hf.motion.skeleton import NUM_JOINTS
 
 #: Height and width of a crop in pixels, and the mean and deviation of its RGB values.
@@ -70,7 +72,7 @@ def _conv_norm(inputs: int, outputs: int, size: int = 3, stride: int = 1, *, rel
     return nn.Sequential(*parts, nn.ReLU()) if relu else nn.Sequential(*parts)
 
 
-class CLIFFBottleneck(nn.Module):
+class CLIFFBottleneck(GradientCheckpointingLayer):
     """1x1, 3x3 (with the stride) and 1x1 convolution beside a shortcut: (B, I, H, W) to (B, 4 * width, H', W')."""
 
     def __init__(self, inputs: int, width: int, stride: int = 1) -> None:
@@ -83,13 +85,13 @@ class CLIFFBottleneck(nn.Module):
         self.downsample = _conv_norm(inputs, outputs, 1, stride, relu=False) if changes else nn.Identity()
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """See the class."""
+        """Transform feature maps."""
         out = F.relu(self.bn1(self.conv1(hidden)))
         out = F.relu(self.bn2(self.conv2(out)))
         return F.relu(self.bn3(self.conv3(out)) + self.downsample(hidden))
 
 
-class CLIFFBasicBlock(nn.Module):
+class CLIFFBasicBlock(GradientCheckpointingLayer):
     """Two 3x3 convolutions beside a shortcut: (B, C, H, W) to the same."""
 
     def __init__(self, width: int) -> None:
@@ -98,7 +100,7 @@ class CLIFFBasicBlock(nn.Module):
         self.conv2, self.bn2 = _conv(width, width), nn.BatchNorm2d(width)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """See the class."""
+        """Transform feature maps."""
         out = F.relu(self.bn1(self.conv1(hidden)))
         return F.relu(self.bn2(self.conv2(out)) + hidden)
 
@@ -122,7 +124,7 @@ class CLIFFResNet(nn.Module):
         self.features = 32 * width
 
     def forward(self, images: Tensor) -> Tensor:
-        """See the class."""
+        """Transform feature maps."""
         hidden = F.max_pool2d(F.relu(self.bn1(self.conv1(images))), 3, 2, 1)
         hidden = self.layer4(self.layer3(self.layer2(self.layer1(hidden))))
         return hidden.mean(dim=(2, 3))
@@ -203,7 +205,7 @@ class CLIFFHRNet(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """See the class."""
+        """Transform feature maps."""
         hidden = F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(images))))))
         hidden = self.layer1(hidden)
         branches = self.stage2([self.transition1["0"](hidden), self.transition1["1"](hidden)])
@@ -217,15 +219,46 @@ class CLIFFHRNet(nn.Module):
         return self.final_layer(out).mean(dim=(2, 3))
 
 
-class CLIFFModel(PreTrainedModel):
-    """CLIFF's backbone and regressor.
+#: Pose (rest pose as columns of matrices), shape and camera that the regressor starts from without a checkpoint's own.
+_REST_POSE = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0) * NUM_JOINTS
+_CAMERA = (0.9, 0.0, 0.0)
 
-    Train it elsewhere: this is the reader of the official weights, for ``opendance build --pose``.
-    """
+
+class CLIFFPreTrainedModel(DancePreTrainedModel):
+    """Base of CLIFF: the initialisation of all its modules."""
 
     config_class = CLIFFConfig
     base_model_prefix = "cliff"
     main_input_name = "images"
+    _no_split_modules = ["CLIFFBottleneck", "CLIFFBasicBlock"]  # noqa: RUF012
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Conv2d):
+            init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
+            # Small corrections of the mean body to begin with.
+            init.xavier_uniform_(
+                module.weight, gain=1.0 if module.out_features == self.config.hidden_size else 0.001
+            )
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d):
+            super()._init_weights(module)
+        elif isinstance(module, CLIFFModel):
+            init.copy_(module.init_pose, torch.tensor([_REST_POSE]))
+            init.zeros_(module.init_shape)
+            init.copy_(module.init_cam, torch.tensor([_CAMERA]))
+
+
+class CLIFFModel(CLIFFPreTrainedModel):
+    """CLIFF's backbone and regressor, which reads the official weights; there is no training for it here.
+
+    >>> model = CLIFFModel(CLIFFConfig(width=4, hidden_size=8)).eval()
+    >>> model(torch.zeros(2, 3, 256, 192), torch.zeros(2, 3)).rotations.shape
+    torch.Size([2, 24, 3, 3])
+    """
 
     init_pose: Tensor
     init_shape: Tensor
@@ -242,23 +275,10 @@ class CLIFFModel(PreTrainedModel):
         self.decshape = nn.Linear(width, NUM_BETAS)
         self.deccam = nn.Linear(width, 3)
         # The mean body of the training data; checkpoints bring it. Until then: rest pose, mean shape.
-        self.register_buffer("init_pose", torch.tensor([1.0, 0, 0, 1, 0, 0]).repeat(NUM_JOINTS)[None])
+        self.register_buffer("init_pose", torch.tensor([_REST_POSE]))
         self.register_buffer("init_shape", torch.zeros(1, NUM_BETAS))
-        self.register_buffer("init_cam", torch.tensor([[0.9, 0, 0]]))
+        self.register_buffer("init_cam", torch.tensor([_CAMERA]))
         self.post_init()
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.Linear):
-            # Small corrections of the mean body to begin with.
-            nn.init.xavier_uniform_(
-                module.weight, gain=1.0 if module.out_features == self.config.hidden_size else 0.001
-            )
-            nn.init.zeros_(module.bias)
 
     def forward(self, images: Tensor, bbox_info: Tensor) -> CLIFFModelOutput:
         """Bodies of people in crops.
@@ -276,6 +296,7 @@ class CLIFFModel(PreTrainedModel):
             raise ValueError(
                 f"images {tuple(images.shape)} must be (B, 3, H, W) and bbox_info {tuple(bbox_info.shape)} (B, 3)"
             )
+        images, bbox_info = (value.to(self.fc1.weight.dtype) for value in (images, bbox_info))
         features = self.encoder(images)
         pose, shape, camera = (
             start.expand(count, -1) for start in (self.init_pose, self.init_shape, self.init_cam)

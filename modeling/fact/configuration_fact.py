@@ -8,7 +8,7 @@ from transformers import PretrainedConfig
 
 
 class FACTConfig(PretrainedConfig):
-    """Two small transformers read motion and music; a deep one over both foretells the motion.
+    """Two small transformers read motion and music; a deep one over both predicts the motion.
 
     Args:
         motion_dim: numbers of a motion frame: 6 zeros, 3 of the translation, 216 of the rotation matrices.
@@ -65,3 +65,8 @@ class FACTConfig(PretrainedConfig):
         self.layer_norm_eps = layer_norm_eps
         self.initializer_range = initializer_range
         super().__init__(**kwargs)
+
+    @property
+    def music_input(self) -> tuple[str, int]:
+        """Column of music features that the model reads, and their number."""
+        return "music_features_fact", self.audio_dim

@@ -4,7 +4,7 @@ Li et al., "AI Choreographer: Music Conditioned 3D Dance Generation with AIST++"
 
 - it reads 2 s of motion and 4 s of music, which begin at the same frame: it hears what is to come;
 - attention is full, not causal, and its scores are scaled by the whole width, not by that of a head;
-- it foretells the 20 frames after the motion at once. Generation keeps the first of them, moves on by one frame and
+- it predicts the 20 frames after the motion at once. Generation keeps the first of them, moves on by one frame and
   starts again: a dance of T frames costs T - 120 forwards;
 - positions are learned, and relative to the window, so nothing computed for one window holds for the next.
 
@@ -14,6 +14,7 @@ relative to its parent. y is up; 60 FPS.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +22,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import GenerationConfig
+from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils.generic import ModelOutput
 
 from opendance_hf.modeling.bailando.modeling_bailando_vqvae import nearest_rotations
 from opendance_hf.modeling.fact.configuration_fact import FACTConfig
+from opendance_hf.modeling.layers import Generators, attend, init_transformer_weights
+from opendance_hf.modeling.pretrained import DanceGenerationMixin, DancePreTrainedModel
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from opendance_hf.motion.skeleton import MEAN_OFFSETS, NUM_JOINTS
@@ -112,12 +117,18 @@ def motion_to_poses(motion: Tensor) -> tuple[Tensor, Tensor]:
     return nearest_rotations(matrices), motion[..., PADDING:TRANSL_END]
 
 
+def floor_point(transl: Tensor) -> Tensor:
+    """Return (..., 1, 3), the point of the floor under the first frame of (..., T, 3) translations."""
+    return transl[..., :1, :] * transl.new_tensor([1.0, 0.0, 1.0])
+
+
 class FACTAttention(nn.Module):
     """Full multi-head attention, scaled by the whole width."""
 
     def __init__(self, config: FACTConfig) -> None:
         super().__init__()
         width = config.hidden_size
+        self.config = config
         self.heads, self.scale = config.num_attention_heads, width**-0.5
         self.q_proj, self.k_proj, self.v_proj = (nn.Linear(width, width, bias=False) for _ in range(3))
         self.o_proj = nn.Linear(width, width)
@@ -132,11 +143,10 @@ class FACTAttention(nn.Module):
                 (self.v_proj, hidden),
             )
         )
-        mixed = F.scaled_dot_product_attention(query, key, value, scale=self.scale)
-        return self.o_proj(mixed.transpose(1, 2).flatten(2))
+        return self.o_proj(attend(self, query, key, value, scaling=self.scale))
 
 
-class FACTBlock(nn.Module):
+class FACTBlock(GradientCheckpointingLayer):
     """Pre-norm transformer block with the tanh approximation of GELU."""
 
     def __init__(self, config: FACTConfig) -> None:
@@ -155,25 +165,21 @@ class FACTBlock(nn.Module):
         return hidden + self.fc2(F.gelu(self.fc1(self.ln2(hidden)), approximate="tanh"))
 
 
-class FACTPreTrainedModel(PreTrainedModel):
+class FACTPreTrainedModel(DancePreTrainedModel):
     """Initialisation and names that FACT's models share."""
 
     config_class = FACTConfig
     config: FACTConfig
     base_model_prefix = "fact"
     main_input_name = "motion"
+    _no_split_modules = ["FACTBlock"]  # noqa: RUF012
 
+    @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=self.config.initializer_range)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        if isinstance(module, nn.LayerNorm):
-            nn.init.ones_(module.weight)
-            nn.init.zeros_(module.bias)
+        init_transformer_weights(module, self.config.initializer_range)
         if isinstance(module, FACTModel):
-            nn.init.normal_(module.motion_position, std=self.config.initializer_range)
-            nn.init.normal_(module.audio_position, std=self.config.initializer_range)
+            init.normal_(module.motion_position, std=self.config.initializer_range)
+            init.normal_(module.audio_position, std=self.config.initializer_range)
 
 
 class FACTModel(FACTPreTrainedModel):
@@ -191,7 +197,7 @@ class FACTModel(FACTPreTrainedModel):
         self.cross_layers = nn.ModuleList(FACTBlock(config) for _ in range(config.num_cross_layers))
         self.post_init()
 
-    def forward(self, motion: Tensor, audio: Tensor, rows: int | None = None, **_: Any) -> FACTModelOutput:
+    def forward(self, motion: Tensor, audio: Tensor, rows: int | None = None) -> FACTModelOutput:
         """Hidden states of the tokens of motion, then of music.
 
         Args:
@@ -209,6 +215,7 @@ class FACTModel(FACTPreTrainedModel):
         ):
             if value.ndim != 3 or value.shape[1:] != shape:
                 raise ValueError(f"{name} {tuple(value.shape)} must be (B, {shape[0]}, {shape[1]})")
+        motion, audio = (value.to(self.motion_position.dtype) for value in (motion, audio))
         body = self.motion_embedding(motion) + self.motion_position
         for block in self.motion_layers:
             body = block(body)
@@ -221,14 +228,42 @@ class FACTModel(FACTPreTrainedModel):
         return FACTModelOutput(last_hidden_state=self.cross_layers[-1](hidden, rows))
 
 
-class FACTForDanceGeneration(FACTPreTrainedModel):
-    """FACT with its output layer: the frames that follow, their loss, and whole dances."""
+class FACTForDanceGeneration(DanceGenerationMixin, FACTPreTrainedModel):
+    """FACT with its output layer: the frames that follow, their loss, and whole dances.
+
+    >>> config = FACTConfig(hidden_size=8, intermediate_size=8, num_attention_heads=2, num_cross_layers=1)
+    >>> model = FACTForDanceGeneration(config).eval()
+    >>> seed = {"seed_poses": torch.zeros(1, 120, 24, 3), "seed_transl": torch.zeros(1, 120, 3)}
+    >>> model.generate_dance(torch.zeros(1, 124, 35), num_frames=124, **seed).joints.shape
+    torch.Size([1, 124, 24, 3])
+    """
+
+    generation_names = ("keep",)
 
     def __init__(self, config: FACTConfig) -> None:
         super().__init__(config)
         self.fact = FACTModel(config)
         self.head = nn.Linear(config.hidden_size, config.motion_dim)
+        self.generation_config = GenerationConfig(do_sample=False, keep=1)
         self.post_init()
+
+    @property
+    def seed_frames(self) -> int:
+        """Number of frames of a seed motion that a dance starts from."""
+        return self.config.motion_frames
+
+    def seed_inputs(self, seed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the arguments of :meth:`generate_dance` for seed motions: their first dancer, over the origin.
+
+        Args:
+            seed: ``poses`` (B, N, T, 24, 3), ``transl`` (B, N, T, 3) and ``rest_offsets`` (B, N, 24, 3).
+        """
+        transl = seed["transl"][:, 0]
+        return {
+            "seed_poses": seed["poses"][:, 0],
+            "seed_transl": transl - floor_point(transl),
+            "rest_offsets": seed["rest_offsets"][:, 0],
+        }
 
     def forward(
         self,
@@ -236,9 +271,8 @@ class FACTForDanceGeneration(FACTPreTrainedModel):
         audio: Tensor,
         targets: Tensor | None = None,
         return_loss: bool = True,
-        **_: Any,
     ) -> FACTForDanceGenerationOutput:
-        """The frames after the motion.
+        """Predict the frames after the motion.
 
         Args:
             motion: (B, 120, 225) frames 0 to 119 of a window.
@@ -256,7 +290,7 @@ class FACTForDanceGeneration(FACTPreTrainedModel):
         if targets is not None:
             if targets.shape != predicted.shape:
                 raise ValueError(f"targets {tuple(targets.shape)} must be {tuple(predicted.shape)}")
-            error = (predicted - targets).square()
+            error = (predicted.float() - targets.float()).square()
             loss = error.mean()
             metrics = {
                 "translation": error[..., PADDING:TRANSL_END].detach().mean(),
@@ -307,28 +341,39 @@ class FACTForDanceGeneration(FACTPreTrainedModel):
     @torch.no_grad()
     def generate_dance(
         self,
-        seed_poses: Tensor,
-        seed_transl: Tensor,
-        audio: Tensor,
+        music_features: Tensor,
         num_frames: int,
         *,
-        keep: int = 1,
+        seed_poses: Tensor | None = None,
+        seed_transl: Tensor | None = None,
         rest_offsets: Tensor | None = None,
+        generation_config: GenerationConfig | None = None,
+        generator: Generators = None,
+        **options: Any,
     ) -> FACTDanceOutput:
-        """A dance to a piece of music from a seed motion (paper section 4, problem formulation).
+        """Generate a dance to a piece of music from a seed motion (paper section 4, problem formulation).
 
         Args:
-            seed_poses: (B, T, 24, 3) axis-angle or (B, T, 24, 3, 3) matrices of the seed motion, T at least 120.
-            seed_transl: (B, T, 3) SMPL's transl, metres.
-            audio: (B, M, 35) music features at 60 FPS from the seed's first frame, M at least ``num_frames``.
+            music_features: (B, M, 35) at 60 FPS from the seed's first frame, M at least ``num_frames``.
             num_frames: length of the dance, the seed included.
-            keep: see :meth:`generate_motion`.
+            seed_poses: (B, T, 24, 3) axis-angle or (B, T, 24, 3, 3) matrices of the seed motion, T at least 120. Needed.
+            seed_transl: (B, T, 3) SMPL's transl, metres. Needed.
             rest_offsets: (24, 3) or (B, 24, 3) skeleton, metres; by default the mean skeleton.
+            generation_config: ``self.generation_config`` by default.
+            generator: not used: nothing is drawn.
+            options: changes of the generation configuration: ``keep``, see :meth:`generate_motion`.
 
         Raises:
-            ValueError: see :func:`poses_to_motion` and :meth:`generate_motion`.
+            ValueError: without a seed motion; for an unknown option; see :func:`poses_to_motion` and
+                :meth:`generate_motion`.
         """
-        motion = self.generate_motion(poses_to_motion(seed_poses, seed_transl), audio, num_frames, keep=keep)
+        if seed_poses is None or seed_transl is None:
+            raise ValueError(
+                f"FACT continues a motion: give a seed motion of {self.config.motion_frames} frames or more"
+            )
+        keep = self.generation_options(generation_config, **options).keep
+        seed = poses_to_motion(seed_poses, seed_transl)
+        motion = self.generate_motion(seed, music_features, num_frames, keep=keep)
         matrices, transl = motion_to_poses(motion)
         offsets = MEAN_OFFSETS if rest_offsets is None else rest_offsets.cpu().numpy()
         if offsets.ndim == 3:

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
-from opendance_hf.schema import GENRES
+from opendance_hf.music.genres import GENRES
 
 
 class MusicGenreConfig(PretrainedConfig):

@@ -18,9 +18,10 @@ from typing import Final
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils.generic import ModelOutput
 
+from opendance_hf.modeling.pretrained import DancePreTrainedModel
 from opendance_hf.modeling.smoothnet.configuration_smoothnet import SmoothNetConfig
 
 _WINDOWS_AT_ONCE: Final = 128
@@ -48,7 +49,7 @@ def smoothnet_loss(
     return position_weight * position + acceleration_weight * bend
 
 
-class SmoothNetBlock(nn.Module):
+class SmoothNetBlock(GradientCheckpointingLayer):
     """x + act(linear(act(linear(x)))): (..., hidden_size) to the same."""
 
     def __init__(self, config: SmoothNetConfig) -> None:
@@ -58,18 +59,33 @@ class SmoothNetBlock(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """See the class."""
+        """Transform hidden states."""
         out = F.leaky_relu(self.dropout(self.linear1(hidden)), 0.2)
         out = F.leaky_relu(self.dropout(self.linear2(out)), 0.2)
         return hidden + out
 
 
-class SmoothNetModel(PreTrainedModel):
-    """SmoothNet over sequences of any length."""
+class SmoothNetPreTrainedModel(DancePreTrainedModel):
+    """Base of SmoothNet: its initialisation, that of PyTorch's linear layers."""
 
     config_class = SmoothNetConfig
     base_model_prefix = "smoothnet"
     main_input_name = "motion"
+    _no_split_modules = ["SmoothNetBlock"]  # noqa: RUF012
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            module.reset_parameters()
+
+
+class SmoothNetModel(SmoothNetPreTrainedModel):
+    """SmoothNet over sequences of any length.
+
+    >>> model = SmoothNetModel(SmoothNetConfig(window_size=8)).eval()
+    >>> model(torch.zeros(20, 72)).smoothed.shape
+    torch.Size([20, 72])
+    """
 
     def __init__(self, config: SmoothNetConfig) -> None:
         super().__init__(config)
@@ -77,11 +93,6 @@ class SmoothNetModel(PreTrainedModel):
         self.res_blocks = nn.ModuleList(SmoothNetBlock(config) for _ in range(config.num_blocks))
         self.decoder = nn.Linear(config.hidden_size, config.output_size)
         self.post_init()
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear):
-            module.reset_parameters()
 
     def windows(self, windows: Tensor) -> Tensor:
         """(..., window_size) frames of one coordinate to the same, smoothed."""
@@ -105,6 +116,7 @@ class SmoothNetModel(PreTrainedModel):
             raise ValueError(f"step must be at least 1, got {step}")
         if frames < size:
             return SmoothNetModelOutput(motion)
+        motion = motion.to(self.decoder.weight.dtype)
         starts = list(range(0, frames - size + 1, step))
         if starts[-1] != frames - size:
             starts.append(frames - size)

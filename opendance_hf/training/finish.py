@@ -8,7 +8,7 @@ import yaml
 from transformers import PreTrainedModel
 
 from opendance_hf.hub import ModelFacts, describe_dataset, push, write_model_card
-from opendance_hf.modeling.bailando.processing_bailando import BailandoProcessor
+from opendance_hf.modeling.models import extractor_for
 from opendance_hf.training.recipe import Recipe, RunArguments
 
 
@@ -39,10 +39,9 @@ def finish(
     """
     folder = Path(arguments.output_dir)
     model.save_pretrained(folder)
-    gpt = getattr(model.config, "gpt_config", None)
-    if gpt is not None:  # it dances to sound: what turns that into its input goes with it
-        windowed = getattr(gpt, "music_window", None) is not None
-        BailandoProcessor("tpami" if windowed else "bailando").save_pretrained(folder)
+    extractor = extractor_for(model.config)
+    if extractor is not None:
+        extractor.save_pretrained(folder)
     text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
     (folder / "recipe.yaml").write_text(text, encoding="utf-8")
     facts = ModelFacts(

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModel, AutoProcessor, pipeline
 
 import opendance_hf.modeling
 from opendance_hf.modeling.bailando import BailandoConfig, BailandoForDanceGeneration
-from opendance_hf.modeling.bailando.processing_bailando import BailandoProcessor
+from opendance_hf.modeling.feature_extraction_dance import DanceFeatureExtractor
 from opendance_hf.music import SAMPLE_RATE_60FPS, annotate_music, music_features
 from tests.fixtures.make_music_synth import synth_music
 
@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         half.codebook.codes.normal_()
     out = tmp_path_factory.mktemp("model")
     model.save_pretrained(out)
-    BailandoProcessor().save_pretrained(out)
+    DanceFeatureExtractor().save_pretrained(out)
     return out
 
 
@@ -47,24 +47,24 @@ def test_auto_classes_know_the_models(folder: Path) -> None:
     assert isinstance(AutoConfig.from_pretrained(folder), BailandoConfig)
     assert isinstance(AutoModel.from_pretrained(folder), BailandoForDanceGeneration)
     processor = AutoProcessor.from_pretrained(folder)
-    assert isinstance(processor, BailandoProcessor)
+    assert isinstance(processor, DanceFeatureExtractor)
     assert (processor.music, processor.engine) == ("bailando", "fast")
 
 
 def test_the_processor_gives_what_a_dataset_row_holds(tmp_path: Path) -> None:
     audio = synth_music(SAMPLE_RATE_60FPS)
-    found = BailandoProcessor()(audio, SAMPLE_RATE_60FPS)
+    found = DanceFeatureExtractor()(audio, SAMPLE_RATE_60FPS)
     frames = round(len(audio) / 512)
     assert found["num_frames"].tolist() == [frames]
     assert found["music_features"].shape == (1, -(-frames // 8), 438)
     song = tmp_path / "song.wav"
     soundfile.write(song, audio, SAMPLE_RATE_60FPS, subtype="FLOAT")
-    from_file = BailandoProcessor()(song)
+    from_file = DanceFeatureExtractor()(song)
     assert from_file["num_frames"].tolist() == [frames]
     np.testing.assert_array_equal(
         from_file["music_features"][0].numpy(), annotate_music(song).music_features_7p5fps
     )
-    windowed = BailandoProcessor(music="tpami")(audio, SAMPLE_RATE_60FPS, return_tensors="np")
+    windowed = DanceFeatureExtractor(music="tpami")(audio, SAMPLE_RATE_60FPS, return_tensors="np")
     assert windowed["music_features"].shape == (1, frames, 55)
     np.testing.assert_allclose(
         windowed["music_features"][0], music_features(audio).features[:frames, :55], atol=1e-3
@@ -72,7 +72,7 @@ def test_the_processor_gives_what_a_dataset_row_holds(tmp_path: Path) -> None:
 
 
 def test_songs_of_different_lengths_make_one_batch(folder: Path) -> None:
-    processor = BailandoProcessor()
+    processor = DanceFeatureExtractor()
     long, short = synth_music(SAMPLE_RATE_60FPS), synth_music(SAMPLE_RATE_60FPS)[: 512 * 100]
     batch = processor([long, short], SAMPLE_RATE_60FPS)
     assert batch["music_features"].shape[0] == 2
@@ -100,7 +100,7 @@ def test_a_pipeline_dances_to_files_and_samples(folder: Path, tmp_path: Path) ->
 
 
 def test_what_is_no_sound_is_said(tmp_path: Path) -> None:
-    processor = BailandoProcessor()
+    processor = DanceFeatureExtractor()
     with pytest.raises(ValueError, match="samples need their sampling_rate"):
         processor(np.zeros(3000))
     with pytest.raises(ValueError, match="audio must be mono"):
@@ -110,7 +110,7 @@ def test_what_is_no_sound_is_said(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         processor(tmp_path / "none.mp3")
     with pytest.raises(ValueError, match="music must be 'bailando' or 'tpami'"):
-        BailandoProcessor(music="jazz")  # type: ignore[arg-type]
+        DanceFeatureExtractor(music="jazz")  # type: ignore[arg-type]
 
 
 _WITHOUT_THE_PACKAGE = """

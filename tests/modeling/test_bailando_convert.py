@@ -32,7 +32,7 @@ from opendance_hf.modeling.bailando.convert_bailando import (
     load_official,
     weights_of,
 )
-from opendance_hf.modeling.bailando.processing_bailando import BailandoProcessor
+from opendance_hf.modeling.feature_extraction_dance import DanceFeatureExtractor
 
 VQVAE: dict[str, Any] = {"hidden_size": 16, "codebook_size": 32, "num_residual_layers": 2}
 GPT: dict[str, Any] = {
@@ -220,7 +220,7 @@ def test_later_stages_count_and_gaps_are_told(tmp_path: Path, monkeypatch: pytes
     assert done.exit_code == 0, done.output
     assert "missing: vqvae.root_decoder." in done.output
     assert "unmatched: module.odd.weight" in done.output
-    assert isinstance(AutoProcessor.from_pretrained(tmp_path / "out"), BailandoProcessor)
+    assert isinstance(AutoProcessor.from_pretrained(tmp_path / "out"), DanceFeatureExtractor)
     alone = CliRunner().invoke(app, [*command[:2], str(gpt), "--out", str(tmp_path / "none")])
     assert alone.exit_code == 2
     assert "error: no VQ-VAE among" in alone.output

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from opendance_hf.modeling.bailando import (
     BailandoActorCritic,
@@ -23,7 +24,7 @@ from opendance_hf.modeling.bailando import (
     reward_joints,
     window_mask,
 )
-from opendance_hf.modeling.bailando.modeling_bailando import choose_codes
+from opendance_hf.modeling.layers import choose_codes
 
 SMALL: dict[str, Any] = {
     "codebook_size": 32,
@@ -206,8 +207,8 @@ def test_sampling_draws_from_the_likeliest() -> None:
     logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log().expand(4000, 4)
 
     def share(**options: Any) -> list[float]:
-        chosen = {"temperature": 1.0, "top_k": None, "top_p": None, **options}
-        draws = choose_codes(logits, True, generator=torch.Generator().manual_seed(0), **chosen)
+        config = GenerationConfig(do_sample=True, **options)
+        draws = choose_codes(logits, config, torch.Generator().manual_seed(0))
         return (torch.bincount(draws, minlength=4) / len(draws)).tolist()
 
     assert share() == pytest.approx([0.5, 0.3, 0.15, 0.05], abs=0.03)

@@ -30,7 +30,7 @@ from opendance_hf.modeling.bailando.convert_bailando import (
     convert_gpt_state,
     convert_vqvae_state,
 )
-from opendance_hf.modeling.bailando.modeling_bailando import BailandoCodebook
+from opendance_hf.modeling.bailando.modeling_bailando_vqvae import BailandoCodebook
 from tests.modeling.official import official_state
 
 pytestmark = pytest.mark.shared

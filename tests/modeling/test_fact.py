@@ -191,7 +191,7 @@ def test_generation_is_the_model_fed_its_own_frames(keep: int, num_frames: int) 
     model = tiny()
     poses, transl = walk(2, 14)
     audio = torch.randn(2, num_frames, 35)
-    dance = model.generate_dance(poses, transl, audio, num_frames, keep=keep)
+    dance = model.generate_dance(audio, num_frames, seed_poses=poses, seed_transl=transl, keep=keep)
     motion = poses_to_motion(poses, transl)
     held = torch.cat([audio, audio[:, -1:].expand(-1, 24, -1)], dim=1)
     while motion.shape[1] < num_frames:
@@ -214,7 +214,8 @@ def test_joints_are_those_of_the_poses_and_the_skeleton_given() -> None:
     model = tiny()
     poses, transl = walk(2, 12)
     offsets = torch.from_numpy(MEAN_OFFSETS * np.array([1.0, 1.2], np.float32)[:, None, None])
-    dance = model.generate_dance(poses, transl, torch.randn(2, 20, 35), 20, rest_offsets=offsets)
+    music = torch.randn(2, 20, 35)
+    dance = model.generate_dance(music, 20, seed_poses=poses, seed_transl=transl, rest_offsets=offsets)
     expected = forward_kinematics(
         dance.smpl_pose.numpy(), dance.smpl_transl.numpy(), offsets[:, None].numpy()
     )
@@ -259,7 +260,11 @@ def test_generation_refuses(options: dict[str, int], message: str) -> None:
     poses, transl = walk(1, options.get("frames", 12))
     with pytest.raises(ValueError, match=message):
         tiny().generate_dance(
-            poses, transl, torch.randn(1, options.get("music", 20), 35), 20, keep=options.get("keep", 1)
+            torch.randn(1, options.get("music", 20), 35),
+            20,
+            seed_poses=poses,
+            seed_transl=transl,
+            keep=options.get("keep", 1),
         )
 
 

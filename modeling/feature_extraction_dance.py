@@ -1,0 +1,176 @@
+"""Music features for the dance models out of sound, and dances out of their output."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
+
+import numpy as np
+import numpy.typing as npt
+from transformers import BatchFeature, FeatureExtractionMixin, PretrainedConfig
+from transformers.utils.generic import ModelOutput
+
+from opendance_hf.modeling.remote_code import from_this_package, write_code
+from opendance_hf.motion.generated import posed, stand_on_ground
+from opendance_hf.music.features import MusicAnnotation, annotate_music, extract_audio
+from opendance_hf.music.layout import SAMPLE_RATE_7P5FPS, SAMPLE_RATE_60FPS, Engine
+
+Audio = str | os.PathLike[str] | npt.NDArray[np.floating]
+Floats = npt.NDArray[np.floating]
+
+_FPS: Final = 60
+#: Columns of a dataset that a model may read, with their width.
+COLUMNS: Final = {"music_features_7p5fps": 438, "music_features": 438, "music_features_fact": 35}
+#: Names of inputs in folders that were saved before columns were named: column and width.
+_FORMER: Final = {"bailando": ("music_features_7p5fps", 438), "tpami": ("music_features", 55)}
+
+
+class DanceFeatureExtractor(FeatureExtractionMixin):
+    """Feature extractor of Bailando, Bailando++ and FACT.
+
+    Args:
+        column: the features that the model reads, named like the column of a dataset: ``music_features_7p5fps`` (438 at
+            7.5 FPS, one row for each code), ``music_features`` (438 at 60 FPS) or ``music_features_fact`` (35 at 60 FPS).
+        feature_size: number of features, the first ones of the column; all by default.
+        engine: see :mod:`opendance_hf.music.features`. Official weights of Bailando need ``"librosa-0.8.1"``.
+        music: former name of the input, in folders saved by earlier versions: ``bailando`` or ``tpami``.
+
+    Raises:
+        ValueError: if there is no such column, or it has fewer features.
+
+    >>> extractor = DanceFeatureExtractor()
+    >>> time = np.arange(2 * 30_720) / 30_720
+    >>> batch = extractor(np.sin(880 * np.pi * time), sampling_rate=30_720)
+    >>> batch["music_features"].shape, batch["num_frames"].tolist()
+    (torch.Size([1, 15, 438]), [120])
+    """
+
+    model_input_names = ["music_features"]  # noqa: RUF012  transformers' own declaration
+    auto_classes: ClassVar[tuple[str, ...]] = ("AutoFeatureExtractor",)
+
+    def __init__(
+        self,
+        column: str = "music_features_7p5fps",
+        feature_size: int | None = None,
+        engine: Engine = "fast",
+        music: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if music is not None:
+            if music not in _FORMER:
+                raise ValueError(f"unknown music {music!r}: expected one of {', '.join(_FORMER)}")
+            column, feature_size = _FORMER[music]
+        if column not in COLUMNS:
+            raise ValueError(f"unknown column {column!r}: expected one of {', '.join(COLUMNS)}")
+        if not 0 < (feature_size or COLUMNS[column]) <= COLUMNS[column]:
+            raise ValueError(f"feature_size must be 1 to {COLUMNS[column]} for {column}, got {feature_size}")
+        super().__init__(**kwargs)
+        self.column = column
+        self.feature_size = feature_size or COLUMNS[column]
+        self.engine = engine
+
+    @classmethod
+    def for_model(cls, config: PretrainedConfig, engine: Engine = "fast") -> DanceFeatureExtractor:
+        """Return the extractor of a model that dances, from the ``music_input`` of its configuration."""
+        column, size = config.music_input  # type: ignore[attr-defined]
+        return cls(column, size, engine)
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> Any:  # type: ignore[override]
+        """Write ``preprocessor_config.json`` and the code; options as of ``FeatureExtractionMixin.save_pretrained``."""
+        if from_this_package(type(self)):
+            (name,) = write_code(os.fspath(save_directory), type(self))
+            self.auto_map = dict.fromkeys(self.auto_classes, name)
+        return super().save_pretrained(save_directory, **options)
+
+    def __call__(
+        self,
+        audio: Audio | list[Audio],
+        sampling_rate: int | None = None,
+        *,
+        return_tensors: str = "pt",
+    ) -> BatchFeature:
+        """Extract the music features of one or several songs.
+
+        Args:
+            audio: audio or video files, or (samples,) mono at ``sampling_rate``.
+            sampling_rate: of samples, Hz.
+            return_tensors: ``"pt"`` or ``"np"``.
+
+        Returns:
+            ``music_features`` (B, rows, feature_size), shorter songs continued with zeros; ``num_frames`` (B,), the length of
+            each song at 60 FPS; ``bpm`` (B,); and ``music_beats``, a list with the frames (beats,) of each song's beats.
+
+        Raises:
+            FileNotFoundError, AudioError: see :func:`opendance_hf.music.annotate_music`.
+            ValueError: if samples come without a rate, or are not mono or not finite.
+        """
+        songs = audio if isinstance(audio, list) else [audio]
+        if not songs:
+            raise ValueError("no song given")
+        found = [self._annotate(song, sampling_rate) for song in songs]
+        rows = [self.select(vars(one)) for one in found]
+        longest = max(len(one) for one in rows)
+        batch = BatchFeature(
+            {
+                "music_features": np.stack([np.pad(one, ((0, longest - len(one)), (0, 0))) for one in rows]),
+                "num_frames": np.array([len(one.music_features) for one in found]),
+                "bpm": np.array([one.bpm for one in found], dtype=np.float32),
+            },
+            tensor_type=return_tensors,
+        )
+        # Lists of different lengths, which do not become one tensor.
+        batch["music_beats"] = [one.music_beats for one in found]
+        return batch
+
+    def select(self, columns: Mapping[str, Any]) -> Floats:
+        """Return the features that the model reads, (rows, feature_size), of the columns of a song or a dataset row."""
+        return columns[self.column][:, : self.feature_size]
+
+    def post_process_dance(
+        self, output: ModelOutput, num_frames: npt.ArrayLike | None = None, *, on_ground: bool = True
+    ) -> list[dict[str, Any]]:
+        """Turn a model's output into dances that stand on the ground and have poses.
+
+        Args:
+            output: of ``generate_dance``; its joints are (B, T, 24, 3), or (B, N, T, 24, 3) of several dancers.
+            num_frames: (B,) lengths to cut to, as :meth:`__call__` returned them; None for all frames.
+            on_ground: move each dancer up or down so that the lower foot finds the ground y = 0.
+
+        Returns:
+            A dictionary for each dance: ``joints`` (T, 24, 3) metres, ``smpl_pose`` (T, 24, 3) axis-angle,
+            ``smpl_transl`` (T, 3), ``rest_offsets`` (24, 3), all float32, and ``fps``. Arrays of several dancers have the
+            dancers as their first dimension.
+        """
+        joints = output["joints"].detach().double().cpu().numpy()
+        lengths = [joints.shape[-3]] * len(joints) if num_frames is None else np.asarray(num_frames).tolist()
+        dances = []
+        for dance, length in zip(joints, lengths, strict=True):
+            dancers = dance[..., :length, :, :].reshape(-1, length, *dance.shape[-2:])
+            if on_ground:
+                dancers = np.stack([stand_on_ground(dancer) for dancer in dancers])
+            poses, transl, offsets = posed(dancers)
+            arrays = {"joints": dancers, "smpl_pose": poses, "smpl_transl": transl, "rest_offsets": offsets}
+            if dance.ndim == 3:
+                arrays = {name: values[0] for name, values in arrays.items()}
+            dances.append({**{name: a.astype(np.float32) for name, a in arrays.items()}, "fps": _FPS})
+        return dances
+
+    def _annotate(self, song: Audio, sampling_rate: int | None) -> MusicAnnotation:
+        if not isinstance(song, np.ndarray):
+            return annotate_music(song, engine=self.engine)
+        if sampling_rate is None:
+            raise ValueError("samples need their sampling_rate, in Hz")
+        if song.ndim != 1:
+            raise ValueError(f"audio must be mono (samples,), got shape {song.shape}; mix the channels first")
+        num_frames = max(1, round(_FPS * len(song) / sampling_rate))
+        fast, slow = (
+            _resampled(song, sampling_rate, rate) for rate in (SAMPLE_RATE_60FPS, SAMPLE_RATE_7P5FPS)
+        )
+        return extract_audio(fast, slow, num_frames, engine=self.engine)
+
+
+def _resampled(samples: Floats, rate: int, to: int) -> npt.NDArray[np.float32]:
+    import soxr
+
+    return soxr.resample(np.asarray(samples, dtype=np.float32), rate, to)

@@ -1,0 +1,430 @@
+"""Transformer layers, caching and sampling that the dance models share.
+
+Attention is cross-conditional and causal (Siyao et al., "Bailando", CVPR 2022, section 3.2): tokens come in streams of S
+steps each (music, upper codes, lower codes, or those of several dancers), and a token at step i attends to all streams up
+to step i. Tokens are (B, streams * S, C), stream after stream.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import GenerationConfig
+from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+#: One generator for all rows of a batch, or one for each piece of the batch.
+Generators = torch.Generator | Sequence[torch.Generator] | None
+#: Cosines and sines of rotary positions, (N, C / heads) each.
+Rotary = tuple[Tensor, Tensor]
+
+
+class AttentionConfig(Protocol):
+    """Configuration of the blocks, see :class:`~opendance_hf.modeling.bailando.BailandoGPTConfig`."""
+
+    hidden_size: int
+    num_attention_heads: int
+    dropout: float
+    rotary_base: float
+    context: int
+
+    @property
+    def rotary(self) -> bool:
+        """Whether positions are rotary."""
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, Tensor]:
+    """Compute attention step by step: the reference of the other implementations.
+
+    Args:
+        module: the attention layer; dropout applies in its training mode.
+        query: (B, H, N, D).
+        key: (B, H, M, D).
+        value: (B, H, M, D).
+        attention_mask: true where attention is allowed, broadcast to (B, H, N, M); None allows all.
+        dropout: probability.
+        scaling: factor of the logits; 1 / sqrt(D) by default.
+
+    Returns:
+        The result (B, N, H, D) and the attention probabilities (B, H, N, M).
+    """
+    logits = query @ key.mT * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    if attention_mask is not None:
+        logits = logits.masked_fill(~attention_mask, -torch.inf)
+    weights = logits.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
+    mixed = F.dropout(weights, dropout, module.training) @ value
+    return mixed.transpose(1, 2).contiguous(), weights
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
+    *,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+) -> Tensor:
+    """Compute attention by the implementation that ``module.config`` names (``attn_implementation``).
+
+    Args:
+        module: the layer, with the configuration as ``config``.
+        query: (B, H, N, D).
+        key: (B, H, M, D).
+        value: (B, H, M, D).
+        mask: (N, M), true where attention is allowed; None allows all.
+        dropout: probability, in training.
+        scaling: factor of the logits; 1 / sqrt(D) by default.
+
+    Returns:
+        (B, N, H * D)
+    """
+    implementation = ALL_ATTENTION_FUNCTIONS.get_interface(
+        module.config._attn_implementation,  # type: ignore[union-attr]
+        eager_attention_forward,
+    )
+    mixed, _ = implementation(
+        module,
+        query,
+        key,
+        value,
+        None if mask is None else mask[None, None],
+        dropout=dropout if module.training else 0.0,
+        scaling=scaling,
+        is_causal=False,
+    )
+    return mixed.flatten(2)
+
+
+class StepCache:
+    """Keys and values that one block computed for the last ``window`` steps of all streams.
+
+    Steps are stored in ``window`` slots in rotation: attention does not depend on the order of keys.
+    """
+
+    def __init__(self, window: int, streams: int) -> None:
+        self.window, self.streams = window, streams
+        self.steps = 0
+        self.slots: list[Tensor] = []
+
+    def update(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Add (B, H, streams * S, D) keys and values of S new steps; return those that the new steps may attend to.
+
+        Raises:
+            ValueError: for several steps at once that are not the first ones.
+        """
+        steps = key.shape[2] // self.streams
+        if steps > 1 and self.steps:
+            raise ValueError(f"expected one step after the first ones, got {steps}")
+        if not self.slots:
+            count, heads, _, width = key.shape
+            self.slots = [key.new_empty(count, heads, self.window, self.streams, width) for _ in range(2)]
+        kept = min(steps, self.window)
+        first = self.steps + steps - kept
+        self.steps += steps
+        if steps > 1:
+            places = [(first + step) % self.window for step in range(kept)]
+            for slots, new in zip(self.slots, (key, value), strict=True):
+                by_step = new.unflatten(2, (self.streams, steps)).transpose(2, 3)
+                slots[:, :, places] = by_step[:, :, steps - kept :]
+            return key, value
+        for slots, new in zip(self.slots, (key, value), strict=True):
+            slots[:, :, first % self.window] = new
+        filled = min(self.steps, self.window)
+        return self.slots[0][:, :, :filled].flatten(2, 3), self.slots[1][:, :, :filled].flatten(2, 3)
+
+
+class DanceAttention(nn.Module):
+    """Multi-head attention under a given mask; see :class:`DanceBlock`."""
+
+    def __init__(self, config: AttentionConfig, dropout: float) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.config = config
+        self.heads, self.dropout = config.num_attention_heads, dropout
+        self.q_proj, self.k_proj, self.v_proj, self.o_proj = (nn.Linear(width, width) for _ in range(4))
+
+    def forward(
+        self,
+        hidden: Tensor,
+        mask: Tensor | None,
+        *,
+        rotary: Rotary | None = None,
+        cache: StepCache | None = None,
+        rows: slice | None = None,
+    ) -> Tensor:
+        """Attend from (B, N, C) tokens to each other and to those in the cache."""
+        asking = hidden if rows is None else hidden[:, rows]
+        query, key, value = (
+            projection(inputs).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for projection, inputs in ((self.q_proj, asking), (self.k_proj, hidden), (self.v_proj, hidden))
+        )
+        if rotary is not None:
+            query, key = apply_rotary(query, rotary, rows), apply_rotary(key, rotary)
+        if cache is not None:
+            key, value = cache.update(key, value)
+        if mask is not None and rows is not None:
+            mask = mask[rows]
+        return self.o_proj(attend(self, query, key, value, mask, dropout=self.dropout))
+
+
+class DanceBlock(GradientCheckpointingLayer):
+    """Pre-norm transformer block with exact GELU; ``dropout`` is that of the configuration by default."""
+
+    def __init__(self, config: AttentionConfig, dropout: float | None = None) -> None:
+        super().__init__()
+        dropout = config.dropout if dropout is None else dropout
+        width = config.hidden_size
+        self.ln1, self.ln2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = DanceAttention(config, dropout)
+        self.fc1, self.fc2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        hidden: Tensor,
+        mask: Tensor | None,
+        *,
+        rotary: Rotary | None = None,
+        cache: StepCache | None = None,
+        rows: slice | None = None,
+    ) -> Tensor:
+        """Transform (B, N, C) tokens.
+
+        Args:
+            hidden: tokens; with a cache, those of the new steps.
+            mask: (N, N), true where attention is allowed; None allows all.
+            rotary: cosines and sines (N, C / heads) to rotate keys and queries by.
+            cache: of earlier steps; the new ones are added.
+            rows: the tokens whose output is wanted; the others serve as keys and values only.
+
+        Returns:
+            (B, N, C), or (B, rows, C).
+        """
+        attended = self.attention(self.ln1(hidden), mask, rotary=rotary, cache=cache, rows=rows)
+        hidden = (hidden if rows is None else hidden[:, rows]) + self.dropout(attended)
+        return hidden + self.dropout(self.fc2(F.gelu(self.fc1(self.ln2(hidden)))))
+
+
+def init_transformer_weights(module: nn.Module, std: float) -> None:
+    """Initialise a linear layer, an embedding or a layer norm: normal weights, zero biases, as Bailando publishes."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        init.normal_(module.weight, std=std)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        init.zeros_(module.bias)
+    if isinstance(module, nn.LayerNorm):
+        init.ones_(module.weight)
+        init.zeros_(module.bias)
+
+
+def cross_conditional_mask(
+    steps: int, streams: int, device: torch.device | None = None, *, window: int | None = None
+) -> Tensor:
+    """Return a (streams * steps,) squared mask: a token sees every stream up to its own step.
+
+    Args:
+        steps: of each stream.
+        streams: their number.
+        device: of the mask.
+        window: a token sees this many steps only, its own included; all if None.
+    """
+    causal = torch.ones(steps, steps, dtype=torch.bool, device=device).tril()
+    if window is not None and steps > window:
+        causal = causal.triu(1 - window)
+    return causal.repeat(streams, streams)
+
+
+def rotary_embedding(
+    config: AttentionConfig, steps: int, streams: int, like: Tensor, first: int = 0
+) -> Rotary | None:
+    """Return cosines and sines (streams * steps, C / heads) of the positions from ``first`` on.
+
+    They are equal for all streams, and None with absolute positions. Angles are computed in double precision, as they are
+    large late in a song.
+    """
+    if not config.rotary:
+        return None
+    half = config.hidden_size // config.num_attention_heads // 2
+    speed = config.rotary_base ** (-torch.arange(half, dtype=torch.float64) / half)
+    angles = torch.arange(first, first + steps, dtype=torch.float64)[:, None] * speed
+    angles = angles.repeat(streams, 2)
+    return angles.cos().to(like), angles.sin().to(like)
+
+
+def apply_rotary(vectors: Tensor, rotary: Rotary, rows: slice | None = None) -> Tensor:
+    """Rotate (B, H, N, D) vectors by their positions: channels i and i + D / 2 are the two axes of a plane."""
+    cosine, sine = rotary if rows is None else (rotary[0][rows], rotary[1][rows])
+    first, second = vectors.chunk(2, dim=-1)
+    return vectors * cosine + torch.cat([-second, first], dim=-1) * sine
+
+
+def run_blocks(
+    blocks: Sequence[nn.Module],
+    hidden: Tensor,
+    config: AttentionConfig,
+    *,
+    streams: int,
+    caches: list[StepCache] | None = None,
+    rows: slice | None = None,
+) -> Tensor:
+    """Run blocks on (B, streams * S, C) tokens under the cross-conditional mask.
+
+    Args:
+        blocks: of type :class:`DanceBlock`.
+        hidden: tokens of S steps, which follow those in the caches.
+        config: of the blocks.
+        streams: number of streams.
+        caches: one for each block.
+        rows: the tokens that are wanted of the last block; all if None.
+    """
+    steps = hidden.shape[1] // streams
+    mask = None
+    if steps > 1:
+        window = config.context if config.rotary else None
+        mask = cross_conditional_mask(steps, streams, hidden.device, window=window)
+    rotary = rotary_embedding(config, steps, streams, hidden, caches[0].steps if caches else 0)
+    for number, block in enumerate(blocks):
+        hidden = block(
+            hidden,
+            mask,
+            rotary=rotary,
+            cache=caches[number] if caches else None,
+            rows=rows if number == len(blocks) - 1 else None,
+        )
+    return hidden
+
+
+class CodeStreamer(Protocol):
+    """Receiver of the codes of a generation as they come."""
+
+    def put(self, codes: Tensor) -> None:
+        """Take the upper and lower code of one step, (B, 2), or (B, N, 2) of several dancers."""
+
+    def end(self) -> None:
+        """Take note that there will be no more."""
+
+
+def extend_codes(
+    codes: Tensor,
+    start: int,
+    config: AttentionConfig,
+    next_logits: Callable[[slice, list[StepCache] | None], Sequence[Tensor]],
+    *,
+    caches: list[StepCache] | None,
+    generation_config: GenerationConfig,
+    generator: Generators = None,
+    streamer: CodeStreamer | None = None,
+) -> Tensor:
+    """Fill in codes step by step, each chosen from the logits that a model computes from those before.
+
+    With rotary positions every step computes the keys and values of one step. With absolute positions that holds until
+    ``config.context`` steps are seen; then the window slides, all positions change, and everything in it is computed again
+    at every step, as published.
+
+    Args:
+        codes: (2, B, ..., S) upper and lower codes, known up to ``start``; changed in place.
+        start: number of known steps, at least 1.
+        config: of the model.
+        next_logits: from the steps to read, which follow those in the caches, to the upper and lower logits
+            (B, ..., codebook_size) of the step after them.
+        caches: one empty cache for each block; None if nothing that was computed for one step holds for the next.
+        generation_config: see :func:`choose_codes`.
+        generator: see :func:`choose_codes`.
+        streamer: receives the codes of every step.
+
+    Returns:
+        ``codes``
+    """
+    for count in range(start, codes.shape[-1]):
+        first = 0 if config.rotary else max(0, count - config.context)
+        if first > 0:
+            caches = None
+        known = caches[0].steps if caches else first
+        for half, logits in enumerate(next_logits(slice(known, count), caches)):
+            codes[half, ..., count] = choose_codes(logits, generation_config, generator)
+        if streamer is not None:
+            streamer.put(codes[..., count].movedim(0, -1).clone())
+    if streamer is not None:
+        streamer.end()
+    return codes
+
+
+#: Options of :func:`choose_codes`.
+SAMPLING = ("do_sample", "temperature", "top_k", "top_p")
+
+
+def generation_options(
+    config: GenerationConfig, options: dict[str, Any], known: Sequence[str] = SAMPLING
+) -> GenerationConfig:
+    """Return a copy of a generation configuration with options changed.
+
+    Raises:
+        ValueError: for an option that is not known.
+    """
+    config = copy.deepcopy(config)
+    for name, value in options.items():
+        if name not in known:
+            raise ValueError(f"unknown generation option {name!r}: expected one of {', '.join(known)}")
+        setattr(config, name, value)
+    return config
+
+
+def choose_codes(logits: Tensor, config: GenerationConfig, generator: Generators = None) -> Tensor:
+    """Choose a code from each row of logits.
+
+    Draws are made on the CPU, where the generator is, so that a seed gives the same dance on every device.
+
+    Args:
+        logits: (B, ..., codebook_size).
+        config: ``do_sample`` false takes the likeliest code; true draws one, after ``temperature`` (1 by default),
+            among the ``top_k`` likeliest, and among the likeliest that together have probability ``top_p``.
+        generator: of the draws; a sequence has one for each of the B pieces, so that a piece does not depend on the others.
+
+    Returns:
+        (B, ...) codes.
+    """
+    if not config.do_sample:
+        return logits.argmax(dim=-1)
+    logits = logits.float() / max(1.0 if config.temperature is None else config.temperature, 1e-6)
+    if config.top_k:
+        least = logits.topk(min(config.top_k, logits.shape[-1]), dim=-1).values[..., -1:]
+        logits = logits.masked_fill(logits < least, -torch.inf)
+    if config.top_p is not None:
+        ordered, order = logits.softmax(-1).sort(dim=-1, descending=True)
+        # A code stays if those before it have not yet made up the share: the likeliest always does.
+        beyond = ordered.cumsum(-1) - ordered >= max(config.top_p, 1e-9)
+        logits = logits.masked_fill(torch.zeros_like(beyond).scatter(-1, order, beyond), -torch.inf)
+    probabilities = logits.softmax(-1).cpu()
+    if isinstance(generator, Sequence):
+        parts = [_draw(row, one) for row, one in zip(probabilities, generator, strict=True)]
+        return torch.stack(parts).to(logits.device)
+    return _draw(probabilities, generator).to(logits.device)
+
+
+def _draw(probabilities: Tensor, generator: torch.Generator | None) -> Tensor:
+    rows = probabilities.reshape(-1, probabilities.shape[-1])
+    return torch.multinomial(rows, 1, generator=generator)[:, 0].view(probabilities.shape[:-1])
+
+
+def first_codes(size: int, shape: tuple[int, ...], generator: Generators = None) -> Tensor:
+    """Draw upper and lower codes to start from: (2, B, ...) for a ``shape`` (B, ...)."""
+    if isinstance(generator, Sequence):
+        parts = [torch.randint(size, (2, *shape[1:]), generator=one) for one in generator]
+        return torch.stack(parts, dim=1)
+    return torch.randint(size, (2, *shape), generator=generator)

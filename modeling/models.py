@@ -1,0 +1,148 @@
+"""Table of the models: the Auto classes, the Hub and its cards, training and dancing read it.
+
+To add a model, write its folder and one entry here. Names are text, so that the table is read without loading torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+#: The extractor of the models that dance.
+DANCE_EXTRACTOR: Final = "opendance_hf.modeling.feature_extraction_dance:DanceFeatureExtractor"
+_HERE: Final = "opendance_hf.modeling"
+_TRAINING: Final = "opendance_hf.training"
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model; classes are named ``module:Class``.
+
+    Attributes:
+        config: class of its configuration.
+        model: class of the model.
+        description: one sentence for its card.
+        usage: Python lines for its card, after ``model = ...``; ``{name}`` is the name of the model.
+        extractor: class of its feature extractor; empty if the input needs none.
+        auto_classes: Auto classes that load it.
+        dances: whether :class:`~opendance_hf.dance.Dancer` can use it: the class has ``generate_dance``, ``seed_frames`` and
+            ``seed_inputs``, and the configuration ``music_input``.
+        stages: training stages that write it, each with its class. Recipes are in ``recipes/`` beside the stage's module.
+    """
+
+    config: str
+    model: str
+    description: str
+    usage: str = ""
+    extractor: str = ""
+    auto_classes: tuple[str, ...] = ("AutoModel",)
+    dances: bool = False
+    stages: Mapping[str, str] = field(default_factory=dict)
+
+
+#: Models by ``model_type``.
+MODELS: Final[dict[str, ModelEntry]] = {
+    "bailando": ModelEntry(
+        f"{_HERE}.bailando.configuration_bailando:BailandoConfig",
+        f"{_HERE}.bailando.modeling_bailando:BailandoForDanceGeneration",
+        "Bailando, a pose VQ-VAE and a motion GPT: music to a dance of one.",
+        "dance = model.generate_dance(music_features_7p5fps, num_frames)\n"
+        "dance.joints  # (1, num_frames, 24, 3) metres",
+        DANCE_EXTRACTOR,
+        dances=True,
+    ),
+    "bailando_pp": ModelEntry(
+        f"{_HERE}.bailando_pp.configuration_bailando_pp:BailandoPPConfig",
+        f"{_HERE}.bailando_pp.modeling_bailando_pp:BailandoPPForDanceGeneration",
+        "Bailando++, a pose VQ-VAE and a GPT of several dancers who see each other: music to a dance of two or more.",
+        "dance = model.generate_dance(music_features_7p5fps, num_frames, num_dancers=2)\n"
+        "dance.joints  # (1, 2, num_frames, 24, 3) metres, one world frame",
+        DANCE_EXTRACTOR,
+        dances=True,
+    ),
+    "fact": ModelEntry(
+        f"{_HERE}.fact.configuration_fact:FACTConfig",
+        f"{_HERE}.fact.modeling_fact:FACTForDanceGeneration",
+        "FACT, a full-attention cross-modal transformer: two seconds of motion and music to a dance.",
+        "dance = model.generate_dance(music_features_fact, num_frames, seed_poses=seed_poses, seed_transl=seed_transl)\n"
+        "dance.joints  # (1, num_frames, 24, 3) metres, the two seconds of the seed included",
+        DANCE_EXTRACTOR,
+        dances=True,
+    ),
+    "bailando_vqvae": ModelEntry(
+        f"{_HERE}.bailando.configuration_bailando:BailandoVQVAEConfig",
+        f"{_HERE}.bailando.modeling_bailando_vqvae:BailandoVQVAE",
+        "The pose VQ-VAE of Bailando: 8 frames of the upper and of the lower body to one code each, and back.",
+        "upper, lower = model.encode(joints)  # (1, 8 n, 24, 3) metres, relative to the pelvis",
+    ),
+    "bailando_gpt": ModelEntry(
+        f"{_HERE}.bailando.configuration_bailando:BailandoGPTConfig",
+        f"{_HERE}.bailando.modeling_bailando:BailandoGPT",
+        "The motion GPT of Bailando: the next codes of a dance from music and the codes so far.",
+        "output = model(upper_codes, lower_codes, music)  # (1, n) codes and (1, n, 438) features",
+    ),
+    "bailando_pp_gpt": ModelEntry(
+        f"{_HERE}.bailando_pp.configuration_bailando_pp:BailandoPPGPTConfig",
+        f"{_HERE}.bailando_pp.modeling_bailando_pp:BailandoPPGPT",
+        "The motion GPT of Bailando++: the next codes of several dancers from music and their codes so far.",
+        "output = model(upper_codes, lower_codes, music)  # (1, dancers, n) codes and (1, n, 438) features",
+    ),
+    "bailando_actor_critic": ModelEntry(
+        f"{_HERE}.bailando.configuration_bailando:BailandoActorCriticConfig",
+        f"{_HERE}.bailando.actor_critic:BailandoActorCritic",
+        "The motion GPT of Bailando with the critic of its actor-critic training.",
+        "output = model(upper_codes, lower_codes, music)  # (1, n) codes and (1, n, 438) features",
+    ),
+    "music_genre": ModelEntry(
+        f"{_HERE}.music_genre.configuration_music_genre:MusicGenreConfig",
+        f"{_HERE}.music_genre.modeling_music_genre:MusicGenreForAudioClassification",
+        "A convolutional network over spectrograms: music to one of the ten genres of GTZAN.",
+        "logits = model(sound).logits  # sound (1, samples) at model.config.sampling_rate\n"
+        "# for the rows of a dataset: opendance build videos --genre-model {name}",
+        "transformers:Wav2Vec2FeatureExtractor",
+        auto_classes=("AutoModel", "AutoModelForAudioClassification"),
+    ),
+    "smoothnet": ModelEntry(
+        f"{_HERE}.smoothnet.configuration_smoothnet:SmoothNetConfig",
+        f"{_HERE}.smoothnet.modeling_smoothnet:SmoothNetModel",
+        "SmoothNet: estimated motion to the same without jitter.",
+        "smoothed = model(joints.flatten(-2)).smoothed  # (frames, coordinates)",
+    ),
+    "cliff": ModelEntry(
+        f"{_HERE}.cliff.configuration_cliff:CLIFFConfig",
+        f"{_HERE}.cliff.modeling_cliff:CLIFFModel",
+        "CLIFF: SMPL pose, shape and camera of one person from a crop and its place in the picture.",
+        "output = model(images, bbox_info)  # (n, 3, 256, 192) crops and (n, 3) places",
+    ),
+}
+
+
+def resolve(name: str) -> Any:
+    """Import the object that ``module:Name`` names."""
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def register(entry: ModelEntry) -> None:
+    """Make the Auto classes of ``transformers`` know a model, its configuration and its extractor."""
+    import transformers
+
+    config, model = resolve(entry.config), resolve(entry.model)
+    transformers.AutoConfig.register(config.model_type, config, exist_ok=True)
+    for name in entry.auto_classes:
+        getattr(transformers, name).register(config, model, exist_ok=True)
+    if entry.extractor:
+        transformers.AutoFeatureExtractor.register(config, resolve(entry.extractor), exist_ok=True)
+
+
+def extractor_for(config: Any) -> Any:
+    """Return a new feature extractor for a model with this configuration, or None if it needs none."""
+    entry = MODELS[config.model_type]
+    if not entry.extractor:
+        return None
+    kind = resolve(entry.extractor)
+    if hasattr(kind, "for_model"):
+        return kind.for_model(config)
+    return kind(sampling_rate=config.sampling_rate, do_normalize=True)

@@ -1,0 +1,297 @@
+"""A trained model that dances to songs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, cast, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from transformers import AutoFeatureExtractor, PreTrainedModel
+
+from opendance_hf.errors import OpenDanceError
+from opendance_hf.formats.motion import Motion
+from opendance_hf.modeling import MODELS
+from opendance_hf.modeling.feature_extraction_dance import DanceFeatureExtractor
+from opendance_hf.modeling.loading import load_model
+from opendance_hf.modeling.models import extractor_for
+from opendance_hf.motion.generated import posed
+from opendance_hf.music import Engine
+from opendance_hf.schema import FPS
+
+Song = str | os.PathLike[str] | dict[str, Any]
+#: Arrays of a dance, and of the fields of a motion.
+_FIELDS: Final = {"smpl_pose": "poses", "smpl_transl": "transl", "rest_offsets": "rest_offsets"}
+
+
+class DanceError(OpenDanceError, ValueError):
+    """A model, a seed motion or an option that cannot be used; the message has the cause and the remedy."""
+
+
+@dataclass
+class Dancer:
+    """Model, the feature extractor saved with it, and what turns its output into dances.
+
+    The same song, model, seed and options give the same dance from every front door; it does not depend on the other songs
+    of a call. Dances stand on the ground and have poses.
+
+    Attributes:
+        model: a model that dances (:data:`~opendance_hf.modeling.models.MODELS`), with its generation defaults.
+        feature_extractor: of the model.
+
+    >>> from opendance_hf.modeling.bailando import BailandoConfig, BailandoForDanceGeneration
+    >>> tiny = {"codebook_size": 8, "hidden_size": 8}
+    >>> layers = {"num_attention_heads": 2, "num_base_layers": 1, "num_head_layers": 1}
+    >>> dancer = Dancer.of(BailandoForDanceGeneration(BailandoConfig(tiny, {**tiny, **layers})).eval())
+    >>> time = np.arange(2 * 30_720) / 30_720
+    >>> (dance,) = dancer([{"array": np.sin(880 * np.pi * time), "sampling_rate": 30_720}], seed=1)
+    >>> dance.joints.shape, dance.fps
+    ((1, 120, 24, 3), 60.0)
+    """
+
+    model: PreTrainedModel
+    feature_extractor: DanceFeatureExtractor
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, engine: Engine | None = None) -> Dancer:
+        """Make a dancer of a model, with a new feature extractor.
+
+        Raises:
+            DanceError: for a model that does not dance, or an unknown engine.
+        """
+        kind = model.config.model_type
+        if kind not in dancing():
+            raise DanceError(f"a model of type {kind!r} does not dance; those that do: {', '.join(dancing())}")
+        return cls(model, _with_engine(extractor_for(model.config), engine))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | os.PathLike[str],
+        *,
+        device: str | torch.device = "auto",
+        engine: Engine | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Dancer:
+        """Load a model with its feature extractor and generation defaults.
+
+        Args:
+            name: folder, or Hub id (``user/name``).
+            device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1`` or another device of torch.
+            engine: of the music features (:mod:`opendance_hf.music.features`); by default that of the saved extractor.
+            dtype: of the weights; by default as saved.
+
+        Raises:
+            ModelError: if there is no such model, it does not dance, or a part of its weights is missing.
+            DanceError: for an unknown engine or device.
+        """
+        place = torch_device(device)
+        model = load_model(os.fspath(name), expected=dancing())
+        try:
+            extractor = AutoFeatureExtractor.from_pretrained(model.name_or_path)
+        except OSError:  # saved without one
+            extractor = extractor_for(model.config)
+        model = model.to(place) if dtype is None else model.to(place, dtype)  # type: ignore[arg-type]
+        return cls(model, _with_engine(extractor, engine))
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write the model and its feature extractor into one folder."""
+        self.model.save_pretrained(folder)
+        self.feature_extractor.save_pretrained(folder)
+
+    def __call__(
+        self,
+        songs: Sequence[Song] | Song,
+        *,
+        seed: int = 0,
+        seed_motions: Sequence[Motion] | None = None,
+        batch_size: int = 1,
+        **options: Any,
+    ) -> list[Motion]:
+        """Dance to songs.
+
+        Args:
+            songs: audio or video files, or ``{"array": (samples,), "sampling_rate": Hz}`` as ``datasets`` decodes them.
+            seed: of all draws.
+            seed_motions: what the dances start from: one for each song, or one for all.
+            batch_size: songs at a time.
+            options: changes of the generation defaults, such as ``do_sample``, ``temperature``, ``top_k`` or ``top_p``;
+                ``num_dancers`` for Bailando++.
+
+        Returns:
+            A motion for each song, as long as the song, at 60 FPS. Its ``meta`` has ``id``, ``music_beats`` (frames), ``bpm``,
+            ``seed`` and ``ground`` (0).
+
+        Raises:
+            FileNotFoundError, AudioError: for a song that cannot be read.
+            DanceError: for an unknown option, or a seed motion that does not fit.
+        """
+        return list(
+            self.iterate(songs, seed=seed, seed_motions=seed_motions, batch_size=batch_size, **options)
+        )
+
+    def iterate(
+        self,
+        songs: Sequence[Song] | Song,
+        *,
+        seed: int = 0,
+        seed_motions: Sequence[Motion] | None = None,
+        batch_size: int = 1,
+        **options: Any,
+    ) -> Iterator[Motion]:
+        """Yield the dances of :meth:`__call__`, a batch at a time."""
+        songs = list(songs) if isinstance(songs, Sequence) and not isinstance(songs, str) else [songs]  # type: ignore[list-item]
+        motions = _for_each(seed_motions, len(songs))
+        for first in range(0, len(songs), max(1, batch_size)):
+            chosen = songs[first : first + max(1, batch_size)]
+            parts = [self._features(song) for song in chosen]
+            dances = self.dance(
+                [part["music_features"][0] for part in parts],
+                [int(part["num_frames"][0]) for part in parts],
+                seed=seed,
+                seed_motions=motions[first : first + len(chosen)] if motions else None,
+                **options,
+            )
+            for song, part, dance in zip(chosen, parts, dances, strict=True):
+                yield _motion(dance, _name(song), part, seed)
+
+    @torch.no_grad()
+    def dance(
+        self,
+        music_features: Sequence[Tensor | npt.NDArray[np.floating]],
+        num_frames: Sequence[int],
+        *,
+        seed: int = 0,
+        seed_motions: Sequence[Motion] | None = None,
+        **options: Any,
+    ) -> list[dict[str, Any]]:
+        """Dance to music features that are already extracted, such as those of a dataset's rows.
+
+        Args:
+            music_features: (rows, features) of each piece, see ``feature_extractor.select``.
+            num_frames: length of each dance at 60 FPS.
+            seed: of all draws; each piece has its own generator with it.
+            seed_motions: see :meth:`__call__`.
+            options: see :meth:`__call__`.
+
+        Returns:
+            The dances, see :meth:`DanceFeatureExtractor.post_process_dance`.
+
+        Raises:
+            DanceError: for an unknown option, or a seed motion that does not fit.
+        """
+        model: Any = self.model
+        features = torch.nn.utils.rnn.pad_sequence(
+            [torch.as_tensor(np.asarray(one)) for one in music_features], batch_first=True
+        )
+        motions = _for_each(seed_motions, len(features))
+        start = model.seed_inputs(self._seed(motions)) if motions else {}
+        try:
+            output = model.generate_dance(
+                features.to(model.device),
+                max(num_frames),
+                generator=[torch.Generator().manual_seed(seed) for _ in features],
+                **start,
+                **options,
+            )
+        except ValueError as error:
+            raise DanceError(str(error)) from None
+        return self.feature_extractor.post_process_dance(output, list(num_frames))
+
+    def _features(self, song: Song) -> Any:
+        if isinstance(song, dict):
+            return self.feature_extractor(np.asarray(song["array"]), song["sampling_rate"])
+        return self.feature_extractor(song)
+
+    def _seed(self, motions: Sequence[Motion]) -> dict[str, Tensor]:
+        """Return joints, poses, transl and rest_offsets (B, N, ...) of the frames that the model starts from.
+
+        Raises:
+            DanceError: for a motion that is too short, at another rate, or of another number of dancers than the first.
+        """
+        model: Any = self.model
+        count, fields = model.seed_frames, ("joints", "poses", "transl")
+        arrays: dict[str, list[npt.NDArray[np.floating]]] = {name: [] for name in (*fields, "rest_offsets")}
+        for motion in motions:
+            if motion.fps != FPS or motion.num_frames < count:
+                raise DanceError(
+                    f"the seed motion has {motion.num_frames} frames at {motion.fps:g} FPS: "
+                    f"expected at least {count} at {FPS}"
+                )
+            if motion.num_dancers != motions[0].num_dancers:
+                raise DanceError("seed motions of one batch must have the same number of dancers")
+            given = motion.poses, motion.transl, motion.rest_offsets
+            values = posed(motion.joints) if any(value is None for value in given) else given
+            for name, value in zip(arrays, (motion.joints, *values), strict=True):
+                assert value is not None
+                arrays[name].append(value[:, :count] if name in fields else value)
+        return {
+            name: torch.from_numpy(np.stack(values).astype(np.float32)).to(model.device)
+            for name, values in arrays.items()
+        }
+
+
+def dancing() -> tuple[str, ...]:
+    """Return the types of models that dance."""
+    return tuple(kind for kind, entry in MODELS.items() if entry.dances)
+
+
+def torch_device(name: str | torch.device) -> torch.device:
+    """Return the device of a name; ``auto`` is a GPU if there is one.
+
+    Raises:
+        DanceError: for an unknown name, or a device that this machine does not have.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise DanceError(
+            f"device {str(name)!r} cannot be used ({str(error).splitlines()[0]}): expected auto, cpu, cuda or cuda:N"
+        ) from None
+    return device
+
+
+def _with_engine(extractor: Any, engine: Engine | None) -> Any:
+    if engine is not None:
+        if engine not in get_args(Engine):
+            raise DanceError(f"unknown engine {engine!r}: expected one of {', '.join(get_args(Engine))}")
+        extractor.engine = engine
+    return extractor
+
+
+def _for_each(motions: Sequence[Motion] | None, count: int) -> list[Motion]:
+    """Return one seed motion for each of ``count`` pieces, or none."""
+    if not motions:
+        return []
+    if len(motions) not in (1, count):
+        raise DanceError(f"{len(motions)} seed motions for {count} songs: expected one, or one for each")
+    return list(motions) * (count if len(motions) == 1 else 1)
+
+
+def _name(song: Song) -> str:
+    return str(song.get("path") or "dance") if isinstance(song, dict) else Path(song).stem
+
+
+def _motion(dance: dict[str, Any], name: str, features: Any, seed: int) -> Motion:
+    solo = dance["joints"].ndim == 3
+    arrays = {key: value[None] if solo else value for key, value in dance.items() if key != "fps"}
+    return Motion(
+        arrays["joints"],
+        float(dance["fps"]),
+        **{field: arrays[key] for key, field in _FIELDS.items()},
+        meta={
+            "id": name,
+            "ground": 0.0,
+            "music_beats": tuple(features["music_beats"][0].tolist()),
+            "bpm": float(features["bpm"][0]),
+            "seed": seed,
+        },
+    )
