@@ -73,7 +73,7 @@ class DanceFeatureExtractor(FeatureExtractionMixin):
     @classmethod
     def for_model(cls, config: PretrainedConfig, engine: Engine = "fast") -> DanceFeatureExtractor:
         """Return the extractor of a model that dances, from the ``music_input`` of its configuration."""
-        column, size = config.music_input  # type: ignore[attr-defined]
+        column, size = config.music_input
         return cls(column, size, engine)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> Any:  # type: ignore[override]

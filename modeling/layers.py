@@ -32,7 +32,10 @@ class AttentionConfig(Protocol):
     num_attention_heads: int
     dropout: float
     rotary_base: float
-    context: int
+
+    @property
+    def context(self) -> int:
+        """Number of steps that a step attends to, its own included."""
 
     @property
     def rotary(self) -> bool:
@@ -95,9 +98,9 @@ def attend(
     Returns:
         (B, N, H * D)
     """
+    config: Any = module.config
     implementation = ALL_ATTENTION_FUNCTIONS.get_interface(
-        module.config._attn_implementation,  # type: ignore[union-attr]
-        eager_attention_forward,
+        config._attn_implementation, eager_attention_forward
     )
     mixed, _ = implementation(
         module,

@@ -40,6 +40,8 @@ class DanceGenerationMixin:
     generation_config: GenerationConfig
     #: Options of ``generate_dance`` that a generation configuration may hold.
     generation_names: ClassVar[tuple[str, ...]] = SAMPLING
+    #: How the music of a shorter piece of a batch is continued, as a mode of ``numpy.pad``: like after the end of a song.
+    music_padding: ClassVar[str] = "constant"
 
     def generation_options(self, given: GenerationConfig | None = None, **options: Any) -> GenerationConfig:
         """Return the generation configuration of a call: the model's, or the given one, with options changed.

@@ -355,33 +355,57 @@ def train(
 
 @app.command()
 def generate(
-    song: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Any audio or video file.")],
-    model: Annotated[str, typer.Option(help="Folder or Hub id of a trained Bailando or Bailando++.")],
+    songs: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="Audio or video files.")],
+    model: Annotated[
+        str, typer.Option(help="Folder or Hub id of a model that dances: Bailando, Bailando++ or FACT.")
+    ],
     out: Annotated[
-        Path, typer.Option(help="Output file: dance.mp4 (dance.npz is written too) or dance.npz.")
+        Path,
+        typer.Option(
+            help="Output file: dance.mp4 (dance.npz is written too) or dance.npz. For several songs, a folder."
+        ),
     ] = Path("dance.mp4"),
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    seed_motion: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="Dance (.npz) whose first frames begin the new one; FACT needs it.",
+        ),
+    ] = None,
+    dancers: Annotated[int | None, typer.Option(min=1, help="Number of dancers, for Bailando++.")] = None,
     sample: Annotated[
-        bool, typer.Option(help="Sample codes; --no-sample takes the most likely ones.")
-    ] = True,
-    temperature: Annotated[float, typer.Option(min=0.01, help="Temperature of sampling.")] = 1.0,
-    top_k: Annotated[int, typer.Option(min=1, help="Sample from this many most likely codes.")] = 20,
+        bool | None,
+        typer.Option("--sample/--no-sample", help="Sample codes, or take the most likely ones."),
+    ] = None,
+    temperature: Annotated[float | None, typer.Option(min=0.01, help="Temperature of sampling.")] = None,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Sample from this many most likely codes.")] = None,
+    device: Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda or cuda:1.")] = "auto",
+    engine: Annotated[
+        str | None, typer.Option(help="Engine of the music features. Default: that saved with the model.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Songs at a time.")] = 1,
 ) -> None:
-    """Generate a dance to a song with a trained model; the dance is exactly as long as the song."""
+    """Generate dances to songs with a trained model; a dance is exactly as long as its song.
+
+    Options that are not given are those saved with the model (generation_config.json).
+    """
+    from opendance_hf.apps.console import show_log
+    from opendance_hf.apps.generate import GenerateOptions
     from opendance_hf.apps.generate import generate as dance
 
-    with _plain_errors() as console:
-        written = dance(
-            song,
-            model,
-            out,
-            seed=seed,
-            do_sample=sample,
-            temperature=temperature,
-            top_k=top_k,
-            tell=lambda line: console.print(line, markup=False, highlight=False),
-        )
-        for path in written:
+    given = {"do_sample": sample, "temperature": temperature, "top_k": top_k, "num_dancers": dancers}
+    options = GenerateOptions(
+        seed=seed,
+        seed_motion=seed_motion,
+        device=device,
+        engine=engine,
+        batch_size=batch_size,
+        generation={name: value for name, value in given.items() if value is not None},
+    )
+    with _plain_errors() as console, show_log(console):
+        for path in dance(songs, model, out, options):
             console.print(f"look:     {path}", markup=False, highlight=False)
 
 

@@ -126,15 +126,21 @@ def placement_of(joints: Tensor, frames_per_code: int = 8) -> Tensor:
     return torch.stack([seen[..., 0], seen[..., 2], turned.sin(), turned.cos()], dim=-1)
 
 
+class BailandoPPPlacementHead(nn.Linear):
+    """Linear layer from a dancer's hidden states to its placement."""
+
+
 class BailandoPPPreTrainedModel(BailandoPreTrainedModel):
     """Base of Bailando++'s models: the initialisation of all their modules."""
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(head := getattr(module, "placement_head", None), nn.Linear):
+        if isinstance(module, BailandoPPPlacementHead):
             # With a zero head, dancers stand in a row before anything is learned.
-            init.zeros_(head.weight)
+            init.zeros_(module.weight)
+            init.zeros_(module.bias)
+        else:
+            super()._init_weights(module)
 
 
 class BailandoPPGPT(BailandoPPPreTrainedModel):
@@ -162,7 +168,7 @@ class BailandoPPGPT(BailandoPPPreTrainedModel):
         self.ln_f = nn.LayerNorm(width)
         self.upper_head = nn.Linear(width, config.codebook_size, bias=False)
         self.lower_head = nn.Linear(width, config.codebook_size, bias=False)
-        self.placement_head = nn.Linear(2 * width, PLACEMENT_DIM)
+        self.placement_head = BailandoPPPlacementHead(2 * width, PLACEMENT_DIM)
         self.post_init()
 
     @classmethod
@@ -492,7 +498,7 @@ class BailandoPPForDanceGeneration(DanceGenerationMixin, BailandoPPPreTrainedMod
             ValueError: if ``music_features`` do not last ``num_frames``, a seed motion is too short, shapes do not
                 agree, or an option is unknown.
         """
-        chosen = self.generation_options(generation_config, **options)
+        chosen: Any = self.generation_options(generation_config, **options)
         per_code = self.config.vqvae_config.frames_per_code
         steps, batch = math.ceil(num_frames / per_code), len(music_features)
         if num_frames < 1 or music_features.shape[1] < steps:

@@ -239,6 +239,7 @@ class FACTForDanceGeneration(DanceGenerationMixin, FACTPreTrainedModel):
     """
 
     generation_names = ("keep",)
+    music_padding = "edge"
 
     def __init__(self, config: FACTConfig) -> None:
         super().__init__(config)
@@ -367,13 +368,13 @@ class FACTForDanceGeneration(DanceGenerationMixin, FACTPreTrainedModel):
             ValueError: without a seed motion; for an unknown option; see :func:`poses_to_motion` and
                 :meth:`generate_motion`.
         """
+        chosen: Any = self.generation_options(generation_config, **options)
         if seed_poses is None or seed_transl is None:
             raise ValueError(
                 f"FACT continues a motion: give a seed motion of {self.config.motion_frames} frames or more"
             )
-        keep = self.generation_options(generation_config, **options).keep
         seed = poses_to_motion(seed_poses, seed_transl)
-        motion = self.generate_motion(seed, music_features, num_frames, keep=keep)
+        motion = self.generate_motion(seed, music_features, num_frames, keep=chosen.keep)
         matrices, transl = motion_to_poses(motion)
         offsets = MEAN_OFFSETS if rest_offsets is None else rest_offsets.cpu().numpy()
         if offsets.ndim == 3:

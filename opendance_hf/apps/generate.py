@@ -1,147 +1,154 @@
-"""A dance for any song: audio or video file in, an MP4 with the song and an npz with the motion out."""
+"""Dances for songs: audio or video files in, an MP4 with the song and an npz with the motion out for each."""
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
-import torch
-from transformers import PretrainedConfig
 
+from opendance_hf.dance import Dancer
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.files import atomic_write
-from opendance_hf.modeling.bailando import BailandoForDanceGeneration
-from opendance_hf.modeling.bailando_pp import BailandoPPForDanceGeneration
-from opendance_hf.motion.generated import posed, stand_on_ground
-from opendance_hf.music import (
-    SAMPLE_RATE_7P5FPS,
-    SAMPLE_RATE_60FPS,
-    MusicAnnotation,
-    decode_audio,
-    extract_audio,
-)
+from opendance_hf.formats import opendance
+from opendance_hf.formats.motion import Motion
+from opendance_hf.music import Engine, decode_audio
 from opendance_hf.render.film import film
 from opendance_hf.schema import FPS
 
 _SOUND_RATE: Final = 44_100
-MIN_SONG_S: Final = 1.0
+_SUFFIXES: Final = (".mp4", ".npz")
+
+log = logging.getLogger(__name__)
 
 
 class GenerateError(OpenDanceError, RuntimeError):
-    """A song or a model that cannot be used; the message says why and what to do."""
+    """A song or an output that cannot be used; the message has the cause and the remedy."""
 
 
-def load_song(song: Path) -> tuple[MusicAnnotation, int]:
-    """The music features of a whole song, and how many motion frames last exactly as long.
+@dataclass(frozen=True)
+class GenerateOptions:
+    """Options of ``opendance generate``.
 
-    Raises:
-        AudioError: if the file has no readable sound.
-        GenerateError: if it is shorter than a second.
+    Attributes:
+        seed: of the first code and, when sampling, of every draw.
+        seed_motion: file of a sequence or dance whose first frames the dances start from.
+        device: see :meth:`Dancer.from_pretrained`.
+        engine: see :meth:`Dancer.from_pretrained`.
+        batch_size: songs at a time.
+        suffix: of the files in an output folder, ``.mp4`` or ``.npz``.
+        generation: changes of the model's generation defaults.
     """
-    sound = decode_audio(song, SAMPLE_RATE_60FPS)
-    num_frames = round(len(sound) / SAMPLE_RATE_60FPS * FPS)
-    if num_frames < MIN_SONG_S * FPS:
-        raise GenerateError(
-            f"{song}: {len(sound) / SAMPLE_RATE_60FPS:.2f} s of sound; at least 1 s is needed"
-        )
-    return extract_audio(sound, decode_audio(song, SAMPLE_RATE_7P5FPS), num_frames), num_frames
+
+    seed: int = 0
+    seed_motion: Path | None = None
+    device: str = "auto"
+    engine: str | None = None
+    batch_size: int = 1
+    suffix: str = ".mp4"
+    generation: dict[str, Any] = field(default_factory=dict)
 
 
 def generate(
-    song: Path,
+    songs: Path | Sequence[Path],
     model: str | os.PathLike[str],
     out: Path,
-    *,
-    seed: int = 0,
-    do_sample: bool = True,
-    temperature: float = 1.0,
-    top_k: int | None = 20,
-    tell: Callable[[str], None] = print,
+    options: GenerateOptions | None = None,
 ) -> list[Path]:
-    """Let a trained Bailando, or the dancers of a Bailando++, dance to a song.
+    """Dance to songs with a trained model.
 
     Args:
-        song: any audio or video file.
-        model: folder or Hub id of a :class:`BailandoForDanceGeneration` or :class:`BailandoPPForDanceGeneration`.
-        out: ``.mp4`` (an ``.npz`` of the same name is written beside it) or ``.npz`` alone.
-        seed: of the first code and, when sampling, of every draw.
-        do_sample: draw codes instead of taking the likeliest: greedy dances tend to freeze or repeat.
-        temperature: of the draws.
-        top_k: draw from this many likeliest codes only.
-        tell: prints a line for people.
+        songs: audio or video files.
+        model: folder or Hub id of a model that dances.
+        out: for one song an ``.mp4`` (an ``.npz`` of the same name is written beside it) or an ``.npz`` alone; or a folder,
+            for files with the names of the songs.
+        options: see :class:`GenerateOptions`.
 
     Returns:
-        The files written. The npz holds ``joints`` (T, 24, 3) in metres, ``smpl_pose`` (T, 24, 3), ``smpl_transl``
-        (T, 3), ``rest_offsets`` (24, 3), ``music_beats``, ``fps``, ``id`` and ``seed``; of several dancers the first
-        four begin with (D, ...).
+        The files written. An npz has ``joints`` (T, 24, 3) in metres, ``smpl_pose`` (T, 24, 3), ``smpl_transl`` (T, 3),
+        ``rest_offsets`` (24, 3), ``music_beats``, ``fps``, ``id`` and ``seed``; of several dancers the first four have the
+        dancers as first dimension.
 
     Raises:
-        GenerateError: if the output is of another kind, or the model cannot be loaded.
+        GenerateError: if an output has another suffix, two songs have one name, or a song is shorter than a second.
+        ModelError, DanceError, AudioError, FormatError: if the model, an option, a song or the seed motion cannot be used.
     """
-    if out.suffix not in (".mp4", ".npz"):
-        raise GenerateError(f"{out}: write to a file that ends in .mp4 or .npz")
-    bailando = load_model(model)
-    tell(f"Listening to {song.name} ...")
-    music, num_frames = load_song(song)
-    heard = bailando.config.gpt_config.heard(music.music_features, music.music_features_7p5fps)
-    tell(f"Dancing {num_frames / FPS:.2f} s at {music.bpm:.0f} bpm ...")
-    dance = bailando.generate_dance(
-        torch.from_numpy(heard)[None],
-        num_frames,
-        do_sample=do_sample,
-        temperature=temperature,
-        top_k=top_k,
-        generator=torch.Generator().manual_seed(seed),
+    options = options or GenerateOptions()
+    files = [songs] if isinstance(songs, Path) else list(songs)
+    targets = _targets(files, out, options.suffix)
+    seeds = None if options.seed_motion is None else [opendance.read(options.seed_motion)]
+    dancer = Dancer.from_pretrained(model, device=options.device, engine=cast(Engine | None, options.engine))
+    log.info("%s, on %s", dancer.model.config.model_type, dancer.model.device)
+    dances = dancer.iterate(
+        files,
+        seed=options.seed,
+        seed_motions=seeds,
+        batch_size=options.batch_size,
+        **options.generation,
     )
-    assert dance.joints is not None
-    danced = dance.joints[0].numpy().astype(np.float64)
-    dancers = np.stack([stand_on_ground(dancer) for dancer in (danced if danced.ndim == 4 else danced[None])])
-    poses, transl, rest_offsets = posed(dancers)
-    arrays = {"joints": dancers, "smpl_pose": poses, "smpl_transl": transl, "rest_offsets": rest_offsets}
-    if danced.ndim == 3:
-        arrays = {name: values[0] for name, values in arrays.items()}
+    written: list[Path] = []
+    log.info("dancing to %s", files[0].name if len(files) == 1 else f"{len(files)} songs")
+    for song, target, dance in zip(files, targets, dances, strict=True):
+        seconds = dance.num_frames / dance.fps
+        log.info("%s: %.2f s of dance at %.0f bpm", song.name, seconds, dance.meta["bpm"])
+        written += write_dance(dance, song, target)
+    return written
+
+
+def write_dance(dance: Motion, song: Path, out: Path) -> list[Path]:
+    """Write a dance as ``.npz`` and, if ``out`` ends in ``.mp4``, as a film with the song; return the files."""
     motion = out.with_suffix(".npz")
+    arrays = {
+        "joints": dance.joints,
+        "smpl_pose": dance.poses,
+        "smpl_transl": dance.transl,
+        "rest_offsets": dance.rest_offsets,
+    }
+    if dance.num_dancers == 1:
+        arrays = {name: values[0] for name, values in arrays.items() if values is not None}
+    out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(motion) as partial, partial.open("wb") as file:
         np.savez(
             file,
-            **{name: values.astype(np.float32) for name, values in arrays.items()},  # type: ignore[arg-type]
-            music_beats=music.music_beats,
+            **arrays,  # type: ignore[arg-type]
+            music_beats=np.array(dance.meta["music_beats"], dtype=np.int64),
             fps=np.int32(FPS),
             id=np.str_(out.stem),
-            seed=np.int64(seed),
+            seed=np.int64(dance.meta["seed"]),
         )
     if out.suffix == ".npz":
         return [motion]
-    tell("Filming ...")
-    sound = decode_audio(song, _SOUND_RATE, 0.0, num_frames / FPS)
-    film(out, poses, transl, rest_offsets, sound, _SOUND_RATE)
+    log.info("filming %s", out)
+    sound = decode_audio(song, _SOUND_RATE, 0.0, dance.num_frames / FPS)
+    assert dance.poses is not None
+    assert dance.transl is not None
+    assert dance.rest_offsets is not None
+    film(out, dance.poses, dance.transl, dance.rest_offsets, sound, _SOUND_RATE)
     return [out, motion]
 
 
-def load_model(
-    model: str | os.PathLike[str],
-) -> BailandoForDanceGeneration | BailandoPPForDanceGeneration:
-    """A whole Bailando or Bailando++ of a folder or Hub id.
+def _targets(songs: list[Path], out: Path, suffix: str) -> list[Path]:
+    """Return the output file of each song.
 
     Raises:
-        GenerateError: if it is something else.
+        GenerateError: for another suffix, no song, several songs for one file, or two songs of one name.
     """
-    try:
-        kind = PretrainedConfig.get_config_dict(os.fspath(model))[0].get("model_type")
-        if kind == "fact":
-            raise ValueError("a FACT continues a seed motion: call its generate_dance in Python")
-        family = BailandoPPForDanceGeneration if kind == "bailando_pp" else BailandoForDanceGeneration
-        loaded: Any = family.from_pretrained(os.fspath(model), output_loading_info=True)
-    except (OSError, ValueError) as error:
-        raise GenerateError(
-            f"{model}: not a Bailando ({error}); train one with `opendance train`, or name one on the Hub"
-        ) from None
-    if loaded[1]["missing_keys"]:
-        raise GenerateError(
-            f"{model}: not a whole Bailando; give what `opendance train gpt` or `bailando_pp` wrote"
-        )
-    whole: BailandoForDanceGeneration | BailandoPPForDanceGeneration = loaded[0].eval()
-    return whole
+    if not songs:
+        raise GenerateError("no song given")
+    if out.suffix in _SUFFIXES and not out.is_dir():
+        if len(songs) > 1:
+            raise GenerateError(f"{out}: one file for {len(songs)} songs; give --out a folder")
+        return [out]
+    if out.suffix and not out.is_dir():
+        raise GenerateError(f"{out}: write to a file that ends in .mp4 or .npz, or to a folder")
+    if suffix not in _SUFFIXES:
+        raise GenerateError(f"unknown file type {suffix!r}: expected one of {', '.join(_SUFFIXES)}")
+    targets = [out / (song.stem + suffix) for song in songs]
+    if len(set(targets)) < len(targets):
+        double = next(target for target in targets if targets.count(target) > 1)
+        raise GenerateError(f"{double}: two songs would be written to this file; rename one of them")
+    return targets

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast, get_args
+from typing import Any, Final, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -66,7 +66,9 @@ class Dancer:
         """
         kind = model.config.model_type
         if kind not in dancing():
-            raise DanceError(f"a model of type {kind!r} does not dance; those that do: {', '.join(dancing())}")
+            raise DanceError(
+                f"a model of type {kind!r} does not dance; those that do: {', '.join(dancing())}"
+            )
         return cls(model, _with_engine(extractor_for(model.config), engine))
 
     @classmethod
@@ -145,7 +147,7 @@ class Dancer:
         **options: Any,
     ) -> Iterator[Motion]:
         """Yield the dances of :meth:`__call__`, a batch at a time."""
-        songs = list(songs) if isinstance(songs, Sequence) and not isinstance(songs, str) else [songs]  # type: ignore[list-item]
+        songs = list(songs) if isinstance(songs, Sequence) and not isinstance(songs, str) else [songs]
         motions = _for_each(seed_motions, len(songs))
         for first in range(0, len(songs), max(1, batch_size)):
             chosen = songs[first : first + max(1, batch_size)]
@@ -186,9 +188,10 @@ class Dancer:
             DanceError: for an unknown option, or a seed motion that does not fit.
         """
         model: Any = self.model
-        features = torch.nn.utils.rnn.pad_sequence(
-            [torch.as_tensor(np.asarray(one)) for one in music_features], batch_first=True
-        )
+        pieces = [np.asarray(one, dtype=np.float32) for one in music_features]
+        longest, mode = max(len(piece) for piece in pieces), model.music_padding
+        padded = [np.pad(piece, ((0, longest - len(piece)), (0, 0)), mode=mode) for piece in pieces]
+        features = torch.from_numpy(np.stack(padded))
         motions = _for_each(seed_motions, len(features))
         start = model.seed_inputs(self._seed(motions)) if motions else {}
         try:

@@ -58,7 +58,11 @@ class MusicToDancePipeline(Pipeline):
         frames = [int(count) for count in input_tensors["num_frames"]]
         music = [one.cpu() for one in input_tensors["music_features"]]
         (dance,) = dancer.dance(music, frames, **forward_parameters)
-        return {**dance, "music_beats": input_tensors["music_beats"][0], "bpm": float(input_tensors["bpm"][0])}
+        return {
+            **dance,
+            "music_beats": input_tensors["music_beats"][0],
+            "bpm": float(input_tensors["bpm"][0]),
+        }
 
     def postprocess(self, model_outputs: Any, **_: Any) -> Any:
         """Return the dance."""

@@ -85,10 +85,10 @@ def dances(
     def dance(song: Song) -> Tensor:
         transl = song.smpl_transl[:1, :seed]
         return model.generate_dance(
-            song.smpl_pose[:1, :seed].to(place),
-            (transl - floor_point(transl)).to(place),
             song.music["music_features_fact"][None].to(place),
             song.num_frames,
+            seed_poses=song.smpl_pose[:1, :seed].to(place),
+            seed_transl=(transl - floor_point(transl)).to(place),
             keep=options.keep,
             rest_offsets=song.rest_offsets[:1],
         ).joints  # type: ignore[return-value]

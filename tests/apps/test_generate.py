@@ -11,8 +11,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from opendance_hf.apps.generate import GenerateError, generate
+from opendance_hf.apps.generate import generate
 from opendance_hf.cli import app
+from opendance_hf.dance import DanceError
 from opendance_hf.modeling.bailando import (
     BailandoConfig,
     BailandoForDanceGeneration,
@@ -24,12 +25,19 @@ from opendance_hf.modeling.bailando_pp import (
     BailandoPPForDanceGeneration,
     BailandoPPGPTConfig,
 )
-from opendance_hf.modeling.fact import FACTConfig
+from opendance_hf.modeling.fact import FACTConfig, FACTForDanceGeneration
+from opendance_hf.modeling.loading import ModelError
 from tests.training.media import write_song
 
 VQVAE = BailandoVQVAEConfig(hidden_size=16, codebook_size=16, num_residual_layers=1)
 GPT: dict[str, Any] = {
     "codebook_size": 16, "hidden_size": 16, "num_attention_heads": 2, "num_base_layers": 1, "num_head_layers": 1
+}  # fmt: skip
+
+
+FACT: dict[str, Any] = {
+    "hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_motion_layers": 1,
+    "num_audio_layers": 1, "num_cross_layers": 1, "motion_frames": 30, "audio_frames": 60,
 }  # fmt: skip
 
 
@@ -53,7 +61,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for half in (model.vqvae.upper, model.vqvae.lower):
             half.codebook.codes.normal_(0, 1)
         model.save_pretrained(folder / name)
-    FACTConfig().save_pretrained(folder / "fact")
+    FACTForDanceGeneration(FACTConfig(**FACT)).save_pretrained(folder / "fact")
     return folder
 
 
@@ -68,7 +76,7 @@ def song(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_everybody_dances_as_long_as_the_song(
     name: str, dancers: tuple[int, ...], models: Path, song: Path, tmp_path: Path
 ) -> None:
-    (file,) = generate(song, models / name, tmp_path / "dance.npz", tell=lambda _: None)
+    (file,) = generate(song, models / name, tmp_path / "dance.npz")
     with np.load(file) as dance:
         assert dance["joints"].shape == (*dancers, 93, 24, 3)
         assert dance["smpl_pose"].shape == (*dancers, 93, 24, 3)
@@ -93,7 +101,7 @@ def test_a_duet_is_filmed_and_can_be_evaluated(models: Path, song: Path, tmp_pat
 
 
 def test_models_that_do_not_dance_alone_say_so(models: Path, song: Path, tmp_path: Path) -> None:
-    with pytest.raises(GenerateError, match="a FACT continues a seed motion"):
+    with pytest.raises(DanceError, match="FACT continues a motion: give a seed motion of 30 frames"):
         generate(song, models / "fact", tmp_path / "dance.npz")
-    with pytest.raises(GenerateError, match="not a Bailando"):
+    with pytest.raises(ModelError, match="has no config"):
         generate(song, tmp_path, tmp_path / "dance.npz")

@@ -13,7 +13,7 @@ import soundfile
 import torch
 from transformers import AutoConfig, AutoModel, AutoProcessor, pipeline
 
-import opendance_hf.modeling
+import opendance_hf.dance
 from opendance_hf.modeling.bailando import BailandoConfig, BailandoForDanceGeneration
 from opendance_hf.modeling.feature_extraction_dance import DanceFeatureExtractor
 from opendance_hf.music import SAMPLE_RATE_60FPS, annotate_music, music_features
@@ -43,12 +43,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_auto_classes_know_the_models(folder: Path) -> None:
-    assert opendance_hf.modeling.register
+    assert opendance_hf.dance.Dancer
     assert isinstance(AutoConfig.from_pretrained(folder), BailandoConfig)
     assert isinstance(AutoModel.from_pretrained(folder), BailandoForDanceGeneration)
     processor = AutoProcessor.from_pretrained(folder)
     assert isinstance(processor, DanceFeatureExtractor)
-    assert (processor.music, processor.engine) == ("bailando", "fast")
+    assert (processor.column, processor.engine) == ("music_features_7p5fps", "fast")
 
 
 def test_the_processor_gives_what_a_dataset_row_holds(tmp_path: Path) -> None:
@@ -109,8 +109,12 @@ def test_what_is_no_sound_is_said(tmp_path: Path) -> None:
         processor([])
     with pytest.raises(FileNotFoundError):
         processor(tmp_path / "none.mp3")
-    with pytest.raises(ValueError, match="music must be 'bailando' or 'tpami'"):
-        DanceFeatureExtractor(music="jazz")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="unknown music 'jazz': expected one of bailando, tpami"):
+        DanceFeatureExtractor(music="jazz")
+    with pytest.raises(ValueError, match="unknown column 'jazz'"):
+        DanceFeatureExtractor("jazz")
+    with pytest.raises(ValueError, match="feature_size must be 1 to 35 for music_features_fact, got 36"):
+        DanceFeatureExtractor("music_features_fact", 36)
 
 
 _WITHOUT_THE_PACKAGE = """
