@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 from rich.console import Console
 
 import opendance_hf
-from opendance_hf.errors import OpenDanceError
+from opendance_hf.errors import OpenDanceError, missing_extra
 from opendance_hf.formats import FORMATS
 
 app = typer.Typer(
@@ -550,14 +551,26 @@ class _plain_errors:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, OpenDanceError):
-            message = f"error: {error}"
-            Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+            _print_error(str(error))
             raise typer.Exit(2) from None
         if isinstance(error, KeyboardInterrupt):
             Console(stderr=True).print("stopped; run the same command again to continue", style="yellow")
             raise typer.Exit(130) from None
 
 
+def _print_error(message: str) -> None:
+    Console(stderr=True).print(
+        f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True
+    )
+
+
 def main() -> None:
     """Run the ``opendance`` command."""
-    app()
+    try:
+        app()
+    except ModuleNotFoundError as error:
+        message = missing_extra(error)
+        if message is None:
+            raise
+        _print_error(message)
+        sys.exit(2)
