@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from opendance_hf.assets import packaged_weights
 from opendance_hf.hub import HubError, _model_card, push
 from opendance_hf.storage import pack
 from opendance_hf.storage.contents import ContentError
@@ -92,9 +93,9 @@ for block in blocks:
 
 
 def test_the_card_of_a_pushed_model_names_the_repository(
-    client: Callable[[str], str], tmp_path: Path, hub: FakeHub, repo: Path
+    client: Callable[[str], str], tmp_path: Path, hub: FakeHub
 ) -> None:
-    shutil.copytree(repo / "checkpoints/bailando-vqvae-cmu", tmp_path / "coder")
+    shutil.copytree(packaged_weights("bailando-vqvae-cmu"), tmp_path / "coder")
     local = (tmp_path / "coder/README.md").read_text()
     (tmp_path / "coder/samples").mkdir()
     (tmp_path / "coder/samples/dance.mp4").write_bytes(b"a film stays at home")
