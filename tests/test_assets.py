@@ -121,7 +121,7 @@ def test_unknown_name() -> None:
 def test_packaged_weights_are_found_by_name() -> None:
     assert (packaged_weights("bailando-vqvae-cmu") / "model.safetensors").is_file()
     for name in ("bailando", "../weights/bailando-vqvae-cmu", ""):
-        with pytest.raises(AssetError, match="unknown weights .*: expected bailando-vqvae-cmu"):
+        with pytest.raises(AssetError, match=r"unknown weights .*: expected bailando-vqvae-cmu"):
             packaged_weights(name)
 
 
