@@ -58,7 +58,10 @@ def build(
     licence: Annotated[
         str | None,
         typer.Option(
-            help="Licence of the source videos, for the rows and the card. Default: other, or that of the build."
+            "--licence",
+            "--license",
+            help="Licence of the source videos, for the rows and the card: an identifier of the Hub, such as cc-by-4.0. "
+            "Default: other, or that of the build.",
         ),
     ] = None,
     workers: Workers = _DEFAULT_WORKERS,
