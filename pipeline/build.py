@@ -31,7 +31,7 @@ from opendance_hf.pipeline.ledger import DONE, Item, Ledger
 from opendance_hf.pipeline.pipelines import STAGES, Pipeline
 from opendance_hf.pipeline.printable import printable
 from opendance_hf.pipeline.process import VideoProcessor
-from opendance_hf.pipeline.runners.local import Progress, run_local
+from opendance_hf.pipeline.runners.local import NoProgress, Progress, run_local
 
 _log = logging.getLogger(__name__)
 
@@ -201,12 +201,13 @@ class _MakeProcessor:
 
 
 def build_dataset(
-    paths: Iterable[Path], out: Path, build: Path, options: BuildOptions, progress: Progress
+    paths: Iterable[Path], out: Path, build: Path, options: BuildOptions, progress: Progress | None = None
 ) -> BuildResult:
     """Process all unfinished inputs and pack the published sequences into a dataset.
 
     A build that was killed continues when it is called again with the same folders. Sequences that annotators rejected
-    in an inspection are excluded, and included again when the decision changes.
+    in an inspection are excluded, and included again when the decision changes. Videos are processed in new processes,
+    so a script must call this below ``if __name__ == "__main__":``.
 
     Args:
         paths: videos and folders of videos; none to continue with the inputs in the ledger.
@@ -214,7 +215,7 @@ def build_dataset(
         build: working folder with the ledger, the configuration, intermediate results and previews. It contains media
             and must not be published.
         options: options of the build.
-        progress: receives the status of each input.
+        progress: receives the status of each input, if given.
 
     Raises:
         BuildError: if an input is not found or lies in an output folder, another build uses the folder, or no build
@@ -259,7 +260,7 @@ def build_dataset(
                 _refresh_pending(ledger, pipeline)
             else:
                 _register_inputs(ledger, inputs, pipeline)
-            _process(ledger, pipeline, build, options, progress)
+            _process(ledger, pipeline, build, options, progress or NoProgress())
         _apply_decisions(ledger, build, options.inspected_only)
         items = ledger.items()
         _remove_stale_files(build, {row["id"] for row in ledger.sequences(withheld=True)})
