@@ -421,7 +421,9 @@ def music(
 def evaluate(
     predictions: Annotated[
         str,
-        typer.Option(help="Dances of a model: a dataset (folder or Hub id), or a folder of .npz or .pkl."),
+        typer.Option(
+            help="Dances of a model: a dataset (folder or Hub id), a folder of .npz or .pkl files, or one such file."
+        ),
     ],
     reference: Annotated[
         str, typer.Option(help="Dances to compare with, given likewise. The paper uses the whole dataset.")
