@@ -184,7 +184,7 @@ def tables(found: dict[str, Any]) -> list[Table]:
                 f"{n['sequences']:,}",
                 f"{n['groups']:,}",
                 _hours(n["hours"]),
-                f"{n['mean_duration_s']:.2f}\n({n['min_duration_s']:.1f} to {n['max_duration_s']:.1f})",
+                f"{n['mean_duration_s']:.2f}\n({n['min_duration_s']:.1f} to\n{n['max_duration_s']:.1f})",
                 f"{n['min_bpm']:.1f} to\n{n['max_bpm']:.1f}",
                 f"{n['mean_velocity_m_per_s']:.2f}",
             )

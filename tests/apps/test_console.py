@@ -60,6 +60,16 @@ def test_every_metric_of_every_sequence_stands_on_the_sequences_line(width: int)
     assert ("continued" in text) == (width == 80)
 
 
+def test_scores_and_seconds_are_explained() -> None:
+    text = " ".join(printed(120).split())
+    assert (
+        "speed correlation: correlation of projected and 2D speeds of wrists and ankles, -1 to 1; good: near 1"
+        in text
+    )
+    assert "foot slide, m/s: " in text
+    assert "processing" in text
+
+
 def test_a_pipe_is_wide_unless_it_is_wider(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout", io.StringIO())
     monkeypatch.setenv("COLUMNS", "80")

@@ -65,7 +65,7 @@ def test_headers_are_whole_in_80_columns(dataset: tuple[Path, list]) -> None:
     for table in tables(stats(dataset[0])):
         console.print(table)
     assert "…" not in out.getvalue()
-    for word in ("configuration", "collaborative", "sequences", "validation"):
+    for word in ("configuration", "collaborative", "sequences", "individual"):
         assert word in out.getvalue()
 
 
