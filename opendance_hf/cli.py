@@ -406,6 +406,7 @@ def music(
 ) -> None:
     """Extract music features of a song at 60 and 7.5 frames a second, its beats and its tempo."""
     from opendance_hf.apps.music import write_music
+    from opendance_hf.music import tempo_doubt
 
     with _plain_errors() as console:
         target = out or Path(song.stem + ".npz")
@@ -414,6 +415,10 @@ def music(
         console.print(
             f"{frames / 60:.2f} s, {frames} frames, {beats} beats, {found.bpm:.1f} bpm", highlight=False
         )
+        if doubt := tempo_doubt(found.bpm):
+            console.print(
+                f"warning: {doubt}; the file has the estimate unchanged", style="yellow", highlight=False
+            )
         console.print(f"written:  {target}", markup=False, highlight=False)
 
 

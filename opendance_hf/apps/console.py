@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from opendance_hf.apps.report import BuildReport, explained_scores, metric_label, metric_number, metric_unit
+from opendance_hf.music.tempo import tempo_doubt
 from opendance_hf.pipeline.ledger import Item
 
 _STYLES: Final = {"published": "green", "rejected": "yellow", "failed": "red", "waiting": "cyan"}
@@ -117,6 +118,14 @@ def print_report(console: Console, report: BuildReport) -> None:
         unit = f", {score.unit}" if score.unit else ""
         line = f"  {score.label}{unit}: {score.meaning}; good: {score.good}"
         console.print(line, style="dim", markup=False, highlight=False)
+    for row in report.sequences:
+        if doubt := tempo_doubt(row.bpm):
+            console.print(
+                f"warning: {row.id}: {doubt}; it is published unchanged",
+                style="yellow",
+                markup=False,
+                highlight=False,
+            )
     if report.dropped:
         console.print(_dropped(report))
     counts = {status: sum(row.status == status for row in report.inputs) for status in _STYLES}

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from opendance_hf.files import atomic_write
+from opendance_hf.music.tempo import tempo_doubt
 from opendance_hf.pipeline.ledger import DropCount
 from opendance_hf.pipeline.stages.gate import Gate
 
@@ -218,6 +219,7 @@ def render_report(report: BuildReport) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(label=metric_label, number=metric_number, unit=metric_unit, duration=_duration)
+    environment.filters["tempo_doubt"] = tempo_doubt
     statuses = Counter(row.status for row in report.inputs)
     return environment.get_template("report.html.jinja").render(
         report=report,
