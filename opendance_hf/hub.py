@@ -50,16 +50,27 @@ def push(
         token: access token; ``HF_TOKEN`` or the saved login by default.
 
     Raises:
-        HubError: if the folder is not a dataset or model or has no card, or the upload fails.
+        HubError: if the folder is not a dataset or model or has no card, the name has no owner, there is no token, or
+            the upload fails.
         ContentError: if the folder contains a file that must not be published, such as video or audio.
     """
-    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub import CommitOperationAdd, HfApi, get_token
 
     folder = Path(folder)
     kind = _kind(folder)
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id):
+        raise HubError(
+            f"{repo_id}: expected user/name or organisation/name, such as your-name/{folder.resolve().name}; "
+            "`hf auth whoami` prints your user name and organisations"
+        )
     files = {path.relative_to(folder).as_posix(): path for path in published_files(folder, kind)}
     card = _dataset_card(folder, repo_id) if kind == "dataset" else _model_card(folder, repo_id)
     content: dict[str, Path | bytes] = {**files, "README.md": card.encode()}
+    if token is None and get_token() is None:
+        raise HubError(
+            f"{repo_id}: no access token; run `hf auth login`, or set HF_TOKEN to a token with write access from "
+            "https://huggingface.co/settings/tokens"
+        )
     api = HfApi(token=token)
     try:
         url = api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True)
@@ -71,10 +82,29 @@ def push(
             revision=revision,
         )
     except Exception as error:  # errors of the Hub, of HTTP and of the disk have no common base class
-        raise HubError(
-            f"{repo_id}: the upload failed ({error}); check `hf auth whoami`, the name and the network"
-        ) from None
+        raise HubError(f"{repo_id}: {_upload_failure(error)}") from None
     return str(url)
+
+
+def _upload_failure(error: Exception) -> str:
+    """Return the cause of a failed upload and its remedy, on one line."""
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    cause = " ".join(str(error).split())
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    if isinstance(error, OfflineModeIsEnabled):
+        return "the upload failed in offline mode; unset HF_HUB_OFFLINE"
+    if status == 401:
+        return f"the Hub refused the access token (401: {cause}); run `hf auth login` with a new one, or correct HF_TOKEN"
+    if status == 403:
+        return (
+            f"this access token may not write there (403: {cause}); check the owner with `hf auth whoami`, and that the "
+            "token has write access"
+        )
+    # huggingface_hub does not re-export the errors of its HTTP client, which is httpx or a successor.
+    if status is None and type(error).__module__.startswith("httpx"):
+        return f"the Hub cannot be reached ({cause}); check the network, and HF_ENDPOINT if it is set"
+    return f"the upload failed ({cause}); once that is corrected, run the command again"
 
 
 def _kind(folder: Path) -> Kind:

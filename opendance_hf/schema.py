@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from opendance_hf.brief import brief_repr
 from opendance_hf.columns import (
     Column,
     columns_of,
@@ -109,6 +110,8 @@ class Provenance:
 @dataclass(kw_only=True)
 class DanceSequence:
     """One sequence of one or more dancers to one piece of music. T is ``num_frames``, D is ``num_dancers``."""
+
+    __repr__ = brief_repr
 
     id: Annotated[str, Column("string", pattern=_NAME, meaning="unique, equal in every rebuild: the start of the source's hash and a number")]
     group: Annotated[str, Column("string", pattern=_NAME, meaning="group of sequences with the same song or nearly the same motion; splits never share a group")]

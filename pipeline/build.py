@@ -31,7 +31,7 @@ from opendance_hf.pipeline.ledger import DONE, Item, Ledger
 from opendance_hf.pipeline.pipelines import STAGES, Pipeline
 from opendance_hf.pipeline.printable import printable
 from opendance_hf.pipeline.process import VideoProcessor
-from opendance_hf.pipeline.runners.local import Progress, run_local
+from opendance_hf.pipeline.runners.local import NoProgress, Progress, run_local
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +42,13 @@ _OUTSIDE_LINK = (
 )
 #: File names of the operating system that are skipped in folders of videos.
 _NOT_INPUTS = {"thumbs.db", "desktop.ini"}
+#: Suffixes of texts, tables, subtitles and pictures, which lie beside downloaded videos and are ignored in folders.
+_NOT_MEDIA_SUFFIXES = (
+    ".txt .md .rst .log .nfo .description .json .jsonl .yaml .yml .xml .html .csv .tsv .xlsx .parquet .pdf .srt .vtt .ass "
+    ".lrc .jpg .jpeg .png .webp .bmp .svg .npy .npz .pkl .py .sha256 .md5"
+)
+_NOT_MEDIA = frozenset(_NOT_MEDIA_SUFFIXES.split())
+_MAX_NAMED = 3
 
 
 class BuildError(OpenDanceError, RuntimeError):
@@ -54,7 +61,8 @@ class BuildOptions:
 
     Args:
         pipeline: the stages; None to use the configuration stored in the build folder.
-        licence: licence of the source videos, for the rows and the card; None to use the one stored in the build folder.
+        licence: licence of the source videos, for the rows and the card: an identifier of the Hub, such as
+            ``cc-by-4.0``; None to use the one stored in the build folder.
         workers: number of processor cores to use: one process each, or threads where there are fewer videos.
         timeout_s: time limit for one video, seconds.
         inspected_only: publish only sequences that annotators kept in both rounds. Otherwise undecided ones are published
@@ -108,9 +116,9 @@ class BuildResult:
 def find_inputs(paths: Iterable[Path], leave_out: Iterable[Path] = ()) -> list[Source]:
     """Return the files to process, sorted by path: the given files, and all files below the given folders.
 
-    Hidden files are skipped. Every other file counts as an input, so that a file that is not a video is reported. A
-    link that leads out of its folder is refused, since it may expose the rest of the disk. A file or link given by name
-    is accepted.
+    In folders, hidden files are skipped, and texts, tables, subtitles and pictures are ignored with one line in the
+    log. Every other file counts as an input, so that a file that is not a video is reported. A link that leads out of
+    its folder is refused, since it may expose the rest of the disk. A file or link given by name is accepted.
 
     Args:
         paths: files and folders.
@@ -122,6 +130,7 @@ def find_inputs(paths: Iterable[Path], leave_out: Iterable[Path] = ()) -> list[S
     paths = list(paths)
     skipped = [folder.resolve() for folder in leave_out]
     found: dict[Path, Source] = {}
+    ignored: dict[Path, str] = {}
     for path in paths:
         if path.is_dir():
             root = path.resolve()
@@ -135,15 +144,50 @@ def find_inputs(paths: Iterable[Path], leave_out: Iterable[Path] = ()) -> list[S
                     continue
                 if any(target.is_relative_to(folder) for folder in skipped):
                     continue
+                if file.suffix.lower() in _NOT_MEDIA:
+                    ignored[file.absolute()] = printable(name)
+                    continue
                 refused = _OUTSIDE_LINK if outside else ""
                 found.setdefault(file.absolute(), Source(file.absolute(), printable(name), refused))
         elif path.exists():
             found[path.absolute()] = Source(path.absolute(), printable(path.name))
         else:
             raise BuildError(f"{printable(path)}: no such file or folder")
+    note = _describe_ignored([name for path, name in sorted(ignored.items()) if path not in found])
     if not found:
-        raise BuildError(f"no files in {', '.join(map(printable, paths))}")
+        raise BuildError(
+            f"no videos in {', '.join(map(printable, paths))}" + (f"; ignored {note}" if note else "")
+        )
+    if note:
+        _log.info(f"Ignored {note}")
     return [found[path] for path in sorted(found)]
+
+
+def _describe_ignored(names: list[str]) -> str:
+    """Return one line on the ignored files of folders; empty if there are none."""
+    if not names:
+        return ""
+    kind = "1 file that is" if len(names) == 1 else f"{len(names)} files that are"
+    more = ", ..." if len(names) > _MAX_NAMED else ""
+    return f"{kind} not media: {', '.join(names[:_MAX_NAMED])}{more}"
+
+
+def _check_output(option: str, folder: Path, paths: Iterable[Path]) -> None:
+    """Refuse an output folder that is an input, or that an input lies in.
+
+    An output folder inside a folder of videos is possible: it is not searched for videos.
+
+    Raises:
+        BuildError: naming the option and the input.
+    """
+    for path in paths:
+        if path.resolve().is_relative_to(folder.resolve()):
+            what = (
+                "is an input of the build"
+                if path.resolve() == folder.resolve()
+                else f"contains the input {printable(path)}"
+            )
+            raise BuildError(f"{option} {printable(folder)} {what}: choose another folder for the output")
 
 
 @dataclass(frozen=True)
@@ -157,12 +201,13 @@ class _MakeProcessor:
 
 
 def build_dataset(
-    paths: Iterable[Path], out: Path, build: Path, options: BuildOptions, progress: Progress
+    paths: Iterable[Path], out: Path, build: Path, options: BuildOptions, progress: Progress | None = None
 ) -> BuildResult:
     """Process all unfinished inputs and pack the published sequences into a dataset.
 
     A build that was killed continues when it is called again with the same folders. Sequences that annotators rejected
-    in an inspection are excluded, and included again when the decision changes.
+    in an inspection are excluded, and included again when the decision changes. Videos are processed in new processes,
+    so a script must call this below ``if __name__ == "__main__":``.
 
     Args:
         paths: videos and folders of videos; none to continue with the inputs in the ledger.
@@ -170,14 +215,21 @@ def build_dataset(
         build: working folder with the ledger, the configuration, intermediate results and previews. It contains media
             and must not be published.
         options: options of the build.
-        progress: receives the status of each input.
+        progress: receives the status of each input, if given.
 
     Raises:
-        BuildError: if an input is not found, another build uses the folder, or no build exists to continue.
+        BuildError: if an input is not found or lies in an output folder, another build uses the folder, or no build
+            exists to continue.
+        LicenceError: if the licence is not an identifier of the Hub.
         ConfigError: if a file of the pipeline's backends is missing.
         PackError: if ``out`` holds something other than an OpenDance-HF dataset.
     """
+    from opendance_hf.storage.licences import check_licence
+
     paths = list(paths)
+    asked_licence = None if options.licence is None else check_licence(options.licence)
+    _check_output("--out", out, paths)
+    _check_output("--build-dir", build, paths)
     pipeline = None if options.pipeline is None else prepare_pipeline(options.pipeline)
     inputs = _selected(find_inputs(paths, leave_out=(out, build)), options.selection) if paths else None
     if os.path.lexists(out):
@@ -194,7 +246,7 @@ def build_dataset(
         ) from None
     with _build_lock(build), closing(_open_ledger(build)) as ledger:
         kept = ledger.recall() or {}
-        licence = options.licence or kept.get("licence") or "other"
+        licence = asked_licence or kept.get("licence") or "other"
         pipeline = pipeline or _stored_pipeline(ledger, build, inputs)
         # The licence is kept even where nothing is left to process. The configuration is kept before any input is
         # registered with it: a build that is killed in between continues with the configuration of its inputs.
@@ -208,7 +260,7 @@ def build_dataset(
                 _refresh_pending(ledger, pipeline)
             else:
                 _register_inputs(ledger, inputs, pipeline)
-            _process(ledger, pipeline, build, options, progress)
+            _process(ledger, pipeline, build, options, progress or NoProgress())
         _apply_decisions(ledger, build, options.inspected_only)
         items = ledger.items()
         _remove_stale_files(build, {row["id"] for row in ledger.sequences(withheld=True)})

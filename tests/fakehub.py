@@ -145,6 +145,10 @@ class _Handler(BaseHTTPRequestHandler):
         name = "/".join(filter(None, (asked.get("organization") or "org", asked["name"].split("/")[-1])))
         if "/" in asked["name"]:
             name = asked["name"]
+        if name.startswith("theirs/"):
+            return self._send(
+                {"error": "You don't have the rights to create a model under this namespace"}, 403
+            )
         kind = asked.get("type") or "model"
         exists = (kind, name) in self.hub.repos
         self.hub.repos.setdefault((kind, name), Repo())

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import opendance_hf.assets as assets
-from opendance_hf.assets import ASSETS, Asset, AssetError, asset_files
+from opendance_hf.assets import ASSETS, Asset, AssetError, asset_files, packaged_weights
 
 GRAPH, BIN = b"the graph of a toy network", b"and its weights"
 TOY = Asset(
@@ -116,6 +116,13 @@ def test_damaged_file_is_refused_wherever_it_lies(
 def test_unknown_name() -> None:
     with pytest.raises(KeyError):
         asset_files("nothing")
+
+
+def test_packaged_weights_are_found_by_name() -> None:
+    assert (packaged_weights("bailando-vqvae-cmu") / "model.safetensors").is_file()
+    for name in ("bailando", "../weights/bailando-vqvae-cmu", ""):
+        with pytest.raises(AssetError, match=r"unknown weights .*: expected bailando-vqvae-cmu"):
+            packaged_weights(name)
 
 
 def test_offline_says_what_to_do(

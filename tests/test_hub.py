@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from opendance_hf.assets import packaged_weights
 from opendance_hf.hub import HubError, _model_card, push
 from opendance_hf.storage import pack
 from opendance_hf.storage.contents import ContentError
@@ -92,9 +93,9 @@ for block in blocks:
 
 
 def test_the_card_of_a_pushed_model_names_the_repository(
-    client: Callable[[str], str], tmp_path: Path, hub: FakeHub, repo: Path
+    client: Callable[[str], str], tmp_path: Path, hub: FakeHub
 ) -> None:
-    shutil.copytree(repo / "checkpoints/bailando-vqvae-cmu", tmp_path / "coder")
+    shutil.copytree(packaged_weights("bailando-vqvae-cmu"), tmp_path / "coder")
     local = (tmp_path / "coder/README.md").read_text()
     (tmp_path / "coder/samples").mkdir()
     (tmp_path / "coder/samples/dance.mp4").write_bytes(b"a film stays at home")
@@ -130,12 +131,16 @@ def test_commands_of_a_model_card_are_renamed(tmp_path: Path) -> None:
 def test_what_cannot_be_pushed_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "opendance-3d"
     pack([make_sequence(0)], folder)
-    with pytest.raises(HubError, match="bad name!!: the upload failed"):
-        push(folder, "bad name!!")
+    for name in ("bad name!!", "opendance-3d", "org/", "/x", "org/x/y"):
+        with pytest.raises(HubError, match=rf"^{name}: expected user/name or organisation/name"):
+            push(folder, name)
     (folder / "data" / "clip.MP4").write_bytes(b"")
     with pytest.raises(ContentError, match=r"clip\.MP4.*move it out of"):
         push(folder, "org/x")
     (folder / "data" / "clip.MP4").unlink()
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    with pytest.raises(HubError, match=r"^org/x: no access token.*hf auth login.*HF_TOKEN"):
+        push(folder, "org/x")
     with pytest.raises(HubError, match="neither a dataset"):
         push(folder / "data" / "individual", "org/x")
     (folder / "README.md").unlink()
@@ -145,18 +150,31 @@ def test_what_cannot_be_pushed_is_one_line(tmp_path: Path, monkeypatch: pytest.M
         push(tmp_path / "none", "org/x")
 
 
-def test_a_hub_that_does_not_answer_is_one_line(
-    client: Callable[[str], str], tmp_path: Path, hub: FakeHub
+@pytest.mark.parametrize(
+    ("change", "repo", "cause", "remedy"),
+    [
+        ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "org/x", "cannot be reached", "check the network"),
+        ({"HF_HUB_OFFLINE": "1"}, "org/x", "offline", "unset HF_HUB_OFFLINE"),
+        ({"HF_TOKEN": ""}, "org/x", "no access token", "hf auth login"),
+        ({"HF_TOKEN": "hf_wrong"}, "org/x", "refused the access token (401", "hf auth login"),
+        ({}, "theirs/x", "may not write there (403", "hf auth whoami"),
+    ],
+)
+def test_every_cause_of_a_failed_push_has_its_remedy(
+    tmp_path: Path, hub: FakeHub, change: dict[str, str], repo: str, cause: str, remedy: str
 ) -> None:
     pack([make_sequence(0)], tmp_path / "opendance-3d")
-    hub.url = "http://127.0.0.1:9"
-    said = client(
-        """
-from opendance_hf.hub import HubError, push
-try:
-    push("opendance-3d", "org/x")
-except HubError as error:
-    print(error)
-"""
+    program = "from opendance_hf.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "push", "opendance-3d", repo],
+        env=hub.env(tmp_path / "home") | change,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
-    assert said.startswith("org/x: the upload failed")
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {repo}: ")
+    assert cause in line
+    assert remedy in line

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 import pytest
+from datasets import load_dataset
 
 from opendance_hf.schema import (
     SCHEMA_VERSION,
@@ -19,6 +21,7 @@ from opendance_hf.schema import (
     to_row,
     validate,
 )
+from opendance_hf.storage import load_sequence, pack, save_sequence
 from tests.factories import assert_same, make_sequence
 
 
@@ -35,6 +38,34 @@ def test_rows_of_python_lists_are_taken() -> None:
     row = to_row(seq)
     plain = {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in row.items()}
     assert_same(from_row(plain), seq)
+
+
+def test_rows_in_the_formats_of_datasets_give_the_same_sequence(tmp_path: Path) -> None:
+    seq = make_sequence(3, num_dancers=2)
+    pack([seq], tmp_path / "d")
+    (split,) = load_dataset(str(tmp_path / "d"), "collaborative", cache_dir=str(tmp_path / "c")).values()
+    assert_same(dataclasses.replace(from_row(split[0]), subset_rank=None), seq)
+    found = from_row(split.with_format("numpy")[0])
+    save_sequence(tmp_path / "a.npz", found)
+    assert_same(load_sequence(tmp_path / "a.npz"), found)
+    # The format itself rounds numbers to 32 bits.
+    exact = {
+        "subset_rank": None,
+        "bpm": seq.bpm,
+        "motion_velocity": seq.motion_velocity,
+        "provenance": seq.provenance,
+    }
+    assert found.bpm == np.float32(seq.bpm)
+    assert_same(dataclasses.replace(found, **exact), seq)
+
+
+def test_a_sequence_is_printed_in_brief() -> None:
+    seq = make_sequence(3, num_dancers=2)
+    text = repr(seq)
+    assert f"id={seq.id!r}" in text
+    assert f"joints=<float32 ({seq.num_frames}, 144)>" in text
+    assert "\n" not in text
+    assert len(text) < 2000
 
 
 def test_one_column_a_field() -> None:

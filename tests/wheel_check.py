@@ -1,4 +1,4 @@
-"""Install the wheel in a clean environment and import every module that the source tree has.
+"""Install the wheel in a clean environment, import every module of the source tree and run the packaged weights.
 
     make wheel-check
 
@@ -31,6 +31,30 @@ print(f"{len(sys.argv) - 1 - len(failed)} of {len(sys.argv) - 1} modules import"
 sys.exit(bool(failed))
 """
 
+#: Encode and decode a walk on the spot with the packaged VQ-VAE. Its error is 98 mm; random weights: 460 mm.
+RUN_WEIGHTS = """
+import numpy as np
+import torch
+from opendance_hf.assets import packaged_weights
+from opendance_hf.modeling.bailando import BailandoVQVAE, split_root
+from opendance_hf.motion.body import forward_kinematics
+from opendance_hf.motion.skeleton import MEAN_OFFSETS
+
+swing = 0.4 * np.sin(2 * np.pi * np.arange(96) / 60)
+poses = np.zeros((96, 24, 3))
+poses[:, 16:18, 2] = -1.2, 1.2  # arms down
+poses[:, 1, 0], poses[:, 2, 0] = -swing, swing
+joints = forward_kinematics(poses, np.zeros((96, 3)), MEAN_OFFSETS)
+relative, _ = split_root(torch.from_numpy(joints).float()[None])
+coder = BailandoVQVAE.from_pretrained(packaged_weights("bailando-vqvae-cmu")).eval()
+with torch.no_grad():
+    decoded, _ = coder.decode(*coder.encode(relative))
+error_mm = 1000 * (decoded - relative).norm(dim=-1).mean()
+assert decoded.shape == relative.shape and torch.isfinite(decoded).all()
+assert error_mm < 150, f"the decoded walk is off by {error_mm:.1f} mm, expected less than 150 mm"
+print(f"bailando-vqvae-cmu: {len(joints)} frames decoded, off by {error_mm:.1f} mm")
+"""
+
 
 def sources_of(root: Path, suffix: str = ".py") -> list[Path]:
     """Files of the package with that suffix, relative to ``root``, symlinked folders included."""
@@ -49,7 +73,7 @@ def modules_of(root: Path) -> list[str]:
 
 
 def main() -> int:
-    """Build, install, import; the exit status says how it went."""
+    """Build, install, import and run; return the exit status."""
     with tempfile.TemporaryDirectory(prefix="opendance-wheel-") as temporary:
         dist, home = Path(temporary, "dist"), Path(temporary, "venv")
         subprocess.run([sys.executable, "-m", "build", "--outdir", str(dist), str(REPO)], check=True)
@@ -61,7 +85,9 @@ def main() -> int:
         subprocess.run([*install, "-c", str(REPO / "constraints.txt"), f"{wheel}[all]"], check=True)
         subprocess.run([python, "-m", "pip", "check"], check=True)
         # -I: neither the working folder nor PYTHONPATH may lend a module that the wheel lacks.
-        return subprocess.run([python, "-I", "-c", _IMPORT_ALL, *modules_of(REPO)], cwd=temporary).returncode
+        isolated = [python, "-I", "-c"]
+        failed = subprocess.run([*isolated, _IMPORT_ALL, *modules_of(REPO)], cwd=temporary).returncode
+        return failed or subprocess.run([*isolated, RUN_WEIGHTS], cwd=temporary).returncode
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
-from opendance_hf.apps.report import BuildReport, metric_label, metric_number, metric_unit
+from opendance_hf.apps.report import BuildReport, explained_scores, metric_label, metric_number, metric_unit
+from opendance_hf.music.tempo import tempo_doubt
 from opendance_hf.pipeline.ledger import Item
 
 _STYLES: Final = {"published": "green", "rejected": "yellow", "failed": "red", "waiting": "cyan"}
@@ -113,6 +114,18 @@ def print_report(console: Console, report: BuildReport) -> None:
     console.print(_inputs(report))
     for table in _sequences(report, console.width):
         console.print(table)
+    for score in explained_scores(report.sequences):
+        unit = f", {score.unit}" if score.unit else ""
+        line = f"  {score.label}{unit}: {score.meaning}; good: {score.good}"
+        console.print(line, style="dim", markup=False, highlight=False)
+    for row in report.sequences:
+        if doubt := tempo_doubt(row.bpm):
+            console.print(
+                f"warning: {row.id}: {doubt}; it is published unchanged",
+                style="yellow",
+                markup=False,
+                highlight=False,
+            )
     if report.dropped:
         console.print(_dropped(report))
     counts = {status: sum(row.status == status for row in report.inputs) for status in _STYLES}
@@ -136,7 +149,7 @@ def _inputs(report: BuildReport) -> Table:
     table.add_column("status", no_wrap=True)
     table.add_column("input", overflow="fold")
     table.add_column("sequences", justify="right", no_wrap=True)
-    table.add_column("seconds", justify="right", no_wrap=True)
+    table.add_column("processing\nseconds", justify="right", no_wrap=True)
     table.add_column("reason", overflow="fold")
     for row in report.inputs:
         table.add_row(
@@ -153,7 +166,7 @@ def _dropped(report: BuildReport) -> Table:
     table = _table("Unused spans")
     table.add_column("stage", no_wrap=True)
     table.add_column("reason", overflow="fold")
-    for name in ("spans", "inputs", "seconds"):
+    for name in ("spans", "inputs", "seconds\nof video"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in report.dropped:
         table.add_row(row.stage, Text(row.reason), str(row.spans), str(row.inputs), f"{row.seconds:.1f}")

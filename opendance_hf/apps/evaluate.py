@@ -1,10 +1,10 @@
-"""``opendance evaluate``: dances from files, their scores as a table, as JSON and as figures."""
+"""Evaluate dances from files, and write their scores as tables, JSON and figures (``opendance evaluate``)."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -26,16 +26,18 @@ from opendance_hf.metrics import (
     Interval,
     PairedTest,
     Score,
+    SetScores,
     SubsampleInterval,
     compare_sets,
     compare_systems,
     get_protocol,
     measure,
 )
+from opendance_hf.metrics.uncertainty import MIN_GROUPS
 
-#: Longer sets are cut in the terminal; the JSON has every clip.
+#: Maximum number of clips in the terminal; the JSON has all.
 _MAX_ROWS: Final = 30
-#: Of each clip in the terminal.
+#: Scores of each clip in the terminal.
 _CLIP_COLUMNS: Final = ("music_motion", "beat_f1", "motion_motion", "foot_skate")
 
 
@@ -54,12 +56,12 @@ def run_evaluate(
 
     Args:
         predictions, reference: see :func:`opendance_hf.apps.clips.load_clips`.
-        out: where to write the JSON, or None.
+        out: the JSON file to write, or None.
         protocol: a key of :data:`opendance_hf.metrics.PROTOCOLS`.
-        versus: the dances of another system to the same songs, for paired tests, or None.
+        versus: dances of another system to the same songs, for paired tests, or None.
         figures: a folder for figure 5 of the paper of every predicted clip, or None.
-        seed: of everything drawn at random.
-        console: where to print, or None.
+        seed: random seed of subsets and resampling.
+        console: console for the tables, or None.
 
     Raises:
         EvaluateError: if a file holds no valid dance, a set has none, the protocol is unknown, or two systems have no
@@ -69,12 +71,16 @@ def run_evaluate(
     check_targets(out, figures)
     try:
         rule = get_protocol(protocol)
-        found = measure(_told(load_clips(predictions), "predictions", console), rule, rule.prediction_frames)
-        truth = measure(_told(load_clips(reference), "reference", console), rule)
+        found = measure(
+            _with_progress(load_clips(predictions), "predictions", console), rule, rule.prediction_frames
+        )
+        truth = measure(_with_progress(load_clips(reference), "reference", console), rule)
         result = compare_sets(found, truth, rule, seed=seed)
         tests, other = {}, None
         if versus is not None:
-            rows = measure(_told(load_clips(versus), "versus", console), rule, rule.prediction_frames)
+            rows = measure(
+                _with_progress(load_clips(versus), "versus", console), rule, rule.prediction_frames
+            )
             other = compare_sets(rows, truth, rule, seed=seed)
             tests = compare_systems(result.predictions, other.predictions, seed=seed)
     except EvaluateError:
@@ -103,14 +109,14 @@ def run_evaluate(
     return result
 
 
-def _told(clips: Iterator[Clip], what: str, console: Console | None) -> Iterable[Clip]:
+def _with_progress(clips: Iterator[Clip], what: str, console: Console | None) -> Iterable[Clip]:
     if console is None or not console.is_terminal:
         return clips
     return track(clips, f"measuring the {what}", console=console, transient=True)
 
 
 def write_figures(predictions: str | Path, reference: str | Path, folder: Path, predicted: set[str]) -> int:
-    """Figure 5 of the paper for every dancer of every predicted clip; returns how many PNG files were written.
+    """Draw figure 5 of the paper for every dancer of every predicted clip; return the number of PNG files.
 
     A clip that has a reference of the same id is drawn below it, as in the paper.
     """
@@ -132,81 +138,40 @@ def write_figures(predictions: str | Path, reference: str | Path, folder: Path, 
 
 
 def print_result(console: Console, result: EvaluationResult, other: EvaluationResult | None = None) -> None:
-    """The row of paper table 3 for each set, what a perfect model would get, every mean, and every predicted clip."""
-    sets = {"reference": result.reference, "predictions": result.predictions}
-    if other is not None:
-        sets["versus"] = other.predictions
-    fids: dict[str, dict[str, Score]] = {
-        name: {"FID_k": of.fid_k, "FID_g": of.fid_g, "FID_cd": of.fid_cd}
-        for name, of in (("predictions", result), ("versus", other))
-        if of is not None
-    }
-    kinds = ["k", "g"] + (["cd"] if any(of.fid_cd.n for of in (result, other) if of is not None) else [])
-    table = _table(
-        f"Evaluation, protocol {result.protocol.name}", "set", "clips", "dancers",
-        *(f"{score}_{kind}" for score in ("FID", "Div") for kind in kinds),
-    )  # fmt: skip
-    notes: dict[str, None] = {}
-    for name, scores in sets.items():
-        columns = fids.get(name, dict.fromkeys((f"FID_{kind}" for kind in kinds), Score(None, 0)))
-        columns = {key: score for key, score in columns.items() if key.removeprefix("FID_") in kinds}
-        columns |= {f"Div_{kind}": getattr(scores, f"div_{kind}") for kind in kinds}
-        cells = [_number(score.value) + ("*" if score.note else "") for score in columns.values()]
-        table.add_row(name, str(scores.num_clips), str(scores.num_samples), *cells)
-        for column, score in columns.items():
-            if score.note:
-                biased = "biased upwards, comparable at this N only; " if score.value is not None else ""
-                notes[f"* {column} of {name}: {biased}{score.note}"] = None
-        if scores.num_short:
-            window = f"{result.protocol.window_s:g} s"
-            notes[f"* {name}: {scores.num_short} of {scores.num_clips} dances are shorter than the {window} windows "
-                  f"of this protocol, and left out of FID and Div"] = None  # fmt: skip
-    rates = {fps for scores in sets.values() for fps in (scores.min_fps, scores.max_fps)}
-    if len(rates) > 1:
-        notes[f"* frame rates differ ({', '.join(f'{fps:g}' for fps in sorted(rates))}): noise makes jitter, foot "
-              "skate and kinetic features grow with the rate; resample before you compare them"] = None  # fmt: skip
-    console.print(table)
-    for note in notes:
-        console.print(note, markup=False, highlight=False)
+    """Print paper table 3 for each set, the distances at equal N, the mean of every score, and every predicted clip.
 
-    others = [other] if other is not None else []
-    table = _table(
-        "The same at equal N: median [2.5%, 97.5%] over subsets", "FID", "N", "predictions",
-        *("versus" for _ in others), "reference",
-    )  # fmt: skip
-    reasons: dict[str, None] = {}
-    for kind in kinds:
-        spreads = [result.fid_at_n[kind], *(of.fid_at_n[kind] for of in others), result.floor_at_n[kind]]
-        table.add_row(f"FID_{kind}", str(spreads[0].n), *map(_spread, spreads))
-        reasons |= {
-            f"* FID_{kind} at equal N: {of.note}": None for of in spreads if of.note and of.median is None
-        }
-    if any(spread.median is not None for spread in (*result.fid_at_n.values(), *result.floor_at_n.values())):
-        console.print(table)
-        for reason in reasons:
-            console.print(reason, markup=False, highlight=False)
+    A single dance has neither distances nor intervals, so its scores are printed beside the means of the reference.
+    """
+    compared = {"predictions": result, **({} if other is None else {"versus": other})}
+    sets = {"reference": result.reference, **{name: one.predictions for name, one in compared.items()}}
+    if all(one.predictions.num_samples == 1 for one in compared.values()):
+        frames = result.predictions.clips[0].frames_used
         console.print(
-            "  All are biased upwards by the small N; predictions within the spread of the reference cannot be told\n"
-            "  from it. These are not confidence intervals.",
+            f"\nEvaluation of 1 dance, protocol {result.protocol.name}, {frames} frames\nFID and diversity compare sets: "
+            "they need at least two dances.",
             highlight=False,
-        )  # fmt: skip
+        )
+        _print_notes(console, _set_notes(result, sets))
+        sets = {("dance" if name == "predictions" else name): scores for name, scores in sets.items()}
+    else:
+        _print_sets(console, compared, sets)
+        _print_equal_n(console, compared)
+    _print_means(console, sets)
+    if "dance" not in sets:
+        _print_clips(console, result)
 
-    table = _table("Means with 95% intervals over groups (songs)", "score", *sets, "better")
-    without: dict[str, list[str]] = {}
-    for name, about in MEASURES.items():
-        if any(scores.means[name].n for scores in sets.values()):
-            cells = [_interval(scores.means[name]) for scores in sets.values()]
-            for which, scores in sets.items():
-                mean = scores.means[name]
-                if mean.n and mean.note:
-                    without.setdefault(f"{which}: {mean.note}", []).append(about.label)
-            table.add_row(f"{about.label}{f', {about.unit}' if about.unit else ''}", *cells, about.better)
-    console.print(table)
-    for reason, labels in without.items():
-        console.print(f"* {', '.join(labels)} of {reason}", markup=False, highlight=False)
 
+def _print_clips(console: Console, result: EvaluationResult) -> None:
+    """Print the most used scores of every predicted clip, one line for each dancer."""
     clips = result.predictions.clips
-    table = _table("Predicted clips", "id", "dancers", "frames", "music beats", "motion beats", *(MEASURES[name].label for name in _CLIP_COLUMNS))  # fmt: skip
+    columns = (
+        "dancers",
+        "frames",
+        "music beats",
+        "motion beats",
+        *(MEASURES[name].label for name in _CLIP_COLUMNS),
+    )
+    table = _table("Predicted clips", "id", *columns)
     for clip in clips[:_MAX_ROWS]:
         table.add_row(*_cells(clip))
     console.print(table)
@@ -214,8 +179,110 @@ def print_result(console: Console, result: EvaluationResult, other: EvaluationRe
         console.print(f"... and {len(clips) - _MAX_ROWS} more", highlight=False)
 
 
+def _kinds(compared: Mapping[str, EvaluationResult]) -> list[str]:
+    """Return the kinds of features; distances within couples only if there are couples."""
+    return ["k", "g"] + (["cd"] if any(one.fid_cd.n for one in compared.values()) else [])
+
+
+def _print_sets(
+    console: Console, compared: Mapping[str, EvaluationResult], sets: Mapping[str, SetScores]
+) -> None:
+    """Print FID and diversity of each set, and the reason for each value that is missing or biased."""
+    result, kinds = compared["predictions"], _kinds(compared)
+    table = _table(
+        f"Evaluation, protocol {result.protocol.name}", "set", "clips", "dancers",
+        *(f"{score}_{kind}" for score in ("FID", "Div") for kind in kinds),
+    )  # fmt: skip
+    reasons: dict[str, list[str]] = {}
+    for name, scores in sets.items():
+        one = compared.get(name)
+        columns = {
+            f"FID_{kind}": Score(None, 0) if one is None else getattr(one, f"fid_{kind}") for kind in kinds
+        }
+        columns |= {f"Div_{kind}": getattr(scores, f"div_{kind}") for kind in kinds}
+        cells = [_number(score.value) + ("*" if score.note else "") for score in columns.values()]
+        table.add_row(name, str(scores.num_clips), str(scores.num_samples), *cells)
+        for column, score in columns.items():
+            if score.note:
+                biased = "biased upwards, comparable at this N only; " if score.value is not None else ""
+                reasons.setdefault(f"{name}: {biased}{score.note}", []).append(column)
+    console.print(table)
+    _print_notes(console, [f"{', '.join(columns)} of {reason}" for reason, columns in reasons.items()])
+    _print_notes(console, _set_notes(result, sets))
+
+
+def _set_notes(result: EvaluationResult, sets: Mapping[str, SetScores]) -> list[str]:
+    """Return notes on dances that are left out and on frame rates that differ."""
+    notes = [
+        f"{name}: {scores.num_short} of {scores.num_clips} dances are shorter than the {result.protocol.window_s:g} s "
+        "windows of this protocol, and left out of FID and Div"
+        for name, scores in sets.items()
+        if scores.num_short
+    ]
+    rates = {fps for scores in sets.values() for fps in (scores.min_fps, scores.max_fps)}
+    if len(rates) > 1:
+        notes.append(
+            f"frame rates differ ({', '.join(f'{fps:g}' for fps in sorted(rates))}): noise makes jitter, foot skate and "
+            "kinetic features grow with the rate; resample before you compare them"
+        )
+    return notes
+
+
+def _print_equal_n(console: Console, compared: Mapping[str, EvaluationResult]) -> None:
+    """Print FID over subsets of equal size, if it is defined for any."""
+    result = compared["predictions"]
+    if all(spread.median is None for spread in (*result.fid_at_n.values(), *result.floor_at_n.values())):
+        return
+    title = "The same at equal N: median [2.5%, 97.5%] over subsets"
+    table = _table(title, "FID", "N", *compared, "reference")
+    reasons: dict[str, list[str]] = {}
+    for kind in _kinds(compared):
+        spreads = [*(one.fid_at_n[kind] for one in compared.values()), result.floor_at_n[kind]]
+        table.add_row(f"FID_{kind}", str(spreads[0].n), *map(_spread, spreads))
+        for note in {spread.note for spread in spreads if spread.note and spread.median is None}:
+            reasons.setdefault(note, []).append(f"FID_{kind}")
+    console.print(table)
+    _print_notes(console, [f"{', '.join(names)} at equal N: {reason}" for reason, names in reasons.items()])
+    console.print(
+        "  All are biased upwards by the small N; predictions within the spread of the reference cannot be told\n"
+        "  from it. These are not confidence intervals.",
+        highlight=False,
+    )
+
+
+def _print_means(console: Console, sets: Mapping[str, SetScores]) -> None:
+    """Print the mean of every score, with its interval or the reason why it has none."""
+    names = [name for name in MEASURES if any(scores.means[name].n for scores in sets.values())]
+    any_interval = any(scores.means[name].low is not None for scores in sets.values() for name in names)
+    title = "Means with 95% intervals over groups (songs)" if any_interval else "Means"
+    table = _table("Scores" if "dance" in sets else title, "score", *sets, "better")
+    without: dict[str, list[str]] = {}
+    for name in names:
+        about = MEASURES[name]
+        cells = [_interval(scores.means[name]) for scores in sets.values()]
+        table.add_row(f"{about.label}{f', {about.unit}' if about.unit else ''}", *cells, about.better)
+        for which, scores in sets.items():
+            mean = scores.means[name]
+            if mean.n and mean.note:
+                without.setdefault(f"{which}: {mean.note}", []).append(about.label)
+    console.print(table)
+    if any_interval:
+        _print_notes(console, [f"{', '.join(labels)} of {reason}" for reason, labels in without.items()])
+    elif "dance" not in sets:
+        counts = ", ".join(
+            f"{name} {'has ' if not i else ''}{scores.num_groups}"
+            for i, (name, scores) in enumerate(sets.items())
+        )
+        console.print(f"No intervals: they need {MIN_GROUPS} groups (songs); {counts}.", highlight=False)
+
+
+def _print_notes(console: Console, notes: Iterable[str]) -> None:
+    for note in notes:
+        console.print(f"* {note}", markup=False, highlight=False)
+
+
 def print_tests(console: Console, tests: dict[str, PairedTest]) -> None:
-    """Predictions minus the other system, on the clips both danced."""
+    """Print the difference of predictions and the other system on their common clips."""
     table = _table("Predictions minus versus, paired by clip", "score", "difference", "p", "pairs", "groups")
     for name, test in tests.items():
         if test.n:
@@ -235,19 +302,22 @@ def _cells(clip: ClipScores) -> list[str | Text]:
         str(clip.num_dancers),
         str(clip.frames_used),
         "-" if clip.num_music_beats is None else str(clip.num_music_beats),
-        ", ".join(map(str, clip.num_motion_beats)),
+        "\n".join(map(str, clip.num_motion_beats)),
         *(
-            ", ".join("-" if value is None else f"{value:.3f}" for value in clip.scores.get(name, (None,)))
+            "\n".join("-" if value is None else f"{value:.3f}" for value in clip.scores.get(name, (None,)))
             for name in _CLIP_COLUMNS
         ),
     ]
 
 
 def _table(title: str, first: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.add_column(first, overflow="fold")
+    """Create a table with one word of each header to a line, so that it fits a terminal of 80 columns."""
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, collapse_padding=True
+    )
+    table.add_column(first, overflow="fold", no_wrap=first in ("set", "FID"))
     for column in columns:
-        table.add_column(column, justify="right")
+        table.add_column(column.replace(" ", "\n").replace("-", "-\n"), justify="right", overflow="fold")
     return table
 
 

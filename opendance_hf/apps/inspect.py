@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from rich.console import Console
 
+from opendance_hf.errors import missing_extra
 from opendance_hf.files import atomic_write
 from opendance_hf.pipeline.inspection.exchange import export_csv, import_csv
 from opendance_hf.pipeline.inspection.store import Inspection, InspectionError
@@ -37,7 +38,7 @@ def run_inspect(options: InspectOptions, console: Console) -> None:
     """Export or import decisions, or run the server until Ctrl-C.
 
     Raises:
-        InspectionError: if the folder is not a build, a file cannot be used, or the server cannot start.
+        InspectionError: if the folder is not a build, a file cannot be used, a package is missing, or the server cannot start.
     """
 
     def print_line(line: str) -> None:
@@ -57,9 +58,9 @@ def run_inspect(options: InspectOptions, console: Console) -> None:
         try:
             from opendance_hf.apps.inspect_server import Site, listen, serve
         except ModuleNotFoundError as error:
-            raise InspectionError(
-                f'{error.name} is missing: pip install "opendance-hf[inspect]" (or, in the checkout, ".[inspect]")'
-            ) from None
+            if (message := missing_extra(error)) is None:
+                raise
+            raise InspectionError(message) from None
         public_url = _checked_url(options.public_url) if options.public_url else ""
         site = Site(options.build, options.host, public_url, options.lease_s)
         if options.votes_needed is not None:

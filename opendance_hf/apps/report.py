@@ -6,20 +6,92 @@ import io
 import os
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from opendance_hf.files import atomic_write
+from opendance_hf.music.tempo import tempo_doubt
 from opendance_hf.pipeline.ledger import DropCount
+from opendance_hf.pipeline.stages.gate import Gate
 
 #: Units by the suffix of a metric's name, as in ``fit_residual_mm``.
 _UNITS: Final = {
-    "mm": "mm", "cm": "cm", "m": "m", "px": "px", "s": "s", "ms": "ms", "deg": "°", "mps": "m/s", "fps": "fps",
-    "percent": "%", "pct": "%",
+    "mm": "mm", "cm": "cm", "m": "m", "px": "px", "s": "s", "ms": "ms", "deg": "°", "mps": "m/s", "mps2": "m/s²",
+    "fps": "fps", "percent": "%", "pct": "%",
 }  # fmt: skip
+
+
+class BuildScore(NamedTuple):
+    """Explanation of a score of the pipeline.
+
+    Attributes:
+        label: name in tables.
+        unit: unit; empty for a plain number.
+        meaning: one line.
+        good: good values, or the default limit of the gate.
+    """
+
+    label: str
+    unit: str
+    meaning: str
+    good: str
+
+
+#: Scores of the stages reprojection and gate, by name.
+BUILD_SCORES: Final = {
+    "reprojection_pck": BuildScore(
+        "reprojection PCK",
+        "",
+        "share of projected limb joints within 0.2 torso lengths of the 2D estimate",
+        "near 1",
+    ),
+    "speed_correlation": BuildScore(
+        "speed correlation",
+        "",
+        "correlation of projected and 2D speeds of wrists and ankles, -1 to 1",
+        "near 1",
+    ),
+    "foot_slide_mps": BuildScore(
+        "foot slide", "m/s", "median speed of the slower foot near the ground", "near 0"
+    ),
+    "upside_down": BuildScore(
+        "upside down",
+        "",
+        "share of the time with the head below the pelvis",
+        f"at most {Gate.max_upside_down:g}",
+    ),
+    "jitter_mps2": BuildScore(
+        "joint acceleration",
+        "m/s²",
+        "mean acceleration of the joints; the jitter of opendance evaluate is their jerk, in m/s³",
+        f"at most {Gate.max_jitter_mps2:g}",
+    ),
+    "mean_speed_mps": BuildScore(
+        "mean speed", "m/s", "mean speed of the joints", f"at least {Gate.min_mean_speed_mps:g}"
+    ),
+    "repetition": BuildScore(
+        "repetition",
+        "",
+        "share of the motion explained by repeating one movement",
+        f"at most {Gate.max_repetition:g}",
+    ),
+    "back_to_camera": BuildScore(
+        "back to camera",
+        "",
+        "share of the time with the hips facing away",
+        f"at most {Gate.max_back_to_camera:g}",
+    ),
+    "camera_motion": BuildScore(
+        "camera motion",
+        "",
+        "speed of the background, image heights a second",
+        f"at most {Gate.max_camera_motion:g}",
+    ),
+}
 _PLOT_COLOUR: Final = "#2e86de"
 #: Placeholder that is replaced by ``currentColor``, so that plots follow the page's light or dark scheme.
 _TEXT_COLOUR: Final = "#010203"
@@ -35,7 +107,7 @@ class InputRow:
         status: ``published``, ``rejected``, ``failed`` or another status of the ledger.
         reason: reason for rejection or failure; otherwise empty.
         num_sequences: number of its sequences.
-        seconds: processing time.
+        seconds: processing time, seconds.
         stages: processing time of each stage in order, seconds.
     """
 
@@ -147,6 +219,7 @@ def render_report(report: BuildReport) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(label=metric_label, number=metric_number, unit=metric_unit, duration=_duration)
+    environment.filters["tempo_doubt"] = tempo_doubt
     statuses = Counter(row.status for row in report.inputs)
     return environment.get_template("report.html.jinja").render(
         report=report,
@@ -160,6 +233,7 @@ def render_report(report: BuildReport) -> str:
         work_s=sum(row.seconds for row in report.inputs),
         configs=sorted({row.config for row in report.sequences}, reverse=True),
         plots=_plots(report.sequences),
+        scores=explained_scores(report.sequences),
     )
 
 
@@ -176,9 +250,18 @@ def _split_unit(name: str) -> tuple[str, str]:
     return (stem, _UNITS[suffix]) if stem and suffix in _UNITS else (name, "")
 
 
+def explained_scores(rows: Iterable[SequenceRow]) -> list[BuildScore]:
+    """Return the explanations of the scores that the sequences have."""
+    return [
+        BUILD_SCORES[name]
+        for name in dict.fromkeys(name for row in rows for name in row.metrics)
+        if name in BUILD_SCORES
+    ]
+
+
 def metric_label(name: str) -> str:
     """Return the name of a metric as words, without its unit."""
-    return _split_unit(name)[0].replace("_", " ")
+    return BUILD_SCORES[name].label if name in BUILD_SCORES else _split_unit(name)[0].replace("_", " ")
 
 
 def metric_unit(name: str) -> str:

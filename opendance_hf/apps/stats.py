@@ -160,12 +160,19 @@ def stats(
 
 
 def tables(found: dict[str, Any]) -> list[Table]:
-    """What :func:`stats` returned, for the terminal: table 2 with more columns, and the row of table 1."""
-    splits = Table(title="Splits (table 2)", box=box.SIMPLE, title_justify="left")
+    """Return the result of :func:`stats` as tables that fit 80 columns: table 2 with more columns, and the row of table 1."""
+    splits = Table(title="Splits (table 2)", box=box.SIMPLE_HEAD, title_justify="left", collapse_padding=True)
     for column in ("configuration", "split"):
-        splits.add_column(column)
-    for column in ("sequences", "songs", "hours", "mean s", "BPM", "m/s"):
-        splits.add_column(column, justify="right")
+        splits.add_column(column, overflow="fold")
+    for column in (
+        "sequences",
+        "songs",
+        "hours",
+        "seconds\nmean\n(range)",
+        "tempo\nrange\nBPM",
+        "speed\nm/s",
+    ):
+        splits.add_column(column, justify="right", overflow="fold")
     for config, by_split in found["splits"].items():
         rows = list(by_split.items())
         if len(rows) > 1:
@@ -177,8 +184,8 @@ def tables(found: dict[str, Any]) -> list[Table]:
                 f"{n['sequences']:,}",
                 f"{n['groups']:,}",
                 _hours(n["hours"]),
-                f"{n['mean_duration_s']:.2f} ({n['min_duration_s']:.1f} to {n['max_duration_s']:.1f})",
-                f"{n['min_bpm']:.1f} to {n['max_bpm']:.1f}",
+                f"{n['mean_duration_s']:.2f}\n({n['min_duration_s']:.1f} to\n{n['max_duration_s']:.1f})",
+                f"{n['min_bpm']:.1f} to\n{n['max_bpm']:.1f}",
                 f"{n['mean_velocity_m_per_s']:.2f}",
             )
     row = Table(title="Its row of table 1", box=box.SIMPLE, title_justify="left")
@@ -194,7 +201,7 @@ def tables(found: dict[str, Any]) -> list[Table]:
         "Collaborative": "yes" if everything["dancers"] > 1 else "no",
     }
     for name in cells:
-        row.add_column(name)
+        row.add_column(name, overflow="fold")
     row.add_row(*cells.values())
     return [splits, row]
 

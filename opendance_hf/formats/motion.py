@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from opendance_hf.brief import brief_repr
 from opendance_hf.formats import FormatError
 from opendance_hf.motion.skeleton import NUM_JOINTS
 
@@ -36,6 +37,8 @@ class Motion:
         FormatError: naming the array, if it has another shape, values other than real numbers, NaN or infinity; if ``fps``
             is not positive.
     """
+
+    __repr__ = brief_repr
 
     joints: Floats
     fps: float

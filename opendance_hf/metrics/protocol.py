@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from opendance_hf.brief import brief_repr
 from opendance_hf.metrics.beats import FPS, beats_within
 from opendance_hf.metrics.features import MIN_FRAMES, Floats, as_joints
 from opendance_hf.motion.skeleton import JOINT_INDEX
@@ -84,6 +85,8 @@ class Clip:
             NaN or infinity, lie kilometres away or form a body of more than ten times human size; if the beats are no
             finite vector of indices, fps is not within 1 to 1000, or the ground not at a finite height.
     """
+
+    __repr__ = brief_repr
 
     id: str
     joints: npt.NDArray[np.floating]

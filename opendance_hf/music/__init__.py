@@ -19,6 +19,7 @@ from opendance_hf.music.layout import (
     Engine,
     MusicFeatures,
 )
+from opendance_hf.music.tempo import tempo_doubt
 
 __all__ = [
     "BLOCKS",
@@ -39,5 +40,6 @@ __all__ = [
     "fact_features",
     "music_features",
     "open_media",
+    "tempo_doubt",
     "tpami_features",
 ]

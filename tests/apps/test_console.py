@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from opendance_hf.apps.console import ConsoleProgress, make_console, print_report
-from opendance_hf.apps.report import BuildReport, InputRow, SequenceRow
+from opendance_hf.apps.report import BuildReport, InputRow, SequenceRow, write_report
 from opendance_hf.pipeline.ledger import Item
 
 REASON = "not a readable video: damaged, cut off, or another kind of file (Invalid data found); check that it plays"
@@ -58,6 +60,30 @@ def test_every_metric_of_every_sequence_stands_on_the_sequences_line(width: int)
         numbers = [word for line in text.splitlines() if key in line for word in line.split() if word != key]
         assert numbers == ["1", "9.50", "120.0", "0.93", "0.81", "0.12", "24.5", "131", "3.25"]
     assert ("continued" in text) == (width == 80)
+
+
+def test_scores_and_seconds_are_explained() -> None:
+    text = " ".join(printed(120).split())
+    assert (
+        "speed correlation: correlation of projected and 2D speeds of wrists and ankles, -1 to 1; good: near 1"
+        in text
+    )
+    assert "foot slide, m/s: " in text
+    assert "processing" in text
+
+
+@pytest.mark.parametrize(("bpm", "warned"), [(211.8, True), (120.0, False)])
+def test_an_unusual_tempo_is_published_with_a_warning(bpm: float, warned: bool, tmp_path: Path) -> None:
+    build = report()
+    build = dataclasses.replace(
+        build, sequences=[dataclasses.replace(row, bpm=bpm) for row in build.sequences]
+    )
+    out = io.StringIO()
+    print_report(Console(file=out, width=120), build)
+    write_report(tmp_path / "index.html", build)
+    for text in (out.getvalue(), (tmp_path / "index.html").read_text()):
+        assert ("105.9 BPM, half of it" in " ".join(text.split())) == warned
+    assert f"{bpm:.1f}" in out.getvalue()
 
 
 def test_a_pipe_is_wide_unless_it_is_wider(monkeypatch: pytest.MonkeyPatch) -> None:

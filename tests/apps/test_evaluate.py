@@ -76,6 +76,37 @@ def test_table_and_json(generated: Path, dataset: Path, tmp_path: Path) -> None:
     assert f"{result.predictions.means['motion_motion'].mean:.4f}" in shown
 
 
+def shown(predictions: Path, reference: Path, width: int = 80) -> str:
+    text = io.StringIO()
+    run_evaluate(predictions, reference, console=Console(file=text, width=width))
+    assert max(map(len, text.getvalue().splitlines())) <= width
+    assert "…" not in text.getvalue()
+    return text.getvalue()
+
+
+def test_one_dance_has_scores_and_neither_sets_nor_intervals(generated: Path, dataset: Path) -> None:
+    text = shown(generated / "a.npz", dataset)
+    assert "Evaluation of 1 dance, protocol opendance-3d" in text
+    assert "FID and diversity compare sets: they need at least two dances" in text
+    for absent in ("FID_k", "Div_k", "Means", "95%", "interval"):
+        assert absent not in text
+    assert not [line for line in text.splitlines() if line.startswith("*")]
+    assert "jitter, m/s³" in text
+    for name in ("reference", "dance", "better"):
+        assert name in text
+
+
+def test_reasons_are_given_once(generated: Path, dataset: Path) -> None:
+    text = shown(generated, dataset)
+    assert "Means" in text
+    assert "95%" not in text, "no set has the groups for an interval"
+    assert "No intervals: they need 10 groups (songs); reference has 8, predictions 3." in " ".join(
+        text.split()
+    )
+    reasons = [line.partition(": ")[2] for line in text.splitlines() if line.startswith("*")]
+    assert len(reasons) == len(set(reasons))
+
+
 def test_errors_name_the_file(generated: Path, tmp_path: Path) -> None:
     def message(path: Path) -> str:
         with pytest.raises(EvaluateError) as caught:

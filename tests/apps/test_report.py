@@ -9,7 +9,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from opendance_hf.apps.report import BuildReport, InputRow, SequenceRow, write_report
+from opendance_hf.apps.report import BUILD_SCORES, BuildReport, InputRow, SequenceRow, write_report
+from opendance_hf.pipeline.stages import gate
 
 EVIL = "<script>alert('x')</script>\"&.mp4"
 
@@ -78,6 +79,22 @@ def test_every_input_and_number_is_listed(tmp_path: Path) -> None:
         "100 bpm",
     ):
         assert word in page.text
+
+
+def test_every_score_of_the_pipeline_is_explained(tmp_path: Path) -> None:
+    names = {*gate._SCORES, "reprojection_pck", "speed_correlation", "foot_slide_mps"}
+    assert set(BUILD_SCORES) == names
+    for name, (field, _) in gate._SCORES.items():
+        side = "at least" if field.startswith("min") else "at most"
+        assert BUILD_SCORES[name].good == f"{side} {getattr(gate.Gate(), field):g}"
+    row = sequence(metrics={name: 0.25 for name in names})
+    write_report(tmp_path / "index.html", BuildReport(inputs(), [row]))
+    text = " ".join(Page(tmp_path / "index.html").text.split())
+    assert "mps2" not in text
+    assert "0.25 m/s²" in text
+    for score in BUILD_SCORES.values():
+        assert score.meaning in text
+        assert score.good in text
 
 
 def test_names_cannot_break_out(tmp_path: Path) -> None:

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 from typer.testing import CliRunner
 
-from opendance_hf.apps.stats import read_parts, summarise
+from opendance_hf.apps.stats import read_parts, stats, summarise, tables
 from opendance_hf.cli import app
 from opendance_hf.storage import pack
 from tests.factories import make_sequence
@@ -55,6 +57,16 @@ def test_tables_json_and_figure(dataset: tuple[Path, list], tmp_path: Path) -> N
     with Image.open(figure) as picture:
         colours = picture.convert("RGB").getcolors(1 << 24)
     assert len(colours or []) > 50
+
+
+def test_headers_are_whole_in_80_columns(dataset: tuple[Path, list]) -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=80)  # as notebooks run a command
+    for table in tables(stats(dataset[0])):
+        console.print(table)
+    assert "…" not in out.getvalue()
+    for word in ("configuration", "collaborative", "sequences", "individual"):
+        assert word in out.getvalue()
 
 
 def test_other_things_are_no_datasets(dataset: tuple[Path, list], tmp_path: Path) -> None:

