@@ -7,55 +7,62 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
 from opendance_hf.apps.build import report_of, run_build
-from opendance_hf.apps.report import BuildReport, DanceRow, write_report
+from opendance_hf.apps.console import show_log
+from opendance_hf.apps.report import BuildReport, DanceRow, metric_label, metric_unit, write_report
 from opendance_hf.metrics import EvaluationResult, Score
 from opendance_hf.pipeline.build import BuildOptions, BuildResult
 from opendance_hf.pipeline.pipelines import default_pipeline
 
-_VQVAE_STEPS: Final = 600
-_GPT_STEPS: Final = 300
-#: Number of dancers to seed.
+#: Columns whose shapes are shown.
+_SHOWN: Final = ("joints", "smpl_pose", "smpl_transl", "music_features", "music_features_7p5fps")
+log = logging.getLogger(__name__)
+#: Number of dancers of the rendered clips, with their seeds.
 _SEEDS: Final = {1: 11, 2: 22}
 
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What the demo is asked to do.
+    """Options of the demo.
 
     Attributes:
         out: folder for everything it makes.
         videos: dance videos or folders of them; synthetic clips of known truth are rendered if there are none.
         workers: videos processed at a time.
         train: train a small Bailando on the result, and let it dance.
+        vqvae_steps: training steps of its VQ-VAE.
+        gpt_steps: training steps of its GPT.
+        clips: number of dancers of each clip to render, with its seed.
     """
 
     out: Path
     videos: list[Path]
     workers: int
     train: bool = True
+    vqvae_steps: int = 600
+    gpt_steps: int = 300
+    clips: Mapping[int, int] = field(default_factory=lambda: _SEEDS)
 
 
 def run_demo(options: DemoOptions, console: Console) -> BuildResult:
     """Run the demo; the returned build says whether anything was published."""
-    out = options.out
+    out, started = options.out, time.perf_counter()
     page = out / "index.html"
-
-    def tell(line: str) -> None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    started = time.perf_counter()
-    videos = options.videos or [render_truth_clips(out, tell)]
+    with show_log(console):
+        videos = options.videos or [render_truth_clips(out, options.clips)]
     result = run_build(
         videos,
         out / "opendance-3d",
@@ -71,105 +78,126 @@ def run_demo(options: DemoOptions, console: Console) -> BuildResult:
     report = report_of(result, page)
     record: dict[str, Any] = {"inputs": [asdict(row) for row in report.inputs], "clips": []}
     if not options.videos:
-        record["clips"] = score_truth_clips(result, out, tell)
-        shown = [{k: "none" if v is None else v for k, v in row.items()} for row in record["clips"]]
-        report = dataclasses.replace(report, truth=shown)
+        record["clips"] = score_truth_clips(result, out)
+        report = dataclasses.replace(
+            report,
+            truth=[{k: "none" if v is None else v for k, v in row.items()} for row in record["clips"]],
+        )
+        console.print(rows_table("Errors against the true 3D motion", report.truth))
     if report.sequences:
-        show_loading(out / "opendance-3d", console)
+        console.print(
+            rows_table("The dataset, as datasets.load_dataset opens it", loaded(out / "opendance-3d"))
+        )
         if options.train:
-            report, record["evaluation"] = dance(result, report, out, tell, console)
+            with show_log(console):
+                report, record["evaluation"] = dance(result, report, options, console)
     record["seconds"] = round(time.perf_counter() - started, 1)
     write_report(page, report)
     (out / "report.json").write_text(json.dumps(record, indent=2) + "\n")
-    tell(f"look:     {page}   (numbers: {out / 'report.json'}; {record['seconds']:.0f} s in all)")
+    line = f"look:     {page}   (numbers: {out / 'report.json'}; {record['seconds']:.0f} s in all)"
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
     return result
 
 
-def render_truth_clips(out: Path, tell: Callable[[str], None]) -> Path:
-    """Render one solo and one duo of known truth, unless an earlier run has; returns the folder of videos."""
+def render_truth_clips(out: Path, clips: Mapping[int, int]) -> Path:
+    """Render clips of known truth, unless an earlier run has; return the folder of videos.
+
+    Args:
+        out: folder of the demo.
+        clips: number of dancers of each clip, with its seed.
+    """
     from opendance_hf.synthetic.clips import render_clip
 
     made = out / "videos" / ".complete"
     if not made.is_file():
-        for num_dancers, seed in _SEEDS.items():
-            dancers = "solo" if num_dancers == 1 else "duo"
-            tell(f"Rendering a synthetic {dancers} whose 3D truth is known ...")
+        for num_dancers, seed in clips.items():
+            log.info(
+                "rendering a synthetic %s whose 3D truth is known", "solo" if num_dancers == 1 else "duo"
+            )
             render_clip(seed, num_dancers, out)
         made.touch()
     return out / "videos"
 
 
-def score_truth_clips(result: BuildResult, out: Path, tell: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Errors of the published sequences against the truth of the rendered clips, one row a clip."""
+def score_truth_clips(result: BuildResult, out: Path) -> list[dict[str, Any]]:
+    """Compute the errors of the published sequences against the truth of the rendered clips, one row for each clip."""
     from opendance_hf.synthetic.score import score_build
 
-    rows = [score.row() for score in score_build(result.build, out / "truth")]
-    tell("Measured against the truth:")
-    for row in rows:
-        tell("  " + ", ".join(f"{name} {_short(value)}" for name, value in row.items()))
-    return rows
+    return [score.row() for score in score_build(result.build, out / "truth")]
 
 
-def show_loading(dataset: Path, console: Console) -> None:
-    """Load a dataset folder with ``datasets`` and print its rows' shapes, for every configuration it has."""
+def loaded(dataset: Path) -> list[dict[str, Any]]:
+    """Load a dataset folder with ``datasets``; return a row for each split, with the shapes of its first sequence."""
     from datasets import disable_progress_bars, get_dataset_config_names, load_dataset
 
     disable_progress_bars()
-    folder = os.fspath(dataset)
+    folder, found = os.fspath(dataset), []
     for config in get_dataset_config_names(folder):
-        splits = load_dataset(folder, config)
-        for split, rows in splits.items():
-            shapes = {
-                name: np.asarray(value).shape
-                for name, value in rows.with_format("numpy")[0].items()
-                if name in ("joints", "smpl_pose", "smpl_transl", "music_features", "music_features_7p5fps")
-            }
-            console.print(
-                f"{config}/{split}: {len(rows)} row(s); the first: {shapes}",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
+        for split, rows in load_dataset(folder, config).items():
+            first = rows.with_format("numpy")[0]
+            shapes = {name: " x ".join(map(str, np.shape(first[name]))) for name in _SHOWN}
+            found.append({"configuration": config, "split": str(split), "sequences": len(rows), **shapes})
+    return found
+
+
+def rows_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Make a table for the terminal with a line for each row; numbers have four digits."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for index, name in enumerate(rows[0] if rows else ()):
+        unit = metric_unit(name)
+        header = metric_label(name) + (f", {unit}" if unit else "")
+        table.add_column(header, justify="left" if index == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
+    return table
 
 
 def dance(
-    result: BuildResult, report: BuildReport, out: Path, tell: Callable[[str], None], console: Console
+    result: BuildResult, report: BuildReport, options: DemoOptions, console: Console
 ) -> tuple[BuildReport, dict[str, Any]]:
     """Train a small Bailando on the demo's own dataset, let it dance to one of the songs, and score that dance."""
-    import torch
-    from transformers.utils import logging
-
     from opendance_hf.apps.evaluate import run_evaluate
     from opendance_hf.apps.generate import generate
-    from opendance_hf.training import gpt, vqvae
-    from opendance_hf.training.recipe import RunArguments
 
-    # Networks this small gain little from a second thread, and on a busy machine two threads crawl.
-    torch.set_num_threads(1)
-    logging.disable_progress_bar()
-    dataset = str(out / "opendance-3d")
-    quiet = ["trainer.disable_tqdm=true", "trainer.logging_steps=100", "trainer.save_strategy=no"]
-    tell(f"Training the pose VQ-VAE at debug size, {_VQVAE_STEPS} steps ...")
-    options = [*quiet, f"trainer.max_steps={_VQVAE_STEPS}", f"trainer.milestones=[{_VQVAE_STEPS * 4 // 5}]"]
-    vqvae.run(RunArguments(dataset, str(out / "model" / "vqvae"), resume=False, overrides=options))
-    tell(f"Training the motion GPT at debug size, {_GPT_STEPS} steps ...")
-    options = [*quiet, f"trainer.max_steps={_GPT_STEPS}", f"trainer.milestones=[{_GPT_STEPS * 4 // 5}]"]
-    model = out / "model" / "bailando"
-    gpt.run(
-        gpt.GPTArguments(
-            dataset, str(model), resume=False, overrides=options, vqvae=str(out / "model" / "vqvae")
-        )
-    )
+    out = options.out
+    model = train_small(out / "opendance-3d", out / "model", options)
     song = Path(next(item.path for item in result.items if item.status == "published"))
-    files = generate(song, model, out / "dance" / "dance.mp4", tell=tell)
+    files = generate(song, model, out / "dance" / "dance.mp4")
     scores = run_evaluate(files[1], out / "opendance-3d", out / "evaluation.json", console=console)
     caption = (
         f"A debug-size Bailando, trained for minutes on the {len(report.sequences)} sequence(s) of this demo and "
         f"nothing else, dances to the sound of {song.name}, which is among them: it shows that the parts fit "
-        "together, not how well the method dances."
+        "together, not how well the method dances. A model trained so little nearly stands still."
     )
     row = DanceRow(video="dance/dance.mp4", caption=caption, scores=_readable(scores))
     return dataclasses.replace(report, dances=[row]), asdict(scores)
+
+
+def train_small(dataset: Path, folder: Path, options: DemoOptions) -> Path:
+    """Train a VQ-VAE and a GPT at debug size; return the folder of the whole Bailando."""
+    from opendance_hf.training.stages import run
+
+    for stage, name, steps, needs in (
+        ("vqvae", "vqvae", options.vqvae_steps, {}),
+        ("gpt", "bailando", options.gpt_steps, {"vqvae": str(folder / "vqvae")}),
+    ):
+        log.info("training the %s at debug size, %d steps", stage, steps)
+        changes = {
+            "disable_tqdm": "true",
+            "logging_steps": 100,
+            "save_strategy": "no",
+            "max_steps": steps,
+            "milestones": f"[{steps * 4 // 5}]",
+        }
+        run(
+            stage,
+            dataset=str(dataset),
+            output_dir=str(folder / name),
+            resume=False,
+            overrides=[f"trainer.{key}={value}" for key, value in changes.items()],
+            **needs,
+        )
+    return folder / "bailando"
 
 
 def _readable(result: EvaluationResult) -> dict[str, float | str]:
@@ -192,7 +220,3 @@ def _readable(result: EvaluationResult) -> dict[str, float | str]:
         "div_k": of(result.predictions.div_k),
         "div_g": of(result.predictions.div_g),
     }
-
-
-def _short(value: float | str | None) -> str:
-    return f"{value:.4g}" if isinstance(value, int | float) else str(value)
