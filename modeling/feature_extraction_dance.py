@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from transformers import BatchFeature, FeatureExtractionMixin, PretrainedConfig
+from transformers import BatchFeature, PretrainedConfig
 from transformers.utils.generic import ModelOutput
 
-from opendance_hf.modeling.remote_code import from_this_package, write_code
+from opendance_hf.modeling.remote_code import FeatureExtractorWithCode
 from opendance_hf.motion.generated import posed, stand_on_ground
 from opendance_hf.music.features import MusicAnnotation, annotate_music, extract_audio
 from opendance_hf.music.layout import SAMPLE_RATE_7P5FPS, SAMPLE_RATE_60FPS, Engine
@@ -26,7 +26,7 @@ COLUMNS: Final = {"music_features_7p5fps": 438, "music_features": 438, "music_fe
 _FORMER: Final = {"bailando": ("music_features_7p5fps", 438), "tpami": ("music_features", 55)}
 
 
-class DanceFeatureExtractor(FeatureExtractionMixin):
+class DanceFeatureExtractor(FeatureExtractorWithCode):
     """Feature extractor of Bailando, Bailando++ and FACT.
 
     Args:
@@ -47,7 +47,7 @@ class DanceFeatureExtractor(FeatureExtractionMixin):
     """
 
     model_input_names = ["music_features"]  # noqa: RUF012  transformers' own declaration
-    auto_classes: ClassVar[tuple[str, ...]] = ("AutoFeatureExtractor",)
+    auto_classes = ("AutoFeatureExtractor",)
 
     def __init__(
         self,
@@ -75,13 +75,6 @@ class DanceFeatureExtractor(FeatureExtractionMixin):
         """Return the extractor of a model that dances, from the ``music_input`` of its configuration."""
         column, size = config.music_input
         return cls(column, size, engine)
-
-    def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> Any:  # type: ignore[override]
-        """Write ``preprocessor_config.json`` and the code; options as of ``FeatureExtractionMixin.save_pretrained``."""
-        if from_this_package(type(self)):
-            (name,) = write_code(os.fspath(save_directory), type(self))
-            self.auto_map = dict.fromkeys(self.auto_classes, name)
-        return super().save_pretrained(save_directory, **options)
 
     def __call__(
         self,

@@ -115,6 +115,7 @@ MODELS: Final[dict[str, ModelEntry]] = {
         f"{_HERE}.cliff.modeling_cliff:CLIFFModel",
         "CLIFF: SMPL pose, shape and camera of one person from a crop and its place in the picture.",
         "output = model(images, bbox_info)  # (n, 3, 256, 192) crops and (n, 3) places",
+        f"{_HERE}.cliff.feature_extraction_cliff:CLIFFFeatureExtractor",
     ),
 }
 
@@ -145,4 +146,5 @@ def extractor_for(config: Any) -> Any:
     kind = resolve(entry.extractor)
     if hasattr(kind, "for_model"):
         return kind.for_model(config)
-    return kind(sampling_rate=config.sampling_rate, do_normalize=True)
+    rate = getattr(config, "sampling_rate", None)
+    return kind() if rate is None else kind(sampling_rate=rate, do_normalize=True)

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, ClassVar
+
+from transformers import FeatureExtractionMixin
 
 _PACKAGE = "opendance_hf"
 
@@ -39,6 +43,20 @@ def write_code(folder: Path | str, *classes: type) -> list[str]:
         (folder / f"{_file(module)}.py").write_text(text, encoding="utf-8")
         waiting += needed
     return [f"{_file(cls.__module__)}.{cls.__name__}" for cls in classes]
+
+
+class FeatureExtractorWithCode(FeatureExtractionMixin):
+    """Base of feature extractors; ``save_pretrained`` writes their code too."""
+
+    #: Auto classes that load it.
+    auto_classes: ClassVar[tuple[str, ...]]
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> Any:  # type: ignore[override]
+        """Write the configuration and the code; options as of ``FeatureExtractionMixin.save_pretrained``."""
+        if from_this_package(type(self)):
+            (name,) = write_code(os.fspath(save_directory), type(self))
+            self.auto_map = dict.fromkeys(self.auto_classes, name)
+        return super().save_pretrained(save_directory, **options)
 
 
 def from_this_package(cls: type) -> bool:

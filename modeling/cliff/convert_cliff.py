@@ -19,6 +19,7 @@ from opendance_hf.modeling.bailando.convert_bailando import (
     weights_of,
 )
 from opendance_hf.modeling.cliff.configuration_cliff import CLIFFConfig
+from opendance_hf.modeling.cliff.feature_extraction_cliff import CLIFFFeatureExtractor
 from opendance_hf.modeling.cliff.modeling_cliff import CLIFFModel
 
 
@@ -54,7 +55,9 @@ def convert_cliff(
     try:
         state = {k.removeprefix("module."): v for k, v in weights_of(load_official(checkpoint)).items()}
         model = CLIFFModel(cliff_config_of(state))
-        return model, save_converted(model, state, out)
+        report = save_converted(model, state, out)
+        CLIFFFeatureExtractor().save_pretrained(out)
+        return model, report
     except ConversionError as error:
         raise ConversionError(
             str(error) if str(checkpoint) in str(error) else f"{checkpoint}: {error}"

@@ -28,10 +28,6 @@ from opendance_hf.modeling.cliff.configuration_cliff import CLIFFConfig
 from opendance_hf.modeling.pretrained import DancePreTrainedModel
 from opendance_hf.motion.skeleton import NUM_JOINTS
 
-#: Height and width of a crop in pixels, and the mean and deviation of its RGB values.
-CROP_SIZE = (256, 192)
-IMAGE_MEAN = (0.485, 0.456, 0.406)
-IMAGE_STD = (0.229, 0.224, 0.225)
 NUM_BETAS = 10
 _SIX = NUM_JOINTS * 6
 #: A bottleneck's output is this many times its inner width.
@@ -284,9 +280,9 @@ class CLIFFModel(CLIFFPreTrainedModel):
         """Bodies of people in crops.
 
         Args:
-            images: (B, 3, 256, 192) RGB crops, with :data:`IMAGE_MEAN` and :data:`IMAGE_STD` taken out.
-            bbox_info: (B, 3) centre and size of each crop in units of the focal length (see
-                ``pipeline.backends.cliff.bbox_info``).
+            images: (B, 3, 256, 192) normalised RGB crops.
+            bbox_info: (B, 3) normalised centre and size of each crop; both as
+                :class:`~opendance_hf.modeling.cliff.CLIFFFeatureExtractor` returns them.
 
         Raises:
             ValueError: if the shapes do not fit.

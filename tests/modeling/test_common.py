@@ -237,6 +237,7 @@ def test_generation_defaults_are_saved(case: str, tmp_path: Path) -> None:
         ("bailando_pp", "music_features_7p5fps", 438),
         ("fact", "music_features_fact", 35),
         ("music_genre", None, None),
+        ("cliff", None, None),
     ],
 )
 def test_extractors_are_found(kind: str, column: str | None, size: int | None, tmp_path: Path) -> None:

@@ -12,9 +12,7 @@ import pytest
 import torch
 
 from opendance_hf.modeling.cliff import CLIFFConfig, CLIFFModel
-from opendance_hf.pipeline.backends.base import BackendError
-from opendance_hf.pipeline.backends.cliff import CLIFF
-from opendance_hf.pipeline.backends.cliff_estimator import (
+from opendance_hf.modeling.cliff.feature_extraction_cliff import (
     bbox_info,
     corners,
     crop,
@@ -22,6 +20,8 @@ from opendance_hf.pipeline.backends.cliff_estimator import (
     focal_length,
     full_camera,
 )
+from opendance_hf.pipeline.backends.base import BackendError
+from opendance_hf.pipeline.backends.cliff import CLIFF
 from opendance_hf.pipeline.clip import Clip, Image, Job
 from opendance_hf.pipeline.stages import lift
 from opendance_hf.pipeline.stages.lift import Lift
