@@ -31,3 +31,14 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def names_a_folder(name: str | os.PathLike[str]) -> bool:
+    """Return True if a name is a path on this machine, and False if it may be a repository of the Hub (``user/name``).
+
+    A path exists, starts with ``.``, ``/`` or ``~``, does not have exactly one slash, or begins with an existing folder.
+    """
+    text = os.fspath(name)
+    if isinstance(name, os.PathLike) or Path(text).expanduser().exists() or text.startswith((".", "/", "~")):
+        return True
+    return text.count("/") != 1 or Path(text).parent.is_dir()

@@ -1,0 +1,168 @@
+"""Load trained models from a folder or the Hub, and check the kind of the model before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from transformers import AutoModel, PreTrainedModel
+from transformers.utils import logging
+
+from opendance_hf.errors import OpenDanceError
+from opendance_hf.files import names_a_folder
+
+_CONFIG: Final = "config.json"
+#: Seconds to wait for the Hub.
+_TIMEOUT_S: Final = 10.0
+#: Number of missing weights that an error names.
+_NAMED: Final = 3
+
+
+class ModelError(OpenDanceError, ValueError):
+    """A model that cannot be loaded; the message has the name, what was found and what was expected."""
+
+
+def model_type_of(name: str) -> str:
+    """Read the kind of a model from its ``config.json``, without loading weights.
+
+    Args:
+        name: folder or Hub id (``user/name``).
+
+    Returns:
+        The ``model_type``, such as ``"bailando"``.
+
+    Raises:
+        ModelError: if there is no such folder or repository, it has no model, or the Hub does not answer.
+    """
+    return _read_config(name)[0]
+
+
+def load_model(name: str, *, expected: tuple[str, ...]) -> PreTrainedModel:
+    """Load a model in evaluation mode.
+
+    Args:
+        name: folder or Hub id (``user/name``).
+        expected: values of ``model_type`` that the caller can use.
+
+    Raises:
+        ModelError: if there is no such model, it is of another kind, or a part of its weights is missing.
+    """
+    kind, cached = _read_config(name)
+    if kind not in expected:
+        raise ModelError(f"{name}: a model of type {kind!r}, expected {' or '.join(map(repr, expected))}")
+    path = str(Path(name).expanduser()) if names_a_folder(name) else name
+    try:
+        with quiet_transformers():
+            loaded: Any = AutoModel.from_pretrained(path, output_loading_info=True, local_files_only=cached)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{name}: the weights cannot be loaded ({_first_line(error)})") from error
+    model, info = loaded
+    if missing := sorted(info["missing_keys"]):
+        more = ", ..." if len(missing) > _NAMED else ""
+        raise ModelError(
+            f"{name}: not a whole {kind!r}, {len(missing)} of its weights are missing "
+            f"({', '.join(missing[:_NAMED])}{more}); train it again, or copy all files of the model"
+        )
+    whole: PreTrainedModel = model.eval()
+    return whole
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Hide the tables and progress bars that ``transformers`` prints while it loads and saves models."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _read_config(name: str) -> tuple[str, bool]:
+    """Return the ``model_type``, and True if the Hub did not answer and the configuration is that of the cache."""
+    if not name:
+        raise ModelError("the name of the model is empty: expected a folder or a Hub id (user/name)")
+    cached = False
+    if names_a_folder(name):
+        text = _local_config(name)
+    else:
+        text, cached = _remote_config(name)
+    try:
+        kind = json.loads(text).get("model_type")
+    except (ValueError, AttributeError) as error:
+        raise ModelError(f"{name}: its {_CONFIG} cannot be read ({_first_line(error)})") from None
+    if not isinstance(kind, str):
+        raise ModelError(f"{name}: its {_CONFIG} has no model_type, so it is not a model of transformers")
+    return kind, cached
+
+
+def _local_config(name: str) -> str:
+    folder = Path(name).expanduser()
+    if not folder.exists():
+        hub = ", and no such repository on the Hub (those are named user/name)"
+        raise ModelError(f"{name}: no such folder here{hub}")
+    if not folder.is_dir():
+        raise ModelError(f"{name}: a file, expected the folder of a model")
+    if (folder / _CONFIG).is_file():
+        return (folder / _CONFIG).read_text(encoding="utf-8")
+    if any(folder.glob("data/*/*.parquet")) or any(folder.glob("*.npz")):
+        raise ModelError(f"{name}: a dataset, expected the folder of a model")
+    raise ModelError(f"{name}: not a model, its folder has no {_CONFIG}")
+
+
+def _remote_config(name: str) -> tuple[str, bool]:
+    """Return the text of ``config.json``, and True if it comes from the cache; one request, without retries."""
+    from huggingface_hub import (
+        constants,
+        get_session,
+        hf_hub_url,
+        hf_raise_for_status,
+        try_to_load_from_cache,
+    )
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HFValidationError,
+        RepositoryNotFoundError,
+    )
+    from huggingface_hub.utils import build_hf_headers
+
+    try:
+        kept = try_to_load_from_cache(name, _CONFIG)
+    except HFValidationError:
+        raise ModelError(f"{name}: no such folder here, and not a name of a Hub repository") from None
+    if not constants.HF_HUB_OFFLINE:
+        url = hf_hub_url(name, _CONFIG)
+        try:
+            answer = get_session().get(
+                url, headers=build_hf_headers(), timeout=_TIMEOUT_S, follow_redirects=True
+            )
+            hf_raise_for_status(answer)
+            return answer.text, False
+        except GatedRepoError:
+            raise ModelError(
+                f"{name}: a gated repository: ask for access on its page, then set HF_TOKEN"
+            ) from None
+        except RepositoryNotFoundError:
+            raise ModelError(
+                f"{name}: no such folder here, and no such repository on the Hub (for a private one, set HF_TOKEN)"
+            ) from None
+        except EntryNotFoundError:
+            raise ModelError(f"{name}: not a model, the repository on the Hub has no {_CONFIG}") from None
+        except Exception as error:  # errors of the network and of HTTP have no common base class
+            cause = f"the Hub does not answer ({_first_line(error)})"
+    else:
+        cause = "the Hub is not asked (HF_HUB_OFFLINE)"
+    if isinstance(kept, str):
+        return Path(kept).read_text(encoding="utf-8"), True
+    raise ModelError(f"{name}: no such folder here, not in the cache, and {cause}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
