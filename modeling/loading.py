@@ -72,14 +72,24 @@ def load_model(name: str, *, expected: tuple[str, ...]) -> PreTrainedModel:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Hide the tables and progress bars that ``transformers`` prints while it loads and saves models."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    """Hide the tables and progress bars that ``transformers`` prints while it loads models."""
+    verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
+    try:
+        with hide_progress_bars():
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+@contextmanager
+def hide_progress_bars() -> Iterator[None]:
+    """Hide the progress bars that ``transformers`` prints while it loads and saves models."""
+    bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
 
@@ -131,7 +141,7 @@ def _remote_config(name: str) -> tuple[str, bool]:
         HFValidationError,
         RepositoryNotFoundError,
     )
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
     try:
         kept = try_to_load_from_cache(name, _CONFIG)

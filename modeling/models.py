@@ -52,6 +52,10 @@ MODELS: Final[dict[str, ModelEntry]] = {
         "dance.joints  # (1, num_frames, 24, 3) metres",
         DANCE_EXTRACTOR,
         dances=True,
+        stages={
+            "gpt": f"{_TRAINING}.gpt:GPTStage",
+            "actor_critic": f"{_TRAINING}.actor_critic:ActorCriticStage",
+        },
     ),
     "bailando_pp": ModelEntry(
         f"{_HERE}.bailando_pp.configuration_bailando_pp:BailandoPPConfig",
@@ -61,6 +65,7 @@ MODELS: Final[dict[str, ModelEntry]] = {
         "dance.joints  # (1, 2, num_frames, 24, 3) metres, one world frame",
         DANCE_EXTRACTOR,
         dances=True,
+        stages={"bailando_pp": f"{_TRAINING}.bailando_pp:BailandoPPStage"},
     ),
     "fact": ModelEntry(
         f"{_HERE}.fact.configuration_fact:FACTConfig",
@@ -70,12 +75,14 @@ MODELS: Final[dict[str, ModelEntry]] = {
         "dance.joints  # (1, num_frames, 24, 3) metres, the two seconds of the seed included",
         DANCE_EXTRACTOR,
         dances=True,
+        stages={"fact": f"{_TRAINING}.fact:FACTStage"},
     ),
     "bailando_vqvae": ModelEntry(
         f"{_HERE}.bailando.configuration_bailando:BailandoVQVAEConfig",
         f"{_HERE}.bailando.modeling_bailando_vqvae:BailandoVQVAE",
         "The pose VQ-VAE of Bailando: 8 frames of the upper and of the lower body to one code each, and back.",
         "upper, lower = model.encode(joints)  # (1, 8 n, 24, 3) metres, relative to the pelvis",
+        stages={"vqvae": f"{_TRAINING}.vqvae:VQVAEStage", "rotation": f"{_TRAINING}.rotation:RotationStage"},
     ),
     "bailando_gpt": ModelEntry(
         f"{_HERE}.bailando.configuration_bailando:BailandoGPTConfig",
@@ -103,6 +110,7 @@ MODELS: Final[dict[str, ModelEntry]] = {
         "# for the rows of a dataset: opendance build videos --genre-model {name}",
         "transformers:Wav2Vec2FeatureExtractor",
         auto_classes=("AutoModel", "AutoModelForAudioClassification"),
+        stages={"genre": f"{_TRAINING}.genre:GenreStage"},
     ),
     "smoothnet": ModelEntry(
         f"{_HERE}.smoothnet.configuration_smoothnet:SmoothNetConfig",

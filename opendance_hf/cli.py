@@ -315,13 +315,14 @@ def demo(
 @app.command()
 def train(
     stage: Annotated[
-        str, typer.Argument(help="vqvae, rotation, gpt, actor_critic, bailando_pp (duets), fact or genre.")
+        str, typer.Argument(help="vqvae, gpt, actor_critic, bailando_pp (duets), rotation, fact or genre.")
     ],
     dataset: Annotated[str, typer.Option(help="Dataset folder or Hub id.")],
     output_dir: Annotated[Path, typer.Option(help="Folder of the model and its checkpoints.")],
     config: Annotated[str, typer.Option(help="Recipe: debug, paper, mocap, or a YAML file.")] = "debug",
     vqvae: Annotated[
-        str, typer.Option(help="For gpt and rotation: a trained VQ-VAE, folder or Hub id.")
+        str,
+        typer.Option(help="For gpt, rotation and bailando_pp: a trained VQ-VAE, folder or Hub id."),
     ] = "",
     bailando: Annotated[
         str, typer.Option(help="For actor_critic and bailando_pp: a trained Bailando, folder or Hub id.")
@@ -338,11 +339,13 @@ def train(
     ] = "",
 ) -> None:
     """Train a model; on several GPUs, use accelerate launch -m opendance_hf.training.STAGE."""
+    from opendance_hf.apps.console import show_log
     from opendance_hf.training.stages import run
 
-    with _plain_errors() as console:
+    with _plain_errors() as console, show_log(console):
         run(
             stage,
+            set_threads=True,
             dataset=dataset,
             output_dir=str(output_dir),
             config=config,

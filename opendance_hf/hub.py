@@ -6,6 +6,7 @@ All requests go through ``huggingface_hub``, so ``HF_ENDPOINT``, ``HF_TOKEN`` an
 from __future__ import annotations
 
 import json
+import math
 import platform
 import re
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any, Final
 
 import jinja2
 import yaml
-from huggingface_hub import DatasetCard
+from huggingface_hub import DatasetCard, EvalResult, ModelCard, ModelCardData
 
 from opendance_hf import __version__
 from opendance_hf.errors import OpenDanceError
@@ -158,7 +159,7 @@ class DatasetFacts:
         name: display name.
         hub_id: ``user/name``; empty for a folder.
         licence: licence in the card; empty if there is none.
-        credit: first paragraph of the card's section on credits; empty if there is none.
+        credit: whom to credit, from the card's section on credits or citation; empty if there is none.
         splits: configuration, split and number of sequences.
     """
 
@@ -187,6 +188,8 @@ class ModelFacts:
         split: split of the held-out data; None if there is none.
         base: model that training started from; empty if training started from random weights.
         licence: licence of the model; the dataset's if empty.
+        summary: description of the model in one line, for types that this module does not describe.
+        module: Python module of the class.
     """
 
     name: str
@@ -202,6 +205,8 @@ class ModelFacts:
     split: str | None = None
     base: str = ""
     licence: str = ""
+    summary: str = ""
+    module: str = ""
 
 
 def describe_dataset(dataset: Path | str) -> DatasetFacts:
@@ -213,25 +218,51 @@ def describe_dataset(dataset: Path | str) -> DatasetFacts:
     else:
         name = hub_id = str(dataset)
         text = _remote_card(hub_id)
-    front, _, body = (
-        text.removeprefix("---\n").partition("\n---\n") if text.startswith("---\n") else ("", "", text)
-    )
-    try:
-        known = yaml.safe_load(front) or {}
-    except yaml.YAMLError:
-        known = {}
-    licence = known.get("license", "") if isinstance(known, dict) else ""
+    known, body = _front_matter(text)
+    licence = known.get("license", "")
     rows = re.findall(r"^\| (\w+) \| (\w+) \| (\d+) \|", body, flags=re.MULTILINE)
-    credit = re.search(
-        r"^## (?:Credits?|Citation)\n+(.+?)(?:\n\n|\n#|\Z)", body, flags=re.MULTILINE | re.DOTALL
-    )
     return DatasetFacts(
-        name=str(known.get("pretty_name", name)) if isinstance(known, dict) else name,
+        name=str(known.get("pretty_name", name)),
         hub_id=hub_id,
         licence=str(licence[0] if isinstance(licence, list) and licence else licence or ""),
-        credit=" ".join(credit[1].split()) if credit else "",
+        credit=_credit(body),
         splits=tuple((config, split, int(count)) for config, split, count in rows),
     )
+
+
+def _front_matter(text: str) -> tuple[dict[str, Any], str]:
+    """Split a card into its metadata and its body; unreadable metadata count as none."""
+    if not text.startswith("---\n"):
+        return {}, text
+    try:
+        card = DatasetCard(text, ignore_metadata_errors=True)
+        return dict(card.data.to_dict()), card.text
+    except (ValueError, TypeError, yaml.YAMLError):
+        return {}, text
+
+
+def _credit(body: str) -> str:
+    """Find whom to credit in the section "Credits" or "Citation" of a card.
+
+    That is the title of the paper if the section begins with one in italics, as in the cards of ``opendance build``, where
+    a disclaimer follows it; author, title and year of a BibTeX entry; or else the first paragraph.
+    """
+    section = re.search(
+        r"^## (?:Credits?|Citation)\s*\n(.+?)(?=^#|\Z)", body, flags=re.MULTILINE | re.DOTALL | re.IGNORECASE
+    )
+    if section is None:
+        return ""
+    text = section[1].strip()
+    if title := re.match(r"\*([^*]+)\*(?!\*)", text):
+        return " ".join(title[1].split())
+    if re.search(r"^@\w+\s*\{", text, flags=re.MULTILINE):
+        fields = dict(
+            re.findall(r"^\s*(author|title|year)\s*=\s*[{\"]+(.+?)[}\"]+,?\s*$", text, flags=re.MULTILINE)
+        )
+        return ", ".join(
+            " ".join(fields[name].split()) for name in ("author", "title", "year") if name in fields
+        )
+    return " ".join(text.partition("\n\n")[0].split())
 
 
 def _remote_card(repo_id: str) -> str:
@@ -251,7 +282,7 @@ _DESCRIPTIONS: Final = {
     "music_genre": "A convolutional network over spectrograms: music to one of the ten genres of GTZAN.",
 }
 
-_LOADING_EXAMPLE: Final = """from opendance_hf.modeling.{module} import {model_class}
+_LOADING_EXAMPLE: Final = """from {module} import {model_class}
 
 model = {model_class}.from_pretrained("{name}").eval()
 {then}"""
@@ -269,43 +300,34 @@ _USAGE_EXAMPLES: Final = {
 }
 
 
-def model_card(facts: ModelFacts) -> str:
-    """Return the README.md of a model."""
+def model_card(facts: ModelFacts) -> ModelCard:
+    """Write the card of a model, with its metrics as ``model-index`` in the metadata."""
     kind = facts.model_type
-    known = facts.dataset.hub_id
-    front: dict[str, Any] = {
-        "license": facts.licence or facts.dataset.licence or "other",
-        "library_name": "opendance-hf",
-        "pipeline_tag": "other",
-        "tags": ["dance", "music", "motion", "smpl", "3d", "opendance-hf", kind],
-        **({"datasets": [known]} if known else {}),
-        **(
-            {"base_model": facts.base}
-            if re.fullmatch(r"[\w.-]+/[\w.-]+", facts.base) and not Path(facts.base).exists()
-            else {}
-        ),
-    }
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    data = ModelCardData(
+        license=facts.licence or facts.dataset.licence or "other",
+        library_name="opendance-hf",
+        pipeline_tag="other",
+        tags=["dance", "music", "motion", "smpl", "3d", "opendance-hf", kind],
+        datasets=[facts.dataset.hub_id] if facts.dataset.hub_id else None,
+        base_model=facts.base if _is_hub_id(facts.base) else None,
+        model_name=facts.name,
+        eval_results=_eval_results(facts) or None,
     )
-    template = resources.files("opendance_hf.training").joinpath("model_card.md.jinja").read_text("utf-8")
     rows = [
         (name, value, facts.metrics.get(f"real_{name}"))
         for name, value in facts.metrics.items()
         if not name.startswith("real_")
     ]
-    return environment.from_string(template).render(
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    template = resources.files("opendance_hf.training").joinpath("model_card.md.jinja").read_text("utf-8")
+    body = environment.from_string(template).render(
         facts=facts,
         rows=rows,
         compared=any(real is not None for _, _, real in rows),
-        front_matter=yaml.safe_dump(front, sort_keys=False, allow_unicode=True),
-        what=_DESCRIPTIONS[kind],
-        usage=_LOADING_EXAMPLE.format(
-            module=kind.removesuffix("_vqvae"),
-            model_class=facts.model_class,
-            name=facts.name,
-            then=_USAGE_EXAMPLES[kind].replace("{name}", facts.name),
-        ),
+        what=_DESCRIPTIONS.get(kind, facts.summary),
+        usage=_usage(facts),
         command=f"opendance generate song.mp3 --model {facts.name} --out dance.mp4"
         if kind == "bailando"
         else "",
@@ -315,8 +337,43 @@ def model_card(facts: ModelFacts) -> str:
             **{name: version(name) for name in ("torch", "transformers", "accelerate")},
         },
     )
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}")
+
+
+def _is_hub_id(name: str) -> bool:
+    return bool(re.fullmatch(r"[\w.-]+/[\w.-]+", name)) and not Path(name).exists()
+
+
+def _eval_results(facts: ModelFacts) -> list[EvalResult]:
+    """Return the metrics of the model for the ``model-index``; those of the real dances are in the text alone."""
+    task = "audio-classification" if facts.model_type == "music_genre" else "music-to-dance"
+    return [
+        EvalResult(
+            task_type=task,
+            task_name=task.replace("-", " "),
+            dataset_type=facts.dataset.hub_id or "local",
+            dataset_name=facts.dataset.name,
+            dataset_split=facts.split,
+            metric_type=name,
+            metric_name=name.replace("_", " "),
+            metric_value=value,
+        )
+        for name, value in facts.metrics.items()
+        if not name.startswith("real_") and math.isfinite(value)
+    ]
+
+
+def _usage(facts: ModelFacts) -> str:
+    """Return an example in Python that loads the model and, for the types described here, uses it."""
+    module = facts.module
+    if facts.model_type in _USAGE_EXAMPLES:  # these are exported by the package of their model
+        module = f"opendance_hf.modeling.{facts.model_type.removesuffix('_vqvae')}"
+    then = _USAGE_EXAMPLES.get(facts.model_type, "").replace("{name}", facts.name)
+    return _LOADING_EXAMPLE.format(
+        module=module, model_class=facts.model_class, name=facts.name, then=then
+    ).rstrip()
 
 
 def write_model_card(folder: Path | str, facts: ModelFacts) -> None:
     """Write the card of a model into its folder."""
-    Path(folder, "README.md").write_text(model_card(facts), encoding="utf-8")
+    Path(folder, "README.md").write_text(str(model_card(facts)), encoding="utf-8")

@@ -177,10 +177,11 @@ def train_small(dataset: Path, folder: Path, options: DemoOptions) -> Path:
     """Train a VQ-VAE and a GPT at debug size; return the folder of the whole Bailando."""
     from opendance_hf.training.stages import run
 
-    for stage, name, steps, needs in (
+    stages: tuple[tuple[str, str, int, dict[str, Any]], ...] = (
         ("vqvae", "vqvae", options.vqvae_steps, {}),
         ("gpt", "bailando", options.gpt_steps, {"vqvae": str(folder / "vqvae")}),
-    ):
+    )
+    for stage, name, steps, needs in stages:
         log.info("training the %s at debug size, %d steps", stage, steps)
         changes = {
             "disable_tqdm": "true",
@@ -194,6 +195,7 @@ def train_small(dataset: Path, folder: Path, options: DemoOptions) -> Path:
             dataset=str(dataset),
             output_dir=str(folder / name),
             resume=False,
+            set_threads=True,
             overrides=[f"trainer.{key}={value}" for key, value in changes.items()],
             **needs,
         )

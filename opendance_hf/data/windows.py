@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import torch
 from torch.utils.data import Dataset
 
 from opendance_hf.errors import OpenDanceError
+from opendance_hf.files import names_a_folder
 from opendance_hf.motion.skeleton import NUM_JOINTS, mirror_index
 from opendance_hf.schema import FPS
 
@@ -27,13 +30,16 @@ class SequenceReader:
 
     Args:
         dataset: folder or Hub id, as ``load_dataset`` takes it.
-        configs: configurations to read, one after another; all the dataset has if None.
-        split: of each configuration; one that lacks it is left out.
+        configs: configurations to read, one after another; all of the dataset if None.
+        split: of each configuration; a configuration that lacks it is left out.
         subset: only the rows whose ``subset_rank`` is below it, in each configuration: the nested subsets of the
             paper's table 3; all if None.
+        only: ids of the sequences to read; all if None.
+        leave_out: ids of the sequences not to read.
 
     Raises:
-        ValueError: if no row is left, or a subset is asked of a dataset that has none.
+        ValueError: if the dataset does not exist or is not one, no row is left, a named sequence does not exist, or the
+            dataset has no subsets.
     """
 
     def __init__(
@@ -42,10 +48,13 @@ class SequenceReader:
         configs: list[str] | None = None,
         split: str = "train",
         subset: int | None = None,
+        only: list[str] | None = None,
+        leave_out: list[str] | None = None,
     ) -> None:
         from datasets import get_dataset_config_names, load_dataset
 
         self.name = name = os.fspath(dataset)
+        check_dataset(name)
         if is_npz_folder(name):
             raise ValueError(f"{name}: a folder of motions, not a dataset; these have no music and no poses")
         self._parts = []
@@ -60,6 +69,10 @@ class SequenceReader:
             for number, part in enumerate(self._parts)
             for row in _chosen_rows(part, subset, name)
         ]
+        if only is not None or leave_out:
+            ids = [self.scalar(self.row(index), "id") for index in range(len(self))]
+            wanted = chosen(name, ids, only, leave_out)
+            self._rows = [row for row, id_ in zip(self._rows, ids, strict=True) if id_ in wanted]
         if len(self) == 0:
             raise ValueError(f"{name}: no rows in split {split!r}")
 
@@ -67,12 +80,12 @@ class SequenceReader:
         return len(self._rows)
 
     def row(self, index: int) -> Any:
-        """One row as an Arrow table."""
+        """Return one row as an Arrow table."""
         part, row = self._rows[index]
         return self._parts[part][row]
 
     def windows(self, length: int, stride: int) -> list[tuple[int, int, int]]:
-        """(row, dancer, first frame) of every window of ``length`` frames, of every dancer, every ``stride`` frames.
+        """List (row, dancer, first frame) of every window of ``length`` frames, of every dancer, every ``stride`` frames.
 
         Raises:
             ValueError: if no row is long enough.
@@ -87,7 +100,7 @@ class SequenceReader:
         return found
 
     def matrix(self, row: Any, column: str, start: int = 0, length: int | None = None) -> Floats:
-        """(length, C) rows of a float matrix column, a view of the file."""
+        """Return (length, C) rows of a float matrix column, a view of the file."""
         array = row[column].chunk(0)
         frames = array.storage.flatten()
         width = len(frames.flatten()) // max(len(frames), 1)
@@ -95,8 +108,26 @@ class SequenceReader:
         return values.to_numpy(zero_copy_only=True).reshape(-1, width)
 
     def scalar(self, row: Any, column: str) -> Any:
-        """A scalar, or a list, as Python."""
+        """Return a scalar, or a list, as Python."""
         return row[column][0].as_py()
+
+    def fingerprint(self, columns: tuple[str, ...]) -> str:
+        """Return the SHA-256 of some columns of all rows, with their ids and numbers of dancers, as hex digits.
+
+        It reads about 1 GB a second, and is the same on every machine and for every way in which the rows are stored.
+        """
+        total = hashlib.sha256()
+        for index in range(len(self)):
+            row = self.row(index)
+            total.update(repr((self.scalar(row, "id"), self.scalar(row, "num_dancers"))).encode())
+            for column in columns:
+                if isinstance(row[column].type, pa.BaseExtensionType):
+                    values = self.matrix(row, column)
+                    total.update(f"{column} {values.shape}".encode())
+                    total.update(np.ascontiguousarray(values).data)
+                else:
+                    total.update(f"{column} {self.scalar(row, column)}".encode())
+        return total.hexdigest()
 
 
 def _chosen_rows(part: Any, subset: int | None, name: str) -> list[int]:
@@ -119,18 +150,15 @@ class MotionWindows(Dataset[dict[str, torch.Tensor]]):
             (D, T, 24, 3) in metres, y up, and optionally ``fps``; other rates are resampled to 60.
         num_frames: length of a window at 60 FPS.
         stride: frames between the starts of neighbouring windows.
-        configs: see :class:`SequenceReader`.
-        split: see :class:`SequenceReader`; a folder of ``.npz`` files is one split.
-        only: ids, or names of ``.npz`` files without suffix, to read; all if None.
-        leave_out: likewise, not to read.
         mirror: every window also with left and right exchanged.
         turns: every window that many times, turned about the vertical axis by equal angles from a start of its own.
-        subset: see :class:`SequenceReader`.
+        selection: ``configs``, ``split``, ``subset``, ``only`` and ``leave_out`` of :class:`SequenceReader`. A folder of
+            ``.npz`` files is one split; its ids are the names of the files without suffix.
 
     Items are ``{"joints": (num_frames, 24, 3)}`` in metres, world frame.
 
     Raises:
-        ValueError: if no window is left, or a file holds no such joints.
+        ValueError: if no window is left, or a file has no such joints.
     """
 
     def __init__(
@@ -138,31 +166,30 @@ class MotionWindows(Dataset[dict[str, torch.Tensor]]):
         dataset: str | os.PathLike[str],
         num_frames: int,
         stride: int,
-        configs: list[str] | None = None,
-        split: str = "train",
-        only: list[str] | None = None,
-        leave_out: list[str] | None = None,
+        *,
         mirror: bool = False,
         turns: int = 1,
-        subset: int | None = None,
+        **selection: Any,
     ) -> None:
         self.num_frames = num_frames
         self.mirror, self.turns = mirror, turns
         self._motions: NpzMotions | _DatasetMotions = (
-            NpzMotions(dataset)
+            NpzMotions(dataset, selection.get("only"), selection.get("leave_out"))
             if is_npz_folder(dataset)
-            else _DatasetMotions(SequenceReader(dataset, configs, split, subset))
+            else _DatasetMotions(SequenceReader(dataset, **selection))
         )
-        wanted = chosen(dataset, self._motions.ids, only, leave_out)
         self.windows = [
             (index, dancer, start)
-            for index, (name, dancers, frames) in enumerate(self._motions.sizes)
-            if name in wanted
+            for index, (_, dancers, frames) in enumerate(self._motions.sizes)
             for dancer in range(dancers)
             for start in range(0, frames - num_frames + 1, stride)
         ]
         if not self.windows:
             raise NoWindowsError(f"{dataset}: no sequence has {num_frames} frames")
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the motions that the windows are cut from, as hex digits."""
+        return self._motions.fingerprint()
 
     def __len__(self) -> int:
         return len(self.windows) * self.turns * (2 if self.mirror else 1)
@@ -186,17 +213,17 @@ _FLIP = np.array([-1, 1, 1], dtype=np.float32)
 
 
 def mirrored_joints(joints: Floats) -> Floats:
-    """(..., 24, 3) joints with left and right exchanged, in the plane x = 0."""
+    """Exchange left and right of (..., 24, 3) joints: reflect them in the plane x = 0."""
     return joints[..., _MIRROR, :] * _FLIP
 
 
 def chosen(
     dataset: str | os.PathLike[str], ids: list[str], only: list[str] | None, leave_out: list[str] | None
 ) -> set[str]:
-    """The ids that are wanted.
+    """Return the ids that are to be read.
 
     Raises:
-        ValueError: if one that is named does not exist.
+        ValueError: if an id that is named does not exist.
     """
     if unknown := (set(only or []) | set(leave_out or [])) - set(ids):
         raise ValueError(f"{dataset}: no sequence {', '.join(sorted(unknown))}")
@@ -213,6 +240,9 @@ class _DatasetMotions:
         ]
         self.ids = [name for name, _, _ in self.sizes]
 
+    def fingerprint(self) -> str:
+        return self.reader.fingerprint(("joints",))
+
     def cut(self, index: int, dancer: int, start: int, length: int) -> Floats:
         joints = self.reader.matrix(self.reader.row(index), "joints", start, length)
         width = NUM_JOINTS * 3
@@ -221,33 +251,75 @@ class _DatasetMotions:
 
 
 def is_npz_folder(dataset: str | os.PathLike[str]) -> bool:
-    """Whether this is a folder of ``.npz`` motions and no dataset, beside whose data a file may well lie."""
+    """Return True for a folder of ``.npz`` motions that is not a dataset (a dataset may have such files beside it)."""
     folder = Path(dataset)
     return folder.is_dir() and any(folder.glob("*.npz")) and not any(folder.rglob("*.parquet"))
 
 
-class NpzMotions:
-    """A folder of ``.npz`` motions, see :class:`MotionWindows`: ``ids``, and ``joints`` (D, T, 24, 3) at 60 FPS of each.
+def check_dataset(name: str) -> None:
+    """Check that a name may be a dataset, without opening it or asking the Hub.
 
     Raises:
-        ValueError: if a file holds no such joints.
+        ValueError: if it is a path where nothing is, or the folder of a model.
+    """
+    if not names_a_folder(name):
+        return
+    folder = Path(name)
+    if not folder.exists():
+        raise ValueError(
+            f"{name}: no such folder here, and no such dataset on the Hub (those are named user/name)"
+        )
+    if (folder / "config.json").is_file() and not any(folder.rglob("*.parquet")):
+        raise ValueError(f"{name}: a model, expected a dataset")
+
+
+class NpzMotions:
+    """A folder of ``.npz`` motions, see :class:`MotionWindows`.
+
+    Attributes:
+        ids: names of the files without suffix.
+        joints: (D, T, 24, 3) at 60 FPS of each, in metres.
+        sizes: id, number of dancers and number of frames of each.
+
+    Args:
+        folder: of the files.
+        only: ids to read; all if None.
+        leave_out: ids not to read.
+
+    Raises:
+        ValueError: if a file has no such joints, or an id that is named does not exist.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        only: list[str] | None = None,
+        leave_out: list[str] | None = None,
+    ) -> None:
         files = sorted(Path(folder).glob("*.npz"))
+        wanted = chosen(folder, [file.stem for file in files], only, leave_out)
+        files = [file for file in files if file.stem in wanted]
         self.ids = [file.stem for file in files]
         self.joints = [_load_motion(file) for file in files]
         self.sizes = [
             (name, len(joints), joints.shape[1]) for name, joints in zip(self.ids, self.joints, strict=True)
         ]
 
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of ids and joints, as hex digits."""
+        total = hashlib.sha256()
+        for name, joints in zip(self.ids, self.joints, strict=True):
+            total.update(f"{name} {joints.shape}".encode())
+            total.update(np.ascontiguousarray(joints).data)
+        return total.hexdigest()
+
     def cut(self, index: int, dancer: int, start: int, length: int) -> Floats:
-        """(length, 24, 3) frames of one dancer."""
+        """Return (length, 24, 3) frames of one dancer."""
         return self.joints[index][dancer, start : start + length].copy()
 
 
 def _load_motion(file: Path) -> Floats:
-    """(D, T, 24, 3) at 60 FPS."""
+    """Read (D, T, 24, 3) joints, resampled to 60 FPS."""
     with np.load(file, allow_pickle=False) as arrays:
         if "joints" not in arrays:
             raise ValueError(f"{file}: holds no array 'joints'")

@@ -2,9 +2,9 @@
 
     opendance train actor_critic --dataset opendance-3d --bailando runs/bailando --output-dir runs/bailando_ac
 
-Round by round the GPT dances to whole songs of the training split, greedily; windows of these dances are rewarded for
-keeping the beat, and actor and critic learn from them in turns. Writes a whole Bailando. The official program tunes on the songs
-it is then tested on; this one does not.
+In every round the GPT dances to whole songs of the training split, greedily; windows of these dances are rewarded for
+keeping the beat, and actor and critic learn from them in turns. Writes a whole Bailando. The official program tunes on the
+songs it is then tested on; this one does not.
 """
 
 from __future__ import annotations
@@ -13,22 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from opendance_hf.modeling.bailando import BailandoForDanceGeneration
-from opendance_hf.training.codes import hash_of
-from opendance_hf.training.finish import finish
-from opendance_hf.training.gpt import dances
-from opendance_hf.training.recipe import (
-    RecipeError,
-    RunArguments,
-    checked,
-    last_checkpoint,
-    load_recipe,
-    parse,
-    same_run,
-    told,
-)
+from opendance_hf.modeling.bailando import BailandoForDanceGeneration, BailandoGPT
+from opendance_hf.training.checkpoints import last_checkpoint, open_run
+from opendance_hf.training.loop import Learned
+from opendance_hf.training.recipe import RunArguments, checked
+from opendance_hf.training.stage import Stage
 from opendance_hf.training.tuning import Settings, Songs, Tuning
-from opendance_hf.training.validation import Validation, held_out
+from opendance_hf.training.validation import held_out
 
 
 @dataclass
@@ -38,67 +29,67 @@ class ActorCriticArguments(RunArguments):
     bailando: str = field(default="", metadata={"help": "Folder or Hub id of a trained Bailando."})
 
 
+class ActorCriticStage(Stage):
+    """Learn dances that keep the beat, with a loop of its own instead of the Trainer's."""
+
+    name = "actor_critic"
+    arguments_class = ActorCriticArguments
+    data_section = Songs
+    given = ("whole",)
+    whole: BailandoForDanceGeneration
+
+    def check_trainer_section(self) -> None:
+        """Check the names of the options in the section ``trainer``."""
+        checked(Settings, self.recipe["trainer"], "trainer")
+
+    def load_base(self) -> None:
+        """Load the Bailando."""
+        self.whole = self.load_start("bailando", "bailando")
+
+    def build_model(self) -> BailandoGPT:
+        """Return the GPT of the Bailando."""
+        return self.whole.gpt
+
+    def build_data(self, options: dict[str, Any]) -> Songs:
+        """Read the songs, with the first codes of their real dances."""
+        return Songs(self.arguments.dataset, self.whole, **options)
+
+    def build_held_out(self) -> tuple[None, str | None]:
+        """Return the name of the held-out split; the dances to its songs are measured, but no losses."""
+        return None, held_out(self.arguments.dataset, self.recipe["data"], self.validation.split)[1]
+
+    def trained_on(self) -> str:
+        """Describe the songs."""
+        songs, rounds = len(self.data.pieces), Settings(**self.recipe["trainer"]).rounds
+        return f"The model's own dances to the music of {songs:,} sequences, {rounds} times."
+
+    def learn(self) -> Learned:
+        """Dance and learn, round by round."""
+        settings, folder = Settings(**self.recipe["trainer"]), Path(self.arguments.output_dir)
+        identity = {**self.identity(), "trainer": settings.restored()}
+        tuning = Tuning(self.whole, settings, folder)
+        writes = tuning.accelerator.is_main_process
+        last = last_checkpoint(folder) if self.arguments.resume else None
+        open_run(folder, identity, last=last, writes=writes)
+        if last is not None:
+            tuning.load(last)
+        while tuning.round < settings.rounds:
+            tuning.play(self.data)
+            if settings.save_rounds and tuning.round % settings.save_rounds == 0:
+                tuning.save()
+        self.whole.cpu().gpt.load_state_dict(tuning.gpt.state_dict())
+        tuning.accelerator.end_training()
+        return Learned(tuning.step, {}, writes)
+
+    def finished_model(self) -> BailandoForDanceGeneration:
+        """Return the Bailando with the tuned GPT."""
+        return self.whole
+
+
 def run(arguments: ActorCriticArguments) -> BailandoForDanceGeneration:
     """Tune as the recipe says, write the whole Bailando to ``output_dir`` and return it."""
-    recipe = load_recipe("actor_critic", arguments.config, arguments.overrides)
-    options = Validation(**checked(Validation, recipe["validation"], "validation"))
-    settings = Settings(**checked(Settings, recipe["trainer"], "trainer"))
-    if recipe["model"]:
-        raise RecipeError("recipe section 'model': nothing to say here, the Bailando is as it is")
-    if not arguments.bailando:
-        raise RecipeError("actor_critic needs --bailando, the model to be tuned")
-    folder, data = Path(arguments.output_dir), checked(Songs, recipe["data"], "data")
-    with told():
-        loaded: Any = BailandoForDanceGeneration.from_pretrained(arguments.bailando, output_loading_info=True)
-        if loaded[1]["missing_keys"]:
-            raise ValueError(
-                f"{arguments.bailando}: not a whole Bailando; give what `opendance train gpt` wrote"
-            )
-        whole: BailandoForDanceGeneration = loaded[0].eval()
-        songs = Songs(arguments.dataset, whole, **data)
-        _, split = held_out(arguments.dataset, data, options.split)
-    tuning = Tuning(whole, settings, folder)
-    state = whole.gpt.state_dict()
-    identity = {
-        "stage": "actor_critic",
-        "codes": hash_of([piece.upper for piece in songs.pieces]),
-        "gpt": hash_of([state[name].cpu() for name in sorted(state)]),
-        "data": recipe["data"],
-    }
-    last = last_checkpoint(folder) if arguments.resume else None
-    same_run(folder, identity, resuming=last is not None, writes=tuning.accelerator.is_main_process)
-    if last is not None:
-        tuning.load(last)
-    while tuning.round < settings.rounds:
-        tuning.play(songs)
-        if settings.save_rounds and tuning.round % settings.save_rounds == 0:
-            tuning.save()
-    whole.cpu().gpt.load_state_dict({name: value.cpu() for name, value in tuning.gpt.state_dict().items()})
-    if tuning.accelerator.is_main_process:
-        metrics: dict[str, float] = {}
-        if split and options.songs:
-            metrics = dances(
-                whole, arguments.dataset, data.get("configs"), split, options, arguments.output_dir
-            )
-        finish(
-            whole.cpu(),
-            "actor_critic",
-            recipe,
-            arguments,
-            trained_on=f"The model's own dances to the music of {len(songs.pieces):,} sequences, {settings.rounds} times.",
-            steps=tuning.step,
-            metrics=metrics,
-            split=split,
-            base=arguments.bailando,
-        )
-    tuning.accelerator.end_training()
-    return whole
-
-
-def main(argv: list[str] | None = None) -> Any:
-    """Entry point for launchers."""
-    return run(parse(ActorCriticArguments, argv))
+    return ActorCriticStage(arguments).run()
 
 
 if __name__ == "__main__":
-    main()
+    ActorCriticStage.main()

@@ -1,33 +1,31 @@
-"""Windows of codes and music: dances of a dataset, coded once by a trained VQ-VAE."""
+"""Windows of codes and music: dances of a dataset, encoded once by a trained VQ-VAE."""
 
 from __future__ import annotations
 
-import hashlib
+import logging
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import PretrainedConfig
+from transformers import PreTrainedModel
 
 from opendance_hf.data import NoWindowsError, NpzMotions, SequenceReader, is_npz_folder
-from opendance_hf.data.windows import chosen, mirrored_joints
-from opendance_hf.modeling.bailando import (
-    BailandoForDanceGeneration,
-    BailandoGPTConfig,
-    BailandoVQVAE,
-    split_root,
-)
-from opendance_hf.modeling.bailando_pp import BailandoPPForDanceGeneration
+from opendance_hf.data.windows import mirrored_joints
+from opendance_hf.modeling.bailando import BailandoGPTConfig, BailandoVQVAE, split_root
 from opendance_hf.motion.skeleton import NUM_JOINTS
 from opendance_hf.schema import per_dancer
 from opendance_hf.training.loop import move
 
+logger = logging.getLogger(__name__)
 Floats = npt.NDArray[np.float32]
+
+#: Kinds of models that have a VQ-VAE.
+WITH_VQVAE = ("bailando_vqvae", "bailando", "bailando_pp")
 
 
 class Piece(NamedTuple):
@@ -38,7 +36,7 @@ class Piece(NamedTuple):
         upper: (D, n) codes of each dancer.
         lower: (D, n) likewise.
         joints: (D, 8 n, 24, 3) metres.
-        music: what the GPT hears of the whole sequence, see ``BailandoGPTConfig.heard``.
+        music: the features of the whole sequence that the GPT reads, see ``BailandoGPTConfig.heard``.
         music_beats: frames of the music's beats.
     """
 
@@ -50,42 +48,67 @@ class Piece(NamedTuple):
     music_beats: Tensor
 
 
-def coded(
-    dataset: str | os.PathLike[str],
-    vqvae: BailandoVQVAE,
-    config: BailandoGPTConfig,
-    configs: list[str] | None = None,
-    split: str = "train",
-    only: list[str] | None = None,
-    leave_out: list[str] | None = None,
-    mirror: bool = False,
-    subset: int | None = None,
-) -> Iterator[Piece]:
-    """Code all dancers of all sequences, one sequence at a time.
+class Dances:
+    """Joints and music of the sequences of a dataset, or of a folder of ``.npz`` motions with silence as their music.
 
     Args:
-        dataset: see :class:`~opendance_hf.data.SequenceReader`; or a folder of ``.npz`` motions, which have no music:
-            they are danced to silence, all its features zero.
-        vqvae: codes the dances.
-        config: of the GPT; says what music it hears.
-        configs: see above.
-        split: see above.
-        only: ids to read; all if None.
-        leave_out: ids not to read.
-        mirror: every sequence also with left and right exchanged.
-        subset: see :class:`~opendance_hf.data.SequenceReader`.
+        dataset: see :class:`~opendance_hf.data.SequenceReader`, or the folder of motions.
+        selection: see :class:`~opendance_hf.data.MotionWindows`.
 
     Raises:
-        ValueError: if there is no such sequence.
+        ValueError: if a sequence that is named does not exist.
+    """
+
+    def __init__(self, dataset: str | os.PathLike[str], **selection: Any) -> None:
+        self.name = os.fspath(dataset)
+        self._source: NpzMotions | SequenceReader = (
+            NpzMotions(dataset, selection.get("only"), selection.get("leave_out"))
+            if is_npz_folder(dataset)
+            else SequenceReader(dataset, **selection)
+        )
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of motion and music, as hex digits."""
+        if isinstance(self._source, NpzMotions):
+            return self._source.fingerprint()
+        columns = ("joints", "music_features", "music_features_7p5fps", "music_beats")
+        return self._source.fingerprint(columns)
+
+    def read(
+        self, config: BailandoGPTConfig, frames_per_code: int
+    ) -> Iterator[tuple[str, Floats, Floats, list[int]]]:
+        """Yield id, joints (D, T, 24, 3), the features that the GPT reads, and the music's beats of every sequence."""
+        if isinstance(self._source, NpzMotions):
+            for name, joints in zip(self._source.ids, self._source.joints, strict=True):
+                silence = np.zeros((joints.shape[1], config.music_dim), np.float32)
+                yield name, joints, config.heard(silence, silence[::frames_per_code]), []
+            return
+        reader = self._source
+        for index in range(len(reader)):
+            row = reader.row(index)
+            dancers = reader.scalar(row, "num_dancers")
+            joints = per_dancer(reader.matrix(row, "joints"), dancers, NUM_JOINTS, 3)
+            music = (reader.matrix(row, column) for column in ("music_features", "music_features_7p5fps"))
+            yield reader.scalar(row, "id"), joints, config.heard(*music), reader.scalar(row, "music_beats")
+
+
+def coded(
+    dances: Dances, vqvae: BailandoVQVAE, config: BailandoGPTConfig, *, mirror: bool = False
+) -> Iterator[Piece]:
+    """Encode all dancers of all sequences, one sequence at a time.
+
+    Args:
+        dances: the sequences.
+        vqvae: encodes the dances.
+        config: of the GPT; says which features of the music it reads.
+        mirror: every sequence also with left and right exchanged.
     """
     place, per_code = move(vqvae), vqvae.config.frames_per_code
-    for name, dancers, heard, beats in _dances(
-        dataset, config, per_code, configs, split, only, leave_out, subset
-    ):
+    for name, dancers, heard, beats in dances.read(config, per_code):
         whole = dancers[:, : dancers.shape[1] // per_code * per_code]
         if whole.shape[1] == 0:
             continue
-        # Copies: rows of a dataset are views of its files, which nobody may write to.
+        # Copies: rows of a dataset are views of its files, which must not be written to.
         music, music_beats = torch.from_numpy(heard.copy()), torch.tensor(beats, dtype=torch.long)
         for seen in (whole.copy(), mirrored_joints(whole)) if mirror else (whole.copy(),):
             joints = torch.from_numpy(seen)
@@ -94,53 +117,17 @@ def coded(
             yield Piece(name, upper, lower, joints, music, music_beats)
 
 
-def _dances(
-    dataset: str | os.PathLike[str],
-    config: BailandoGPTConfig,
-    per_code: int,
-    configs: list[str] | None,
-    split: str,
-    only: list[str] | None,
-    leave_out: list[str] | None,
-    subset: int | None,
-) -> Iterator[tuple[str, Floats, Floats, list[int]]]:
-    """Id, joints (D, T, 24, 3), what is heard and the music's beats of every sequence that is wanted."""
-    if is_npz_folder(dataset):
-        motions = NpzMotions(dataset)
-        wanted = chosen(dataset, motions.ids, only, leave_out)
-        for name, joints in zip(motions.ids, motions.joints, strict=True):
-            if name in wanted:
-                silence = np.zeros((joints.shape[1], config.music_dim), np.float32)
-                yield name, joints, config.heard(silence, silence[::per_code]), []
-        return
-    reader = SequenceReader(dataset, configs, split, subset)
-    ids = [reader.scalar(reader.row(index), "id") for index in range(len(reader))]
-    wanted = chosen(dataset, ids, only, leave_out)
-    for index, name in enumerate(ids):
-        if name in wanted:
-            row = reader.row(index)
-            joints = per_dancer(
-                reader.matrix(row, "joints"), reader.scalar(row, "num_dancers"), NUM_JOINTS, 3
-            )
-            music = (reader.matrix(row, column) for column in ("music_features", "music_features_7p5fps"))
-            yield name, joints, config.heard(*music), reader.scalar(row, "music_beats")
-
-
 class CodeWindows(Dataset[dict[str, Tensor]]):
-    """Windows of single dancers with their music, one per ``stride`` codes; what the motion GPT learns from.
+    """Windows of single dancers with their music, one per ``stride`` codes: the items that the motion GPT learns from.
 
     Args:
-        dataset: see :class:`~opendance_hf.data.SequenceReader`; likewise ``configs`` and ``split``.
-        vqvae: codes the dances.
-        num_codes: of a window, one more than the model reads.
+        dataset: see :class:`Dances`.
+        vqvae: encodes the dances.
+        config: of the GPT; says which features of the music it reads.
+        num_codes: of a window, one more than the model reads; by default as many as the model can use.
         stride: codes between the starts of neighbouring windows.
-        configs: see above.
-        split: see above.
-        config: of the GPT; says what music it hears. By default a row a code.
-        only: see :func:`coded`.
-        leave_out: see :func:`coded`.
         mirror: see :func:`coded`.
-        subset: see :func:`coded`.
+        selection: see :class:`Dances`.
 
     Raises:
         ValueError: if no sequence is long enough, or one that is named does not exist.
@@ -150,37 +137,35 @@ class CodeWindows(Dataset[dict[str, Tensor]]):
         self,
         dataset: str | os.PathLike[str],
         vqvae: BailandoVQVAE,
-        num_codes: int,
+        config: BailandoGPTConfig,
+        *,
+        num_codes: int | None = None,
         stride: int = 1,
-        configs: list[str] | None = None,
-        split: str = "train",
-        config: BailandoGPTConfig | None = None,
-        only: list[str] | None = None,
-        leave_out: list[str] | None = None,
         mirror: bool = False,
-        subset: int | None = None,
+        **selection: Any,
     ) -> None:
-        self.config = config or BailandoGPTConfig()
-        self.num_codes = num_codes
+        self.config = config
+        # One code more than the model reads: the last is only a target.
+        self.num_codes = num_codes or config.max_codes + 1
+        self.dances = Dances(dataset, **selection)
         self.pieces: list[tuple[Tensor, Tensor, Tensor]] = []
         self.windows: list[tuple[int, int]] = []
-        for piece in coded(dataset, vqvae, self.config, configs, split, only, leave_out, mirror, subset):
-            heard = followed_music(piece.music, piece.upper.shape[1], self.config)
+        for piece in coded(self.dances, vqvae, config, mirror=mirror):
+            heard = followed_music(piece.music, piece.upper.shape[1], config)
             for upper, lower in zip(piece.upper, piece.lower, strict=True):
-                starts = range(0, len(upper) - num_codes + 1, stride)
+                starts = range(0, len(upper) - self.num_codes + 1, stride)
                 self.windows += [(len(self.pieces), start) for start in starts]
                 self.pieces.append((upper, lower, heard))
         if not self.windows:
-            raise NoWindowsError(
-                f"{dataset}: no sequence has {num_codes * vqvae.config.frames_per_code} frames"
-            )
+            frames = self.num_codes * vqvae.config.frames_per_code
+            raise NoWindowsError(f"{dataset}: no sequence has {frames} frames")
 
     def __len__(self) -> int:
         return len(self.windows)
 
     def fingerprint(self) -> str:
-        """Changes with the VQ-VAE and with the dataset: a hash of all codes."""
-        return hash_of([codes for upper, lower, _ in self.pieces for codes in (upper, lower)])
+        """Return the SHA-256 of the motion and the music that the windows are made of, as hex digits."""
+        return self.dances.fingerprint()
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         number, start = self.windows[index]
@@ -196,9 +181,9 @@ class CodeWindows(Dataset[dict[str, Tensor]]):
 
 
 def followed_music(music: Tensor, num_codes: int, config: BailandoGPTConfig) -> Tensor:
-    """Music of a piece, made to follow its codes: entry i is what is heard when code i + 1 is to be chosen.
+    """Align the music of a piece with its codes: entry i is the music at the time when code i + 1 is to be chosen.
 
-    The same as :meth:`~opendance_hf.modeling.bailando.BailandoGPT.pad_music`, of one piece, without a model.
+    Does the same as :meth:`~opendance_hf.modeling.bailando.BailandoGPT.pad_music`, for one piece and without a model.
     """
     if config.music_window is None:
         return music[1:num_codes]
@@ -209,39 +194,22 @@ def followed_music(music: Tensor, num_codes: int, config: BailandoGPTConfig) -> 
 
 
 def music_window(music: Tensor, start: int, steps: int, config: BailandoGPTConfig) -> Tensor:
-    """The entries from ``start`` on of what :func:`followed_music` returned, with their margins if they have any."""
+    """Cut ``steps`` entries from the result of :func:`followed_music`, with their margins if they have any."""
     if config.music_window is None:
         return music[start : start + steps]
     per_code = config.frames_per_code
     return music[per_code * start : per_code * (start + steps) + 2 * config.music_window]
 
 
-def hash_of(tensors: list[Tensor]) -> str:
-    """Of all their bytes, in order."""
-    total = hashlib.sha256()
-    for tensor in tensors:
-        total.update(tensor.contiguous().numpy().tobytes())
-    return total.hexdigest()
+def vqvae_of(model: PreTrainedModel, name: str) -> BailandoVQVAE:
+    """Return a VQ-VAE, or the VQ-VAE that is part of a model, and log which is used.
 
-
-def collate(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Stack windows."""
-    return {name: torch.stack([item[name] for item in items]) for name in items[0]}
-
-
-def load_vqvae(path: str) -> BailandoVQVAE:
-    """The VQ-VAE of a folder or Hub id, be it alone or part of a whole model.
-
-    Raises:
-        ValueError: if there is none.
+    Args:
+        model: of a kind in :data:`WITH_VQVAE`.
+        name: folder or Hub id that it was loaded from.
     """
-    if not path:
-        raise ValueError("--vqvae is needed: what `opendance train vqvae` wrote")
-    kind = PretrainedConfig.get_config_dict(path)[0].get("model_type")
-    if kind == "bailando":
-        return BailandoForDanceGeneration.from_pretrained(path).vqvae.eval()
-    if kind == "bailando_pp":
-        return BailandoPPForDanceGeneration.from_pretrained(path).vqvae.eval()
-    if kind != "bailando_vqvae":
-        raise ValueError(f"{path}: no VQ-VAE; give what `opendance train vqvae` wrote")
-    return BailandoVQVAE.from_pretrained(path).eval()
+    if isinstance(model, BailandoVQVAE):
+        return model
+    logger.info("using the trained VQ-VAE in %s; its GPT is not used", name)
+    vqvae: Any = model.vqvae
+    return vqvae.eval()

@@ -1,87 +1,88 @@
-"""A running average of the weights, which often dances better than the last ones (``trainer.ema_decay`` of a recipe)."""
+"""Average the weights over the steps of a training, with ``torch.optim.swa_utils`` (``trainer.ema_decay`` of a recipe)."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from opendance_hf.files import atomic_write
 
-#: In every checkpoint of a run with an average, so that it resumes exactly.
-FILE = "ema.safetensors"
+#: File in every checkpoint of a run with an average, so that it resumes exactly.
+FILE: Final = "ema.safetensors"
 
 
 class WeightAverage(TrainerCallback):
-    """Keeps the average, saves it with every checkpoint and puts it in place of the weights when asked.
+    """Update an exponential moving average of the trained weights after every step, and save it in every checkpoint.
 
-    Early on, step ``t`` counts with ``(1 + t) / (10 + t)`` instead of the decay, so that the start is soon forgotten.
-    Buffers, such as a codebook, are running means already and are left alone.
+    The decay of step ``t`` is at most ``(1 + t) / (10 + t)``, so that the initial weights are soon forgotten. Buffers, such
+    as a codebook, are not averaged: they are running means already.
 
     Args:
-        model: whose trained parameters are averaged, in single precision.
+        model: the model that learns.
         decay: share of the average that stays at a step.
-        checkpoint: folder to go on from, if any.
+        checkpoint: folder to continue from, if any.
     """
 
     def __init__(self, model: nn.Module, decay: float, checkpoint: str | None = None) -> None:
         self.model, self.decay, self.checkpoint = model, decay, checkpoint
-        self.average: dict[str, Tensor] = {}
+        self._averaged: AveragedModel | None = None
 
-    def _parameters(self) -> dict[str, nn.Parameter]:
-        return {name: value for name, value in self.model.named_parameters() if value.requires_grad}
+    @property
+    def averaged(self) -> nn.Module:
+        """A copy of the model with averaged weights, and with the buffers of the last step."""
+        assert self._averaged is not None, "the training has not begun"
+        return self._averaged.module
+
+    def start(self) -> None:
+        """Begin with the weights as they are, or with the average of the checkpoint."""
+        self._averaged = AveragedModel(self.model)
+        # AveragedModel copies the weights at its first update; here, the initial weights are the first of the average.
+        self._averaged.n_averaged.fill_(1)
+        if self.checkpoint is not None:
+            saved = load_file(os.path.join(self.checkpoint, FILE))
+            with torch.no_grad():
+                for name, value in self._trained(self.averaged).items():
+                    value.copy_(saved[name])
+
+    @torch.no_grad()
+    def put(self) -> None:
+        """Overwrite the weights of the model with their average."""
+        average = self._trained(self.averaged)
+        for name, value in self._trained(self.model).items():
+            value.copy_(average[name])
+
+    @staticmethod
+    def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
+        return {name: value for name, value in model.named_parameters() if value.requires_grad}
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """See ``TrainerCallback``."""
+        """Start the average."""
         self.start()
-
-    def start(self) -> None:
-        """Begin with the weights as they are, or with the average of the checkpoint."""
-        self.average = {name: p.detach().float().clone() for name, p in self._parameters().items()}
-        if self.checkpoint is not None:
-            for name, value in load_file(os.path.join(self.checkpoint, FILE)).items():
-                self.average[name].copy_(value)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """See ``TrainerCallback``."""
+        """Update the average."""
+        assert self._averaged is not None
         decay = min(self.decay, (1 + state.global_step) / (10 + state.global_step))
-        for name, value in self._parameters().items():
-            self.average[name].lerp_(value.detach().float(), 1 - decay)
+        self._averaged.multi_avg_fn = get_ema_multi_avg_fn(decay)
+        self._averaged.update_parameters(self.model)
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """See ``TrainerCallback``. A checkpoint without this file counts as cut off."""
+        """Save the average. A checkpoint without this file counts as cut off."""
         if state.is_world_process_zero:
             folder = Path(str(args.output_dir), f"checkpoint-{state.global_step}")
+            weights = {name: value.detach().cpu() for name, value in self._trained(self.averaged).items()}
             with atomic_write(folder / FILE) as partial:
-                save_file({name: value.cpu() for name, value in self.average.items()}, partial)
-
-    @torch.no_grad()
-    def put(self) -> None:
-        """Overwrite the weights with their average."""
-        for name, value in self._parameters().items():
-            value.copy_(self.average[name])
-
-    @contextlib.contextmanager
-    def in_place(self) -> Iterator[None]:
-        """The average in place of the weights, for a while."""
-        own = {name: value.detach().clone() for name, value in self._parameters().items()}
-        self.put()
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for name, value in self._parameters().items():
-                    value.copy_(own[name])
+                save_file(weights, partial)

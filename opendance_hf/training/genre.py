@@ -15,15 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import Wav2Vec2FeatureExtractor
 
 from opendance_hf.modeling.music_genre import MusicGenreConfig, MusicGenreForAudioClassification
 from opendance_hf.music import AudioError, decode_audio
 from opendance_hf.schema import GENRES
-from opendance_hf.training.finish import finish
-from opendance_hf.training.loop import train
-from opendance_hf.training.recipe import RunArguments, checked, load_recipe, parse, told
-from opendance_hf.training.validation import Validation, mean_loss
+from opendance_hf.training.recipe import RunArguments
+from opendance_hf.training.stage import Stage
 
 
 class GenreClips(Dataset[dict[str, Tensor]]):
@@ -34,8 +31,8 @@ class GenreClips(Dataset[dict[str, Tensor]]):
     Args:
         dataset: the folder; its subfolders are named as the genres, in any spelling (``hip-hop``).
         sampling_rate: of the clips, in Hz.
-        seconds: length of a clip; what is left at the end of a song is not used.
-        held_out: the songs that are held out instead of the others.
+        seconds: length of a clip; the rest at the end of a song is not used.
+        held_out: True for the songs that are held out, False for the others.
 
     Raises:
         ValueError: if a genre has no songs, or a song cannot be decoded.
@@ -69,11 +66,14 @@ class GenreClips(Dataset[dict[str, Tensor]]):
             if len(self.clips) == before and not held_out:
                 raise ValueError(f"{folders[genre]}: no song of at least {seconds:g} s")
 
-    @property
-    def songs_sha256(self) -> str:
-        """Of the clips' songs by genre and name, with their sizes: whether a run goes on with the songs it began with."""
-        songs = [(GENRES[label], file.name, file.stat().st_size, i) for file, label, i in self.clips]
-        return hashlib.sha256(repr(songs).encode()).hexdigest()
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the songs' genres, names and content, as hex digits."""
+        total = hashlib.sha256()
+        for label, file in dict.fromkeys((label, file) for file, label, _ in self.clips):
+            with file.open("rb") as content:
+                digest = hashlib.file_digest(content, "sha256").hexdigest()
+            total.update(f"{GENRES[label]}/{file.name} {digest}".encode())
+        return total.hexdigest()
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -90,14 +90,9 @@ def _held_out(name: str) -> bool:
     return hashlib.sha256(name.encode()).digest()[0] % 10 == 0
 
 
-def collate(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """A batch of clips."""
-    return {name: torch.stack([item[name] for item in items]) for name in items[0]}
-
-
 @torch.no_grad()
 def accuracy(model: MusicGenreForAudioClassification, clips: GenreClips) -> float:
-    """The share of clips whose genre a model gets right."""
+    """Return the share of clips whose genre a model predicts correctly."""
     place = next(model.parameters()).device
     right = 0
     for i in range(len(clips)):
@@ -107,60 +102,42 @@ def accuracy(model: MusicGenreForAudioClassification, clips: GenreClips) -> floa
     return right / len(clips)
 
 
+class GenreStage(Stage):
+    """Learn the genre of the music from its sound."""
+
+    name = "genre"
+    model_section = MusicGenreConfig
+    data_section = GenreClips
+    given = ("sampling_rate", "held_out")
+    dancers = 0
+
+    def build_model(self) -> MusicGenreForAudioClassification:
+        """Make a classifier with random weights."""
+        return MusicGenreForAudioClassification(MusicGenreConfig(**self.recipe["model"]))
+
+    def build_data(self, options: dict[str, Any]) -> GenreClips:
+        """Cut clips of the songs."""
+        rate = self.model.config.sampling_rate
+        return GenreClips(self.arguments.dataset, **{**options, "sampling_rate": rate})
+
+    def build_held_out(self) -> tuple[GenreClips | None, str | None]:
+        """Cut clips of the songs that are held out."""
+        others = self.build_data({**self.recipe["data"], "held_out": True})
+        return (others, "held out") if len(others) else (None, None)
+
+    def trained_on(self) -> str:
+        """Describe the clips."""
+        return f"{len(self.data):,} clips of {self.data.samples / self.data.sampling_rate:g} s."
+
+    def evaluate(self, whole: MusicGenreForAudioClassification) -> dict[str, float]:
+        """Measure the accuracy on the songs that are held out."""
+        return {} if self.others is None else {"accuracy": accuracy(whole, self.others)}
+
+
 def run(arguments: RunArguments) -> MusicGenreForAudioClassification:
     """Train as the recipe says, write the model to ``output_dir`` and return it."""
-    recipe = load_recipe("genre", arguments.config, arguments.overrides)
-    options = Validation(**checked(Validation, recipe["validation"], "validation"))
-    torch.manual_seed(recipe["trainer"].get("seed", 42))
-    config = MusicGenreConfig(**checked(MusicGenreConfig, recipe["model"]))
-    model = MusicGenreForAudioClassification(config)
-    options_of_data = checked(GenreClips, recipe["data"], "data", ours=("sampling_rate", "held_out"))
-    clips = {**options_of_data, "sampling_rate": config.sampling_rate}
-    with told():
-        data = GenreClips(arguments.dataset, **clips)
-        others = GenreClips(arguments.dataset, **{**clips, "held_out": True})
-    validate = None if not len(others) else lambda: mean_loss(model, others, collate, windows=options.windows)
-    identity = {
-        "stage": "genre",
-        "clips": len(data),
-        "songs_sha256": data.songs_sha256,
-        "model": recipe["model"],
-        "data": recipe["data"],
-    }
-    trainer = train(
-        model,
-        data,
-        collate,
-        recipe["trainer"],
-        arguments,
-        identity,
-        validate=validate,
-        eval_steps=options.eval_steps,
-    )
-    model.eval()
-    if trainer.is_world_process_zero():
-        metrics = trainer.held_out
-        if len(others):
-            metrics = {**metrics, "accuracy": accuracy(model, others)}
-        extractor = Wav2Vec2FeatureExtractor(sampling_rate=config.sampling_rate, do_normalize=True)
-        extractor.save_pretrained(arguments.output_dir)
-        finish(
-            model.cpu(),
-            "genre",
-            recipe,
-            arguments,
-            trained_on=f"{len(data):,} clips of {data.samples / data.sampling_rate:g} s.",
-            steps=trainer.state.global_step,
-            metrics=metrics,
-            split="held out" if len(others) else None,
-        )
-    return model
-
-
-def main(argv: list[str] | None = None) -> Any:
-    """Entry point for launchers."""
-    return run(parse(RunArguments, argv))
+    return GenreStage(arguments).run()
 
 
 if __name__ == "__main__":
-    main()
+    GenreStage.main()

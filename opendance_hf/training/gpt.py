@@ -8,13 +8,8 @@ Writes a whole Bailando (VQ-VAE and GPT) that ``opendance generate`` and ``from_
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from opendance_hf.data import NoWindowsError, is_npz_folder
 from opendance_hf.modeling.bailando import (
     BailandoConfig,
     BailandoForDanceGeneration,
@@ -22,13 +17,9 @@ from opendance_hf.modeling.bailando import (
     BailandoGPTConfig,
     BailandoVQVAE,
 )
-from opendance_hf.training.codes import CodeWindows, collate, load_vqvae
-from opendance_hf.training.finish import finish
-from opendance_hf.training.loop import move, train, undisturbed
-from opendance_hf.training.recipe import RunArguments, checked, load_recipe, parse, told
-from opendance_hf.training.validation import Song, Validation, held_out, mean_loss, score_dances, songs_of
-
-__all__ = ["CodeWindows", "GPTArguments", "collate", "dances", "main", "run"]
+from opendance_hf.training.codes import WITH_VQVAE, CodeWindows, vqvae_of
+from opendance_hf.training.recipe import RunArguments
+from opendance_hf.training.stage import Stage
 
 
 @dataclass
@@ -40,114 +31,51 @@ class GPTArguments(RunArguments):
     )
 
 
-def dances(
-    model: BailandoForDanceGeneration,
-    dataset: str,
-    configs: list[str] | None,
-    split: str,
-    options: Validation,
-    folder: str,
-) -> dict[str, float]:
-    """Dance to held-out songs, each beginning like the real dance, and score that."""
-    config = model.config.gpt_config
-    move(model)
+class GPTStage(Stage):
+    """Learn which code follows, given the music."""
 
-    def dance(song: Song) -> Tensor:
-        heard = config.heard(song.music["music_features"], song.music["music_features_7p5fps"])
-        return model.generate_dance(
-            heard[None].to(model.device),
-            song.num_frames,
-            seed_joints=song.joints[:1, : model.config.vqvae_config.frames_per_code].to(model.device),
-            do_sample=True,
-            top_k=20,
-            generator=torch.Generator().manual_seed(0),
-        ).joints  # type: ignore[return-value]
+    name = "gpt"
+    arguments_class = GPTArguments
+    model_section = BailandoGPTConfig
+    data_section = CodeWindows
+    given = ("vqvae", "config")
+    vqvae: BailandoVQVAE
 
-    with undisturbed(model):
-        found = songs_of(dataset, configs, split, options, dancers=1)
-        return score_dances(found, dance, Path(folder), options)
+    def load_base(self) -> None:
+        """Load the VQ-VAE."""
+        self.vqvae = vqvae_of(self.load_start("vqvae", *WITH_VQVAE), self.base)
+
+    def build_model(self) -> BailandoGPT:
+        """Make a GPT with random weights for the codes of the VQ-VAE."""
+        of_vqvae = self.vqvae.config
+        options = {"frames_per_code": of_vqvae.frames_per_code, **self.recipe["model"]}
+        return BailandoGPT(BailandoGPTConfig(**{**options, "codebook_size": of_vqvae.codebook_size}))
+
+    def build_data(self, options: dict[str, Any]) -> CodeWindows:
+        """Encode the dances of single dancers."""
+        return CodeWindows(self.arguments.dataset, self.vqvae, self.model.config, **options)
+
+    def held_out_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Cut windows one after another, without copies."""
+        return {**options, "mirror": False, "stride": self.model.config.max_codes, "subset": None}
+
+    def trained_on(self) -> str:
+        """Describe the windows."""
+        data = self.data
+        return f"{len(data):,} windows of {data.num_codes} codes from {len(data.pieces):,} dances."
+
+    def finished_model(self) -> BailandoForDanceGeneration:
+        """Put the VQ-VAE and the GPT together."""
+        whole = BailandoForDanceGeneration(BailandoConfig(self.vqvae.config, self.model.config))
+        whole.vqvae.load_state_dict(self.vqvae.state_dict())
+        whole.gpt.load_state_dict(self.model.state_dict())
+        return whole
 
 
 def run(arguments: GPTArguments) -> BailandoForDanceGeneration:
     """Train as the recipe says, write the whole Bailando to ``output_dir`` and return it."""
-    recipe = load_recipe("gpt", arguments.config, arguments.overrides)
-    options = Validation(**checked(Validation, recipe["validation"], "validation"))
-    with told():
-        vqvae = load_vqvae(arguments.vqvae)
-    torch.manual_seed(recipe["trainer"].get("seed", 42))
-    model_options = {
-        "frames_per_code": vqvae.config.frames_per_code,
-        **checked(BailandoGPTConfig, recipe["model"]),
-    }
-    config = BailandoGPTConfig(**{**model_options, "codebook_size": vqvae.config.codebook_size})
-    gpt = BailandoGPT(config)
-    windows = checked(CodeWindows, recipe["data"], "data")
-    with told():
-        data = _windows(arguments.dataset, vqvae, config, windows)
-        other, split = held_out(arguments.dataset, windows, options.split)
-    others = None if other is None else _held_out(arguments.dataset, vqvae, config, other)
-    identity = {
-        "stage": "gpt",
-        "codes": data.fingerprint(),
-        "model": recipe["model"],
-        "data": recipe["data"],
-    }
-    validate = None if others is None else lambda: mean_loss(gpt, others, collate, windows=options.windows)
-    trainer = train(
-        gpt,
-        data,
-        collate,
-        recipe["trainer"],
-        arguments,
-        identity,
-        validate=validate,
-        eval_steps=options.eval_steps,
-    )
-    whole = BailandoForDanceGeneration(BailandoConfig(vqvae.config, config)).eval()
-    whole.vqvae.load_state_dict(vqvae.state_dict())
-    whole.gpt.load_state_dict({name: value.cpu() for name, value in gpt.state_dict().items()})
-    if trainer.is_world_process_zero():
-        metrics = trainer.held_out
-        if split and options.songs and not is_npz_folder(arguments.dataset):
-            metrics |= dances(
-                whole, arguments.dataset, windows.get("configs"), split, options, arguments.output_dir
-            )
-        finish(
-            whole.cpu(),
-            "gpt",
-            recipe,
-            arguments,
-            trained_on=f"{len(data):,} windows of {data.num_codes} codes from {len(data.pieces):,} dances.",
-            steps=trainer.state.global_step,
-            metrics=metrics,
-            split=split,
-            base=arguments.vqvae,
-        )
-    return whole
-
-
-def _windows(
-    dataset: str, vqvae: BailandoVQVAE, config: BailandoGPTConfig, options: dict[str, Any]
-) -> CodeWindows:
-    # One code more than the model reads: the last is only a target.
-    return CodeWindows(dataset, vqvae, **{"num_codes": config.max_codes + 1, **options}, config=config)
-
-
-def _held_out(
-    dataset: str, vqvae: BailandoVQVAE, config: BailandoGPTConfig, options: dict[str, Any]
-) -> CodeWindows | None:
-    try:
-        return _windows(
-            dataset, vqvae, config, {**options, "mirror": False, "stride": config.max_codes, "subset": None}
-        )
-    except NoWindowsError:
-        return None  # all of its sequences are shorter than a window
-
-
-def main(argv: list[str] | None = None) -> Any:
-    """Entry point for launchers."""
-    return run(parse(GPTArguments, argv))
+    return GPTStage(arguments).run()
 
 
 if __name__ == "__main__":
-    main()
+    GPTStage.main()

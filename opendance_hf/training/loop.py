@@ -1,105 +1,112 @@
-"""A model, data and the ``trainer`` section of a recipe, turned into a ``transformers.Trainer``."""
+"""Train a model with ``transformers.Trainer`` by the ``trainer`` section of a recipe."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import math
+import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
 from transformers import (
     PrinterCallback,
+    ProgressCallback,
     SchedulerType,
     Trainer,
-    TrainerCallback,
-    TrainerControl,
     TrainerState,
     TrainingArguments,
 )
 
 from opendance_hf.training import ema
-from opendance_hf.training.recipe import (
-    RecipeError,
-    RunArguments,
-    last_checkpoint,
-    same_run,
-    word_for_false,
+from opendance_hf.training.callbacks import LogLine, ProgressBar, Validate, ValidateEvery
+from opendance_hf.training.checkpoints import last_checkpoint, open_run
+from opendance_hf.training.recipe import RecipeError, RunArguments, checked_trainer
+
+logger = logging.getLogger(__name__)
+
+#: Options of the section ``trainer`` that are not fields of ``TrainingArguments``.
+MORE_OPTIONS: Final = ("milestones", "milestone_epochs", "ema_decay")
+#: Options that a checkpoint restores: a run cannot be resumed with other values, which would be ignored.
+_RESTORED: Final = (
+    "seed",
+    "data_seed",
+    "optim",
+    "learning_rate",
+    "weight_decay",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
 )
 
-#: Measures a model on held-out data: scalars by name.
-Validate = Callable[[], dict[str, float]]
+
+@dataclass(frozen=True)
+class Learned:
+    """The end of a training.
+
+    Attributes:
+        steps: number of optimiser steps.
+        metrics: scalars measured on held-out data, by name.
+        writes: True in the one process that writes the model.
+    """
+
+    steps: int
+    metrics: dict[str, float]
+    writes: bool
 
 
-class LogLine(TrainerCallback):
-    """One short line a log, where there is no terminal for a progress bar."""
+class RecipeTrainer(Trainer):
+    """A Trainer with milestones of the learning rate, which also logs the named scalars that a model returns.
 
-    def on_log(
+    Args:
+        milestones: steps at which the learning rate is divided by ten.
+        milestone_epochs: likewise in epochs, instead of steps.
+        arguments: of ``Trainer``.
+    """
+
+    def __init__(
         self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: Any,
+        *,
+        milestones: list[int] | None = None,
+        milestone_epochs: list[float] | None = None,
+        **arguments: Any,
     ) -> None:
-        """See ``TrainerCallback.on_log``."""
-        if not (state.is_world_process_zero and logs):
-            return
-        if "loss" in logs:
-            rate = logs.get("learning_rate", 0.0)
-            print(f"  step {state.global_step}/{state.max_steps}: loss {logs['loss']:.4f}, rate {rate:.1e}")
-        elif held_out := {k.removeprefix("eval_"): v for k, v in logs.items() if k.startswith("eval_")}:
-            found = ", ".join(f"{name} {value:.4g}" for name, value in held_out.items())
-            print(f"  step {state.global_step}/{state.max_steps}, held out: {found}")
+        super().__init__(**arguments)
+        # All losses are means over a batch: the Trainer has to divide them by the number of accumulated batches.
+        self.model_accepts_loss_kwargs = False
+        self.steps_per_epoch = 1
+        self._milestones, self._epochs = milestones or [], milestone_epochs or []
+        self._sums: dict[str, Tensor] = {}
+        self._summed_steps = 0.0
 
+    def set_initial_training_values(self, *arguments: Any, **more: Any) -> Any:
+        """Note the number of optimiser steps in an epoch, see ``Trainer.set_initial_training_values``."""
+        values = super().set_initial_training_values(*arguments, **more)
+        self.steps_per_epoch = values[1]
+        return values
 
-class ValidateEvery(TrainerCallback):
-    """Validates every ``steps`` steps and at the end, with the averaged weights if there are any."""
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> Any:
+        """Make the schedule with milestones, or that of ``lr_scheduler_type`` if it is not constant."""
+        if self.lr_scheduler is None and self.args.lr_scheduler_type == SchedulerType.CONSTANT:
+            warmup = max(1, self.args.get_warmup_steps(num_training_steps))
+            steps = self._milestones or [round(epoch * self.steps_per_epoch) for epoch in self._epochs]
 
-    def __init__(self, validate: Validate, steps: int, average: ema.WeightAverage | None) -> None:
-        self.validate, self.steps, self.average = validate, steps, average
-        self.trainer: Trainer | None = None
+            def rate(step: int) -> float:
+                return min(1.0, (step + 1) / warmup) * 0.1 ** sum(step >= milestone for milestone in steps)
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        """See ``TrainerCallback.on_step_end``."""
-        if self.steps and state.global_step % self.steps == 0 and state.global_step < state.max_steps:
-            should_log = control.should_log
-            self.run()
-            control.should_log = should_log  # a log of ours is not the one that is due
-
-    def run(self) -> dict[str, float]:
-        """Validate and log; the main process alone, which the others wait for at their next step."""
-        assert self.trainer is not None
-        if not self.trainer.is_world_process_zero():
-            return {}
-        model = self.trainer.accelerator.unwrap_model(self.trainer.model)
-        with undisturbed(model), self.average.in_place() if self.average else contextlib.nullcontext():
-            found = self.validate()
-        if found:
-            self.trainer.log({f"eval_{name}": value for name, value in found.items()})
-        return found
-
-
-class MetricsTrainer(Trainer):
-    """A Trainer that logs the named scalars a model returns beside its loss."""
-
-    #: What was found on held-out data at the end.
-    held_out: dict[str, float]
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._metrics: dict[str, float] = {}
-        self.held_out = {}
+            scheduled = self.optimizer if optimizer is None else optimizer
+            assert scheduled is not None, "the optimizer is made before its schedule"
+            self.lr_scheduler = LambdaLR(scheduled, rate)
+            self._created_lr_scheduler = True
+        return super().create_scheduler(num_training_steps, optimizer)
 
     def compute_loss(
         self,
@@ -108,16 +115,22 @@ class MetricsTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """See ``Trainer.compute_loss``."""
+        """Sum up the scalars beside the loss, on the device, see ``Trainer.compute_loss``."""
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        if self.state.global_step % max(1, int(self.args.logging_steps)) == 0:
-            self._metrics = {name: float(value) for name, value in (outputs.get("metrics") or {}).items()}
+        parts = self.current_gradient_accumulation_steps
+        for name, value in (outputs.get("metrics") or {}).items():
+            part = torch.as_tensor(value, dtype=torch.float32, device=loss.device).detach() / parts
+            self._sums[name] = self._sums[name] + part if name in self._sums else part
+        self._summed_steps += 1 / parts
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """See ``Trainer.log``."""
-        if "loss" in logs:
-            logs = {**logs, **self._metrics}
+        """Add the means of the scalars over the same steps and processes as those of the loss, see ``Trainer.log``."""
+        if "loss" in logs and self._sums:
+            means = torch.stack(list(self._sums.values())) / self._summed_steps
+            means = self.accelerator.reduce(means, "mean")
+            logs = {**logs, **dict(zip(self._sums, means.tolist(), strict=True))}
+            self._sums, self._summed_steps = {}, 0.0
         super().log(logs, *args, **kwargs)
 
 
@@ -131,76 +144,79 @@ def train(
     *,
     validate: Validate | None = None,
     eval_steps: int = 0,
-) -> MetricsTrainer:
-    """Train a model as a recipe's ``trainer`` section says; returns the trainer when it is done.
+) -> Learned:
+    """Train a model by the ``trainer`` section of a recipe.
 
-    Besides ``TrainingArguments``, the section may hold ``milestones`` (steps) or ``milestone_epochs`` at which the
-    learning rate is divided by ten, as the official schedules do (``warmup_steps`` lead up to it; another schedule is
-    chosen by ``lr_scheduler_type``), and ``ema_decay``: then the model ends with the running average of its weights.
+    Besides fields of ``TrainingArguments``, the section may have ``milestones`` (steps) or ``milestone_epochs`` at which the
+    learning rate is divided by ten, as in the official schedules (after ``warmup_steps``; ``lr_scheduler_type`` chooses
+    another schedule), and ``ema_decay``: then the model ends with the moving average of its weights.
 
     Args:
-        model: what learns; only parameters that want gradients do.
-        data: items of training.
-        collate: a list of items to the model's inputs.
+        model: the model that learns; only parameters that require gradients are trained.
+        data: training items.
+        collate: makes the inputs of the model from a list of items.
         options: the section.
         run: the command line.
-        identity: tells this run from others: a run is only resumed under the same one.
-        validate: called without arguments while the model is in evaluation mode.
-        eval_steps: how often; at the end it is called anyway.
+        identity: distinguishes this run from others; only a run with the same identity is resumed.
+        validate: measures a model that is in evaluation mode.
+        eval_steps: interval of validation, which also takes place at the end.
 
     Raises:
-        RecipeError: if an option does not exist, milestones come with a schedule of another type, or the folder holds another run's checkpoints.
+        RecipeError: if an option does not exist, milestones come with a schedule of another type, or the folder has the
+            checkpoints of another run.
     """
-    options = word_for_false(options)
-    milestones, epochs = options.pop("milestones", None), options.pop("milestone_epochs", None)
-    decay = options.pop("ema_decay", None)
+    options = dict(checked_trainer(options, MORE_OPTIONS))
+    more = {name: options.pop(name, None) for name in MORE_OPTIONS}
+    decay = more.pop("ema_decay")
     arguments = _arguments(options, run, len(data))  # type: ignore[arg-type]
-    optimizer = torch.optim.Adam(
-        [p for p in model.parameters() if p.requires_grad],
-        lr=arguments.learning_rate,
-        betas=(arguments.adam_beta1, arguments.adam_beta2),
-    )
-    batches = len(data) / (arguments.train_batch_size * arguments.world_size)  # type: ignore[arg-type]
-    batches = math.floor(batches) if arguments.dataloader_drop_last else math.ceil(batches)
-    per_epoch = max(1, batches // arguments.gradient_accumulation_steps)
-    steps = milestones or [epoch * per_epoch for epoch in epochs or []]
-    warmup = max(1, int(arguments.warmup_steps))
-
-    def rate(step: int) -> float:
-        return min(1.0, (step + 1) / warmup) * 0.1 ** sum(step >= milestone for milestone in steps)
-
-    ours = arguments.lr_scheduler_type == "constant"
-    if steps and not ours:
+    if any(more.values()) and arguments.lr_scheduler_type != SchedulerType.CONSTANT:
         kind = SchedulerType(arguments.lr_scheduler_type).value
-        raise RecipeError(f"milestones and lr_scheduler_type {kind}: choose one")
-    trainer = MetricsTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=data,
-        data_collator=collate,
-        # Without a schedule of ours, transformers makes that of the arguments.
-        optimizers=(optimizer, LambdaLR(optimizer, rate) if ours else None),
-    )
-    if arguments.disable_tqdm:
-        trainer.remove_callback(PrinterCallback)
-        trainer.add_callback(LogLine)
+        raise RecipeError(f"recipe section 'trainer': milestones and lr_scheduler_type {kind}: choose one")
+    try:
+        trainer = RecipeTrainer(
+            model=model, args=arguments, train_dataset=data, data_collator=collate, **more
+        )
+    except (ImportError, ValueError) as error:
+        raise RecipeError(f"recipe section 'trainer': {error}") from None
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    bar = None if arguments.disable_tqdm else ProgressBar()
+    for callback in filter(None, (bar, LogLine(bar))):
+        trainer.add_callback(callback)
     folder = Path(run.output_dir)
     needs = ("trainer_state.json",) if decay is None else ("trainer_state.json", ema.FILE)
     last = last_checkpoint(folder, needs) if run.resume else None
-    same_run(
+    restored = {name: getattr(arguments, name) for name in _RESTORED}
+    open_run(
         folder,
-        identity if decay is None else {**identity, "ema_decay": decay},
-        resuming=last is not None,
+        {**identity, "trainer": {**restored, "ema_decay": decay}},
+        last=last,
         writes=trainer.is_world_process_zero(),
     )
     average = None if decay is None else ema.WeightAverage(model, decay, last)
     if average is not None:
         trainer.add_callback(average)
-    every = ValidateEvery(validate, eval_steps, average) if validate is not None else None
+    every = None if validate is None else ValidateEvery(validate, eval_steps, average)
     if every is not None:
         every.trainer = trainer
         trainer.add_callback(every)
-    if last is not None and _finished(last, arguments):
+    _take_steps(trainer, model, average, last)
+    # The arguments again, pickled; a folder that models are loaded from must not have a pickle.
+    Path(run.output_dir, "training_args.bin").unlink(missing_ok=True)
+    metrics: dict[str, float] = {}
+    if every is not None:
+        every.average = None  # the model itself has the average now
+        metrics = every.run()
+    return Learned(trainer.state.global_step, metrics, trainer.is_world_process_zero())
+
+
+def _take_steps(
+    trainer: Trainer, model: nn.Module, average: ema.WeightAverage | None, last: str | None
+) -> None:
+    """Train from a checkpoint or from the start, and put the average of the weights into the model."""
+    if last is not None:
+        logger.info("continuing from %s", last)
+    if last is not None and _finished(last, trainer.args):
         # transformers would take one more step before it saw that none is left.
         model.load_state_dict(load_file(Path(last, "model.safetensors")))
         trainer.state = TrainerState.load_from_json(os.path.join(last, "trainer_state.json"))
@@ -210,16 +226,10 @@ def train(
         trainer.train(resume_from_checkpoint=last)
     if average is not None:
         average.put()
-    if every is not None:
-        every.average = None
-        trainer.held_out = every.run()
-    # The arguments again, pickled; a folder that people load models from holds no pickle.
-    Path(run.output_dir, "training_args.bin").unlink(missing_ok=True)
-    return trainer
 
 
 def _finished(checkpoint: str, arguments: TrainingArguments) -> bool:
-    """Whether the run that wrote a checkpoint has taken all steps that are wanted."""
+    """Return True if the run that wrote a checkpoint has taken all steps that are wanted."""
     state = TrainerState.load_from_json(os.path.join(checkpoint, "trainer_state.json"))
     if arguments.max_steps > 0:
         return state.global_step >= arguments.max_steps
@@ -227,16 +237,18 @@ def _finished(checkpoint: str, arguments: TrainingArguments) -> bool:
 
 
 def _arguments(options: dict[str, Any], run: RunArguments, items: int) -> TrainingArguments:
-    batch = options.get("per_device_train_batch_size", 8) * int(os.environ.get("WORLD_SIZE", 1))
     try:
+        batch = int(options.get("per_device_train_batch_size", 8)) * int(os.environ.get("WORLD_SIZE", 1))
         arguments = TrainingArguments(
             output_dir=run.output_dir,
-            use_cpu=not torch.cuda.is_available(),
             remove_unused_columns=False,
-            ddp_find_unused_parameters=False,
             **{
+                "use_cpu": not torch.cuda.is_available(),
+                "ddp_find_unused_parameters": False,
                 "dataloader_drop_last": items >= batch,
                 "lr_scheduler_type": "constant",
+                # With the default weight decay, 0, this is Adam. The fused variant of newer versions rounds differently.
+                "optim": "adamw_torch",
                 "disable_tqdm": not sys.stderr.isatty(),
                 "report_to": default_reports(),
                 "save_strategy": "steps",
@@ -244,7 +256,7 @@ def _arguments(options: dict[str, Any], run: RunArguments, items: int) -> Traini
                 **options,
             },
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ImportError) as error:
         raise RecipeError(f"recipe section 'trainer': {error}") from None
     if arguments.n_gpu > 1:
         raise RecipeError(
@@ -255,26 +267,14 @@ def _arguments(options: dict[str, Any], run: RunArguments, items: int) -> Traini
 
 
 def default_reports() -> str:
-    """TensorBoard where it is installed; its files lie in ``runs/`` of the output folder."""
+    """Return the default tracker: TensorBoard where it is installed; its files are in ``runs/`` of the output folder."""
     return "tensorboard" if importlib.util.find_spec("tensorboard") else "none"
 
 
-@contextlib.contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients, after which training goes on as if nothing had been drawn."""
-    training, devices = model.training, []
-    if torch.cuda.is_available():
-        devices = [torch.cuda.current_device()]
-    model.eval()
-    with torch.random.fork_rng(devices), torch.no_grad():
-        yield
-    model.train(training)
-
-
 def move(model: nn.Module) -> torch.device:
-    """Take a model to where this process computes what comes before and after training."""
-    place = torch.device("cpu")
+    """Move a model to the device that this process uses outside the Trainer, and return the device."""
+    device = torch.device("cpu")
     if torch.cuda.is_available():
-        place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-    model.to(place)
-    return place
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    model.to(device)
+    return device

@@ -1,28 +1,39 @@
-"""What a training run is made of: arguments, and a YAML recipe with changes from the command line."""
+"""Read what a training run is made of: its arguments, and a YAML recipe with changes from the command line."""
 
 from __future__ import annotations
 
 import contextlib
-import copy
+import dataclasses
+import difflib
 import inspect
-import json
-import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import yaml
-from transformers import HfArgumentParser
+from transformers import HfArgumentParser, TrainingArguments
 
+from opendance_hf.data import SequenceReader
 from opendance_hf.errors import OpenDanceError
-from opendance_hf.files import atomic_write
 
-SECTIONS = ("model", "data", "trainer", "validation")
+SECTIONS: Final = ("model", "data", "trainer", "validation")
 Arguments = TypeVar("Arguments", bound="RunArguments")
 Recipe = dict[str, dict[str, Any]]
+
+#: Fields of ``TrainingArguments`` that a recipe may not set, and what to set instead.
+_NOT_IN_RECIPES: Final = {
+    "output_dir": "it is --output-dir",
+    "resume_from_checkpoint": "it is --resume",
+    "push_to_hub": "it is --push-to-hub",
+    "hub_model_id": "it is --push-to-hub",
+    "eval_strategy": "the section 'validation' says what is validated and when (eval_steps)",
+    "eval_steps": "the section 'validation' says what is validated and when (eval_steps)",
+    "do_eval": "the section 'validation' says what is validated and when (eval_steps)",
+    "load_best_model_at_end": "the last weights are kept, or their average (ema_decay)",
+    "remove_unused_columns": "the columns of the data are not those of the model",
+}
 
 
 class RecipeError(OpenDanceError, ValueError):
@@ -31,44 +42,54 @@ class RecipeError(OpenDanceError, ValueError):
 
 @dataclass
 class RunArguments:
-    """What every training script takes on its command line."""
+    """Arguments that every training script takes on its command line."""
 
     dataset: str = field(metadata={"help": "Dataset folder or Hub id."})
-    output_dir: str = field(metadata={"help": "Where the model and its checkpoints go."})
+    output_dir: str = field(metadata={"help": "Folder of the model and its checkpoints."})
     config: str = field(default="debug", metadata={"help": "Recipe: debug, paper, mocap, or a YAML file."})
-    resume: bool = field(default=True, metadata={"help": "Go on from the last checkpoint in output_dir."})
+    resume: bool = field(default=True, metadata={"help": "Continue from the last checkpoint in output_dir."})
     overrides: list[str] = field(
         default_factory=list,
         metadata={"help": "Changes to the recipe, as section.key=value: trainer.max_steps=100."},
     )
     push_to_hub: str = field(
-        default="", metadata={"help": "Publish the finished model under this name: user/name."}
+        default="", metadata={"help": "Publish the finished model as this Hub repository: user/name."}
     )
     private: bool = field(default=False, metadata={"help": "Make a new repository private."})
-    licence: str = field(default="", metadata={"help": "Of the model; by default that of the dataset."})
+    licence: str = field(default="", metadata={"help": "Licence of the model. Default: the dataset's."})
 
 
-def load_recipe(stage: str, config: str, overrides: list[str] | None = None) -> Recipe:
-    """The recipe of a stage: one of the package's by name, or a YAML file by path, with changes applied.
+def load_recipe(
+    stage: str, config: str, overrides: list[str] | None = None, *, package: str = "opendance_hf.training"
+) -> Recipe:
+    """Read the recipe of a stage, and apply changes to it.
+
+    Args:
+        stage: name of the stage.
+        config: name of a recipe in the folder ``recipes`` of the package, or path of a YAML file.
+        overrides: changes, each ``section.key=value``.
+        package: of the stage's module.
 
     Raises:
-        RecipeError: if there is no such recipe, it has other sections than :data:`SECTIONS`, or a change does not read
-            ``section.key=value``.
+        RecipeError: if there is no such recipe, it has other sections than :data:`SECTIONS`, or a change cannot be read.
     """
-    folder = resources.files(__package__).joinpath("recipes")
+    folder = resources.files(package).joinpath("recipes")
     packaged = folder.joinpath(f"{stage}_{config}.yaml")
     if packaged.is_file():
         text = packaged.read_text()
     elif Path(config).is_file():
         text = Path(config).read_text()
     else:
-        there = sorted(
+        known = sorted(
             f.name[len(stage) + 1 : -5] for f in folder.iterdir() if f.name.startswith(f"{stage}_")
         )
         raise RecipeError(
-            f"no recipe {config!r} for {stage}: give {', '.join(there)}, or the path of a YAML file"
+            f"no recipe {config!r} for {stage}: give {', '.join(known)}, or the path of a YAML file"
         )
-    read = yaml.safe_load(text) or {}
+    try:
+        read = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{config}: not a YAML file ({error})") from None
     if not isinstance(read, dict) or set(read) - set(SECTIONS):
         raise RecipeError(f"{config}: a recipe has the sections {', '.join(SECTIONS)} and nothing else")
     recipe: Recipe = {name: dict(read.get(name) or {}) for name in SECTIONS}
@@ -77,7 +98,7 @@ def load_recipe(stage: str, config: str, overrides: list[str] | None = None) -> 
         section, _, key = name.partition(".")
         if not equals or section not in recipe or not key:
             raise RecipeError(
-                f"cannot apply {change!r}: write SECTION.KEY=VALUE, a section being {', '.join(SECTIONS)}"
+                f"cannot apply {change!r}: write SECTION.KEY=VALUE with a section of {', '.join(SECTIONS)}"
             )
         recipe[section][key] = _value(value)
     return recipe
@@ -86,7 +107,7 @@ def load_recipe(stage: str, config: str, overrides: list[str] | None = None) -> 
 def _value(text: str) -> Any:
     value = yaml.safe_load(text)
     if isinstance(value, str):
-        with contextlib.suppress(ValueError):  # YAML takes 1e-3 for a word
+        with contextlib.suppress(ValueError):  # YAML reads 1e-3 as a string
             return float(value)
     return value
 
@@ -94,86 +115,84 @@ def _value(text: str) -> Any:
 def checked(
     config: Any, options: dict[str, Any], section: str = "model", ours: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """Keyword arguments of a configuration class, or of anything else that a section of a recipe describes.
+    """Check that a section of a recipe has only keyword arguments of a class, and return the section.
 
     Args:
-        config: the class.
+        config: the class; if it takes ``**selection``, the arguments of ``SequenceReader`` count as its own.
         options: the section.
         section: its name.
-        ours: arguments that the stage gives itself, and a recipe may not.
+        ours: arguments that the stage passes itself.
 
     Raises:
-        RecipeError: if one of them does not exist (``transformers`` would store a typo without a word).
+        RecipeError: if an option does not exist; the message suggests the one that was meant.
     """
-    known = set(inspect.signature(config).parameters) - {"kwargs", "dataset", *ours}
-    if unknown := sorted(set(options) - known):
-        raise RecipeError(
-            f"recipe section {section!r}: no option {', '.join(unknown)}; there are {sorted(known)}"
-        )
+    parameters = set(inspect.signature(config).parameters)
+    if "selection" in parameters:
+        parameters |= set(inspect.signature(SequenceReader).parameters)
+    check_names(options, parameters - {"kwargs", "selection", "dataset", *ours}, section)
     return options
 
 
+def check_names(options: dict[str, Any], known: Collection[str], section: str) -> None:
+    """Check the names of the options of a recipe's section.
+
+    Raises:
+        RecipeError: if one is not known; the message suggests the one that was meant, or lists all if there are few.
+    """
+    for name in options:
+        if name in known:
+            continue
+        close = difflib.get_close_matches(name, known, n=1)
+        if close:
+            remedy = f"; did you mean {close[0]}?"
+        elif len(known) <= 30:
+            remedy = f"; there are {', '.join(sorted(known))}" if known else ", it must be empty"
+        else:
+            remedy = "; docs/training.md names the most useful ones"
+        raise RecipeError(f"recipe section {section!r}: no option {name}{remedy}")
+
+
+def checked_trainer(options: dict[str, Any], more: Collection[str]) -> dict[str, Any]:
+    """Check the names in the section ``trainer`` against the fields of ``TrainingArguments``, and return the section.
+
+    Strategies are returned as words: YAML reads a bare ``no`` as false.
+
+    Args:
+        options: the section.
+        more: options that are not fields of ``TrainingArguments``.
+
+    Raises:
+        RecipeError: if an option does not exist, or is not for recipes.
+    """
+    for name in options:
+        if name in _NOT_IN_RECIPES:
+            raise RecipeError(f"recipe section 'trainer': {name} cannot be set here: {_NOT_IN_RECIPES[name]}")
+    fields = {
+        f.name for f in dataclasses.fields(TrainingArguments) if f.init and f.name not in _NOT_IN_RECIPES
+    }
+    check_names(options, fields | set(more), "trainer")
+    return {
+        name: "no" if value is False and name.endswith("_strategy") else value
+        for name, value in options.items()
+    }
+
+
 @contextlib.contextmanager
-def told() -> Iterator[None]:
-    """Turn what goes wrong while data and models are opened into an error that says so.
+def readable_errors() -> Iterator[None]:
+    """Turn errors from opening data and models into one that the command prints without a traceback.
 
     Raises:
         RecipeError: instead of ``OSError`` and ``ValueError``.
     """
     try:
         yield
+    except OpenDanceError:
+        raise
     except (OSError, ValueError) as error:
         raise RecipeError(str(error)) from error
 
 
 def parse(kind: type[Arguments], argv: list[str] | None) -> Arguments:
-    """The command line of a training script."""
+    """Parse the command line of a training script."""
     (arguments,) = HfArgumentParser(kind).parse_args_into_dataclasses(argv)  # type: ignore[arg-type]
     return arguments
-
-
-def word_for_false(options: dict[str, Any]) -> dict[str, Any]:
-    """A copy of trainer options in which strategies are words: YAML reads a bare ``no`` as false."""
-    return {k: "no" if v is False and k.endswith("_strategy") else v for k, v in copy.copy(options).items()}
-
-
-def last_checkpoint(folder: Path, needs: tuple[str, ...] = ("trainer_state.json",)) -> str | None:
-    """The newest checkpoint that was written to its end; those cut off by a kill are removed.
-
-    ``needs`` are the files that are written last.
-    """
-    for path in sorted(folder.glob("checkpoint-*"), key=_number, reverse=True):
-        with contextlib.suppress(OSError, ValueError):
-            json.loads((path / "trainer_state.json").read_text())
-            if all((path / name).is_file() for name in needs):
-                return os.fspath(path)
-        shutil.rmtree(path, ignore_errors=True)
-    return None
-
-
-def _number(path: Path) -> int:
-    digits = path.name.removeprefix("checkpoint-")
-    return int(digits) if digits.isdecimal() else -1
-
-
-def same_run(folder: Path, identity: dict[str, Any], *, resuming: bool, writes: bool = True) -> None:
-    """Refuse to go on with a run that learned something else, and note what this one learns.
-
-    Args:
-        folder: of the run.
-        identity: what tells this run from others.
-        resuming: whether there is a checkpoint to go on from.
-        writes: whether this process writes the note; one of several does.
-
-    Raises:
-        RecipeError: if the checkpoints in the folder were made with another model, data or VQ-VAE.
-    """
-    note, text = folder / "run.json", json.dumps(identity, indent=2) + "\n"
-    if resuming and note.is_file() and json.loads(note.read_text()) != json.loads(text):
-        raise RecipeError(
-            f"{folder} holds checkpoints of another run (other data, model or VQ-VAE): choose another folder, or "
-            "start anew with --no-resume"
-        )
-    if writes:
-        with atomic_write(note) as partial:  # other processes may be reading it
-            partial.write_text(text)

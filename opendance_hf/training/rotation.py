@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import PretrainedConfig
 
-from opendance_hf.data import NoWindowsError, SequenceReader
+from opendance_hf.data import SequenceReader
 from opendance_hf.modeling.bailando import (
     BailandoConfig,
     BailandoForDanceGeneration,
@@ -29,11 +28,9 @@ from opendance_hf.modeling.bailando import (
 from opendance_hf.motion.rotations import axis_angle_to_matrix
 from opendance_hf.motion.skeleton import NUM_JOINTS
 from opendance_hf.schema import per_dancer
-from opendance_hf.training.codes import hash_of, load_vqvae
-from opendance_hf.training.finish import finish
-from opendance_hf.training.loop import train
-from opendance_hf.training.recipe import RecipeError, RunArguments, checked, load_recipe, parse, told
-from opendance_hf.training.validation import Validation, held_out, mean_loss
+from opendance_hf.training.codes import WITH_VQVAE, vqvae_of
+from opendance_hf.training.recipe import RunArguments
+from opendance_hf.training.stage import Stage
 
 
 @dataclass
@@ -46,20 +43,23 @@ class RotationArguments(RunArguments):
 class PoseWindows(Dataset[dict[str, Tensor]]):
     """Windows of single dancers every ``stride`` frames: joints, and the rotation of each in its parent's frame.
 
+    Args:
+        dataset: see :class:`~opendance_hf.data.SequenceReader`.
+        num_frames: length of a window.
+        stride: frames between the starts of neighbouring windows.
+        selection: ``configs``, ``split``, ``subset``, ``only`` and ``leave_out`` of ``SequenceReader``.
+
     Raises:
         ValueError: if no sequence is long enough.
     """
 
-    def __init__(
-        self,
-        dataset: str,
-        num_frames: int = 240,
-        stride: int = 40,
-        configs: list[str] | None = None,
-        split: str = "train",
-    ) -> None:
-        self.num_frames, self.reader = num_frames, SequenceReader(dataset, configs, split)
+    def __init__(self, dataset: str, *, num_frames: int = 240, stride: int = 40, **selection: Any) -> None:
+        self.num_frames, self.reader = num_frames, SequenceReader(dataset, **selection)
         self.windows = self.reader.windows(num_frames, stride)
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the motion that the windows are cut from, as hex digits."""
+        return self.reader.fingerprint(("joints", "smpl_pose"))
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -77,19 +77,14 @@ class PoseWindows(Dataset[dict[str, Tensor]]):
 
 
 def collate(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Windows to the model's inputs."""
+    """Make the inputs of the model from windows."""
     relative, velocity = split_root(torch.stack([item["joints"] for item in items]))
     rotations = torch.stack([item["rotations"] for item in items])
     return {"joints": relative, "root_velocity": velocity, "rotations": rotations}
 
 
-def fingerprint(vqvae: BailandoVQVAE) -> str:
-    """Of the codes that the head reads."""
-    return hash_of([vqvae.upper.codebook.codes, vqvae.lower.codebook.codes])
-
-
 def with_head(vqvae: BailandoVQVAE) -> BailandoVQVAE:
-    """A copy that has a rotation head, and learns nothing else."""
+    """Return a copy that has a rotation head, and in which nothing else is trained."""
     known = inspect.signature(BailandoVQVAEConfig).parameters
     config = {name: value for name, value in vqvae.config.to_dict().items() if name in known}
     model = BailandoVQVAE(BailandoVQVAEConfig(**{**config, "rotation_head": True}))
@@ -98,68 +93,50 @@ def with_head(vqvae: BailandoVQVAE) -> BailandoVQVAE:
     return model
 
 
+class RotationStage(Stage):
+    """Learn joint rotations from codes; nothing else changes."""
+
+    name = "rotation"
+    arguments_class = RotationArguments
+    data_section = PoseWindows
+    dancers = 0
+    collate = staticmethod(collate)
+
+    def load_base(self) -> None:
+        """Load the VQ-VAE, or the model that has one."""
+        self.load_start("vqvae", *WITH_VQVAE)
+
+    def build_model(self) -> BailandoVQVAE:
+        """Give the VQ-VAE a rotation head."""
+        base: Any = self.base_model
+        return with_head(
+            base.vqvae if isinstance(base, BailandoForDanceGeneration) else vqvae_of(base, self.base)
+        )
+
+    def build_data(self, options: dict[str, Any]) -> PoseWindows:
+        """Cut windows of joints and rotations."""
+        return PoseWindows(self.arguments.dataset, **options)
+
+    def trained_on(self) -> str:
+        """Describe the windows."""
+        return f"{len(self.data):,} windows of {self.data.num_frames} frames of single dancers."
+
+    def finished_model(self) -> BailandoVQVAE | BailandoForDanceGeneration:
+        """Return the VQ-VAE, or the whole Bailando with this VQ-VAE if training started from one."""
+        model: BailandoVQVAE = self.model.cpu()
+        if not isinstance(self.base_model, BailandoForDanceGeneration):
+            return model
+        whole = BailandoForDanceGeneration(BailandoConfig(model.config, self.base_model.config.gpt_config))
+        whole.vqvae.load_state_dict(model.state_dict())
+        whole.gpt.load_state_dict(self.base_model.gpt.state_dict())
+        return whole
+
+
 def run(arguments: RotationArguments) -> BailandoVQVAE | BailandoForDanceGeneration:
     """Train as the recipe says, write the model to ``output_dir`` and return it."""
-    recipe = load_recipe("rotation", arguments.config, arguments.overrides)
-    options = Validation(**checked(Validation, recipe["validation"], "validation"))
-    torch.manual_seed(recipe["trainer"].get("seed", 42))
-    windows = checked(PoseWindows, recipe["data"], "data")
-    if recipe["model"]:
-        raise RecipeError("recipe section 'model': nothing to say here, the VQ-VAE is as it is")
-    others = None
-    with told():
-        before = load_vqvae(arguments.vqvae)
-        data = PoseWindows(arguments.dataset, **windows)
-        other, split = held_out(arguments.dataset, windows, options.split)
-    model = with_head(before)
-    if other is not None:
-        try:
-            others = PoseWindows(arguments.dataset, **other)
-        except NoWindowsError:
-            split = None  # all of its sequences are shorter than a window
-    identity = {
-        "stage": "rotation",
-        "windows": len(data),
-        "vqvae": fingerprint(before),
-        "data": recipe["data"],
-    }
-    validate = None if others is None else lambda: mean_loss(model, others, collate, windows=options.windows)
-    trainer = train(
-        model,
-        data,
-        collate,
-        recipe["trainer"],
-        arguments,
-        identity,
-        validate=validate,
-        eval_steps=options.eval_steps,
-    )
-    result: BailandoVQVAE | BailandoForDanceGeneration = model.eval().cpu()
-    if PretrainedConfig.get_config_dict(arguments.vqvae)[0].get("model_type") == "bailando":
-        whole = BailandoForDanceGeneration.from_pretrained(arguments.vqvae)
-        turning = BailandoForDanceGeneration(BailandoConfig(model.config, whole.config.gpt_config)).eval()
-        turning.vqvae.load_state_dict(model.state_dict())
-        turning.gpt.load_state_dict(whole.gpt.state_dict())
-        result = turning
-    if trainer.is_world_process_zero():
-        finish(
-            result,
-            "rotation",
-            recipe,
-            arguments,
-            trained_on=f"{len(data):,} windows of {data.num_frames} frames of single dancers.",
-            steps=trainer.state.global_step,
-            metrics=trainer.held_out,
-            split=split,
-            base=arguments.vqvae,
-        )
-    return result
-
-
-def main(argv: list[str] | None = None) -> Any:
-    """Entry point for launchers."""
-    return run(parse(RotationArguments, argv))
+    model: BailandoVQVAE | BailandoForDanceGeneration = RotationStage(arguments).run()
+    return model
 
 
 if __name__ == "__main__":
-    main()
+    RotationStage.main()

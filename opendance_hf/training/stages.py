@@ -1,4 +1,4 @@
-"""All stages by name, for the command line."""
+"""Find the stages of training by name."""
 
 from __future__ import annotations
 
@@ -6,31 +6,39 @@ import dataclasses
 import importlib
 from typing import Any, Final
 
+from opendance_hf.modeling.models import MODELS
 from opendance_hf.training.recipe import RecipeError
 
-#: Stage, which is also its module's name, to the class of its arguments.
-STAGES: Final = {
-    "vqvae": "RunArguments",
-    "gpt": "GPTArguments",
-    "actor_critic": "ActorCriticArguments",
-    "bailando_pp": "BailandoPPArguments",
-    "rotation": "RotationArguments",
-    "fact": "RunArguments",
-    "genre": "RunArguments",
-}
+#: Stage to the module and the class that trains it; its recipes are in the folder ``recipes`` beside the module.
+STAGES: Final = {name: place for entry in MODELS.values() for name, place in entry.stages.items()}
 
 
-def run(stage: str, **options: Any) -> Any:
-    """Run a stage; options are the fields of its arguments, and those that are empty may be any stage's.
+def stage_class(name: str) -> Any:
+    """Import the class of a stage.
+
+    Raises:
+        RecipeError: if there is no such stage.
+    """
+    if name not in STAGES:
+        raise RecipeError(f"no stage {name!r}: give {', '.join(STAGES)}")
+    module, _, attribute = STAGES[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def run(name: str, *, set_threads: bool = False, **options: Any) -> Any:
+    """Run a stage and return its model.
+
+    Args:
+        name: of the stage.
+        set_threads: choose the number of CPU threads by the size of the model.
+        options: fields of the stage's arguments; empty ones may be those of another stage.
 
     Raises:
         RecipeError: if there is no such stage, or it does not take one of the options.
     """
-    if stage not in STAGES:
-        raise RecipeError(f"no stage {stage!r}: give {', '.join(STAGES)}")
-    module = importlib.import_module(f"{__package__}.{stage}")
-    kind = getattr(module, STAGES[stage])
-    known = {field.name for field in dataclasses.fields(kind)}
-    if wrong := sorted(name for name, value in options.items() if name not in known and value):
-        raise RecipeError(f"{stage} takes no --{', --'.join(name.replace('_', '-') for name in wrong)}")
-    return module.run(kind(**{name: value for name, value in options.items() if name in known}))
+    stage = stage_class(name)
+    known = {field.name for field in dataclasses.fields(stage.arguments_class)}
+    if wrong := sorted(option for option, value in options.items() if option not in known and value):
+        raise RecipeError(f"{name} takes no --{', --'.join(option.replace('_', '-') for option in wrong)}")
+    arguments = stage.arguments_class(**{key: value for key, value in options.items() if key in known})
+    return stage(arguments).run(set_threads=set_threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from dataclasses import dataclass
@@ -27,8 +28,10 @@ from opendance_hf.modeling.bailando import (
     window_mask,
 )
 from opendance_hf.schema import FRAMES_PER_CODE
-from opendance_hf.training.codes import Piece, coded, followed_music, music_window
+from opendance_hf.training.codes import Dances, Piece, coded, followed_music, music_window
 from opendance_hf.training.loop import default_reports
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -71,6 +74,11 @@ class Settings:
     report_to: str | None = None
     seed: int = 42
 
+    def restored(self) -> dict[str, Any]:
+        """Return the settings that a run cannot be resumed without; others may change between its parts."""
+        names = ("turn", "learning_rate", "adam_beta1", "adam_beta2", "reward", "discount", "seed")
+        return {name: getattr(self, name) for name in names}
+
 
 class Songs:
     """Music that is long enough, with the first codes of its real dances."""
@@ -79,8 +87,7 @@ class Songs:
         self,
         dataset: str,
         whole: BailandoForDanceGeneration,
-        configs: list[str] | None = None,
-        split: str = "train",
+        **selection: Any,
     ) -> None:
         if is_npz_folder(dataset):
             raise ValueError(
@@ -90,7 +97,8 @@ class Songs:
         #: A state is judged after every code that is read, so rewards need one code more than a window's steps.
         self.steps = self.config.max_codes - 1
         self.pieces: list[Piece] = []
-        for piece in coded(dataset, whole.vqvae, self.config, configs, split):
+        self.dances = Dances(dataset, **selection)
+        for piece in coded(self.dances, whole.vqvae, self.config):
             if piece.upper.shape[1] >= self.steps + 2:
                 heard = followed_music(piece.music, piece.upper.shape[1], self.config)
                 self.pieces.append(piece._replace(joints=piece.joints[:, :0], music=heard))
@@ -101,6 +109,10 @@ class Songs:
             for number, piece in enumerate(self.pieces)
             for start in range(piece.upper.shape[1] - self.steps - 1)
         ]
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the motion and the music, as hex digits."""
+        return self.dances.fingerprint()
 
     @torch.no_grad()
     def dance(self, gpt: BailandoGPT, numbers: list[int], batch_size: int) -> dict[int, Tensor]:
@@ -218,7 +230,9 @@ class Tuning:
                 accelerator.log(logs, step=self.step)
                 if accelerator.is_main_process:
                     told = ", ".join(f"{name} {value:.4f}" for name, value in logs.items())
-                    print(f"  round {self.round + 1}/{settings.rounds}, step {self.step}: {told}")
+                    logger.info(
+                        "round %d/%d, step %s: %s", self.round + 1, settings.rounds, f"{self.step:,}", told
+                    )
         self.round += 1
 
     def _learn(

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from opendance_hf.dance import Dancer
 from opendance_hf.data import SequenceReader, is_npz_folder
+from opendance_hf.formats.motion import Motion
 from opendance_hf.metrics import EvaluationResult, evaluate
 from opendance_hf.metrics.protocol import Clip
-from opendance_hf.motion.generated import posed, stand_on_ground
+from opendance_hf.motion.generated import posed
 from opendance_hf.motion.skeleton import NUM_JOINTS
 from opendance_hf.render.film import film
 from opendance_hf.schema import FPS, per_dancer
@@ -176,23 +178,43 @@ def songs_of(
     return found
 
 
+def dance_to(dancer: Dancer, song: Song, options: Validation) -> Joints:
+    """Dance to a held-out song, beginning like the real dance; the joints (D, T, 24, 3), metres.
+
+    The dance is that of :class:`~opendance_hf.dance.Dancer` for the same song, seed 0 and seed motion.
+    """
+    start = Motion(
+        song.joints.numpy(),
+        float(FPS),
+        poses=song.smpl_pose.numpy(),
+        transl=song.smpl_transl.numpy(),
+        rest_offsets=song.rest_offsets.numpy(),
+    )
+    model: Any = dancer.model
+    changes = {"keep": options.keep} if "keep" in model.generation_names else {}
+    features = dancer.feature_extractor.select({name: one.numpy() for name, one in song.music.items()})
+    (dance,) = dancer.dance([features], [song.num_frames], seed_motions=[start], **changes)
+    joints: Joints = dance["joints"]
+    return joints if joints.ndim == 4 else joints[None]
+
+
 def score_dances(
-    songs: list[Song], dance: Callable[[Song], Tensor], folder: Path, options: Validation
+    songs: list[Song], dance: Callable[[Song], Joints], folder: Path, options: Validation
 ) -> dict[str, float]:
     """Dance to songs and compare with the real dances, by the protocol of the paper.
 
     Args:
         songs: of the held-out split.
-        dance: a song to (D, T, 24, 3) joints.
-        folder: films go to ``samples/`` in it.
-        options: how many films.
+        dance: from a song to (D, T, 24, 3) joints that stand on the ground, see :func:`dance_to`.
+        folder: films are written to its ``samples/``.
+        options: number of films.
 
     Returns:
         Scores that are defined for so few dances; those of the real dances, where there is one, as ``real_NAME``.
     """
     predicted, real = [], []
     for number, song in enumerate(songs):
-        joints = np.stack([stand_on_ground(d.double().cpu().numpy()) for d in dance(song)])
+        joints = dance(song)
         predicted.append(Clip(song.id, joints, song.music_beats, group=song.group, ground=0.0))
         real.append(Clip(song.id, song.joints.numpy(), song.music_beats, group=song.group, ground=0.0))
         if number < options.samples:

@@ -15,37 +15,21 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from opendance_hf.data import MotionWindows, NoWindowsError
+from opendance_hf.data import MotionWindows
 from opendance_hf.modeling.bailando import BailandoVQVAE, BailandoVQVAEConfig, split_root
-from opendance_hf.training.finish import finish
-from opendance_hf.training.loop import train
-from opendance_hf.training.recipe import RunArguments, checked, load_recipe, parse, told
-from opendance_hf.training.validation import Validation, held_out
+from opendance_hf.training.recipe import RunArguments
+from opendance_hf.training.stage import Stage
 
 
 def collate(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Windows of joints to the model's inputs."""
+    """Make the inputs of the model from windows of joints."""
     relative, velocity = split_root(torch.stack([item["joints"] for item in items]))
     return {"joints": relative, "root_velocity": velocity}
 
 
-def held_out_windows(
-    dataset: str, data: dict[str, Any], options: Validation
-) -> tuple[MotionWindows | None, str | None]:
-    """Windows that were not trained on, one after another, and what they are called."""
-    other, split = held_out(dataset, data, options.split)
-    if other is None:
-        return None, None
-    try:
-        plain = {**other, "stride": data["num_frames"], "mirror": False, "turns": 1, "subset": None}
-        return MotionWindows(dataset, **plain), split
-    except NoWindowsError:
-        return None, None  # all of its sequences are shorter than a window
-
-
 @torch.no_grad()
 def reconstruction(model: BailandoVQVAE, data: MotionWindows, windows: int) -> dict[str, float]:
-    """Mean loss, mean distance of joints in millimetres, and how many codes of each half are in use."""
+    """Measure the mean loss, the mean distance of joints in millimetres, and the number of codes of each half in use."""
     place, count = model.device, min(windows, len(data))
     picked = Subset(data, [i * len(data) // count for i in range(count)])
     totals = {"loss": 0.0, "reconstruction_mm": 0.0, "root_velocity_mm_per_frame": 0.0}
@@ -63,46 +47,40 @@ def reconstruction(model: BailandoVQVAE, data: MotionWindows, windows: int) -> d
     return totals | {f"{half}_codes_used": float(len(codes)) for half, codes in used.items()}
 
 
+class VQVAEStage(Stage):
+    """Learn codes of 8 frames for the upper and the lower body, and the velocity of the root."""
+
+    name = "vqvae"
+    model_section = BailandoVQVAEConfig
+    data_section = MotionWindows
+    dancers = 0
+    collate = staticmethod(collate)
+
+    def build_model(self) -> BailandoVQVAE:
+        """Make a VQ-VAE with random weights."""
+        return BailandoVQVAE(BailandoVQVAEConfig(**self.recipe["model"]))
+
+    def build_data(self, options: dict[str, Any]) -> MotionWindows:
+        """Cut windows of joints."""
+        return MotionWindows(self.arguments.dataset, **options)
+
+    def held_out_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Cut windows one after another, without copies."""
+        return {**options, "stride": options["num_frames"], "mirror": False, "turns": 1, "subset": None}
+
+    def trained_on(self) -> str:
+        """Describe the windows."""
+        return f"{len(self.data):,} windows of {self.data.num_frames} frames of single dancers."
+
+    def validate(self, model: BailandoVQVAE) -> dict[str, float]:
+        """Measure the reconstruction of held-out windows."""
+        return reconstruction(model, self.others, self.validation.windows)
+
+
 def run(arguments: RunArguments) -> BailandoVQVAE:
-    """Train as the recipe says, write the model to ``output_dir`` and return it."""
-    recipe = load_recipe("vqvae", arguments.config, arguments.overrides)
-    options = Validation(**checked(Validation, recipe["validation"], "validation"))
-    torch.manual_seed(recipe["trainer"].get("seed", 42))
-    model = BailandoVQVAE(BailandoVQVAEConfig(**checked(BailandoVQVAEConfig, recipe["model"])))
-    with told():
-        data = MotionWindows(arguments.dataset, **checked(MotionWindows, recipe["data"], "data"))
-        others, split = held_out_windows(arguments.dataset, recipe["data"], options)
-    identity = {"stage": "vqvae", "windows": len(data), "model": recipe["model"], "data": recipe["data"]}
-    validate = None if others is None else lambda: reconstruction(model, others, options.windows)
-    trainer = train(
-        model,
-        data,
-        collate,
-        recipe["trainer"],
-        arguments,
-        identity,
-        validate=validate,
-        eval_steps=options.eval_steps,
-    )
-    model.eval()
-    if trainer.is_world_process_zero():
-        finish(
-            model.cpu(),
-            "vqvae",
-            recipe,
-            arguments,
-            trained_on=f"{len(data):,} windows of {data.num_frames} frames of single dancers.",
-            steps=trainer.state.global_step,
-            metrics=trainer.held_out,
-            split=split,
-        )
-    return model
-
-
-def main(argv: list[str] | None = None) -> Any:
-    """Entry point for launchers."""
-    return run(parse(RunArguments, argv))
+    """Train as the recipe says, write the VQ-VAE to ``output_dir`` and return it."""
+    return VQVAEStage(arguments).run()
 
 
 if __name__ == "__main__":
-    main()
+    VQVAEStage.main()

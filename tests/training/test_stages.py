@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from opendance_hf.data import SequenceReader
+from opendance_hf.data import MotionWindows, SequenceReader
 from opendance_hf.modeling.bailando import (
     BailandoConfig,
     BailandoForDanceGeneration,
@@ -26,6 +27,7 @@ from opendance_hf.modeling.bailando import (
     split_root,
 )
 from opendance_hf.modeling.bailando_pp import BailandoPPForDanceGeneration, BailandoPPGPTConfig, placement_of
+from opendance_hf.modeling.loading import ModelError, load_model
 from opendance_hf.motion.skeleton import mirror_index
 from opendance_hf.schema import per_dancer
 from opendance_hf.storage import pack
@@ -33,11 +35,10 @@ from opendance_hf.training import rotation
 from opendance_hf.training import stages as stages_by_name
 from opendance_hf.training.bailando_pp import BailandoPPArguments, DuetWindows
 from opendance_hf.training.bailando_pp import run as run_pp
-from opendance_hf.training.codes import CodeWindows, coded, load_vqvae
+from opendance_hf.training.codes import CodeWindows, Dances, coded
 from opendance_hf.training.recipe import RecipeError
 from opendance_hf.training.tuning import Songs
-from opendance_hf.training.validation import Validation, held_out
-from opendance_hf.training.vqvae import held_out_windows
+from opendance_hf.training.validation import held_out
 from tests.factories import make_sequence
 from tests.fakehub import FakeHub
 from tests.training.ranks import CHANGES, stages
@@ -159,13 +160,14 @@ def test_a_compiled_model_trains_the_same(data: Path, tmp_path: Path) -> None:
 
 
 def test_validation_leaves_the_training_alone(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "opendance_hf")
     options = [*QUICK, *SMALL_GPT]
     without = run_stage("gpt", data, tmp_path / "without", options)
     more = ["validation.eval_steps=1", "validation.songs=1", "validation.seconds=2"]
     same(run_stage("gpt", data, tmp_path / "with", [*options, *more]), without, atol=0)
-    assert capsys.readouterr().out.count("held out: loss") == 1 + 4
+    assert caplog.text.count("held out: loss") == 1 + 4
     card = (tmp_path / "with" / "README.md").read_text()
     assert "| loss |" in card
     assert "| music_motion |" in card
@@ -228,7 +230,7 @@ print("same", len(codes[0][0].unique()))
 
 
 def test_duets_come_in_both_orders(data: Path) -> None:
-    vqvae = load_vqvae(str(data / "bailando"))
+    vqvae = load_model(str(data / "bailando"), expected=("bailando",)).vqvae
     config = BailandoPPGPTConfig(codebook_size=16, max_codes=8)
     windows = DuetWindows(data / "opendance-3d", vqvae, config, stride=3)
     one, other = windows[1], windows[1 + len(windows) // 2]
@@ -251,9 +253,9 @@ def test_duets_come_in_both_orders(data: Path) -> None:
 
 @pytest.mark.parametrize("options", [{}, {"music_window": 40, "music_dim": 55}])
 def test_windows_hear_what_generation_hears(options: dict[str, int], data: Path) -> None:
-    vqvae = load_vqvae(str(data / "vqvae"))
+    vqvae = load_model(str(data / "vqvae"), expected=("bailando_vqvae",))
     config = BailandoGPTConfig(codebook_size=16, hidden_size=16, num_attention_heads=2, **options)
-    windows = CodeWindows(data / "opendance-3d", vqvae, 30, configs=["individual"], config=config)
+    windows = CodeWindows(data / "opendance-3d", vqvae, config, num_codes=30, configs=["individual"])
     seq = next(s for s in (make_sequence(i, 1, 300) for i in range(24)) if s.id.startswith("seq-"))
     music = seq.music_features[:, :55] if options else seq.music_features_7p5fps
     heard = BailandoGPT(config).pad_music(torch.from_numpy(music)[None], 37)[0]
@@ -310,8 +312,8 @@ def mocap(data: Path) -> Path:
 
 
 def test_motion_capture_is_danced_to_silence(data: Path, mocap: Path, tmp_path: Path) -> None:
-    vqvae = load_vqvae(str(data / "vqvae"))
-    pieces = list(coded(mocap, vqvae, BailandoGPTConfig(), leave_out=["salsa_2"], mirror=True))
+    vqvae = load_model(str(data / "vqvae"), expected=("bailando_vqvae",))
+    pieces = list(coded(Dances(mocap, leave_out=["salsa_2"]), vqvae, BailandoGPTConfig(), mirror=True))
     assert [piece.id for piece in pieces] == ["salsa_1", "salsa_1", "solo", "solo"]
     plain, mirrored = pieces[:2]
     assert plain.music.shape == (37, 438)
@@ -351,7 +353,9 @@ def test_what_is_left_out_of_training_is_no_matter_of_other_splits(data: Path, t
     one = SequenceReader(dataset, ["individual"], "train").row(0)["id"][0].as_py()
     for left_out in ([], [one]):
         section = {"num_frames": 64, "stride": 8, "leave_out": left_out}
-        found, split = held_out_windows(dataset, section, Validation())
+        found, split = held_out(dataset, section, None)
+        assert "leave_out" not in found
+        found = MotionWindows(dataset, **found)
         assert split in ("validation", "test")
         assert len(found) > 0
 
@@ -398,17 +402,17 @@ def test_stages_say_what_they_need(data: Path, tmp_path: Path) -> None:
         stages_by_name.run("gtp", **arguments)
     with pytest.raises(RecipeError, match=r"fact takes no --bailando"):
         stages_by_name.run("fact", **arguments, vqvae="", bailando="x")
-    with pytest.raises(RecipeError, match=r"--vqvae is needed"):
+    with pytest.raises(RecipeError, match=r"gpt needs --vqvae"):
         stages_by_name.run("gpt", **arguments, bailando="")
-    with pytest.raises(RecipeError, match="no VQ-VAE"):
+    with pytest.raises(ModelError, match="of type 'bert', expected 'bailando_vqvae' or 'bailando'"):
         stages_by_name.run("rotation", **arguments, vqvae=str(write_other_model(tmp_path)))
     with pytest.raises(RecipeError, match="needs --bailando"):
         run_pp(BailandoPPArguments(**arguments))
-    with pytest.raises(RecipeError, match="not a whole Bailando"):
+    with pytest.raises(ModelError, match="of type 'bailando_vqvae', expected 'bailando'"):
         run_pp(BailandoPPArguments(**arguments, bailando=str(data / "vqvae")))
-    with pytest.raises(RecipeError, match="no option sngs"):
+    with pytest.raises(RecipeError, match=r"no option sngs; did you mean songs\?"):
         run_stage("fact", data, tmp_path / "out", ["validation.sngs=1"])
-    with pytest.raises(RecipeError, match="no option stirde"):
+    with pytest.raises(RecipeError, match=r"no option stirde; did you mean stride\?"):
         run_stage("fact", data, tmp_path / "out", ["data.stirde=1"])
-    with pytest.raises(RecipeError, match="unexpected keyword argument 'max_stepz'"):
+    with pytest.raises(RecipeError, match=r"'trainer': no option max_stepz; did you mean max_steps\?"):
         run_stage("fact", data, tmp_path / "out", [*SMALL_FACT, "trainer.max_stepz=1"])

@@ -99,8 +99,8 @@ def test_overfits_one_sequence_then_dances_to_a_song(dataset: Path, tmp_path: Pa
         **common, output_dir=str(tmp_path / "bailando"), overrides=options, vqvae=str(tmp_path / "vqvae")
     )
     whole = gpt.run(arguments)
-    codes = gpt.CodeWindows(dataset, whole.vqvae, 30)
-    batch = gpt.collate([codes[i] for i in range(len(codes))])
+    codes = gpt.CodeWindows(dataset, whole.vqvae, whole.config.gpt_config)
+    batch = gpt.GPTStage.collate([codes[i] for i in range(len(codes))])
     with torch.no_grad():
         loss = whole.gpt(**batch).loss
     assert loss < 1.0  # two halves; guessing among 64 codes each would be 8.3
