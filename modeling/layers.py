@@ -425,6 +425,18 @@ def _draw(probabilities: Tensor, generator: torch.Generator | None) -> Tensor:
     return torch.multinomial(rows, 1, generator=generator)[:, 0].view(probabilities.shape[:-1])
 
 
+def lengths_of(num_frames: int | Sequence[int], count: int) -> list[int]:
+    """Return the length of each of ``count`` pieces from one length or from that of each.
+
+    Raises:
+        ValueError: for another number of lengths.
+    """
+    lengths = [num_frames] * count if isinstance(num_frames, int) else [int(length) for length in num_frames]
+    if len(lengths) != count:
+        raise ValueError(f"{len(lengths)} lengths for {count} pieces of music")
+    return lengths
+
+
 def first_codes(size: int, shape: tuple[int, ...], generator: Generators = None) -> Tensor:
     """Draw upper and lower codes to start from: (2, B, ...) for a ``shape`` (B, ...)."""
     if isinstance(generator, Sequence):

@@ -15,7 +15,7 @@ The VQ-VAE is in ``modeling_bailando_vqvae``, fine-tuning by reward in ``actor_c
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,7 @@ from opendance_hf.modeling.layers import (
     cross_conditional_mask,
     extend_codes,
     generation_options,
+    lengths_of,
     rotary_embedding,
     run_blocks,
 )
@@ -398,7 +399,7 @@ class BailandoForDanceGeneration(DanceGenerationMixin, BailandoPreTrainedModel):
     def generate_dance(
         self,
         music_features: Tensor,
-        num_frames: int,
+        num_frames: int | Sequence[int],
         *,
         seed_joints: Tensor | None = None,
         generation_config: GenerationConfig | None = None,
@@ -411,7 +412,7 @@ class BailandoForDanceGeneration(DanceGenerationMixin, BailandoPreTrainedModel):
         Args:
             music_features: (B, ceil(num_frames / 8), 438) at 7.5 FPS, one row for each code; with a music window
                 (B, num_frames, 55) at 60 FPS. Longer music is cut; with a window, the model looks ahead into it.
-            num_frames: length of the dance at 60 FPS.
+            num_frames: length of the dances at 60 FPS, or of each of them; shorter ones are followed by arbitrary frames.
             seed_joints: (B, T, 24, 3) seed motion, T at least 8; without it, the first code is drawn.
             generation_config: how codes are chosen, see :func:`choose_codes`; ``self.generation_config`` by default.
             generator: of all draws; a sequence has one for each piece, whose dance then does not depend on the others.
@@ -424,7 +425,8 @@ class BailandoForDanceGeneration(DanceGenerationMixin, BailandoPreTrainedModel):
         """
         chosen = self.generation_options(generation_config, **options)
         per_code = self.config.vqvae_config.frames_per_code
-        steps = math.ceil(num_frames / per_code)
+        lengths = lengths_of(num_frames, len(music_features))
+        num_frames, steps = max(lengths), math.ceil(max(lengths) / per_code)
         rows = steps if self.config.gpt_config.music_window is None else num_frames
         if music_features.shape[1] < rows:
             raise ValueError(
@@ -441,7 +443,8 @@ class BailandoForDanceGeneration(DanceGenerationMixin, BailandoPreTrainedModel):
             generator=generator,
             streamer=streamer,
         )
-        relative, velocity = self.vqvae.decode(upper, lower)
+        counts = [math.ceil(length / per_code) for length in lengths]
+        relative, velocity = self.vqvae.decode_pieces(upper, lower, counts)
         joints = join_root(relative, velocity, start)[:, :num_frames]
         rotations = None
         if self.config.vqvae_config.rotation_head:

@@ -14,12 +14,14 @@ Joints are (..., 24, 3) SMPL joints in metres, y up, at 60 FPS.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import PretrainedConfig
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils.generic import ModelOutput
@@ -313,6 +315,11 @@ class BailandoPreTrainedModel(DancePreTrainedModel):
     _keep_in_fp32_modules_strict = {"codebook"}  # noqa: RUF012
     _no_split_modules = ["BailandoEncoder", "BailandoDecoder", "DanceBlock"]  # noqa: RUF012
 
+    def __init__(self, config: PretrainedConfig) -> None:
+        super().__init__(config)
+        # from_pretrained builds models without memory, so that PyTorch's own initialisation has not run.
+        self._built_empty = torch.empty(0).is_meta
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Initialise a module as published; convolutions by PyTorch's rule unless ``scaled_init`` is set."""
@@ -325,7 +332,7 @@ class BailandoPreTrainedModel(DancePreTrainedModel):
         if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
             if getattr(self.config, "scaled_init", False):
                 _scaled_init(module, module.init_gain if isinstance(module, ResidualConv) else 1.0)
-            else:
+            elif self._built_empty:
                 module.reset_parameters()
         if isinstance(position := getattr(module, "position_embedding", None), nn.Parameter):
             init.zeros_(position)
@@ -514,6 +521,32 @@ class BailandoVQVAE(BailandoPreTrainedModel):
             joints[:, :, self.joints_of[name]] = self._joints(half.decoder(words)).float()
         # In single precision: positions are sums of velocities.
         return joints, self.root_decoder(words).transpose(1, 2).float()
+
+    @torch.no_grad()
+    def decode_pieces(
+        self, upper_codes: Tensor, lower_codes: Tensor, steps: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Decode pieces of different lengths, each as if it were alone: the decoder sees codes around each frame.
+
+        Args:
+            upper_codes: (B, S) codes.
+            lower_codes: (B, S) codes.
+            steps: number of codes of each piece, at most S.
+
+        Returns:
+            As :meth:`decode`; zero after the end of a piece.
+        """
+        if all(count == upper_codes.shape[1] for count in steps):
+            return self.decode(upper_codes, lower_codes)
+        pieces = [
+            self.decode(upper_codes[i : i + 1, :count], lower_codes[i : i + 1, :count])
+            for i, count in enumerate(steps)
+        ]
+        joints, velocity = zip(*pieces, strict=True)
+        return (
+            nn.utils.rnn.pad_sequence([one[0] for one in joints], batch_first=True),
+            nn.utils.rnn.pad_sequence([one[0] for one in velocity], batch_first=True),
+        )
 
     @torch.no_grad()
     def decode_rotations(self, upper_codes: Tensor, lower_codes: Tensor) -> Tensor:

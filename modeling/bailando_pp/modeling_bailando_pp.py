@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,7 @@ from opendance_hf.modeling.layers import (
     StepCache,
     extend_codes,
     generation_options,
+    lengths_of,
     run_blocks,
 )
 from opendance_hf.modeling.pretrained import DanceGenerationMixin
@@ -466,7 +467,7 @@ class BailandoPPForDanceGeneration(DanceGenerationMixin, BailandoPPPreTrainedMod
     def generate_dance(
         self,
         music_features: Tensor,
-        num_frames: int,
+        num_frames: int | Sequence[int],
         *,
         seed_joints: Tensor | None = None,
         start_positions: Tensor | None = None,
@@ -483,7 +484,7 @@ class BailandoPPForDanceGeneration(DanceGenerationMixin, BailandoPPPreTrainedMod
 
         Args:
             music_features: (B, ceil(num_frames / 8), 438) at 7.5 FPS, one row for each code.
-            num_frames: length of the dance at 60 FPS.
+            num_frames: length of the dances at 60 FPS, or of each of them; shorter ones are followed by arbitrary frames.
             seed_joints: (B, N, T, 24, 3) seed motion of each dancer, T at least 8, in one world frame; without it, the
                 first codes are drawn.
             start_positions: (B, N, 3) pelvis of the first frame, metres.
@@ -500,7 +501,8 @@ class BailandoPPForDanceGeneration(DanceGenerationMixin, BailandoPPPreTrainedMod
         """
         chosen: Any = self.generation_options(generation_config, **options)
         per_code = self.config.vqvae_config.frames_per_code
-        steps, batch = math.ceil(num_frames / per_code), len(music_features)
+        lengths, batch = lengths_of(num_frames, len(music_features)), len(music_features)
+        num_frames, steps = max(lengths), math.ceil(max(lengths) / per_code)
         if num_frames < 1 or music_features.shape[1] < steps:
             raise ValueError(
                 f"{music_features.shape[1]} music rows do not last {num_frames} frames: expected {steps}"
@@ -515,7 +517,8 @@ class BailandoPPForDanceGeneration(DanceGenerationMixin, BailandoPPPreTrainedMod
             generation_config=chosen,
             generator=generator,
         )
-        relative, velocity = self.vqvae.decode(upper.flatten(0, 1), lower.flatten(0, 1))
+        counts = [math.ceil(length / per_code) for length in lengths for _ in range(count)]
+        relative, velocity = self.vqvae.decode_pieces(upper.flatten(0, 1), lower.flatten(0, 1), counts)
         relative[..., 0, :] = 0  # the pelvis relative to itself, which the decoder only approximates
         joints = join_root(relative, velocity)[:, :num_frames].unflatten(0, (batch, count))
         # The music of the code that follows the first, as in training.

@@ -14,7 +14,7 @@ relative to its parent. y is up; 60 FPS.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ from transformers.utils.generic import ModelOutput
 
 from opendance_hf.modeling.bailando.modeling_bailando_vqvae import nearest_rotations
 from opendance_hf.modeling.fact.configuration_fact import FACTConfig
-from opendance_hf.modeling.layers import Generators, attend, init_transformer_weights
+from opendance_hf.modeling.layers import Generators, attend, init_transformer_weights, lengths_of
 from opendance_hf.modeling.pretrained import DanceGenerationMixin, DancePreTrainedModel
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.rotations import axis_angle_to_matrix, matrix_to_axis_angle
@@ -343,7 +343,7 @@ class FACTForDanceGeneration(DanceGenerationMixin, FACTPreTrainedModel):
     def generate_dance(
         self,
         music_features: Tensor,
-        num_frames: int,
+        num_frames: int | Sequence[int],
         *,
         seed_poses: Tensor | None = None,
         seed_transl: Tensor | None = None,
@@ -356,7 +356,7 @@ class FACTForDanceGeneration(DanceGenerationMixin, FACTPreTrainedModel):
 
         Args:
             music_features: (B, M, 35) at 60 FPS from the seed's first frame, M at least ``num_frames``.
-            num_frames: length of the dance, the seed included.
+            num_frames: length of the dances, the seed included, or of each of them; the longest counts.
             seed_poses: (B, T, 24, 3) axis-angle or (B, T, 24, 3, 3) matrices of the seed motion, T at least 120. Needed.
             seed_transl: (B, T, 3) SMPL's transl, metres. Needed.
             rest_offsets: (24, 3) or (B, 24, 3) skeleton, metres; by default the mean skeleton.
@@ -374,7 +374,8 @@ class FACTForDanceGeneration(DanceGenerationMixin, FACTPreTrainedModel):
                 f"FACT continues a motion: give a seed motion of {self.config.motion_frames} frames or more"
             )
         seed = poses_to_motion(seed_poses, seed_transl)
-        motion = self.generate_motion(seed, music_features, num_frames, keep=chosen.keep)
+        longest = max(lengths_of(num_frames, len(music_features)))
+        motion = self.generate_motion(seed, music_features, longest, keep=chosen.keep)
         matrices, transl = motion_to_poses(motion)
         offsets = MEAN_OFFSETS if rest_offsets is None else rest_offsets.cpu().numpy()
         if offsets.ndim == 3:

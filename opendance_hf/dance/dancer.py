@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from transformers import AutoFeatureExtractor, PreTrainedModel
+from transformers import PreTrainedModel
 
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.formats.motion import Motion
 from opendance_hf.modeling import MODELS
 from opendance_hf.modeling.feature_extraction_dance import DanceFeatureExtractor
 from opendance_hf.modeling.loading import load_model
-from opendance_hf.modeling.models import extractor_for
+from opendance_hf.modeling.models import extractor_for, resolve
 from opendance_hf.motion.generated import posed
 from opendance_hf.music import Engine
 from opendance_hf.schema import FPS
@@ -95,7 +95,9 @@ class Dancer:
         place = torch_device(device)
         model = load_model(os.fspath(name), expected=dancing())
         try:
-            extractor = AutoFeatureExtractor.from_pretrained(model.name_or_path)
+            # Not by AutoFeatureExtractor, which does not know the class that earlier versions named.
+            kind = resolve(MODELS[model.config.model_type].extractor)
+            extractor = kind.from_pretrained(model.name_or_path)
         except OSError:  # saved without one
             extractor = extractor_for(model.config)
         model = model.to(place) if dtype is None else model.to(place, dtype)  # type: ignore[arg-type]
@@ -197,7 +199,7 @@ class Dancer:
         try:
             output = model.generate_dance(
                 features.to(model.device),
-                max(num_frames),
+                list(num_frames),
                 generator=[torch.Generator().manual_seed(seed) for _ in features],
                 **start,
                 **options,
