@@ -264,7 +264,7 @@ def _sign_flip_p(sums: Floats, num_resamples: int, seed: int) -> float:
         lambda x, axis: np.round(np.abs(x.sum(axis=axis)) / scale, 11),
         permutation_type="samples",
         alternative="greater",
-        n_resamples=np.inf if exact else num_resamples,
+        n_resamples=2 ** len(sums) if exact else num_resamples,
         batch=max(1, _BLOCK // len(sums)),
         rng=np.random.default_rng(seed),
     )

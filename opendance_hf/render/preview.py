@@ -34,8 +34,7 @@ def write_preview(
     path: str | os.PathLike[str],
     source_frames: Iterator[tuple[float, Image]],
     seq: DanceSequence,
-    audio: npt.NDArray[np.floating] | None,
-    sample_rate: int,
+    sound: tuple[npt.NDArray[np.floating], int] | None,
     *,
     height: int = PREVIEW_HEIGHT_PX,
     fps: float = 30,
@@ -52,8 +51,7 @@ def write_preview(
         source_frames: (seconds, (H, W, 3) RGB) pictures in order; seconds on the clock of the source video, as
             ``seq.provenance.start_s`` is. Read as a stream; the picture nearest to an instant is shown.
         seq: the sequence; the skeleton is drawn where ``seq.provenance.camera`` sees it, not at all without one.
-        audio: (N,) mono samples of the sequence's span, or None.
-        sample_rate: of ``audio``, Hz.
+        sound: (N,) mono samples of the sequence's span and their rate in Hz, or None.
         height: of both pictures, pixels; the strip comes on top of it.
         fps: pictures per second.
         source_path: also write the source alone to this MP4, without skeleton and strip: what people judge before
@@ -87,6 +85,7 @@ def write_preview(
         picture = np.concatenate([left, renderer.draw(poses[:, frame], transl[:, frame])], axis=1)
         return np.concatenate([picture, _strip(picture.shape[1], seq, time_s, frame)]), bare
 
+    audio, sample_rate = sound or (None, 44_100)
     with contextlib.ExitStack() as files:
         video = files.enter_context(
             VideoWriter(path, fps, audio=audio, sample_rate=sample_rate, preset=_PRESET)

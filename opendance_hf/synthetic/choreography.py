@@ -168,13 +168,18 @@ def _arm_phrase(rng: np.random.Generator, length: int) -> list[tuple[str, str]]:
 
 
 def _phrase(rng: np.random.Generator) -> list[Count]:
-    """Four counts that end where they began, on the spot or near it."""
+    """Return four counts that end where they began, on the spot or near it."""
     a: Side = "left" if rng.random() < 0.5 else "right"
     b: Side = "right" if a == "left" else "left"
-    s = 1.0 if a == "left" else -1.0
     arms = _arm_phrase(rng, 4)
     reach = float(rng.uniform(0.42, 0.58))
-    kind = str(rng.choice(_KINDS))
+    counts = _steps(str(rng.choice(_KINDS)), a, b, reach)
+    return [replace(count, arms=pair) for count, pair in zip(counts, arms, strict=True)]
+
+
+def _steps(kind: str, a: Side, b: Side, reach: float) -> list[Count]:
+    """Return the four counts of a kind of phrase that starts with the foot ``a``; ``reach`` is its longest step, metres."""
+    s = 1.0 if a == "left" else -1.0
     if kind == "side":  # a long step aside, the other foot crosses behind, and back
         counts = [
             Count(a, (s * reach, 0.0), wide_m=0.10, level_m=0.06, bend_deg=20 * s, twist_deg=14 * s),
@@ -231,7 +236,7 @@ def _phrase(rng: np.random.Generator) -> list[Count]:
             Count(a, lift_m=0.48, ahead_m=0.20, lean_deg=-12.0),
             Count(a, ahead_m=-0.46, level_m=0.20, lean_deg=22.0),
         ]
-    return [replace(count, arms=pair) for count, pair in zip(counts, arms, strict=True)]
+    return counts
 
 
 def _moved(counts: list[Count]) -> tuple[float, float]:
