@@ -1,4 +1,4 @@
-"""The preview a person inspects: the source video left, the reconstructed dancers right, at the same instants."""
+"""Write the preview that people inspect: the source video left, the reconstructed dancers right, at the same instants."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Image = npt.NDArray[np.uint8]
 
 PREVIEW_HEIGHT_PX: Final = 480
 _STRIP_PX: Final = 28
-#: Twice as fast to encode as the usual one, in files of two to three times the size: they are looked at, not published.
+#: Half the encoding time of x264's default, and files of two to three times the size, which are not published.
 _PRESET: Final = "ultrafast"
 _BEAT_GLOW_S: Final = 0.12
 _DARK, _TEXT, _QUIET = (24, 26, 31), (232, 234, 238), (150, 155, 164)
@@ -103,7 +103,7 @@ def write_preview(
 
 
 def _nearest(frames: Iterator[tuple[float, Image]], instants: npt.NDArray[np.floating]) -> Iterator[Image]:
-    """The picture nearest to every instant, holding two at a time; the last one stays when the stream ends."""
+    """Yield the picture nearest to every instant, holding two at a time; the last one stays when the stream ends."""
     frames = iter(frames)
     current = next(frames, None)
     if current is None:
@@ -123,7 +123,7 @@ def _at_size(source: Image, width: int, height: int) -> Image:
 
 
 def _with_skeletons(picture: Image, points: npt.NDArray[np.floating]) -> Image:
-    """A picture with the bones of (D, 24, 2) points in fractions of it."""
+    """Draw the bones of (D, 24, 2) points, in fractions of the picture, on a copy of it."""
     picture = picture.copy()
     height, width = picture.shape[:2]
     thick = max(1.0, height / 400)

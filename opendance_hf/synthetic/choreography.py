@@ -69,7 +69,7 @@ class Count:
     arms: tuple[str, str] = ("groove", "groove")
 
     def mirrored(self) -> Count:
-        """The same, seen in a mirror that stands between left and right."""
+        """Mirror left and right."""
         swap: dict[Side, Side] = {"left": "right", "right": "left"}
         return replace(
             self,
@@ -91,7 +91,7 @@ class Part:
 
 
 def compose(seed: int, num_dancers: int, num_beats: int) -> tuple[list[Part], list[tuple[int, int, Pattern]]]:
-    """A dance of ``num_beats`` counts.
+    """Compose a dance of ``num_beats`` counts.
 
     Returns:
         One part per dancer, and for two the (first beat, end beat, pattern) of their phrases; for one, none.
@@ -240,12 +240,12 @@ def _steps(kind: str, a: Side, b: Side, reach: float) -> list[Count]:
 
 
 def _moved(counts: list[Count]) -> tuple[float, float]:
-    """How far from the start some counts lead, metres."""
+    """Return the distance from the start that counts lead to, metres."""
     return sum(c.step_m[0] for c in counts), sum(c.step_m[1] for c in counts)
 
 
 def _half_turn(rng: np.random.Generator, way: int, moved: tuple[float, float] = (0.0, 0.0)) -> list[Count]:
-    """Three counts: half a turn in two steps that undo what was ``moved``, and the feet apart."""
+    """Return three counts: half a turn in two steps that undo what was ``moved``, and the feet apart."""
     home = (-0.5 * moved[0], -0.5 * moved[1])
     feet: tuple[Side, Side] = ("left", "right") if way > 0 else ("right", "left")
     arms = _arm_phrase(rng, 3)
