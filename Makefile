@@ -39,7 +39,7 @@ format: $(STAMP)  ## let ruff fix and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-wheel-check: $(STAMP)  ## install the wheel in a clean environment and import every module of the tree
+wheel-check: $(STAMP)  ## install the wheel in a clean environment, import every module, run the packaged weights
 	$(BIN)/python tests/wheel_check.py
 
 clean:  ## remove what the targets made, .venv included
