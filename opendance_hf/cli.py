@@ -160,7 +160,9 @@ def build(
             raise typer.BadParameter("--selected needs PATHS: name the videos or their folder as well")
     elif not paths and not print_config:
         raise typer.BadParameter("PATHS are missing: name videos or folders of videos, or use --continue")
-    folder = build_dir or out.with_name(out.name + ".build")
+    # Path("..").with_name would be a folder beside "..", not beside the folder that it leads to.
+    named = out if out.name not in ("", "..") else Path(os.path.abspath(out))
+    folder = build_dir or Path(f"{named}.build")
     with _plain_errors() as console:
         pipeline = None if continue_ else make_pipeline(profile, config, shortcuts, changes or [])
         if print_config and pipeline is not None:
