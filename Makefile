@@ -14,7 +14,7 @@ demo: $(STAMP)  ## annotate videos, pack a dataset, train, dance: make demo [VID
 	$(BIN)/opendance demo $(if $(VIDEOS),'$(VIDEOS)') --out demo
 
 fetch: $(STAMP)  ## fetch every model weight now, for a machine that will be offline
-	$(BIN)/opendance fetch
+	$(BIN)/opendance fetch --all
 
 # A file's tests stay in one process, for their fixtures; two processes with a thread each keep two cores busy.
 test: lint  ## all checks but the slow tests
@@ -39,7 +39,7 @@ format: $(STAMP)  ## let ruff fix and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-wheel-check: $(STAMP)  ## install the wheel in a clean environment and import every module of the tree
+wheel-check: $(STAMP)  ## install the wheel in a clean environment, import every module, run the packaged weights
 	$(BIN)/python tests/wheel_check.py
 
 clean:  ## remove what the targets made, .venv included

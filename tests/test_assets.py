@@ -11,9 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import opendance_hf.assets as assets
 from opendance_hf.assets import ASSETS, Asset, AssetError, asset_files, packaged_weights
+from opendance_hf.cli import app
+from opendance_hf.pipeline import default_pipeline
 
 GRAPH, BIN = b"the graph of a toy network", b"and its weights"
 TOY = Asset(
@@ -118,6 +121,22 @@ def test_unknown_name() -> None:
         asset_files("nothing")
 
 
+def test_fetch_gets_what_the_pipeline_needs_unless_asked_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[str] = []
+    monkeypatch.setattr(assets, "asset_files", lambda name: fetched.append(name) or {})
+    assert CliRunner().invoke(app, ["fetch"]).exit_code == 0
+    used = {
+        asset
+        for stage in default_pipeline()
+        for backend in stage.backends.values()
+        for asset in backend.assets
+    }
+    assert set(fetched) - {"toy"} >= used
+    assert "movenet" not in fetched
+    assert CliRunner().invoke(app, ["fetch", "--all"]).exit_code == 0
+    assert set(ASSETS) == set(fetched)
+
+
 def test_packaged_weights_are_found_by_name() -> None:
     assert (packaged_weights("bailando-vqvae-cmu") / "model.safetensors").is_file()
     for name in ("bailando", "../weights/bailando-vqvae-cmu", ""):
@@ -151,7 +170,10 @@ def test_fetched_once_then_cached(tmp_path: Path, cache: Path, npm: Callable[...
     }
     assert asset_files("toy") == first
     (call,) = (tmp_path / "calls").read_text().splitlines()
-    assert call.startswith("pack @someone/toy-models@1.2.3 --pack-destination ")
+    pack, package, _, npm_cache, _, target = call.split()
+    assert (pack, package) == ("pack", "@someone/toy-models@1.2.3")
+    assert Path(npm_cache).is_relative_to(target), "what npm keeps goes with the temporary folder"
+    assert not Path(target).exists()
     assert set(below(cache)) == {f"{TOY.folder}/models/toy.json", f"{TOY.folder}/models/toy.bin"}
 
 

@@ -23,6 +23,9 @@ SHORT = (
     "opendance_hf/schema.py",
     "opendance_hf/columns.py",
     "opendance_hf/formats",
+    "opendance_hf/metrics",
+    "opendance_hf/render",
+    "opendance_hf/synthetic",
     "loading_scripts",
 )
 MAX_BODY_LINES = 60

@@ -116,7 +116,7 @@ def print_report(console: Console, report: BuildReport) -> None:
         console.print(table)
     for score in explained_scores(report.sequences):
         unit = f", {score.unit}" if score.unit else ""
-        line = f"  {score.label}{unit}: {score.meaning}; good: {score.good}"
+        line = f"  {score.label}{unit}: {score.meaning}; {score.wanted}"
         console.print(line, style="dim", markup=False, highlight=False)
     for row in report.sequences:
         if doubt := tempo_doubt(row.bpm):

@@ -88,52 +88,65 @@ class Site:
         return not _is_loopback(self.host) or _is_loopback(name)
 
 
+@dataclass(frozen=True)
+class _Pages:
+    """Endpoints that answer with a file or a cookie."""
+
+    site: Site
+
+    async def login(self, request: Request) -> Response:
+        """Log a person in with a token, as a cookie."""
+        body = await _body(request)
+        token = body.get("token")
+        person = await run_in_threadpool(_find_person, self.site, token) if isinstance(token, str) else None
+        if person is None:
+            return _refuse(401, "Unknown token: use the link of this build's inspection.")
+        answer = JSONResponse({"name": person.name})
+        answer.set_cookie(
+            self.site.cookie,
+            str(token),
+            max_age=_COOKIE_S,
+            httponly=True,
+            samesite="strict",
+            secure=urlsplit(self.site.public_url).scheme == "https",
+        )
+        return answer
+
+    async def logout(self, _: Request) -> Response:
+        """Remove the cookie."""
+        answer = JSONResponse({})
+        answer.delete_cookie(self.site.cookie, httponly=True, samesite="strict")
+        return answer
+
+    def video(self, request: Request) -> Response:
+        """Send a video of a sequence."""
+        if _find_person(self.site, request.cookies.get(self.site.cookie)) is None:
+            return _refuse(401, "Log in first.")
+        folder, sequence = request.path_params["folder"], request.path_params["sequence"]
+        with Inspection(self.site.ledger) as inspection:
+            known = inspection.db.execute("SELECT 1 FROM sequences WHERE id = ?", (sequence,)).fetchone()
+        path = _video(self.site, folder, sequence) if known and folder in _FOLDERS else None
+        if path is None:
+            return _refuse(404, "This video does not exist.")
+        return FileResponse(path, media_type="video/mp4", headers={"Cache-Control": "private, max-age=3600"})
+
+    def decisions(self, request: Request) -> Response:
+        """Send all decisions as CSV."""
+        if _find_person(self.site, request.cookies.get(self.site.cookie)) is None:
+            return _refuse(401, "Log in first.")
+        with Inspection(self.site.ledger) as inspection:
+            text = export_csv(inspection)
+        name = {"Content-Disposition": 'attachment; filename="decisions.csv"', "Cache-Control": "no-store"}
+        return PlainTextResponse(text, media_type="text/csv", headers=name)
+
+
 def make_app(site: Site) -> ASGIApp:
     """Create the ASGI application of a build."""
 
     def page(_: Request) -> Response:
         return FileResponse(_STATIC / "index.html", headers={"Cache-Control": "no-cache"})
 
-    async def login(request: Request) -> Response:
-        body = await _body(request)
-        token = body.get("token")
-        person = await run_in_threadpool(_find_person, site, token) if isinstance(token, str) else None
-        if person is None:
-            return _refuse(401, "Unknown token: use the link of this build's inspection.")
-        answer = JSONResponse({"name": person.name})
-        answer.set_cookie(
-            site.cookie,
-            str(token),
-            max_age=_COOKIE_S,
-            httponly=True,
-            samesite="strict",
-            secure=urlsplit(site.public_url).scheme == "https",
-        )
-        return answer
-
-    async def logout(_: Request) -> Response:
-        answer = JSONResponse({})
-        answer.delete_cookie(site.cookie, httponly=True, samesite="strict")
-        return answer
-
-    def video(request: Request) -> Response:
-        if _find_person(site, request.cookies.get(site.cookie)) is None:
-            return _refuse(401, "Log in first.")
-        folder, sequence = request.path_params["folder"], request.path_params["sequence"]
-        with Inspection(site.ledger) as inspection:
-            known = inspection.db.execute("SELECT 1 FROM sequences WHERE id = ?", (sequence,)).fetchone()
-        path = _video(site, folder, sequence) if known and folder in _FOLDERS else None
-        if path is None:
-            return _refuse(404, "This video does not exist.")
-        return FileResponse(path, media_type="video/mp4", headers={"Cache-Control": "private, max-age=3600"})
-
-    def decisions(request: Request) -> Response:
-        if _find_person(site, request.cookies.get(site.cookie)) is None:
-            return _refuse(401, "Log in first.")
-        with Inspection(site.ledger) as inspection:
-            text = export_csv(inspection)
-        name = {"Content-Disposition": 'attachment; filename="decisions.csv"', "Cache-Control": "no-store"}
-        return PlainTextResponse(text, media_type="text/csv", headers=name)
+    pages = _Pages(site)
 
     def action(work: Action) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
@@ -145,16 +158,16 @@ def make_app(site: Site) -> ASGIApp:
     app = Starlette(
         routes=[
             Route("/", page),
-            Route("/api/login", login, methods=["POST"]),
-            Route("/api/logout", logout, methods=["POST"]),
+            Route("/api/login", pages.login, methods=["POST"]),
+            Route("/api/logout", pages.logout, methods=["POST"]),
             Route("/api/me", action(lambda _, me, __: _me(site, me))),
             Route("/api/progress", action(lambda inspection, _, __: progress(inspection))),
             Route("/api/next", action(lambda *args: _next(site, *args)), methods=["POST"]),
             Route("/api/decide", action(lambda *args: _decide(site, *args)), methods=["POST"]),
             Route("/api/undo", action(lambda *args: _undo(site, *args)), methods=["POST"]),
             Route("/api/renew", action(lambda inspection, me, _: renew(inspection, me)), methods=["POST"]),
-            Route("/decisions.csv", decisions),
-            Route("/video/{folder}/{sequence}.mp4", video),
+            Route("/decisions.csv", pages.decisions),
+            Route("/video/{folder}/{sequence}.mp4", pages.video),
             Mount("/static", StaticFiles(directory=_STATIC)),
         ],
         exception_handlers={BadRequest: lambda _, error: _refuse(error.status, str(error))},

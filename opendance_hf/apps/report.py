@@ -32,13 +32,13 @@ class BuildScore(NamedTuple):
         label: name in tables.
         unit: unit; empty for a plain number.
         meaning: one line.
-        good: good values, or the default limit of the gate.
+        wanted: good values, or the default limit of the gate.
     """
 
     label: str
     unit: str
     meaning: str
-    good: str
+    wanted: str
 
 
 #: Scores of the stages reprojection and gate, by name.
@@ -47,49 +47,49 @@ BUILD_SCORES: Final = {
         "reprojection PCK",
         "",
         "share of projected limb joints within 0.2 torso lengths of the 2D estimate",
-        "near 1",
+        "good: near 1",
     ),
     "speed_correlation": BuildScore(
         "speed correlation",
         "",
         "correlation of projected and 2D speeds of wrists and ankles, -1 to 1",
-        "near 1",
+        "good: near 1",
     ),
     "foot_slide_mps": BuildScore(
-        "foot slide", "m/s", "median speed of the slower foot near the ground", "near 0"
+        "foot slide", "m/s", "median speed of the slower foot near the ground", "good: near 0"
     ),
     "upside_down": BuildScore(
         "upside down",
         "",
         "share of the time with the head below the pelvis",
-        f"at most {Gate.max_upside_down:g}",
+        f"limit: at most {Gate.max_upside_down:g}",
     ),
     "jitter_mps2": BuildScore(
         "joint acceleration",
         "m/s²",
         "mean acceleration of the joints; the jitter of opendance evaluate is their jerk, in m/s³",
-        f"at most {Gate.max_jitter_mps2:g}",
+        f"limit: at most {Gate.max_jitter_mps2:g}",
     ),
     "mean_speed_mps": BuildScore(
-        "mean speed", "m/s", "mean speed of the joints", f"at least {Gate.min_mean_speed_mps:g}"
+        "mean speed", "m/s", "mean speed of the joints", f"limit: at least {Gate.min_mean_speed_mps:g}"
     ),
     "repetition": BuildScore(
         "repetition",
         "",
         "share of the motion explained by repeating one movement",
-        f"at most {Gate.max_repetition:g}",
+        f"limit: at most {Gate.max_repetition:g}",
     ),
     "back_to_camera": BuildScore(
         "back to camera",
         "",
         "share of the time with the hips facing away",
-        f"at most {Gate.max_back_to_camera:g}",
+        f"limit: at most {Gate.max_back_to_camera:g}",
     ),
     "camera_motion": BuildScore(
         "camera motion",
         "",
         "speed of the background, image heights a second",
-        f"at most {Gate.max_camera_motion:g}",
+        f"limit: at most {Gate.max_camera_motion:g}",
     ),
 }
 _PLOT_COLOUR: Final = "#2e86de"

@@ -1,4 +1,4 @@
-"""What is in a dataset: the paper's table 2, its row of table 1, and figure 3 (section 3.2), for any dataset of ours."""
+"""Compute statistics of a dataset: the paper's table 2, its row of table 1, and figure 3 (section 3.2), for any dataset of ours."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ class Part:
 
 
 def read_parts(dataset: str | os.PathLike[str]) -> list[Part]:
-    """The columns that statistics need of every split, streamed: neither motion nor music is read into memory.
+    """Read the columns that statistics need of every split, streamed: neither motion nor music is read into memory.
 
     Args:
         dataset: folder or Hub id.
 
     Raises:
-        StatsError: if it cannot be read, or is no dataset of ours.
+        StatsError: if it cannot be read, or is not a dataset of OpenDance-HF.
     """
     from datasets import get_dataset_config_names, load_dataset
 
@@ -97,7 +97,7 @@ def read_parts(dataset: str | os.PathLike[str]) -> list[Part]:
 
 
 def summarise(parts: list[Part]) -> SplitStatistics:
-    """The numbers of all these parts together."""
+    """Compute the statistics of several parts together."""
     durations, bpm, velocity, dancers = (
         np.concatenate([getattr(part, name) for part in parts]).tolist()
         for name in ("duration_s", "bpm", "velocity", "dancers")
@@ -116,7 +116,7 @@ def summarise(parts: list[Part]) -> SplitStatistics:
 def stats(
     dataset: str | os.PathLike[str], *, json_file: Path | None = None, figure: Path | None = None
 ) -> dict[str, Any]:
-    """Statistics of a dataset, written where wanted.
+    """Compute statistics of a dataset, and write them to JSON and a figure.
 
     Args:
         dataset: folder or Hub id.

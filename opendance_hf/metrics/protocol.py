@@ -1,4 +1,4 @@
-"""What papers tend to leave out of their numbers: how much of each dance counts, and by which formulas."""
+"""Define protocols of evaluation: how much of each dance counts, and by which formulas."""
 
 from __future__ import annotations
 

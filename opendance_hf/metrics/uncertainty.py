@@ -1,7 +1,7 @@
-"""What a table of scores is worth: intervals of means, tests of differences, and what FID does at a given N.
+"""Compute the uncertainty of scores: intervals of means, tests of differences, and the bias of FID at a given N.
 
-Dancers of one clip, windows of one dance and dances to one song are not independent. Give them one group, and groups
-are drawn, flipped or split as a whole.
+Dancers of one clip, windows of one dance and dances to one song are not independent. Give them one group: groups are
+drawn, flipped or split as a whole.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Whether one system scores higher than another on the same clips.
+    """Difference of the scores of two systems on the same clips.
 
     Attributes:
         difference: mean of a - b, None without any pair.
@@ -83,7 +83,7 @@ class PairedTest:
 
 @dataclass(frozen=True)
 class SubsampleInterval:
-    """How a score of a set comes out for random subsets of n: never a confidence interval of its true value.
+    """Distribution of a score over random subsets of n; it is not a confidence interval of the true value.
 
     Attributes:
         median, low, high: over the draws; low and high are the 2.5th and 97.5th percentile. None if undefined.
@@ -109,7 +109,7 @@ def bootstrap_mean(
     seed: int = 0,
     bounds: tuple[float | None, float | None] = (None, None),
 ) -> Interval:
-    """The mean of scores and an interval for it by the bootstrap-t of groups (Efron and Tibshirani, 1993, chapter 12).
+    """Compute the mean of scores and its interval by the bootstrap-t of groups (Efron and Tibshirani, 1993, chapter 12).
 
     Each resample draws as many groups as there are, with replacement, and counts how many standard errors *of its own*
     its mean is away from the mean. A resample of equal values has no error; it counts as infinitely far away. So there
@@ -190,7 +190,7 @@ def _bootstrap_t(
 
 
 def _resamples(num_groups: int, num_resamples: int, seed: int) -> Iterable[Floats]:
-    """(some resamples, num_groups) how often each group is drawn, until there are ``num_resamples``."""
+    """Yield (some resamples, num_groups) counts of how often each group is drawn, until there are ``num_resamples``."""
     few = num_groups * num_resamples <= _CACHED
     # Every score of a table is resampled in the same way.
     return _all_resamples(num_groups, num_resamples, seed) if few else _draw(num_groups, num_resamples, seed)
@@ -220,7 +220,7 @@ def paired_test(
     num_resamples: int = 10_000,
     seed: int = 0,
 ) -> PairedTest:
-    """Compare two systems on the same clips: if they were alike, every difference could as well have the other sign.
+    """Compare two systems on the same clips by a sign-flip test, :func:`scipy.stats.permutation_test` of each group's sum.
 
     The p-value is the share of sign flips whose mean difference is at least as large as the one seen; all members of a
     group flip together. All flips are tried for 13 groups or fewer, a random ``num_resamples`` for more.
@@ -252,17 +252,23 @@ def paired_test(
 
 
 def _sign_flip_p(sums: Floats, num_resamples: int, seed: int) -> float:
-    num_groups = len(sums)
-    exact = num_groups <= _EXACT_GROUPS
-    if exact:
-        positive = np.arange(2**num_groups)[:, None] >> np.arange(num_groups) & 1
-    else:
-        positive = np.random.default_rng(seed).integers(0, 2, (num_resamples, num_groups), dtype=np.int8)
-    flipped = np.abs((2.0 * positive - 1) @ sums)
-    # Sums in another order differ by rounding.
-    extreme = flipped >= abs(sums.sum()) - 1e-12 * np.abs(sums).sum()
-    # What was seen is one of the random flips, so p is never 0.
-    return float(extreme.mean() if exact else (extreme.sum() + 1) / (num_resamples + 1))
+    from scipy.stats import permutation_test  # takes half a second to import
+
+    if len(sums) == 1:  # both signs give the same distance from 0
+        return 1.0
+    # Sums in another order differ by rounding, so equal ones are made exactly equal.
+    scale = np.abs(sums).sum() or 1.0
+    exact = len(sums) <= _EXACT_GROUPS
+    result = permutation_test(
+        (sums,),
+        lambda x, axis: np.round(np.abs(x.sum(axis=axis)) / scale, 11),
+        permutation_type="samples",
+        alternative="greater",
+        n_resamples=2 ** len(sums) if exact else num_resamples,
+        batch=max(1, _BLOCK // len(sums)),
+        rng=np.random.default_rng(seed),
+    )
+    return float(result.pvalue)
 
 
 def frechet_subsamples(
@@ -276,13 +282,13 @@ def frechet_subsamples(
     reference_groups: Groups | None = None,
     floor: float = 0.0,
 ) -> SubsampleInterval:
-    """The Fréchet distance between n random samples of a set and n of the reference, over many draws.
+    """Compute the Fréchet distance between n random samples of a set and n of the reference, over many draws.
 
     Each side is drawn from half as many groups as the reference has, at random, as :func:`frechet_floor` must: samples
     of one group are alike, so the fewer groups a set is drawn from, the further it is from anything. Both are
     normalised by the whole reference, so that only the distance varies. Compare with the floor at the same n, not with other
-    n: **the distance is biased upwards, the more the smaller n is**, and its spread over subsets is no confidence
-    interval. Nor would a bootstrap give one: in 72 dimensions its intervals do not cover the true distance.
+    n: **the distance is biased upwards, the more the smaller n is**, and its spread over subsets is not a
+    confidence interval. Nor would a bootstrap give one: in 72 dimensions its intervals do not cover the true distance.
 
     Args:
         features: (N, F), not normalised.
@@ -300,7 +306,7 @@ def frechet_subsamples(
         Median and percentiles; None with a reason if a set is smaller than n, or the score is undefined for the sets.
 
     Raises:
-        ValueError: if the sets are no matrices of one width, groups have another length, or n or draws is too small.
+        ValueError: if the sets are not matrices of one width, groups have another length, or n or draws is too small.
     """
     x, y = as_feature_sets(features, reference)
     rows, reference_rows = _members(groups, len(x)), _members(reference_groups, len(y))
@@ -326,7 +332,7 @@ def diversity_subsamples(
     groups: Groups | None = None,
     floor: float = 0.0,
 ) -> SubsampleInterval:
-    """The diversity (mean pairwise distance) of n random samples of a set, normalised by the reference, over draws.
+    """Compute the diversity (mean pairwise distance) of n random samples of a set, normalised by the reference, over draws.
 
     Without groups diversity does not depend on n but for its spread. Samples of one group are alike, so drawing from
     few groups, a random half of them, lowers it.
@@ -355,7 +361,7 @@ def frechet_floor(
     seed: int = 0,
     floor: float = 0.0,
 ) -> SubsampleInterval:
-    """The Fréchet distance of real dances to real dances, n against n, over many draws: what a perfect model would get.
+    """Compute the Fréchet distance of n real dances to n others over many draws: what a perfect model would get.
 
     Each draw splits the groups at random into two sides of about equal size, and takes n samples of each. Both are
     normalised by the whole reference. A model's :func:`frechet_subsamples` within these percentiles cannot be told
@@ -373,7 +379,7 @@ def frechet_floor(
         Median and percentiles, over the draws that gave two sides of n; None with a reason if none did.
 
     Raises:
-        ValueError: if the reference is no matrix, groups have another length, or n or draws is too small.
+        ValueError: if the reference is not a matrix, groups have another length, or n or draws is too small.
     """
     y, _ = as_feature_sets(reference, reference)
     members = _members(groups, len(y))
@@ -393,7 +399,7 @@ def frechet_floor(
 
 
 def largest_equal_n(groups: Groups, *, draws: int = 200, seed: int = 0) -> int:
-    """The largest n at which 95% of the draws of :func:`frechet_floor` give two sides; 0 for a single group.
+    """Return the largest n at which 95% of the draws of :func:`frechet_floor` give two sides; 0 for a single group.
 
     Half of the samples would need splits into equal halves, which groups of unequal size hardly ever give.
 
@@ -408,14 +414,14 @@ def largest_equal_n(groups: Groups, *, draws: int = 200, seed: int = 0) -> int:
 
 
 def _pick(rng: np.random.Generator, members: list[Indices], num_groups: int, n: int) -> Indices:
-    """n rows out of so many random groups, or out of as many more as n needs."""
+    """Draw n rows out of so many random groups, or out of as many more as n needs."""
     groups = [members[i] for i in rng.permutation(len(members))]
     needed = 1 + int(np.searchsorted(np.cumsum([len(group) for group in groups]), n))
     return rng.permutation(np.concatenate(groups[: max(num_groups, needed)]))[:n]
 
 
 def _two_sides(rng: np.random.Generator, members: list[Indices]) -> tuple[Indices, Indices]:
-    """Groups in random order, each to the side that is smaller so far."""
+    """Split groups in random order: each goes to the side that is smaller so far."""
     sides: tuple[list[Indices], list[Indices]] = ([], [])
     sizes = [0, 0]
     for i in rng.permutation(len(members)):
@@ -458,7 +464,7 @@ def _overlap(n: int, *sizes: int) -> str | None:
 
 
 def _members(groups: Groups | None, size: int) -> list[Indices]:
-    """The rows of each group."""
+    """Return the rows of each group."""
     group = _group_numbers(groups, size)
     order = np.argsort(group, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
@@ -467,7 +473,7 @@ def _members(groups: Groups | None, size: int) -> list[Indices]:
 def _known(
     values: Sequence[float | None] | npt.NDArray[np.floating], groups: Groups | None
 ) -> tuple[Floats, Indices]:
-    """The values that are not None, and the number of the group of each."""
+    """Return the values that are not None, and the number of the group of each."""
     group = _group_numbers(groups, len(values))
     keep = np.array([value is not None for value in values], dtype=bool)
     known = np.array([value for value in values if value is not None], dtype=np.float64)
@@ -477,14 +483,14 @@ def _known(
 
 
 def _group_sums(values: Floats, group: Indices) -> tuple[Floats, Floats]:
-    """The sum and the number of values of each group that has any."""
+    """Return the sum and the number of values of each group that has any."""
     _, numbers = np.unique(group, return_inverse=True)
     counts = np.bincount(numbers).astype(np.float64)
     return np.bincount(numbers, values).astype(np.float64), counts
 
 
 def _group_numbers(groups: Groups | None, size: int) -> Indices:
-    """Groups by number, 0 for the first that appears; each row its own without groups."""
+    """Number the groups by first appearance; without groups, each row is its own."""
     if groups is None:
         return np.arange(size)
     if len(groups) != size:

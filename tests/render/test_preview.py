@@ -44,7 +44,7 @@ def left_width() -> int:
 def test_source_and_time_agree(tmp_path: Path, source_fps: float) -> None:
     seq = without_camera(make_sequence(0, num_dancers=1, num_frames=60))
     start = seq.provenance.start_s
-    write_preview(tmp_path / "a.mp4", source(2, source_fps, start), seq, None, 44_100, height=HEIGHT, fps=30)
+    write_preview(tmp_path / "a.mp4", source(2, source_fps, start), seq, None, height=HEIGHT, fps=30)
     frames = read(tmp_path / "a.mp4")
     assert len(frames) == 30
     levels = frames[:, 20 : HEIGHT - 20, 10 : left_width() - 10].mean(axis=(1, 2, 3))
@@ -56,7 +56,7 @@ def test_the_source_alone_is_what_the_preview_shows_without_a_skeleton(tmp_path:
     clip = tmp_path / "clip.mp4"
     sound = np.zeros(22_050, np.float32)
     write_preview(
-        tmp_path / "a.mp4", source(1, 30, start), seq, sound, 22_050, height=HEIGHT, source_path=clip
+        tmp_path / "a.mp4", source(1, 30, start), seq, (sound, 22_050), height=HEIGHT, source_path=clip
     )
     plain, preview = read(clip).astype(int), read(tmp_path / "a.mp4").astype(int)
     assert plain.shape == (len(preview), HEIGHT, left_width(), 3)
@@ -71,7 +71,7 @@ def test_the_source_alone_is_what_the_preview_shows_without_a_skeleton(tmp_path:
 def test_sound_is_kept(tmp_path: Path) -> None:
     seq = make_sequence(1, num_dancers=2, num_frames=90)
     sound = np.random.default_rng(0).uniform(-0.3, 0.3, 22_050 * 2).astype(np.float32)
-    write_preview(tmp_path / "a.mp4", source(1, 30, 0), seq, sound, 22_050, height=HEIGHT)
+    write_preview(tmp_path / "a.mp4", source(1, 30, 0), seq, (sound, 22_050), height=HEIGHT)
     with av.open(str(tmp_path / "a.mp4")) as file:
         stream = file.streams.audio[0]
         assert float(stream.duration * stream.time_base) == pytest.approx(1.5, abs=0.05)
@@ -84,8 +84,8 @@ def test_the_skeleton_is_drawn_where_the_camera_sees_it(tmp_path: Path) -> None:
     # No jitter between dancers: the second is the first, moved aside.
     joints = per_dancer(seq.joints, 2, NUM_JOINTS, 3)[:, 0]
     grey = [(seq.provenance.start_s, np.full((1280, 720, 3), 90, np.uint8))]
-    write_preview(tmp_path / "a.mp4", iter(grey), seq, None, 44_100, height=640)
-    write_preview(tmp_path / "b.mp4", iter(grey), without_camera(seq), None, 44_100, height=640)
+    write_preview(tmp_path / "a.mp4", iter(grey), seq, None, height=640)
+    write_preview(tmp_path / "b.mp4", iter(grey), without_camera(seq), None, height=640)
     picture, bare = (read(tmp_path / name)[0, :640, :360].astype(int) for name in ("a.mp4", "b.mp4"))
     changed = np.abs(picture - bare).max(axis=-1) > 30
     points = camera.project(joints) / 2
@@ -109,7 +109,7 @@ def test_the_skeleton_is_drawn_where_the_camera_sees_it(tmp_path: Path) -> None:
 def test_the_dot_flashes_on_beats(tmp_path: Path) -> None:
     seq = make_sequence(0, num_frames=60)
     seq = dataclasses.replace(without_camera(seq), music_beats=np.array([20, 50], np.int32))
-    write_preview(tmp_path / "a.mp4", source(1, 30, 0), seq, None, 44_100, height=HEIGHT, fps=30)
+    write_preview(tmp_path / "a.mp4", source(1, 30, 0), seq, None, height=HEIGHT, fps=30)
     frames = read(tmp_path / "a.mp4").astype(int)
     dot = frames[:, -16:-12, -17:-13, 0].mean(axis=(1, 2))
     assert set(np.nonzero(dot > 220)[0].tolist()) == {10, 25}
@@ -119,17 +119,17 @@ def test_files_do_not_depend_on_the_number_of_threads(tmp_path: Path) -> None:
     seq = make_sequence(0, num_frames=60)
     for threads in (1, 3):
         name = tmp_path / f"{threads}.mp4"
-        write_preview(name, source(1, 30, 0), seq, None, 44_100, height=HEIGHT, threads=threads)
+        write_preview(name, source(1, 30, 0), seq, None, height=HEIGHT, threads=threads)
     assert (tmp_path / "1.mp4").read_bytes() == (tmp_path / "3.mp4").read_bytes()
 
 
 def test_without_pictures_there_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="empty"):
-        write_preview(tmp_path / "a.mp4", iter([]), make_sequence(0), None, 44_100)
+        write_preview(tmp_path / "a.mp4", iter([]), make_sequence(0), None)
     assert not list(tmp_path.iterdir())
 
 
 def test_long_names_are_cut_not_spilled(tmp_path: Path) -> None:
     seq = dataclasses.replace(make_sequence(0, num_frames=4), id="a" * 128)
-    write_preview(tmp_path / "a.mp4", source(0.2, 30, 0), seq, None, 44_100, height=HEIGHT)
+    write_preview(tmp_path / "a.mp4", source(0.2, 30, 0), seq, None, height=HEIGHT)
     assert len(read(tmp_path / "a.mp4")) == 2
