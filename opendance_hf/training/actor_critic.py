@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from opendance_hf.modeling.bailando import BailandoForDanceGeneration, BailandoGPT
-from opendance_hf.training.checkpoints import last_checkpoint, open_run
+from opendance_hf.training.checkpoints import open_run
 from opendance_hf.training.gpt import SoloStage
 from opendance_hf.training.loop import Learned
 from opendance_hf.training.recipe import RunArguments, checked
@@ -69,8 +69,7 @@ class ActorCriticStage(SoloStage):
         identity = {**self.identity(), "trainer": settings.restored()}
         tuning = Tuning(self.whole, settings, folder)
         writes = tuning.accelerator.is_main_process
-        last = last_checkpoint(folder) if self.arguments.resume else None
-        open_run(folder, identity, last=last, writes=writes)
+        last = open_run(folder, identity, resume=self.arguments.resume, writes=writes)
         if last is not None:
             tuning.load(last)
         while tuning.round < settings.rounds:

@@ -18,19 +18,15 @@ from safetensors.torch import load_file
 
 from opendance_hf.data import MotionWindows, SequenceReader
 from opendance_hf.modeling.bailando import (
-    BailandoConfig,
     BailandoForDanceGeneration,
     BailandoGPT,
     BailandoGPTConfig,
-    BailandoVQVAE,
-    BailandoVQVAEConfig,
     split_root,
 )
 from opendance_hf.modeling.bailando_pp import BailandoPPForDanceGeneration, BailandoPPGPTConfig, placement_of
 from opendance_hf.modeling.loading import ModelError, load_model
 from opendance_hf.motion.skeleton import mirror_index
 from opendance_hf.schema import per_dancer
-from opendance_hf.storage import pack
 from opendance_hf.training import rotation
 from opendance_hf.training import stages as stages_by_name
 from opendance_hf.training.bailando_pp import BailandoPPArguments, DuetWindows
@@ -42,7 +38,17 @@ from opendance_hf.training.validation import held_out
 from tests.factories import make_sequence
 from tests.fakehub import FakeHub
 from tests.training.ranks import CHANGES, stages
-from tests.training.support import QUICK, QUICK_ROUNDS, SMALL_FACT, SMALL_GPT, launch, run_stage, same
+from tests.training.support import (
+    QUICK,
+    QUICK_ROUNDS,
+    SMALL_FACT,
+    SMALL_GPT,
+    SMALL_VQVAE,
+    launch,
+    make_data,
+    run_stage,
+    same,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -55,30 +61,9 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset with all splits, and an untrained VQ-VAE and Bailando beside it."""
-    folder = tmp_path_factory.mktemp("stages")
-    solos = [make_sequence(i, 1, 300) for i in range(24)]
-    pack([*solos, *(make_sequence(100 + i, 2, 300) for i in range(24))], folder / "opendance-3d")
-    torch.manual_seed(0)
-    vqvae = BailandoVQVAE(BailandoVQVAEConfig(hidden_size=16, codebook_size=16))
-    for half in (vqvae.upper, vqvae.lower):
-        half.codebook.codes.normal_(0, 0.1)
-    vqvae.save_pretrained(folder / "vqvae")
-    config = BailandoGPTConfig(
-        codebook_size=16, hidden_size=16, num_attention_heads=2, num_base_layers=1, num_head_layers=1
-    )
-    whole = BailandoForDanceGeneration(BailandoConfig(vqvae.config, config))
-    whole.vqvae.load_state_dict(vqvae.state_dict())
-    whole.save_pretrained(folder / "bailando")
-    return folder
+    return make_data(tmp_path_factory.mktemp("stages"))
 
 
-SMALL_VQVAE = [
-    "model.hidden_size=16",
-    "model.codebook_size=16",
-    "data.num_frames=64",
-    "data.stride=64",
-]
 RESUMED = {
     "vqvae": ([*QUICK, *SMALL_VQVAE], 2),
     "gpt": ([*QUICK, *SMALL_GPT, "trainer.ema_decay=0.9"], 2),
