@@ -401,3 +401,53 @@ def test_stages_say_what_they_need(data: Path, tmp_path: Path) -> None:
         run_stage("fact", data, tmp_path / "out", ["data.stirde=1"])
     with pytest.raises(RecipeError, match=r"'trainer': no option max_stepz; did you mean max_steps\?"):
         run_stage("fact", data, tmp_path / "out", [*SMALL_FACT, "trainer.max_stepz=1"])
+
+
+def test_the_trained_vqvae_inside_a_whole_model_is_used(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "opendance_hf")
+    trained = load_file(data / "vqvae" / "model.safetensors")
+    for name, kind in (("whole", "bailando"), ("duet", "bailando_pp")):
+        source = data / "bailando"
+        if kind == "bailando_pp":
+            stages_by_name.run(
+                "bailando_pp",
+                dataset=str(data / "opendance-3d"),
+                output_dir=str(tmp_path / "pp"),
+                overrides=QUICK,
+                bailando=str(data / "bailando"),
+            )
+            source = tmp_path / "pp"
+        caplog.clear()
+        stages_by_name.run(
+            "gpt",
+            dataset=str(data / "opendance-3d"),
+            output_dir=str(tmp_path / name),
+            overrides=[*QUICK, *SMALL_GPT],
+            vqvae=str(source),
+        )
+        whole = load_file(tmp_path / name / "model.safetensors")
+        for key, value in trained.items():
+            assert torch.equal(whole[f"vqvae.{key}"], value), key
+        assert f"starting from {source}, a model of type {kind}" in caplog.text
+        assert f"using the trained VQ-VAE in {source}; its GPT is not used" in caplog.text
+    alone = run_stage("gpt", data, tmp_path / "alone", [*QUICK, *SMALL_GPT])
+    assert all(torch.equal(alone[key], value) for key, value in whole.items())
+
+
+def test_datasets_and_models_are_not_mixed_up(data: Path, tmp_path: Path) -> None:
+    dataset, vqvae, out = str(data / "opendance-3d"), str(data / "vqvae"), str(tmp_path / "out")
+    with pytest.raises(ModelError, match="opendance-3d: a dataset, expected the folder of a model"):
+        stages_by_name.run("gpt", dataset=dataset, vqvae=dataset, output_dir=out)
+    for stage, more in (
+        ("vqvae", {}),
+        ("gpt", {"vqvae": vqvae}),
+        ("fact", {}),
+        ("rotation", {"vqvae": vqvae}),
+    ):
+        with pytest.raises(RecipeError, match="vqvae: a model, expected a dataset"):
+            stages_by_name.run(stage, dataset=vqvae, output_dir=out, **more)
+        with pytest.raises(RecipeError, match="none: no such folder here, and no such dataset on the Hub"):
+            stages_by_name.run(stage, dataset=str(tmp_path / "none"), output_dir=out, **more)
+    assert not Path(out).exists()
