@@ -18,6 +18,7 @@ import numpy as np
 from rich.console import Console
 
 from opendance_hf.apps.build import report_of, run_build
+from opendance_hf.apps.console import show_log
 from opendance_hf.apps.report import BuildReport, DanceRow, write_report
 from opendance_hf.metrics import EvaluationResult, Score
 from opendance_hf.pipeline.build import BuildOptions, BuildResult
@@ -77,7 +78,8 @@ def run_demo(options: DemoOptions, console: Console) -> BuildResult:
     if report.sequences:
         show_loading(out / "opendance-3d", console)
         if options.train:
-            report, record["evaluation"] = dance(result, report, out, tell, console)
+            with show_log(console):
+                report, record["evaluation"] = dance(result, report, out, tell, console)
     record["seconds"] = round(time.perf_counter() - started, 1)
     write_report(page, report)
     (out / "report.json").write_text(json.dumps(record, indent=2) + "\n")

@@ -15,6 +15,7 @@ import sys
 import termios
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -307,3 +308,40 @@ def test_average_starts_from_the_initial_weights(tmp_path: Path) -> None:
         saved = load_file(tmp_path / f"checkpoint-{step}" / "ema.safetensors")
         torch.testing.assert_close(saved, {"weight": average}, atol=1e-7, rtol=0)
     torch.testing.assert_close(model.weight.detach(), average, atol=1e-7, rtol=0)
+
+
+def test_validation_looks_at_the_average(tmp_path: Path) -> None:
+    seen: list[tuple[bool, float]] = []
+
+    def validate(model: Line) -> dict[str, float]:
+        seen.append((model.training, float(model.weight[0])))
+        return {"weight": float(model.weight[0])}
+
+    section = {"max_steps": 3, "save_steps": 1, "report_to": "none", "disable_tqdm": True, "ema_decay": 0.9,
+               "learning_rate": 0.1, "per_device_train_batch_size": 4}  # fmt: skip
+    done = train(
+        Line(), Numbers(20), lambda items: {"x": torch.stack([i["x"] for i in items])}, section,
+        RunArguments("numbers", str(tmp_path)), {}, validate=validate, eval_steps=1,
+    )  # fmt: skip
+    averages = [
+        float(load_file(tmp_path / f"checkpoint-{step}" / "ema.safetensors")["weight"][0])
+        for step in (1, 2, 3)
+    ]
+    assert seen == [(False, pytest.approx(average)) for average in averages]
+    assert done.metrics == {"weight": pytest.approx(averages[-1])}
+    assert done.steps == 3
+
+
+def test_held_out_windows_have_no_copies(data: Path, tmp_path: Path) -> None:
+    copies = {"mirror": True, "stride": 1, "subset": 3}
+    for stage, more, wanted in (
+        ("vqvae", {"num_frames": 64, "turns": 4}, {"num_frames": 64, "stride": 64, "turns": 1}),
+        ("gpt", {}, {"stride": 29}),
+        ("bailando_pp", {"swap": True}, {"stride": 29, "swap": False}),
+    ):
+        kind = stage_class(stage)
+        made = kind(kind.arguments_class("none", str(tmp_path)))
+        if stage != "vqvae":
+            made.model = SimpleNamespace(config=SimpleNamespace(max_codes=29))
+        found = made.held_out_options({**copies, **more})
+        assert found == {"mirror": False, "subset": None, **wanted}
