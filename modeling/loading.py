@@ -160,6 +160,8 @@ def _remote_config(name: str) -> tuple[str, bool]:
                 f"{name}: a gated repository: ask for access on its page, then set HF_TOKEN"
             ) from None
         except RepositoryNotFoundError:
+            if _is_dataset(name):
+                raise ModelError(f"{name}: a dataset on the Hub, expected a model") from None
             raise ModelError(
                 f"{name}: no such folder here, and no such repository on the Hub (for a private one, set HF_TOKEN)"
             ) from None
@@ -172,6 +174,20 @@ def _remote_config(name: str) -> tuple[str, bool]:
     if isinstance(kept, str):
         return Path(kept).read_text(encoding="utf-8"), True
     raise ModelError(f"{name}: no such folder here, not in the cache, and {cause}")
+
+
+def _is_dataset(name: str) -> bool:
+    from huggingface_hub import get_session, hf_hub_url
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    url = hf_hub_url(name, "README.md", repo_type="dataset")
+    try:
+        answer = get_session().head(
+            url, headers=build_hf_headers(), timeout=_TIMEOUT_S, follow_redirects=True
+        )
+    except Exception:  # errors of the network and of HTTP have no common base class
+        return False
+    return bool(answer.status_code == 200)
 
 
 def _first_line(error: Exception) -> str:

@@ -134,7 +134,7 @@ def _dataset_card(folder: Path, repo_id: str) -> str:
 
 
 def _model_card(folder: Path, repo_id: str) -> str:
-    """Return the card of a model folder with the name of a repository in its title and examples.
+    """Return the card of a model folder with the name of a repository in its title, metadata and examples.
 
     A card that OpenDance-HF did not write is returned unchanged.
     """
@@ -145,6 +145,8 @@ def _model_card(folder: Path, repo_id: str) -> str:
     if title is None or used is None:
         return text
     body = body.replace(title[0], f"# {repo_id}", 1)
+    # The name in the model-index.
+    front = re.sub(rf"^- name: {re.escape(title[1])}$", f"- name: {repo_id}", front, flags=re.MULTILINE)
     for name in {title[1], *re.findall(r'from_pretrained\("([^"]+)"', used[0])}:
         body = body.replace(f'from_pretrained("{name}"', f'from_pretrained("{repo_id}"')
         body = re.sub(rf"(--(?:genre-)?model) {re.escape(name)}(?!\S)", rf"\1 {repo_id}", body)
@@ -248,7 +250,9 @@ def _credit(body: str) -> str:
     a disclaimer follows it; author, title and year of a BibTeX entry; or else the first paragraph.
     """
     section = re.search(
-        r"^## (?:Credits?|Citation)\s*\n(.+?)(?=^#|\Z)", body, flags=re.MULTILINE | re.DOTALL | re.IGNORECASE
+        r"^## (?:Credits?|Citation)[ \t]*\n(.*?)(?=^#|\Z)",
+        body,
+        flags=re.MULTILINE | re.DOTALL | re.IGNORECASE,
     )
     if section is None:
         return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -10,9 +11,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from huggingface_hub import ModelCard
 
 from opendance_hf.assets import packaged_weights
-from opendance_hf.hub import HubError, _model_card, push
+from opendance_hf.hub import (
+    DatasetFacts,
+    HubError,
+    ModelFacts,
+    _model_card,
+    describe_dataset,
+    model_card,
+    push,
+)
 from opendance_hf.storage import pack
 from opendance_hf.storage.contents import ContentError
 from tests.factories import make_sequence
@@ -178,3 +188,109 @@ def test_every_cause_of_a_failed_push_has_its_remedy(
     assert line.startswith(f"error: {repo}: ")
     assert cause in line
     assert remedy in line
+
+
+FACTS = ModelFacts(
+    name="org/dancer",
+    model_class="FACTForDanceGeneration",
+    model_type="fact",
+    stage="fact",
+    recipe="model: {}\n",
+    parameters=12345,
+    dataset=DatasetFacts("Our Dances", "org/dances", "cc-by-4.0", "A Paper", (("individual", "train", 7),)),
+    trained_on="504 windows.",
+    steps=4000,
+    metrics={"loss": 0.25, "fid_k": float("nan"), "div_k": 3.0, "real_div_k": 4.0},
+    split="validation",
+    base="org/solo",
+)
+
+
+def test_a_model_card_is_read_by_the_hub() -> None:
+    card = ModelCard(str(model_card(FACTS)))
+    assert card.data.license == "cc-by-4.0"
+    assert card.data.datasets == ["org/dances"]
+    assert card.data.base_model == "org/solo"
+    assert card.data.model_name == "org/dancer"
+    found = {result.metric_type: result for result in card.data.eval_results or []}
+    assert {name: result.metric_value for name, result in found.items()} == {"loss": 0.25, "div_k": 3.0}
+    result = found["div_k"]
+    assert (result.dataset_name, result.dataset_type, result.dataset_split) == (
+        "Our Dances", "org/dances", "validation",
+    )  # fmt: skip
+    assert (result.task_type, result.metric_name) == ("music-to-dance", "div k")
+    index = card.data.to_dict()["model-index"]
+    assert [entry["name"] for entry in index] == ["org/dancer"]
+    for text in ("\n# org/dancer\n", "12,345 parameters", "4,000 steps", "| div_k | 3 | 4 |", "> A Paper",
+                 'FACTForDanceGeneration.from_pretrained("org/dancer")', "| individual | train | 7 |"):  # fmt: skip
+        assert text in card.text, text
+
+
+def test_the_metrics_of_a_pushed_card_are_those_of_the_repository(tmp_path: Path) -> None:
+    card = model_card(dataclasses.replace(FACTS, name="dancer"))
+    (tmp_path / "README.md").write_text(str(card))
+    pushed = ModelCard(_model_card(tmp_path, "org/pushed"))
+    assert pushed.data.model_name == "org/pushed"
+    assert pushed.data.eval_results == card.data.eval_results
+    assert "\n# org/pushed\n" in pushed.text
+
+
+def test_a_model_card_without_metrics() -> None:
+    card = ModelCard(str(model_card(dataclasses.replace(FACTS, metrics={}, base="", split=None))))
+    assert card.data.eval_results is None
+    assert "model-index" not in card.data.to_dict()
+    assert "no held-out split" in card.text
+
+
+def test_a_model_of_an_unknown_type_has_a_card() -> None:
+    facts = dataclasses.replace(
+        FACTS,
+        model_type="tomorrow",
+        model_class="Tomorrow",
+        module="somewhere.models",
+        summary="Dances tomorrow.",
+    )
+    card = ModelCard(str(model_card(facts)))
+    assert "Dances tomorrow. Written by OpenDance-HF" in card.text
+    assert "from somewhere.models import Tomorrow\n" in card.text
+    assert "tomorrow" in (card.data.tags or [])
+
+
+def test_every_example_of_a_card_imports_its_model() -> None:
+    import opendance_hf.modeling as modeling
+
+    for kind, name in (
+        ("bailando_vqvae", "BailandoVQVAE"),
+        ("bailando", "BailandoForDanceGeneration"),
+        ("bailando_pp", "BailandoPPForDanceGeneration"),
+        ("fact", "FACTForDanceGeneration"),
+        ("music_genre", "MusicGenreForAudioClassification"),
+    ):
+        card = model_card(dataclasses.replace(FACTS, model_type=kind, model_class=name)).text
+        (line,) = re.findall(r"^from .*$", card, flags=re.MULTILINE)
+        space: dict[str, object] = {}
+        exec(line, space)
+        assert space[name] is getattr(modeling, name)
+
+
+@pytest.mark.parametrize(
+    ("section", "credit"),
+    [
+        ("## Citation\n\n*A Paper.*\nA different project also called OpenDance is another.\n", "A Paper."),
+        ("## Credits\n\nThe data was obtained\nfrom mocap.cs.cmu.edu.\n\nMore.\n", "The data was obtained from mocap.cs.cmu.edu."),
+        ("## Citation\n\n```bibtex\n@inproceedings{x,\n  title = {A {B} Paper},\n  author = {Ann One and Bo Two},\n"
+         "  year = {2024},\n}\n```\n", "Ann One and Bo Two, A {B} Paper, 2024"),
+        ("## Citation\n## Next\n\nText\n", ""),
+        ("## Other\n\nText\n", ""),
+    ],
+)  # fmt: skip
+def test_the_credit_of_a_dataset(section: str, credit: str, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(f"---\nlicense: mit\n---\n\n# X\n\n{section}\n## Last\n\nEnd.\n")
+    assert describe_dataset(tmp_path).credit == credit
+
+
+def test_the_credit_of_our_own_cards_is_the_paper(tmp_path: Path) -> None:
+    pack([make_sequence(0)], tmp_path / "my-dances")
+    facts = describe_dataset(tmp_path / "my-dances")
+    assert facts.credit == "OpenDance-3D: A Large-Scale Dataset for Music-driven Dance Generation."
+    assert (facts.name, facts.splits) == ("My Dances", (("individual", "train", 1),))

@@ -114,7 +114,8 @@ class SequenceReader:
     def fingerprint(self, columns: tuple[str, ...]) -> str:
         """Return the SHA-256 of some columns of all rows, with their ids and numbers of dancers, as hex digits.
 
-        It reads about 1 GB a second, and is the same on every machine and for every way in which the rows are stored.
+        It is the same on every machine, and does not depend on the files in which the rows are stored. The order of the
+        rows counts.
         """
         total = hashlib.sha256()
         for index in range(len(self)):

@@ -9,17 +9,22 @@ songs it is then tested on; this one does not.
 
 from __future__ import annotations
 
+import logging
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from opendance_hf.modeling.bailando import BailandoForDanceGeneration, BailandoGPT
-from opendance_hf.training.checkpoints import last_checkpoint, open_run
+from opendance_hf.training.callbacks import duration
+from opendance_hf.training.checkpoints import open_run
 from opendance_hf.training.loop import Learned
 from opendance_hf.training.recipe import RunArguments, checked
 from opendance_hf.training.stage import Stage
 from opendance_hf.training.tuning import Settings, Songs, Tuning
 from opendance_hf.training.validation import held_out
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -69,12 +74,15 @@ class ActorCriticStage(Stage):
         identity = {**self.identity(), "trainer": settings.restored()}
         tuning = Tuning(self.whole, settings, folder)
         writes = tuning.accelerator.is_main_process
-        last = last_checkpoint(folder) if self.arguments.resume else None
-        open_run(folder, identity, last=last, writes=writes)
+        last = open_run(folder, identity, resume=self.arguments.resume, writes=writes)
         if last is not None:
             tuning.load(last)
+        start, first = time.monotonic(), tuning.round + 1
         while tuning.round < settings.rounds:
             tuning.play(self.data)
+            if tuning.round == first < settings.rounds:
+                left = settings.rounds - first
+                logger.info("%d rounds left: %s", left, duration(left * (time.monotonic() - start)))
             if settings.save_rounds and tuning.round % settings.save_rounds == 0:
                 tuning.save()
         self.whole.cpu().gpt.load_state_dict(tuning.gpt.state_dict())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
@@ -18,61 +17,72 @@ logger = logging.getLogger(__name__)
 NOTE: Final = "run.json"
 
 
-def last_checkpoint(folder: Path, needs: tuple[str, ...] = ("trainer_state.json",)) -> str | None:
-    """Return the newest complete checkpoint, and remove those that a kill cut off.
+def open_run(
+    folder: Path,
+    identity: dict[str, Any],
+    *,
+    resume: bool,
+    needs: tuple[str, ...] = (),
+    writes: bool = True,
+) -> str | None:
+    """Return the checkpoint that a run continues from, and write the identity of the run into its folder.
+
+    Checkpoints that a kill cut off are removed. A run that starts anew removes all checkpoints in its folder: they would
+    be taken for its own when it is resumed.
 
     Args:
         folder: of the run.
-        needs: files that are written last.
+        identity: everything that distinguishes this run from others.
+        resume: False to start anew.
+        needs: files that a complete checkpoint has, besides ``trainer_state.json``.
+        writes: True in one of several processes.
+
+    Returns:
+        The newest complete checkpoint, or None to start anew.
+
+    Raises:
+        RecipeError: if a run with another identity wrote the checkpoints; the message says what differs.
     """
-    for path in sorted(folder.glob("checkpoint-*"), key=_number, reverse=True):
-        with contextlib.suppress(OSError, ValueError):
-            json.loads((path / "trainer_state.json").read_text())
-            if all((path / name).is_file() for name in needs):
-                return os.fspath(path)
-        shutil.rmtree(path, ignore_errors=True)
-    return None
+    checkpoints = sorted(folder.glob("checkpoint-*"), key=_number, reverse=True)
+    note, text = folder / NOTE, json.dumps(identity, indent=2, default=str) + "\n"
+    last = None
+    if resume:
+        if any(_complete(path) for path in checkpoints):
+            _check(folder, _read(note), json.loads(text))
+        last = next((path for path in checkpoints if _complete(path, needs)), None)
+    if last is None and any(_complete(path) for path in checkpoints) and writes:
+        logger.info("removing the checkpoints of an earlier run from %s", folder)
+    for path in checkpoints:
+        if last is None or _number(path) > _number(last):
+            shutil.rmtree(path, ignore_errors=True)
+    if writes:
+        with atomic_write(note) as partial:  # other processes may be reading it
+            partial.write_text(text)
+    return None if last is None else os.fspath(last)
+
+
+def _check(folder: Path, other: dict[str, Any], now: dict[str, Any]) -> None:
+    if other == now:
+        return
+    parts = sorted(name for name in {*other, *now} if other.get(name) != now.get(name))
+    why = f"other {', '.join(parts)}" if other else f"{NOTE} is missing"
+    raise RecipeError(
+        f"{folder} has the checkpoints of another run ({why}): choose another folder, or start anew with "
+        "--no-resume, which removes them"
+    )
+
+
+def _complete(path: Path, needs: tuple[str, ...] = ()) -> bool:
+    try:
+        json.loads((path / "trainer_state.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return all((path / name).is_file() for name in needs)
 
 
 def _number(path: Path) -> int:
     digits = path.name.removeprefix("checkpoint-")
     return int(digits) if digits.isdecimal() else -1
-
-
-def open_run(folder: Path, identity: dict[str, Any], *, last: str | None, writes: bool = True) -> None:
-    """Check that a checkpoint belongs to this run, and write the identity of this run into its folder.
-
-    A run that does not continue from a checkpoint removes the checkpoints in its folder: they would otherwise be taken
-    for its own when it is resumed.
-
-    Args:
-        folder: of the run.
-        identity: everything that distinguishes this run from others.
-        last: the checkpoint to continue from; None to start anew.
-        writes: True in one of several processes.
-
-    Raises:
-        RecipeError: if the checkpoint was written by a run with another identity; the message says what differs.
-    """
-    note, text = folder / NOTE, json.dumps(identity, indent=2, default=str) + "\n"
-    if last is not None:
-        other = _read(note)
-        now = json.loads(text)
-        if other != now:
-            parts = sorted(name for name in {*other, *now} if other.get(name) != now.get(name))
-            why = f"other {', '.join(parts)}" if other else f"its {NOTE} is missing"
-            raise RecipeError(
-                f"{folder} has the checkpoints of another run ({why}): choose another folder, or start anew with "
-                "--no-resume, which removes them"
-            )
-    if not writes:
-        return
-    if last is None and (old := list(folder.glob("checkpoint-*"))):
-        logger.info("removing %d checkpoint(s) of an earlier run from %s", len(old), folder)
-        for path in old:
-            shutil.rmtree(path, ignore_errors=True)
-    with atomic_write(note) as partial:  # other processes may be reading it
-        partial.write_text(text)
 
 
 def _read(note: Path) -> dict[str, Any]:

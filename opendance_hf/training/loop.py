@@ -26,7 +26,7 @@ from transformers import (
 
 from opendance_hf.training import ema
 from opendance_hf.training.callbacks import LogLine, ProgressBar, Validate, ValidateEvery
-from opendance_hf.training.checkpoints import last_checkpoint, open_run
+from opendance_hf.training.checkpoints import open_run
 from opendance_hf.training.recipe import RecipeError, RunArguments, checked_trainer
 
 logger = logging.getLogger(__name__)
@@ -183,14 +183,12 @@ def train(
     bar = None if arguments.disable_tqdm else ProgressBar()
     for callback in filter(None, (bar, LogLine(bar))):
         trainer.add_callback(callback)
-    folder = Path(run.output_dir)
-    needs = ("trainer_state.json",) if decay is None else ("trainer_state.json", ema.FILE)
-    last = last_checkpoint(folder, needs) if run.resume else None
     restored = {name: getattr(arguments, name) for name in _RESTORED}
-    open_run(
-        folder,
+    last = open_run(
+        Path(run.output_dir),
         {**identity, "trainer": {**restored, "ema_decay": decay}},
-        last=last,
+        resume=run.resume,
+        needs=() if decay is None else (ema.FILE,),
         writes=trainer.is_world_process_zero(),
     )
     average = None if decay is None else ema.WeightAverage(model, decay, last)

@@ -1,4 +1,4 @@
-"""The parts of actor-critic fine-tuning: its settings, the songs danced to, and rounds of dancing and learning."""
+"""Tune a Bailando with actor and critic: settings, songs, and rounds of dancing and learning."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ class Settings:
     """The ``trainer`` section of a recipe of this stage; the defaults are the official ones.
 
     Attributes:
-        rounds: dances to all songs; the official model evaluated is that of round 10.
-        batches_per_round: by default as many as the round's windows fill.
-        turn: batches of the actor before as many of the critic.
-        per_device_train_batch_size: windows.
-        gradient_accumulation_steps: batches that make one step.
-        learning_rate: of Adam, constant.
-        adam_beta1: likewise.
-        adam_beta2: likewise.
+        rounds: number of times that the model dances to all songs; the official model is that of round 10.
+        batches_per_round: number of batches; by default as many as the windows of a round fill.
+        turn: number of batches of the actor before as many of the critic.
+        per_device_train_batch_size: number of windows in a batch.
+        gradient_accumulation_steps: number of batches that make one step.
+        learning_rate: constant learning rate of Adam.
+        adam_beta1: first beta of Adam.
+        adam_beta2: second beta of Adam.
         reward: ``paper`` or ``committed``, see :func:`~opendance_hf.modeling.bailando.beat_rewards`.
-        discount: of the value of the state that follows; 1 as published, less judges nearer codes alone.
-        save_rounds: a checkpoint after so many rounds, which resumes exactly; 0 for none.
-        logging_steps: batches between logs.
-        generate_batch_size: songs danced to at a time.
-        bf16: bfloat16 autocast.
+        discount: factor of the value of the next state; 1 as published, less gives nearer rewards more weight.
+        save_rounds: interval of checkpoints in rounds; 0 for none.
+        logging_steps: interval of logs in batches.
+        generate_batch_size: number of songs that the model dances to at a time.
+        bf16: True for bfloat16 autocast.
         report_to: tracker; TensorBoard by default where it is installed.
-        seed: of the critic and of which windows are drawn.
+        seed: of the critic's weights and of the draws of windows.
     """
 
     rounds: int = 10
@@ -81,7 +81,16 @@ class Settings:
 
 
 class Songs:
-    """Music that is long enough, with the first codes of its real dances."""
+    """Songs that are long enough, with the first codes of their real dances.
+
+    Args:
+        dataset: folder or Hub id of a dataset.
+        whole: the Bailando that is tuned.
+        selection: ``configs``, ``split``, ``subset``, ``only`` and ``leave_out`` of ``SequenceReader``.
+
+    Raises:
+        ValueError: if the dataset has no music, or no sequence is long enough.
+    """
 
     def __init__(
         self,
@@ -94,7 +103,7 @@ class Songs:
                 f"{dataset}: motions without music, whose beats the reward is about: give a dataset"
             )
         self.config = whole.gpt.config
-        #: A state is judged after every code that is read, so rewards need one code more than a window's steps.
+        #: The critic judges a state after every code that is read: rewards need one code more than a window has steps.
         self.steps = self.config.max_codes - 1
         self.pieces: list[Piece] = []
         self.dances = Dances(dataset, **selection)
@@ -116,13 +125,13 @@ class Songs:
 
     @torch.no_grad()
     def dance(self, gpt: BailandoGPT, numbers: list[int], batch_size: int) -> dict[int, Tensor]:
-        """Greedy (2, n) codes to some of the songs, each from the first code of the first real dancer."""
+        """Choose (2, n) codes greedily for some of the songs, each from the first code of the first real dancer."""
         found: dict[int, Tensor] = {}
         numbers = sorted(numbers, key=lambda n: -self.pieces[n].upper.shape[1])
         for first in range(0, len(numbers), batch_size):
             chosen = numbers[first : first + batch_size]
             pieces = [self.pieces[n] for n in chosen]
-            # The dances of shorter songs go on in silence, and are cut.
+            # The dances to shorter songs continue in silence, and are cut.
             music = torch.nn.utils.rnn.pad_sequence([p.music for p in pieces], batch_first=True).to(
                 gpt.device
             )
@@ -139,7 +148,7 @@ class Songs:
     def batch(
         self, indices: list[int], danced: dict[int, Tensor], vqvae: BailandoVQVAE, reward: Any
     ) -> dict[str, Tensor]:
-        """Windows of dances, with the rewards of all codes but the first."""
+        """Cut windows of dances, with the rewards of all codes but the first."""
         chosen, steps = [self.windows[i] for i in indices], self.steps
         codes = torch.stack([danced[n][:, s : s + steps + 1] for n, s in chosen])
         upper, lower = codes.to(vqvae.device).unbind(1)
@@ -159,12 +168,12 @@ class Songs:
 
 
 class Tuning:
-    """Model, optimisers and what has been done so far; saved between rounds."""
+    """Model, optimisers and progress of the tuning; saved between rounds."""
 
     def __init__(self, whole: BailandoForDanceGeneration, settings: Settings, folder: Path) -> None:
         reports = default_reports() if settings.report_to is None else settings.report_to
         self.settings, self.folder = settings, folder
-        AcceleratorState._reset_state()  # of a stage that ran before in this process, as Trainer does too
+        AcceleratorState._reset_state()  # of an earlier stage in this process, as Trainer does
         self.accelerator = Accelerator(
             cpu=not torch.cuda.is_available(),
             mixed_precision="bf16" if settings.bf16 else "no",
@@ -185,11 +194,11 @@ class Tuning:
 
     @property
     def gpt(self) -> BailandoGPT:
-        """The actor."""
+        """Return the actor."""
         return self.accelerator.unwrap_model(self.model).gpt
 
     def save(self, keep: int = 2) -> None:
-        """Write a checkpoint; it counts when ``trainer_state.json`` is there."""
+        """Write a checkpoint, ``trainer_state.json`` last: without it a checkpoint counts as cut off."""
         target = self.folder / f"checkpoint-{self.step}"
         self.accelerator.save_state(os.fspath(target))
         self.accelerator.wait_for_everyone()
@@ -202,13 +211,13 @@ class Tuning:
                 shutil.rmtree(path)
 
     def load(self, checkpoint: str) -> None:
-        """Go on from a checkpoint."""
+        """Load a checkpoint to continue from it."""
         self.accelerator.load_state(checkpoint)
         state = json.loads(Path(checkpoint, "trainer_state.json").read_text())
         self.round, self.step = state["round"], state["global_step"]
 
     def play(self, songs: Songs) -> None:
-        """One round: dance to all songs, then learn from windows of these dances."""
+        """Play one round: dance to all songs, then learn from windows of these dances."""
         settings, accelerator = self.settings, self.accelerator
         rank, ranks = accelerator.process_index, accelerator.num_processes
         self.model.eval()
@@ -238,10 +247,10 @@ class Tuning:
     def _learn(
         self, songs: Songs, danced: dict[int, Tensor], parts: list[list[int]], *, acting: bool
     ) -> dict[str, float]:
-        """One step of the actor or of the critic, from one batch in parts."""
+        """Take one step of the actor or of the critic with one batch, which comes in parts."""
         accelerator = self.accelerator
         batches = [songs.batch(indices, danced, self.vqvae, self.settings.reward) for indices in parts]
-        # The actor's loss is a mean over the steps that count, which differ from part to part and rank to rank.
+        # The actor's loss is a mean over the steps in the mask, whose number differs between parts and processes.
         counts = torch.stack([batch["mask"].sum().float() for batch in batches])
         everywhere = accelerator.reduce(counts.sum(), "sum").clamp(min=1)
         logs = {"actor_loss": 0.0, "critic_loss": 0.0, "reward": 0.0}
@@ -249,7 +258,7 @@ class Tuning:
             output = self.model(**batch)
             actor = output.actor_loss * count * accelerator.num_processes / everywhere
             critic = output.critic_loss / len(batches)
-            # Both, so that every process has all gradients; but one of the optimisers alone takes a step.
+            # Both losses, so that every process has all gradients; only one of the optimisers takes a step.
             accelerator.backward(actor + critic)
             logs["actor_loss"] += float(actor.detach())
             logs["critic_loss"] += float(critic.detach())

@@ -1,4 +1,4 @@
-"""What a model is worth on songs it has not learned from: losses, dances, their scores, and films of a few."""
+"""Measure models on held-out songs: losses, dances, their scores, and films of a few."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class Validation:
     """The ``validation`` section of a recipe.
 
     Attributes:
-        split: held-out split; by default ``validation``, or ``test`` where the dataset has no such.
-        eval_steps: validate every so many steps too, not only at the end; 0 never.
-        windows: at most so many windows for losses.
-        songs: held-out songs to dance to, at the end; 0 for none.
-        samples: how many of these dances to film, into ``samples/`` of the output folder.
-        seconds: a dance lasts no longer.
-        keep: FACT alone: frames kept of each forward; 1 is as published, more is faster.
+        split: held-out split; by default ``validation``, or ``test`` where the dataset has no validation split.
+        eval_steps: interval of validation in steps; 0 to validate at the end only.
+        windows: maximum number of windows for losses.
+        songs: number of held-out songs to dance to at the end; 0 for none.
+        samples: number of these dances to film, into ``samples/`` of the output folder.
+        seconds: maximum length of a dance.
+        keep: FACT only: frames kept of each forward pass; 1 is as published, more is faster.
     """
 
     split: str | None = None
@@ -78,17 +78,17 @@ class Song:
 
     @property
     def num_frames(self) -> int:
-        """T."""
+        """Return T, the number of frames."""
         return self.joints.shape[1]
 
 
 def held_out(
     dataset: str | os.PathLike[str], data: dict[str, Any], wanted: str | None
 ) -> tuple[dict[str, Any] | None, str | None]:
-    """The ``data`` section of a recipe changed so that it reads what is not trained on, and a name for that.
+    """Change the ``data`` section of a recipe so that it reads held-out data, and return it with the name of their split.
 
-    Of a dataset another split; of a folder of ``.npz`` files, which has no splits, those that the section leaves out.
-    (None, None) where there is neither.
+    For a dataset that is another split; for a folder of ``.npz`` files, which has no splits, the files that the section
+    leaves out. The result is (None, None) where there is neither.
 
     Raises:
         ValueError: if the wanted split does not exist.
@@ -99,7 +99,7 @@ def held_out(
         names = data.get("leave_out")
         return ({**data, "only": names, "leave_out": None}, "left out") if names else (None, None)
     configs, trained = data.get("configs"), data.get("split", "train")
-    # Ids that are chosen, or left out, are those of the split of training.
+    # Ids that are chosen or left out belong to the split of training.
     data = {name: value for name, value in data.items() if name not in ("only", "leave_out")}
     if wanted is not None:
         SequenceReader(dataset, configs, wanted)
@@ -118,7 +118,7 @@ def held_out(
 def mean_loss(
     model: nn.Module, data: Dataset, collate: Any, *, windows: int, batch_size: int = 16
 ) -> dict[str, float]:
-    """The mean over windows, evenly picked, of the model's loss and of the scalars it returns beside it."""
+    """Compute the means of a model's loss and of the scalars beside it over evenly spaced windows."""
     count = len(data)  # type: ignore[arg-type]
     picked = sorted({i * count // min(windows, count) for i in range(min(windows, count))})
     loader = DataLoader(torch.utils.data.Subset(data, picked), batch_size, collate_fn=collate)
@@ -140,7 +140,7 @@ def songs_of(
     *,
     dancers: int | None = None,
 ) -> list[Song]:
-    """The first sequences of a split; with ``dancers``, the first so many dancers of those that have them."""
+    """Read the first sequences of a split; with ``dancers``, that many dancers of sequences that have as many."""
     reader, found = SequenceReader(dataset, configs, split), []
     for index in range(len(reader)):
         row = reader.row(index)
@@ -210,7 +210,7 @@ def score_dances(
         options: number of films.
 
     Returns:
-        Scores that are defined for so few dances; those of the real dances, where there is one, as ``real_NAME``.
+        Scores that are defined for so few dances by name; scores of the real dances as ``real_NAME``.
     """
     predicted, real = [], []
     for number, song in enumerate(songs):
@@ -237,7 +237,7 @@ def _scalars(result: EvaluationResult) -> dict[str, float]:
 
 
 def film_clicks(path: Path, joints: Joints, music_beats: npt.NDArray[np.int64]) -> None:
-    """A stage with a click at every beat of the music: datasets hold no sound. Joints are (D, T, 24, 3)."""
+    """Film (D, T, 24, 3) joints with a click at every beat of the music: datasets have no sound."""
     sound = np.zeros(round(joints.shape[1] / FPS * _CLICK_RATE), dtype=np.float32)
     time_s = np.arange(_CLICK_RATE // 20) / _CLICK_RATE
     click = (0.5 * np.exp(-80 * time_s) * np.sin(2 * np.pi * 1_000 * time_s)).astype(np.float32)

@@ -119,18 +119,21 @@ def test_models_of_the_hub(vqvae: Path, tmp_path: Path) -> None:
         env = hub.env(tmp_path / "home")
         # No card: a push writes one for models of `opendance train` alone.
         files = {file.name: file.read_bytes() for file in vqvae.iterdir()}
-        program = f"{HUB}\nprint(said('org/none'))\nprint(said('org/coder'))\nprint(said('org/data'))"
+        program = f"{HUB}\nprint(said('org/none'))\nprint(said('org/coder'))\nprint(said('org/data'))\nprint(said('org/dances'))"
         upload = (
             "from huggingface_hub import HfApi, CommitOperationAdd as Add\n"
             f"api = HfApi()\napi.create_repo('org/coder')\napi.create_repo('org/data')\n"
+            f"api.create_repo('org/dances', repo_type='dataset')\n"
+            f"api.upload_file(path_or_fileobj=b'# x', path_in_repo='README.md', repo_id='org/dances', repo_type='dataset')\n"
             f"api.create_commit('org/coder', [Add(n, p) for n, p in "
             f"{[(name, str(vqvae / name)) for name in files]!r}], commit_message='x')"
         )
         run(upload, env, tmp_path)
-        none, coder, data = run(program, env, tmp_path).splitlines()
+        none, coder, data, dances = run(program, env, tmp_path).splitlines()
         assert none.startswith("org/none: no such folder here, and no such repository on the Hub")
         assert coder == "bailando_vqvae"
         assert "has no config.json" in data
+        assert dances == "org/dances: a dataset on the Hub, expected a model"
     # The Hub is gone now: one quick attempt, and the cache serves what it has.
     start = time.monotonic()
     for more in ({}, {"HF_HUB_OFFLINE": "1"}):

@@ -10,8 +10,17 @@ from pathlib import Path
 
 import torch
 
+from opendance_hf.modeling.bailando import (
+    BailandoConfig,
+    BailandoForDanceGeneration,
+    BailandoGPTConfig,
+    BailandoVQVAE,
+    BailandoVQVAEConfig,
+)
+from opendance_hf.storage import pack
 from opendance_hf.training import actor_critic, bailando_pp, fact, gpt, rotation, vqvae
 from opendance_hf.training.recipe import RunArguments
+from tests.factories import make_sequence
 
 #: Recipe changes that make every stage run within a second or two.
 QUICK = ["trainer.max_steps=4", "trainer.save_steps=2", "trainer.per_device_train_batch_size=4",
@@ -26,6 +35,40 @@ SMALL_GPT = [
 SMALL_FACT = ["model.hidden_size=16", "model.intermediate_size=16", "model.num_attention_heads=2"]
 QUICK_ROUNDS = ["trainer.rounds=2", "trainer.batches_per_round=12", "trainer.per_device_train_batch_size=4",
                 "trainer.report_to=none", "validation.songs=0"]  # fmt: skip
+
+SMALL_VQVAE = [
+    "model.hidden_size=16",
+    "model.codebook_size=16",
+    "data.num_frames=64",
+    "data.stride=64",
+]
+#: Recipe changes with which each stage runs within a second or two on :func:`make_data`.
+SMALL = {
+    "vqvae": [*QUICK, *SMALL_VQVAE],
+    "gpt": [*QUICK, *SMALL_GPT],
+    "bailando_pp": QUICK,
+    "fact": [*QUICK, *SMALL_FACT],
+    "rotation": [*QUICK, "data.num_frames=64"],
+    "actor_critic": QUICK_ROUNDS,
+}
+
+
+def make_data(folder: Path) -> Path:
+    """Write a dataset with all splits, and an untrained VQ-VAE and Bailando beside it."""
+    sequences = [make_sequence(i, 1, 300) for i in range(24)]
+    pack([*sequences, *(make_sequence(100 + i, 2, 300) for i in range(24))], folder / "opendance-3d")
+    torch.manual_seed(0)
+    coder = BailandoVQVAE(BailandoVQVAEConfig(hidden_size=16, codebook_size=16))
+    for half in (coder.upper, coder.lower):
+        half.codebook.codes.normal_(0, 0.1)
+    coder.save_pretrained(folder / "vqvae")
+    config = BailandoGPTConfig(
+        codebook_size=16, hidden_size=16, num_attention_heads=2, num_base_layers=1, num_head_layers=1
+    )
+    whole = BailandoForDanceGeneration(BailandoConfig(coder.config, config))
+    whole.vqvae.load_state_dict(coder.state_dict())
+    whole.save_pretrained(folder / "bailando")
+    return folder
 
 
 def run_stage(stage: str, data: Path, out: Path, overrides: list[str]) -> dict[str, torch.Tensor]:

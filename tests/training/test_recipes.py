@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
+import os
+import re
+import subprocess
+import sys
 from importlib import resources
-from typing import Any
+from pathlib import Path
 
 import pytest
-from transformers import TrainingArguments
+import torch
+import yaml
+from safetensors.torch import load_file
+from typer.testing import CliRunner
 
-from opendance_hf.data import MotionWindows
-from opendance_hf.modeling.bailando import BailandoGPTConfig, BailandoVQVAEConfig
-from opendance_hf.modeling.bailando_pp import BailandoPPGPTConfig
-from opendance_hf.modeling.fact import FACTConfig
-from opendance_hf.modeling.music_genre import MusicGenreConfig
-from opendance_hf.training.bailando_pp import DuetWindows
-from opendance_hf.training.codes import CodeWindows
-from opendance_hf.training.fact import FACTWindows
-from opendance_hf.training.genre import GenreClips
-from opendance_hf.training.recipe import RecipeError, checked, load_recipe
-from opendance_hf.training.rotation import PoseWindows
-from opendance_hf.training.tuning import Settings, Songs
-from opendance_hf.training.validation import Validation
-
-#: Stage to what its sections model and data are arguments of.
-STAGES: dict[str, tuple[Any, Any]] = {
-    "vqvae": (BailandoVQVAEConfig, MotionWindows),
-    "rotation": (None, PoseWindows),
-    "gpt": (BailandoGPTConfig, CodeWindows),
-    "actor_critic": (None, Songs),
-    "bailando_pp": (BailandoPPGPTConfig, DuetWindows),
-    "fact": (FACTConfig, FACTWindows),
-    "genre": (MusicGenreConfig, GenreClips),
-}
-TRAINER = {field.name for field in dataclasses.fields(TrainingArguments)} | {
-    "milestones", "milestone_epochs", "ema_decay",
-}  # fmt: skip
+from opendance_hf import cli
+from opendance_hf.storage import pack
+from opendance_hf.training import stages
+from opendance_hf.training.recipe import SECTIONS, RecipeError, load_recipe
+from opendance_hf.training.stages import STAGES, stage_class
+from tests.conftest import REPO
+from tests.factories import make_sequence
+from tests.training.support import QUICK, SMALL_FACT
 
 RECIPES = sorted(
     (stage, file.name.removeprefix(f"{stage}_").removesuffix(".yaml"))
@@ -51,15 +38,90 @@ def test_every_stage_has_both() -> None:
 
 @pytest.mark.parametrize(("stage", "name"), RECIPES)
 def test_every_option_of_a_recipe_exists(stage: str, name: str) -> None:
-    recipe = load_recipe(stage, name)
-    model, data = STAGES[stage]
-    assert (checked(model, recipe["model"]) if model else not recipe["model"]) is not None
-    checked(data, recipe["data"], "data")
-    checked(Validation, recipe["validation"], "validation")
-    if stage == "actor_critic":
-        checked(Settings, recipe["trainer"], "trainer")
-    else:
-        assert set(recipe["trainer"]) <= TRAINER
+    kind = stage_class(stage)
+    made = kind(kind.arguments_class("dataset", "out", config=name))
+    assert made.recipe == load_recipe(stage, name)
+    if kind.model_section is not None:  # its configuration takes the values, too
+        config = kind.model_section(**made.recipe["model"])
+        assert {key: getattr(config, key) for key in made.recipe["model"]} == made.recipe["model"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_unknown_option_of_any_section_is_noticed(stage: str, tmp_path: Path) -> None:
+    kind = stage_class(stage)
+    for section in SECTIONS:
+        recipe = load_recipe(stage, "debug")
+        recipe[section]["of_tomorrow"] = 1
+        path = tmp_path / f"{section}.yaml"
+        path.write_text(yaml.safe_dump(recipe))
+        with pytest.raises(RecipeError, match=f"'{section}': no option of_tomorrow"):
+            kind(kind.arguments_class("dataset", "out", config=str(path)))
+
+
+def test_the_paper_trains_with_adam() -> None:
+    for stage in STAGES:
+        trainer = load_recipe(stage, "paper")["trainer"]
+        assert "optim" not in trainer  # AdamW with a weight decay of 0, which is Adam
+        assert trainer.get("weight_decay", 0) == (1e-3 if stage == "genre" else 0)
+
+
+def test_the_command_names_all_stages() -> None:
+    done = CliRunner().invoke(cli.app, ["train", "--help"], env={"COLUMNS": "200"})
+    assert set(STAGES) <= set(re.findall(r"\w+", done.output))
+
+
+PLANTED = """
+from opendance_hf.modeling.fact import FACTConfig, FACTForDanceGeneration
+from opendance_hf.training.fact import FACTWindows
+from opendance_hf.training.stage import Stage
+
+class PlantedStage(Stage):
+    name = "planted"
+    model_section = FACTConfig
+    data_section = FACTWindows
+    given = ("config",)
+    dancers = 0
+
+    def build_model(self):
+        return FACTForDanceGeneration(FACTConfig(**self.recipe["model"]))
+
+    def build_data(self, options):
+        return FACTWindows(self.arguments.dataset, self.model.config, **options)
+
+if __name__ == "__main__":
+    PlantedStage.main()
+"""
+
+
+def test_a_stage_in_a_folder_of_its_own_has_its_recipes_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "tomorrow"
+    (folder / "recipes").mkdir(parents=True)
+    (folder / "__init__.py").write_text("")
+    (folder / "planted.py").write_text(PLANTED)
+    text = (resources.files("opendance_hf.training") / "recipes" / "fact_debug.yaml").read_text()
+    (folder / "recipes" / "planted_debug.yaml").write_text(text)
+    pack([make_sequence(i, 1, 300) for i in range(2)], tmp_path / "opendance-3d")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(STAGES, "planted", "tomorrow.planted:PlantedStage")
+    options = [*QUICK, *SMALL_FACT, "trainer.save_strategy=no"]
+    data, one, two = (str(tmp_path / name) for name in ("opendance-3d", "one", "two"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    stages.run("planted", dataset=data, output_dir=one, overrides=options)
+    torch.set_num_threads(threads)
+    assert "stage `planted`" in (tmp_path / "one" / "README.md").read_text()
+    # With a launcher the stage's module is __main__.
+    done = subprocess.run(
+        [sys.executable, "-m", "tomorrow.planted", "--dataset", data, "--output_dir", two, "--overrides", *options],
+        cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{REPO}", "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "step 4/4: loss" in done.stdout
+    weights = [load_file(Path(out, "model.safetensors")) for out in (one, two)]
+    assert all(torch.allclose(value, weights[1][name], atol=1e-6) for name, value in weights[0].items())
 
 
 def test_epochs_are_those_of_the_paper() -> None:

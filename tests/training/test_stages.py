@@ -18,19 +18,15 @@ from safetensors.torch import load_file
 
 from opendance_hf.data import MotionWindows, SequenceReader
 from opendance_hf.modeling.bailando import (
-    BailandoConfig,
     BailandoForDanceGeneration,
     BailandoGPT,
     BailandoGPTConfig,
-    BailandoVQVAE,
-    BailandoVQVAEConfig,
     split_root,
 )
 from opendance_hf.modeling.bailando_pp import BailandoPPForDanceGeneration, BailandoPPGPTConfig, placement_of
 from opendance_hf.modeling.loading import ModelError, load_model
 from opendance_hf.motion.skeleton import mirror_index
 from opendance_hf.schema import per_dancer
-from opendance_hf.storage import pack
 from opendance_hf.training import rotation
 from opendance_hf.training import stages as stages_by_name
 from opendance_hf.training.bailando_pp import BailandoPPArguments, DuetWindows
@@ -42,7 +38,17 @@ from opendance_hf.training.validation import held_out
 from tests.factories import make_sequence
 from tests.fakehub import FakeHub
 from tests.training.ranks import CHANGES, stages
-from tests.training.support import QUICK, QUICK_ROUNDS, SMALL_FACT, SMALL_GPT, launch, run_stage, same
+from tests.training.support import (
+    QUICK,
+    QUICK_ROUNDS,
+    SMALL_FACT,
+    SMALL_GPT,
+    SMALL_VQVAE,
+    launch,
+    make_data,
+    run_stage,
+    same,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -55,30 +61,9 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset with all splits, and an untrained VQ-VAE and Bailando beside it."""
-    folder = tmp_path_factory.mktemp("stages")
-    solos = [make_sequence(i, 1, 300) for i in range(24)]
-    pack([*solos, *(make_sequence(100 + i, 2, 300) for i in range(24))], folder / "opendance-3d")
-    torch.manual_seed(0)
-    vqvae = BailandoVQVAE(BailandoVQVAEConfig(hidden_size=16, codebook_size=16))
-    for half in (vqvae.upper, vqvae.lower):
-        half.codebook.codes.normal_(0, 0.1)
-    vqvae.save_pretrained(folder / "vqvae")
-    config = BailandoGPTConfig(
-        codebook_size=16, hidden_size=16, num_attention_heads=2, num_base_layers=1, num_head_layers=1
-    )
-    whole = BailandoForDanceGeneration(BailandoConfig(vqvae.config, config))
-    whole.vqvae.load_state_dict(vqvae.state_dict())
-    whole.save_pretrained(folder / "bailando")
-    return folder
+    return make_data(tmp_path_factory.mktemp("stages"))
 
 
-SMALL_VQVAE = [
-    "model.hidden_size=16",
-    "model.codebook_size=16",
-    "data.num_frames=64",
-    "data.stride=64",
-]
 RESUMED = {
     "vqvae": ([*QUICK, *SMALL_VQVAE], 2),
     "gpt": ([*QUICK, *SMALL_GPT, "trainer.ema_decay=0.9"], 2),
@@ -416,3 +401,53 @@ def test_stages_say_what_they_need(data: Path, tmp_path: Path) -> None:
         run_stage("fact", data, tmp_path / "out", ["data.stirde=1"])
     with pytest.raises(RecipeError, match=r"'trainer': no option max_stepz; did you mean max_steps\?"):
         run_stage("fact", data, tmp_path / "out", [*SMALL_FACT, "trainer.max_stepz=1"])
+
+
+def test_the_trained_vqvae_inside_a_whole_model_is_used(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "opendance_hf")
+    trained = load_file(data / "vqvae" / "model.safetensors")
+    for name, kind in (("whole", "bailando"), ("duet", "bailando_pp")):
+        source = data / "bailando"
+        if kind == "bailando_pp":
+            stages_by_name.run(
+                "bailando_pp",
+                dataset=str(data / "opendance-3d"),
+                output_dir=str(tmp_path / "pp"),
+                overrides=QUICK,
+                bailando=str(data / "bailando"),
+            )
+            source = tmp_path / "pp"
+        caplog.clear()
+        stages_by_name.run(
+            "gpt",
+            dataset=str(data / "opendance-3d"),
+            output_dir=str(tmp_path / name),
+            overrides=[*QUICK, *SMALL_GPT],
+            vqvae=str(source),
+        )
+        whole = load_file(tmp_path / name / "model.safetensors")
+        for key, value in trained.items():
+            assert torch.equal(whole[f"vqvae.{key}"], value), key
+        assert f"starting from {source}, a model of type {kind}" in caplog.text
+        assert f"using the trained VQ-VAE in {source}; its GPT is not used" in caplog.text
+    alone = run_stage("gpt", data, tmp_path / "alone", [*QUICK, *SMALL_GPT])
+    assert all(torch.equal(alone[key], value) for key, value in whole.items())
+
+
+def test_datasets_and_models_are_not_mixed_up(data: Path, tmp_path: Path) -> None:
+    dataset, vqvae, out = str(data / "opendance-3d"), str(data / "vqvae"), str(tmp_path / "out")
+    with pytest.raises(ModelError, match="opendance-3d: a dataset, expected the folder of a model"):
+        stages_by_name.run("gpt", dataset=dataset, vqvae=dataset, output_dir=out)
+    for stage, more in (
+        ("vqvae", {}),
+        ("gpt", {"vqvae": vqvae}),
+        ("fact", {}),
+        ("rotation", {"vqvae": vqvae}),
+    ):
+        with pytest.raises(RecipeError, match="vqvae: a model, expected a dataset"):
+            stages_by_name.run(stage, dataset=vqvae, output_dir=out, **more)
+        with pytest.raises(RecipeError, match="none: no such folder here, and no such dataset on the Hub"):
+            stages_by_name.run(stage, dataset=str(tmp_path / "none"), output_dir=out, **more)
+    assert not Path(out).exists()
