@@ -278,35 +278,17 @@ def _remote_card(repo_id: str) -> str:
         return ""
 
 
-_DESCRIPTIONS: Final = {
-    "bailando_vqvae": "The pose VQ-VAE of Bailando: 8 frames of the upper and of the lower body to one code each, and back.",
-    "bailando": "Bailando, a pose VQ-VAE and a motion GPT: music to a dance of one.",
-    "bailando_pp": "Bailando++, a pose VQ-VAE and a GPT of several dancers who see each other: music to a dance of two or more.",
-    "fact": "FACT, a full-attention cross-modal transformer: two seconds of motion and music to a dance.",
-    "music_genre": "A convolutional network over spectrograms: music to one of the ten genres of GTZAN.",
-}
-
 _LOADING_EXAMPLE: Final = """from {module} import {model_class}
 
 model = {model_class}.from_pretrained("{name}").eval()
 {then}"""
 
-_USAGE_EXAMPLES: Final = {
-    "bailando_vqvae": "upper, lower = model.encode(joints)  # (1, 8 n, 24, 3) metres, relative to the pelvis",
-    "bailando": "dance = model.generate_dance(music_features_7p5fps, num_frames, do_sample=True, top_k=20)\n"
-    "dance.joints  # (1, num_frames, 24, 3) metres",
-    "bailando_pp": "dance = model.generate_dance(music_features_7p5fps, num_frames, num_dancers=2, do_sample=True)\n"
-    "dance.joints  # (1, 2, num_frames, 24, 3) metres, one world frame",
-    "fact": "dance = model.generate_dance(seed_poses, seed_transl, music_features_fact, num_frames)\n"
-    "dance.joints  # (1, num_frames, 24, 3) metres, the seed's two seconds included",
-    "music_genre": "logits = model(sound).logits  # sound (1, samples) at model.config.sampling_rate\n"
-    "# for the rows of a dataset: opendance build videos --genre-model {name}",
-}
-
 
 def model_card(facts: ModelFacts) -> ModelCard:
     """Write the card of a model, with its metrics as ``model-index`` in the metadata."""
-    kind = facts.model_type
+    from opendance_hf.modeling.models import MODELS  # loads torch
+
+    kind, entry = facts.model_type, MODELS.get(facts.model_type)
     data = ModelCardData(
         license=facts.licence or facts.dataset.licence or "other",
         library_name="opendance-hf",
@@ -330,10 +312,10 @@ def model_card(facts: ModelFacts) -> ModelCard:
         facts=facts,
         rows=rows,
         compared=any(real is not None for _, _, real in rows),
-        what=_DESCRIPTIONS.get(kind, facts.summary),
-        usage=_usage(facts),
+        what=facts.summary if entry is None else entry.description,
+        usage=_usage(facts, "" if entry is None else entry.usage),
         command=f"opendance generate song.mp3 --model {facts.name} --out dance.mp4"
-        if kind == "bailando"
+        if entry is not None and entry.dances
         else "",
         version=__version__,
         versions={
@@ -367,14 +349,15 @@ def _eval_results(facts: ModelFacts) -> list[EvalResult]:
     ]
 
 
-def _usage(facts: ModelFacts) -> str:
-    """Return an example in Python that loads the model and, for the types described here, uses it."""
-    module = facts.module
-    if facts.model_type in _USAGE_EXAMPLES:  # these are exported by the package of their model
-        module = f"opendance_hf.modeling.{facts.model_type.removesuffix('_vqvae')}"
-    then = _USAGE_EXAMPLES.get(facts.model_type, "").replace("{name}", facts.name)
+def _usage(facts: ModelFacts, then: str) -> str:
+    """Return an example in Python that loads the model, followed by the lines that use it."""
+    # The packages of this project's models export them.
+    own = facts.module.startswith("opendance_hf.modeling.")
     return _LOADING_EXAMPLE.format(
-        module=module, model_class=facts.model_class, name=facts.name, then=then
+        module=facts.module.rpartition(".")[0] if own else facts.module,
+        model_class=facts.model_class,
+        name=facts.name,
+        then=then.replace("{name}", facts.name),
     ).rstrip()
 
 

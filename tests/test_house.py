@@ -16,18 +16,10 @@ import pytest
 from tests.wheel_check import modules_of, sources_of
 
 ROOMS = ("modeling", "pipeline", "loading_scripts")
-#: Folders and files whose functions stay short.
-SHORT = (
-    "pipeline",
-    "opendance_hf/storage",
-    "opendance_hf/schema.py",
-    "opendance_hf/columns.py",
-    "opendance_hf/formats",
-    "opendance_hf/metrics",
-    "opendance_hf/render",
-    "opendance_hf/synthetic",
-    "loading_scripts",
-)
+#: Folders whose functions stay short. Commands of the command line and published configurations have as many parameters
+#: as they have options.
+SHORT = ("pipeline", "modeling", "opendance_hf", "loading_scripts")
+WIDE = ("cli.py", "configuration_*.py")
 MAX_BODY_LINES = 60
 MAX_PARAMETERS = 8
 
@@ -129,7 +121,8 @@ def test_functions_are_short_and_signatures_too(repo: Path, place: str) -> None:
         for function in functions_of(file):
             where = f"{file.relative_to(repo)}:{function.lineno} {function.name}"
             assert body_lines(function) <= MAX_BODY_LINES, where
-            assert parameters(function) <= MAX_PARAMETERS, where
+            if not any(file.match(pattern) for pattern in WIDE):
+                assert parameters(function) <= MAX_PARAMETERS, where
 
 
 def test_long_functions_would_be_noticed(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from opendance_hf.hub import (
     model_card,
     push,
 )
+from opendance_hf.modeling.models import MODELS, resolve
 from opendance_hf.storage import pack
 from opendance_hf.storage.contents import ContentError
 from tests.factories import make_sequence
@@ -191,6 +192,7 @@ def test_every_cause_of_a_failed_push_has_its_remedy(
 
 
 FACTS = ModelFacts(
+    module="opendance_hf.modeling.fact.modeling_fact",
     name="org/dancer",
     model_class="FACTForDanceGeneration",
     model_type="fact",
@@ -257,20 +259,18 @@ def test_a_model_of_an_unknown_type_has_a_card() -> None:
 
 
 def test_every_example_of_a_card_imports_its_model() -> None:
-    import opendance_hf.modeling as modeling
-
-    for kind, name in (
-        ("bailando_vqvae", "BailandoVQVAE"),
-        ("bailando", "BailandoForDanceGeneration"),
-        ("bailando_pp", "BailandoPPForDanceGeneration"),
-        ("fact", "FACTForDanceGeneration"),
-        ("music_genre", "MusicGenreForAudioClassification"),
-    ):
-        card = model_card(dataclasses.replace(FACTS, model_type=kind, model_class=name)).text
+    for kind, entry in MODELS.items():
+        model = resolve(entry.model)
+        facts = dataclasses.replace(
+            FACTS, model_type=kind, model_class=model.__name__, module=model.__module__
+        )
+        card = model_card(facts).text
+        assert entry.description in card
         (line,) = re.findall(r"^from .*$", card, flags=re.MULTILINE)
         space: dict[str, object] = {}
         exec(line, space)
-        assert space[name] is getattr(modeling, name)
+        assert space[model.__name__] is model
+        assert ("opendance generate" in card) == entry.dances
 
 
 @pytest.mark.parametrize(

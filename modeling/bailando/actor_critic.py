@@ -148,9 +148,15 @@ class BailandoCritic(nn.Module):
 
 
 class BailandoActorCritic(BailandoPreTrainedModel):
-    """A GPT that learns to keep the beat, and its critic.
+    """GPT that learns to keep the beat, and its critic.
 
-    ``gpt`` goes into a :class:`~opendance_hf.modeling.bailando.BailandoForDanceGeneration` when it has learned.
+    ``gpt`` becomes part of a :class:`~opendance_hf.modeling.bailando.BailandoForDanceGeneration` after training.
+
+    >>> sizes = {"codebook_size": 8, "hidden_size": 8, "num_attention_heads": 2, "num_base_layers": 1, "num_head_layers": 1}
+    >>> model = BailandoActorCritic(BailandoActorCriticConfig(gpt_config=sizes)).eval()
+    >>> codes = torch.zeros(1, 5, dtype=torch.long)
+    >>> model(codes, codes, torch.zeros(1, 5, 438), rewards=torch.ones(1, 4)).td_errors.shape
+    torch.Size([1, 4])
     """
 
     config_class = BailandoActorCriticConfig

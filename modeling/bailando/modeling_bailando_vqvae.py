@@ -339,7 +339,16 @@ class BailandoPreTrainedModel(DancePreTrainedModel):
 
 
 class BailandoVQVAE(BailandoPreTrainedModel):
-    """The pose VQ-VAE with its root-velocity decoder, and its rotation decoders if configured."""
+    """Pose VQ-VAE with its root-velocity decoder, and its rotation decoders if configured.
+
+    >>> vqvae = BailandoVQVAE(BailandoVQVAEConfig(hidden_size=8, codebook_size=8)).eval()
+    >>> upper, lower = vqvae.encode(torch.zeros(1, 80, 24, 3))  # joints relative to the pelvis, metres
+    >>> upper.shape
+    torch.Size([1, 10])
+    >>> joints, root_velocity = vqvae.decode(upper, lower)
+    >>> joints.shape, root_velocity.shape
+    (torch.Size([1, 80, 24, 3]), torch.Size([1, 80, 3]))
+    """
 
     config_class = BailandoVQVAEConfig
     config: BailandoVQVAEConfig

@@ -145,7 +145,14 @@ class BailandoPPPreTrainedModel(BailandoPreTrainedModel):
 
 
 class BailandoPPGPT(BailandoPPPreTrainedModel):
-    """Predicts the next upper and lower code of every dancer from music and all dancers' codes so far."""
+    """Motion GPT of several dancers: the next upper and lower code of each from music and all dancers' codes so far.
+
+    >>> config = BailandoPPGPTConfig(codebook_size=8, hidden_size=8, num_attention_heads=2, num_base_layers=1, num_head_layers=1)
+    >>> gpt = BailandoPPGPT(config).eval()
+    >>> codes = torch.zeros(1, 2, 5, dtype=torch.long)
+    >>> gpt(codes, codes, torch.zeros(1, 5, 438)).upper_logits.shape
+    torch.Size([1, 2, 5, 8])
+    """
 
     config_class = BailandoPPGPTConfig
     config: BailandoPPGPTConfig

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-from typing import Any, Final
+from typing import Any
 
-from opendance_hf.modeling.models import MODELS
+from opendance_hf.modeling.models import MODELS, resolve
 from opendance_hf.training.recipe import RecipeError
 
-#: Stage to the module and the class that trains it; its recipes are in the folder ``recipes`` beside the module.
-STAGES: Final = {name: place for entry in MODELS.values() for name, place in entry.stages.items()}
+
+def all_stages() -> dict[str, str]:
+    """Return the class (``module:Class``) of each stage, from the table of models; recipes are in ``recipes/`` beside it."""
+    return {name: place for entry in MODELS.values() for name, place in entry.stages.items()}
 
 
 def stage_class(name: str) -> Any:
@@ -19,10 +20,10 @@ def stage_class(name: str) -> Any:
     Raises:
         RecipeError: if there is no such stage.
     """
-    if name not in STAGES:
-        raise RecipeError(f"no stage {name!r}: give {', '.join(STAGES)}")
-    module, _, attribute = STAGES[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    stages = all_stages()
+    if name not in stages:
+        raise RecipeError(f"no stage {name!r}: give {', '.join(stages)}")
+    return resolve(stages[name])
 
 
 def run(name: str, *, set_threads: bool = False, **options: Any) -> Any:

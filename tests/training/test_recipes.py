@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -16,24 +17,25 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from opendance_hf import cli
+from opendance_hf.modeling.models import MODELS
 from opendance_hf.storage import pack
 from opendance_hf.training import stages
 from opendance_hf.training.recipe import SECTIONS, RecipeError, load_recipe
-from opendance_hf.training.stages import STAGES, stage_class
+from opendance_hf.training.stages import all_stages, stage_class
 from tests.conftest import REPO
 from tests.factories import make_sequence
 from tests.training.support import QUICK, SMALL_FACT
 
 RECIPES = sorted(
     (stage, file.name.removeprefix(f"{stage}_").removesuffix(".yaml"))
-    for stage in STAGES
+    for stage in all_stages()
     for file in resources.files("opendance_hf.training").joinpath("recipes").iterdir()
     if file.name.startswith(f"{stage}_")
 )
 
 
 def test_every_stage_has_both() -> None:
-    assert {(stage, name) for stage in STAGES for name in ("debug", "paper")} <= set(RECIPES)
+    assert {(stage, name) for stage in all_stages() for name in ("debug", "paper")} <= set(RECIPES)
 
 
 @pytest.mark.parametrize(("stage", "name"), RECIPES)
@@ -46,7 +48,7 @@ def test_every_option_of_a_recipe_exists(stage: str, name: str) -> None:
         assert {key: getattr(config, key) for key in made.recipe["model"]} == made.recipe["model"]
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", all_stages())
 def test_an_unknown_option_of_any_section_is_noticed(stage: str, tmp_path: Path) -> None:
     kind = stage_class(stage)
     for section in SECTIONS:
@@ -59,7 +61,7 @@ def test_an_unknown_option_of_any_section_is_noticed(stage: str, tmp_path: Path)
 
 
 def test_the_paper_trains_with_adam() -> None:
-    for stage in STAGES:
+    for stage in all_stages():
         trainer = load_recipe(stage, "paper")["trainer"]
         assert "optim" not in trainer  # AdamW with a weight decay of 0, which is Adam
         assert trainer.get("weight_decay", 0) == (1e-3 if stage == "genre" else 0)
@@ -67,7 +69,7 @@ def test_the_paper_trains_with_adam() -> None:
 
 def test_the_command_names_all_stages() -> None:
     done = CliRunner().invoke(cli.app, ["train", "--help"], env={"COLUMNS": "200"})
-    assert set(STAGES) <= set(re.findall(r"\w+", done.output))
+    assert set(all_stages()) <= set(re.findall(r"\w+", done.output))
 
 
 PLANTED = """
@@ -104,7 +106,8 @@ def test_a_stage_in_a_folder_of_its_own_has_its_recipes_there(
     (folder / "recipes" / "planted_debug.yaml").write_text(text)
     pack([make_sequence(i, 1, 300) for i in range(2)], tmp_path / "opendance-3d")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setitem(STAGES, "planted", "tomorrow.planted:PlantedStage")
+    planted = dataclasses.replace(MODELS["fact"], stages={"planted": "tomorrow.planted:PlantedStage"})
+    monkeypatch.setitem(MODELS, "planted", planted)
     options = [*QUICK, *SMALL_FACT, "trainer.save_strategy=no"]
     data, one, two = (str(tmp_path / name) for name in ("opendance-3d", "one", "two"))
     threads = torch.get_num_threads()
