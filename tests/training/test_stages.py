@@ -451,3 +451,15 @@ def test_datasets_and_models_are_not_mixed_up(data: Path, tmp_path: Path) -> Non
         with pytest.raises(RecipeError, match="none: no such folder here, and no such dataset on the Hub"):
             stages_by_name.run(stage, dataset=str(tmp_path / "none"), output_dir=out, **more)
     assert not Path(out).exists()
+
+
+def test_the_tuned_gpt_is_what_is_kept(data: Path, tmp_path: Path) -> None:
+    found = run_stage("actor_critic", data, tmp_path / "run", QUICK_ROUNDS)
+    before = load_file(data / "bailando" / "model.safetensors")
+    tuned = load_file(tmp_path / "run" / "checkpoint-24" / "model.safetensors")
+    for name, value in found.items():
+        if name.startswith("gpt."):
+            assert torch.equal(value, tuned[name]), name
+        else:
+            assert torch.equal(value, before[name]), name
+    assert any(not torch.equal(found[name], before[name]) for name in found)

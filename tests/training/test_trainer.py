@@ -73,7 +73,7 @@ class Numbers(Dataset[dict[str, Tensor]]):
 def fit(folder: Path, options: dict[str, Any], count: int = 20) -> tuple[Line, list[dict[str, Any]]]:
     """Train on numbers; returns the model and the history of the last checkpoint."""
     model = Line()
-    section = {"max_steps": 6, "save_steps": 6, "logging_steps": 1, "report_to": "none", "disable_tqdm": True,
+    section = {"max_steps": 6, "save_steps": 6, "logging_steps": 1, "report_to": "none", "use_cpu": True, "disable_tqdm": True,
                "per_device_train_batch_size": 4, **options}  # fmt: skip
     run = RunArguments("numbers", str(folder))
     done = train(
@@ -171,7 +171,7 @@ def test_accumulated_losses_of_a_classifier_are_divided(tmp_path: Path) -> None:
     found = []
     for parts in (1, 4):
         model = Classifier()
-        section = {"max_steps": 1, "save_steps": 1, "logging_steps": 1, "report_to": "none", "disable_tqdm": True,
+        section = {"max_steps": 1, "save_steps": 1, "logging_steps": 1, "report_to": "none", "use_cpu": True, "disable_tqdm": True,
                    "optim": "sgd", "learning_rate": 1.0, "per_device_train_batch_size": 8 // parts,
                    "gradient_accumulation_steps": parts}  # fmt: skip
 
@@ -283,6 +283,7 @@ def test_small_models_and_busy_machines_get_few_threads(monkeypatch: pytest.Monk
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
     small, large = nn.Linear(10, 10), nn.Linear(3000, 1000)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("os.getloadavg", lambda: (0.2, 0, 0))
 
     def chosen(model: nn.Module) -> int:
@@ -317,7 +318,7 @@ def test_validation_looks_at_the_average(tmp_path: Path) -> None:
         seen.append((model.training, float(model.weight[0])))
         return {"weight": float(model.weight[0])}
 
-    section = {"max_steps": 3, "save_steps": 1, "report_to": "none", "disable_tqdm": True, "ema_decay": 0.9,
+    section = {"max_steps": 3, "save_steps": 1, "report_to": "none", "use_cpu": True, "disable_tqdm": True, "ema_decay": 0.9,
                "learning_rate": 0.1, "per_device_train_batch_size": 4}  # fmt: skip
     done = train(
         Line(), Numbers(20), lambda items: {"x": torch.stack([i["x"] for i in items])}, section,
