@@ -188,11 +188,11 @@ def test_checkpointing_changes_no_gradient(case: str) -> None:
     model = make(case)
     if not model.supports_gradient_checkpointing:
         with pytest.raises(ValueError, match="does not support"):
-            model.gradient_checkpointing_enable()
+            model.activation_checkpointing_enable()
         return
     plain, other = model, copy.deepcopy(model)
-    other.gradient_checkpointing_enable()
-    assert other.is_gradient_checkpointing
+    other.activation_checkpointing_enable()
+    assert other.is_activation_checkpointing
     found = []
     for one in (plain, other):
         for module in one.modules():  # dropout is zero; batch norms and codebooks would learn

@@ -140,7 +140,7 @@ def test_a_body_dances_what_was_captured() -> None:
 
 def test_without_the_body_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body_module.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingBodyError, match=r"opendance-hf\[synthetic\]"):
+    with pytest.raises(MissingBodyError, match=r'pip install "\.\[synthetic\]"'):
         body_module.data_folder()
 
 

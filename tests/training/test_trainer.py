@@ -28,7 +28,7 @@ from opendance_hf.training.callbacks import duration
 from opendance_hf.training.cpu import choose_threads
 from opendance_hf.training.loop import train
 from opendance_hf.training.recipe import RecipeError, RunArguments
-from opendance_hf.training.stages import STAGES, stage_class
+from opendance_hf.training.stages import all_stages, stage_class
 from tests.conftest import REPO
 from tests.training.support import SMALL, make_data, run_stage
 
@@ -203,7 +203,7 @@ def test_trainer_options_that_cannot_be_used(option: str, message: str, data: Pa
     assert "__init__" not in str(caught.value)
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", all_stages())
 def test_misspelt_options_of_every_section_get_a_suggestion(stage: str, tmp_path: Path) -> None:
     kind = stage_class(stage)
     misspelt = {"validation": ("song", "songs"), "trainer": ("learning_rates", "learning_rate")}
