@@ -81,6 +81,7 @@ def generate(
     files = [songs] if isinstance(songs, Path) else list(songs)
     targets = _targets(files, out, options.suffix)
     seeds = None if options.seed_motion is None else [opendance.read(options.seed_motion)]
+    log.info("loading %s", model)
     dancer = Dancer.from_pretrained(model, device=options.device, engine=cast(Engine | None, options.engine))
     log.info("%s, on %s", dancer.model.config.model_type, dancer.model.device)
     dances = dancer.iterate(

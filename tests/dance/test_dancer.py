@@ -275,6 +275,28 @@ def test_what_cannot_dance_is_told(folder: Path, song: Path, tmp_path: Path) -> 
         Dancer.of(vqvae)
 
 
+def test_a_small_model_takes_one_thread(folder: Path, song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dancer: Any = Dancer.from_pretrained(folder / "solo")
+    seen, generate_dance = [], dancer.model.generate_dance
+
+    def watched(*given: Any, **options: Any) -> Any:
+        seen.append(torch.get_num_threads())
+        return generate_dance(*given, **options)
+
+    monkeypatch.setattr(dancer.model, "generate_dance", watched)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+        dancer(song)
+        monkeypatch.delenv("OMP_NUM_THREADS")
+        dancer(song)
+        assert seen == [2, 1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_devices() -> None:
     assert torch_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     assert torch_device("cpu") == torch.device("cpu")
