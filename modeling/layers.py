@@ -39,7 +39,7 @@ class AttentionConfig(Protocol):
 
     @property
     def rotary(self) -> bool:
-        """Whether positions are rotary."""
+        """True if positions are rotary."""
 
 
 def eager_attention_forward(

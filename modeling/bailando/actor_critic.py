@@ -64,7 +64,7 @@ class BailandoActorCriticOutput(ModelOutput):
 def beat_rewards(
     joints: Tensor, music_beats: Tensor, *, form: RewardForm = "paper", frames_per_code: int = 8
 ) -> Tensor:
-    """How well each code of a dance keeps the beat.
+    """Compute the reward of each code of a dance for keeping the beat.
 
     A code has a dance beat if one of its frames is a beat of the motion (:func:`~opendance_hf.metrics.beats.motion_beats`)
     and a music beat if one is a beat of the music.
@@ -91,14 +91,14 @@ def beat_rewards(
 
 
 def reward_joints(vqvae: BailandoVQVAE, upper_codes: Tensor, lower_codes: Tensor) -> Tensor:
-    """(B, S) codes to what published rewards measure: (B, 8 S, 24, 3) joints, the velocity of the pelvis in its place."""
+    """Decode (B, S) codes to what published rewards measure: (B, 8 S, 24, 3) joints, the pelvis replaced by its velocity."""
     joints, velocity = vqvae.decode(upper_codes, lower_codes)
     joints[:, :, 0] = velocity
     return joints
 
 
 def td_errors(rewards: Tensor, values: Tensor, discount: float = 1.0) -> Tensor:
-    """How much better each step went than judged: (B, S) rewards and (B, S + 1) values to (B, S).
+    """Compute temporal-difference errors (B, S) from (B, S) rewards and (B, S + 1) values.
 
     r[t] + discount * V[t + 1] - V[t]. Only V[t] is to learn from it; the state that follows is taken as it is judged.
     """
@@ -106,7 +106,7 @@ def td_errors(rewards: Tensor, values: Tensor, discount: float = 1.0) -> Tensor:
 
 
 def actor_loss(token_losses: Tensor, errors: Tensor, mask: Tensor) -> Tensor:
-    """The mean of cross-entropy times temporal-difference error, (B, S) each, over the steps that count.
+    """Compute the mean of cross-entropy times temporal-difference error, (B, S) each, over the steps that count.
 
     What went better than judged becomes likelier, what went worse less likely; the errors themselves do not learn here.
     """
@@ -115,12 +115,12 @@ def actor_loss(token_losses: Tensor, errors: Tensor, mask: Tensor) -> Tensor:
 
 
 def critic_loss(errors: Tensor) -> Tensor:
-    """The mean square of all temporal-difference errors, (B, S), whether their steps count for the actor or not."""
+    """Compute the mean square of all temporal-difference errors (B, S), of steps that count for the actor or not."""
     return errors.square().mean()
 
 
 def window_mask(starts: Tensor, steps: int) -> Tensor:
-    """Which steps count for the actor: (B,) first codes of windows to (B, steps), true where they do.
+    """Return the steps that count for the actor: (B, steps) booleans, from the (B,) first codes of windows.
 
     Windows start at every code of a dance. All steps of the first count, and the last step of every other: the one step
     that no window before it had.
@@ -140,7 +140,7 @@ class BailandoCritic(nn.Module):
         self.lower_head = nn.Linear(config.hidden_size, 1, bias=False)
 
     def forward(self, features: Tensor, mask: Tensor, rotary: Rotary | None = None) -> Tensor:
-        """Base features (B, 3 S, C) to values (B, S)."""
+        """Compute values (B, S) from base features (B, 3 S, C)."""
         for block in self.blocks:
             features = block(features, mask, rotary=rotary)
         _, upper, lower = self.ln_f(features).unflatten(1, (3, -1)).unbind(1)
@@ -174,7 +174,7 @@ class BailandoActorCritic(BailandoPreTrainedModel):
         self.post_init()
 
     def train(self, mode: bool = True) -> BailandoActorCritic:
-        """As usual, but for dropout: the actor is trained without, as it dances without."""
+        """Set the training mode; the actor stays without dropout, as in generation."""
         super().train(mode)
         self.gpt.eval()
         return self
@@ -188,7 +188,7 @@ class BailandoActorCritic(BailandoPreTrainedModel):
         mask: Tensor | None = None,
         return_loss: bool = True,
     ) -> BailandoActorCriticOutput:
-        """Judge and learn from windows of the GPT's own dances.
+        """Compute values and losses of windows of the GPT's own dances.
 
         The actor's head and the critic share no weights; with one optimiser, both learn from the same batches. To take
         turns, as published (five batches each), set the gradients of the other to zero or give each its optimiser.

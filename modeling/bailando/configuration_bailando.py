@@ -77,7 +77,7 @@ class BailandoVQVAEConfig(PretrainedConfig):
 
     @property
     def frames_per_code(self) -> int:
-        """How many frames a code lasts."""
+        """Number of frames of a code."""
         return 2**self.num_downsamples
 
 
@@ -161,10 +161,10 @@ class BailandoGPTConfig(PretrainedConfig):
         """Column of music features that the model reads, and their number."""
         return ("music_features_7p5fps" if self.music_window is None else "music_features"), self.music_dim
 
-    def heard(self, music_features: Features, music_features_7p5fps: Features) -> Features:
-        """Which of a song's features the model hears, (T, 438) at 60 FPS or (ceil(T / 8), 438) at 7.5.
+    def select_music(self, music_features: Features, music_features_7p5fps: Features) -> Features:
+        """Select the features that the model reads from those of a song, (T, 438) at 60 FPS and (ceil(T / 8), 438) at 7.5.
 
-        Those at 7.5 FPS, a row a code; with a music window the first ``music_dim`` columns of those at 60.
+        They are those at 7.5 FPS, one row for each code; with a music window, the first ``music_dim`` of those at 60.
         """
         if self.music_window is None:
             return music_features_7p5fps
@@ -172,17 +172,17 @@ class BailandoGPTConfig(PretrainedConfig):
 
     @property
     def rotary(self) -> bool:
-        """Whether positions are rotary."""
+        """True if positions are rotary."""
         return self.position_embedding_type == "rotary"
 
     @property
     def context(self) -> int:
-        """How many codes back a code sees, its own included."""
+        """Number of codes that a code attends to, its own included."""
         return (self.attention_window or self.max_codes) if self.rotary else self.max_codes - 1
 
     @property
     def music_band(self) -> int:
-        """How many frames each block of the music transformer sees ahead and back.
+        """Number of frames that each block of the music transformer attends to, ahead and back.
 
         As published every block sees ``music_window`` frames, so that three see three times as far where there is music
         to see, which in generation there is not. With rotary positions all blocks together see no further than

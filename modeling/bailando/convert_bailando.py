@@ -54,7 +54,7 @@ class _Settings:
     """Stands in for ``easydict.EasyDict`` in a checkpoint, by name: what becomes of one is a plain dictionary."""
 
     def __new__(cls) -> Any:
-        """An ordered dictionary: the restricted unpickler fills no class of ours."""
+        """Return an ordered dictionary: the restricted unpickler fills no class of ours."""
         return OrderedDict()
 
 
@@ -137,7 +137,7 @@ def check_folder(out: str | os.PathLike[str]) -> None:
 
 
 def weights_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The state dict in what :func:`load_official` returns: the content itself, or its entry full of tensors.
+    """Return the state dict in what :func:`load_official` returns: the content itself, or its entry full of tensors.
 
     Raises:
         ConversionError: if there is none.
@@ -274,7 +274,7 @@ def _gpt_name(key: str) -> str | None:
 
 
 def vqvae_config_of(state: Mapping[str, Tensor]) -> BailandoVQVAEConfig:
-    """The configuration that converted VQ-VAE weights fit; what weights do not tell is as published."""
+    """Infer the configuration of converted VQ-VAE weights; what weights do not tell is as published."""
     size, width = state["upper.codebook.codes"].shape
     return BailandoVQVAEConfig(
         hidden_size=width,
@@ -286,7 +286,7 @@ def vqvae_config_of(state: Mapping[str, Tensor]) -> BailandoVQVAEConfig:
 
 
 def gpt_config_of(state: Mapping[str, Tensor]) -> BailandoGPTConfig:
-    """The configuration that converted GPT weights fit; what weights do not tell is as published."""
+    """Infer the configuration of converted GPT weights; what weights do not tell is as published."""
     size, width = state["upper_embedding.weight"].shape
     windowed = "music_transformer.fold.weight" in state
     music = state["music_transformer.embedding.weight" if windowed else "music_embedding.weight"]

@@ -299,10 +299,11 @@ class BailandoGPT(BailandoPreTrainedModel):
 
         def next_logits(new: slice, caches: list[StepCache] | None) -> tuple[Tensor, Tensor]:
             if vectors is None:
-                heard = self.embed_music(music[:, per_entry * new.start : per_entry * new.stop + margin])
+                embedded = self.embed_music(music[:, per_entry * new.start : per_entry * new.stop + margin])
             else:
-                heard = vectors[:, new]
-            tokens = self._tokens(heard, codes[0, :, new], codes[1, :, new], caches[0].steps if caches else 0)
+                embedded = vectors[:, new]
+            first = caches[0].steps if caches else 0
+            tokens = self._tokens(embedded, codes[0, :, new], codes[1, :, new], first)
             return self._next_logits(tokens, caches)
 
         known = torch.stack([upper_codes, lower_codes])

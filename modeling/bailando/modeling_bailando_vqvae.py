@@ -64,7 +64,7 @@ class BailandoVQVAEOutput(ModelOutput):
 
 
 def split_root(joints: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, T, 24, 3) joints to joints relative to the pelvis, and the pelvis' velocity (B, T, 3) per frame.
+    """Split (B, T, 24, 3) joints into joints relative to the pelvis and its velocity (B, T, 3) per frame.
 
     The velocity of frame t leads to frame t + 1; the last repeats the one before it.
     """
@@ -75,7 +75,7 @@ def split_root(joints: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def join_root(relative: Tensor, root_velocity: Tensor, start: Tensor | None = None) -> Tensor:
-    """The inverse of :func:`split_root`; ``start`` (B, 3) is the pelvis of the first frame, zero by default."""
+    """Invert :func:`split_root`; ``start`` (B, 3) is the pelvis of the first frame, zero by default."""
     root = torch.cumsum(root_velocity, dim=1) - root_velocity
     if start is not None:
         root = root + start[:, None]
@@ -83,7 +83,7 @@ def join_root(relative: Tensor, root_velocity: Tensor, start: Tensor | None = No
 
 
 def nearest_rotations(matrices: Tensor) -> Tensor:
-    """(..., 3, 3) matrices to the rotations nearest to them in the least squares, by singular value decomposition."""
+    """Return the rotations nearest to (..., 3, 3) matrices in the least squares, by singular value decomposition."""
     left, _, right = torch.linalg.svd(matrices.double())
     # Never a reflection: where the nearest orthogonal matrix is one, the least certain axis is turned over.
     sign = torch.ones_like(left[..., 0])
@@ -108,7 +108,7 @@ class BailandoResidualBlock(GradientCheckpointingLayer):
         self.conv1.init_gain, self.conv2.init_gain = 2**0.5, 0.3 * 2**0.5
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """(B, C, T) to (B, C, T)."""
+        """Transform (B, C, T) hidden states."""
         return hidden + self.conv2(F.relu(self.conv1(F.relu(hidden))))
 
 
@@ -120,7 +120,7 @@ def _residual_stack(config: BailandoVQVAEConfig, *, reverse: bool) -> nn.Sequent
 
 
 class BailandoEncoder(nn.Module):
-    """(B, channels, T) to (B, hidden_size, T / 8)."""
+    """Encoder from (B, channels, T) to (B, hidden_size, T / 8)."""
 
     def __init__(self, config: BailandoVQVAEConfig, channels: int) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ class BailandoEncoder(nn.Module):
 
 
 class BailandoDecoder(nn.Module):
-    """(B, hidden_size, S) to (B, channels, 8 S)."""
+    """Decoder from (B, hidden_size, S) to (B, channels, 8 S)."""
 
     def __init__(self, config: BailandoVQVAEConfig, channels: int) -> None:
         super().__init__()
@@ -191,7 +191,7 @@ class BailandoCodebook(nn.Module):
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
 
     def quantize(self, vectors: Tensor) -> Tensor:
-        """(N, C) to the index of the nearest code, (N,)."""
+        """Return the index (N,) of the code nearest to each of (N, C) vectors."""
         codes = self.codes.float()
         distance = codes.square().sum(-1) - 2 * vectors.float() @ codes.T
         return distance.argmin(dim=-1)
@@ -255,12 +255,12 @@ class BailandoCodebook(nn.Module):
         return torch.Generator().manual_seed(self.seed * 1_000_003 + int(self.step))
 
     def _draw(self, count: int) -> Tensor:
-        """A permutation of ``count``, the same on every rank and after a resume."""
+        """Draw a permutation of ``count``, the same on every rank and after a resume."""
         return torch.randperm(count, generator=self._generator()).to(self.codes.device)
 
 
 def _gather(rows: Tensor) -> Tensor:
-    """The rows of all ranks in order of rank (every rank has as many); just the rows without other ranks."""
+    """Gather the rows of all ranks, which have the same number, in order of rank."""
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return rows
     parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
@@ -279,7 +279,7 @@ class BailandoHalf(nn.Module):
         self.decoder = BailandoDecoder(config, channels)
 
     def forward(self, poses: Tensor, *, update: bool) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
-        """(B, C, T) to the reconstruction, straight-through codes, indices, and the parts of the loss."""
+        """Reconstruct (B, C, T) poses; return also straight-through codes, indices and the parts of the loss."""
         quantized, indices, commitment = self.codebook(self.encoder(poses), update=update)
         output = self.decoder(quantized)
         losses = difference_losses(output, poses)
@@ -288,7 +288,7 @@ class BailandoHalf(nn.Module):
 
 
 def difference_losses(output: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """L1 of (..., T) signals and of their first and second differences over frames."""
+    """Compute the L1 losses of (..., T) signals and of their first and second differences over frames."""
     output, target = output.float(), target.float()
     losses = {"reconstruction": F.l1_loss(output, target)}
     for name in ("velocity", "acceleration"):
@@ -466,7 +466,7 @@ class BailandoVQVAE(BailandoPreTrainedModel):
         )
 
     def _rotations(self, codewords: dict[str, Tensor]) -> Tensor | None:
-        """(B, C, S) codewords of each half to (B, 8 S, 24, 3, 3) matrices."""
+        """Decode (B, C, S) codewords of each half to (B, 8 S, 24, 3, 3) matrices."""
         if not self.config.rotation_head:
             return None
         decoders = {"upper": self.upper_rotation_decoder, "lower": self.lower_rotation_decoder}
@@ -478,7 +478,7 @@ class BailandoVQVAE(BailandoPreTrainedModel):
 
     @torch.no_grad()
     def encode(self, joints: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T, 24, 3) joints relative to the pelvis to upper and lower codes, (B, T / 8) each."""
+        """Encode (B, T, 24, 3) joints relative to the pelvis as upper and lower codes, (B, T / 8) each."""
         codes = []
         for name, half in (("upper", self.upper), ("lower", self.lower)):
             hidden = half.encoder(self._channels(joints, name))
@@ -521,7 +521,7 @@ class BailandoVQVAE(BailandoPreTrainedModel):
 
     @torch.no_grad()
     def decode(self, upper_codes: Tensor, lower_codes: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, S) codes to joints relative to the pelvis (B, 8 S, 24, 3) and root velocity (B, 8 S, 3)."""
+        """Decode (B, S) codes to joints relative to the pelvis (B, 8 S, 24, 3) and root velocity (B, 8 S, 3)."""
         count, steps = upper_codes.shape
         frames = steps * self.config.frames_per_code
         joints = torch.zeros(count, frames, NUM_JOINTS, 3, device=upper_codes.device)
@@ -559,7 +559,7 @@ class BailandoVQVAE(BailandoPreTrainedModel):
 
     @torch.no_grad()
     def decode_rotations(self, upper_codes: Tensor, lower_codes: Tensor) -> Tensor:
-        """(B, S) codes to (B, 8 S, 24, 3, 3) rotations, each joint's in its parent's frame.
+        """Decode (B, S) codes to (B, 8 S, 24, 3, 3) rotations, each joint's in its parent's frame.
 
         Raises:
             ValueError: if the model has no rotation head.

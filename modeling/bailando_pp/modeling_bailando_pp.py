@@ -97,20 +97,20 @@ class BailandoPPDanceOutput(ModelOutput):
 
 
 def facing(joints: Tensor) -> Tensor:
-    """(..., 24, 3) joints to the yaw of the hips (...), radians."""
+    """Return the yaw of the hips (...) of (..., 24, 3) joints, radians."""
     across = joints[..., JOINT_INDEX["left_hip"], :] - joints[..., JOINT_INDEX["right_hip"], :]
     return torch.atan2(-across[..., 2], across[..., 0])
 
 
 def turn(points: Tensor, yaw: Tensor) -> Tensor:
-    """(..., 3) points turned about the world's y axis by ``yaw`` (...), radians; adds ``yaw`` to a facing."""
+    """Turn (..., 3) points about the world's y axis by ``yaw`` (...), radians, which is added to a facing."""
     x, y, z = points.unbind(-1)
     sin, cos = yaw.sin(), yaw.cos()
     return torch.stack([cos * x + sin * z, y.expand_as(cos * x), cos * z - sin * x], dim=-1)
 
 
 def placement_of(joints: Tensor, frames_per_code: int = 8) -> Tensor:
-    """Where dancers stand and face as the first dancer sees them, at the first frame of every code.
+    """Return where dancers stand and face as the first dancer sees them, at the first frame of every code.
 
     Args:
         joints: (B, N, T, 24, 3) metres, one world frame.
@@ -183,7 +183,7 @@ class BailandoPPGPT(BailandoPPPreTrainedModel):
     def from_solo(
         cls, solo: BailandoGPT | Mapping[str, Tensor], config: BailandoPPGPTConfig | None = None
     ) -> BailandoPPGPT:
-        """A GPT of several dancers that starts from one of a single dancer.
+        """Make a GPT of several dancers that starts from one of a single dancer.
 
         The first dancer's embedding is zero, so that alone it has exactly the solo model's logits.
 
@@ -325,7 +325,7 @@ class BailandoPPGPT(BailandoPPPreTrainedModel):
             )
 
     def _row(self, count: int) -> Tensor:
-        """(count - 1, 4) placements in a row beside the first dancer, alternately to its left and right."""
+        """Return (count - 1, 4) placements in a row beside the first dancer, alternately to its left and right."""
         out = self.placement_head.bias.new_zeros(count - 1, PLACEMENT_DIM)
         for i in range(count - 1):
             out[i, 0] = self.config.dancer_spacing_m * (i // 2 + 1) * (1 if i % 2 == 0 else -1)
@@ -529,8 +529,8 @@ class BailandoPPForDanceGeneration(DanceGenerationMixin, BailandoPPPreTrainedMod
         relative[..., 0, :] = 0  # the pelvis relative to itself, which the decoder only approximates
         joints = join_root(relative, velocity)[:, :num_frames].unflatten(0, (batch, count))
         # The music of the code that follows the first, as in training.
-        heard = music_features[:, 1:2] if steps > 1 else music_features[:, :1]
-        placement = self.gpt(upper[..., :1], lower[..., :1], heard).placement[:, :, 0].float()
+        music = music_features[:, 1:2] if steps > 1 else music_features[:, :1]
+        placement = self.gpt(upper[..., :1], lower[..., :1], music).placement[:, :, 0].float()
         joints = place_dancers(joints, placement, seed_joints, start_positions, start_facing)
         return BailandoPPDanceOutput(
             joints=joints,

@@ -24,7 +24,7 @@ from opendance_hf.modeling.cliff.modeling_cliff import CLIFFModel
 
 
 def cliff_config_of(state: Mapping[str, Tensor]) -> CLIFFConfig:
-    """The configuration that official weights fit.
+    """Infer the configuration of official weights.
 
     Raises:
         ConversionError: if they are no CLIFF's.
@@ -43,7 +43,7 @@ def cliff_config_of(state: Mapping[str, Tensor]) -> CLIFFConfig:
 def convert_cliff(
     checkpoint: str | os.PathLike[str], out: str | os.PathLike[str]
 ) -> tuple[CLIFFModel, ConversionReport]:
-    """An official checkpoint (``res50`` or ``hr48``) to a saved :class:`CLIFFModel`.
+    """Convert an official checkpoint (``res50`` or ``hr48``) to a saved :class:`CLIFFModel` with its feature extractor.
 
     Returns:
         The model, and the keys that found no place (``unmatched``) and weights that nothing filled (``missing``).

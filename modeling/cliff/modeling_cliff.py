@@ -52,7 +52,7 @@ class CLIFFModelOutput(ModelOutput):
 
 
 def six_to_rotations(six: Tensor) -> Tensor:
-    """(..., 6) row-major (3, 2) columns to (..., 3, 3) rotations by Gram-Schmidt (Zhou et al. 2019)."""
+    """Convert (..., 6) row-major (3, 2) columns to (..., 3, 3) rotations by Gram-Schmidt (Zhou et al. 2019)."""
     first, second = six.unflatten(-1, (3, 2)).unbind(-1)
     first = F.normalize(first, dim=-1)
     second = F.normalize(second - (first * second).sum(-1, keepdim=True) * first, dim=-1)
@@ -277,7 +277,7 @@ class CLIFFModel(CLIFFPreTrainedModel):
         self.post_init()
 
     def forward(self, images: Tensor, bbox_info: Tensor) -> CLIFFModelOutput:
-        """Bodies of people in crops.
+        """Estimate the bodies of people in crops.
 
         Args:
             images: (B, 3, 256, 192) normalised RGB crops.

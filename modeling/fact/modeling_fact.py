@@ -110,7 +110,7 @@ def poses_to_motion(poses: Tensor, transl: Tensor) -> Tensor:
 
 
 def motion_to_poses(motion: Tensor) -> tuple[Tensor, Tensor]:
-    """(..., 225) motion frames to (..., 24, 3, 3) rotation matrices, made orthogonal, and (..., 3) transl in metres."""
+    """Convert (..., 225) motion frames to (..., 24, 3, 3) rotations, made orthogonal, and (..., 3) transl in metres."""
     if motion.shape[-1] != MOTION_DIM:
         raise ValueError(f"motion {tuple(motion.shape)} must end in {MOTION_DIM}")
     matrices = motion[..., TRANSL_END:].unflatten(-1, (NUM_JOINTS, 3, 3))
@@ -134,7 +134,7 @@ class FACTAttention(nn.Module):
         self.o_proj = nn.Linear(width, width)
 
     def forward(self, hidden: Tensor, rows: int | None = None) -> Tensor:
-        """(B, N, C) to what the first ``rows`` tokens, by default all, see in all N."""
+        """Attend from the first ``rows`` of (B, N, C) tokens, by default all, to all N."""
         query, key, value = (
             projection(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for projection, tokens in (
@@ -160,7 +160,7 @@ class FACTBlock(GradientCheckpointingLayer):
         )
 
     def forward(self, hidden: Tensor, rows: int | None = None) -> Tensor:
-        """(B, N, C) to (B, rows or N, C)."""
+        """Transform the first ``rows`` of (B, N, C) tokens, by default all."""
         hidden = hidden[:, :rows] + self.attention(self.ln1(hidden), rows)
         return hidden + self.fc2(F.gelu(self.fc1(self.ln2(hidden)), approximate="tanh"))
 
@@ -198,7 +198,7 @@ class FACTModel(FACTPreTrainedModel):
         self.post_init()
 
     def forward(self, motion: Tensor, audio: Tensor, rows: int | None = None) -> FACTModelOutput:
-        """Hidden states of the tokens of motion, then of music.
+        """Compute the hidden states of the tokens of motion, then of music.
 
         Args:
             motion: (B, 120, 225) motion frames (see :func:`poses_to_motion`).

@@ -81,7 +81,7 @@ class MusicGenreForAudioClassification(MusicGenrePreTrainedModel):
         return found
 
     def pictures(self, input_values: Tensor) -> Tensor:
-        """(B, samples) to (B, 3, mel bins, frames): log mel spectrograms, each of mean 0 and deviation 1."""
+        """Compute (B, 3, mel bins, frames) log mel spectrograms of (B, samples), each of mean 0 and deviation 1."""
         seconds = input_values.shape[-1] / self.config.sampling_rate
         size = (self.config.num_mel_bins, max(32, round(seconds * self.config.frames_per_second)))
         channels = []

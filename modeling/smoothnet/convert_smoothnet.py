@@ -24,7 +24,7 @@ from opendance_hf.modeling.smoothnet.modeling_smoothnet import SmoothNetModel
 
 
 def smoothnet_config_of(state: Mapping[str, Tensor]) -> SmoothNetConfig:
-    """The configuration that official weights fit.
+    """Infer the configuration of official weights.
 
     Raises:
         ConversionError: if they are no SmoothNet's.
@@ -48,7 +48,7 @@ def smoothnet_config_of(state: Mapping[str, Tensor]) -> SmoothNetConfig:
 def convert_smoothnet(
     checkpoint: str | os.PathLike[str], out: str | os.PathLike[str]
 ) -> tuple[SmoothNetModel, ConversionReport]:
-    """An official checkpoint of any size to a saved :class:`SmoothNetModel`.
+    """Convert an official checkpoint of any size to a saved :class:`SmoothNetModel`.
 
     Returns:
         The model, and the keys that found no place.

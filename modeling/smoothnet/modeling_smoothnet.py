@@ -41,7 +41,7 @@ class SmoothNetModelOutput(ModelOutput):
 def smoothnet_loss(
     found: Tensor, truth: Tensor, position_weight: float = 1.0, acceleration_weight: float = 0.1
 ) -> Tensor:
-    """L1 of positions and of second differences along dimension -2 of (..., T, C) sequences."""
+    """Compute the L1 of positions and of second differences along dimension -2 of (..., T, C) sequences."""
     position = F.l1_loss(found, truth)
     if found.shape[-2] < 3:
         return position_weight * position
@@ -95,7 +95,7 @@ class SmoothNetModel(SmoothNetPreTrainedModel):
         self.post_init()
 
     def windows(self, windows: Tensor) -> Tensor:
-        """(..., window_size) frames of one coordinate to the same, smoothed."""
+        """Smooth (..., window_size) frames of one coordinate."""
         hidden = self.encoder(windows)
         for block in self.res_blocks:
             hidden = block(hidden)

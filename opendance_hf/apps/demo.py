@@ -203,7 +203,7 @@ def train_small(dataset: Path, folder: Path, options: DemoOptions) -> Path:
 
 
 def _readable(result: EvaluationResult) -> dict[str, float | str]:
-    """The scores of a set of one dance; what needs a larger set says so instead of a number."""
+    """Return the scores of a set of one dance; text instead of a number for those that need a larger set."""
 
     def of(score: Score, features: int = 0) -> float | str:
         if score.value is None or score.rank_deficient:

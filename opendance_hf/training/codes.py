@@ -36,7 +36,7 @@ class Piece(NamedTuple):
         upper: (D, n) codes of each dancer.
         lower: (D, n) likewise.
         joints: (D, 8 n, 24, 3) metres.
-        music: the features of the whole sequence that the GPT reads, see ``BailandoGPTConfig.heard``.
+        music: the features of the whole sequence that the GPT reads, see ``BailandoGPTConfig.select_music``.
         music_beats: frames of the music's beats.
     """
 
@@ -81,7 +81,7 @@ class Dances:
         if isinstance(self._source, NpzMotions):
             for name, joints in zip(self._source.ids, self._source.joints, strict=True):
                 silence = np.zeros((joints.shape[1], config.music_dim), np.float32)
-                yield name, joints, config.heard(silence, silence[::frames_per_code]), []
+                yield name, joints, config.select_music(silence, silence[::frames_per_code]), []
             return
         reader = self._source
         for index in range(len(reader)):
@@ -89,7 +89,12 @@ class Dances:
             dancers = reader.scalar(row, "num_dancers")
             joints = per_dancer(reader.matrix(row, "joints"), dancers, NUM_JOINTS, 3)
             music = (reader.matrix(row, column) for column in ("music_features", "music_features_7p5fps"))
-            yield reader.scalar(row, "id"), joints, config.heard(*music), reader.scalar(row, "music_beats")
+            yield (
+                reader.scalar(row, "id"),
+                joints,
+                config.select_music(*music),
+                reader.scalar(row, "music_beats"),
+            )
 
 
 def coded(
@@ -104,12 +109,12 @@ def coded(
         mirror: every sequence also with left and right exchanged.
     """
     place, per_code = move(vqvae), vqvae.config.frames_per_code
-    for name, dancers, heard, beats in dances.read(config, per_code):
+    for name, dancers, features, beats in dances.read(config, per_code):
         whole = dancers[:, : dancers.shape[1] // per_code * per_code]
         if whole.shape[1] == 0:
             continue
         # Copies: rows of a dataset are views of its files, which must not be written to.
-        music, music_beats = torch.from_numpy(heard.copy()), torch.tensor(beats, dtype=torch.long)
+        music, music_beats = torch.from_numpy(features.copy()), torch.tensor(beats, dtype=torch.long)
         for seen in (whole.copy(), mirrored_joints(whole)) if mirror else (whole.copy(),):
             joints = torch.from_numpy(seen)
             relative, _ = split_root(joints)
@@ -151,11 +156,11 @@ class CodeWindows(Dataset[dict[str, Tensor]]):
         self.pieces: list[tuple[Tensor, Tensor, Tensor]] = []
         self.windows: list[tuple[int, int]] = []
         for piece in coded(self.dances, vqvae, config, mirror=mirror):
-            heard = followed_music(piece.music, piece.upper.shape[1], config)
+            features = followed_music(piece.music, piece.upper.shape[1], config)
             for upper, lower in zip(piece.upper, piece.lower, strict=True):
                 starts = range(0, len(upper) - self.num_codes + 1, stride)
                 self.windows += [(len(self.pieces), start) for start in starts]
-                self.pieces.append((upper, lower, heard))
+                self.pieces.append((upper, lower, features))
         if not self.windows:
             frames = self.num_codes * vqvae.config.frames_per_code
             raise NoWindowsError(f"{dataset}: no sequence has {frames} frames")

@@ -36,7 +36,7 @@ class WeightAverage(TrainerCallback):
 
     @property
     def averaged(self) -> nn.Module:
-        """A copy of the model with averaged weights, and with the buffers of the last step."""
+        """Return a copy of the model with averaged weights, and with the buffers of the last step."""
         assert self._averaged is not None, "the training has not begun"
         return self._averaged.module
 

@@ -109,8 +109,8 @@ class Songs:
         self.dances = Dances(dataset, **selection)
         for piece in coded(self.dances, whole.vqvae, self.config):
             if piece.upper.shape[1] >= self.steps + 2:
-                heard = followed_music(piece.music, piece.upper.shape[1], self.config)
-                self.pieces.append(piece._replace(joints=piece.joints[:, :0], music=heard))
+                music = followed_music(piece.music, piece.upper.shape[1], self.config)
+                self.pieces.append(piece._replace(joints=piece.joints[:, :0], music=music))
         if not self.pieces:
             raise ValueError(f"{dataset}: no sequence has {(self.steps + 2) * FRAMES_PER_CODE} frames")
         self.windows = [
