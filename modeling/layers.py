@@ -372,19 +372,42 @@ def extend_codes(
 SAMPLING = ("do_sample", "temperature", "top_k", "top_p")
 
 
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+#: Checks of the values of generation options, and their words; every value may be None.
+_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "do_sample": (lambda value: isinstance(value, bool), "True or False"),
+    "temperature": (lambda value: _is_number(value) and value > 0, "a number above 0"),
+    "top_k": (lambda value: value == 0 or _is_count(value), "a number of codes, 0 or None for all"),
+    "top_p": (lambda value: _is_number(value) and 0 < value <= 1, "a share above 0, at most 1"),
+    "num_dancers": (_is_count, "a number of at least 1"),
+}
+
+
 def generation_options(
     config: GenerationConfig, options: dict[str, Any], known: Sequence[str] = SAMPLING
 ) -> GenerationConfig:
     """Return a copy of a generation configuration with options changed.
 
     Raises:
-        ValueError: for an option that is not known.
+        ValueError: for an option that is not known, or a value outside its range.
     """
     config = copy.deepcopy(config)
     for name, value in options.items():
         if name not in known:
             raise ValueError(f"unknown generation option {name!r}: expected one of {', '.join(known)}")
         setattr(config, name, value)
+    for name in known:
+        valid, expected = _RANGES.get(name, (None, ""))
+        value = getattr(config, name, None)
+        if valid is not None and value is not None and not valid(value):
+            raise ValueError(f"{name} must be {expected}, got {value!r}")
     return config
 
 

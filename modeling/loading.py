@@ -8,11 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import torch
+from huggingface_hub import try_to_load_from_cache
 from transformers import AutoModel, PreTrainedModel
-from transformers.utils import logging
+from transformers.utils import FEATURE_EXTRACTOR_NAME, logging
+from transformers.utils.hub import cached_file
 
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.files import names_a_folder
+from opendance_hf.modeling.models import MODELS, extractor_for, resolve
 
 _CONFIG: Final = "config.json"
 #: Seconds to wait for the Hub.
@@ -40,34 +44,52 @@ def model_type_of(name: str) -> str:
     return _read_config(name)[0]
 
 
-def load_model(name: str, *, expected: tuple[str, ...]) -> PreTrainedModel:
+def load_model(name: str, *, expected: tuple[str, ...], dtype: torch.dtype | None = None) -> PreTrainedModel:
     """Load a model in evaluation mode.
 
     Args:
         name: folder or Hub id (``user/name``).
         expected: values of ``model_type`` that the caller can use.
+        dtype: of the weights; by default as saved.
 
     Raises:
         ModelError: if there is no such model, it is of another kind, or a part of its weights is missing.
     """
-    kind, cached = _read_config(name)
-    if kind not in expected:
-        raise ModelError(f"{name}: a model of type {kind!r}, expected {' or '.join(map(repr, expected))}")
+    return _load(name, expected, dtype)[0]
+
+
+def load_with_extractor(
+    name: str, *, expected: tuple[str, ...], dtype: torch.dtype | None = None
+) -> tuple[PreTrainedModel, Any]:
+    """Load a model, and its feature extractor; a new one if the folder or repository has none.
+
+    Args:
+        name: see :func:`load_model`; likewise the others.
+        expected: likewise.
+        dtype: likewise.
+
+    Raises:
+        ModelError: see :func:`load_model`; also if the extractor cannot be read, or is neither in the cache nor to be had.
+    """
+    model, cached = _load(name, expected, dtype)
     path = str(Path(name).expanduser()) if names_a_folder(name) else name
     try:
         with quiet_transformers():
-            loaded: Any = AutoModel.from_pretrained(path, output_loading_info=True, local_files_only=cached)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{name}: the weights cannot be loaded ({_first_line(error)})") from error
-    model, info = loaded
-    if missing := sorted(info["missing_keys"]):
-        more = ", ..." if len(missing) > _NAMED else ""
-        raise ModelError(
-            f"{name}: not a whole {kind!r}, {len(missing)} of its weights are missing "
-            f"({', '.join(missing[:_NAMED])}{more}); train it again, or copy all files of the model"
-        )
-    whole: PreTrainedModel = model.eval()
-    return whole
+            file = cached_file(
+                path,
+                FEATURE_EXTRACTOR_NAME,
+                local_files_only=cached,
+                _raise_exceptions_for_missing_entries=False,
+            )
+            if file is None:
+                if cached and try_to_load_from_cache(name, FEATURE_EXTRACTOR_NAME) is None:
+                    raise OSError(f"{FEATURE_EXTRACTOR_NAME} is not in the cache; load the model once online")
+                return model, extractor_for(model.config)
+            # Not by AutoFeatureExtractor, which does not know the class that earlier versions named.
+            kind = resolve(MODELS[model.config.model_type].extractor)
+            return model, kind.from_pretrained(path, local_files_only=cached)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{name}: its feature extractor cannot be loaded ({_first_line(error)})") from error
 
 
 @contextmanager
@@ -92,6 +114,33 @@ def hide_progress_bars() -> Iterator[None]:
     finally:
         if bars:
             logging.enable_progress_bar()
+
+
+def _load(name: str, expected: tuple[str, ...], dtype: torch.dtype | None) -> tuple[PreTrainedModel, bool]:
+    """Load a model; also return True if the Hub did not answer and the model is that of the cache."""
+    kind, cached = _read_config(name)
+    if kind not in expected:
+        raise ModelError(f"{name}: a model of type {kind!r}, expected {' or '.join(map(repr, expected))}")
+    path = str(Path(name).expanduser()) if names_a_folder(name) else name
+    try:
+        with quiet_transformers():
+            loaded: Any = AutoModel.from_pretrained(
+                path,
+                output_loading_info=True,
+                local_files_only=cached,
+                dtype="auto" if dtype is None else dtype,
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{name}: the weights cannot be loaded ({_first_line(error)})") from error
+    model, info = loaded
+    if missing := sorted(info["missing_keys"]):
+        more = ", ..." if len(missing) > _NAMED else ""
+        raise ModelError(
+            f"{name}: not a whole {kind!r}, {len(missing)} of its weights are missing "
+            f"({', '.join(missing[:_NAMED])}{more}); train it again, or copy all files of the model"
+        )
+    whole: PreTrainedModel = model.eval()
+    return whole, cached
 
 
 def _read_config(name: str) -> tuple[str, bool]:
@@ -133,7 +182,6 @@ def _remote_config(name: str) -> tuple[str, bool]:
         get_session,
         hf_hub_url,
         hf_raise_for_status,
-        try_to_load_from_cache,
     )
     from huggingface_hub.errors import (
         EntryNotFoundError,

@@ -53,6 +53,11 @@ class FeatureExtractorWithCode(FeatureExtractionMixin):
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> Any:  # type: ignore[override]
         """Write the configuration and the code; options as of ``FeatureExtractionMixin.save_pretrained``."""
+        if options.pop("push_to_hub", False):
+            # Not by transformers, which would not upload the code.
+            repo_id = options.pop("repo_id", Path(save_directory).resolve().name)
+            self.save_pretrained(save_directory)
+            return self.push_to_hub(repo_id, **options)
         if from_this_package(type(self)):
             (name,) = write_code(os.fspath(save_directory), type(self))
             self.auto_map = dict.fromkeys(self.auto_classes, name)

@@ -109,7 +109,7 @@ class BailandoGPTConfig(PretrainedConfig):
         frames_per_code: of the VQ-VAE, for the music transformer.
 
     Raises:
-        ValueError: if ``position_embedding_type`` is neither, or if ``music_window`` is no multiple of ``frames_per_code``.
+        ValueError: if ``position_embedding_type`` is neither, or if ``music_window`` is not a multiple of ``frames_per_code``.
     """
 
     model_type = "bailando_gpt"

@@ -39,7 +39,7 @@ _LOOK_AHEAD_FRAMES = 40
 
 
 class ConversionError(OpenDanceError, ValueError):
-    """A file that is no official checkpoint, or not a whole model; the message says why."""
+    """A file that is not an official checkpoint, or not a whole model; the message says why."""
 
 
 class ConversionReport(dict[str, list[str]]):
@@ -101,7 +101,7 @@ def load_official(path: str | os.PathLike[str]) -> dict[str, Any]:
         if isinstance(error, pickle.UnpicklingError):
             found = re.search(r"GLOBAL (\S+)", str(error))
             reason = [
-                f"it asks for {found[1]}, which is no part of a checkpoint; nothing was run"
+                f"it asks for {found[1]}, which is not part of a checkpoint; nothing was run"
                 if found
                 else "no pickle"
             ]
@@ -323,7 +323,7 @@ def convert_bailando(
         The model, and the report of keys over all files.
 
     Raises:
-        ConversionError: if a file cannot be read, is no Bailando, if the VQ-VAE or the GPT is missing, or ``out`` is a
+        ConversionError: if a file cannot be read, is not a Bailando, if the VQ-VAE or the GPT is missing, or ``out`` is a
             file.
     """
     check_folder(out)

@@ -410,6 +410,7 @@ class BailandoPPForDanceGeneration(DanceGenerationMixin, BailandoPPPreTrainedMod
     config: BailandoPPConfig
     main_input_name = "music_features"
     generation_names = (*DanceGenerationMixin.generation_names, "num_dancers")
+    generation_defaults = {"num_dancers": None}  # noqa: RUF012
 
     def __init__(self, config: BailandoPPConfig) -> None:
         super().__init__(config)

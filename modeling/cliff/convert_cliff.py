@@ -27,7 +27,7 @@ def cliff_config_of(state: Mapping[str, Tensor]) -> CLIFFConfig:
     """Infer the configuration of official weights.
 
     Raises:
-        ConversionError: if they are no CLIFF's.
+        ConversionError: if they are not a CLIFF's.
     """
     try:
         hidden = len(state["fc1.weight"])
@@ -49,7 +49,7 @@ def convert_cliff(
         The model, and the keys that found no place (``unmatched``) and weights that nothing filled (``missing``).
 
     Raises:
-        ConversionError: if the file cannot be read, is no CLIFF or misses weights, or ``out`` is a file.
+        ConversionError: if the file cannot be read, is not a CLIFF or misses weights, or ``out`` is a file.
     """
     check_folder(out)
     try:

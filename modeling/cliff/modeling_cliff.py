@@ -21,7 +21,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import initialization as init
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils.generic import ModelOutput
 
 from opendance_hf.modeling.cliff.configuration_cliff import CLIFFConfig
@@ -68,7 +67,7 @@ def _conv_norm(inputs: int, outputs: int, size: int = 3, stride: int = 1, *, rel
     return nn.Sequential(*parts, nn.ReLU()) if relu else nn.Sequential(*parts)
 
 
-class CLIFFBottleneck(GradientCheckpointingLayer):
+class CLIFFBottleneck(nn.Module):
     """1x1, 3x3 (with the stride) and 1x1 convolution beside a shortcut: (B, I, H, W) to (B, 4 * width, H', W')."""
 
     def __init__(self, inputs: int, width: int, stride: int = 1) -> None:
@@ -87,7 +86,7 @@ class CLIFFBottleneck(GradientCheckpointingLayer):
         return F.relu(self.bn3(self.conv3(out)) + self.downsample(hidden))
 
 
-class CLIFFBasicBlock(GradientCheckpointingLayer):
+class CLIFFBasicBlock(nn.Module):
     """Two 3x3 convolutions beside a shortcut: (B, C, H, W) to the same."""
 
     def __init__(self, width: int) -> None:
@@ -227,6 +226,8 @@ class CLIFFPreTrainedModel(DancePreTrainedModel):
     base_model_prefix = "cliff"
     main_input_name = "images"
     _no_split_modules = ["CLIFFBottleneck", "CLIFFBasicBlock"]  # noqa: RUF012
+    # Recomputing a block would update its batch norms twice.
+    supports_gradient_checkpointing = False
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

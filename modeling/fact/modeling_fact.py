@@ -239,6 +239,7 @@ class FACTForDanceGeneration(DanceGenerationMixin, FACTPreTrainedModel):
     """
 
     generation_names = ("keep",)
+    generation_defaults = {"keep": 1}  # noqa: RUF012
     music_padding = "edge"
 
     def __init__(self, config: FACTConfig) -> None:

@@ -27,7 +27,7 @@ def smoothnet_config_of(state: Mapping[str, Tensor]) -> SmoothNetConfig:
     """Infer the configuration of official weights.
 
     Raises:
-        ConversionError: if they are no SmoothNet's.
+        ConversionError: if they are not a SmoothNet's.
     """
     try:
         hidden, window = state["encoder.0.weight"].shape
@@ -54,7 +54,7 @@ def convert_smoothnet(
         The model, and the keys that found no place.
 
     Raises:
-        ConversionError: if the file cannot be read, is no SmoothNet or misses weights, or ``out`` is a file.
+        ConversionError: if the file cannot be read, is not a SmoothNet or misses weights, or ``out`` is a file.
     """
     check_folder(out)
     try:

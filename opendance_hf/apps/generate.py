@@ -80,6 +80,7 @@ def generate(
     options = options or GenerateOptions()
     files = [songs] if isinstance(songs, Path) else list(songs)
     targets = _targets(files, out, options.suffix)
+    _keep_inputs([*files, *filter(None, [options.seed_motion])], targets)
     seeds = None if options.seed_motion is None else [opendance.read(options.seed_motion)]
     log.info("loading %s", model)
     dancer = Dancer.from_pretrained(model, device=options.device, engine=cast(Engine | None, options.engine))
@@ -130,6 +131,19 @@ def write_dance(dance: Motion, song: Path, out: Path) -> list[Path]:
     assert dance.rest_offsets is not None
     film(out, dance.poses, dance.transl, dance.rest_offsets, sound, _SOUND_RATE)
     return [out, motion]
+
+
+def _keep_inputs(inputs: list[Path], targets: list[Path]) -> None:
+    """Refuse to write over a song or the seed motion.
+
+    Raises:
+        GenerateError: naming the file.
+    """
+    read = {path.resolve() for path in inputs}
+    for target in targets:
+        for path in (target, target.with_suffix(".npz")):
+            if path.resolve() in read:
+                raise GenerateError(f"{path}: this input would be overwritten; choose another --out")
 
 
 def _targets(songs: list[Path], out: Path, suffix: str) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +19,13 @@ from opendance_hf.errors import OpenDanceError
 from opendance_hf.formats.motion import Motion
 from opendance_hf.modeling import MODELS
 from opendance_hf.modeling.feature_extraction_dance import DanceFeatureExtractor
-from opendance_hf.modeling.loading import load_model
-from opendance_hf.modeling.models import extractor_for, resolve
+from opendance_hf.modeling.loading import load_with_extractor
+from opendance_hf.modeling.models import extractor_for
 from opendance_hf.motion.generated import posed
 from opendance_hf.music import Engine
 from opendance_hf.schema import FPS
 
-Song = str | os.PathLike[str] | dict[str, Any]
+Song = str | os.PathLike[str] | Any
 #: Parameters of a model for which one more CPU thread pays off: a step has few tokens. On two cores, 20 s of a dance by
 #: 2.3 million parameters take 0.7 s with one thread and 0.6 s with two; on busy cores 0.4 s and 3.2 s.
 _PARAMETERS_PER_THREAD: Final = 10_000_000
@@ -97,15 +97,8 @@ class Dancer:
             DanceError: for an unknown engine or device.
         """
         place = torch_device(device)
-        model = load_model(os.fspath(name), expected=dancing())
-        try:
-            # Not by AutoFeatureExtractor, which does not know the class that earlier versions named.
-            kind = resolve(MODELS[model.config.model_type].extractor)
-            extractor = kind.from_pretrained(model.name_or_path)
-        except OSError:  # saved without one
-            extractor = extractor_for(model.config)
-        model = model.to(place) if dtype is None else model.to(place, dtype)  # type: ignore[arg-type]
-        return cls(model, _with_engine(extractor, engine))
+        model, extractor = load_with_extractor(os.fspath(name), expected=dancing(), dtype=dtype)
+        return cls(model.to(place), _with_engine(extractor, engine))  # type: ignore[arg-type]
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the model and its feature extractor into one folder."""
@@ -114,7 +107,7 @@ class Dancer:
 
     def __call__(
         self,
-        songs: Sequence[Song] | Song,
+        songs: Iterable[Song] | Song,
         *,
         seed: int = 0,
         seed_motions: Sequence[Motion] | None = None,
@@ -124,7 +117,8 @@ class Dancer:
         """Dance to songs.
 
         Args:
-            songs: audio or video files, or ``{"array": (samples,), "sampling_rate": Hz}`` as ``datasets`` decodes them.
+            songs: audio or video files, or sound as ``datasets`` decodes it: ``song["array"]`` (samples,) and
+                ``song["sampling_rate"]`` in Hz.
             seed: of all draws.
             seed_motions: what the dances start from: one for each song, or one for all.
             batch_size: songs at a time.
@@ -145,7 +139,7 @@ class Dancer:
 
     def iterate(
         self,
-        songs: Sequence[Song] | Song,
+        songs: Iterable[Song] | Song,
         *,
         seed: int = 0,
         seed_motions: Sequence[Motion] | None = None,
@@ -153,11 +147,11 @@ class Dancer:
         **options: Any,
     ) -> Iterator[Motion]:
         """Yield the dances of :meth:`__call__`, a batch at a time."""
-        songs = list(songs) if isinstance(songs, Sequence) and not isinstance(songs, str) else [songs]
+        songs = _listed(songs)
         motions = _for_each(seed_motions, len(songs))
         for first in range(0, len(songs), max(1, batch_size)):
             chosen = songs[first : first + max(1, batch_size)]
-            parts = [self._features(song) for song in chosen]
+            parts = [extract(self.feature_extractor, song) for song in chosen]
             dances = self.dance(
                 [part["music_features"][0] for part in parts],
                 [int(part["num_frames"][0]) for part in parts],
@@ -201,7 +195,7 @@ class Dancer:
         motions = _for_each(seed_motions, len(features))
         start = model.seed_inputs(self._seed(motions)) if motions else {}
         try:
-            with _few_threads(model):
+            with _evaluating(model), _few_threads(model):
                 output = model.generate_dance(
                     features.to(model.device),
                     list(num_frames),
@@ -212,11 +206,6 @@ class Dancer:
         except ValueError as error:
             raise DanceError(str(error)) from None
         return self.feature_extractor.post_process_dance(output, list(num_frames))
-
-    def _features(self, song: Song) -> Any:
-        if isinstance(song, dict):
-            return self.feature_extractor(np.asarray(song["array"]), song["sampling_rate"])
-        return self.feature_extractor(song)
 
     def _seed(self, motions: Sequence[Motion]) -> dict[str, Tensor]:
         """Return joints, poses, transl and rest_offsets (B, N, ...) of the frames that the model starts from.
@@ -269,6 +258,34 @@ def torch_device(name: str | torch.device) -> torch.device:
     return device
 
 
+def extract(feature_extractor: Any, song: Any) -> Any:
+    """Extract the music features of a song, see :meth:`Dancer.__call__`.
+
+    Raises:
+        FileNotFoundError, AudioError: for a file that cannot be read.
+        DanceError: for sound that is not mono or not finite.
+    """
+    try:
+        if isinstance(song, str | os.PathLike):
+            return feature_extractor(song)
+        return feature_extractor(np.asarray(song["array"]), song["sampling_rate"])
+    except OpenDanceError:
+        raise
+    except ValueError as error:
+        raise DanceError(str(error)) from None
+
+
+@contextmanager
+def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+    """Put a model in evaluation mode for a while: with dropout, a seed would give another dance every time."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
 @contextmanager
 def _few_threads(model: PreTrainedModel) -> Iterator[None]:
     """Run a small model on few CPU threads, unless the user set their number with ``OMP_NUM_THREADS``.
@@ -292,6 +309,13 @@ def _with_engine(extractor: Any, engine: Engine | None) -> Any:
     return extractor
 
 
+def _listed(songs: Any) -> list[Song]:
+    """Return a list of songs, of one song or of several."""
+    if isinstance(songs, str | os.PathLike | Mapping) or not isinstance(songs, Iterable):
+        return [songs]
+    return list(songs)
+
+
 def _for_each(motions: Sequence[Motion] | None, count: int) -> list[Motion]:
     """Return one seed motion for each of ``count`` pieces, or none."""
     if not motions:
@@ -302,7 +326,7 @@ def _for_each(motions: Sequence[Motion] | None, count: int) -> list[Motion]:
 
 
 def _name(song: Song) -> str:
-    return str(song.get("path") or "dance") if isinstance(song, dict) else Path(song).stem
+    return Path(song).stem if isinstance(song, str | os.PathLike) else "dance"
 
 
 def _motion(dance: dict[str, Any], name: str, features: Any, seed: int) -> Motion:

@@ -7,7 +7,7 @@ from typing import Any
 from transformers import AutoModel, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from opendance_hf.dance.dancer import Dancer
+from opendance_hf.dance.dancer import Dancer, extract
 
 TASK = "music-to-dance"
 
@@ -30,6 +30,19 @@ class MusicToDancePipeline(Pipeline):
     _load_tokenizer = False  # type: ignore[assignment]
     _pipeline_calls_generate = False
 
+    def __call__(self, inputs: Any, *args: Any, batch_size: int | None = None, **options: Any) -> Any:
+        """Dance to songs; a list of songs is danced to ``batch_size`` at a time, which changes no dance."""
+        size = batch_size or self._batch_size or 1
+        if size == 1 or not isinstance(inputs, list):
+            return super().__call__(inputs, *args, batch_size=1, **options)
+        # transformers would stack songs of different lengths.
+        forward = {**self._forward_params, **self._sanitize_parameters(**options)[1]}
+        found: list[Any] = []
+        for first in range(0, len(inputs), size):
+            parts = [self.preprocess(song) for song in inputs[first : first + size]]
+            found += self._dance(parts, **forward)
+        return found
+
     def _sanitize_parameters(
         self, seed: int | None = None, seed_motion: Any = None, **options: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -48,21 +61,21 @@ class MusicToDancePipeline(Pipeline):
 
     def preprocess(self, input_: Any, **_: Any) -> Any:
         """Extract the music features of a song."""
-        extractor: Any = self.feature_extractor
-        if isinstance(input_, dict):
-            return extractor(input_["array"], input_["sampling_rate"])
-        return extractor(input_)
+        return extract(self.feature_extractor, input_)
 
     def _forward(self, input_tensors: Any, **forward_parameters: Any) -> Any:
+        (dance,) = self._dance([input_tensors], **forward_parameters)
+        return dance
+
+    def _dance(self, songs: list[Any], **options: Any) -> list[dict[str, Any]]:
+        """Dance to songs of which each has gone through :meth:`preprocess`."""
         dancer = Dancer(self.model, self.feature_extractor)  # type: ignore[arg-type]
-        frames = [int(count) for count in input_tensors["num_frames"]]
-        music = [one.cpu() for one in input_tensors["music_features"]]
-        (dance,) = dancer.dance(music, frames, **forward_parameters)
-        return {
-            **dance,
-            "music_beats": input_tensors["music_beats"][0],
-            "bpm": float(input_tensors["bpm"][0]),
-        }
+        frames = [int(song["num_frames"][0]) for song in songs]
+        music = [song["music_features"][0].cpu() for song in songs]
+        return [
+            {**dance, "music_beats": song["music_beats"][0], "bpm": float(song["bpm"][0])}
+            for song, dance in zip(songs, dancer.dance(music, frames, **options), strict=True)
+        ]
 
     def postprocess(self, model_outputs: Any, **_: Any) -> Any:
         """Return the dance."""

@@ -6,6 +6,8 @@ import dataclasses
 import io
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,6 +30,7 @@ from opendance_hf.formats import opendance
 from opendance_hf.modeling.bailando import BailandoConfig, BailandoForDanceGeneration
 from opendance_hf.modeling.bailando_pp import BailandoPPConfig, BailandoPPForDanceGeneration
 from opendance_hf.modeling.fact import FACTConfig, FACTForDanceGeneration
+from opendance_hf.modeling.layers import first_codes
 from opendance_hf.modeling.loading import ModelError
 from opendance_hf.modeling.models import MODELS
 from opendance_hf.motion.generated import stand_on_ground
@@ -37,6 +40,7 @@ from opendance_hf.schema import DanceSequence
 from opendance_hf.storage import pack, save_sequence
 from opendance_hf.training.validation import Validation, dance_to, songs_of
 from tests.factories import make_sequence
+from tests.fakehub import FakeHub
 from tests.fixtures.make_music_synth import synth_music
 
 RATE = 30_720
@@ -197,6 +201,25 @@ def test_a_dance_does_not_depend_on_its_batch(name: str, folder: Path, song: Pat
         np.testing.assert_allclose(dance.joints, alone.joints, atol=1e-4)
 
 
+def test_each_piece_has_its_own_first_code() -> None:
+    generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+    both = first_codes(1000, (2, 3), generators)
+    for piece, seed in enumerate((1, 2)):
+        alone = first_codes(1000, (1, 3), torch.Generator().manual_seed(seed))
+        assert torch.equal(both[:, piece], alone[:, 0])
+
+
+def test_where_the_seed_motion_is_does_not_matter_to_fact(folder: Path, song: Path, tmp_path: Path) -> None:
+    save_sequence(tmp_path / "row.npz", make_sequence(0, 1, 240))
+    start = opendance.read(tmp_path / "row.npz")
+    assert start.transl is not None
+    moved = dataclasses.replace(start, transl=start.transl + np.array([3.0, 0.0, -2.0], np.float32))
+    dancer = Dancer.from_pretrained(folder / "fact")
+    (here,), (there,) = dancer(song, seed_motions=[start]), dancer(song, seed_motions=[moved])
+    np.testing.assert_allclose(there.joints, here.joints, atol=1e-4)
+    assert np.abs(here.joints[0, 0, 0, [0, 2]]).max() < 0.5
+
+
 def test_several_songs_in_one_command(folder: Path, song: Path, tmp_path: Path) -> None:
     short = write(tmp_path / "short.wav", 1.5)
     told = command(
@@ -295,6 +318,111 @@ def test_a_small_model_takes_one_thread(folder: Path, song: Path, monkeypatch: p
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_inputs_are_never_overwritten(folder: Path, song: Path, tmp_path: Path) -> None:
+    clip = shutil.copy(song, tmp_path / "clip.mp4")
+    save_sequence(tmp_path / "dance.npz", make_sequence(0, 1, 240))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    seeded = GenerateOptions(seed_motion=tmp_path / "dance.npz")
+    for out, options in (
+        (tmp_path, None),
+        (clip, None),
+        (tmp_path / "dance.mp4", seeded),
+        (tmp_path / "dance.npz", seeded),
+    ):
+        with pytest.raises(GenerateError, match="this input would be overwritten; choose another --out"):
+            generate(clip, folder / "solo", out, options)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_model_that_was_training_dances_without_dropout(folder: Path, song: Path) -> None:
+    dancer = Dancer.from_pretrained(folder / "solo")
+    (expected,) = dancer(song)
+    dancer.model.train()
+    (dance,) = dancer(song)
+    np.testing.assert_array_equal(dance.joints, expected.joints)
+    assert dancer.model.training
+    by_pipeline = pipeline("music-to-dance", model=dancer.model, feature_extractor=dancer.feature_extractor)
+    np.testing.assert_array_equal(by_pipeline(str(song))["joints"], expected.joints[0])
+
+
+def test_half_precision_keeps_the_codebook(folder: Path, song: Path) -> None:
+    dancer: Any = Dancer.from_pretrained(folder / "solo", dtype=torch.bfloat16)
+    assert dancer.model.gpt.ln_f.weight.dtype == torch.bfloat16
+    assert dancer.model.vqvae.upper.codebook.codes.dtype == torch.float32
+    (dance,) = dancer(song)
+    assert np.isfinite(dance.joints).all()
+
+
+class Decoded:
+    """What ``datasets`` returns for a column of sound: not a dictionary, but read like one."""
+
+    def __init__(self, sound: Any, rate: int) -> None:
+        self._values = {"array": sound, "sampling_rate": rate}
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+
+def test_sound_and_iterables_of_songs(folder: Path, song: Path) -> None:
+    dancer = Dancer.from_pretrained(folder / "solo")
+    sound = np.resize(synth_music(RATE), 2 * RATE)
+    (expected,) = dancer({"array": sound, "sampling_rate": RATE})
+    (decoded,) = dancer(Decoded(sound, RATE))
+    np.testing.assert_array_equal(decoded.joints, expected.joints)
+    by_pipeline = pipeline("music-to-dance", model=str(folder / "solo"))(Decoded(sound, RATE))
+    np.testing.assert_array_equal(by_pipeline["joints"], expected.joints[0])
+    one, two = dancer(one for one in (str(song), {"array": sound, "sampling_rate": RATE}))
+    assert (one.num_frames, two.num_frames) == (252, 120)
+    with pytest.raises(DanceError, match="audio must be mono"):
+        dancer({"array": np.zeros((2, RATE)), "sampling_rate": RATE})
+
+
+def test_a_damaged_or_unreachable_extractor_is_not_replaced(folder: Path, song: Path, tmp_path: Path) -> None:
+    """Converted official weights would dance to features that they have not learned, without a word."""
+    shutil.copytree(folder / "solo", tmp_path / "official")
+    config = tmp_path / "official" / "preprocessor_config.json"
+    saved = {**json.loads(config.read_text()), "engine": "librosa-0.8.1"}
+    config.write_text(json.dumps(saved)[:40])
+    with pytest.raises(ModelError, match="its feature extractor cannot be loaded"):
+        Dancer.from_pretrained(tmp_path / "official")
+    config.write_text(json.dumps(saved))
+    push_it = """
+from huggingface_hub import HfApi
+api = HfApi()
+api.create_repo("org/official")
+api.upload_folder(repo_id="org/official", folder_path="official")
+"""
+    cache_weights = """
+from huggingface_hub import hf_hub_download
+for name in ("config.json", "model.safetensors", "generation_config.json"):
+    hf_hub_download("org/official", name)
+"""
+    load = """
+from opendance_hf.dance import Dancer
+from opendance_hf.errors import OpenDanceError
+try:
+    print(Dancer.from_pretrained("org/official").feature_extractor.engine)
+except OpenDanceError as error:
+    print("ERROR", error)
+"""
+
+    def client(program: str, **changes: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=hub.env(tmp_path / "home") | changes, cwd=tmp_path, text=True,
+            capture_output=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+    with FakeHub() as hub:
+        client(push_it)
+        client(cache_weights)
+        told = client(load, HF_HUB_OFFLINE="1")
+        assert "ERROR org/official: its feature extractor cannot be loaded" in told
+        assert client(load).strip() == "librosa-0.8.1"
+        assert client(load, HF_HUB_OFFLINE="1").strip() == "librosa-0.8.1"
 
 
 def test_devices() -> None:

@@ -95,6 +95,12 @@ def test_a_pipeline_dances_to_files_and_samples(folder: Path, tmp_path: Path) ->
     assert not np.array_equal(dance(str(song), seed=2)["joints"], first["joints"])
     sound = {"array": synth_music(SAMPLE_RATE_60FPS)[: 512 * 60], "sampling_rate": SAMPLE_RATE_60FPS}
     assert [d["joints"].shape for d in dance([sound, sound], do_sample=False)] == [(60, 24, 3)] * 2
+    short = {"array": sound["array"][: 512 * 50], "sampling_rate": SAMPLE_RATE_60FPS}
+    together = dance([sound, short, sound], batch_size=2, seed=3)
+    assert [len(d["joints"]) for d in together] == [60, 50, 60]
+    np.testing.assert_allclose(together[1]["joints"], dance(short, seed=3)["joints"], atol=1e-4)
+    stream = (one for one in (sound, short))
+    assert [len(d["joints"]) for d in dance(stream, batch_size=2)] == [60, 50]
     with pytest.raises(ValueError, match="music-to-dance has no option beams"):
         dance(sound, beams=3)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import subprocess
 import sys
@@ -108,6 +109,17 @@ def close(left: dict[str, Tensor], right: dict[str, Tensor], **tolerance: float)
         torch.testing.assert_close(left[name], right[name], msg=lambda m, n=name: f"{n}: {m}", **tolerance)
 
 
+WITH_ATTENTION = {
+    "bailando", "bailando_pp", "fact", "bailando_gpt", "bailando_pp_gpt", "bailando_actor_critic",
+}  # fmt: skip
+
+
+def implementations(model: PreTrainedModel) -> set[str]:
+    """The attention that the layers of a model use."""
+    layers: list[Any] = [module for module in model.modules() if hasattr(module, "q_proj")]
+    return {str(layer.config._attn_implementation) for layer in layers}
+
+
 def test_every_model_is_here() -> None:
     assert {case.partition("/")[0] for case in CASES} == set(MODELS)
     assert opendance_hf.modeling.MODELS is MODELS
@@ -131,6 +143,7 @@ def test_missing_weights_are_initialised(case: str, tmp_path: Path) -> None:
     model = make(case)
     model.save_pretrained(tmp_path)
     whole = load_file(tmp_path / "model.safetensors")
+    buffers = dict(model.named_buffers())
     fresh = {name: value for name, value in make(case, seed=1).state_dict().items() if name in whole}
     for parity in (0, 1):
         left_out = sorted(whole)[parity::2]
@@ -146,6 +159,8 @@ def test_missing_weights_are_initialised(case: str, tmp_path: Path) -> None:
             assert torch.isfinite(value).all(), name
             if name.endswith("codebook.codes"):
                 assert not value.any(), name  # drawn from the first batch
+            elif name in buffers:
+                assert torch.equal(value, expected), name
             elif expected.numel() > 50:
                 assert 0.5 * expected.std() <= value.std() <= 2 * expected.std(), name
                 assert (value.mean() - expected.mean()).abs() <= expected.std() + 1e-6, name
@@ -175,10 +190,15 @@ def test_attention_implementations_agree(case: str, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     eager = AutoModel.from_pretrained(tmp_path, attn_implementation="eager")
     sdpa = AutoModel.from_pretrained(tmp_path, attn_implementation="sdpa")
+    found = run(eager, case)
     for one, name in ((eager, "eager"), (sdpa, "sdpa")):
-        configs = {m.config._attn_implementation for m in one.modules() if hasattr(m, "q_proj")}
-        assert configs <= {name}
-    close(run(eager, case), run(sdpa, case), rtol=1e-4, atol=1e-5)
+        assert implementations(one) == ({name} if implementations(model) else set())
+    assert bool(implementations(model)) == (case.partition("/")[0] in WITH_ATTENTION)
+    close(found, run(sdpa, case), rtol=1e-4, atol=1e-5)
+    if implementations(model):
+        eager.set_attn_implementation("sdpa")
+        assert implementations(eager) == {"sdpa"}
+        close(run(eager, case), run(sdpa, case), rtol=0, atol=0)
     with pytest.raises((ValueError, ImportError)):
         AutoModel.from_pretrained(tmp_path, attn_implementation="flash_attention_2")
 
@@ -188,15 +208,15 @@ def test_checkpointing_changes_no_gradient(case: str) -> None:
     model = make(case)
     if not model.supports_gradient_checkpointing:
         with pytest.raises(ValueError, match="does not support"):
-            model.activation_checkpointing_enable()
+            model.gradient_checkpointing_enable()
         return
     plain, other = model, copy.deepcopy(model)
-    other.activation_checkpointing_enable()
-    assert other.is_activation_checkpointing
+    other.gradient_checkpointing_enable()
+    assert other.is_gradient_checkpointing
     found = []
     for one in (plain, other):
-        for module in one.modules():  # dropout is zero; batch norms and codebooks would learn
-            module.training = not isinstance(module, torch.nn.BatchNorm2d)
+        for module in one.modules():  # the actor of actor-critic training too, which train() leaves
+            module.training = True
         torch.manual_seed(0)
         output = one(**inputs_of(case))
         total = sum(v.float().square().mean() for v in tensors(output).values() if v.requires_grad)
@@ -204,6 +224,8 @@ def test_checkpointing_changes_no_gradient(case: str) -> None:
         found.append({n: p.grad for n, p in one.named_parameters() if p.grad is not None})
     assert found[0]
     close(found[0], found[1], rtol=1e-5, atol=1e-6)
+    # What learns without gradients, a codebook, has learned once.
+    close(dict(plain.named_buffers()), dict(other.named_buffers()), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -228,6 +250,91 @@ def test_generation_defaults_are_saved(case: str, tmp_path: Path) -> None:
     assert AutoModel.from_pretrained(tmp_path).generation_config.do_sample == (case != "fact")
     with pytest.raises(ValueError, match=f"unknown generation option 'beams': expected one of .*{name}"):
         model.generate_dance(noise(1, 6, 438), 6, beams=3)
+
+
+@pytest.mark.parametrize("case", ["bailando", "bailando_pp", "fact"])
+def test_generation_configurations_of_others(case: str, tmp_path: Path) -> None:
+    """A configuration without this model's own options, in memory or in a file, gets their defaults."""
+    model: Any = make(case)
+    model.save_pretrained(tmp_path)
+    (tmp_path / "generation_config.json").write_text('{"do_sample": true, "top_k": 5}')
+    loaded: Any = AutoModel.from_pretrained(tmp_path)
+    for one, given in ((model, GenerationConfig(do_sample=False)), (loaded, None)):
+        inputs: dict[str, Any] = {
+            "music_features": noise(1, 12, 35 if case == "fact" else 438),
+            "num_frames": 12,
+        }
+        if case == "fact":
+            inputs |= {"seed_poses": noise(1, 6, 24, 3), "seed_transl": noise(1, 6, 3)}
+        assert one.generate_dance(**inputs, generation_config=given).joints.shape[-3:] == (12, 24, 3)
+    (tmp_path / "generation_config.json").write_text('{"do_sample": tr')
+    with pytest.raises(OSError, match="generation_config"):
+        AutoModel.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("top_k", -1, "top_k must be a number of codes, 0 or None for all, got -1"),
+        ("top_k", 2.5, "top_k must be"),
+        ("temperature", -1.0, "temperature must be a number above 0, got -1.0"),
+        ("temperature", "hot", "temperature must be"),
+        ("top_p", 1.5, "top_p must be a share above 0, at most 1, got 1.5"),
+        ("do_sample", "yes", "do_sample must be True or False, got 'yes'"),
+    ],
+)
+def test_generation_options_outside_their_range(option: str, value: Any, message: str) -> None:
+    model: Any = make("bailando")
+    with pytest.raises(ValueError, match=message):
+        model.generate_dance(noise(1, 6, 438), 6, **{option: value})
+
+
+def test_contradicting_defaults_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    model: Any = make("bailando")
+    model.save_pretrained(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    other: Any = make("bailando/rotation")
+    other.generation_config.do_sample = False  # top_k is still 20
+    with pytest.raises(ValueError, match="top_k"):
+        other.save_pretrained(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_class_from_elsewhere_names_no_code_that_is_not_there(tmp_path: Path) -> None:
+    make("bailando").save_pretrained(tmp_path / "one")
+
+    class Mine(resolve(MODELS["bailando"].model)):  # type: ignore[misc]
+        pass
+
+    Mine.__module__ = "somewhere.mine"
+    Mine.from_pretrained(tmp_path / "one").save_pretrained(tmp_path / "two")
+    assert "auto_map" not in json.loads((tmp_path / "two" / "config.json").read_text())
+    assert not list((tmp_path / "two").glob("*.py"))
+
+
+def test_saving_and_pushing_at_once_uploads_the_code(tmp_path: Path) -> None:
+    from opendance_hf.dance import Dancer
+    from tests.fakehub import FakeHub
+
+    Dancer.of(make("bailando")).save_pretrained(tmp_path / "dancer")
+    program = """
+import opendance_hf.dance
+from transformers import AutoFeatureExtractor, AutoModel
+AutoModel.from_pretrained("dancer").save_pretrained("one", push_to_hub=True, repo_id="org/one")
+AutoFeatureExtractor.from_pretrained("dancer").save_pretrained("two", push_to_hub=True, repo_id="org/two")
+"""
+    with FakeHub() as hub:
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=hub.env(tmp_path / "home"), cwd=tmp_path, text=True,
+            capture_output=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2000:]
+        files = {}
+        for name in ("org/one", "org/two"):
+            repo = hub.repos["model", name]
+            files[name] = set(repo.commits[repo.refs["main"]])
+    assert {"model.safetensors", "config.json", "modeling_bailando.py", "layers.py"} <= files["org/one"]
+    assert {"preprocessor_config.json", "feature_extraction_dance.py", "music_fast.py"} <= files["org/two"]
 
 
 @pytest.mark.parametrize(
