@@ -174,7 +174,7 @@ class BailandoActorCritic(BailandoPreTrainedModel):
         self.post_init()
 
     def train(self, mode: bool = True) -> BailandoActorCritic:
-        """Set the training mode; the actor stays without dropout, as in generation."""
+        """Set the training mode; the actor stays without dropout, as in generation (and without gradient checkpointing)."""
         super().train(mode)
         self.gpt.eval()
         return self
