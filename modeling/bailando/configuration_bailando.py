@@ -109,7 +109,8 @@ class BailandoGPTConfig(PretrainedConfig):
         frames_per_code: of the VQ-VAE, for the music transformer.
 
     Raises:
-        ValueError: if ``position_embedding_type`` is neither, or if ``music_window`` is not a multiple of ``frames_per_code``.
+        ValueError: if ``position_embedding_type`` is neither, if ``music_window`` is not a multiple of ``frames_per_code``, or
+            ``hidden_size`` of ``num_attention_heads``.
     """
 
     model_type = "bailando_gpt"
@@ -138,6 +139,10 @@ class BailandoGPTConfig(PretrainedConfig):
         if music_window is not None and (music_window <= 0 or music_window % frames_per_code):
             raise ValueError(
                 f"music_window {music_window}: give a multiple of {frames_per_code} frames, or None"
+            )
+        if hidden_size % num_attention_heads:
+            raise ValueError(
+                f"hidden_size {hidden_size} is not a multiple of num_attention_heads {num_attention_heads}"
             )
         self.codebook_size = codebook_size
         self.music_dim = music_dim

@@ -49,6 +49,10 @@ class FACTConfig(PretrainedConfig):
             raise ValueError(
                 f"target_frames {target_frames} must not be more than motion_frames {motion_frames}"
             )
+        if hidden_size % num_attention_heads:
+            raise ValueError(
+                f"hidden_size {hidden_size} is not a multiple of num_attention_heads {num_attention_heads}"
+            )
         if num_cross_layers < 1:
             raise ValueError("num_cross_layers must be at least 1")
         self.motion_dim = motion_dim

@@ -372,7 +372,8 @@ class FACTForDanceGeneration(DanceGenerationMixin, FACTPreTrainedModel):
         chosen: Any = self.generation_options(generation_config, **options)
         if seed_poses is None or seed_transl is None:
             raise ValueError(
-                f"FACT continues a motion: give a seed motion of {self.config.motion_frames} frames or more"
+                f"FACT continues a motion: give a seed motion of {self.config.motion_frames} frames or more "
+                "(seed_motions in Python, --seed-motion of the command)"
             )
         seed = poses_to_motion(seed_poses, seed_transl)
         longest = max(lengths_of(num_frames, len(music_features)))

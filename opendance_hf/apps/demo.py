@@ -27,8 +27,18 @@ from opendance_hf.metrics import EvaluationResult, Score
 from opendance_hf.pipeline.build import BuildOptions, BuildResult
 from opendance_hf.pipeline.pipelines import default_pipeline
 
-#: Columns whose shapes are shown.
-_SHOWN: Final = ("joints", "smpl_pose", "smpl_transl", "music_features", "music_features_7p5fps")
+#: Columns of the dataset whose shapes are shown.
+_SHOWN: Final = ("joints", "music_features")
+#: Errors that are shown, with those of the unfitted estimate and of a constant pose; all are in ``report.json``.
+_TRUTH: Final = (
+    "name",
+    "dancers",
+    "pa_mpjpe_mm",
+    "raw_pa_mpjpe_mm",
+    "constant_pa_mpjpe_mm",
+    "mpjpe_mm",
+    "facing_error_deg",
+)
 log = logging.getLogger(__name__)
 #: Number of dancers of the rendered clips, with their seeds.
 _SEEDS: Final = {1: 11, 2: 22}
@@ -81,7 +91,10 @@ def run_demo(options: DemoOptions, console: Console) -> BuildResult:
         record["clips"] = score_truth_clips(result, out)
         report = dataclasses.replace(
             report,
-            truth=[{k: "none" if v is None else v for k, v in row.items()} for row in record["clips"]],
+            truth=[
+                {name: "none" if row[name] is None else row[name] for name in _TRUTH}
+                for row in record["clips"]
+            ],
         )
         console.print(rows_table("Errors against the true 3D motion", report.truth))
     if report.sequences:
@@ -145,8 +158,8 @@ def rows_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for index, name in enumerate(rows[0] if rows else ()):
         unit = metric_unit(name)
-        header = metric_label(name) + (f", {unit}" if unit else "")
-        table.add_column(header, justify="left" if index == 0 else "right", overflow="fold")
+        words = [*metric_label(name).split(), *([unit] if unit else [])]
+        table.add_column("\n".join(words), justify="left" if index == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
     return table

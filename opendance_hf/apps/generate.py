@@ -11,7 +11,6 @@ from typing import Any, Final, cast
 
 import numpy as np
 
-from opendance_hf.dance import Dancer
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.files import atomic_write
 from opendance_hf.formats import opendance
@@ -81,10 +80,18 @@ def generate(
     files = [songs] if isinstance(songs, Path) else list(songs)
     targets = _targets(files, out, options.suffix)
     _keep_inputs([*files, *filter(None, [options.seed_motion])], targets)
+    from opendance_hf.dance import Dancer  # loads torch, which the checks before do not need
+
     seeds = None if options.seed_motion is None else [opendance.read(options.seed_motion)]
     log.info("loading %s", model)
     dancer = Dancer.from_pretrained(model, device=options.device, engine=cast(Engine | None, options.engine))
-    log.info("%s, on %s", dancer.model.config.model_type, dancer.model.device)
+    whole: Any = dancer.model
+    kind, known = whole.config.model_type, whole.generation_names
+    if unknown := sorted(set(options.generation) - set(known)):
+        raise GenerateError(
+            f"{model}: a model of type {kind!r} takes no {', '.join(unknown)}: expected {', '.join(known)}"
+        )
+    log.info("%s, on %s", kind, whole.device)
     dances = dancer.iterate(
         files,
         seed=options.seed,

@@ -287,6 +287,12 @@ def test_what_cannot_dance_is_told(folder: Path, song: Path, tmp_path: Path) -> 
         Dancer.from_pretrained(tmp_path / "none")
     with pytest.raises(AudioError, match="too short"):
         dancer(write(tmp_path / "short.wav", 0.5))
+    with pytest.raises(
+        GenerateError, match="a model of type 'bailando' takes no num_dancers: expected do_sample"
+    ):
+        generate(
+            song, folder / "solo", tmp_path / "dance.npz", GenerateOptions(generation={"num_dancers": 2})
+        )
     with pytest.raises(GenerateError, match="one file for 2 songs"):
         generate([song, song], folder / "solo", tmp_path / "dance.mp4")
     with pytest.raises(GenerateError, match="two songs would be written to this file"):
