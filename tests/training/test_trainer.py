@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from opendance_hf.training import ema
 from opendance_hf.training.callbacks import duration
 from opendance_hf.training.cpu import choose_threads
 from opendance_hf.training.loop import train
@@ -331,6 +332,38 @@ def test_validation_looks_at_the_average(tmp_path: Path) -> None:
     assert seen == [(False, pytest.approx(average)) for average in averages]
     assert done.metrics == {"weight": pytest.approx(averages[-1])}
     assert done.steps == 3
+
+
+def test_only_checkpoints_of_the_trainer_are_removed(tmp_path: Path) -> None:
+    for name in ("checkpoint-best", "checkpoint-1-copy"):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (0, 0))
+    fit(tmp_path, {"save_steps": 2, "save_total_limit": 1})
+    names = {path.name for path in tmp_path.glob("checkpoint-*")}
+    assert names == {"checkpoint-best", "checkpoint-1-copy", "checkpoint-6"}
+
+
+def test_a_kill_while_the_average_is_written_leaves_the_checkpoint_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "opendance_hf")
+    options = {"save_steps": 2, "save_total_limit": 1, "ema_decay": 0.9}
+    wanted, _ = fit(tmp_path / "whole", options)
+    write = ema.WeightAverage.on_save
+
+    def killed(self: ema.WeightAverage, args: Any, state: Any, control: Any, **more: Any) -> None:
+        if state.global_step == 4:
+            raise KeyboardInterrupt
+        write(self, args, state, control, **more)
+
+    monkeypatch.setattr(ema.WeightAverage, "on_save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "cut", options)
+    monkeypatch.undo()
+    found, _ = fit(tmp_path / "cut", options)
+    assert f"continuing from {tmp_path / 'cut' / 'checkpoint-2'}" in caplog.text
+    torch.testing.assert_close(found.weight, wanted.weight, atol=1e-7, rtol=0)
+    assert [path.name for path in (tmp_path / "cut").glob("checkpoint-*")] == ["checkpoint-6"]
 
 
 def test_held_out_windows_have_no_copies(data: Path, tmp_path: Path) -> None:
