@@ -17,7 +17,7 @@ from opendance_hf.dance import Dancer
 from opendance_hf.data import NoWindowsError, is_npz_folder
 from opendance_hf.hub import ModelFacts, describe_dataset, push, write_model_card
 from opendance_hf.modeling.loading import hide_progress_bars, load_model
-from opendance_hf.modeling.models import extractor_for
+from opendance_hf.modeling.models import MODELS, extractor_for, resolve
 from opendance_hf.training.callbacks import undisturbed
 from opendance_hf.training.cpu import choose_threads
 from opendance_hf.training.fingerprint import hash_of_model
@@ -195,6 +195,10 @@ class Stage:
         model: PreTrainedModel = self.model
         return model
 
+    def extractor(self, whole: PreTrainedModel) -> Any:
+        """Return the feature extractor to save with the model, or None if it needs none."""
+        return extractor_for(whole.config)
+
     def evaluate(self, whole: Any) -> dict[str, float]:
         """Measure the finished model: let it dance to held-out songs, and score these dances."""
         dataset, options = self.arguments.dataset, self.validation
@@ -215,7 +219,7 @@ class Stage:
         arguments, folder = self.arguments, Path(self.arguments.output_dir)
         metrics = {**learned.metrics, **self.evaluate(whole)}
         whole.cpu().save_pretrained(folder)
-        extractor = extractor_for(whole.config)
+        extractor = self.extractor(whole)
         if extractor is not None:
             extractor.save_pretrained(folder)
         recipe = yaml.safe_dump(self.recipe, sort_keys=False, allow_unicode=True)
@@ -267,6 +271,19 @@ class Stage:
         first = int(os.environ.get("RANK", 0)) == 0
         logging.getLogger("opendance_hf").setLevel(logging.INFO if first else logging.WARNING)
         return cls(parse(cls.arguments_class, argv)).run(set_threads=True)
+
+
+def load_extractor(model: PreTrainedModel) -> Any:
+    """Load the feature extractor in the folder or repository that a model was loaded from.
+
+    Returns:
+        The extractor; a new one if the model was saved without, None if it needs none.
+    """
+    kind = MODELS[model.config.model_type].extractor
+    try:
+        return resolve(kind).from_pretrained(model.name_or_path) if kind else None
+    except OSError:  # saved without one
+        return extractor_for(model.config)
 
 
 def stack(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from transformers import GenerationConfig
 
 from opendance_hf.data import MotionWindows, SequenceReader
 from opendance_hf.modeling.bailando import (
@@ -24,6 +25,7 @@ from opendance_hf.modeling.bailando import (
     split_root,
 )
 from opendance_hf.modeling.bailando_pp import BailandoPPForDanceGeneration, BailandoPPGPTConfig, placement_of
+from opendance_hf.modeling.feature_extraction_dance import DanceFeatureExtractor
 from opendance_hf.modeling.loading import ModelError, load_model
 from opendance_hf.motion.skeleton import mirror_index
 from opendance_hf.schema import per_dancer
@@ -283,6 +285,26 @@ def test_a_rotation_head_leaves_the_rest_alone(data: Path, tmp_path: Path) -> No
     fresh = rotation.with_head(before.vqvae).state_dict()
     assert any(not torch.equal(new[name], fresh[name.removeprefix("vqvae.")]) for name in learned)
     assert after.generate_dance(torch.zeros(1, 4, 438), 32).rotations.shape == (1, 32, 24, 3, 3)
+
+
+@pytest.mark.parametrize("stage", ["rotation", "actor_critic"])
+def test_a_stage_that_goes_on_with_a_bailando_keeps_its_defaults(
+    stage: str, data: Path, tmp_path: Path
+) -> None:
+    options = {"rotation": RESUMED["rotation"][0], "actor_critic": [*QUICK_ROUNDS, "trainer.rounds=1"]}[stage]
+    base = BailandoForDanceGeneration.from_pretrained(data / "bailando")
+    base.generation_config = GenerationConfig(do_sample=True, temperature=0.7, top_k=5)
+    base.save_pretrained(tmp_path / "bailando")  # the folder of the fixture has no extractor
+    DanceFeatureExtractor.for_model(base.config, "librosa-0.8.1").save_pretrained(tmp_path / "bailando")
+    (tmp_path / "opendance-3d").symlink_to(data / "opendance-3d")
+    run_stage(stage, tmp_path, tmp_path / "run", options)
+    after = BailandoForDanceGeneration.from_pretrained(tmp_path / "run")
+    assert after.generation_config.to_diff_dict() == base.generation_config.to_diff_dict()
+    saved = [
+        json.loads((tmp_path / name / "preprocessor_config.json").read_text()) for name in ("bailando", "run")
+    ]
+    assert saved[0] == saved[1]
+    assert saved[1]["engine"] == "librosa-0.8.1"
 
 
 @pytest.fixture(scope="module")
