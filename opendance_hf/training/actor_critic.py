@@ -22,7 +22,7 @@ from opendance_hf.modeling.bailando import BailandoForDanceGeneration, BailandoG
 from opendance_hf.training.callbacks import duration
 from opendance_hf.training.checkpoints import open_run
 from opendance_hf.training.loop import Learned
-from opendance_hf.training.recipe import RunArguments, checked
+from opendance_hf.training.recipe import RunArguments, check_types, checked
 from opendance_hf.training.stage import Stage, load_extractor
 from opendance_hf.training.tuning import Settings, Songs, Tuning
 from opendance_hf.training.validation import held_out
@@ -47,8 +47,9 @@ class ActorCriticStage(Stage):
     whole: BailandoForDanceGeneration
 
     def check_trainer_section(self) -> None:
-        """Check the names of the options in the section ``trainer``."""
+        """Check names and types of the options in the section ``trainer``."""
         checked(Settings, self.recipe["trainer"], "trainer")
+        check_types(Settings, self.recipe["trainer"], "trainer")
 
     def load_base(self) -> None:
         """Load the Bailando with its feature extractor."""

@@ -177,8 +177,8 @@ def train(
         trainer = RecipeTrainer(
             model=model, args=arguments, train_dataset=data, data_collator=collate, **more
         )
-    except (ImportError, ValueError) as error:
-        raise RecipeError(f"recipe section 'trainer': {error}") from None
+    except (ImportError, TypeError, ValueError) as error:
+        raise RecipeError(f"recipe section 'trainer': {error}") from error
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     bar = None if arguments.disable_tqdm else ProgressBar()

@@ -119,6 +119,10 @@ class RotationStage(Stage):
         """Cut windows of joints and rotations."""
         return PoseWindows(self.arguments.dataset, **options)
 
+    def held_out_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Cut windows one after another."""
+        return {**super().held_out_options(options), "stride": self.data.num_frames}
+
     def trained_on(self) -> str:
         """Describe the windows."""
         return f"{len(self.data):,} windows of {self.data.num_frames} frames of single dancers."

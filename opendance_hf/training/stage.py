@@ -26,11 +26,13 @@ from opendance_hf.training.recipe import (
     RecipeError,
     RunArguments,
     check_names,
+    check_types,
     checked,
     checked_trainer,
     load_recipe,
     parse,
     readable_errors,
+    using_section,
 )
 from opendance_hf.training.validation import (
     Validation,
@@ -86,10 +88,10 @@ class Stage:
         self.validation = Validation(**self.recipe["validation"])
 
     def check_recipe(self) -> None:
-        """Check the names of all options of the recipe.
+        """Check the names of all options of the recipe, and the types of those of validation and the Trainer.
 
         Raises:
-            RecipeError: if an option does not exist.
+            RecipeError: if an option does not exist, or has another type.
         """
         if self.model_section is None:
             check_names(self.recipe["model"], (), "model")
@@ -97,10 +99,11 @@ class Stage:
             checked(self.model_section, self.recipe["model"], "model")
         checked(self.data_section, self.recipe["data"], "data", self.given)
         checked(Validation, self.recipe["validation"], "validation")
+        check_types(Validation, self.recipe["validation"], "validation")
         self.check_trainer_section()
 
     def check_trainer_section(self) -> None:
-        """Check the names of the options in the section ``trainer``."""
+        """Check the names of the options in the section ``trainer``, and which are numbers."""
         checked_trainer(self.recipe["trainer"], MORE_OPTIONS)
 
     def run(self, *, set_threads: bool = False) -> Any:
@@ -117,12 +120,14 @@ class Stage:
             with readable_errors():
                 self.load_base()
                 torch.manual_seed(self.recipe["trainer"].get("seed", 42))
-                self.model = self.build_model()
+                with using_section("model"):
+                    self.model = self.build_model()
                 if set_threads:
                     choose_threads(self.model)
                 logger.info("preparing windows of %s ...", self.arguments.dataset)
-                self.data = self.build_data(self.recipe["data"])
-                self.others, self.split = self.build_held_out()
+                with using_section("data"):
+                    self.data = self.build_data(self.recipe["data"])
+                    self.others, self.split = self.build_held_out()
             logger.info("%s", self.trained_on())
             learned = self.learn()
             whole = self.finished_model().eval()
@@ -142,8 +147,11 @@ class Stage:
         raise NotImplementedError
 
     def held_out_options(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Change a section ``data`` for validation: one window after another, without copies."""
-        return options
+        """Change a section ``data`` for validation: all of the split; a subclass also cuts one window after another.
+
+        ``subset`` is the size of the training set.
+        """
+        return {name: value for name, value in options.items() if name != "subset"}
 
     def trained_on(self) -> str:
         """Describe the amount of training data in one line."""
