@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from opendance_hf.dance import Dancer
 from opendance_hf.data import NoWindowsError, is_npz_folder
+from opendance_hf.files import names_a_folder
 from opendance_hf.hub import ModelFacts, describe_dataset, push, write_model_card
 from opendance_hf.modeling.loading import hide_progress_bars, load_model
 from opendance_hf.modeling.models import MODELS, extractor_for, resolve
@@ -244,8 +245,7 @@ class Stage:
             steps=learned.steps,
             metrics=metrics,
             split=self.split,
-            # The path of a folder on this machine is private.
-            base=Path(self.base).resolve().name if self.base and Path(self.base).exists() else self.base,
+            base=public_name(self.base),
             licence=arguments.licence,
             summary=(type(whole).__doc__ or "").strip().partition("\n")[0],
             module=type(whole).__module__,
@@ -279,6 +279,11 @@ class Stage:
         first = int(os.environ.get("RANK", 0)) == 0
         logging.getLogger("opendance_hf").setLevel(logging.INFO if first else logging.WARNING)
         return cls(parse(cls.arguments_class, argv)).run(set_threads=True)
+
+
+def public_name(model: str) -> str:
+    """Return the Hub id of a model, or the last name of its folder: a path on this machine is private."""
+    return Path(model).expanduser().resolve().name if model and names_a_folder(model) else model
 
 
 def load_extractor(model: PreTrainedModel) -> Any:

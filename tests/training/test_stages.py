@@ -307,6 +307,25 @@ def test_a_stage_that_goes_on_with_a_bailando_keeps_its_defaults(
     assert saved[1]["engine"] == "librosa-0.8.1"
 
 
+@pytest.mark.parametrize("spelling", ["~/private/bailando", "./private/bailando", "private/bailando/"])
+def test_a_card_does_not_tell_where_a_folder_is(
+    spelling: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(data / "bailando", tmp_path / "private" / "bailando")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    stages_by_name.run(
+        "gpt",
+        dataset=str(data / "opendance-3d"),
+        output_dir=str(tmp_path / "run"),
+        overrides=[*QUICK, *SMALL_GPT, "trainer.max_steps=1", "trainer.save_strategy=no"],
+        vqvae=spelling,
+    )
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "bailando" in card
+    assert "private" not in card
+
+
 @pytest.fixture(scope="module")
 def mocap(data: Path) -> Path:
     """A folder of motion capture: two duets and a solo, joints alone."""
