@@ -238,18 +238,20 @@ def test_duets_come_in_both_orders(data: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("options", [{}, {"music_window": 40, "music_dim": 55}])
+@pytest.mark.parametrize("options", [{}, {"music_dim": 55}, {"music_window": 40, "music_dim": 55}])
 def test_windows_hear_what_generation_hears(options: dict[str, int], data: Path) -> None:
     vqvae = load_model(str(data / "vqvae"), expected=("bailando_vqvae",))
     config = BailandoGPTConfig(codebook_size=16, hidden_size=16, num_attention_heads=2, **options)
     windows = CodeWindows(data / "opendance-3d", vqvae, config, num_codes=30, configs=["individual"])
     seq = next(s for s in (make_sequence(i, 1, 300) for i in range(24)) if s.id.startswith("seq-"))
-    music = seq.music_features[:, :55] if options else seq.music_features_7p5fps
+    window = "music_window" in options
+    music = seq.music_features if window else seq.music_features_7p5fps
+    music = music[:, : config.music_dim]
     heard = BailandoGPT(config).pad_music(torch.from_numpy(music)[None], 37)[0]
     piece = next(i for i, (_, _, found) in enumerate(windows.pieces) if torch.equal(found, heard))
     item = windows[windows.windows.index((piece, 5))]
-    assert item["music"].shape == ((8 * 29 + 80, 55) if options else (29, 438))
-    at = slice(40, 8 * 34 + 80) if options else slice(5, 34)
+    assert item["music"].shape == ((8 * 29 + 80, 55) if window else (29, config.music_dim))
+    at = slice(40, 8 * 34 + 80) if window else slice(5, 34)
     assert torch.equal(item["music"], heard[at])
 
 
