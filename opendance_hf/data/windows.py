@@ -165,8 +165,8 @@ class MotionWindows(Dataset[dict[str, torch.Tensor]]):
     def __init__(
         self,
         dataset: str | os.PathLike[str],
-        num_frames: int,
-        stride: int,
+        num_frames: int = 120,
+        stride: int = 4,
         *,
         mirror: bool = False,
         turns: int = 1,

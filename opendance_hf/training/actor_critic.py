@@ -3,8 +3,9 @@
     opendance train actor_critic --dataset opendance-3d --bailando runs/bailando --output-dir runs/bailando_ac
 
 In every round the GPT dances to whole songs of the training split, greedily; windows of these dances are rewarded for
-keeping the beat, and actor and critic learn from them in turns. Writes a whole Bailando. The official program tunes on the
-songs it is then tested on; this one does not.
+keeping the beat, and actor and critic learn from them in turns. Writes a whole Bailando, with the feature extractor and the
+generation defaults of the one that it started from. The official program tunes on the songs it is then tested on; this one
+does not.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel
+
 from opendance_hf.modeling.bailando import BailandoForDanceGeneration, BailandoGPT
 from opendance_hf.training.callbacks import duration
 from opendance_hf.training.checkpoints import open_run
 from opendance_hf.training.loop import Learned
-from opendance_hf.training.recipe import RunArguments, checked
-from opendance_hf.training.stage import Stage
+from opendance_hf.training.recipe import RunArguments, check_types, checked
+from opendance_hf.training.stage import Stage, load_extractor
 from opendance_hf.training.tuning import Settings, Songs, Tuning
 from opendance_hf.training.validation import held_out
 
@@ -44,12 +47,14 @@ class ActorCriticStage(Stage):
     whole: BailandoForDanceGeneration
 
     def check_trainer_section(self) -> None:
-        """Check the names of the options in the section ``trainer``."""
+        """Check names and types of the options in the section ``trainer``."""
         checked(Settings, self.recipe["trainer"], "trainer")
+        check_types(Settings, self.recipe["trainer"], "trainer")
 
     def load_base(self) -> None:
-        """Load the Bailando."""
+        """Load the Bailando with its feature extractor."""
         self.whole = self.load_start("bailando", "bailando")
+        self.base_extractor = load_extractor(self.whole)
 
     def build_model(self) -> BailandoGPT:
         """Return the GPT of the Bailando."""
@@ -92,6 +97,10 @@ class ActorCriticStage(Stage):
     def finished_model(self) -> BailandoForDanceGeneration:
         """Return the Bailando with the tuned GPT."""
         return self.whole
+
+    def extractor(self, whole: PreTrainedModel) -> Any:
+        """Return the extractor of the Bailando that was tuned, whose GPT learned from features of its engine."""
+        return self.base_extractor
 
 
 def run(arguments: ActorCriticArguments) -> BailandoForDanceGeneration:

@@ -168,8 +168,8 @@ class BailandoPPStage(Stage):
 
     def held_out_options(self, options: dict[str, Any]) -> dict[str, Any]:
         """Cut windows one after another, without copies."""
-        stride = self.model.config.max_codes
-        return {**options, "swap": False, "mirror": False, "stride": stride, "subset": None}
+        options, stride = super().held_out_options(options), self.model.config.max_codes
+        return {**options, "swap": False, "mirror": False, "stride": stride}
 
     def trained_on(self) -> str:
         """Describe the windows."""

@@ -1,4 +1,4 @@
-"""Report the progress of a training in readable lines, and validate while it runs."""
+"""Report the progress of a training in readable lines, validate while it runs, and remove old checkpoints."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -19,6 +20,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from opendance_hf.training.checkpoints import remove_old
 from opendance_hf.training.ema import WeightAverage
 
 logger = logging.getLogger(__name__)
@@ -98,6 +100,27 @@ def duration(seconds: float) -> str:
     if minutes < 120:
         return f"about {minutes} min"
     return f"about {round(seconds / 3600)} h"
+
+
+class KeepNewest(TrainerCallback):
+    """Remove old checkpoints after a new one is complete.
+
+    The Trainer's own rotation comes before the callbacks that write into a checkpoint, so a kill between the two could leave
+    none that is complete; and it also removes folders such as ``checkpoint-best``, which are not of the run.
+
+    Args:
+        count: number of checkpoints to keep.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Remove all checkpoints but the newest."""
+        if state.is_world_process_zero:
+            remove_old(Path(str(args.output_dir)), self.count)
 
 
 class ValidateEvery(TrainerCallback):

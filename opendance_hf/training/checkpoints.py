@@ -1,10 +1,11 @@
-"""Find the checkpoint that a run continues from, and refuse those of another run."""
+"""Find the checkpoint that a run continues from, refuse those of another run, and remove old ones."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any, Final
@@ -43,7 +44,7 @@ def open_run(
     Raises:
         RecipeError: if a run with another identity wrote the checkpoints; the message says what differs.
     """
-    checkpoints = sorted(folder.glob("checkpoint-*"), key=_number, reverse=True)
+    checkpoints = checkpoints_in(folder)[::-1]
     note, text = folder / NOTE, json.dumps(identity, indent=2, default=str) + "\n"
     last = None
     if resume:
@@ -53,12 +54,25 @@ def open_run(
     if last is None and any(_complete(path) for path in checkpoints) and writes:
         logger.info("removing the checkpoints of an earlier run from %s", folder)
     for path in checkpoints:
-        if last is None or _number(path) > _number(last):
-            shutil.rmtree(path, ignore_errors=True)
+        if path == last:
+            break
+        shutil.rmtree(path, ignore_errors=True)
     if writes:
         with atomic_write(note) as partial:  # other processes may be reading it
             partial.write_text(text)
     return None if last is None else os.fspath(last)
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """List the checkpoints of a run, ``checkpoint-STEP``, the oldest first; other folders are not of the run."""
+    steps = {path: re.fullmatch(r"checkpoint-([0-9]+)", path.name) for path in folder.glob("checkpoint-*")}
+    return [path for _, path in sorted((int(step[1]), path) for path, step in steps.items() if step)]
+
+
+def remove_old(folder: Path, keep: int) -> None:
+    """Remove all checkpoints of a run but the ``keep`` newest."""
+    for path in checkpoints_in(folder)[:-keep]:
+        shutil.rmtree(path)
 
 
 def _check(folder: Path, other: dict[str, Any], now: dict[str, Any]) -> None:
@@ -78,11 +92,6 @@ def _complete(path: Path, needs: tuple[str, ...] = ()) -> bool:
     except (OSError, ValueError):
         return False
     return all((path / name).is_file() for name in needs)
-
-
-def _number(path: Path) -> int:
-    digits = path.name.removeprefix("checkpoint-")
-    return int(digits) if digits.isdecimal() else -1
 
 
 def _read(note: Path) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class Piece(NamedTuple):
         upper: (D, n) codes of each dancer.
         lower: (D, n) likewise.
         joints: (D, 8 n, 24, 3) metres.
-        music: the features of the whole sequence that the GPT reads, see ``BailandoGPTConfig.select_music``.
+        music: the features of the whole sequence that the GPT reads, see ``BailandoGPTConfig.music_input``.
         music_beats: frames of the music's beats.
     """
 
@@ -78,21 +78,21 @@ class Dances:
         self, config: BailandoGPTConfig, frames_per_code: int
     ) -> Iterator[tuple[str, Floats, Floats, list[int]]]:
         """Yield id, joints (D, T, 24, 3), the features that the GPT reads, and the music's beats of every sequence."""
+        column, size = config.music_input
         if isinstance(self._source, NpzMotions):
+            frames_per_row = frames_per_code if column == "music_features_7p5fps" else 1
             for name, joints in zip(self._source.ids, self._source.joints, strict=True):
-                silence = np.zeros((joints.shape[1], config.music_dim), np.float32)
-                yield name, joints, config.select_music(silence, silence[::frames_per_code]), []
+                yield name, joints, np.zeros((joints.shape[1], size), np.float32)[::frames_per_row], []
             return
         reader = self._source
         for index in range(len(reader)):
             row = reader.row(index)
             dancers = reader.scalar(row, "num_dancers")
             joints = per_dancer(reader.matrix(row, "joints"), dancers, NUM_JOINTS, 3)
-            music = (reader.matrix(row, column) for column in ("music_features", "music_features_7p5fps"))
             yield (
                 reader.scalar(row, "id"),
                 joints,
-                config.select_music(*music),
+                reader.matrix(row, column)[:, :size],
                 reader.scalar(row, "music_beats"),
             )
 

@@ -42,8 +42,8 @@ class FACTWindows(Dataset[dict[str, Tensor]]):
     ) -> None:
         self.config, self.reader = config, SequenceReader(dataset, **selection)
         self.motion_frames = config.motion_frames + config.target_frames
-        length = max(self.motion_frames, config.audio_frames)
-        self.windows = self.reader.windows(length, stride)
+        self.num_frames = max(self.motion_frames, config.audio_frames)
+        self.windows = self.reader.windows(self.num_frames, stride)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the motion and the music that the windows are cut from, as hex digits."""
@@ -83,6 +83,10 @@ class FACTStage(Stage):
     def build_data(self, options: dict[str, Any]) -> FACTWindows:
         """Cut windows of motion and music."""
         return FACTWindows(self.arguments.dataset, self.model.config, **options)
+
+    def held_out_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Cut windows one after another."""
+        return {**super().held_out_options(options), "stride": self.data.num_frames}
 
     def trained_on(self) -> str:
         """Describe the windows."""

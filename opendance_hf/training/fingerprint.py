@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 
 def hash_of(tensors: Iterable[Tensor]) -> str:
@@ -23,19 +24,22 @@ def hash_of(tensors: Iterable[Tensor]) -> str:
 def hash_of_model(model: PreTrainedModel) -> str:
     """Return the SHA-256 of the configuration and all weights of a model, as hex digits.
 
-    Where the model was loaded from, and with which version of ``transformers``, makes no difference.
+    Of the configuration, ``model_type`` and the parameters of its constructor count, and those of nested configurations. Where
+    the model was loaded from, with which version of ``transformers``, and whether it was saved before makes no difference.
     """
     state = model.state_dict()
-    text = json.dumps(_without_origin(model.config.to_dict()), sort_keys=True, default=str)
+    text = json.dumps(_parameters(model.config), sort_keys=True, default=str)
     weights = hash_of(state[name] for name in sorted(state))
     return hashlib.sha256(f"{text} {sorted(state)} {weights}".encode()).hexdigest()
 
 
-def _without_origin(config: Any) -> Any:
-    if not isinstance(config, dict):
-        return config
-    return {
-        name: _without_origin(value)
-        for name, value in config.items()
-        if name not in ("_name_or_path", "transformers_version")
-    }
+def _parameters(config: PretrainedConfig) -> dict[str, Any]:
+    values = config.to_dict()
+    found: dict[str, Any] = {"model_type": config.model_type}
+    for name in inspect.signature(type(config)).parameters:
+        value = getattr(config, name, None)
+        if isinstance(value, PretrainedConfig):
+            found[name] = _parameters(value)
+        elif name in values:  # not **kwargs
+            found[name] = values[name]
+    return found

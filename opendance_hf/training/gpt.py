@@ -57,7 +57,8 @@ class GPTStage(Stage):
 
     def held_out_options(self, options: dict[str, Any]) -> dict[str, Any]:
         """Cut windows one after another, without copies."""
-        return {**options, "mirror": False, "stride": self.model.config.max_codes, "subset": None}
+        options = super().held_out_options(options)
+        return {**options, "mirror": False, "stride": self.model.config.max_codes}
 
     def trained_on(self) -> str:
         """Describe the windows."""

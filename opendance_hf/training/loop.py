@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from opendance_hf.training import ema
-from opendance_hf.training.callbacks import LogLine, ProgressBar, Validate, ValidateEvery
+from opendance_hf.training.callbacks import KeepNewest, LogLine, ProgressBar, Validate, ValidateEvery
 from opendance_hf.training.checkpoints import open_run
 from opendance_hf.training.recipe import RecipeError, RunArguments, checked_trainer
 
@@ -169,6 +169,7 @@ def train(
     more = {name: options.pop(name, None) for name in MORE_OPTIONS}
     decay = more.pop("ema_decay")
     arguments = _arguments(options, run, len(data))  # type: ignore[arg-type]
+    keep, arguments.save_total_limit = arguments.save_total_limit, None  # see KeepNewest
     if any(more.values()) and arguments.lr_scheduler_type != SchedulerType.CONSTANT:
         kind = SchedulerType(arguments.lr_scheduler_type).value
         raise RecipeError(f"recipe section 'trainer': milestones and lr_scheduler_type {kind}: choose one")
@@ -176,8 +177,8 @@ def train(
         trainer = RecipeTrainer(
             model=model, args=arguments, train_dataset=data, data_collator=collate, **more
         )
-    except (ImportError, ValueError) as error:
-        raise RecipeError(f"recipe section 'trainer': {error}") from None
+    except (ImportError, TypeError, ValueError) as error:
+        raise RecipeError(f"recipe section 'trainer': {error}") from error
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     bar = None if arguments.disable_tqdm else ProgressBar()
@@ -194,6 +195,8 @@ def train(
     average = None if decay is None else ema.WeightAverage(model, decay, last)
     if average is not None:
         trainer.add_callback(average)
+    if keep is not None and keep > 0:
+        trainer.add_callback(KeepNewest(keep))  # after the average, which completes a checkpoint
     every = None if validate is None else ValidateEvery(validate, eval_steps, average)
     if every is not None:
         every.trainer = trainer

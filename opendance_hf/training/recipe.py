@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_type_hints
 
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
@@ -34,6 +34,11 @@ _NOT_IN_RECIPES: Final = {
     "load_best_model_at_end": "the last weights are kept, or their average (ema_decay)",
     "remove_unused_columns": "the columns of the data are not those of the model",
 }
+
+
+#: Options of the section ``trainer`` without a default that are numbers, or lists of numbers.
+_NUMBERS: Final = ("save_total_limit", "ema_decay")
+_LISTS: Final = ("milestones", "milestone_epochs")
 
 
 class RecipeError(OpenDanceError, ValueError):
@@ -152,29 +157,77 @@ def check_names(options: dict[str, Any], known: Collection[str], section: str) -
         raise RecipeError(f"recipe section {section!r}: no option {name}{remedy}")
 
 
-def checked_trainer(options: dict[str, Any], more: Collection[str]) -> dict[str, Any]:
-    """Check the names in the section ``trainer`` against the fields of ``TrainingArguments``, and return the section.
+def check_types(kind: Any, options: dict[str, Any], section: str) -> None:
+    """Check the types of the values of a recipe's section that is a dataclass.
 
-    Strategies are returned as words: YAML reads a bare ``no`` as false.
+    Raises:
+        RecipeError: if one has another type than its field.
+    """
+    types = get_type_hints(kind)
+    for field_ in dataclasses.fields(kind):
+        expected, value = types[field_.name], options.get(field_.name, field_.default)
+        if not isinstance(value, (int, float) if expected is float else expected):
+            raise _wrong_type(section, field_.name, value, str(field_.type))
+
+
+def _wrong_type(section: str, name: str, value: Any, expected: str) -> RecipeError:
+    return RecipeError(f"recipe section {section!r}: {name}={value!r}, expected {expected}")
+
+
+def checked_trainer(options: dict[str, Any], more: Collection[str]) -> dict[str, Any]:
+    """Check names and numbers in the section ``trainer`` against the fields of ``TrainingArguments``, and return the section.
+
+    Strategies are returned as words: YAML reads a bare ``no`` as false. It also reads ``1e-4`` as a word, which is returned as
+    a number.
 
     Args:
         options: the section.
         more: options that are not fields of ``TrainingArguments``.
 
     Raises:
-        RecipeError: if an option does not exist, or is not for recipes.
+        RecipeError: if an option does not exist, is not for recipes, or is not a number but should be.
     """
     for name in options:
         if name in _NOT_IN_RECIPES:
             raise RecipeError(f"recipe section 'trainer': {name} cannot be set here: {_NOT_IN_RECIPES[name]}")
-    fields = {
-        f.name for f in dataclasses.fields(TrainingArguments) if f.init and f.name not in _NOT_IN_RECIPES
+    defaults = {
+        f.name: f.default
+        for f in dataclasses.fields(TrainingArguments)
+        if f.init and f.name not in _NOT_IN_RECIPES
     }
-    check_names(options, fields | set(more), "trainer")
-    return {
-        name: "no" if value is False and name.endswith("_strategy") else value
-        for name, value in options.items()
-    }
+    check_names(options, {*defaults, *more}, "trainer")
+    return {name: _trainer_value(name, value, defaults.get(name)) for name, value in options.items()}
+
+
+def _trainer_value(name: str, value: Any, default: Any) -> Any:
+    if value is None:
+        return None
+    if value is False and name.endswith("_strategy"):
+        return "no"
+    if name in _LISTS:
+        if not isinstance(value, list) or not all(isinstance(one, int | float) for one in value):
+            raise _wrong_type("trainer", name, value, "a list of numbers")
+    elif type(default) in (int, float) or name in _NUMBERS:
+        if isinstance(value, str) and type(default) is float:
+            with contextlib.suppress(ValueError):
+                return float(value)
+        if not isinstance(value, int | float):
+            raise _wrong_type("trainer", name, value, "a number")
+    return value
+
+
+@contextlib.contextmanager
+def using_section(section: str) -> Iterator[None]:
+    """Turn errors from values that cannot be used into one that names the section of the recipe.
+
+    Raises:
+        RecipeError: instead of ``TypeError`` and ``KeyError``, which is its cause.
+    """
+    try:
+        yield
+    except (TypeError, KeyError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise RecipeError(f"recipe section {section!r}: a value cannot be used ({why})") from error
 
 
 @contextlib.contextmanager

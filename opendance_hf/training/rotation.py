@@ -3,7 +3,8 @@
     opendance train rotation --dataset opendance-3d --vqvae runs/vqvae --output-dir runs/vqvae_rotation
 
 The last stage of the journal version (Siyao et al., TPAMI 2023). Codes, poses and the root's velocity stay what they
-were, so a GPT trained on the codes still fits: given a whole Bailando, a whole Bailando is written.
+were, so a GPT trained on the codes still fits: given a whole Bailando, a whole Bailando is written, with the feature
+extractor and the generation defaults that it had.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+from transformers import PreTrainedModel
 
 from opendance_hf.data import SequenceReader
 from opendance_hf.modeling.bailando import (
@@ -30,7 +32,7 @@ from opendance_hf.motion.skeleton import NUM_JOINTS
 from opendance_hf.schema import per_dancer
 from opendance_hf.training.codes import WITH_VQVAE, vqvae_of
 from opendance_hf.training.recipe import RunArguments
-from opendance_hf.training.stage import Stage
+from opendance_hf.training.stage import Stage, load_extractor
 
 
 @dataclass
@@ -103,8 +105,8 @@ class RotationStage(Stage):
     collate = staticmethod(collate)
 
     def load_base(self) -> None:
-        """Load the VQ-VAE, or the model that has one."""
-        self.load_start("vqvae", *WITH_VQVAE)
+        """Load the VQ-VAE, or the model that has one, with its feature extractor."""
+        self.base_extractor = load_extractor(self.load_start("vqvae", *WITH_VQVAE))
 
     def build_model(self) -> BailandoVQVAE:
         """Give the VQ-VAE a rotation head."""
@@ -116,6 +118,10 @@ class RotationStage(Stage):
     def build_data(self, options: dict[str, Any]) -> PoseWindows:
         """Cut windows of joints and rotations."""
         return PoseWindows(self.arguments.dataset, **options)
+
+    def held_out_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Cut windows one after another."""
+        return {**super().held_out_options(options), "stride": self.data.num_frames}
 
     def trained_on(self) -> str:
         """Describe the windows."""
@@ -129,7 +135,12 @@ class RotationStage(Stage):
         whole = BailandoForDanceGeneration(BailandoConfig(model.config, self.base_model.config.gpt_config))
         whole.vqvae.load_state_dict(model.state_dict())
         whole.gpt.load_state_dict(self.base_model.gpt.state_dict())
+        whole.generation_config = self.base_model.generation_config
         return whole
+
+    def extractor(self, whole: PreTrainedModel) -> Any:
+        """Return the extractor of the Bailando that training started from; a VQ-VAE needs none."""
+        return self.base_extractor if isinstance(whole, BailandoForDanceGeneration) else None
 
 
 def run(arguments: RotationArguments) -> BailandoVQVAE | BailandoForDanceGeneration:

@@ -15,9 +15,10 @@ from transformers import PreTrainedModel
 
 from opendance_hf.dance import Dancer
 from opendance_hf.data import NoWindowsError, is_npz_folder
+from opendance_hf.files import names_a_folder
 from opendance_hf.hub import ModelFacts, describe_dataset, push, write_model_card
 from opendance_hf.modeling.loading import hide_progress_bars, load_model
-from opendance_hf.modeling.models import extractor_for
+from opendance_hf.modeling.models import MODELS, extractor_for, resolve
 from opendance_hf.training.callbacks import undisturbed
 from opendance_hf.training.cpu import choose_threads
 from opendance_hf.training.fingerprint import hash_of_model
@@ -26,11 +27,13 @@ from opendance_hf.training.recipe import (
     RecipeError,
     RunArguments,
     check_names,
+    check_types,
     checked,
     checked_trainer,
     load_recipe,
     parse,
     readable_errors,
+    using_section,
 )
 from opendance_hf.training.validation import (
     Validation,
@@ -86,10 +89,10 @@ class Stage:
         self.validation = Validation(**self.recipe["validation"])
 
     def check_recipe(self) -> None:
-        """Check the names of all options of the recipe.
+        """Check the names of all options of the recipe, and the types of those of validation and the Trainer.
 
         Raises:
-            RecipeError: if an option does not exist.
+            RecipeError: if an option does not exist, or has another type.
         """
         if self.model_section is None:
             check_names(self.recipe["model"], (), "model")
@@ -97,10 +100,11 @@ class Stage:
             checked(self.model_section, self.recipe["model"], "model")
         checked(self.data_section, self.recipe["data"], "data", self.given)
         checked(Validation, self.recipe["validation"], "validation")
+        check_types(Validation, self.recipe["validation"], "validation")
         self.check_trainer_section()
 
     def check_trainer_section(self) -> None:
-        """Check the names of the options in the section ``trainer``."""
+        """Check the names of the options in the section ``trainer``, and which are numbers."""
         checked_trainer(self.recipe["trainer"], MORE_OPTIONS)
 
     def run(self, *, set_threads: bool = False) -> Any:
@@ -117,12 +121,14 @@ class Stage:
             with readable_errors():
                 self.load_base()
                 torch.manual_seed(self.recipe["trainer"].get("seed", 42))
-                self.model = self.build_model()
+                with using_section("model"):
+                    self.model = self.build_model()
                 if set_threads:
                     choose_threads(self.model)
                 logger.info("preparing windows of %s ...", self.arguments.dataset)
-                self.data = self.build_data(self.recipe["data"])
-                self.others, self.split = self.build_held_out()
+                with using_section("data"):
+                    self.data = self.build_data(self.recipe["data"])
+                    self.others, self.split = self.build_held_out()
             logger.info("%s", self.trained_on())
             learned = self.learn()
             whole = self.finished_model().eval()
@@ -142,8 +148,11 @@ class Stage:
         raise NotImplementedError
 
     def held_out_options(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Change a section ``data`` for validation: one window after another, without copies."""
-        return options
+        """Change a section ``data`` for validation: all of the split; a subclass also cuts one window after another.
+
+        ``subset`` is the size of the training set.
+        """
+        return {name: value for name, value in options.items() if name != "subset"}
 
     def trained_on(self) -> str:
         """Describe the amount of training data in one line."""
@@ -195,6 +204,10 @@ class Stage:
         model: PreTrainedModel = self.model
         return model
 
+    def extractor(self, whole: PreTrainedModel) -> Any:
+        """Return the feature extractor to save with the model, or None if it needs none."""
+        return extractor_for(whole.config)
+
     def evaluate(self, whole: Any) -> dict[str, float]:
         """Measure the finished model: let it dance to held-out songs, and score these dances."""
         dataset, options = self.arguments.dataset, self.validation
@@ -215,7 +228,7 @@ class Stage:
         arguments, folder = self.arguments, Path(self.arguments.output_dir)
         metrics = {**learned.metrics, **self.evaluate(whole)}
         whole.cpu().save_pretrained(folder)
-        extractor = extractor_for(whole.config)
+        extractor = self.extractor(whole)
         if extractor is not None:
             extractor.save_pretrained(folder)
         recipe = yaml.safe_dump(self.recipe, sort_keys=False, allow_unicode=True)
@@ -232,8 +245,7 @@ class Stage:
             steps=learned.steps,
             metrics=metrics,
             split=self.split,
-            # The path of a folder on this machine is private.
-            base=Path(self.base).resolve().name if self.base and Path(self.base).exists() else self.base,
+            base=public_name(self.base),
             licence=arguments.licence,
             summary=(type(whole).__doc__ or "").strip().partition("\n")[0],
             module=type(whole).__module__,
@@ -267,6 +279,24 @@ class Stage:
         first = int(os.environ.get("RANK", 0)) == 0
         logging.getLogger("opendance_hf").setLevel(logging.INFO if first else logging.WARNING)
         return cls(parse(cls.arguments_class, argv)).run(set_threads=True)
+
+
+def public_name(model: str) -> str:
+    """Return the Hub id of a model, or the last name of its folder: a path on this machine is private."""
+    return Path(model).expanduser().resolve().name if model and names_a_folder(model) else model
+
+
+def load_extractor(model: PreTrainedModel) -> Any:
+    """Load the feature extractor in the folder or repository that a model was loaded from.
+
+    Returns:
+        The extractor; a new one if the model was saved without, None if it needs none.
+    """
+    kind = MODELS[model.config.model_type].extractor
+    try:
+        return resolve(kind).from_pretrained(model.name_or_path) if kind else None
+    except OSError:  # saved without one
+        return extractor_for(model.config)
 
 
 def stack(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:

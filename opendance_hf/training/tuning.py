@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from opendance_hf.modeling.bailando import (
     window_mask,
 )
 from opendance_hf.schema import FRAMES_PER_CODE
+from opendance_hf.training.checkpoints import remove_old
 from opendance_hf.training.codes import Dances, Piece, coded, followed_music, music_window
 from opendance_hf.training.loop import default_reports
 
@@ -206,9 +206,7 @@ class Tuning:
             (target / "trainer_state.json").write_text(
                 json.dumps({"round": self.round, "global_step": self.step})
             )
-            old = sorted(self.folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-            for path in old[:-keep]:
-                shutil.rmtree(path)
+            remove_old(self.folder, keep)
 
     def load(self, checkpoint: str) -> None:
         """Load a checkpoint to continue from it."""

@@ -66,7 +66,8 @@ class VQVAEStage(Stage):
 
     def held_out_options(self, options: dict[str, Any]) -> dict[str, Any]:
         """Cut windows one after another, without copies."""
-        return {**options, "stride": options["num_frames"], "mirror": False, "turns": 1, "subset": None}
+        options = super().held_out_options(options)
+        return {**options, "stride": self.data.num_frames, "mirror": False, "turns": 1}
 
     def trained_on(self) -> str:
         """Describe the windows."""

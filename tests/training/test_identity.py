@@ -165,6 +165,16 @@ def test_a_new_start_leaves_nothing_of_the_old_run(data: Path, tmp_path: Path) -
     assert names == ["checkpoint-2", "checkpoint-4"]
 
 
+@pytest.mark.parametrize("stage", ["fact", "actor_critic"])
+def test_folders_that_are_not_of_a_run_are_left_alone(stage: str, data: Path, tmp_path: Path) -> None:
+    best = tmp_path / "run" / "checkpoint-best" / "trainer_state.json"
+    best.parent.mkdir(parents=True)
+    best.write_text("{}")
+    run_stage(stage, data, tmp_path / "run", SMALL[stage])  # run.json is missing, but no checkpoint needs it
+    run_stage(stage, data, tmp_path / "run", SMALL[stage])
+    assert best.is_file()
+
+
 def test_checkpoints_without_a_note_are_refused(data: Path, tmp_path: Path) -> None:
     run_stage("fact", data, tmp_path / "run", SMALL["fact"])
     assert json.loads((tmp_path / "run" / "run.json").read_text())["stage"] == "fact"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 import re
 import subprocess
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from opendance_hf import cli
+from opendance_hf.data import MotionWindows
 from opendance_hf.modeling.models import MODELS
 from opendance_hf.storage import pack
 from opendance_hf.training import stages
@@ -132,6 +134,21 @@ def test_epochs_are_those_of_the_paper() -> None:
               for stage in ["gpt"] if (stage, name) in RECIPES}  # fmt: skip
     assert epochs == {"paper": 600, "paper_1k": 100, "paper_5k": 200, "paper_15k": 400}
     assert load_recipe("vqvae", "paper")["trainer"]["num_train_epochs"] == 150
+
+
+def test_what_a_recipe_leaves_out_has_its_default(tmp_path: Path) -> None:
+    pack([make_sequence(i, 1, 300) for i in range(8)], tmp_path / "opendance-3d")
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"trainer": {"max_steps": 2, "save_strategy": "no"}}))
+    common = {"config": str(tmp_path / "mine.yaml"), "dataset": str(tmp_path / "opendance-3d")}
+    small = ["model.hidden_size=16", "validation.songs=0", "trainer.report_to=none"]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    stages.run("vqvae", **common, output_dir=str(tmp_path / "run"), overrides=small)
+    torch.set_num_threads(threads)
+    assert "windows of 120 frames" in (tmp_path / "run" / "README.md").read_text()
+    data = load_recipe("vqvae", "debug")["data"]
+    parameters = inspect.signature(MotionWindows).parameters
+    assert {name: parameters[name].default for name in data} == data
 
 
 def test_a_recipe_has_four_sections(tmp_path) -> None:  # type: ignore[no-untyped-def]

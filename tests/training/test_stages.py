@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from transformers import GenerationConfig
 
 from opendance_hf.data import MotionWindows, SequenceReader
 from opendance_hf.modeling.bailando import (
@@ -24,6 +25,7 @@ from opendance_hf.modeling.bailando import (
     split_root,
 )
 from opendance_hf.modeling.bailando_pp import BailandoPPForDanceGeneration, BailandoPPGPTConfig, placement_of
+from opendance_hf.modeling.feature_extraction_dance import DanceFeatureExtractor
 from opendance_hf.modeling.loading import ModelError, load_model
 from opendance_hf.motion.skeleton import mirror_index
 from opendance_hf.schema import per_dancer
@@ -236,18 +238,20 @@ def test_duets_come_in_both_orders(data: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("options", [{}, {"music_window": 40, "music_dim": 55}])
+@pytest.mark.parametrize("options", [{}, {"music_dim": 55}, {"music_window": 40, "music_dim": 55}])
 def test_windows_hear_what_generation_hears(options: dict[str, int], data: Path) -> None:
     vqvae = load_model(str(data / "vqvae"), expected=("bailando_vqvae",))
     config = BailandoGPTConfig(codebook_size=16, hidden_size=16, num_attention_heads=2, **options)
     windows = CodeWindows(data / "opendance-3d", vqvae, config, num_codes=30, configs=["individual"])
     seq = next(s for s in (make_sequence(i, 1, 300) for i in range(24)) if s.id.startswith("seq-"))
-    music = seq.music_features[:, :55] if options else seq.music_features_7p5fps
+    window = "music_window" in options
+    music = seq.music_features if window else seq.music_features_7p5fps
+    music = music[:, : config.music_dim]
     heard = BailandoGPT(config).pad_music(torch.from_numpy(music)[None], 37)[0]
     piece = next(i for i, (_, _, found) in enumerate(windows.pieces) if torch.equal(found, heard))
     item = windows[windows.windows.index((piece, 5))]
-    assert item["music"].shape == ((8 * 29 + 80, 55) if options else (29, 438))
-    at = slice(40, 8 * 34 + 80) if options else slice(5, 34)
+    assert item["music"].shape == ((8 * 29 + 80, 55) if window else (29, config.music_dim))
+    at = slice(40, 8 * 34 + 80) if window else slice(5, 34)
     assert torch.equal(item["music"], heard[at])
 
 
@@ -283,6 +287,45 @@ def test_a_rotation_head_leaves_the_rest_alone(data: Path, tmp_path: Path) -> No
     fresh = rotation.with_head(before.vqvae).state_dict()
     assert any(not torch.equal(new[name], fresh[name.removeprefix("vqvae.")]) for name in learned)
     assert after.generate_dance(torch.zeros(1, 4, 438), 32).rotations.shape == (1, 32, 24, 3, 3)
+
+
+@pytest.mark.parametrize("stage", ["rotation", "actor_critic"])
+def test_a_stage_that_goes_on_with_a_bailando_keeps_its_defaults(
+    stage: str, data: Path, tmp_path: Path
+) -> None:
+    options = {"rotation": RESUMED["rotation"][0], "actor_critic": [*QUICK_ROUNDS, "trainer.rounds=1"]}[stage]
+    base = BailandoForDanceGeneration.from_pretrained(data / "bailando")
+    base.generation_config = GenerationConfig(do_sample=True, temperature=0.7, top_k=5)
+    base.save_pretrained(tmp_path / "bailando")  # the folder of the fixture has no extractor
+    DanceFeatureExtractor.for_model(base.config, "librosa-0.8.1").save_pretrained(tmp_path / "bailando")
+    (tmp_path / "opendance-3d").symlink_to(data / "opendance-3d")
+    run_stage(stage, tmp_path, tmp_path / "run", options)
+    after = BailandoForDanceGeneration.from_pretrained(tmp_path / "run")
+    assert after.generation_config.to_diff_dict() == base.generation_config.to_diff_dict()
+    saved = [
+        json.loads((tmp_path / name / "preprocessor_config.json").read_text()) for name in ("bailando", "run")
+    ]
+    assert saved[0] == saved[1]
+    assert saved[1]["engine"] == "librosa-0.8.1"
+
+
+@pytest.mark.parametrize("spelling", ["~/private/bailando", "./private/bailando", "private/bailando/"])
+def test_a_card_does_not_tell_where_a_folder_is(
+    spelling: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(data / "bailando", tmp_path / "private" / "bailando")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    stages_by_name.run(
+        "gpt",
+        dataset=str(data / "opendance-3d"),
+        output_dir=str(tmp_path / "run"),
+        overrides=[*QUICK, *SMALL_GPT, "trainer.max_steps=1", "trainer.save_strategy=no"],
+        vqvae=spelling,
+    )
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "bailando" in card
+    assert "private" not in card
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import inspect
 import json
 import logging
 import math
@@ -15,7 +16,6 @@ import sys
 import termios
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from opendance_hf.training import ema
 from opendance_hf.training.callbacks import duration
 from opendance_hf.training.cpu import choose_threads
 from opendance_hf.training.loop import train
@@ -203,6 +204,40 @@ def test_trainer_options_that_cannot_be_used(option: str, message: str, data: Pa
     assert "__init__" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("stage", "option", "message"),
+    [
+        ("vqvae", "model.hidden_size=abc", "'model': .*str"),
+        ("gpt", "model.num_base_layers=[1]", "'model': .*list"),
+        ("vqvae", "data.num_frames=abc", "'data': .*str"),
+        ("fact", "data.configs=5", "'data': .*int"),
+        ("vqvae", "trainer.milestones=5", "'trainer': milestones=5, expected a list of numbers"),
+        ("vqvae", "trainer.milestones=[a]", "'trainer': milestones=.*, expected a list of numbers"),
+        ("vqvae", "trainer.max_steps=abc", "'trainer': max_steps='abc', expected a number"),
+        ("vqvae", "trainer.logging_steps=abc", "'trainer': logging_steps='abc', expected a number"),
+        ("vqvae", "trainer.save_total_limit=abc", "'trainer': save_total_limit='abc', expected a number"),
+        ("vqvae", "trainer.ema_decay=abc", "'trainer': ema_decay='abc', expected a number"),
+        ("vqvae", "trainer.per_device_train_batch_size=[4]", "'trainer': per_device_train_batch_size="),
+        ("vqvae", "validation.windows=abc", "'validation': windows='abc', expected int"),
+        ("vqvae", "validation.split=5", r"'validation': split=5, expected str \| None"),
+        ("actor_critic", "trainer.rounds=abc", "'trainer': rounds='abc', expected int"),
+        ("actor_critic", "trainer.discount=abc", "'trainer': discount='abc', expected float"),
+    ],
+)
+def test_values_of_a_wrong_type(stage: str, option: str, message: str, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=f"recipe section {message}"):
+        run_stage(stage, data, tmp_path, [*SMALL[stage], option])
+
+
+def test_errors_of_a_model_in_training_are_not_taken_for_those_of_a_recipe(tmp_path: Path) -> None:
+    def collate(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        raise TypeError("a bug")
+
+    section = {"max_steps": 1, "report_to": "none", "use_cpu": True, "disable_tqdm": True}
+    with pytest.raises(TypeError, match="a bug"):
+        train(Line(), Numbers(8), collate, section, RunArguments("numbers", str(tmp_path)), {})
+
+
 @pytest.mark.parametrize("stage", all_stages())
 def test_misspelt_options_of_every_section_get_a_suggestion(stage: str, tmp_path: Path) -> None:
     kind = stage_class(stage)
@@ -333,16 +368,91 @@ def test_validation_looks_at_the_average(tmp_path: Path) -> None:
     assert done.steps == 3
 
 
-def test_held_out_windows_have_no_copies(data: Path, tmp_path: Path) -> None:
-    copies = {"mirror": True, "stride": 1, "subset": 3}
-    for stage, more, wanted in (
-        ("vqvae", {"num_frames": 64, "turns": 4}, {"num_frames": 64, "stride": 64, "turns": 1}),
-        ("gpt", {}, {"stride": 29}),
-        ("bailando_pp", {"swap": True}, {"stride": 29, "swap": False}),
-    ):
-        kind = stage_class(stage)
-        made = kind(kind.arguments_class("none", str(tmp_path)))
-        if stage != "vqvae":
-            made.model = SimpleNamespace(config=SimpleNamespace(max_codes=29))
-        found = made.held_out_options({**copies, **more})
-        assert found == {"mirror": False, "subset": None, **wanted}
+def test_only_checkpoints_of_the_trainer_are_removed(tmp_path: Path) -> None:
+    for name in ("checkpoint-best", "checkpoint-1-copy"):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (0, 0))
+    fit(tmp_path, {"save_steps": 2, "save_total_limit": 1})
+    names = {path.name for path in tmp_path.glob("checkpoint-*")}
+    assert names == {"checkpoint-best", "checkpoint-1-copy", "checkpoint-6"}
+
+
+def test_a_kill_while_the_average_is_written_leaves_the_checkpoint_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "opendance_hf")
+    options = {"save_steps": 2, "save_total_limit": 1, "ema_decay": 0.9}
+    wanted, _ = fit(tmp_path / "whole", options)
+    write = ema.WeightAverage.on_save
+
+    def killed(self: ema.WeightAverage, args: Any, state: Any, control: Any, **more: Any) -> None:
+        if state.global_step == 4:
+            raise KeyboardInterrupt
+        write(self, args, state, control, **more)
+
+    monkeypatch.setattr(ema.WeightAverage, "on_save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "cut", options)
+    monkeypatch.undo()
+    found, _ = fit(tmp_path / "cut", options)
+    assert f"continuing from {tmp_path / 'cut' / 'checkpoint-2'}" in caplog.text
+    torch.testing.assert_close(found.weight, wanted.weight, atol=1e-7, rtol=0)
+    assert [path.name for path in (tmp_path / "cut").glob("checkpoint-*")] == ["checkpoint-6"]
+
+
+HELD_OUT = {
+    "vqvae": {"num_frames": 64, "stride": 64, "mirror": False, "turns": 1},
+    "gpt": {"stride": 29, "mirror": False},
+    "bailando_pp": {"stride": 29, "mirror": False, "swap": False},
+    "fact": {"stride": 240},
+    "rotation": {"num_frames": 64, "stride": 64},
+}
+
+
+def test_every_stage_that_cuts_windows_is_checked() -> None:
+    sections = {stage: stage_class(stage).data_section for stage in all_stages()}
+    assert {
+        stage for stage, kind in sections.items() if "stride" in inspect.signature(kind).parameters
+    } == set(HELD_OUT)
+
+
+@pytest.mark.parametrize("stage", HELD_OUT)
+def test_held_out_windows_have_no_copies(stage: str, data: Path, tmp_path: Path) -> None:
+    kind = stage_class(stage)
+    models = {
+        "gpt": {"vqvae": "vqvae"},
+        "rotation": {"vqvae": "vqvae"},
+        "bailando_pp": {"bailando": "bailando"},
+    }
+    starts = {option: str(data / name) for option, name in models.get(stage, {}).items()}
+    made = kind(
+        kind.arguments_class(str(data / "opendance-3d"), str(tmp_path), overrides=SMALL[stage], **starts)
+    )
+    made.load_base()
+    made.model = made.build_model()
+    made.data = made.build_data(made.recipe["data"])
+    trained = {
+        name: {"stride": 1, "mirror": True, "turns": 4, "swap": True}.get(name, value)
+        for name, value in HELD_OUT[stage].items()
+    }
+    assert made.held_out_options({**trained, "subset": 3, "configs": ["individual"]}) == {
+        **HELD_OUT[stage],
+        "configs": ["individual"],
+    }
+    others, _ = made.build_held_out()
+    assert len(others) > 0
+
+
+def test_a_subset_is_of_training_alone(data: Path, tmp_path: Path) -> None:
+    found = []
+    for more in ([], ["data.subset=1"]):
+        kind = stage_class("fact")
+        arguments = kind.arguments_class(
+            str(data / "opendance-3d"), str(tmp_path), overrides=[*SMALL["fact"], *more]
+        )
+        made = kind(arguments)
+        made.model = made.build_model()
+        made.data = made.build_data(made.recipe["data"])
+        found.append((len(made.data), len(made.build_held_out()[0])))
+    assert found[1][0] < found[0][0]
+    assert found[1][1] == found[0][1]
