@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 from transformers import PretrainedConfig
-
-#: Arrays or tensors.
-Features = TypeVar("Features", bound=Any)
 
 #: Pelvis, hips, knees, ankles and feet.
 LOWER_JOINTS = (0, 1, 2, 4, 5, 7, 8, 10, 11)
@@ -165,15 +162,6 @@ class BailandoGPTConfig(PretrainedConfig):
     def music_input(self) -> tuple[str, int]:
         """Column of music features that the model reads, and their number."""
         return ("music_features_7p5fps" if self.music_window is None else "music_features"), self.music_dim
-
-    def select_music(self, music_features: Features, music_features_7p5fps: Features) -> Features:
-        """Select the features that the model reads from those of a song, (T, 438) at 60 FPS and (ceil(T / 8), 438) at 7.5.
-
-        They are those at 7.5 FPS, one row for each code; with a music window, the first ``music_dim`` of those at 60.
-        """
-        if self.music_window is None:
-            return music_features_7p5fps
-        return music_features[:, : self.music_dim]
 
     @property
     def rotary(self) -> bool:

@@ -17,14 +17,18 @@ from torch import Tensor
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, GenerationConfig, PreTrainedModel
 
 import opendance_hf.modeling
+from opendance_hf.modeling.layers import eager_attention_forward
 from opendance_hf.modeling.models import MODELS, resolve
 
 _CODES = {"codebook_size": 8, "hidden_size": 8, "num_residual_layers": 1}
-_BLOCKS = {"num_attention_heads": 2, "num_base_layers": 1, "num_head_layers": 1, "dropout": 0.0}
+#: Weights large enough that attention matters to the output.
+_BLOCKS = {
+    "num_attention_heads": 2, "num_base_layers": 1, "num_head_layers": 1, "dropout": 0.0, "initializer_range": 0.4,
+}  # fmt: skip
 _GPT = {"codebook_size": 8, "hidden_size": 8, **_BLOCKS}
 _FACT = {
     "hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2, "num_motion_layers": 1, "num_audio_layers": 1,
-    "num_cross_layers": 2, "motion_frames": 6, "audio_frames": 12, "target_frames": 4,
+    "num_cross_layers": 2, "initializer_range": 0.4, "motion_frames": 6, "audio_frames": 12, "target_frames": 4,
 }  # fmt: skip
 #: Options of each configuration by model type. Parts of a name after a slash are variants.
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -201,6 +205,14 @@ def test_attention_implementations_agree(case: str, tmp_path: Path) -> None:
         close(run(eager, case), run(sdpa, case), rtol=0, atol=0)
     with pytest.raises((ValueError, ImportError)):
         AutoModel.from_pretrained(tmp_path, attn_implementation="flash_attention_2")
+
+
+def test_eager_attention_drops_out_in_training() -> None:
+    layer, query = torch.nn.Identity(), noise(1, 2, 3, 4)
+    plain, _ = eager_attention_forward(layer.eval(), query, query, query, None, dropout=1.0)
+    dropped, _ = eager_attention_forward(layer.train(), query, query, query, None, dropout=1.0)
+    assert plain.any()
+    assert not dropped.any()
 
 
 @pytest.mark.parametrize("case", CASES)
