@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,13 @@ from torch.utils.data import Dataset
 
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.files import names_a_folder
-from opendance_hf.motion.skeleton import NUM_JOINTS, mirror_index
+from opendance_hf.motion.skeleton import JOINT_INDEX, NUM_JOINTS, mirror_index
 from opendance_hf.schema import FPS
 
 Floats = npt.NDArray[np.float32]
+
+#: Smallest and largest plausible median distance from pelvis to head, metres: others are another unit.
+_TORSO_M: Final = (0.05, 5.0)
 
 
 class NoWindowsError(OpenDanceError, ValueError):
@@ -45,7 +48,7 @@ class SequenceReader:
     def __init__(
         self,
         dataset: str | os.PathLike[str],
-        configs: list[str] | None = None,
+        configs: list[str] | str | None = None,
         split: str = "train",
         subset: int | None = None,
         only: list[str] | None = None,
@@ -58,6 +61,7 @@ class SequenceReader:
         if is_npz_folder(name):
             raise ValueError(f"{name}: a folder of motions, not a dataset; these have no music and no poses")
         self._parts = []
+        configs = [configs] if isinstance(configs, str) else configs
         for config in configs or get_dataset_config_names(name):
             splits = load_dataset(name, config)
             if split in splits:
@@ -326,7 +330,7 @@ def _load_motion(file: Path) -> Floats:
             raise ValueError(f"{file}: holds no array 'joints'")
         joints = np.asarray(arrays["joints"], dtype=np.float32)
         fps = float(arrays["fps"]) if "fps" in arrays else float(FPS)
-    joints = joints[None] if joints.ndim == 3 else joints
+    given, joints = joints.shape, joints[None] if joints.ndim == 3 else joints
     if (
         joints.ndim != 4
         or joints.shape[2:] != (NUM_JOINTS, 3)
@@ -334,7 +338,12 @@ def _load_motion(file: Path) -> Floats:
         or not fps > 0
     ):
         raise ValueError(
-            f"{file}: joints must be finite (dancers, frames, 24, 3) at a positive rate, got {joints.shape}"
+            f"{file}: joints must be finite (dancers, frames, 24, 3) at a positive rate, got {given}"
+        )
+    torso = np.linalg.norm(joints[:, :, JOINT_INDEX["head"]] - joints[:, :, JOINT_INDEX["pelvis"]], axis=-1)
+    if not _TORSO_M[0] < np.median(torso) < _TORSO_M[1]:
+        raise ValueError(
+            f"{file}: joints must be in metres, but the distance from pelvis to head is {np.median(torso):.3g}"
         )
     if fps == FPS or joints.shape[1] < 2:
         return joints

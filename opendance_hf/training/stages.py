@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from typing import Any
 
 from opendance_hf.modeling.models import MODELS, resolve
@@ -22,7 +23,9 @@ def stage_class(name: str) -> Any:
     """
     stages = all_stages()
     if name not in stages:
-        raise RecipeError(f"no stage {name!r}: give {', '.join(stages)}")
+        close = difflib.get_close_matches(name, stages, 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise RecipeError(f"no stage {name!r}: give {', '.join(stages)}{hint}")
     return resolve(stages[name])
 
 

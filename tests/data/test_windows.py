@@ -113,3 +113,13 @@ def test_a_folder_of_motion_capture(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", joints=slow[:, :, :22])
     with pytest.raises(ValueError, match=r"d.npz: joints must be finite \(dancers, frames, 24, 3\)"):
         MotionWindows(tmp_path, 30, 30)
+
+
+def test_motion_in_another_unit_is_refused(tmp_path: Path) -> None:
+    joints = np.random.default_rng(0).normal(size=(61, 24, 3)).astype(np.float32)
+    for name, factor in (("mm", 1000.0), ("km", 0.001)):
+        folder = tmp_path / name
+        folder.mkdir()
+        np.savez(folder / "a.npz", joints=joints * factor)
+        with pytest.raises(ValueError, match="must be in metres, but the distance from pelvis to head is"):
+            MotionWindows(folder, num_frames=30, stride=30)

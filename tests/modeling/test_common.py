@@ -207,6 +207,12 @@ def test_attention_implementations_agree(case: str, tmp_path: Path) -> None:
         AutoModel.from_pretrained(tmp_path, attn_implementation="flash_attention_2")
 
 
+def test_positions_are_summed_in_single_precision() -> None:
+    vqvae: Any = make("bailando_vqvae").to(torch.bfloat16)
+    joints, velocity = vqvae.decode(codes(1, 4), codes(1, 4))
+    assert joints.dtype == velocity.dtype == torch.float32
+
+
 def test_eager_attention_drops_out_in_training() -> None:
     layer, query = torch.nn.Identity(), noise(1, 2, 3, 4)
     plain, _ = eager_attention_forward(layer.eval(), query, query, query, None, dropout=1.0)

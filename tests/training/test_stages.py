@@ -426,7 +426,7 @@ def write_other_model(folder: Path) -> Path:
 
 def test_stages_say_what_they_need(data: Path, tmp_path: Path) -> None:
     arguments = {"dataset": str(data / "opendance-3d"), "output_dir": str(tmp_path / "out")}
-    with pytest.raises(RecipeError, match=r"no stage 'gtp': give gpt, actor_critic"):
+    with pytest.raises(RecipeError, match=r"no stage 'gtp': give gpt, actor_critic.*; did you mean gpt\?"):
         stages_by_name.run("gtp", **arguments)
     with pytest.raises(RecipeError, match=r"fact takes no --bailando"):
         stages_by_name.run("fact", **arguments, vqvae="", bailando="x")
