@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, cast, get_args
 
 import numpy as np
 
@@ -80,6 +80,10 @@ def generate(
     files = [songs] if isinstance(songs, Path) else list(songs)
     targets = _targets(files, out, options.suffix)
     _keep_inputs([*files, *filter(None, [options.seed_motion])], targets)
+    if options.engine is not None and options.engine not in get_args(Engine):
+        raise GenerateError(
+            f"unknown engine {options.engine!r}: expected one of {', '.join(get_args(Engine))}"
+        )
     from opendance_hf.dance import Dancer  # loads torch, which the checks before do not need
 
     seeds = None if options.seed_motion is None else [opendance.read(options.seed_motion)]

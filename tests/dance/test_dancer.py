@@ -298,6 +298,8 @@ def test_what_cannot_dance_is_told(folder: Path, song: Path, tmp_path: Path) -> 
         generate(
             song, folder / "solo", tmp_path / "dance.npz", GenerateOptions(generation={"num_dancers": 2})
         )
+    with pytest.raises(GenerateError, match="unknown engine 'essentia': expected one of fast"):
+        generate(song, tmp_path / "none", tmp_path / "dance.npz", GenerateOptions(engine="essentia"))
     with pytest.raises(GenerateError, match="one file for 2 songs"):
         generate([song, song], folder / "solo", tmp_path / "dance.mp4")
     with pytest.raises(GenerateError, match="two songs would be written to this file"):
