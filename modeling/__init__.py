@@ -6,10 +6,22 @@
 A model imports the core of ``opendance_hf`` and nothing of the pipeline or the front doors.
 """
 
+from typing import Any
+
 from opendance_hf.modeling.feature_extraction_dance import DanceFeatureExtractor
-from opendance_hf.modeling.models import MODELS, register
+from opendance_hf.modeling.models import MODELS, register, resolve
 
 for _entry in MODELS.values():
     register(_entry)
+
+
+def __getattr__(name: str) -> Any:
+    """Return a class of the table by its name: ``from opendance_hf.modeling import BailandoVQVAE``."""
+    for entry in MODELS.values():
+        for place in (entry.config, entry.model):
+            if place.partition(":")[2] == name:
+                return resolve(place)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = ["MODELS", "DanceFeatureExtractor", "register"]

@@ -37,7 +37,7 @@ class DanceFeatureExtractor(FeatureExtractorWithCode):
         music: former name of the input, in folders saved by earlier versions: ``bailando`` or ``tpami``.
 
     Raises:
-        ValueError: if there is no such column, or it has fewer features.
+        ValueError: for an unknown column, or one with fewer features.
 
     >>> extractor = DanceFeatureExtractor()
     >>> time = np.arange(2 * 30_720) / 30_720

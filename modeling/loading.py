@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import torch
 from huggingface_hub import try_to_load_from_cache
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.utils import FEATURE_EXTRACTOR_NAME, logging
 from transformers.utils.hub import cached_file
 
@@ -39,7 +39,7 @@ def model_type_of(name: str) -> str:
         The ``model_type``, such as ``"bailando"``.
 
     Raises:
-        ModelError: if there is no such folder or repository, it has no model, or the Hub does not answer.
+        ModelError: for a folder or repository that does not exist or has no model, or if the Hub does not answer.
     """
     return _read_config(name)[0]
 
@@ -53,7 +53,7 @@ def load_model(name: str, *, expected: tuple[str, ...], dtype: torch.dtype | Non
         dtype: of the weights; by default as saved.
 
     Raises:
-        ModelError: if there is no such model, it is of another kind, or a part of its weights is missing.
+        ModelError: if the model does not exist, is of another kind, or a part of its weights is missing.
     """
     return _load(name, expected, dtype)[0]
 
@@ -72,6 +72,23 @@ def load_with_extractor(
         ModelError: see :func:`load_model`; also if the extractor cannot be read, or is neither in the cache nor to be had.
     """
     model, cached = _load(name, expected, dtype)
+    return model, load_extractor(name, model.config, cached=cached)
+
+
+def load_extractor(name: str, config: PreTrainedConfig, *, cached: bool = False) -> Any:
+    """Load the feature extractor of a model; a new one if the folder or repository has none, None if it needs none.
+
+    Args:
+        name: folder or Hub id (``user/name``) of the model.
+        config: of the model.
+        cached: read the cache only, since the Hub did not answer.
+
+    Raises:
+        ModelError: if the file is damaged, or is neither in the cache nor to be had.
+    """
+    kind = MODELS[config.model_type].extractor
+    if not kind:
+        return None
     path = str(Path(name).expanduser()) if names_a_folder(name) else name
     try:
         with quiet_transformers():
@@ -84,10 +101,9 @@ def load_with_extractor(
             if file is None:
                 if cached and try_to_load_from_cache(name, FEATURE_EXTRACTOR_NAME) is None:
                     raise OSError(f"{FEATURE_EXTRACTOR_NAME} is not in the cache; load the model once online")
-                return model, extractor_for(model.config)
+                return extractor_for(config)
             # Not by AutoFeatureExtractor, which does not know the class that earlier versions named.
-            kind = resolve(MODELS[model.config.model_type].extractor)
-            return model, kind.from_pretrained(path, local_files_only=cached)
+            return resolve(kind).from_pretrained(path, local_files_only=cached)
     except (OSError, ValueError) as error:
         raise ModelError(f"{name}: its feature extractor cannot be loaded ({_first_line(error)})") from error
 

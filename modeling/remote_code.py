@@ -10,6 +10,7 @@ import ast
 import importlib.util
 import os
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -75,6 +76,7 @@ def _file(module: str) -> str:
     return parts[-1] if parts[0] == "modeling" else "_".join(parts)
 
 
+@lru_cache
 def _flattened(module: str) -> tuple[str, list[str]]:
     """Return the text of a module with relative imports, and the modules of this package that it imports."""
     spec = importlib.util.find_spec(module)

@@ -250,7 +250,7 @@ class CLIFFPreTrainedModel(DancePreTrainedModel):
 
 
 class CLIFFModel(CLIFFPreTrainedModel):
-    """CLIFF's backbone and regressor, which reads the official weights; there is no training for it here.
+    """Backbone and regressor of CLIFF, for the official weights. This project does not train it.
 
     >>> model = CLIFFModel(CLIFFConfig(width=4, hidden_size=8)).eval()
     >>> model(torch.zeros(2, 3, 256, 192), torch.zeros(2, 3)).rotations.shape

@@ -93,7 +93,7 @@ class Dancer:
             dtype: of the weights; by default as saved.
 
         Raises:
-            ModelError: if there is no such model, it does not dance, or a part of its weights is missing.
+            ModelError: if the model does not exist or does not dance, or a part of its weights is missing.
             DanceError: for an unknown engine or device.
         """
         place = torch_device(device)

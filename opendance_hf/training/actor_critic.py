@@ -19,11 +19,12 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from opendance_hf.modeling.bailando import BailandoForDanceGeneration, BailandoGPT
+from opendance_hf.modeling.loading import load_extractor
 from opendance_hf.training.callbacks import duration
 from opendance_hf.training.checkpoints import open_run
 from opendance_hf.training.loop import Learned
 from opendance_hf.training.recipe import RunArguments, check_types, checked
-from opendance_hf.training.stage import Stage, load_extractor
+from opendance_hf.training.stage import Stage
 from opendance_hf.training.tuning import Settings, Songs, Tuning
 from opendance_hf.training.validation import held_out
 
@@ -54,7 +55,7 @@ class ActorCriticStage(Stage):
     def load_base(self) -> None:
         """Load the Bailando with its feature extractor."""
         self.whole = self.load_start("bailando", "bailando")
-        self.base_extractor = load_extractor(self.whole)
+        self.base_extractor = load_extractor(self.base, self.whole.config)
 
     def build_model(self) -> BailandoGPT:
         """Return the GPT of the Bailando."""

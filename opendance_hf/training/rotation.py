@@ -27,12 +27,13 @@ from opendance_hf.modeling.bailando import (
     BailandoVQVAEConfig,
     split_root,
 )
+from opendance_hf.modeling.loading import load_extractor
 from opendance_hf.motion.rotations import axis_angle_to_matrix
 from opendance_hf.motion.skeleton import NUM_JOINTS
 from opendance_hf.schema import per_dancer
 from opendance_hf.training.codes import WITH_VQVAE, vqvae_of
 from opendance_hf.training.recipe import RunArguments
-from opendance_hf.training.stage import Stage, load_extractor
+from opendance_hf.training.stage import Stage
 
 
 @dataclass
@@ -106,7 +107,8 @@ class RotationStage(Stage):
 
     def load_base(self) -> None:
         """Load the VQ-VAE, or the model that has one, with its feature extractor."""
-        self.base_extractor = load_extractor(self.load_start("vqvae", *WITH_VQVAE))
+        base = self.load_start("vqvae", *WITH_VQVAE)
+        self.base_extractor = load_extractor(self.base, base.config)
 
     def build_model(self) -> BailandoVQVAE:
         """Give the VQ-VAE a rotation head."""

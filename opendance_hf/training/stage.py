@@ -18,7 +18,7 @@ from opendance_hf.data import NoWindowsError, is_npz_folder
 from opendance_hf.files import names_a_folder
 from opendance_hf.hub import ModelFacts, describe_dataset, push, write_model_card
 from opendance_hf.modeling.loading import hide_progress_bars, load_model
-from opendance_hf.modeling.models import MODELS, extractor_for, resolve
+from opendance_hf.modeling.models import extractor_for
 from opendance_hf.training.callbacks import undisturbed
 from opendance_hf.training.cpu import choose_threads
 from opendance_hf.training.fingerprint import hash_of_model
@@ -284,19 +284,6 @@ class Stage:
 def public_name(model: str) -> str:
     """Return the Hub id of a model, or the last name of its folder: a path on this machine is private."""
     return Path(model).expanduser().resolve().name if model and names_a_folder(model) else model
-
-
-def load_extractor(model: PreTrainedModel) -> Any:
-    """Load the feature extractor in the folder or repository that a model was loaded from.
-
-    Returns:
-        The extractor; a new one if the model was saved without, None if it needs none.
-    """
-    kind = MODELS[model.config.model_type].extractor
-    try:
-        return resolve(kind).from_pretrained(model.name_or_path) if kind else None
-    except OSError:  # saved without one
-        return extractor_for(model.config)
 
 
 def stack(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -127,6 +127,11 @@ def implementations(model: PreTrainedModel) -> set[str]:
 def test_every_model_is_here() -> None:
     assert {case.partition("/")[0] for case in CASES} == set(MODELS)
     assert opendance_hf.modeling.MODELS is MODELS
+    for entry in MODELS.values():
+        for place in (entry.config, entry.model):
+            assert getattr(opendance_hf.modeling, place.partition(":")[2]) is resolve(place)
+    with pytest.raises(AttributeError, match="no attribute 'Tango'"):
+        opendance_hf.modeling.Tango  # noqa: B018
 
 
 @pytest.mark.parametrize("case", CASES)

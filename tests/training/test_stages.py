@@ -7,7 +7,6 @@ import logging
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -51,14 +50,6 @@ from tests.training.support import (
     run_stage,
     same,
 )
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -506,3 +497,11 @@ def test_the_tuned_gpt_is_what_is_kept(data: Path, tmp_path: Path) -> None:
         else:
             assert torch.equal(value, before[name]), name
     assert any(not torch.equal(found[name], before[name]) for name in found)
+
+
+@pytest.mark.parametrize("stage", ["rotation", "actor_critic"])
+def test_a_damaged_extractor_of_the_base_is_not_replaced(stage: str, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "data")
+    (tmp_path / "data" / "bailando" / "preprocessor_config.json").write_text('{"engine": "libr')
+    with pytest.raises(ModelError, match="its feature extractor cannot be loaded"):
+        run_stage(stage, tmp_path / "data", tmp_path / "out", RESUMED[stage][0])

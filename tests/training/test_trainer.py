@@ -14,7 +14,6 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +31,6 @@ from opendance_hf.training.recipe import RecipeError, RunArguments
 from opendance_hf.training.stages import all_stages, stage_class
 from tests.conftest import REPO
 from tests.training.support import SMALL, make_data, run_stage
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

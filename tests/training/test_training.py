@@ -6,7 +6,6 @@ import dataclasses
 import shutil
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -38,15 +37,6 @@ STEPS = [
     "trainer.save_steps=3",
     "trainer.per_device_train_batch_size=4",
 ]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Models this small are fastest on one thread, and two threads crawl on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def steps_on_the_spot(seed: int, num_frames: int = 400) -> DanceSequence:
