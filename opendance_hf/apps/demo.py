@@ -180,7 +180,7 @@ def dance(
     caption = (
         f"A debug-size Bailando, trained for minutes on the {len(report.sequences)} sequence(s) of this demo and "
         f"nothing else, dances to the sound of {song.name}, which is among them: it shows that the parts fit "
-        "together, not how well the method dances. A model trained so little nearly stands still."
+        "together, not how well the method dances. A model trained so little nearly stands still, trembles or hops."
     )
     row = DanceRow(video="dance/dance.mp4", caption=caption, scores=_readable(scores))
     return dataclasses.replace(report, dances=[row]), asdict(scores)

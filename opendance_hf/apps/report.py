@@ -92,6 +92,11 @@ BUILD_SCORES: Final = {
         f"limit: at most {Gate.max_camera_motion:g}",
     ),
 }
+#: Names of scores as the paper writes them.
+_LABELS: Final = {
+    "fid_k": "FID_k", "fid_g": "FID_g", "div_k": "Div_k", "div_g": "Div_g",
+    "music_motion_score": "music-motion score", "motion_motion_score": "motion-motion score",
+}  # fmt: skip
 _PLOT_COLOUR: Final = "#2e86de"
 #: Placeholder that is replaced by ``currentColor``, so that plots follow the page's light or dark scheme.
 _TEXT_COLOUR: Final = "#010203"
@@ -261,7 +266,12 @@ def explained_scores(rows: Iterable[SequenceRow]) -> list[BuildScore]:
 
 def metric_label(name: str) -> str:
     """Return the name of a metric as words, without its unit."""
-    return BUILD_SCORES[name].label if name in BUILD_SCORES else _split_unit(name)[0].replace("_", " ")
+    if name in BUILD_SCORES:
+        return BUILD_SCORES[name].label
+    words = _split_unit(name)[0]
+    return _LABELS.get(
+        words, words.replace("_", " ").replace("pa mpjpe", "PA-MPJPE").replace("mpjpe", "MPJPE")
+    )
 
 
 def metric_unit(name: str) -> str:

@@ -9,7 +9,14 @@ from urllib.parse import unquote
 
 import pytest
 
-from opendance_hf.apps.report import BUILD_SCORES, BuildReport, InputRow, SequenceRow, write_report
+from opendance_hf.apps.report import (
+    BUILD_SCORES,
+    BuildReport,
+    InputRow,
+    SequenceRow,
+    metric_label,
+    write_report,
+)
 from opendance_hf.pipeline.stages import gate
 
 EVIL = "<script>alert('x')</script>\"&.mp4"
@@ -150,3 +157,10 @@ def test_the_same_build_gives_the_same_page(tmp_path: Path) -> None:
     for name in ("a.html", "b.html"):
         write_report(tmp_path / name, BuildReport(inputs(), [sequence(n) for n in range(3)]))
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+
+
+def test_scores_are_written_as_in_the_paper() -> None:
+    assert metric_label("fid_k") == "FID_k"
+    assert metric_label("motion_motion_score") == "motion-motion score"
+    assert metric_label("raw_pa_mpjpe_mm") == "raw PA-MPJPE"
+    assert metric_label("facing_error_deg") == "facing error"
