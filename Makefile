@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.made
 VIDEOS ?=
 
-.PHONY: help demo fetch test test-slow bench bench-pipeline lint format wheel-check clean
+.PHONY: help demo fetch test test-slow bench bench-pipeline cases lint format wheel-check clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -25,6 +25,9 @@ test-slow: $(STAMP)  ## only the slow tests
 
 bench: $(STAMP)  ## measure what is meant to be fast beside its plain version: make bench [SECTIONS=...]
 	$(BIN)/python -m benchmarks $(SECTIONS)
+
+cases: $(STAMP)  ## faults learnt from public reports: what each gives now, beside the right value
+	$(BIN)/python -m benchmarks.cases $(CASES)
 
 bench-pipeline: $(STAMP)  ## errors against the truth of twenty rendered clips: make bench-pipeline [MOCAP=DIR]
 	$(BIN)/python -m benchmarks.pipeline_truth $(if $(MOCAP),--mocap '$(MOCAP)')
