@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from opendance_hf.motion.ik import two_bone_ik
+from opendance_hf.motion.ik import turn_limb
 from opendance_hf.motion.intervals import true_intervals
 from opendance_hf.motion.rotations import smallest_rotation
-from opendance_hf.motion.skeleton import JOINT_INDEX, PARENTS
+from opendance_hf.motion.skeleton import JOINT_INDEX
 
 Array = npt.NDArray[np.floating]
 Bools = npt.NDArray[np.bool_]
@@ -69,13 +69,18 @@ def frames_at_rest(speed: Array, frame_s: float, limits: RestLimits) -> Bools:
     return out
 
 
-def contact_shifts(path: Array, contact: Bools, blend: int) -> tuple[Array, Array]:
+def contact_shifts(
+    path: Array, contact: Bools, blend: int, height: float | None = None
+) -> tuple[Array, Array]:
     """Return the (T, 3) shift of a joint to its median position in each contact, with fades, and their (T, 1) weight."""
     shift, weight = np.zeros_like(path), np.zeros((len(path), 1))
     fade = 0.5 + 0.5 * np.cos(np.pi * np.arange(1, blend + 1) / (blend + 1))
     contacts = true_intervals(contact)
     for number, (start, end) in enumerate(contacts):
-        shift[start:end] = np.median(path[start:end], axis=0) - path[start:end]
+        place = np.median(path[start:end], axis=0)
+        if height is not None:
+            place[1] = height
+        shift[start:end] = place - path[start:end]
         weight[start:end] = 1.0
         until = min(end + blend, contacts[number + 1][0] if number + 1 < len(contacts) else len(path))
         after = fade[: until - end, None]
@@ -106,21 +111,14 @@ def turn_leg(
     """
     joints, turned = posed
     hip, knee, ankle, toe = (JOINT_INDEX[f"{side}_{part}"] for part in ("hip", "knee", "ankle", "foot"))
-    upper, lower = two_bone_ik(
-        joints[:, hip],
-        joints[:, knee],
-        joints[:, ankle],
+    new_ankle, lower = turn_limb(
+        local,
+        posed,
+        (hip, knee, ankle),
         joints[:, ankle] + shift - body,
-        turned[:, hip, :, 2],
         max_stretch=limits.max_reach,
         straight_m=limits.straight_knee_m,
     )
-    shin = (lower @ (joints[:, ankle] - joints[:, knee])[..., None])[..., 0]
-    thigh = (upper @ (joints[:, knee] - joints[:, hip])[..., None])[..., 0]
-    moved = joints[:, hip] + thigh + shin - joints[:, ankle]
-    upper, lower = upper @ turned[:, hip], lower @ turned[:, knee]
-    local[:, hip] = np.swapaxes(turned[:, PARENTS[hip]], -1, -2) @ upper
-    local[:, knee] = np.swapaxes(upper, -1, -2) @ lower
     foot = joints[:, toe] - joints[:, ankle]
-    turn = smallest_rotation(foot, foot + toe_shift - body - moved)
+    turn = smallest_rotation(foot, foot + toe_shift - body - (new_ankle - joints[:, ankle]))
     local[:, ankle] = np.swapaxes(lower, -1, -2) @ turn @ turned[:, ankle]

@@ -61,6 +61,38 @@ def joints_to_poses(joints: Array, rest_offsets: Array | None = None) -> tuple[A
     return matrix_to_axis_angle(local), transl, np.asarray(rest_offsets)
 
 
+def aim(joints: Array, turned: Array, rest_offsets: Array) -> Array:
+    """Turn every bone of posed skeletons to point as between the given joints; twist about the bones stays.
+
+    Joints with several children take the rotation that fits all of them best. Leaves move with their parents.
+
+    Args:
+        joints: (T, 24, 3) metres; bone lengths may differ from those of ``rest_offsets``.
+        turned: (T, 24, 3, 3) global rotations to start from.
+        rest_offsets: (24, 3) metres.
+
+    Returns:
+        (T, 24, 3, 3) rotations relative to the parent.
+    """
+    out, local = turned.copy(), np.empty_like(turned)
+    for joint, parent in enumerate(PARENTS):
+        children = _CHILDREN[joint]
+        if children:
+            bones = np.einsum("tij,cj->tci", turned[:, joint], rest_offsets[children])
+            goals = joints[:, children] - joints[:, joint, None]
+            turn = (
+                smallest_rotation(bones[:, 0], goals[:, 0])
+                if len(children) == 1
+                else best_rotation(bones, goals)
+            )
+            out[:, joint] = turn @ turned[:, joint]
+        else:
+            out[:, joint] = out[:, parent] @ np.swapaxes(turned[:, parent], -1, -2) @ turned[:, joint]
+        above = out[:, parent] if parent >= 0 else np.eye(3)
+        local[:, joint] = np.swapaxes(above, -1, -2) @ out[:, joint]
+    return local
+
+
 def two_bone_ik(
     root: Array,
     middle: Array,
@@ -68,6 +100,7 @@ def two_bone_ik(
     goal: Array,
     pole: Array,
     *,
+    towards: Array | None = None,
     max_stretch: float = 0.999,
     straight_m: float = 0.02,
 ) -> tuple[Array, Array]:
@@ -79,6 +112,8 @@ def two_bone_ik(
         end: (..., 3) ankle or wrist.
         goal: (..., 3) where the end shall be. A goal out of reach is approached along the line to it.
         pole: (..., 3) direction in which the middle joint of a straight limb bends.
+        towards: (..., 3) point on whose side of the line from root to goal the middle joint shall be; by default where
+            it is.
         max_stretch: largest distance from root to end, as a share of the length of both bones. Below 1 the middle joint
             keeps a side. Its inverse limits the smallest distance of bones of different lengths.
         straight_m: a limb whose middle joint is closer than this to the line from root to goal counts as straight.
@@ -89,7 +124,7 @@ def two_bone_ik(
     """
     upper_m = np.linalg.norm(middle - root, axis=-1, keepdims=True)
     lower_m = np.linalg.norm(end - middle, axis=-1, keepdims=True)
-    aside = _reject(middle - root, unit(goal - root))
+    aside = _reject((middle if towards is None else towards) - root, unit(goal - root))
     straight = np.linalg.norm(aside, axis=-1, keepdims=True) < straight_m
     new_middle, new_end = place_limb(
         root, goal, np.where(straight, pole, aside), upper_m, lower_m, max_stretch=max_stretch
@@ -98,6 +133,51 @@ def two_bone_ik(
         smallest_rotation(middle - root, new_middle - root),
         smallest_rotation(end - middle, new_end - new_middle),
     )
+
+
+def turn_limb(
+    local: Array,
+    posed: tuple[Array, Array],
+    limb: tuple[int, int, int],
+    goal: Array,
+    *,
+    towards: Array | None = None,
+    max_stretch: float = 0.999,
+    straight_m: float = 0.02,
+) -> tuple[Array, Array]:
+    """Rotate a limb of posed bodies so that its end reaches a goal. Twist about the bones stays.
+
+    Args:
+        local: (T, 24, 3, 3) rotations relative to the parent; those of the first two joints are changed in place.
+        posed: joints (T, 24, 3) in metres and global rotations (T, 24, 3, 3) of ``local``.
+        limb: indices of hip, knee, ankle, or of shoulder, elbow, wrist.
+        goal: (T, 3) where the end shall be, metres.
+        towards: see :func:`two_bone_ik`.
+        max_stretch: see :func:`two_bone_ik`.
+        straight_m: see :func:`two_bone_ik`.
+
+    Returns:
+        (T, 3) new position of the end, and the new (T, 3, 3) global rotation of the lower bone.
+    """
+    joints, turned = posed
+    root, bend, end = limb
+    upper, lower = two_bone_ik(
+        joints[:, root],
+        joints[:, bend],
+        joints[:, end],
+        goal,
+        turned[:, root, :, 2],
+        towards=towards,
+        max_stretch=max_stretch,
+        straight_m=straight_m,
+    )
+    shin = (lower @ (joints[:, end] - joints[:, bend])[..., None])[..., 0]
+    thigh = (upper @ (joints[:, bend] - joints[:, root])[..., None])[..., 0]
+    reached = joints[:, root] + thigh + shin
+    upper, lower = upper @ turned[:, root], lower @ turned[:, bend]
+    local[:, root] = np.swapaxes(turned[:, PARENTS[root]], -1, -2) @ upper
+    local[:, bend] = np.swapaxes(upper, -1, -2) @ lower
+    return reached, lower
 
 
 def place_limb(
