@@ -24,6 +24,8 @@ Bools = npt.NDArray[np.bool_]
 _SAME_M = 0.001
 _MIN_FRAMES = 4
 _RESTORE_ROUNDS = 4
+#: Differences up to this are rounding, in the units of :class:`Quality`.
+_ROUNDING = 1e-4
 #: Names of the steps, in order.
 STEPS = ("steady", "feet", "apart")
 
@@ -38,7 +40,7 @@ class Quality(NamedTuple):
     Attributes:
         skate: share of steps without a standing foot, :func:`~opendance_hf.metrics.quality.foot_skate_ratio`.
         slide_cmps: speed along the ground of toes and ankles in contact, cm/s.
-        hover_mm: height of toes in contact above their height at rest, millimetres.
+        hover_mm: height of toes in contact above that of a standing foot, millimetres.
         below_floor_mm: depth of the lowest joint below the ground, millimetres.
         self_mm: depth of the deepest limb inside the own body, millimetres.
         partner_mm: depth of the deepest overlap with a partner, millimetres.
@@ -178,7 +180,8 @@ def measure(joints: Array, contacts: Sequence[Bools], fps: float, settings: Clea
         steps = np.linalg.norm(np.diff(feet[..., [0, 2]], axis=0), axis=-1) * fps
         speed.append(steps[where[1:] & where[:-1]])
         toes = slice(0, None, 2)
-        hover.append(np.maximum(feet[:, toes, 1] - settings.feet.toe_height_m, 0)[where[:, toes]])
+        above = feet[:, toes, 1] - settings.feet.toe_height_m - settings.feet.hover_m
+        hover.append(np.maximum(above, 0)[where[:, toes]])
     pairs = [(a, b) for a in range(len(joints)) for b in range(a)]
     return Quality(
         skate=_mean([foot_skate_ratio(one, fps=fps, floor=0.0) for one in joints]),
@@ -196,7 +199,7 @@ def _mean(values: Sequence[float] | Array) -> float:
 
 
 def _not_worse(after: Quality, before: Quality) -> bool:
-    return all(new <= old + 1e-9 for new, old in zip(after, before, strict=True))
+    return all(new <= old + _ROUNDING for new, old in zip(after, before, strict=True))
 
 
 def _distance(found: Array, joints: Array) -> float:

@@ -44,6 +44,7 @@ def foot_contacts(joints: Array, fps: float, limits: FeetLimits) -> Bools:
     low = feet[..., 1] < np.array(
         [limits.toe_height_m + limits.tolerance_m, limits.ankle_height_m + limits.ankle_range_m] * 2
     )
+    low[:, 1::2] |= low[:, ::2]  # on tiptoe the ankle is high, and stands with the toes
     shortest = max(2, round(limits.min_rest_s * fps))
     out = np.zeros(low.shape, dtype=bool)
     for k in range(len(FEET)):
@@ -51,9 +52,10 @@ def foot_contacts(joints: Array, fps: float, limits: FeetLimits) -> Bools:
         for start, end in _short_glides(feet[:, k], rest, limits.max_glide_m):
             out[start:end, k] = end - start >= shortest
     toes = slice(0, None, 2)
-    slowest = np.where(low[:, toes], speed[:, toes], np.inf)
-    for span in true_intervals(low[:, toes].any(axis=1) & ~out.any(axis=1)):
-        _add_supports(out[:, toes], feet[:, toes], slowest, span, shortest, limits.max_glide_m)
+    hovers = (feet[:, toes, 1] < limits.max_support_height_m) & (speed[:, toes] < limits.leave_mps)
+    slowest = np.where(low[:, toes] | hovers, speed[:, toes], np.inf)
+    for span in true_intervals(np.isfinite(slowest).any(axis=1) & ~out.any(axis=1)):
+        _add_supports(out[:, toes], feet[:, toes], slowest, span, shortest, limits.max_support_m)
     return out
 
 
@@ -90,7 +92,11 @@ def _add_supports(
         away = np.linalg.norm((toes[start:end, toe] - toes[start + frame, toe])[:, [0, 2]], axis=-1)
         near = (away < max_glide_m) & np.isfinite(speed[start:end, toe])
         first, last = next(run for run in true_intervals(near) if run[0] <= frame < run[1])
-        out[start + first : start + last, toe] = True
+        begin, stop = start + int(first), start + int(last)
+        # A frame stays free between this contact and a neighbour of the same toe, which is at another place.
+        begin += begin > 0 and bool(out[begin - 1, toe])
+        stop -= stop < len(out) and bool(out[stop, toe])
+        out[begin:stop, toe] = True
         todo += [(start, start + first), (start + last, end)]
 
 
@@ -111,12 +117,17 @@ def plant_feet(body: Body, contacts: Bools, fps: float, limits: FeetLimits) -> B
     heights = np.array([limits.toe_height_m, _ankle_height(feet, contacts, limits)])
     blend = max(1, round(limits.blend_s * fps))
     for foot, side in enumerate(SIDES):
-        (toe, on_toe), (ankle, on_ankle) = (
-            contact_shifts(feet[:, k], contacts[:, k], blend, float(heights[k % 2]))
-            for k in (2 * foot, 2 * foot + 1)
-        )
-        # A joint without a contact of its own follows the other one.
-        ankle = ankle + (1 - on_ankle) * toe
+        standing = (heights[0], heights[0] + limits.hover_m)
+        toe, on_toe = contact_shifts(feet[:, 2 * foot], contacts[:, 2 * foot], blend, standing)
+        # Downwards it fades twice as fast, so that a foot which has left is not drawn over the ground.
+        toe[:, 1] *= np.where(toe[:, 1] < 0, on_toe[:, 0], 1)
+        # The ankle follows the toe up and down, and along the ground while it has no contact of its own.
+        path = feet[:, 2 * foot + 1].copy()
+        path[:, 1] += toe[:, 1]
+        tiptoe = (heights[1], np.inf)
+        ankle, on_ankle = contact_shifts(path, contacts[:, 2 * foot + 1], blend, tiptoe)
+        ankle[:, 1] += toe[:, 1]
+        ankle[:, [0, 2]] += (1 - on_ankle) * toe[:, [0, 2]]
         toe = toe + (1 - on_toe) * ankle
         moved = feet[:, 2 * foot : 2 * foot + 2, 1] + np.stack([toe[:, 1], ankle[:, 1]], axis=1)
         lift = envelope(np.maximum(_LOWEST * heights - moved, 0).max(axis=1), fps)

@@ -38,15 +38,24 @@ class FeetLimits(RestLimits):
             by ``ankle_range_m``.
         ankle_range_m: see ``ankle_height_m``. Ankles of feet on tiptoe are higher and have no contact.
         tolerance_m: a toe is on the ground up to this height above its height at rest, metres.
-        max_glide_m: distance over which a sliding foot is held, metres; a longer slide is broken into several contacts.
+        hover_m: largest height of a foot in contact above its height at rest, metres.
+        max_glide_m: distance over which a resting foot is held, metres; a longer glide is several contacts.
+        max_support_m: distance over which a sliding foot is held while no foot stands, metres.
+        max_support_height_m: a slow foot up to this height hovers while no other foot stands, and is put down, metres.
     """
 
     toe_height_m: float = 0.025
     ankle_height_m: float = 0.085
     ankle_range_m: float = 0.03
     tolerance_m: float = 0.05
+    hover_m: float = 0.02
     max_glide_m: float = 0.06
-    blend_s: float = 0.12
+    max_support_m: float = 0.2
+    max_support_height_m: float = 0.12
+    rest_mps: float = 0.2
+    leave_mps: float = 0.35
+    step_mps: float = 0.5
+    blend_s: float = 0.08
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ class PushLimits:
         margin_m: distance that is left between surfaces, metres.
     """
 
-    rounds: int = 4
+    rounds: int = 8
     smooth_s: float = 0.06
     margin_m: float = 0.003
 

@@ -70,7 +70,7 @@ def frames_at_rest(speed: Array, frame_s: float, limits: RestLimits) -> Bools:
 
 
 def contact_shifts(
-    path: Array, contact: Bools, blend: int, height: float | None = None
+    path: Array, contact: Bools, blend: int, heights: tuple[float, float] | None = None
 ) -> tuple[Array, Array]:
     """Return the (T, 3) shift of a joint to its median position in each contact, with fades, and their (T, 1) weight."""
     shift, weight = np.zeros_like(path), np.zeros((len(path), 1))
@@ -78,8 +78,8 @@ def contact_shifts(
     contacts = true_intervals(contact)
     for number, (start, end) in enumerate(contacts):
         place = np.median(path[start:end], axis=0)
-        if height is not None:
-            place[1] = height
+        if heights is not None:
+            place[1] = np.clip(place[1], *heights)
         shift[start:end] = place - path[start:end]
         weight[start:end] = 1.0
         until = min(end + blend, contacts[number + 1][0] if number + 1 < len(contacts) else len(path))
