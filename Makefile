@@ -42,7 +42,7 @@ format: $(STAMP)  ## let ruff fix and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-wheel-check: $(STAMP)  ## install the wheel in a clean environment, import every module, run the packaged weights
+wheel-check: $(STAMP)  ## install the wheel in a clean environment, import every module, run the packaged weights and body
 	$(BIN)/python tests/wheel_check.py
 
 clean:  ## remove what the targets made, .venv included

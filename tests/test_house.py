@@ -66,6 +66,7 @@ def test_package_data_is_in_the_wheel(repo: Path, wheel: Path) -> None:
             assert path.as_posix() in names, f"{path} is not in the wheel; package-data has {suffixes}"
     assert "opendance_hf/storage/dataset_card.md.jinja" in names
     assert "opendance_hf/py.typed" in names
+    assert {f"opendance_hf/body/{name}" for name in ("body.npz", "LICENSE.md", "README.md")} <= names
 
 
 def test_modules_are_found_through_symlinks(repo: Path) -> None:

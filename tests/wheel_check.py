@@ -1,4 +1,4 @@
-"""Install the wheel in a clean environment, import every module of the source tree and run the packaged weights.
+"""Install the wheel in a clean environment, import every module of the source tree, run the packaged weights and body.
 
     make wheel-check
 
@@ -55,6 +55,21 @@ assert error_mm < 150, f"the decoded walk is off by {error_mm:.1f} mm, expected 
 print(f"bailando-vqvae-cmu: {len(joints)} frames decoded, off by {error_mm:.1f} mm")
 """
 
+#: Pose the packaged body; its terms lie beside it.
+POSE_BODY = """
+import numpy as np
+from opendance_hf.body import load_mesh, shape_body, skin
+from opendance_hf.body.mesh import ASSET
+from opendance_hf.motion.skeleton import MEAN_OFFSETS
+
+assert "CC0" in ASSET.with_name("LICENSE.md").read_text(encoding="utf-8")
+for detail in ("full", "low"):
+    mesh = shape_body(load_mesh(detail), MEAN_OFFSETS)
+    vertices = skin(mesh, np.full((2, 24, 3), 0.1), np.zeros((2, 3)))
+    assert vertices.shape == (2, len(mesh.vertices), 3) and np.isfinite(vertices).all()
+    print(f"body, {detail}: {len(mesh.vertices)} vertices posed")
+"""
+
 
 def sources_of(root: Path, suffix: str = ".py") -> list[Path]:
     """Files of the package with that suffix, relative to ``root``, symlinked folders included."""
@@ -87,7 +102,9 @@ def main() -> int:
         # -I: neither the working folder nor PYTHONPATH may lend a module that the wheel lacks.
         isolated = [python, "-I", "-c"]
         failed = subprocess.run([*isolated, _IMPORT_ALL, *modules_of(REPO)], cwd=temporary).returncode
-        return failed or subprocess.run([*isolated, RUN_WEIGHTS], cwd=temporary).returncode
+        for program in (RUN_WEIGHTS, POSE_BODY):
+            failed = failed or subprocess.run([*isolated, program], cwd=temporary).returncode
+        return failed
 
 
 if __name__ == "__main__":

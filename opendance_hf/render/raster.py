@@ -14,50 +14,6 @@ NEAR_M = 0.05
 
 
 @njit(cache=True, nogil=True)
-def pose_vertices(
-    local_rotations: Array,
-    transl: Array,
-    rest_offsets: Array,
-    parents: Array,
-    joints: Array,
-    local: Array,
-    weight: Array,
-) -> Array:
-    """(V, 3) vertices of a figure under (24, 3, 3) joint rotations: kinematics, then linear blend skinning."""
-    count = len(parents)
-    rotation = np.empty((count, 3, 3), np.float32)
-    position = np.empty((count, 3), np.float32)
-    for j in range(count):
-        p = parents[j]
-        for a in range(3):
-            if p < 0:
-                position[j, a] = transl[a] + rest_offsets[j, a]
-            else:
-                position[j, a] = position[p, a]
-                for b in range(3):
-                    position[j, a] += rotation[p, a, b] * rest_offsets[j, b]
-            for c in range(3):
-                if p < 0:
-                    rotation[j, a, c] = local_rotations[j, a, c]
-                else:
-                    total = np.float32(0.0)
-                    for b in range(3):
-                        total += rotation[p, a, b] * local_rotations[j, b, c]
-                    rotation[j, a, c] = total
-    out = np.zeros((len(weight), 3), np.float32)
-    for v in range(len(weight)):
-        for k in range(2):
-            share = weight[v] if k == 1 else np.float32(1.0) - weight[v]
-            j = joints[v, k]
-            for a in range(3):
-                at = position[j, a]
-                for b in range(3):
-                    at += rotation[j, a, b] * local[v, k, b]
-                out[v, a] += share * at
-    return out
-
-
-@njit(cache=True, nogil=True)
 def shade(vertices: Array, faces: Array, base: Array, eye: Array, light: Array) -> Array:
     """(V, 3) colours, 0 to 255: one soft light, a bright sky, a dim floor and darker rims that part bodies."""
     normal = np.zeros_like(vertices)

@@ -123,14 +123,14 @@ def dress(look: Look) -> Figure:
     behind = (body.parts == 3) & (body.vertices[:, 2] < eyes[2] - 0.105)
     keep = (body.parts < 3) | (look.long_hair & behind)
     faces = body.faces[keep[body.faces].all(axis=1)]
-    near = _neighbours(len(body.vertices), faces)
-    regions = _regions(body, look)
+    near = neighbours(len(body.vertices), faces)
+    regions = regions_of(body, look)
     colour = _paint(body, look, regions)
-    vertices = _clothe(body, look, faces, near, regions)
+    vertices = clothe(body, look, faces, near, regions)
     return Figure(body, np.ascontiguousarray(vertices, dtype=np.float32), np.ascontiguousarray(faces), colour)
 
 
-def _regions(body: Body, look: Look) -> dict[str, Mask]:
+def regions_of(body: Body, look: Look) -> dict[str, Mask]:
     """(V,) masks of hair, top, trousers, shoes, brows and lips."""
     v = body.vertices
     skin = body.parts == 0
@@ -222,7 +222,7 @@ def _paint(body: Body, look: Look, regions: dict[str, Mask]) -> Array:
     return np.ascontiguousarray(np.clip(out, 0, 255), dtype=np.float32)
 
 
-def _clothe(
+def clothe(
     body: Body, look: Look, faces: npt.NDArray[np.int32], near: csr_array, regions: dict[str, Mask]
 ) -> Array:
     """(V, 3) rest vertices: cloth lies smoothly over the body, hair has volume."""
@@ -257,7 +257,7 @@ def _clothe(
     return v
 
 
-def _neighbours(count: int, faces: npt.NDArray[np.int32]) -> csr_array:
+def neighbours(count: int, faces: npt.NDArray[np.int32]) -> csr_array:
     """(V, V) averaging over the vertices that share an edge."""
     a = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     a = np.concatenate([a, a[:, ::-1]])

@@ -21,6 +21,7 @@ class Preview(Stage):
     """
 
     name = "preview"
+    version = 2
     reads = ("sequence",)
     files = ("previews/{id}.mp4", "clips/{id}.mp4")
     changes_rows = False

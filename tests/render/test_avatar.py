@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
+from opendance_hf.body.mesh import Detail
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS, NUM_JOINTS
 from opendance_hf.render.avatar import AvatarRenderer, dancer_colour
 from opendance_hf.render.camera import frame_dancers, look_at
-from opendance_hf.render.figure import SOLE_M, build_figure
 from tests.factories import make_sequence
 
 SIZE = (320, 240)
@@ -98,19 +100,29 @@ def test_the_camera_looks_from_the_front_and_upright() -> None:
     assert up[1] < near[1]
 
 
-def test_soles_rest_on_the_ground() -> None:
-    figure = build_figure(MEAN_OFFSETS)
-    joints = forward_kinematics(np.zeros((NUM_JOINTS, 3)), np.zeros(3), MEAN_OFFSETS)
-    vertices = figure.local[:, 0] + joints[figure.joints[:, 0]]
-    toes = joints[[JOINT_INDEX["left_foot"], JOINT_INDEX["right_foot"]], 1]
-    assert vertices[:, 1].min() == pytest.approx(toes.min() - SOLE_M, abs=1e-3)
-    assert np.ptp(vertices[:, 1]) == pytest.approx(1.73, abs=0.1)
+@pytest.mark.parametrize("seed", range(3))
+def test_both_resolutions_have_one_silhouette(seed: int) -> None:
+    poses, transl, offsets, joints = posed(seed)
+    camera = frame_dancers(joints, *SIZE)
+    low, full = (
+        AvatarRenderer(camera, offsets, detail).silhouettes(poses, transl) >= 0 for detail in ("low", "full")
+    )
+    assert (low & full).sum() > 0.94 * (low | full).sum()
 
 
-def test_surfaces_are_closed() -> None:
-    edges = build_figure(MEAN_OFFSETS).faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)
-    forth, back = ({tuple(edge) for edge in way} for way in (edges.tolist(), edges[:, ::-1].tolist()))
-    assert forth == back
+@pytest.mark.parametrize("detail", ["low", "full"])
+def test_a_folded_spine_leaves_no_gap(detail: Detail) -> None:
+    poses, transl = np.zeros((1, NUM_JOINTS, 3)), np.array([[0.0, 1.0, 0.0]])
+    spine = [JOINT_INDEX[f"spine{i}"] for i in (1, 2, 3)]
+    camera = look_at(np.array([3.0, 1.2, 0.0]), np.array([0.0, 1.2, 0.0]), 480, 480, focal_px=1200.0)
+    renderer = AvatarRenderer(camera, MEAN_OFFSETS[None], detail)
+    for bend in ([1, -1.2, 1], [-1.2, 1.2, -1], [1.3, 0, 0.6], [0, -1.4, 0]):
+        poses[0, spine, 0] = bend
+        line = forward_kinematics(poses, transl, MEAN_OFFSETS)[0, [0, *spine, JOINT_INDEX["neck"]]]
+        body = renderer.silhouettes(poses, transl) == 0
+        for start, end in itertools.pairwise(line):
+            for x, y in camera.project(start + np.linspace(0, 1, 12)[:, None] * (end - start)):
+                assert body[int(y), int(x)]
 
 
 def test_dancers_far_below_or_behind_do_no_harm() -> None:
@@ -129,7 +141,7 @@ def test_what_cannot_be_drawn_is_refused() -> None:
     with pytest.raises(ValueError, match="NaN"):
         renderer.draw(poses * np.nan, transl)
     with pytest.raises(ValueError, match="size"):
-        build_figure(np.zeros((NUM_JOINTS, 3)))
+        AvatarRenderer(frame_dancers(joints, *SIZE), 0 * offsets)
     with pytest.raises(ValueError, match="finite"):
         frame_dancers(joints * np.nan, *SIZE)
     with pytest.raises(ValueError, match="vertical"):
