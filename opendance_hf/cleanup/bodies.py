@@ -17,7 +17,7 @@ from opendance_hf.motion.rotations import (
     slerp,
     smallest_rotation,
 )
-from opendance_hf.motion.skeleton import JOINT_INDEX, PARENTS
+from opendance_hf.motion.skeleton import JOINT_INDEX
 
 Array = npt.NDArray[np.floating]
 #: Arms as (shoulder, elbow, wrist, hand) and legs as (hip, knee, ankle, toe), left before right.
@@ -35,20 +35,18 @@ class Body:
     Attributes:
         local: (T, 24, 3, 3) rotations relative to the parent.
         pelvis: (T, 3) position, metres.
-        offsets: (24, 3) rest skeleton, metres, with the pelvis at 0.
+        rest_offsets: (24, 3) rest skeleton, metres.
     """
 
     local: Array
     pelvis: Array
-    offsets: Array
+    rest_offsets: Array
 
     @classmethod
     def of_poses(cls, poses: Array, transl: Array, rest_offsets: Array) -> Body:
         """Make a body of (T, 24, 3) axis-angle poses, (T, 3) transl and (24, 3) rest offsets."""
         rest = np.asarray(rest_offsets, dtype=np.float64)
-        offsets = rest.copy()
-        offsets[0] = 0
-        return cls(axis_angle_to_matrix(np.asarray(poses, np.float64)), transl + rest[0], offsets)
+        return cls(axis_angle_to_matrix(np.asarray(poses, np.float64)), transl + rest[0], rest)
 
     @classmethod
     def of_joints(cls, joints: Array) -> Body:
@@ -57,12 +55,17 @@ class Body:
 
     def posed(self) -> tuple[Array, Array]:
         """Return the (T, 24, 3) joints in metres and the (T, 24, 3, 3) global rotations."""
-        return pose_joints(self.local, self.pelvis, self.offsets)
+        return pose_joints(self.local, self.transl, self.rest_offsets)
 
     @property
     def joints(self) -> Array:
         """(T, 24, 3) positions of the joints, metres."""
         return self.posed()[0]
+
+    @property
+    def transl(self) -> Array:
+        """(T, 3) SMPL's transl, metres."""
+        return self.pelvis - self.rest_offsets[0]
 
     @property
     def poses(self) -> Array:
@@ -71,11 +74,11 @@ class Body:
 
     def copy(self) -> Body:
         """Return a body whose motion can be changed in place."""
-        return Body(self.local.copy(), self.pelvis.copy(), self.offsets)
+        return Body(self.local.copy(), self.pelvis.copy(), self.rest_offsets)
 
     def aimed(self, joints: Array, turned: Array) -> Body:
         """Return the body with its bones parallel to those between joints, twisted as ``turned``; it follows the joints."""
-        return Body(aim(joints, turned, self.offsets), joints[:, 0], self.offsets).following(joints)
+        return Body(aim(joints, turned, self.rest_offsets), joints[:, 0], self.rest_offsets).following(joints)
 
     def following(self, joints: Array) -> Body:
         """Return the body moved onto joints: the mean of all joints fits, and limbs reach for wrists, ankles and tips."""
@@ -87,7 +90,7 @@ class Body:
             reached, lower = turn_limb(
                 out.local, posed, (root, middle, end), joints[:, end], towards=joints[:, middle]
             )
-            turn_tip(out.local, posed, (middle, end, tip), lower, joints[:, tip] - reached)
+            turn_tip(out.local, posed, (end, tip), lower, joints[:, tip] - reached)
         return out
 
 
@@ -96,25 +99,26 @@ def blend(body: Body, other: Body, share: Array) -> Body:
     mixed = share > 0
     local, pelvis = body.local.copy(), body.pelvis.copy()
     start, end = (matrix_to_quaternion(one.local[mixed]) for one in (body, other))
-    local[mixed] = quaternion_to_matrix(slerp(start, end, np.broadcast_to(share[mixed, None], start.shape[:2])))
+    local[mixed] = quaternion_to_matrix(
+        slerp(start, end, np.broadcast_to(share[mixed, None], start.shape[:2]))
+    )
     pelvis += share[:, None] * (other.pelvis - pelvis)
-    return Body(local, pelvis, body.offsets)
+    return Body(local, pelvis, body.rest_offsets)
 
 
 def turn_tip(
-    local: Array, posed: tuple[Array, Array], chain: tuple[int, int, int], lower: Array, direction: Array
+    local: Array, posed: tuple[Array, Array], chain: tuple[int, int], lower: Array, direction: Array
 ) -> None:
     """Turn a hand or foot to point in a direction, after :func:`~opendance_hf.motion.ik.turn_limb`.
 
     Args:
         local: (T, 24, 3, 3) rotations relative to the parent; that of the wrist or ankle is changed in place.
         posed: joints and global rotations before the limb was turned.
-        chain: indices of elbow, wrist and hand, or of knee, ankle and toe.
+        chain: indices of wrist and hand, or of ankle and toe.
         lower: (T, 3, 3) global rotation of the lower bone.
         direction: (T, 3) from the wrist to the hand.
     """
     joints, turned = posed
-    middle, end, tip = chain
-    assert PARENTS[end] == middle
+    end, tip = chain
     turn = smallest_rotation(joints[:, tip] - joints[:, end], direction)
     local[:, end] = np.swapaxes(lower, -1, -2) @ turn @ turned[:, end]

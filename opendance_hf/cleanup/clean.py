@@ -15,7 +15,13 @@ from opendance_hf.cleanup.feet import FEET, envelope, foot_contacts, plant_feet
 from opendance_hf.cleanup.settings import CleanSettings
 from opendance_hf.cleanup.steady import steady_body, steady_joints
 from opendance_hf.errors import OpenDanceError
-from opendance_hf.metrics.quality import floor_height, foot_skate_ratio, ground_penetration, jitter, skating_steps
+from opendance_hf.metrics.quality import (
+    floor_height,
+    foot_skate_ratio,
+    ground_penetration,
+    jitter,
+    skating_steps,
+)
 from opendance_hf.motion.skeleton import NUM_JOINTS
 
 Array = npt.NDArray[np.floating]
@@ -113,7 +119,9 @@ def clean_motion(
     s = settings or CleanSettings()
     joints = np.asarray(joints, dtype=np.float64)
     if joints.ndim != 4 or joints.shape[1] < _MIN_FRAMES or joints.shape[2:] != (NUM_JOINTS, 3):
-        raise CleanError(f"joints must be (dancers, frames, 24, 3) with at least 4 frames, got {joints.shape}")
+        raise CleanError(
+            f"joints must be (dancers, frames, 24, 3) with at least 4 frames, got {joints.shape}"
+        )
     if not (np.isfinite(joints).all() and 0 < fps < np.inf):
         raise CleanError("joints and fps must be finite, and fps positive")
     ground = float(np.median([floor_height(one) for one in joints])) if floor is None else floor
@@ -133,8 +141,8 @@ def clean_motion(
     standing = planted(steadied)
     apart = planted(push_apart(standing, fps, s.push))
     before = measure(joints, contacts, fps, s)
-    for steps, bodies in ((STEPS, apart), (STEPS[:2], standing), (STEPS[:1], steadied)):
-        bodies = _without_harm(bodies, unchanged, joints, fps)
+    for steps, candidate in ((STEPS, apart), (STEPS[:2], standing), (STEPS[:1], steadied)):
+        bodies = _without_harm(candidate, unchanged, joints, fps)
         found = np.stack([body.joints for body in bodies])
         after, moved_m = measure(found, contacts, fps, s), _distance(found, joints)
         if _not_worse(after, before) and moved_m <= s.max_mean_move_m:
@@ -232,8 +240,8 @@ def _result(
     return CleanedMotion(
         joints=joints + up,
         poses=np.stack([body.poses for body in bodies]),
-        transl=np.stack([body.pelvis for body in bodies]) + up,
-        rest_offsets=np.stack([body.offsets for body in bodies]),
+        transl=np.stack([body.transl for body in bodies]) + up,
+        rest_offsets=np.stack([body.rest_offsets for body in bodies]),
         before=before,
         after=after,
         moved_mm=1000 * moved_m,

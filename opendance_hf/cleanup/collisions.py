@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations, product
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -77,34 +77,35 @@ class Overlaps(NamedTuple):
 
 def find_overlaps(one: Array, two: Array | None = None) -> Overlaps:
     """Find the capsules of a body (T, 24, 3) that overlap a partner's, or those of the body itself by mistake."""
-    pairs = SELF_PAIRS if two is None else PARTNER_PAIRS
-    other = one if two is None else two
+    blocks = [slice(first, first + _BLOCK) for first in range(0, len(one), _BLOCK)]
     parts = [
-        _overlaps(one[first : first + _BLOCK], other[first : first + _BLOCK], pairs, first)
-        for first in range(0, len(one), _BLOCK)
+        _overlaps(one[block], one[block] if two is None else two[block], two is None, block.start)
+        for block in blocks
     ]
-    found = Overlaps(*(np.concatenate(values) for values in zip(*parts, strict=True)))
-    if two is None:
-        inside = (_IS_UPPER[found.pair] & (found.along < _ROOT_SHARE)).any(axis=1)
-        found = Overlaps(*(values[~inside] for values in found))
-    return found
+    columns: list[Any] = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    return Overlaps(*columns)
 
 
-def _overlaps(one: Array, two: Array, pairs: Ints, first: int) -> Overlaps:
-    a, b = one[:, _ENDS[pairs[:, 0]]], two[:, _ENDS[pairs[:, 1]]]
+def _overlaps(one: Array, two: Array, alone: bool, first_frame: int) -> Overlaps:
+    pairs = SELF_PAIRS if alone else PARTNER_PAIRS
+    a, b = (
+        np.asarray(joints, np.float64)[:, _ENDS[pairs[:, side]]] for side, joints in enumerate((one, two))
+    )
     reach = _RADII[pairs].sum(axis=1)
     middle = a.mean(axis=2) - b.mean(axis=2)
-    length = np.linalg.norm(a[:, :, 1] - a[:, :, 0], axis=-1) + np.linalg.norm(b[:, :, 1] - b[:, :, 0], axis=-1)
+    half_m = sum(np.linalg.norm(ends[:, :, 1] - ends[:, :, 0], axis=-1) / 2 for ends in (a, b))
     # Most pairs are further apart than their lengths; exact distances are computed for the others only.
-    frame, pair = np.nonzero(np.square(middle).sum(-1) < (length / 2 + reach) ** 2)
+    frame, pair = np.nonzero(np.square(middle).sum(-1) < (half_m + reach) ** 2)
     a, b = a[frame, pair], b[frame, pair]
     along, gap = nearest_points(a[:, 0], a[:, 1], b[:, 0], b[:, 1])
     distance = np.linalg.norm(gap, axis=-1)
     away = np.where(distance[:, None] > 1e-6, gap, middle[frame, pair])
     away /= np.maximum(np.linalg.norm(away, axis=-1, keepdims=True), 1e-9)
-    deep = distance < reach[pair]
-    depth = (reach[pair] - distance)[deep]
-    return Overlaps(frame[deep] + first, pairs[pair[deep]], depth, away[deep], along[deep])
+    counts = distance < reach[pair]
+    if alone:
+        counts &= ~(_IS_UPPER[pairs[pair]] & (along < _ROOT_SHARE)).any(axis=1)
+    depth = (reach[pair] - distance)[counts]
+    return Overlaps(frame[counts] + first_frame, pairs[pair[counts]], depth, away[counts], along[counts])
 
 
 def overlap_depth(one: Array, two: Array | None = None) -> Array:
@@ -206,12 +207,7 @@ def _apply(body: Body, posed: tuple[Array, Array], whole: Array, single: Array, 
             reach -= whole  # feet stay where they are
         if not (bend.any() or reach.any()):
             continue
-        reached, lower = turn_limb(
-            body.local,
-            posed,
-            (root, middle, end),
-            joints[:, end] + reach,
-            towards=joints[:, middle] + bend,
-        )
-        turn_tip(body.local, posed, (middle, end, tip), lower, joints[:, tip] - joints[:, end])
+        goal, towards = joints[:, end] + reach, joints[:, middle] + bend
+        _, lower = turn_limb(body.local, posed, (root, middle, end), goal, towards=towards)
+        turn_tip(body.local, posed, (end, tip), lower, joints[:, tip] - joints[:, end])
     body.pelvis = body.pelvis + whole

@@ -54,7 +54,7 @@ def foot_contacts(joints: Array, fps: float, limits: FeetLimits) -> Bools:
     toes = slice(0, None, 2)
     hovers = (feet[:, toes, 1] < limits.max_support_height_m) & (speed[:, toes] < limits.leave_mps)
     slowest = np.where(low[:, toes] | hovers, speed[:, toes], np.inf)
-    for span in true_intervals(np.isfinite(slowest).any(axis=1) & ~out.any(axis=1)):
+    for span in true_intervals(np.asarray(np.isfinite(slowest).any(axis=1) & ~out.any(axis=1))):
         _add_supports(out[:, toes], feet[:, toes], slowest, span, shortest, limits.max_support_m)
     return out
 
@@ -133,7 +133,9 @@ def plant_feet(body: Body, contacts: Bools, fps: float, limits: FeetLimits) -> B
         lift = envelope(np.maximum(_LOWEST * heights - moved, 0).max(axis=1), fps)
         ankle[:, 1] += lift
         toe[:, 1] += lift
-        toe += _slide_to_length(feet[:, 2 * foot] + toe, feet[:, 2 * foot + 1] + ankle, body.offsets[FEET[2 * foot]])
+        toe += _slide_to_length(
+            feet[:, 2 * foot] + toe, feet[:, 2 * foot + 1] + ankle, body.rest_offsets[FEET[2 * foot]]
+        )
         turn_leg(out.local, posed, side, np.zeros_like(ankle), ankle, toe, limits)
     return out
 
@@ -143,7 +145,9 @@ def _slide_to_length(toe: Array, ankle: Array, offset: Array) -> Array:
     along = toe - ankle
     rise = np.clip(along[:, 1], -np.linalg.norm(offset), np.linalg.norm(offset))
     flat = along[:, [0, 2]]
-    reach = np.sqrt(np.maximum(np.square(offset).sum() - rise**2, 0)) / np.maximum(np.linalg.norm(flat, axis=-1), 1e-9)
+    reach = np.sqrt(np.maximum(np.square(offset).sum() - rise**2, 0)) / np.maximum(
+        np.linalg.norm(flat, axis=-1), 1e-9
+    )
     out = np.zeros_like(toe)
     out[:, [0, 2]] = flat * (reach - 1)[:, None]
     return out

@@ -52,9 +52,9 @@ class FeetLimits(RestLimits):
     max_glide_m: float = 0.06
     max_support_m: float = 0.2
     max_support_height_m: float = 0.12
-    rest_mps: float = 0.2
-    leave_mps: float = 0.35
-    step_mps: float = 0.5
+    rest_mps: float = 0.15
+    leave_mps: float = 0.25
+    step_mps: float = 0.35
     blend_s: float = 0.08
 
 

@@ -87,7 +87,9 @@ def foot_skate_ratio(
     Raises:
         ValueError: if the joints have another shape, fewer than three frames, NaN or infinity, or fps is not positive.
     """
-    return float(skating_steps(joints, fps=fps, floor=floor, speed=speed, contact_height=contact_height).mean())
+    return float(
+        skating_steps(joints, fps=fps, floor=floor, speed=speed, contact_height=contact_height).mean()
+    )
 
 
 def skating_steps(
@@ -104,7 +106,7 @@ def skating_steps(
     low = p[:, _TOES, _UP] < (_floor_height(p) if floor is None else floor) + contact_height
     contact = low[1:] & low[:-1]
     standing = contact & (_slowest_of_foot(p) <= speed / fps)
-    return contact.any(axis=1) & ~standing.any(axis=1)
+    return np.asarray(contact.any(axis=1) & ~standing.any(axis=1))
 
 
 def _slowest_of_foot(p: Floats) -> Floats:
