@@ -32,6 +32,8 @@ _MIN_FRAMES = 4
 _RESTORE_ROUNDS = 4
 #: Differences up to this are rounding, in the units of :class:`Quality`.
 _ROUNDING = 1e-4
+#: Measures that no step may make worse.
+_GUARDED = ("skate", "below_floor_mm", "self_mm", "partner_mm", "jitter")
 #: Names of the steps, in order.
 STEPS = ("steady", "feet", "apart")
 
@@ -101,7 +103,7 @@ def clean_motion(
 
     Jitter and spikes are removed with a filter that follows the measured noise, feet are held where they stand, and
     limbs are taken out of bodies, partners and the floor. Twist about bones comes from ``poses``. A step that would make
-    a measure of :class:`Quality` worse is left out with those after it.
+    skating, a depth, or jitter above ``settings.natural_jitter`` worse is left out with those after it.
 
     Args:
         joints: (D, T, 24, 3) metres, y up, at least four frames.
@@ -145,7 +147,7 @@ def clean_motion(
         bodies = _without_harm(candidate, unchanged, joints, fps)
         found = np.stack([body.joints for body in bodies])
         after, moved_m = measure(found, contacts, fps, s), _distance(found, joints)
-        if _not_worse(after, before) and moved_m <= s.max_mean_move_m:
+        if _not_worse(after, before, s.natural_jitter) and moved_m <= s.max_mean_move_m:
             return _result(bodies, up, found, before, after, moved_m, steps)
     return _result(unchanged, up, joints, before, before, 0.0, ())
 
@@ -206,8 +208,10 @@ def _mean(values: Sequence[float] | Array) -> float:
     return float(np.mean(values)) if len(values) else 0.0
 
 
-def _not_worse(after: Quality, before: Quality) -> bool:
-    return all(new <= old + _ROUNDING for new, old in zip(after, before, strict=True))
+def _not_worse(after: Quality, before: Quality, natural_jitter: float) -> bool:
+    """Return False if skating, jitter above that of captured dancers, or a depth has grown."""
+    limits = before._replace(jitter=max(before.jitter, natural_jitter))
+    return all(getattr(after, name) <= getattr(limits, name) + _ROUNDING for name in _GUARDED)
 
 
 def _distance(found: Array, joints: Array) -> float:

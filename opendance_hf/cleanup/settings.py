@@ -81,10 +81,13 @@ class CleanSettings:
         steady: of the filter.
         feet: of contacts.
         push: of collisions.
+        natural_jitter: jitter of captured dancers, m/s³ (CMU's salsas have 240 to 500 at 60 FPS). Up to it, holding feet
+            may add jitter to a motion that has less.
         max_mean_move_m: largest mean distance of the joints from the input, metres; a result further away is not used.
     """
 
     steady: SteadyLimits = SteadyLimits()
     feet: FeetLimits = FeetLimits()
     push: PushLimits = PushLimits()
+    natural_jitter: float = 400.0
     max_mean_move_m: float = 0.05

@@ -112,8 +112,8 @@ def two_bone_ik(
         end: (..., 3) ankle or wrist.
         goal: (..., 3) where the end shall be. A goal out of reach is approached along the line to it.
         pole: (..., 3) direction in which the middle joint of a straight limb bends.
-        towards: (..., 3) point on whose side of the line from root to goal the middle joint shall be; by default where
-            it is.
+        towards: (..., 3) point on whose side of the line from root to goal the middle joint shall be, even if it is less
+            than ``straight_m`` away; by default the middle joint itself.
         max_stretch: largest distance from root to end, as a share of the length of both bones. Below 1 the middle joint
             keeps a side. Its inverse limits the smallest distance of bones of different lengths.
         straight_m: a limb whose middle joint is closer than this to the line from root to goal counts as straight.
@@ -125,7 +125,7 @@ def two_bone_ik(
     upper_m = np.linalg.norm(middle - root, axis=-1, keepdims=True)
     lower_m = np.linalg.norm(end - middle, axis=-1, keepdims=True)
     aside = _reject((middle if towards is None else towards) - root, unit(goal - root))
-    straight = np.linalg.norm(aside, axis=-1, keepdims=True) < straight_m
+    straight = np.linalg.norm(aside, axis=-1, keepdims=True) < (straight_m if towards is None else 1e-4)
     new_middle, new_end = place_limb(
         root, goal, np.where(straight, pole, aside), upper_m, lower_m, max_stretch=max_stretch
     )

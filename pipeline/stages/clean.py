@@ -27,7 +27,6 @@ class Clean(Stage):
     name = "clean"
     reads = ("fit", "motion")
     changes = ("motion",)
-    libraries = ("scipy",)
     keeps_result = False
 
     apply: bool = False
