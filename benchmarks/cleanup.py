@@ -42,6 +42,25 @@ from opendance_hf.synthetic.score import joints_at, match_dancers, score_clip
 from tests.cleanup.dancers import stepping_dancer
 
 OUT: Final = Path(__file__).with_name("cleanup.json")
+DOCS: Final = Path(__file__).parents[1] / "docs" / "clean.md"
+#: Labels of the rows of the table, and their digits.
+LABELS: Final = {
+    "skate": ("steps without a standing foot", 3),
+    "slide_cmps": ("feet in contact slide, cm/s", 1),
+    "hover_mm": ("feet in contact hover, mm", 1),
+    "below_floor_mm": ("below the floor, mm", 2),
+    "self_mm": ("limbs in the own body, mm", 2),
+    "partner_mm": ("in partners, mm", 2),
+    "jitter": ("jitter, m/s³", 0),
+    "error_mm": ("distance from the truth, mm", 1),
+    "pa_mpjpe_mm": ("PA-MPJPE, mm", 1),
+    "mpjpe_mm": ("MPJPE, mm", 1),
+    "root_path_error_mm": ("error of the path, mm", 1),
+    "accel_error_mm": ("error of accelerations, mm per (1/30 s)²", 2),
+    "foot_slide_cmps": ("truly planted ankles slide, cm/s", 1),
+    "hits": ("hits, of the truth", 2),
+    "moved_mm": ("mean distance from the input, mm", 1),
+}
 NOISE_M: Final = 0.01
 CAPTURED_S: Final = 15
 ENDS: Final = tuple(f"{side}_{part}" for side in ("left", "right") for part in ("wrist", "ankle"))
@@ -67,8 +86,10 @@ def main() -> None:
             {"name": path.stem, **measures(cleaned(opendance.read(path))[1])} for path in arguments.dances
         ]
     result |= {"minute_s": minute_of_one_dancer(), "machine": machine()}
-    show(result)
+    print(table(result))
+    print(f"a minute of one dancer: {result['minute_s']} s")
     OUT.write_text(json.dumps(result, indent=1) + "\n")
+    write_docs(result)
 
 
 def estimates(build: Path, truths: Path) -> Iterator[Row]:
@@ -164,25 +185,41 @@ def minute_of_one_dancer() -> float:
     return round(min(times), 2)
 
 
-def show(result: Row) -> None:
-    """Print the means of every group, of all rows and of those that no threshold was chosen on."""
-    for group in ("estimates", "noise", "dances"):
-        rows = result.get(group, [])
-        for label, part in (
-            (group, rows),
-            (f"{group}, not tuned on", [r for r in rows if not r.get("tuned_on", True)]),
-        ):
-            if not part:
-                continue
-            print(f"{label}: {len(part)}")
-            for name in [key.removesuffix("_before") for key in part[0] if key.endswith("_before")]:
-                before, after = (
-                    np.mean([row[f"{name}_{when}"] for row in part if row[f"{name}_{when}"] is not None])
-                    for when in ("before", "after")
-                )
-                print(f"  {name:22} {before:10.3f} {after:10.3f}")
-            print(f"  {'moved_mm':22} {'':10} {np.mean([row['moved_mm'] for row in part]):10.3f}")
-    print(f"a minute of one dancer: {result['minute_s']} s")
+def table(result: Row) -> str:
+    """The means of each group before and after, in Markdown; of rendered and captured clips only those held out."""
+    groups = {
+        "estimates": "rendered videos, held out",
+        "noise": "captures with 10 mm noise, held out",
+        "dances": "generated",
+    }
+    columns = {
+        f"{label} ({len(rows)})": rows
+        for group, label in groups.items()
+        if (rows := [row for row in result.get(group, []) if not row.get("tuned_on")])
+    }
+    names = {
+        key.removesuffix("_before") for rows in columns.values() for key in rows[0] if key.endswith("_before")
+    }
+    lines = ["| | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
+    for name in [*(name for name in LABELS if name in names), "moved_mm"]:
+        label, digits = LABELS[name]
+        cells = []
+        for rows in columns.values():
+            keys = [key for key in (f"{name}_before", f"{name}_after", name) if key in rows[0]]
+            means = [np.mean([row[key] for row in rows if row[key] is not None]) for key in keys]
+            cells.append(" -> ".join(f"{mean:.{digits}f}" for mean in means))
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def write_docs(result: Row) -> None:
+    """Put the table and the time into docs/clean.md."""
+    text = DOCS.read_text()
+    for name, value in (("table", f"\n\n{table(result)}\n\n"), ("minute", str(result["minute_s"]))):
+        start, end = f"<!-- {name} -->", f"<!-- end {name} -->"
+        before, _, rest = text.partition(start)
+        text = before + start + value + end + rest.partition(end)[2]
+    DOCS.write_text(text)
 
 
 if __name__ == "__main__":

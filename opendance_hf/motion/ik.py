@@ -7,13 +7,15 @@ import numpy.typing as npt
 
 from opendance_hf.motion.body import bone_lengths
 from opendance_hf.motion.rotations import (
+    axis_angle_to_matrix,
     best_rotation,
     matrix_to_axis_angle,
+    matrix_to_quaternion,
     perpendicular,
     smallest_rotation,
     unit,
 )
-from opendance_hf.motion.skeleton import MEAN_OFFSETS, NUM_JOINTS, PARENTS
+from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS, NUM_JOINTS, PARENTS
 
 Array = npt.NDArray[np.floating]
 
@@ -24,7 +26,8 @@ def joints_to_poses(joints: Array, rest_offsets: Array | None = None) -> tuple[A
     """Find rotations under which the bones of the skeleton point as those of the joints do.
 
     Joints with several children take the rotation that fits all of them best (Kabsch); those with one child the
-    smallest rotation from their parent, so bones do not twist about their own axis; leaves do not rotate.
+    smallest rotation from their parent, so bones do not twist about their own axis; leaves do not rotate. The twist of
+    the chest against the pelvis is shared by the joints of the spine, or a skin would be wrung at one of them.
 
     Args:
         joints: (T, 24, 3) metres.
@@ -57,8 +60,28 @@ def joints_to_poses(joints: Array, rest_offsets: Array | None = None) -> tuple[A
                 if own_skeleton:  # hips and chest as this body carries them, not as the mean one does
                     rest_offsets[children] = np.einsum("tji,tcj->ci", local[:, joint], seen) / len(joints)
         turned[:, joint] = above @ local[:, joint]
+    _share_spine_twist(local, turned, rest_offsets)
     transl = joints[:, 0] - rest_offsets[0]
     return matrix_to_axis_angle(local), transl, np.asarray(rest_offsets)
+
+
+def _share_spine_twist(local: Array, turned: Array, rest_offsets: Array) -> None:
+    """Give spine1 and spine2 a third each of the twist of spine3 about the spine; no joint moves.
+
+    ``local`` (T, 24, 3, 3) is changed in place; ``turned`` are the global rotations before.
+    """
+    lower, middle, upper = (JOINT_INDEX[f"spine{number}"] for number in (1, 2, 3))
+    axes = {lower: unit(rest_offsets[middle]), middle: unit(rest_offsets[upper])}
+    quaternion = matrix_to_quaternion(local[:, upper])
+    twist = 2 * np.arctan2(quaternion[:, 1:] @ axes[middle], quaternion[:, 0])
+    twist = (twist + np.pi) % (2 * np.pi) - np.pi
+    first, second = (
+        turned[:, joint] @ axis_angle_to_matrix(share * twist[:, None] * axes[joint])
+        for joint, share in ((lower, 1 / 3), (middle, 2 / 3))
+    )
+    local[:, lower] = np.swapaxes(turned[:, PARENTS[lower]], -1, -2) @ first
+    local[:, middle] = np.swapaxes(first, -1, -2) @ second
+    local[:, upper] = np.swapaxes(second, -1, -2) @ turned[:, upper]
 
 
 def aim(joints: Array, turned: Array, rest_offsets: Array) -> Array:
