@@ -105,7 +105,6 @@ def paper_pipeline() -> Pipeline:
         Trim(),
         FitSkeleton(fitter=SMPLify()),
         Retime(),
-        Clean(),
         Gate(),
         Reprojection(),
         Music(),

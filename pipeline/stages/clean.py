@@ -1,4 +1,4 @@
-"""Clean motion: steady joints, feet that stand, limbs outside of bodies. Off by default."""
+"""Clean motion: steady joints, feet that stand, limbs outside of bodies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Clean(Stage):
     """Clean the motion at 60 FPS, see :func:`opendance_hf.cleanup.clean_motion`.
 
     Args:
-        apply: True to clean.
+        apply: False to leave the motion as it was fitted.
         settings: thresholds.
     """
 
@@ -29,7 +29,7 @@ class Clean(Stage):
     changes = ("motion",)
     keeps_result = False
 
-    apply: bool = False
+    apply: bool = True
     settings: CleanSettings = _DEFAULTS
 
     def __call__(self, clip: Clip) -> Clip:

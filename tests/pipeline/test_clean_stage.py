@@ -1,4 +1,4 @@
-"""The stage that cleans motion: off by default, and only the motion changes when it is on."""
+"""The stage that cleans motion: only the motion changes, and nothing when it is switched off."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.pipeline.clip import Clip, Fit, Motion
-from opendance_hf.pipeline.pipelines import default_pipeline
+from opendance_hf.pipeline.pipelines import default_pipeline, paper_pipeline
 from opendance_hf.pipeline.stages.clean import Clean
 from opendance_hf.schema import Camera
 from tests.cleanup.dancers import stepping_dancer
@@ -33,15 +33,16 @@ def drifting_clip() -> Clip:
     return Clip(Path("x.mp4"), "0" * 64, fit=fit, motion=motion)
 
 
-def test_it_is_in_the_pipeline_and_off() -> None:
-    (stage,) = (stage for stage in default_pipeline() if stage.name == "clean")
+def test_it_is_in_the_default_pipeline_and_can_be_switched_off() -> None:
+    assert Clean() in default_pipeline()
+    assert not any(isinstance(stage, Clean) for stage in paper_pipeline())
     clip = drifting_clip()
-    assert stage(clip) is clip
+    assert Clean(apply=False)(clip) is clip
 
 
 def test_feet_stand_and_everything_else_stays() -> None:
     clip = drifting_clip()
-    found = Clean(apply=True)(clip)
+    found = Clean()(clip)
     assert isinstance(found, Clip)
     for name in ("poses", "transl", "joints"):
         assert getattr(found.motion, name).dtype == np.float32
