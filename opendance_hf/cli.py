@@ -395,6 +395,9 @@ def generate(
         str | None, typer.Option(help="Engine of the music features. Default: that saved with the model.")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Songs at a time.")] = 1,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Clean the dances, as opendance clean does.")
+    ] = False,
 ) -> None:
     """Generate dances to songs with a trained model; a dance is exactly as long as its song.
 
@@ -411,6 +414,7 @@ def generate(
         device=device,
         engine=engine,
         batch_size=batch_size,
+        clean=clean,
         generation={name: value for name, value in given.items() if value is not None},
     )
     with _plain_errors() as console, show_log(console):
@@ -513,6 +517,34 @@ def stats(
         for path in (json, figure):
             if path is not None:
                 console.print(f"written:  {path}", markup=False, highlight=False)
+
+
+@app.command()
+def clean(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            exists=True, dir_okay=False, help="Sequences or dances (.npz), of any number of dancers."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Output file, clean.npz. For several inputs, a folder.")],
+    floor: Annotated[
+        float | None,
+        typer.Option(
+            help="Height of the ground in metres. Default: that of the file, or estimated from the feet."
+        ),
+    ] = None,
+) -> None:
+    """Clean dances: no jitter, no sliding feet, nothing in the floor, no limbs inside of bodies.
+
+    A step that would make a measure worse is left out: docs/clean.md.
+    """
+    from opendance_hf.apps.clean import clean_files, table
+
+    with _plain_errors() as console:
+        for done in clean_files(files, out, floor=floor):
+            console.print(table(done))
+            console.print(f"written:  {done.target}", markup=False, highlight=False)
 
 
 @app.command()

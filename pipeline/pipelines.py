@@ -14,6 +14,7 @@ from opendance_hf.pipeline.backends.smoothnet import SmoothNet
 from opendance_hf.pipeline.backends.smplify import SMPLify
 from opendance_hf.pipeline.backends.yolox import YOLOX
 from opendance_hf.pipeline.stage import Stage
+from opendance_hf.pipeline.stages.clean import Clean
 from opendance_hf.pipeline.stages.complete import Complete
 from opendance_hf.pipeline.stages.detect import Detect
 from opendance_hf.pipeline.stages.fingerprint import Fingerprint
@@ -52,6 +53,7 @@ STAGES: Final[dict[str, type[Stage]]] = {
         Trim,
         FitSkeleton,
         Retime,
+        Clean,
         Gate,
         Reprojection,
         Music,
@@ -77,6 +79,7 @@ def default_pipeline() -> Pipeline:
         Trim(),
         FitSkeleton(),
         Retime(),
+        Clean(),
         Gate(),
         Reprojection(),
         Music(),

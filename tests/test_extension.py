@@ -274,7 +274,7 @@ def extended(copied: Path, repo: Path, tmp_path: Path) -> Path:
     insert_before(copied / "pipeline/pipelines.py", "        Sequence,\n", "        Bounce,\n")
     insert_before(
         copied / "pipeline/pipelines.py",
-        "from opendance_hf.pipeline.stages.complete",
+        "from opendance_hf.pipeline.stages.clean",
         "from opendance_hf.pipeline.stages.bounce import Bounce\n",
     )
     insert_before(copied / "opendance_hf/schema.py", "    genre: Annotated", BOUNCE)

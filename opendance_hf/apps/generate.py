@@ -11,6 +11,7 @@ from typing import Any, Final, cast, get_args
 
 import numpy as np
 
+from opendance_hf.apps.clean import cleaned
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.files import atomic_write
 from opendance_hf.formats import opendance
@@ -39,6 +40,7 @@ class GenerateOptions:
         device: see :meth:`Dancer.from_pretrained`.
         engine: see :meth:`Dancer.from_pretrained`.
         batch_size: songs at a time.
+        clean: True to clean the dances, see :func:`opendance_hf.cleanup.clean_motion`.
         suffix: of the files in an output folder, ``.mp4`` or ``.npz``.
         generation: changes of the model's generation defaults.
     """
@@ -48,6 +50,7 @@ class GenerateOptions:
     device: str = "auto"
     engine: str | None = None
     batch_size: int = 1
+    clean: bool = False
     suffix: str = ".mp4"
     generation: dict[str, Any] = field(default_factory=dict)
 
@@ -108,6 +111,9 @@ def generate(
     for song, target, dance in zip(files, targets, dances, strict=True):
         seconds = dance.num_frames / dance.fps
         log.info("%s: %.2f s of dance at %.0f bpm", song.name, seconds, dance.meta["bpm"])
+        if options.clean:
+            dance, result = cleaned(dance)
+            log.info("cleaned: %s", ", ".join(result.steps) or "nothing that would not do harm")
         written += write_dance(dance, song, target)
     return written
 

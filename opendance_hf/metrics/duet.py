@@ -147,6 +147,17 @@ def interpenetration(dancer1: npt.ArrayLike, dancer2: npt.ArrayLike) -> Floats:
 
 def segment_distance(a: Floats, b: Floats, c: Floats, d: Floats) -> Floats:
     """(...) distance between the segments a-b and c-d, ends (..., 3); either may be a point."""
+    _, gap = nearest_points(a, b, c, d)
+    return np.sqrt(_dot(gap, gap))
+
+
+def nearest_points(a: Floats, b: Floats, c: Floats, d: Floats) -> tuple[Floats, Floats]:
+    """Find the points of the segments a-b and c-d, ends (..., 3), that are nearest to each other.
+
+    Returns:
+        (..., 2) positions along the segments, 0 at a and c, 1 at b and d; and (..., 3) the vector from the point of c-d
+        to that of a-b.
+    """
     along1, along2, between = b - a, d - c, a - c
     length1, length2, cosine = _dot(along1, along1), _dot(along2, along2), _dot(along1, along2)
     slope1, slope2 = _dot(along1, between), _dot(along2, between)
@@ -157,7 +168,7 @@ def segment_distance(a: Floats, b: Floats, c: Floats, d: Floats) -> Floats:
     share2 = np.clip(_ratio(cosine * share1 + slope2, length2), 0, 1)
     share1 = np.clip(_ratio(cosine * share2 - slope1, length1), 0, 1)
     gap = between + share1[..., None] * along1 - share2[..., None] * along2
-    return np.sqrt(_dot(gap, gap))
+    return np.stack([share1, share2], axis=-1), gap
 
 
 def _ratio(part: Floats, whole: Floats) -> Floats:

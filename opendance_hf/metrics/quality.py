@@ -87,12 +87,26 @@ def foot_skate_ratio(
     Raises:
         ValueError: if the joints have another shape, fewer than three frames, NaN or infinity, or fps is not positive.
     """
+    return float(
+        skating_steps(joints, fps=fps, floor=floor, speed=speed, contact_height=contact_height).mean()
+    )
+
+
+def skating_steps(
+    joints: npt.ArrayLike,
+    *,
+    fps: float = 60.0,
+    floor: float | None = None,
+    speed: float = SLIDE_SPEED,
+    contact_height: float = CONTACT_HEIGHT,
+) -> npt.NDArray[np.bool_]:
+    """The (T-1,) steps that :func:`foot_skate_ratio` counts; arguments as there."""
     _check_rate(fps)
     p = _dancer(joints)
     low = p[:, _TOES, _UP] < (_floor_height(p) if floor is None else floor) + contact_height
     contact = low[1:] & low[:-1]
     standing = contact & (_slowest_of_foot(p) <= speed / fps)
-    return float((contact.any(axis=1) & ~standing.any(axis=1)).mean())
+    return np.asarray(contact.any(axis=1) & ~standing.any(axis=1))
 
 
 def _slowest_of_foot(p: Floats) -> Floats:

@@ -7,13 +7,15 @@ import numpy.typing as npt
 
 from opendance_hf.motion.body import bone_lengths
 from opendance_hf.motion.rotations import (
+    axis_angle_to_matrix,
     best_rotation,
     matrix_to_axis_angle,
+    matrix_to_quaternion,
     perpendicular,
     smallest_rotation,
     unit,
 )
-from opendance_hf.motion.skeleton import MEAN_OFFSETS, NUM_JOINTS, PARENTS
+from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS, NUM_JOINTS, PARENTS
 
 Array = npt.NDArray[np.floating]
 
@@ -24,7 +26,8 @@ def joints_to_poses(joints: Array, rest_offsets: Array | None = None) -> tuple[A
     """Find rotations under which the bones of the skeleton point as those of the joints do.
 
     Joints with several children take the rotation that fits all of them best (Kabsch); those with one child the
-    smallest rotation from their parent, so bones do not twist about their own axis; leaves do not rotate.
+    smallest rotation from their parent, so bones do not twist about their own axis; leaves do not rotate. The twist of
+    the chest against the pelvis is shared by the joints of the spine, or a skin would be wrung at one of them.
 
     Args:
         joints: (T, 24, 3) metres.
@@ -57,8 +60,60 @@ def joints_to_poses(joints: Array, rest_offsets: Array | None = None) -> tuple[A
                 if own_skeleton:  # hips and chest as this body carries them, not as the mean one does
                     rest_offsets[children] = np.einsum("tji,tcj->ci", local[:, joint], seen) / len(joints)
         turned[:, joint] = above @ local[:, joint]
+    _share_spine_twist(local, turned, rest_offsets)
     transl = joints[:, 0] - rest_offsets[0]
     return matrix_to_axis_angle(local), transl, np.asarray(rest_offsets)
+
+
+def _share_spine_twist(local: Array, turned: Array, rest_offsets: Array) -> None:
+    """Give spine1 and spine2 a third each of the twist of spine3 about the spine; no joint moves.
+
+    ``local`` (T, 24, 3, 3) is changed in place; ``turned`` are the global rotations before.
+    """
+    lower, middle, upper = (JOINT_INDEX[f"spine{number}"] for number in (1, 2, 3))
+    axes = {lower: unit(rest_offsets[middle]), middle: unit(rest_offsets[upper])}
+    quaternion = matrix_to_quaternion(local[:, upper])
+    twist = 2 * np.arctan2(quaternion[:, 1:] @ axes[middle], quaternion[:, 0])
+    twist = (twist + np.pi) % (2 * np.pi) - np.pi
+    first, second = (
+        turned[:, joint] @ axis_angle_to_matrix(share * twist[:, None] * axes[joint])
+        for joint, share in ((lower, 1 / 3), (middle, 2 / 3))
+    )
+    local[:, lower] = np.swapaxes(turned[:, PARENTS[lower]], -1, -2) @ first
+    local[:, middle] = np.swapaxes(first, -1, -2) @ second
+    local[:, upper] = np.swapaxes(second, -1, -2) @ turned[:, upper]
+
+
+def aim(joints: Array, turned: Array, rest_offsets: Array) -> Array:
+    """Turn every bone of posed skeletons to point as between the given joints; twist about the bones stays.
+
+    Joints with several children take the rotation that fits all of them best. Leaves move with their parents.
+
+    Args:
+        joints: (T, 24, 3) metres; bone lengths may differ from those of ``rest_offsets``.
+        turned: (T, 24, 3, 3) global rotations to start from.
+        rest_offsets: (24, 3) metres.
+
+    Returns:
+        (T, 24, 3, 3) rotations relative to the parent.
+    """
+    out, local = turned.copy(), np.empty_like(turned)
+    for joint, parent in enumerate(PARENTS):
+        children = _CHILDREN[joint]
+        if children:
+            bones = np.einsum("tij,cj->tci", turned[:, joint], rest_offsets[children])
+            goals = joints[:, children] - joints[:, joint, None]
+            turn = (
+                smallest_rotation(bones[:, 0], goals[:, 0])
+                if len(children) == 1
+                else best_rotation(bones, goals)
+            )
+            out[:, joint] = turn @ turned[:, joint]
+        else:
+            out[:, joint] = out[:, parent] @ np.swapaxes(turned[:, parent], -1, -2) @ turned[:, joint]
+        above = out[:, parent] if parent >= 0 else np.eye(3)
+        local[:, joint] = np.swapaxes(above, -1, -2) @ out[:, joint]
+    return local
 
 
 def two_bone_ik(
@@ -68,6 +123,7 @@ def two_bone_ik(
     goal: Array,
     pole: Array,
     *,
+    towards: Array | None = None,
     max_stretch: float = 0.999,
     straight_m: float = 0.02,
 ) -> tuple[Array, Array]:
@@ -79,6 +135,8 @@ def two_bone_ik(
         end: (..., 3) ankle or wrist.
         goal: (..., 3) where the end shall be. A goal out of reach is approached along the line to it.
         pole: (..., 3) direction in which the middle joint of a straight limb bends.
+        towards: (..., 3) point on whose side of the line from root to goal the middle joint shall be, even if it is less
+            than ``straight_m`` away; by default the middle joint itself.
         max_stretch: largest distance from root to end, as a share of the length of both bones. Below 1 the middle joint
             keeps a side. Its inverse limits the smallest distance of bones of different lengths.
         straight_m: a limb whose middle joint is closer than this to the line from root to goal counts as straight.
@@ -89,8 +147,8 @@ def two_bone_ik(
     """
     upper_m = np.linalg.norm(middle - root, axis=-1, keepdims=True)
     lower_m = np.linalg.norm(end - middle, axis=-1, keepdims=True)
-    aside = _reject(middle - root, unit(goal - root))
-    straight = np.linalg.norm(aside, axis=-1, keepdims=True) < straight_m
+    aside = _reject((middle if towards is None else towards) - root, unit(goal - root))
+    straight = np.linalg.norm(aside, axis=-1, keepdims=True) < (straight_m if towards is None else 1e-4)
     new_middle, new_end = place_limb(
         root, goal, np.where(straight, pole, aside), upper_m, lower_m, max_stretch=max_stretch
     )
@@ -98,6 +156,51 @@ def two_bone_ik(
         smallest_rotation(middle - root, new_middle - root),
         smallest_rotation(end - middle, new_end - new_middle),
     )
+
+
+def turn_limb(
+    local: Array,
+    posed: tuple[Array, Array],
+    limb: tuple[int, int, int],
+    goal: Array,
+    *,
+    towards: Array | None = None,
+    max_stretch: float = 0.999,
+    straight_m: float = 0.02,
+) -> tuple[Array, Array]:
+    """Rotate a limb of posed bodies so that its end reaches a goal. Twist about the bones stays.
+
+    Args:
+        local: (T, 24, 3, 3) rotations relative to the parent; those of the first two joints are changed in place.
+        posed: joints (T, 24, 3) in metres and global rotations (T, 24, 3, 3) of ``local``.
+        limb: indices of hip, knee, ankle, or of shoulder, elbow, wrist.
+        goal: (T, 3) where the end shall be, metres.
+        towards: see :func:`two_bone_ik`.
+        max_stretch: see :func:`two_bone_ik`.
+        straight_m: see :func:`two_bone_ik`.
+
+    Returns:
+        (T, 3) new position of the end, and the new (T, 3, 3) global rotation of the lower bone.
+    """
+    joints, turned = posed
+    root, bend, end = limb
+    upper, lower = two_bone_ik(
+        joints[:, root],
+        joints[:, bend],
+        joints[:, end],
+        goal,
+        turned[:, root, :, 2],
+        towards=towards,
+        max_stretch=max_stretch,
+        straight_m=straight_m,
+    )
+    shin = (lower @ (joints[:, end] - joints[:, bend])[..., None])[..., 0]
+    thigh = (upper @ (joints[:, bend] - joints[:, root])[..., None])[..., 0]
+    reached = joints[:, root] + thigh + shin
+    upper, lower = upper @ turned[:, root], lower @ turned[:, bend]
+    local[:, root] = np.swapaxes(turned[:, PARENTS[root]], -1, -2) @ upper
+    local[:, bend] = np.swapaxes(upper, -1, -2) @ lower
+    return reached, lower
 
 
 def place_limb(

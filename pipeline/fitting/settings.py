@@ -9,38 +9,20 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 import opendance_hf
+from opendance_hf.motion.contacts import RestLimits
 
 
 @dataclass(frozen=True)
-class ContactLimits:
-    """Hold the thresholds that find feet at rest on the ground, and the limits of the correction that holds them there.
+class ContactLimits(RestLimits):
+    """Hold the thresholds that find feet at rest in the image.
 
     Foot speeds are speeds in the image, converted to metres per second by ``region_side_m``.
 
     Attributes:
-        rest_mps: speed, m/s, below which a contact begins.
-        leave_mps: speed, m/s, above which a contact ends.
-        min_rest_s: minimum time, seconds, from the first to the last frame below ``rest_mps``; at least two frames.
-        step_mps: speed, m/s, of the frames by which a contact is extended at both ends, as smoothing blurs them.
-        blur_s: maximum extension at each end, seconds.
-        max_blur_share: maximum extension at each end as a fraction of the time to the neighbouring contact.
         region_side_m: assumed side of a person's region, metres; it contains the whole body with a margin.
-        blend_s: time, seconds, over which a correction fades in before a contact and fades out after it.
-        max_reach: maximum distance from hip to ankle as a fraction of the leg's length.
-        straight_knee_m: distance, metres, from the knee to the line from the hip to the ankle's target below which the
-            leg counts as straight; the direction in which it bends is then taken from the hip's rotation.
     """
 
-    rest_mps: float = 0.3
-    leave_mps: float = 0.5
-    min_rest_s: float = 0.05
-    step_mps: float = 0.8
-    blur_s: float = 0.1
-    max_blur_share: float = 0.25
     region_side_m: float = 2.2
-    blend_s: float = 0.15
-    max_reach: float = 0.999
-    straight_knee_m: float = 0.02
 
 
 @dataclass(frozen=True)

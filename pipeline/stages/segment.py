@@ -9,8 +9,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from opendance_hf.motion.intervals import true_intervals
 from opendance_hf.pipeline.clip import Clip, Floats, Times, Tracks
-from opendance_hf.pipeline.intervals import true_intervals
 from opendance_hf.pipeline.stage import Dropped, Stage
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import uniform_filter1d
 
+from opendance_hf.motion.intervals import true_intervals
 from opendance_hf.motion.skeleton import LIMB_JOINTS
 from opendance_hf.pipeline.clip import Clip, Landmarks
-from opendance_hf.pipeline.intervals import true_intervals
 from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
 from opendance_hf.pipeline.stage import Dropped, Stage
 

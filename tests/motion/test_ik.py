@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.ik import joints_to_poses, place_limb, two_bone_ik
 from opendance_hf.motion.rotations import unit
-from opendance_hf.motion.skeleton import MEAN_OFFSETS
+from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS, NUM_JOINTS
 
 
 def test_joints_of_a_rigid_skeleton_come_back() -> None:
@@ -141,3 +141,15 @@ def test_place_limb_keeps_lengths() -> None:
         ).sum(-1)
         > 0
     ).all()
+
+
+@pytest.mark.parametrize("degrees", [-170, -60, 30, 120])
+def test_the_joints_of_the_spine_share_the_twist_of_the_chest(degrees: float) -> None:
+    poses = np.zeros((1, NUM_JOINTS, 3))
+    axis = MEAN_OFFSETS[JOINT_INDEX["spine3"]] / np.linalg.norm(MEAN_OFFSETS[JOINT_INDEX["spine3"]])
+    poses[0, JOINT_INDEX["spine3"]] = np.radians(degrees) * axis
+    joints = forward_kinematics(poses, np.zeros((1, 3)), MEAN_OFFSETS)
+    found, transl, rest = joints_to_poses(joints, MEAN_OFFSETS.astype(float))
+    np.testing.assert_allclose(forward_kinematics(found, transl, rest), joints, atol=1e-6)
+    angles = np.degrees(np.linalg.norm(found[0, [JOINT_INDEX[f"spine{n}"] for n in (1, 2, 3)]], axis=-1))
+    np.testing.assert_allclose(angles, abs(degrees) / 3, atol=4)

@@ -5,14 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from opendance_hf.motion.body import pose_joints
+from opendance_hf.motion.contacts import contact_shifts, frames_at_rest
 from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS, NUM_JOINTS
 from opendance_hf.pipeline.clip import Landmarks
-from opendance_hf.pipeline.fitting.contacts import (
-    _corrections,
-    frames_at_rest,
-    hold_feet,
-    resting_feet,
-)
+from opendance_hf.pipeline.fitting.contacts import hold_feet, resting_feet
 from opendance_hf.pipeline.fitting.settings import ContactLimits
 from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
 
@@ -27,7 +23,7 @@ def test_a_short_gap_between_two_contacts_is_corrected_no_more_than_they_are() -
     # The first contact drifts away from its place by 5 cm at its end, the second comes back from as far.
     drift[14:26, 0] = 0.05
     drift[26:, 0] = 0.0
-    shift, weight = _corrections(drift, contact, blend=8)
+    shift, weight = contact_shifts(drift, contact, blend=8)
     assert np.abs(shift[19:21]).max() <= np.abs(shift[[18, 21]]).max() + 1e-9
     assert (weight <= 1 + 1e-9).all()
     assert (weight[contact] == 1).all()
@@ -38,7 +34,7 @@ def test_a_correction_fades_out_where_nothing_follows() -> None:
     path = np.zeros((30, 3))
     path[:10, 2] = np.linspace(0, 0.09, 10)
     contact = np.arange(30) < 10
-    shift, weight = _corrections(path, contact, blend=6)
+    shift, weight = contact_shifts(path, contact, blend=6)
     assert (np.diff(weight[9:17, 0]) < 0).all()
     np.testing.assert_array_equal(weight[16:], 0)
     np.testing.assert_array_equal(shift[16:], 0)

@@ -1,0 +1,54 @@
+"""The stage that cleans motion: only the motion changes, and nothing when it is switched off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from opendance_hf.motion.body import forward_kinematics
+from opendance_hf.pipeline.clip import Clip, Fit, Motion
+from opendance_hf.pipeline.pipelines import default_pipeline, paper_pipeline
+from opendance_hf.pipeline.stages.clean import Clean
+from opendance_hf.schema import Camera
+from tests.cleanup.dancers import stepping_dancer
+
+CAMERA = Camera(64, 48, 80.0, (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 4.0))
+
+
+def drifting_clip() -> Clip:
+    body = stepping_dancer(180)
+    body.pelvis[:, 0] += 0.05 * np.sin(np.arange(180) / 10)
+    poses, transl = body.poses[None].astype(np.float32), body.transl[None].astype(np.float32)
+    rest = body.rest_offsets[None].astype(np.float32)
+    motion = Motion(
+        start_s=0.0,
+        end_s=3.0,
+        poses=poses,
+        transl=transl,
+        joints=forward_kinematics(poses, transl, rest[:, None]).astype(np.float32),
+        confidence=np.ones((1, 180), dtype=np.float32),
+    )
+    fit = Fit(np.arange(180) / 60, body.local[None], transl, rest, CAMERA)
+    return Clip(Path("x.mp4"), "0" * 64, fit=fit, motion=motion)
+
+
+def test_it_is_in_the_default_pipeline_and_can_be_switched_off() -> None:
+    assert Clean() in default_pipeline()
+    assert not any(isinstance(stage, Clean) for stage in paper_pipeline())
+    clip = drifting_clip()
+    assert Clean(apply=False)(clip) is clip
+
+
+def test_feet_stand_and_everything_else_stays() -> None:
+    clip = drifting_clip()
+    found = Clean()(clip)
+    assert isinstance(found, Clip)
+    for name in ("poses", "transl", "joints"):
+        assert getattr(found.motion, name).dtype == np.float32
+    joints = forward_kinematics(found.motion.poses, found.motion.transl, clip.fit.rest_offsets[:, None])
+    np.testing.assert_allclose(joints, found.motion.joints, atol=1e-5)
+    assert np.abs(found.motion.joints - clip.motion.joints).max() > 0.01
+    assert found.fit is clip.fit
+    assert found.motion.confidence is clip.motion.confidence
+    assert (found.start_s, found.end_s) == (clip.start_s, clip.end_s)
