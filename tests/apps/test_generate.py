@@ -11,9 +11,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from opendance_hf.apps.clean import cleaned
 from opendance_hf.apps.generate import generate
 from opendance_hf.cli import app
 from opendance_hf.dance import DanceError
+from opendance_hf.formats import opendance
+from opendance_hf.metrics.quality import jitter
 from opendance_hf.modeling.bailando import (
     BailandoConfig,
     BailandoForDanceGeneration,
@@ -105,3 +108,20 @@ def test_models_that_do_not_dance_alone_say_so(models: Path, song: Path, tmp_pat
         generate(song, models / "fact", tmp_path / "dance.npz")
     with pytest.raises(ModelError, match="has no config"):
         generate(song, tmp_path, tmp_path / "dance.npz")
+
+
+@pytest.mark.parametrize("model", ["solo", "duet"])
+def test_a_clean_dance_is_the_same_dance_without_jitter(
+    models: Path, song: Path, tmp_path: Path, model: str
+) -> None:
+    plain, clean = tmp_path / "plain.npz", tmp_path / "clean.npz"
+    for out, options in ((plain, []), (clean, ["--clean"])):
+        arguments = ["generate", str(song), "--model", str(models / model), "--out", str(out), *options]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+    before, after = opendance.read(plain), opendance.read(clean)
+    assert before.num_frames == after.num_frames
+    assert {**before.meta, "id": "clean"} == after.meta
+    expected, _ = cleaned(before)
+    np.testing.assert_allclose(after.joints, expected.joints, atol=1e-4)
+    assert max(jitter(p) for p in after.joints) <= max(jitter(p) for p in before.joints)
