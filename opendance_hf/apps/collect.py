@@ -11,8 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from opendance_hf.apps.targets import check_targets
-from opendance_hf.files import atomic_write
+from opendance_hf.files import atomic_write, check_outputs
 from opendance_hf.pipeline.collect import (
     LIST_HEADER,
     CollectError,
@@ -49,10 +48,10 @@ def run_collect(
 
     Raises:
         CollectError: if the table cannot be used.
-        TargetError: if a file cannot be written.
+        OutputError: if a file to write is the table or one of the videos.
+        DiskError: if a file cannot be written.
     """
-    check_targets(out)
-    check_targets(json_file)
+    check_outputs({"--out": out, "--json": json_file}, [table, *([videos] if videos else [])], overwrite=True)
     if videos is not None and not videos.is_dir():
         raise CollectError(f"{videos}: no such folder")
     counts, absent = Counts(), 0

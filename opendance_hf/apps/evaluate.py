@@ -16,8 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from opendance_hf.apps.clips import EvaluateError, load_clips
-from opendance_hf.apps.targets import check_targets
-from opendance_hf.files import atomic_write
+from opendance_hf.files import atomic_write, check_folder, check_output
 from opendance_hf.metrics import (
     MEASURES,
     Clip,
@@ -66,9 +65,14 @@ def run_evaluate(
     Raises:
         EvaluateError: if a file holds no valid dance, a set has none, the protocol is unknown, or two systems have no
             clip in common.
-        TargetError: before anything is measured, if ``out`` or ``figures`` cannot be written.
+        OutputError: before anything is measured, if a result would replace an input.
+        DiskError: likewise, if ``out`` or ``figures`` cannot be written.
     """
-    check_targets(out, figures)
+    inputs = [source for source in (predictions, reference, versus) if source is not None]
+    if out is not None:
+        check_output(out, inputs, overwrite=True, option="--json")
+    if figures is not None:
+        check_folder(figures, inputs, overwrite=True, option="--figures")
     try:
         rule = get_protocol(protocol)
         found = measure(

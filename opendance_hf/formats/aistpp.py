@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import pickle
 import re
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -87,17 +88,17 @@ def write(motion: Motion, path: Path) -> list[Path]:
             f"{path}: the motion has {motion.fps:g} frames a second, expected {FPS}; resample it first"
         )
     written = []
-    for dancer, file in one_file_a_dancer(motion, path):
-        assert dancer.poses is not None
-        assert dancer.transl is not None
-        content = {
-            "smpl_poses": dancer.poses[0].reshape(dancer.num_frames, -1),
-            "smpl_trans": dancer.transl[0],
-            "smpl_scaling": np.ones(1),
-        }
-        with atomic_write(file) as partial:
-            partial.write_bytes(pickle.dumps(content, protocol=4))
-        written.append(file)
+    with ExitStack() as files:  # after an error none is written
+        for dancer, file in one_file_a_dancer(motion, path):
+            assert dancer.poses is not None
+            assert dancer.transl is not None
+            content = {
+                "smpl_poses": dancer.poses[0].reshape(dancer.num_frames, -1),
+                "smpl_trans": dancer.transl[0],
+                "smpl_scaling": np.ones(1),
+            }
+            files.enter_context(atomic_write(file)).write_bytes(pickle.dumps(content, protocol=4))
+            written.append(file)
     return written
 
 
