@@ -491,9 +491,10 @@ def evaluate(
     overwrite: Overwrite = False,
 ) -> None:
     """Compute scores of dances (FID, diversity, beats, feet, couples) with confidence intervals."""
+    from opendance_hf.apps.console import show_log
     from opendance_hf.apps.evaluate import run_evaluate
 
-    with _plain_errors(json, figures) as console:
+    with _plain_errors(json, figures) as console, show_log(console):
         check_outputs({"--json": json}, overwrite=overwrite)
         if figures is not None:
             check_folder(figures, overwrite=overwrite, option="--figures")
@@ -546,20 +547,29 @@ def convert(
             exists=True,
             dir_okay=False,
             help="The input: for bailando, the VQ-VAE and the GPT (.pt) in any order; otherwise one file. A motion of that "
-            "format becomes a dance of OpenDance-HF; a sequence or dance of OpenDance-HF is written in that format.",
+            "format becomes a dance of OpenDance-HF; a sequence or dance of OpenDance-HF is written in that format (aistpp and "
+            "humandata).",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the converted model; for smpl and motions, the file.")],
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, help="Frames a second of a motion file that does not tell (GVHMR, WHAM, others)."
+        ),
+    ] = None,
+    up: Annotated[str | None, typer.Option(help="Axis that points up in a motion file: y or z.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Convert official models and motion files of other projects for OpenDance-HF, or motions to their formats.
 
     No code in the files is executed.
     """
+    from opendance_hf.apps.console import show_log
     from opendance_hf.apps.convert import convert as convert_files
 
-    with _plain_errors(out) as console:
-        for what, names in convert_files(kind, files, out, overwrite=overwrite).items():
+    with _plain_errors(out) as console, show_log(console):
+        for what, names in convert_files(kind, files, out, fps=fps, up=up, overwrite=overwrite).items():
             if names and what != "dropped":
                 console.print(f"{what}: {', '.join(names)}", markup=False, highlight=False)
         console.print(f"written:  {out}", markup=False, highlight=False)

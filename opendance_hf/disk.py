@@ -66,6 +66,10 @@ _UNEXPLAINED: Final = re.compile(
 )
 
 
+#: Names of temporary files, see :func:`opendance_hf.files.partial_path`.
+_PARTIAL: Final = re.compile(r"\.([^/]*)\.[0-9a-f]{32}\.partial$")
+
+
 class DiskError(OpenDanceError, OSError):
     """Raised if a place cannot be written; the message has the path, the cause and the remedy."""
 
@@ -149,7 +153,7 @@ def describe_disk_error(error: BaseException, places: Iterable[Path | str | None
 
     Args:
         error: any error; of an OSError without a cause, permissions and names are described too.
-        places: where the command writes. The first that is full or read-only is named if the error has no path.
+        places: where the command writes. One that is full or read-only is named if the error has no path.
     """
     places = list(places)
     fault = disk_fault(error)
@@ -161,9 +165,9 @@ def describe_disk_error(error: BaseException, places: Iterable[Path | str | None
     if fault is None:
         return None
     number, file = fault
-    path = file or next((os.fspath(place) for place in _candidates(places) if _has_fault(place, number)), "")
-    text = f"{path or 'a result'}: {_cause(number)}"
-    free = free_bytes(Path(path)) if path and number in (errno.ENOSPC, errno.EDQUOT) else None
+    path = file or os.fspath(_likely_place(places, number))
+    text = f"{path}: {_cause(number)}"
+    free = free_bytes(Path(path)) if number in (errno.ENOSPC, errno.EDQUOT) else None
     found = "" if free is None else f" ({_megabytes(free)} MB are free)"
     return f"{text} or choose another place{found}; what this command had not finished was removed"
 
@@ -206,7 +210,8 @@ def _error_number(error: BaseException) -> int:
 
 def _file_of(error: BaseException) -> str:
     name = getattr(error, "filename", None)
-    return os.fsdecode(name) if isinstance(name, str | bytes | os.PathLike) else ""
+    text = os.fsdecode(name) if isinstance(name, str | bytes | os.PathLike) else ""
+    return _PARTIAL.sub(r"\1", text)
 
 
 def _existing(path: Path) -> Path:
@@ -225,6 +230,15 @@ def _candidates(places: Iterable[Path | str | None]) -> Iterator[Path]:
     yield Path(os.environ.get("HF_HOME") or home / "huggingface")
     yield Path(os.environ.get("HF_DATASETS_CACHE") or home / "huggingface" / "datasets")
     yield Path(os.environ.get("OPENDANCE_CACHE") or home / "opendance-hf")
+
+
+def _likely_place(places: Iterable[Path | str | None], number: int) -> Path:
+    """Return the place that an error without a path concerns: one that is full or read-only, or has the least space."""
+    candidates = list(_candidates(places))
+    return next(
+        (place for place in candidates if _has_fault(place, number)),
+        min(candidates, key=lambda place: free_bytes(place) or 0),
+    )
 
 
 def _has_fault(place: Path, number: int) -> bool:

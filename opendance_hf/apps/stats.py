@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -153,10 +154,11 @@ def stats(
         },
         "all": asdict(summarise(parts)),
     }
-    if json_file is not None:
-        with atomic_write(json_file) as partial:
-            partial.write_text(json.dumps(found, indent=2) + "\n")
-    if figure is not None:
+    with ExitStack() as results:  # both are written, or none
+        if json_file is not None:
+            results.enter_context(atomic_write(json_file)).write_text(json.dumps(found, indent=2) + "\n")
+        if figure is None:
+            return found
         samples = [
             Sample(part.config, part.duration_s, part.bpm, part.velocity, part.genres) for part in parts
         ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +15,7 @@ import pyarrow as pa
 import torch
 from torch.utils.data import Dataset
 
-from opendance_hf.errors import OpenDanceError
+from opendance_hf.errors import OpenDanceError, without_unsafe_advice
 from opendance_hf.files import names_a_folder
 from opendance_hf.motion.skeleton import JOINT_INDEX, NUM_JOINTS, mirror_index
 from opendance_hf.schema import FPS
@@ -325,11 +327,14 @@ class NpzMotions:
 
 def _load_motion(file: Path) -> Floats:
     """Read (D, T, 24, 3) joints, resampled to 60 FPS."""
-    with np.load(file, allow_pickle=False) as arrays:
-        if "joints" not in arrays:
-            raise ValueError(f"{file}: holds no array 'joints'")
-        joints = np.asarray(arrays["joints"], dtype=np.float32)
-        fps = float(arrays["fps"]) if "fps" in arrays else float(FPS)
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            if "joints" not in arrays:
+                raise ValueError("holds no array 'joints'")
+            joints = np.asarray(arrays["joints"], dtype=np.float32)
+            fps = float(arrays["fps"]) if "fps" in arrays else float(FPS)
+    except (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{file}: {without_unsafe_advice(error)}") from None
     given, joints = joints.shape, joints[None] if joints.ndim == 3 else joints
     if (
         joints.ndim != 4
