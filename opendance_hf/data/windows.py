@@ -56,7 +56,7 @@ class SequenceReader:
         only: list[str] | None = None,
         leave_out: list[str] | None = None,
     ) -> None:
-        from datasets import get_dataset_config_names, load_dataset
+        from datasets import get_dataset_config_names
 
         self.name = name = os.fspath(dataset)
         check_dataset(name)
@@ -65,7 +65,7 @@ class SequenceReader:
         self._parts = []
         configs = [configs] if isinstance(configs, str) else configs
         for config in configs or get_dataset_config_names(name):
-            splits = load_dataset(name, config)
+            splits = _load(name, config)
             if split in splits:
                 # Arrow format: rows are slices of the file; Python or numpy format would build lists, 50 times slower.
                 self._parts.append(splits[split].with_format("arrow"))
@@ -135,6 +135,25 @@ class SequenceReader:
                 else:
                     total.update(f"{column} {self.scalar(row, column)}".encode())
         return total.hexdigest()
+
+
+def _load(name: str, config: str) -> Any:
+    """Load a configuration of a dataset.
+
+    Raises:
+        ValueError: if its files cannot be read, or one has no rows.
+    """
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetGenerationError
+    from pyarrow import parquet
+
+    try:
+        return load_dataset(name, config)
+    except DatasetGenerationError as error:
+        shards = sorted(Path(name, "data", config).glob("*.parquet"))
+        empty = [shard for shard in shards if not parquet.ParquetFile(shard).metadata.num_rows]
+        why = f"no rows in {empty[0].name}" if empty else f"cannot be read ({error.__cause__ or error})"
+        raise ValueError(f"{name}: configuration {config!r}: {why}") from error
 
 
 def _chosen_rows(part: Any, subset: int | None, name: str) -> list[int]:

@@ -29,7 +29,6 @@ from opendance_hf.training.recipe import (
     RecipeError,
     RunArguments,
     check_names,
-    check_types,
     checked,
     checked_trainer,
     load_recipe,
@@ -102,7 +101,6 @@ class Stage:
             checked(self.model_section, self.recipe["model"], "model")
         checked(self.data_section, self.recipe["data"], "data", self.given)
         checked(Validation, self.recipe["validation"], "validation")
-        check_types(Validation, self.recipe["validation"], "validation")
         self.check_trainer_section()
 
     def check_trainer_section(self) -> None:
