@@ -169,7 +169,8 @@ def describe_disk_error(error: BaseException, places: Iterable[Path | str | None
     text = f"{path}: {_cause(number)}"
     free = free_bytes(Path(path)) if number in (errno.ENOSPC, errno.EDQUOT) else None
     found = "" if free is None else f" ({_megabytes(free)} MB are free)"
-    return f"{text} or choose another place{found}; what this command had not finished was removed"
+    left = "; what this command had not finished was removed" if number in _WRITING else ""
+    return f"{text} or choose another place{found}{left}"
 
 
 def _cause(number: int) -> str:
@@ -234,6 +235,8 @@ def _candidates(places: Iterable[Path | str | None]) -> Iterator[Path]:
 
 def _likely_place(places: Iterable[Path | str | None], number: int) -> Path:
     """Return the place that an error without a path concerns: one that is full or read-only, or has the least space."""
+    if number in _LOCKS:  # those of the libraries of Hugging Face
+        return list(_candidates(()))[1]
     candidates = list(_candidates(places))
     return next(
         (place for place in candidates if _has_fault(place, number)),

@@ -320,6 +320,8 @@ _BUILD: Final = {
     "gate.max_camera_motion=.nan": "0 or greater",
     "gate.max_camera_moton=1": "unknown field",
     "gate=1": "expected",
+    "preview.height_px=0": "greater than 0",
+    "track.max_dancers=0": "greater than 0",
 }
 
 

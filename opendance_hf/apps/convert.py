@@ -12,6 +12,7 @@ from opendance_hf.formats import FORMATS, FormatError, format_named, opendance
 from opendance_hf.formats.motion import one_file_a_dancer
 from opendance_hf.modeling.bailando.convert_bailando import ConversionError, convert_bailando
 from opendance_hf.modeling.cliff.convert_cliff import convert_cliff
+from opendance_hf.modeling.loading import hide_progress_bars
 from opendance_hf.modeling.smoothnet.convert_smoothnet import convert_smoothnet
 
 #: Names of unused keys or of written files, by kind.
@@ -55,7 +56,7 @@ def convert(
         raise ConversionError(f"{kind}: takes no --{' or --'.join(answers)}, which are for motions")
     if kind in OFFICIAL and kind != "smpl":
         check_folder(out, files, overwrite=overwrite)
-        with staged_folder(out) as staging:
+        with hide_progress_bars(), staged_folder(out) as staging:
             return OFFICIAL[kind](files, staging)
     check_output(out, files, overwrite=overwrite)
     if kind == "smpl":

@@ -73,7 +73,7 @@ def run_evaluate(
     if out is not None:
         check_output(out, inputs, overwrite=True, option="--json")
     if figures is not None:
-        check_folder(figures, inputs, overwrite=True, option="--figures")
+        check_folder(figures, overwrite=True, option="--figures")
     try:
         rule = get_protocol(protocol)
         found = measure(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -143,10 +144,13 @@ def _load(name: str, config: str) -> Any:
     Raises:
         ValueError: if its files cannot be read, or one has no rows.
     """
-    from datasets import load_dataset
+    from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars, load_dataset
     from datasets.exceptions import DatasetGenerationError
     from pyarrow import parquet
 
+    shown = not are_progress_bars_disabled()
+    if not sys.stderr.isatty():
+        disable_progress_bars()  # in a log they are lines without a use
     try:
         return load_dataset(name, config)
     except DatasetGenerationError as error:
@@ -154,6 +158,9 @@ def _load(name: str, config: str) -> Any:
         empty = [shard for shard in shards if not parquet.ParquetFile(shard).metadata.num_rows]
         why = f"no rows in {empty[0].name}" if empty else f"cannot be read ({error.__cause__ or error})"
         raise ValueError(f"{name}: configuration {config!r}: {why}") from error
+    finally:
+        if shown:
+            enable_progress_bars()
 
 
 def _chosen_rows(part: Any, subset: int | None, name: str) -> list[int]:

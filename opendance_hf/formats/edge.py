@@ -10,6 +10,7 @@ to z up, takes every second frame, and saves metres. Sources, MIT licence, githu
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ from opendance_hf.motion.skeleton import NUM_JOINTS
 from opendance_hf.pickles import PickleError, load_pickled_arrays
 
 FPS: Final = 30.0
+#: Code of the music in the name of a file: test_mBR0, or 1_0_gBR_sBM_cAll_d04_mBR0_ch02_slice0.
+_MUSIC: Final = re.compile(r"(?:^|_)(m[A-Z]{2}\d)(?:_|$)")
 KEYS: Final = ("smpl_poses", "smpl_trans", "full_pose")
 
 log = logging.getLogger(__name__)
@@ -32,7 +35,7 @@ def recognises(content: dict[str, Any]) -> bool:
 
 
 def read(path: Path, *, fps: float | None = None, up: Axis | None = None) -> Motion:
-    """Read one dance; ``meta["id"]`` is the file's stem.
+    """Read one dance; ``meta`` has the file's stem as ``id`` and the music's code in it as ``group``.
 
     Args:
         path: the file.
@@ -57,7 +60,9 @@ def read(path: Path, *, fps: float | None = None, up: Axis | None = None) -> Mot
     poses = body_poses(path, "smpl_poses", real_array(path, "smpl_poses", content["smpl_poses"]))
     transl = real_array(path, "smpl_trans", content["smpl_trans"])
     log.info("%s: read as a dance of EDGE: %g FPS, %s up, metres", path, fps or FPS, up or "z")
-    return make_motion(path, poses[None], transl[None], fps or FPS, up=up or "z", asked=up is None)
+    music = _MUSIC.search(path.stem)
+    meta = {"group": music[1]} if music else {}
+    return make_motion(path, poses[None], transl[None], fps or FPS, up=up or "z", asked=up is None, meta=meta)
 
 
 def write(motion: Motion, path: Path) -> list[Path]:

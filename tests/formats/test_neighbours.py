@@ -71,6 +71,7 @@ def test_edge_is_turned_upright_at_its_rate(tmp_path: Path) -> None:
     path = edge_file(tmp_path / "test_mBR0.pkl")
     assert format_of(path) == "edge"
     same_dance(edge.read(path), dance()[2], 30)
+    assert edge.read(path).meta == {"id": "test_mBR0", "group": "mBR0"}
 
 
 def test_edge_is_told_from_aistpp_by_its_keys_in_the_commands(tmp_path: Path) -> None:
