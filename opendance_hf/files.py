@@ -21,6 +21,7 @@ __all__ = [
     "check_output",
     "check_outputs",
     "names_a_folder",
+    "naming_errors",
     "new_folder",
     "partial_path",
     "same_file",
@@ -168,7 +169,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     partial = partial_path(path)
-    with _naming(path), new_folder(path.parent):
+    with naming_errors(path), new_folder(path.parent):
         try:
             yield partial
             os.replace(partial, path)
@@ -189,7 +190,7 @@ def staged_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
         OSError: if it cannot be written.
     """
     folder = Path(folder)
-    with _naming(folder), new_folder(folder):
+    with naming_errors(folder), new_folder(folder):
         staging = folder / f".{uuid.uuid4().hex}.partial"
         staging.mkdir()
         try:
@@ -203,7 +204,7 @@ def staged_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def naming_errors(path: Path) -> Iterator[None]:
     """Give errors of the disk in the block the name of the result, which they lack or have as a temporary one."""
     try:
         yield

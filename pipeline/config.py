@@ -33,7 +33,15 @@ _INITIAL_FIELDS: Final = frozenset({"path", "sha256", "start_s", "end_s", "colum
 
 
 #: Ends of the names of fields that must not be 0.
-_POSITIVE: Final = ("_hz", "_px", "_threads", "max_dancers", "heatmap_window", "region_median", "median_frames")
+_POSITIVE: Final = (
+    "_hz",
+    "_px",
+    "_threads",
+    "max_dancers",
+    "heatmap_window",
+    "region_median",
+    "median_frames",
+)
 
 
 class ConfigError(OpenDanceError, ValueError):

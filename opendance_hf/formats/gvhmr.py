@@ -80,7 +80,9 @@ def _load(path: Path) -> Any:
     # Without the advice of torch's errors, which is to load the file unsafely.
     refused = "holds more than tensors and plain values, or is damaged; nothing of it was executed"
     if not zipfile.is_zipfile(path):
-        raise FormatError(f"{path}: not a file that torch.save wrote")
+        raise FormatError(
+            f"{path}: not an archive that torch.save wrote (the format before PyTorch 1.6 is not read)"
+        )
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, ValueError, KeyError, EOFError, AttributeError, TypeError):

@@ -39,6 +39,8 @@ _CONTACTS: Final = {139: 4, 319: 4, 135: 0, 315: 0, 159: 0}
 #: Columns of axis-angle in pickles.
 _PICKLED: Final = (66, 156)
 _MAX_BYTES: Final = 512 * 1024**2
+#: Rows of a rotation matrix have the length 1; generated ones are near it.
+_MIN_NORM: Final = 1e-3
 
 log = logging.getLogger(__name__)
 
@@ -109,5 +111,9 @@ def _from_array(path: Path) -> tuple[Floats, Floats]:
     rows = rows[:, _CONTACTS[rows.shape[1]] :]
     transl, angles = rows[:, :3], rows[:, 3:]
     if rows.shape[1] != 159:
+        if not (np.linalg.norm(angles.reshape(len(rows), -1, 3), axis=-1) > _MIN_NORM).all():
+            raise FormatError(
+                f"{path}: rotations whose rows have the length 0; are these the model's normalised numbers?"
+            )
         angles = rotation_6d_to_axis_angle(angles.reshape(len(rows), -1, 6)).reshape(len(rows), -1)
     return body_poses(path, "the array", angles), transl

@@ -143,6 +143,9 @@ def test_arrays_that_are_no_dance_say_so_without_unsafe_advice(tmp_path: Path) -
     np.save(tmp_path / "a.npy", np.zeros((10, 72)))
     with pytest.raises(FormatError, match=r"\(10, 72\).*135, 139, 159, 315, 319"):
         lodge.read(tmp_path / "a.npy")
+    np.save(tmp_path / "zero.npy", np.zeros((10, 139)))
+    with pytest.raises(FormatError, match="rows have the length 0"):
+        lodge.read(tmp_path / "zero.npy")
     np.save(tmp_path / "o.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(FormatError, match="Python objects, which are never read") as found:
         lodge.read(tmp_path / "o.npy")
