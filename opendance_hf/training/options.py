@@ -10,9 +10,9 @@ from types import NoneType, UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin
 
 #: Numbers that may be 0, or less where another value is given, although their default is positive.
-_LEAST: Final = {"songs": 0, "samples": 0, "save_rounds": 0, "seed": 0, "max_steps": -1}
+_LEAST: Final = {"songs": 0, "samples": 0, "save_rounds": 0, "save_total_limit": 0, "max_steps": -1}
 #: Numbers that must be positive although their type or default does not tell.
-_POSITIVE: Final = ("seconds", "num_train_epochs", "logging_steps", "save_steps", "save_total_limit")
+_POSITIVE: Final = ("seconds", "num_train_epochs", "logging_steps", "save_steps")
 #: Shares, and factors of running means.
 _BELOW_1: Final = ("adam_beta1", "adam_beta2", "ema_decay", "dropout")
 
@@ -88,10 +88,12 @@ def _range(name: str, default: Any, value: Any) -> str:
         return ""
     if name in _BELOW_1 and not 0 <= value < 1:
         return "from 0 to less than 1"
+    if name.endswith("seed"):
+        return "" if 0 <= value < 2**32 else "0 or more, below 2 ** 32"
     if name in _LEAST:
         return "" if value >= _LEAST[name] else f"{_LEAST[name]} or more"
     whole = type(value) is int and (default is None or (type(default) is int and default > 0))
-    if (whole and not name.endswith(("_layers", "_seed"))) or name in _POSITIVE:
+    if (whole and not name.endswith("_layers")) or name in _POSITIVE:
         return "" if value > 0 else "positive"
     if default is None or (type(default) in (int, float) and default >= 0):
         return "" if value >= 0 else "0 or more"

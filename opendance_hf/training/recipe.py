@@ -207,7 +207,7 @@ def checked_trainer(options: dict[str, Any], more: Collection[str]) -> dict[str,
 
 
 def _trainer_value(name: str, value: Any, kind: Any, default: Any) -> Any:
-    if value is None:
+    if value is None and name in _LISTS:
         return None
     if value is False and name.endswith("_strategy"):
         return "no"

@@ -9,7 +9,16 @@ import pytest
 
 from opendance_hf.data import MotionWindows
 from opendance_hf.modeling.bailando import BailandoVQVAEConfig
-from opendance_hf.training.recipe import RecipeError, checked, checked_trainer, load_recipe
+from opendance_hf.storage import pack
+from opendance_hf.training import vqvae
+from opendance_hf.training.recipe import (
+    RecipeError,
+    RunArguments,
+    checked,
+    checked_trainer,
+    load_recipe,
+)
+from tests.factories import make_sequence
 
 
 @pytest.mark.parametrize(
@@ -36,6 +45,7 @@ def test_values_of_data(options: dict[str, Any], told: str) -> None:
     ("options", "told"),
     [
         ({"hidden_size": 0}, "hidden_size=0, expected int, positive"),
+        ({"codebook_seed": 2**40}, "codebook_seed=1099511627776, expected int, 0 or more, below"),
         ({"commitment_weight": float("nan")}, "commitment_weight=nan, expected float"),
         ({"commitment_weight": -1}, "commitment_weight=-1, expected float, 0 or more"),
         ({"lower_joints": 3}, "lower_joints=3, expected"),
@@ -51,6 +61,7 @@ def test_values_of_a_model(options: dict[str, Any], told: str) -> None:
     [
         ({"max_steps": "ten"}, "max_steps='ten', expected a number"),
         ({"max_steps": -5}, "max_steps=-5, expected a number .*, -1 or more"),
+        ({"max_steps": None}, "max_steps=None, expected a number"),
         ({"max_steps": True}, "max_steps=True, expected a number"),
         ({"logging_steps": 0}, "logging_steps=0, expected a number, positive"),
         ({"per_device_train_batch_size": 0}, "per_device_train_batch_size=0, expected .*positive"),
@@ -106,3 +117,18 @@ def test_recipe_files_of_a_wrong_shape(text: str, told: str, tmp_path: Path) -> 
 def test_a_change_that_is_not_yaml() -> None:
     with pytest.raises(RecipeError, match=r"cannot apply 'data.stride=\['"):
         load_recipe("vqvae", "debug", ["data.stride=["])
+
+
+def test_values_that_contradict_each_other(tmp_path: Path) -> None:
+    pack([make_sequence(number, 1, 90) for number in range(3)], tmp_path / "data")
+    for changes, told in (
+        (["data.num_frames=20"], "num_frames=20, expected a multiple of 8"),
+        (["model.num_downsamples=9"], "num_frames=.*, expected a multiple of 512"),
+        (["model.lower_joints=[99]"], r"lower_joints must be some of the joints 0 to 23.*\[99\]"),
+        (["trainer.log_level=loud"], "recipe section 'trainer': .*loud"),
+    ):
+        arguments = RunArguments(
+            str(tmp_path / "data"), str(tmp_path / "run"), overrides=["data.num_frames=32", *changes]
+        )
+        with pytest.raises(RecipeError, match=told):
+            vqvae.run(arguments)
