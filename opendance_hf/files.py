@@ -1,12 +1,156 @@
-"""Write files atomically: a reader finds the complete old or the complete new content."""
+"""Check where results go, and write them atomically: a reader finds the complete old or the complete new content."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from opendance_hf.disk import MIN_ROOM, DiskError, check_room, disk_fault
+from opendance_hf.errors import OpenDanceError
+
+__all__ = [
+    "DiskError",
+    "OutputError",
+    "atomic_write",
+    "check_folder",
+    "check_output",
+    "check_outputs",
+    "names_a_folder",
+    "naming_errors",
+    "new_folder",
+    "partial_path",
+    "same_file",
+    "staged_folder",
+]
+
+
+class OutputError(OpenDanceError, ValueError):
+    """Raised for an output that is an input, an existing file or of the wrong kind; nothing has been written."""
+
+
+def same_file(first: Path, second: Path) -> bool:
+    """Return True if two paths lead to one existing file: other spellings, links, hard links and case included."""
+    try:
+        return os.path.samefile(first, second)
+    except OSError:
+        return False
+
+
+def check_output(
+    path: Path,
+    inputs: Iterable[Path | str] = (),
+    *,
+    overwrite: bool = False,
+    option: str = "--out",
+    need_bytes: int = MIN_ROOM,
+) -> None:
+    """Check that an output file is not an input, does not exist or may be replaced, and can be written.
+
+    Args:
+        path: the file that will be written.
+        inputs: files and folders that are read; names of the Hub are ignored.
+        overwrite: True if an existing file may be replaced. An input, or a file in an input folder, is never replaced.
+        option: option of the command that names the path, for messages.
+        need_bytes: see :func:`opendance_hf.disk.check_room`.
+
+    Raises:
+        OutputError: naming the path, what it is and the remedy.
+        DiskError: if it cannot be written.
+    """
+    path = Path(path)
+    try:
+        exists = os.path.lexists(path)
+        for read in filter(os.path.exists, map(Path, inputs)):
+            if same_file(path, read):
+                raise OutputError(f"{path}: this input would be overwritten; choose another {option}")
+            inside = read.is_dir() and Path(os.path.realpath(path)).is_relative_to(read.resolve())
+            if exists and inside:
+                raise OutputError(
+                    f"{path}: this file of the input {read} would be overwritten; choose another {option}"
+                )
+        if path.is_dir():
+            raise OutputError(f"{path}: this is a folder; give {option} the name of a file")
+        if exists and not (path.is_file() or path.is_symlink()):
+            raise OutputError(f"{path}: this is a device or a pipe; give {option} the name of a file")
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, OpenDanceError):
+            raise
+        raise OutputError(f"{path}: cannot be used ({error}); choose another {option}") from None
+    if exists and not overwrite:
+        raise OutputError(f"{path} exists: choose another {option}, or replace it with --overwrite")
+    check_room(path, need_bytes, option=option)
+
+
+def check_outputs(
+    outputs: Mapping[str, Path | None], inputs: Iterable[Path | str] = (), *, overwrite: bool = False
+) -> None:
+    """Check several output files, given by the option that names each, and that no two are one file.
+
+    Raises:
+        OutputError, DiskError: see :func:`check_output`.
+    """
+    inputs, found = list(inputs), dict[str, str]()
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        check_output(path, inputs, overwrite=overwrite, option=option)
+        other = found.setdefault(os.path.realpath(path), option)
+        if other != option:
+            raise OutputError(f"{path}: both {other} and {option} would be written to this file; choose two")
+
+
+def check_folder(
+    folder: Path,
+    inputs: Iterable[Path | str] = (),
+    *,
+    overwrite: bool = False,
+    option: str = "--out",
+    need_bytes: int = MIN_ROOM,
+) -> None:
+    """Check that an output folder is new or empty or may be changed, holds no input, and can be written.
+
+    Args:
+        folder: the folder that files will be written into.
+        inputs: files and folders that are read; names of the Hub are ignored.
+        overwrite: True if files in the folder may be replaced; never if one of them is an input.
+        option: option of the command that names the folder, for messages.
+        need_bytes: see :func:`opendance_hf.disk.check_room`.
+
+    Raises:
+        OutputError: naming the folder, what it is and the remedy.
+        DiskError: if it cannot be written.
+    """
+    folder = Path(folder)
+    try:
+        real = Path(os.path.realpath(folder))
+        for read in filter(os.path.exists, map(Path, inputs)):
+            if same_file(folder, read) or read.resolve().is_relative_to(real):
+                what = "is an input" if same_file(folder, read) else f"contains the input {read}"
+                raise OutputError(
+                    f"{folder}: this folder {what}, which is not changed; choose another {option}"
+                )
+        for place in (folder, *folder.parents):
+            if os.path.lexists(place) and not place.is_dir():
+                raise OutputError(f"{place} is a file; give {option} a folder, new or empty")
+        full = folder.is_dir() and any(folder.iterdir())
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be used ({error}); choose another {option}") from None
+    if full and not overwrite:
+        raise OutputError(
+            f"{folder} is not empty: choose another {option}, or replace files in it with --overwrite"
+        )
+    check_room(folder, need_bytes, option=option)
+
+
+def partial_path(path: Path) -> Path:
+    """Return a hidden temporary path beside a file, unique for each process and call, that is not too long."""
+    stem = os.fsencode(path.name)[:100].decode("utf-8", "ignore")
+    return path.with_name(f".{stem}.{uuid.uuid4().hex}.partial")
 
 
 @contextmanager
@@ -15,7 +159,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Missing parent folders are created. The temporary name begins with a dot, ends in ``.partial`` and is unique for
     each process and call, so that several writers of one file do not interfere. After an error ``path`` is unchanged,
-    and the temporary file is removed.
+    and the temporary file and the created folders are removed. Errors of the disk get ``path`` as their file name.
 
     Args:
         path: the file to write.
@@ -24,13 +168,64 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         OSError: if a folder, the temporary file or ``path`` cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex}.partial")
+    partial = partial_path(path)
+    with naming_errors(path), new_folder(path.parent):
+        try:
+            yield partial
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def staged_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield an empty temporary folder whose files move into ``folder`` when the block ends without an error.
+
+    Files of the same name are replaced, others stay. After an error ``folder`` is unchanged, and removed if it is new.
+
+    Args:
+        folder: the folder to write; created with its parents.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    folder = Path(folder)
+    with naming_errors(folder), new_folder(folder):
+        staging = folder / f".{uuid.uuid4().hex}.partial"
+        staging.mkdir()
+        try:
+            yield staging
+            for file in sorted(path for path in staging.rglob("*") if not path.is_dir()):
+                target = folder / file.relative_to(staging)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(file, target)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def naming_errors(path: Path) -> Iterator[None]:
+    """Give errors of the disk in the block the name of the result, which they lack or have as a temporary one."""
     try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if disk_fault(error) is not None and not isinstance(error, OpenDanceError):
+            error.filename = os.fspath(path)
+        raise
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[None]:
+    """Create a folder with its parents; after an error in the block those that are new and empty are removed."""
+    created = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for place in created:
+            with contextlib.suppress(OSError):
+                place.rmdir()
+        raise
 
 
 def names_a_folder(name: str | os.PathLike[str]) -> bool:

@@ -51,6 +51,8 @@ _NAMES: Final[dict[tuple[str, str], str]] = {
     ("_codecs", "encode"): "encode",
     ("__builtin__", "bytes"): "bytes",
     ("collections", "OrderedDict"): "OrderedDict",
+    ("collections", "defaultdict"): "defaultdict",
+    ("joblib.numpy_pickle", "NumpyArrayWrapper"): "NumpyArrayWrapper",
     ("chumpy.ch", "Ch"): "Ch",
     ("chumpy.reordering", "Select"): "Select",
     ("scipy.sparse.csc", "csc_matrix"): "csc_matrix",
@@ -63,6 +65,7 @@ for _core in ("numpy.core", "numpy._core"):
 for _builtins, _copyreg in (("builtins", "copyreg"), ("__builtin__", "copy_reg")):
     _NAMES[_builtins, "set"] = "set"
     _NAMES[_builtins, "object"] = "object"
+    _NAMES[_builtins, "dict"] = "dict"
     _NAMES[_copyreg, "_reconstructor"] = "reconstructor"
 #: Objects that are an array in some wrapping.
 _WRAPPERS: Final = ("Ch", "Select", "csc_matrix")
@@ -72,11 +75,12 @@ class PickleError(OpenDanceError, ValueError):
     """A pickle that holds anything but plain data and arrays of numbers; the message names the file and the cause."""
 
 
-def load_pickled_arrays(path: Path | str) -> dict[str, Any]:
+def load_pickled_arrays(path: Path | str, *, max_bytes: int | None = None) -> dict[str, Any]:
     """Read a pickled dictionary of arrays and plain values without executing anything in it.
 
     Args:
-        path: a file written by ``pickle.dump`` in any protocol, also by Python 2.
+        path: a file written by ``pickle.dump`` in any protocol, also by Python 2, or by ``joblib.dump`` uncompressed.
+        max_bytes: size of the largest file that is read; 256 MiB by default.
 
     Returns:
         The dictionary; arrays are ``numpy.ndarray`` of booleans or numbers, keys are text. What the file holds once
@@ -89,8 +93,9 @@ def load_pickled_arrays(path: Path | str) -> dict[str, Any]:
     """
     path = Path(path)
     size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise PickleError(f"{path}: {size:,} bytes; pickles above {MAX_BYTES:,} are refused")
+    limit = MAX_BYTES if max_bytes is None else max_bytes
+    if size > limit:
+        raise PickleError(f"{path}: {size:,} bytes; pickles above {limit:,} are refused")
     with path.open("rb") as file:
         data = file.read(size)  # no more, should it be growing
     try:
@@ -208,6 +213,10 @@ class _Wrapped(_Array):
         self.kind = kind
 
 
+class _Joblib(_Array):
+    """Stands in for an array of joblib, whose bytes lie in the file after the instruction that completes it."""
+
+
 class _Machine:
     """Execute the instructions of plain data.
 
@@ -222,7 +231,8 @@ class _Machine:
 
     def run(self, data: bytes) -> Any:
         """The value that the program leaves behind."""
-        for i, (opcode, argument, _) in enumerate(pickletools.genops(_Source(data))):
+        self._source = _Source(data)
+        for i, (opcode, argument, _) in enumerate(pickletools.genops(self._source)):
             if i >= MAX_INSTRUCTIONS:
                 raise _Refused(f"more than {MAX_INSTRUCTIONS:,} instructions")
             if opcode.name == "STOP":
@@ -352,6 +362,10 @@ class _Machine:
                 return list(values)
             case "OrderedDict", ():
                 return {}
+            case "defaultdict", (_Name() as made,) if made.name == "dict":
+                return {}
+            case "NumpyArrayWrapper", ():
+                return _Joblib()
             case "OrderedDict", (list() as pairs,):  # Python 2
                 self._spend(_ENTRY_BYTES * len(pairs))
                 if not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
@@ -364,6 +378,8 @@ class _Machine:
             case _DType(), (_, str() as order, *_):
                 if order in ("<", ">"):
                     target.dtype = target.dtype.newbyteorder("<" if order == "<" else ">")
+            case _Joblib(), dict() as state:
+                target.array = self._read_joblib(state)
             case _Wrapped(), dict() as state:
                 target.array = self._unwrapped(target.kind, state)
             case _Array(), (_, (), _DType() as dtype, _, [value]) if dtype.objects:
@@ -412,6 +428,20 @@ class _Machine:
                 np.add.at(dense, (rows, np.repeat(np.arange(shape[1]), counts)), data)
                 return dense
         raise _Refused(f"holds a {kind} without the array that makes one")
+
+    def _read_joblib(self, state: dict[str, Any]) -> np.ndarray:
+        """Read the bytes of an array of joblib, which follow in the file: some for alignment, then the numbers."""
+        match state:
+            case {"shape": shape, "order": "C" | "F" as order, "dtype": _DType() as dtype} if (
+                not dtype.objects
+            ):
+                self._check_shape(shape)
+                if state.get("numpy_array_alignment_bytes") is not None:
+                    (padding,) = self._source.read(1)
+                    self._source.read(padding)
+                data = self._source.read(math.prod(shape) * dtype.dtype.itemsize)
+                return self._array(data, dtype, shape, fortran=order == "F")
+        raise _Refused("holds an array of joblib that is not of numbers")
 
     def _check_shape(self, shape: Any) -> None:
         if (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import logging
 import os
@@ -9,13 +10,14 @@ import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
 
 from opendance_hf.assets import sha256_of
+from opendance_hf.disk import MIN_ROOM, check_room
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.files import atomic_write
 from opendance_hf.pipeline.config import (
@@ -27,7 +29,7 @@ from opendance_hf.pipeline.config import (
 )
 from opendance_hf.pipeline.inspection.results import outcomes
 from opendance_hf.pipeline.inspection.store import Inspection
-from opendance_hf.pipeline.ledger import DONE, Item, Ledger
+from opendance_hf.pipeline.ledger import DONE, Item, Ledger, describe_ledger_error
 from opendance_hf.pipeline.pipelines import STAGES, Pipeline
 from opendance_hf.pipeline.printable import printable
 from opendance_hf.pipeline.process import VideoProcessor
@@ -49,6 +51,10 @@ _NOT_MEDIA_SUFFIXES = (
 )
 _NOT_MEDIA = frozenset(_NOT_MEDIA_SUFFIXES.split())
 _MAX_NAMED = 3
+#: Space that the results of a video need at least, in the working folder, bytes; a video of 8 s takes 12 MB.
+_ROOM_PER_VIDEO = 3_000_000
+#: Errors of ``flock`` on file systems without locks.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 class BuildError(OpenDanceError, RuntimeError):
@@ -190,6 +196,37 @@ def _check_output(option: str, folder: Path, paths: Iterable[Path]) -> None:
             raise BuildError(f"{option} {printable(folder)} {what}: choose another folder for the output")
 
 
+def _check_folders(out: Path, build: Path) -> None:
+    """Refuse a working folder with foreign files, and one that lies in the dataset folder, which is replaced as a whole.
+
+    Raises:
+        BuildError: naming the folder.
+    """
+    if build.resolve().is_relative_to(out.resolve()):
+        raise BuildError(
+            f"--build-dir {printable(build)} lies in --out {printable(out)}, which is replaced as a whole: choose another "
+            "folder"
+        )
+    if build.is_dir() and not (build / "ledger.sqlite").is_file():
+        foreign = sorted(
+            path.name for path in build.iterdir() if path.name not in ("lock", "ledger.sqlite-wal")
+        )
+        if foreign:
+            raise BuildError(
+                f"--build-dir {printable(build)} is not the working folder of a build and is not empty (it has "
+                f"{printable(foreign[0])}): choose another folder"
+            )
+
+
+@contextmanager
+def _ledger_errors(build: Path) -> Iterator[None]:
+    """Convert errors of SQLite in the block to BuildError with the cause and the remedy."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise BuildError(describe_ledger_error(build / "ledger.sqlite", error)) from error
+
+
 @dataclass(frozen=True)
 class _MakeProcessor:
     pipeline: Pipeline
@@ -230,6 +267,7 @@ def build_dataset(
     asked_licence = None if options.licence is None else check_licence(options.licence)
     _check_output("--out", out, paths)
     _check_output("--build-dir", build, paths)
+    _check_folders(out, build)
     pipeline = None if options.pipeline is None else prepare_pipeline(options.pipeline)
     inputs = _selected(find_inputs(paths, leave_out=(out, build)), options.selection) if paths else None
     if os.path.lexists(out):
@@ -238,13 +276,15 @@ def build_dataset(
         check_replaceable(out)
     if pipeline is None and not (build / "ledger.sqlite").is_file():
         raise BuildError(f"{build}: no build to continue; name the videos, or the folder with --build-dir")
+    check_room(build, option="--build-dir")
+    check_room(out)
     try:
         build.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BuildError(
             f"{build}: the working folder cannot be created ({error.strerror}); choose another with --build-dir"
         ) from None
-    with _build_lock(build), closing(_open_ledger(build)) as ledger:
+    with _ledger_errors(build), _build_lock(build), closing(_open_ledger(build)) as ledger:
         kept = ledger.recall() or {}
         licence = asked_licence or kept.get("licence") or "other"
         pipeline = pipeline or _stored_pipeline(ledger, build, inputs)
@@ -283,13 +323,19 @@ def _selected(inputs: list[Source], selection: Mapping[str, str] | None) -> list
 
 
 def _open_ledger(build: Path) -> Ledger:
+    """Open the ledger; one that cannot be created leaves no files and no folder."""
+    file = build / "ledger.sqlite"
+    is_new = not file.exists()
     try:
-        return Ledger(build / "ledger.sqlite")
-    except sqlite3.DatabaseError as error:
-        raise BuildError(
-            f"{build / 'ledger.sqlite'}: not a ledger, or a damaged one ({error}); restore it, or choose another "
-            "folder with --build-dir"
-        ) from None
+        return Ledger(file)
+    except sqlite3.DatabaseError:
+        if is_new:
+            for suffix in ("", "-wal", "-shm", "-journal"):
+                file.with_name(file.name + suffix).unlink(missing_ok=True)
+            (build / "lock").unlink(missing_ok=True)
+            with suppress(OSError):
+                build.rmdir()
+        raise
 
 
 def _stored_pipeline(ledger: Ledger, build: Path, inputs: list[Source] | None) -> Pipeline | None:
@@ -358,6 +404,7 @@ def _process(
     videos = sum(item.status not in DONE for item in ledger.items())
     if not videos:
         return
+    check_room(build, max(MIN_ROOM, videos * _ROOM_PER_VIDEO), option="--build-dir")
     _log.info("Fetching the model weights (cached after the first time) ...")
     backends = [backend for stage in pipeline for backend in stage.backends.values()]
     for backend in backends:
@@ -414,7 +461,9 @@ def _publish(ledger: Ledger, build: Path, out: Path, licence: str) -> None:
         _log.info("Grouping sequences that share a song or a motion ...")
         assign_groups(build, ledger, licence)
         _log.info(f"Packing {len(rows)} sequence(s) into {printable(out)} ...")
-        files = (build / "sequences" / f"{row['id']}.npz" for row in rows)
+        files = [build / "sequences" / f"{row['id']}.npz" for row in rows]
+        # A copy of each sequence while packing, and its Parquet and WebDataset files.
+        check_room(out, max(MIN_ROOM, 2 * sum(file.stat().st_size for file in files if file.is_file())))
         pack((load_sequence(file) for file in files), out, licence=licence, figure=True)
         ledger.note_dataset(_dataset_identity(out))
     elif os.path.lexists(out):
@@ -477,7 +526,7 @@ def _build_lock(build: Path) -> Iterator[None]:
     """Hold the lock of the build folder; the operating system releases it when the process ends.
 
     Raises:
-        BuildError: if another process holds it.
+        BuildError: if another process holds it, or the file system has no locks.
     """
     try:
         import fcntl
@@ -488,7 +537,16 @@ def _build_lock(build: Path) -> Iterator[None]:
     with (build / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                raise BuildError(
+                    f"{build}: file locks are not supported there ({error.strerror}), as on some network file systems; "
+                    "choose a folder on a local disk with --build-dir"
+                ) from None
+            if not isinstance(error, BlockingIOError | PermissionError):  # EAGAIN, or EACCES on some systems
+                raise BuildError(
+                    f"{build}: cannot be locked ({error.strerror}); choose another --build-dir"
+                ) from None
             raise BuildError(
                 f"{build}: another build is using this folder; wait for it, or choose another with --build-dir"
             ) from None

@@ -32,6 +32,18 @@ from opendance_hf.schema import COLUMNS
 _INITIAL_FIELDS: Final = frozenset({"path", "sha256", "start_s", "end_s", "columns", "scores", "backends"})
 
 
+#: Ends of the names of fields that must not be 0.
+_POSITIVE: Final = (
+    "_hz",
+    "_px",
+    "_threads",
+    "max_dancers",
+    "heatmap_window",
+    "region_median",
+    "median_frames",
+)
+
+
 class ConfigError(OpenDanceError, ValueError):
     """Raised for an invalid configuration; the message has the place, the value found and what was expected."""
 
@@ -242,7 +254,7 @@ def _convert_plain(kind: Any, value: Any, where: str) -> Any:
         if type(value) is not expected:
             continue
         if expected in (int, float):
-            positive = where.endswith("_hz")
+            positive = where.endswith(_POSITIVE)
             if not (value > 0 if positive else value >= 0):  # NaN is neither
                 least = "greater than 0" if positive else "0 or greater"
                 raise ConfigError(f"{where}: expected a number {least}, got {value!r}")

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
+from opendance_hf.disk import describe_disk_error
+
 Status = Literal["pending", "running", "published", "rejected", "failed", "waiting"]
 #: States in which an input is not processed again; ``waiting`` means that annotators have not decided yet.
 DONE: Final = ("published", "rejected", "waiting")
@@ -122,6 +124,22 @@ class Item:
     seconds: float
 
 
+def describe_ledger_error(ledger: Path, error: sqlite3.Error) -> str:
+    """Return a message with the path of a ledger, the cause of an error of SQLite and the remedy."""
+    code = getattr(error, "sqlite_errorname", None) or ""
+    if message := describe_disk_error(error, [ledger.parent]):
+        return message
+    if code.startswith("SQLITE_BUSY"):
+        remedy = "another program has locked it; try again later"
+    elif code.startswith(("SQLITE_IOERR_LOCK", "SQLITE_IOERR_SHM", "SQLITE_PROTOCOL", "SQLITE_NOLFS")):
+        remedy = "file locks may not be supported there, as on some network file systems; use a folder on a local disk"
+    elif code.startswith(("SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_IOERR", "SQLITE_AUTH")):
+        remedy = "make sure that the folder is writable and its disk works"
+    else:
+        remedy = "it is not a ledger, or a damaged one: restore a copy, or build into another folder"
+    return f"{ledger}: cannot be used as a ledger ({error}); {remedy}"
+
+
 class Ledger:
     """The ledger of a build folder. Every method is one transaction, so a killed process loses at most one call."""
 
@@ -146,10 +164,11 @@ class Ledger:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield self._db
+            self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # SQLite has rolled back by itself if the disk is full
+                self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
 
     def add(self, path: str, name: str, sha256: str, fingerprint: str, stamp: str = "") -> None:
         """Add an input. If its content or the pipeline has changed, its earlier results are deleted.

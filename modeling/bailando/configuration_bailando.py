@@ -31,7 +31,7 @@ class BailandoVQVAEConfig(PretrainedConfig):
         rotation_head: also decode codes to rotation matrices of the joints, as in Bailando++ (Siyao et al., TPAMI 2023).
 
     Raises:
-        ValueError: if ``codebook_min_count`` is not positive.
+        ValueError: if ``codebook_min_count`` is not positive, or ``lower_joints`` are none, all or not joints.
     """
 
     model_type = "bailando_vqvae"
@@ -56,6 +56,10 @@ class BailandoVQVAEConfig(PretrainedConfig):
     ) -> None:
         if codebook_min_count <= 0:
             raise ValueError(f"codebook_min_count must be positive, got {codebook_min_count}")
+        if not set(lower_joints) < set(range(24)) or not lower_joints:
+            raise ValueError(
+                f"lower_joints must be some of the joints 0 to 23, and not all, got {lower_joints}"
+            )
         self.hidden_size = hidden_size
         self.codebook_size = codebook_size
         self.num_downsamples = num_downsamples

@@ -9,8 +9,8 @@ from typing import Final
 
 from rich.table import Table
 
-from opendance_hf.apps.targets import check_targets
 from opendance_hf.cleanup import CleanedMotion, CleanError, clean_motion
+from opendance_hf.files import check_output
 from opendance_hf.formats import FormatError, opendance
 from opendance_hf.formats.motion import Motion
 
@@ -63,22 +63,23 @@ def cleaned(motion: Motion, floor: float | None = None) -> tuple[Motion, Cleaned
     ), result
 
 
-def clean_files(files: Sequence[Path], out: Path, *, floor: float | None = None) -> Iterator[CleanedFile]:
+def clean_files(
+    files: Sequence[Path], out: Path, *, floor: float | None = None, overwrite: bool = False
+) -> Iterator[CleanedFile]:
     """Clean sequences or dances, one after another.
 
     Args:
         files: ``.npz`` files of sequences or dances.
         out: an ``.npz`` file for one input, or a folder, for files of the same names.
         floor: see :func:`cleaned`.
+        overwrite: True if existing files may be replaced; never an input.
 
     Raises:
-        CleanError: if two inputs have one name, an input would be overwritten, or a motion is too short.
+        CleanError: if two inputs have one name, or a motion is too short.
         FormatError, FileNotFoundError: if an input is not a sequence or dance.
-        TargetError: if the output cannot be written.
+        OutputError, DiskError: if an output is an input, exists or cannot be written.
     """
-    targets = _targets(files, out)
-    for target in targets:
-        check_targets(target)
+    targets = _targets(files, out, overwrite)
     for source, target in zip(files, targets, strict=True):
         try:
             motion, result = cleaned(opendance.read(source), floor)
@@ -106,7 +107,7 @@ def table(done: CleanedFile) -> Table:
     return out
 
 
-def _targets(files: Sequence[Path], out: Path) -> list[Path]:
+def _targets(files: Sequence[Path], out: Path, overwrite: bool) -> list[Path]:
     if out.suffix == ".npz" and not out.is_dir():
         if len(files) > 1:
             raise CleanError(f"{out}: one file for {len(files)} dances; give --out a folder")
@@ -115,8 +116,6 @@ def _targets(files: Sequence[Path], out: Path) -> list[Path]:
         targets = [out / file.name for file in files]
     if len(set(targets)) < len(targets):
         raise CleanError(f"{out}: two inputs have the same name; rename one of them")
-    inputs = {file.resolve() for file in files}
     for target in targets:
-        if target.resolve() in inputs:
-            raise CleanError(f"{target}: this input would be overwritten; choose another --out")
+        check_output(target, files, overwrite=overwrite)
     return targets

@@ -11,6 +11,7 @@ import numpy as np
 
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.formats import FormatError, format_named
+from opendance_hf.formats.detect import OTHER_SUFFIXES, SUFFIXES, format_of
 from opendance_hf.metrics import Clip
 from opendance_hf.motion.skeleton import MEAN_OFFSETS
 from opendance_hf.schema import per_dancer
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 NUM_VALUES: Final = MEAN_OFFSETS.size
 _COLUMNS: Final = ["id", "group", "num_dancers", "joints", "music_beats"]
 _HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
-#: Formats of motion files by suffix.
-_FORMATS: Final = {".npz": "opendance", ".pkl": "aistpp"}
 
 
 class EvaluateError(OpenDanceError, ValueError):
@@ -34,9 +33,9 @@ class EvaluateError(OpenDanceError, ValueError):
 def load_clips(source: str | Path) -> Iterator[Clip]:
     """Yield the dances of a dataset, of a folder of ``.npz`` and ``.pkl`` files, or of one such file.
 
-    A dataset is a local folder or a Hub id; all its configurations and splits are loaded. An ``.npz`` file is an
-    annotated sequence or a dance (:mod:`opendance_hf.formats.opendance`), a ``.pkl`` file an AIST++ motion
-    (:mod:`opendance_hf.formats.aistpp`), which uses the mean skeleton, since the file has no body shape.
+    A dataset is a local folder or a Hub id; all its configurations and splits are loaded. A file is a sequence or a dance
+    of OpenDance-HF or a motion of another project, which is told by its content (:mod:`opendance_hf.formats.detect`).
+    Motions without a body shape are those of the mean skeleton.
 
     Raises:
         EvaluateError: if there are no dances, or a file is damaged or of another type.
@@ -56,13 +55,21 @@ def load_clips(source: str | Path) -> Iterator[Clip]:
             for row in read_rows(path, config, split, _COLUMNS):
                 yield _row_clip(row)
         return
-    files = [path] if path.is_file() else sorted([*path.glob("*.npz"), *path.glob("*.pkl")])
+    files = [path] if path.is_file() else _files_in(path)
     if not files:
         raise EvaluateError(
             f"{path}: neither a dataset (data/CONFIG/*.parquet) nor a folder of .npz or .pkl files"
         )
     for file in files:
         yield _load_file(file)
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """Return the motion files of a folder; other arrays only if there is no archive and no pickle."""
+    for suffixes in (SUFFIXES, OTHER_SUFFIXES):
+        if files := sorted(file for suffix in suffixes for file in folder.glob(f"*{suffix}")):
+            return files
+    return []
 
 
 def _load_hub(name: str) -> Iterator[Clip]:
@@ -98,7 +105,7 @@ def _row_clip(row: dict[str, Any]) -> Clip:
 
 def _load_file(file: Path) -> Clip:
     try:
-        return _clip(format_named(_FORMATS.get(file.suffix.lower(), "opendance")).read(file), file)
+        return _clip(format_named(format_of(file)).read(file), file)
     except OSError as error:
         raise EvaluateError(f"{file}: cannot be read ({error.strerror or error})") from None
     except FormatError as error:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from opendance_hf.apps.targets import check_targets
-from opendance_hf.files import atomic_write
+from opendance_hf.files import atomic_write, check_outputs
 from opendance_hf.pipeline.collect import (
     LIST_HEADER,
     CollectError,
@@ -49,14 +49,15 @@ def run_collect(
 
     Raises:
         CollectError: if the table cannot be used.
-        TargetError: if a file cannot be written.
+        OutputError: if a file to write is the table or one of the videos.
+        DiskError: if a file cannot be written.
     """
-    check_targets(out)
-    check_targets(json_file)
+    check_outputs({"--out": out, "--json": json_file}, [table, *([videos] if videos else [])], overwrite=True)
     if videos is not None and not videos.is_dir():
         raise CollectError(f"{videos}: no such folder")
     counts, absent = Counts(), 0
-    with atomic_write(out) as partial:
+    with ExitStack() as results:  # both are written, or none
+        partial = results.enter_context(atomic_write(out))
         with partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.writer(file)
             writer.writerow(LIST_HEADER)
@@ -67,11 +68,10 @@ def run_collect(
                 writer.writerow((listed_name(video), "rejected" if reason else "selected", reason))
         if not counts.rows:
             raise CollectError(f"{table}: the table has no rows")
-    counts.selected -= absent
-    found = {**counts.as_dict(), "no_video": absent}
-    if json_file is not None:
-        with atomic_write(json_file) as partial:
-            partial.write_text(json.dumps(found, indent=2) + "\n")
+        counts.selected -= absent
+        if json_file is not None:
+            found = {**counts.as_dict(), "no_video": absent}
+            results.enter_context(atomic_write(json_file)).write_text(json.dumps(found, indent=2) + "\n")
     console.print(_table(counts, absent, criteria))
     for message in counts.bad[:5]:
         console.print(message, style="yellow", markup=False, highlight=False, soft_wrap=True)

@@ -23,6 +23,7 @@ from rich.table import Table
 from opendance_hf.apps.build import report_of, run_build
 from opendance_hf.apps.console import show_log
 from opendance_hf.apps.report import BuildReport, DanceRow, metric_label, metric_unit, write_report
+from opendance_hf.files import atomic_write, check_folder
 from opendance_hf.metrics import EvaluationResult, Score
 from opendance_hf.pipeline.build import BuildOptions, BuildResult
 from opendance_hf.pipeline.pipelines import default_pipeline
@@ -39,6 +40,10 @@ _TRUTH: Final = (
     "mpjpe_mm",
     "facing_error_deg",
 )
+#: Files of a demo: a folder that is not empty must have one of them. The first exists before any other.
+_MARKERS: Final = (".opendance-demo", "build/ledger.sqlite")
+#: Space that a demo needs at least, bytes.
+_ROOM: Final = 50_000_000
 log = logging.getLogger(__name__)
 #: Number of dancers of the rendered clips, with their seeds.
 _SEEDS: Final = {1: 11, 2: 22}
@@ -68,9 +73,18 @@ class DemoOptions:
 
 
 def run_demo(options: DemoOptions, console: Console) -> BuildResult:
-    """Run the demo; the returned build says whether anything was published."""
+    """Run the demo; the returned build says whether anything was published.
+
+    Raises:
+        OutputError: if the folder has files and is not that of an earlier demo, or is one of the videos.
+        DiskError: if it cannot be written.
+    """
     out, started = options.out, time.perf_counter()
+    known = any((out / name).exists() for name in _MARKERS)
+    check_folder(out, options.videos, overwrite=known, need_bytes=_ROOM)
     page = out / "index.html"
+    with atomic_write(out / _MARKERS[0]) as partial:
+        partial.touch()
     with show_log(console):
         videos = options.videos or [render_truth_clips(out, options.clips)]
     result = run_build(
@@ -106,7 +120,8 @@ def run_demo(options: DemoOptions, console: Console) -> BuildResult:
                 report, record["evaluation"] = dance(result, report, options, console)
     record["seconds"] = round(time.perf_counter() - started, 1)
     write_report(page, report)
-    (out / "report.json").write_text(json.dumps(record, indent=2) + "\n")
+    with atomic_write(out / "report.json") as partial:
+        partial.write_text(json.dumps(record, indent=2) + "\n")
     line = f"look:     {page}   (numbers: {out / 'report.json'}; {record['seconds']:.0f} s in all)"
     console.print(line, markup=False, highlight=False, soft_wrap=True)
     return result
@@ -170,12 +185,12 @@ def dance(
 ) -> tuple[BuildReport, dict[str, Any]]:
     """Train a small Bailando on the demo's own dataset, let it dance to one of the songs, and score that dance."""
     from opendance_hf.apps.evaluate import run_evaluate
-    from opendance_hf.apps.generate import generate
+    from opendance_hf.apps.generate import GenerateOptions, generate
 
     out = options.out
     model = train_small(out / "opendance-3d", out / "model", options)
     song = Path(next(item.path for item in result.items if item.status == "published"))
-    files = generate(song, model, out / "dance" / "dance.mp4")
+    files = generate(song, model, out / "dance" / "dance.mp4", GenerateOptions(overwrite=True))
     scores = run_evaluate(files[1], out / "opendance-3d", out / "evaluation.json", console=console)
     caption = (
         f"A debug-size Bailando, trained for minutes on the {len(report.sequences)} sequence(s) of this demo and "

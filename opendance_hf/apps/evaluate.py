@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -16,8 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from opendance_hf.apps.clips import EvaluateError, load_clips
-from opendance_hf.apps.targets import check_targets
-from opendance_hf.files import atomic_write
+from opendance_hf.files import atomic_write, check_folder, check_output, staged_folder
 from opendance_hf.metrics import (
     MEASURES,
     Clip,
@@ -66,9 +66,14 @@ def run_evaluate(
     Raises:
         EvaluateError: if a file holds no valid dance, a set has none, the protocol is unknown, or two systems have no
             clip in common.
-        TargetError: before anything is measured, if ``out`` or ``figures`` cannot be written.
+        OutputError: before anything is measured, if a result would replace an input.
+        DiskError: likewise, if ``out`` or ``figures`` cannot be written.
     """
-    check_targets(out, figures)
+    inputs = [source for source in (predictions, reference, versus) if source is not None]
+    if out is not None:
+        check_output(out, inputs, overwrite=True, option="--json")
+    if figures is not None:
+        check_folder(figures, overwrite=True, option="--figures")
     try:
         rule = get_protocol(protocol)
         found = measure(
@@ -87,26 +92,34 @@ def run_evaluate(
         raise
     except ValueError as error:
         raise EvaluateError(str(error)) from None
-    if out is not None:
-        report: dict[str, Any] = asdict(result)
-        if other is not None:
-            report["versus"] = {
-                "fid": {"k": asdict(other.fid_k), "g": asdict(other.fid_g), "cd": asdict(other.fid_cd)},
-                "fid_at_n": {kind: asdict(at_n) for kind, at_n in other.fid_at_n.items()},
-                "predictions": asdict(other.predictions),
-                "tests": {name: asdict(test) for name, test in tests.items()},
-            }
-        with atomic_write(out) as partial:
-            partial.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    with ExitStack() as results:  # all of them are written, or none
+        if out is not None:
+            _write_json(results.enter_context(atomic_write(out)), result, other, tests)
+        written = 0
+        if figures is not None:
+            folder = results.enter_context(staged_folder(figures))
+            written = write_figures(predictions, reference, folder, {clip.id for clip in found.clips})
     if console is not None:
         print_result(console, result, other)
         if tests:
             print_tests(console, tests)
-    if figures is not None:
-        written = write_figures(predictions, reference, figures, {clip.id for clip in found.clips})
-        if console is not None:
+        if figures is not None:
             console.print(f"figures:  {figures} ({written})", markup=False, highlight=False)
     return result
+
+
+def _write_json(
+    path: Path, result: EvaluationResult, other: EvaluationResult | None, tests: Mapping[str, PairedTest]
+) -> None:
+    report: dict[str, Any] = asdict(result)
+    if other is not None:
+        report["versus"] = {
+            "fid": {"k": asdict(other.fid_k), "g": asdict(other.fid_g), "cd": asdict(other.fid_cd)},
+            "fid_at_n": {kind: asdict(at_n) for kind, at_n in other.fid_at_n.items()},
+            "predictions": asdict(other.predictions),
+            "tests": {name: asdict(test) for name, test in tests.items()},
+        }
+    path.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _with_progress(clips: Iterator[Clip], what: str, console: Console | None) -> Iterable[Clip]:
@@ -132,7 +145,10 @@ def write_figures(predictions: str | Path, reference: str | Path, folder: Path, 
                 rows.insert(0, BeatRow("reference", real.joints[number], real.music_beats, real.fps))
             dancer = f"-dancer{number}" if len(clip.joints) > 1 else ""
             name = re.sub(r"[^\w-]", "_", clip.id)
-            beat_figure(rows, folder / f"{name}{dancer}.png")
+            file = folder / f"{name}{dancer}.png"
+            if file.exists():  # of a clip whose id differs in other signs only
+                file = file.with_stem(f"{file.stem}-{written}")
+            beat_figure(rows, file)
             written += 1
     return written
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from opendance_hf.apps.clean import cleaned
 from opendance_hf.errors import OpenDanceError
-from opendance_hf.files import atomic_write
+from opendance_hf.files import atomic_write, check_output
 from opendance_hf.formats import opendance
 from opendance_hf.formats.motion import Motion
 from opendance_hf.music import Engine, decode_audio
@@ -22,6 +22,8 @@ from opendance_hf.schema import FPS
 
 _SOUND_RATE: Final = 44_100
 _SUFFIXES: Final = (".mp4", ".npz")
+#: Space that the dance of a song needs at least, bytes.
+_ROOM: Final = 1024**2
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ class GenerateOptions:
         batch_size: songs at a time.
         clean: True to clean the dances, see :func:`opendance_hf.cleanup.clean_motion`.
         suffix: of the files in an output folder, ``.mp4`` or ``.npz``.
+        overwrite: replace files that exist; a song or the seed motion is never replaced.
         generation: changes of the model's generation defaults.
     """
 
@@ -52,13 +55,14 @@ class GenerateOptions:
     batch_size: int = 1
     clean: bool = False
     suffix: str = ".mp4"
+    overwrite: bool = False
     generation: dict[str, Any] = field(default_factory=dict)
 
 
 def generate(
     songs: Path | Sequence[Path],
     model: str | os.PathLike[str],
-    out: Path,
+    out: Path | None = None,
     options: GenerateOptions | None = None,
 ) -> list[Path]:
     """Dance to songs with a trained model.
@@ -67,7 +71,7 @@ def generate(
         songs: audio or video files.
         model: folder or Hub id of a model that dances.
         out: for one song an ``.mp4`` (an ``.npz`` of the same name is written beside it) or an ``.npz`` alone; or a folder,
-            for files with the names of the songs.
+            for files with the names of the songs. By default ``SONG-dance.mp4`` in the current folder.
         options: see :class:`GenerateOptions`.
 
     Returns:
@@ -77,12 +81,17 @@ def generate(
 
     Raises:
         GenerateError: if an output has another suffix, two songs have one name, or a song is shorter than a second.
+        OutputError: if an output is a song or the seed motion, or exists and ``options.overwrite`` is False.
+        DiskError: if an output cannot be written.
         ModelError, DanceError, AudioError, FormatError: if the model, an option, a song or the seed motion cannot be used.
     """
     options = options or GenerateOptions()
     files = [songs] if isinstance(songs, Path) else list(songs)
     targets = _targets(files, out, options.suffix)
-    _keep_inputs([*files, *filter(None, [options.seed_motion])], targets)
+    inputs = [*files, *filter(None, [options.seed_motion])]
+    for target in targets:
+        for path in dict.fromkeys((target, target.with_suffix(".npz"))):
+            check_output(path, inputs, overwrite=options.overwrite, need_bytes=len(files) * _ROOM)
     if options.engine is not None and options.engine not in get_args(Engine):
         raise GenerateError(
             f"unknown engine {options.engine!r}: expected one of {', '.join(get_args(Engine))}"
@@ -129,41 +138,28 @@ def write_dance(dance: Motion, song: Path, out: Path) -> list[Path]:
     }
     if dance.num_dancers == 1:
         arrays = {name: values[0] for name, values in arrays.items() if values is not None}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(motion) as partial, partial.open("wb") as file:
-        np.savez(
-            file,
-            **arrays,  # type: ignore[arg-type]
-            music_beats=np.array(dance.meta["music_beats"], dtype=np.int64),
-            fps=np.int32(FPS),
-            id=np.str_(out.stem),
-            seed=np.int64(dance.meta["seed"]),
-        )
-    if out.suffix == ".npz":
-        return [motion]
-    log.info("filming %s", out)
-    sound = decode_audio(song, _SOUND_RATE, 0.0, dance.num_frames / FPS)
-    assert dance.poses is not None
-    assert dance.transl is not None
-    assert dance.rest_offsets is not None
-    film(out, dance.poses, dance.transl, dance.rest_offsets, sound, _SOUND_RATE)
+    with atomic_write(motion) as partial:  # complete together with the film, or not at all
+        with partial.open("wb") as file:
+            np.savez(
+                file,
+                **arrays,  # type: ignore[arg-type]
+                music_beats=np.array(dance.meta["music_beats"], dtype=np.int64),
+                fps=np.int32(FPS),
+                id=np.str_(out.stem),
+                seed=np.int64(dance.meta["seed"]),
+            )
+        if out.suffix == ".npz":
+            return [motion]
+        log.info("filming %s", out)
+        sound = decode_audio(song, _SOUND_RATE, 0.0, dance.num_frames / FPS)
+        assert dance.poses is not None
+        assert dance.transl is not None
+        assert dance.rest_offsets is not None
+        film(out, dance.poses, dance.transl, dance.rest_offsets, sound, _SOUND_RATE)
     return [out, motion]
 
 
-def _keep_inputs(inputs: list[Path], targets: list[Path]) -> None:
-    """Refuse to write over a song or the seed motion.
-
-    Raises:
-        GenerateError: naming the file.
-    """
-    read = {path.resolve() for path in inputs}
-    for target in targets:
-        for path in (target, target.with_suffix(".npz")):
-            if path.resolve() in read:
-                raise GenerateError(f"{path}: this input would be overwritten; choose another --out")
-
-
-def _targets(songs: list[Path], out: Path, suffix: str) -> list[Path]:
+def _targets(songs: list[Path], out: Path | None, suffix: str) -> list[Path]:
     """Return the output file of each song.
 
     Raises:
@@ -171,15 +167,17 @@ def _targets(songs: list[Path], out: Path, suffix: str) -> list[Path]:
     """
     if not songs:
         raise GenerateError("no song given")
-    if out.suffix in _SUFFIXES and not out.is_dir():
+    if suffix not in _SUFFIXES:
+        raise GenerateError(f"unknown file type {suffix!r}: expected one of {', '.join(_SUFFIXES)}")
+    if out is not None and out.suffix in _SUFFIXES and not out.is_dir():
         if len(songs) > 1:
             raise GenerateError(f"{out}: one file for {len(songs)} songs; give --out a folder")
         return [out]
-    if out.suffix and not out.is_dir():
+    if out is not None and out.suffix and not out.is_dir():
         raise GenerateError(f"{out}: write to a file that ends in .mp4 or .npz, or to a folder")
-    if suffix not in _SUFFIXES:
-        raise GenerateError(f"unknown file type {suffix!r}: expected one of {', '.join(_SUFFIXES)}")
-    targets = [out / (song.stem + suffix) for song in songs]
+    targets = [
+        Path(f"{song.stem}-dance{suffix}") if out is None else out / (song.stem + suffix) for song in songs
+    ]
     if len(set(targets)) < len(targets):
         double = next(target for target in targets if targets.count(target) > 1)
         raise GenerateError(f"{double}: two songs would be written to this file; rename one of them")

@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 from rich.console import Console
 
 from opendance_hf.errors import missing_extra
-from opendance_hf.files import atomic_write
+from opendance_hf.files import atomic_write, check_output
 from opendance_hf.pipeline.inspection.exchange import export_csv, import_csv
 from opendance_hf.pipeline.inspection.store import Inspection, InspectionError
+from opendance_hf.pipeline.ledger import describe_ledger_error
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class InspectOptions:
     lease_s: float = 600.0
     export: Path | None = None
     import_: Path | None = None
+    overwrite: bool = False
 
 
 def run_inspect(options: InspectOptions, console: Console) -> None:
@@ -39,7 +41,13 @@ def run_inspect(options: InspectOptions, console: Console) -> None:
 
     Raises:
         InspectionError: if the folder is not a build, a file cannot be used, a package is missing, or the server cannot start.
+        OutputError: if the file to export exists, belongs to the build or is the one to import.
+        DiskError: if it cannot be written.
     """
+
+    if options.export is not None:
+        inputs = [options.build, *([options.import_] if options.import_ is not None else [])]
+        check_output(options.export, inputs, overwrite=options.overwrite, option="--export")
 
     def print_line(line: str) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -140,16 +148,7 @@ def _ledger_errors(ledger: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorname", "")
-        if code.startswith("SQLITE_BUSY"):
-            remedy = "another program has locked it; try again later"
-        elif code.startswith(
-            ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_FULL", "SQLITE_IOERR")
-        ):
-            remedy = "make sure that the folder is writable and its disk is not full"
-        else:
-            remedy = "restore a copy, or run opendance build with a new --out folder"
-        raise InspectionError(f"{ledger}: cannot be used as a ledger ({error}); {remedy}") from error
+        raise InspectionError(describe_ledger_error(ledger, error)) from error
 
 
 def add_people(inspection: Inspection, options: InspectOptions) -> dict[str, str]:
@@ -191,10 +190,7 @@ def write_decisions(inspection: Inspection, path: Path) -> None:
     """Write all decisions as CSV, atomically.
 
     Raises:
-        InspectionError: if it cannot be written.
+        OSError: if it cannot be written.
     """
-    try:
-        with atomic_write(path) as partial:
-            partial.write_text(export_csv(inspection), encoding="utf-8")
-    except OSError as error:
-        raise InspectionError(f"{path}: cannot be written ({error.strerror})") from None
+    with atomic_write(path) as partial:
+        partial.write_text(export_csv(inspection), encoding="utf-8")

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
+import sqlite3
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from ipaddress import ip_address
@@ -37,6 +38,7 @@ from opendance_hf.pipeline.inspection.exchange import export_csv
 from opendance_hf.pipeline.inspection.queue import Conflict, Item, decide, last_number, next_turn, renew, undo
 from opendance_hf.pipeline.inspection.results import progress, round_counts
 from opendance_hf.pipeline.inspection.store import REASONS, Inspection, InspectionError, Person
+from opendance_hf.pipeline.ledger import describe_ledger_error
 
 _STATIC: Final = Path(__file__).with_name("static") / "inspect"
 _MAX_BODY_BYTES: Final = 16_384
@@ -170,7 +172,12 @@ def make_app(site: Site) -> ASGIApp:
             Route("/video/{folder}/{sequence}.mp4", pages.video),
             Mount("/static", StaticFiles(directory=_STATIC)),
         ],
-        exception_handlers={BadRequest: lambda _, error: _refuse(error.status, str(error))},
+        exception_handlers={
+            BadRequest: lambda _, error: _refuse(error.status, str(error)),
+            sqlite3.Error: lambda _, error: _refuse(
+                507, f"Not saved: {describe_ledger_error(site.ledger, error)}."
+            ),
+        },
     )
     return _Guard(app, site)
 

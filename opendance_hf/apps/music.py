@@ -7,9 +7,8 @@ from typing import cast
 
 import numpy as np
 
-from opendance_hf.apps.targets import check_targets
 from opendance_hf.errors import OpenDanceError
-from opendance_hf.files import atomic_write
+from opendance_hf.files import atomic_write, check_output
 from opendance_hf.music import AudioError, Engine, MusicAnnotation, annotate_music, tpami_features
 
 
@@ -18,7 +17,13 @@ class MusicError(OpenDanceError, ValueError):
 
 
 def write_music(
-    song: Path, out: Path, *, start_s: float = 0.0, end_s: float | None = None, engine: str = "fast"
+    song: Path,
+    out: Path,
+    *,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    engine: str = "fast",
+    overwrite: bool = False,
 ) -> MusicAnnotation:
     """Write the music of a file, or of a part of it, to an ``.npz`` and return it.
 
@@ -27,10 +32,11 @@ def write_music(
 
     Raises:
         FileNotFoundError, AudioError: as :func:`opendance_hf.music.annotate_music`.
-        TargetError: ``out`` cannot be written.
+        OutputError: if ``out`` is the song, or exists and ``overwrite`` is False.
+        DiskError: if ``out`` cannot be written.
         MusicError: the span is impossible or shorter than a frame, or the engine is unknown.
     """
-    check_targets(out)
+    check_output(out, [song], overwrite=overwrite)
     try:
         found = annotate_music(song, start_s=start_s, end_s=end_s, engine=cast(Engine, engine))
     except AudioError:

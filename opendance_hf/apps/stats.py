@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,9 +14,8 @@ import numpy.typing as npt
 from rich import box
 from rich.table import Table
 
-from opendance_hf.apps.targets import check_targets
 from opendance_hf.errors import OpenDanceError
-from opendance_hf.files import atomic_write
+from opendance_hf.files import atomic_write, check_outputs
 from opendance_hf.render.statistics import Sample, draw_statistics
 from opendance_hf.storage.statistics import SplitStatistics, statistics_of
 
@@ -114,7 +114,11 @@ def summarise(parts: list[Part]) -> SplitStatistics:
 
 
 def stats(
-    dataset: str | os.PathLike[str], *, json_file: Path | None = None, figure: Path | None = None
+    dataset: str | os.PathLike[str],
+    *,
+    json_file: Path | None = None,
+    figure: Path | None = None,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Compute statistics of a dataset, and write them to JSON and a figure.
 
@@ -122,6 +126,7 @@ def stats(
         dataset: folder or Hub id.
         json_file: gets all numbers.
         figure: gets figure 3: PNG, PDF or SVG.
+        overwrite: True to replace files that exist; those of the dataset are never replaced.
 
     Returns:
         ``splits`` (table 2: a :class:`SplitStatistics` as a dictionary for every configuration and split), ``configs`` and
@@ -129,10 +134,11 @@ def stats(
 
     Raises:
         StatsError: if the dataset cannot be read, or the figure is of another kind.
-        TargetError: if a file cannot be written.
+        OutputError: if a file to write belongs to the dataset, or exists and ``overwrite`` is False.
+        DiskError: if a file cannot be written.
     """
-    for target in (json_file, figure):
-        check_targets(target)
+    outputs = {"--json": json_file, "--figure": figure}
+    check_outputs(outputs, [os.fspath(dataset)], overwrite=overwrite)
     if figure is not None and figure.suffix not in (".png", ".pdf", ".svg"):
         raise StatsError(f"{figure}: draw to a file that ends in .png, .pdf or .svg")
     parts = [part for part in read_parts(dataset) if len(part.groups)]
@@ -148,14 +154,15 @@ def stats(
         },
         "all": asdict(summarise(parts)),
     }
-    if json_file is not None:
-        with atomic_write(json_file) as partial:
-            partial.write_text(json.dumps(found, indent=2) + "\n")
-    if figure is not None:
-        draw_statistics(
-            [Sample(part.config, part.duration_s, part.bpm, part.velocity, part.genres) for part in parts],
-            figure,
-        )
+    with ExitStack() as results:  # both are written, or none
+        if json_file is not None:
+            results.enter_context(atomic_write(json_file)).write_text(json.dumps(found, indent=2) + "\n")
+        if figure is None:
+            return found
+        samples = [
+            Sample(part.config, part.duration_s, part.bpm, part.velocity, part.genres) for part in parts
+        ]
+        draw_statistics(samples, figure)
     return found
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +16,7 @@ import pyarrow as pa
 import torch
 from torch.utils.data import Dataset
 
-from opendance_hf.errors import OpenDanceError
+from opendance_hf.errors import OpenDanceError, without_unsafe_advice
 from opendance_hf.files import names_a_folder
 from opendance_hf.motion.skeleton import JOINT_INDEX, NUM_JOINTS, mirror_index
 from opendance_hf.schema import FPS
@@ -54,7 +57,7 @@ class SequenceReader:
         only: list[str] | None = None,
         leave_out: list[str] | None = None,
     ) -> None:
-        from datasets import get_dataset_config_names, load_dataset
+        from datasets import get_dataset_config_names
 
         self.name = name = os.fspath(dataset)
         check_dataset(name)
@@ -63,7 +66,7 @@ class SequenceReader:
         self._parts = []
         configs = [configs] if isinstance(configs, str) else configs
         for config in configs or get_dataset_config_names(name):
-            splits = load_dataset(name, config)
+            splits = _load(name, config)
             if split in splits:
                 # Arrow format: rows are slices of the file; Python or numpy format would build lists, 50 times slower.
                 self._parts.append(splits[split].with_format("arrow"))
@@ -133,6 +136,31 @@ class SequenceReader:
                 else:
                     total.update(f"{column} {self.scalar(row, column)}".encode())
         return total.hexdigest()
+
+
+def _load(name: str, config: str) -> Any:
+    """Load a configuration of a dataset.
+
+    Raises:
+        ValueError: if its files cannot be read, or one has no rows.
+    """
+    from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars, load_dataset
+    from datasets.exceptions import DatasetGenerationError
+    from pyarrow import parquet
+
+    shown = not are_progress_bars_disabled()
+    if not sys.stderr.isatty():
+        disable_progress_bars()  # in a log they are lines without a use
+    try:
+        return load_dataset(name, config)
+    except DatasetGenerationError as error:
+        shards = sorted(Path(name, "data", config).glob("*.parquet"))
+        empty = [shard for shard in shards if not parquet.ParquetFile(shard).metadata.num_rows]
+        why = f"no rows in {empty[0].name}" if empty else f"cannot be read ({error.__cause__ or error})"
+        raise ValueError(f"{name}: configuration {config!r}: {why}") from error
+    finally:
+        if shown:
+            enable_progress_bars()
 
 
 def _chosen_rows(part: Any, subset: int | None, name: str) -> list[int]:
@@ -325,11 +353,14 @@ class NpzMotions:
 
 def _load_motion(file: Path) -> Floats:
     """Read (D, T, 24, 3) joints, resampled to 60 FPS."""
-    with np.load(file, allow_pickle=False) as arrays:
-        if "joints" not in arrays:
-            raise ValueError(f"{file}: holds no array 'joints'")
-        joints = np.asarray(arrays["joints"], dtype=np.float32)
-        fps = float(arrays["fps"]) if "fps" in arrays else float(FPS)
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            if "joints" not in arrays:
+                raise ValueError("holds no array 'joints'")
+            joints = np.asarray(arrays["joints"], dtype=np.float32)
+            fps = float(arrays["fps"]) if "fps" in arrays else float(FPS)
+    except (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{file}: {without_unsafe_advice(error)}") from None
     given, joints = joints.shape, joints[None] if joints.ndim == 3 else joints
     if (
         joints.ndim != 4

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from opendance_hf.errors import OpenDanceError
 
@@ -18,8 +18,13 @@ if TYPE_CHECKING:
 #: Modules of the formats by name.
 FORMATS: Final[dict[str, str]] = {
     "aistpp": "opendance_hf.formats.aistpp",
+    "amass": "opendance_hf.formats.amass",
+    "edge": "opendance_hf.formats.edge",
+    "gvhmr": "opendance_hf.formats.gvhmr",
     "humandata": "opendance_hf.formats.humandata",
+    "lodge": "opendance_hf.formats.lodge",
     "opendance": "opendance_hf.formats.opendance",
+    "wham": "opendance_hf.formats.wham",
 }
 
 
@@ -30,8 +35,12 @@ class FormatError(OpenDanceError, ValueError):
 class Format(Protocol):
     """Interface of the module of a format."""
 
-    def read(self, path: Path, /) -> Motion:
+    def read(self, path: Path, /, **answers: Any) -> Motion:
         """Read a file.
+
+        Args:
+            path: the file.
+            answers: what the file does not tell: ``fps`` and ``up`` (``y`` or ``z``), for formats whose files may lack them.
 
         Raises:
             FileNotFoundError: if the file does not exist.

@@ -10,13 +10,15 @@ from __future__ import annotations
 import math
 import pickle
 import re
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from opendance_hf.files import atomic_write
-from opendance_hf.formats import FormatError
+from opendance_hf.formats import FormatError, edge, lodge
+from opendance_hf.formats.body import Axis, real_array, to_y_up
 from opendance_hf.formats.motion import Motion, check_suffix, one_file_a_dancer
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.skeleton import MEAN_OFFSETS, NUM_JOINTS
@@ -27,8 +29,16 @@ FPS: Final = 60
 _MUSIC: Final = re.compile(r"_(m[A-Z]{2}\d)_")
 
 
-def read(path: Path) -> Motion:
+def read(path: Path, *, fps: float | None = None, up: Axis | None = None) -> Motion:
     """Read one dancer; ``meta`` has the file's stem as ``id`` and the music's code in it as ``group``.
+
+    EDGE, LODGE and others save ``smpl_poses`` and ``smpl_trans`` at 30 FPS, EDGE with z up, and without ``smpl_scaling``. A
+    file without it is read only if ``fps`` or ``up`` says what it is.
+
+    Args:
+        path: the file.
+        fps: frames per second; 60 by default.
+        up: axis that points up in the file; y by default.
 
     Raises:
         FileNotFoundError: if the file does not exist.
@@ -44,8 +54,17 @@ def read(path: Path) -> Motion:
             f"{path}: contains {held}; expected smpl_poses, smpl_trans and smpl_scaling, as in the AIST++ files of "
             f"'motions' (not 'keypoints3d')"
         )
-    poses, transl = (_real_array(path, name, content[name]) for name in ("smpl_poses", "smpl_trans"))
-    scalings = _real_array(path, "smpl_scaling", content.get("smpl_scaling", 1.0))
+    if "smpl_scaling" not in content and fps is None and up is None:
+        other = next((n for n, m in (("edge", edge), ("lodge", lodge)) if m.recognises(content)), None)
+        raise FormatError(
+            f"{path}: without smpl_scaling, which AIST++ has, this is a dance of {other.upper()}: opendance convert {other} "
+            "reads it"
+            if other
+            else f"{path}: without smpl_scaling, which AIST++ has (60 FPS, y up). Which rate and axes has it? Answer with "
+            "opendance convert edge (30 FPS, z up), lodge (30 FPS, y up), or aistpp with --fps and --up"
+        )
+    poses, transl = (real_array(path, name, content[name]) for name in ("smpl_poses", "smpl_trans"))
+    scalings = real_array(path, "smpl_scaling", content.get("smpl_scaling", 1.0))
     scaling = float(scalings.reshape(())) if scalings.size == 1 else math.nan
     if (
         not 0 < scaling < math.inf
@@ -59,13 +78,22 @@ def read(path: Path) -> Motion:
             f"and one positive number"
         )
     poses, transl = poses.reshape(-1, NUM_JOINTS, 3), transl / scaling
+    if up == "z":
+        poses, transl = to_y_up(poses, transl)
     # Extreme angles and translations give NaN or infinity, which Motion refuses.
     with np.errstate(all="ignore"):
         joints = forward_kinematics(poses, transl, MEAN_OFFSETS)
     music = _MUSIC.search(path.stem)
     meta = {"id": path.stem} | ({"group": music[1]} if music else {})
     try:
-        return Motion(joints[None], FPS, poses[None], transl[None], MEAN_OFFSETS[None], meta=meta)
+        return Motion(
+            joints[None],
+            FPS if fps is None else fps,
+            poses[None],
+            transl[None],
+            MEAN_OFFSETS[None],
+            meta=meta,
+        )
     except FormatError as error:
         raise FormatError(f"{path}: {error}") from None
 
@@ -87,25 +115,15 @@ def write(motion: Motion, path: Path) -> list[Path]:
             f"{path}: the motion has {motion.fps:g} frames a second, expected {FPS}; resample it first"
         )
     written = []
-    for dancer, file in one_file_a_dancer(motion, path):
-        assert dancer.poses is not None
-        assert dancer.transl is not None
-        content = {
-            "smpl_poses": dancer.poses[0].reshape(dancer.num_frames, -1),
-            "smpl_trans": dancer.transl[0],
-            "smpl_scaling": np.ones(1),
-        }
-        with atomic_write(file) as partial:
-            partial.write_bytes(pickle.dumps(content, protocol=4))
-        written.append(file)
+    with ExitStack() as files:  # after an error none is written
+        for dancer, file in one_file_a_dancer(motion, path):
+            assert dancer.poses is not None
+            assert dancer.transl is not None
+            content = {
+                "smpl_poses": dancer.poses[0].reshape(dancer.num_frames, -1),
+                "smpl_trans": dancer.transl[0],
+                "smpl_scaling": np.ones(1),
+            }
+            files.enter_context(atomic_write(file)).write_bytes(pickle.dumps(content, protocol=4))
+            written.append(file)
     return written
-
-
-def _real_array(path: Path, name: str, value: Any) -> np.ndarray:
-    """Convert a real number or an array of them to float64; refuse other objects, which numpy would accept."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.ndarray):
-        raise FormatError(f"{path}: {name} is a {type(value).__name__}, expected an array of real numbers")
-    array = np.asarray(value)
-    if array.dtype.kind not in "iuf":
-        raise FormatError(f"{path}: {name} has the type {array.dtype.name}, expected real numbers")
-    return array.astype(np.float64)

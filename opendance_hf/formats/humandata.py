@@ -15,7 +15,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeGuard
 
@@ -100,10 +100,12 @@ def write(motion: Motion, path: Path, *, compressed: bool = False) -> list[Path]
     """
     check_suffix(path, ".npz")
     written = []
-    for dancer, file in one_file_a_dancer(motion, path):
-        with atomic_write(file) as partial, partial.open("wb") as opened:
-            np.savez_compressed(opened, allow_pickle=True, **_make_members(dancer, compressed=compressed))
-        written.append(file)
+    with ExitStack() as files:  # after an error none is written
+        for dancer, file in one_file_a_dancer(motion, path):
+            partial = files.enter_context(atomic_write(file))
+            with partial.open("wb") as opened:
+                np.savez_compressed(opened, allow_pickle=True, **_make_members(dancer, compressed=compressed))
+            written.append(file)
     return written
 
 

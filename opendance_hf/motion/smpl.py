@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from opendance_hf.errors import OpenDanceError
+from opendance_hf.errors import OpenDanceError, without_unsafe_advice
 from opendance_hf.files import atomic_write
 from opendance_hf.motion.skeleton import NUM_JOINTS, PARENTS
 from opendance_hf.pickles import PickleError, load_pickled_arrays
@@ -121,7 +121,7 @@ def load_smpl(path: Path | str) -> SMPLData:
     except FileNotFoundError:
         raise SMPLFileError(f"{path}: no such file; {HOW_TO_GET}") from None
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise SMPLFileError(f"{path}: not a converted SMPL body ({error})") from None
+        raise SMPLFileError(f"{path}: not a converted SMPL body ({without_unsafe_advice(error)})") from None
     return _checked(path, content)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
+from opendance_hf.files import atomic_write
 from opendance_hf.metrics import (
     joint_speed,
     matched_beats,
@@ -62,8 +63,8 @@ def beat_figure(rows: Sequence[BeatRow], path: Path | str) -> Path:
         figure.legend(
             *figure.axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=3, frameon=False
         )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=150)
+        with atomic_write(path) as partial:
+            figure.savefig(partial, dpi=150, format=path.suffix[1:] or "png")
     return path
 
 

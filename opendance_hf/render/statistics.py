@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from opendance_hf.files import atomic_write
 from opendance_hf.schema import GENRES
 
 
@@ -67,4 +68,5 @@ def draw_statistics(parts: Sequence[Sample], path: Path) -> None:
         panel.text(0.5, 0.5, "no genre classifier ran", transform=panel.transAxes, ha="center", color="0.4")
         panel.set_ylim(0, 1)
     panel.yaxis.get_major_locator().set_params(integer=True)
-    figure.savefig(path, dpi=120)
+    with atomic_write(path) as partial:
+        figure.savefig(partial, dpi=120, format=path.suffix[1:] or "png")

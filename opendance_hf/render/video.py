@@ -13,6 +13,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from opendance_hf.files import partial_path
+
 #: Sample rates the AAC encoder takes; other sound is resampled to the last one.
 _AAC_RATES: Final = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 _AUDIO_BLOCK: Final = 1024
@@ -63,7 +65,7 @@ class VideoWriter:
         self._sample_rate = sample_rate
         self._sent = 0
         self._shape: tuple[int, ...] | None = None
-        self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        self._temporary = partial_path(self.path)
         # The temporary name does not end in .mp4, so the format is said; bitexact keeps versions and dates out.
         self._container = av.open(
             str(self._temporary),

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from opendance_hf.errors import without_unsafe_advice
 from opendance_hf.files import atomic_write
 from opendance_hf.schema import COLUMNS, DanceSequence, SchemaError, from_row, to_row
 
@@ -95,5 +96,5 @@ def _read(path: Path, required: list[str], optional: Set[str] = frozenset()) -> 
     except (SchemaError, FileNotFoundError):
         raise
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise SchemaError(f"{path}: not a sequence file: {error}") from error
+        raise SchemaError(f"{path}: not a sequence file: {without_unsafe_advice(error)}") from error
     return {name: value.item() if value.ndim == 0 else value for name, value in row.items()}

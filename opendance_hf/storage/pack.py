@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 
 from opendance_hf import __version__
 from opendance_hf.errors import OpenDanceError
+from opendance_hf.files import naming_errors, new_folder
 from opendance_hf.render.statistics import Sample, draw_statistics
 from opendance_hf.schema import SCHEMA_VERSION, DanceSequence, validate
 from opendance_hf.storage.card import dataset_card
@@ -112,8 +113,7 @@ def pack(
     """
     out = Path(out).absolute()
     check_replaceable(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with _staging(out) as staging:
+    with naming_errors(out), new_folder(out.parent), _staging(out) as staging:
         spool, fresh = staging / "spool", staging / "dataset"
         spool.mkdir()
         fresh.mkdir()

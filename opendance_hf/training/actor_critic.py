@@ -23,7 +23,7 @@ from opendance_hf.modeling.loading import load_extractor
 from opendance_hf.training.callbacks import duration
 from opendance_hf.training.checkpoints import open_run
 from opendance_hf.training.loop import Learned
-from opendance_hf.training.recipe import RunArguments, check_types, checked
+from opendance_hf.training.recipe import RunArguments, checked
 from opendance_hf.training.stage import Stage
 from opendance_hf.training.tuning import Settings, Songs, Tuning
 from opendance_hf.training.validation import held_out
@@ -50,7 +50,6 @@ class ActorCriticStage(Stage):
     def check_trainer_section(self) -> None:
         """Check names and types of the options in the section ``trainer``."""
         checked(Settings, self.recipe["trainer"], "trainer")
-        check_types(Settings, self.recipe["trainer"], "trainer")
 
     def load_base(self) -> None:
         """Load the Bailando with its feature extractor."""

@@ -177,7 +177,7 @@ def train(
         trainer = RecipeTrainer(
             model=model, args=arguments, train_dataset=data, data_collator=collate, **more
         )
-    except (ImportError, TypeError, ValueError) as error:
+    except (ImportError, TypeError, ValueError, KeyError) as error:
         raise RecipeError(f"recipe section 'trainer': {error}") from error
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
@@ -257,7 +257,7 @@ def _arguments(options: dict[str, Any], run: RunArguments, items: int) -> Traini
                 **options,
             },
         )
-    except (TypeError, ValueError, ImportError) as error:
+    except (TypeError, ValueError, ImportError, KeyError) as error:
         raise RecipeError(f"recipe section 'trainer': {error}") from None
     if arguments.n_gpu > 1:
         raise RecipeError(

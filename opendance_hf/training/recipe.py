@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import difflib
 import inspect
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, TypeVar, get_type_hints
+from typing import Any, Final, TypeVar
 
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from opendance_hf.data import SequenceReader
+from opendance_hf.disk import disk_fault
 from opendance_hf.errors import OpenDanceError
+from opendance_hf.training.options import OptionError, checked_option, parameters_of
 
 SECTIONS: Final = ("model", "data", "trainer", "validation")
 Arguments = TypeVar("Arguments", bound="RunArguments")
@@ -36,8 +37,7 @@ _NOT_IN_RECIPES: Final = {
 }
 
 
-#: Options of the section ``trainer`` without a default that are numbers, or lists of numbers.
-_NUMBERS: Final = ("save_total_limit", "ema_decay")
+#: Options of the section ``trainer`` that are lists of numbers.
 _LISTS: Final = ("milestones", "milestone_epochs")
 
 
@@ -83,7 +83,10 @@ def load_recipe(
     if packaged.is_file():
         text = packaged.read_text()
     elif Path(config).is_file():
-        text = Path(config).read_text()
+        try:
+            text = Path(config).read_text(encoding="utf-8")
+        except (OSError, UnicodeError) as error:
+            raise RecipeError(f"{config}: not a readable YAML file ({error})") from None
     else:
         known = sorted(
             f.name[len(stage) + 1 : -5] for f in folder.iterdir() if f.name.startswith(f"{stage}_")
@@ -97,6 +100,9 @@ def load_recipe(
         raise RecipeError(f"{config}: not a YAML file ({error})") from None
     if not isinstance(read, dict) or set(read) - set(SECTIONS):
         raise RecipeError(f"{config}: a recipe has the sections {', '.join(SECTIONS)} and nothing else")
+    for name, section in read.items():
+        if not isinstance(section, dict | None):
+            raise RecipeError(f"{config}: section {name!r} is {section!r}, expected options with values")
     recipe: Recipe = {name: dict(read.get(name) or {}) for name in SECTIONS}
     for change in overrides or []:
         name, equals, value = change.partition("=")
@@ -105,7 +111,10 @@ def load_recipe(
             raise RecipeError(
                 f"cannot apply {change!r}: write SECTION.KEY=VALUE with a section of {', '.join(SECTIONS)}"
             )
-        recipe[section][key] = _value(value)
+        try:
+            recipe[section][key] = _value(value)
+        except yaml.YAMLError:
+            raise RecipeError(f"cannot apply {change!r}: {value!r} is not a value of YAML") from None
     return recipe
 
 
@@ -120,7 +129,9 @@ def _value(text: str) -> Any:
 def checked(
     config: Any, options: dict[str, Any], section: str = "model", ours: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """Check that a section of a recipe has only keyword arguments of a class, and return the section.
+    """Check that a section of a recipe has only keyword arguments of a class, of their types, and return the section.
+
+    Whole numbers are converted to int where int is expected, in the section itself.
 
     Args:
         config: the class; if it takes ``**selection``, the arguments of ``SequenceReader`` count as its own.
@@ -129,13 +140,25 @@ def checked(
         ours: arguments that the stage passes itself.
 
     Raises:
-        RecipeError: if an option does not exist; the message suggests the one that was meant.
+        RecipeError: if an option does not exist, and the message suggests the one that was meant; or if it has another
+            type or is out of range.
     """
-    parameters = set(inspect.signature(config).parameters)
+    parameters = parameters_of(config)
     if "selection" in parameters:
-        parameters |= set(inspect.signature(SequenceReader).parameters)
-    check_names(options, parameters - {"kwargs", "selection", "dataset", *ours}, section)
+        parameters = {**parameters_of(SequenceReader), **parameters}
+    check_names(options, set(parameters) - {"kwargs", "selection", "dataset", *ours}, section)
+    for name, value in options.items():
+        about = parameters[name]
+        kind = Any if about.annotation is inspect.Parameter.empty else about.annotation
+        options[name] = _checked_option(section, name, value, kind, about.default)
     return options
+
+
+def _checked_option(section: str, name: str, value: Any, kind: Any, default: Any, number: str = "") -> Any:
+    try:
+        return checked_option(name, value, kind, default, number=number)
+    except OptionError as error:
+        raise RecipeError(f"recipe section {section!r}: {error}") from None
 
 
 def check_names(options: dict[str, Any], known: Collection[str], section: str) -> None:
@@ -157,23 +180,6 @@ def check_names(options: dict[str, Any], known: Collection[str], section: str) -
         raise RecipeError(f"recipe section {section!r}: no option {name}{remedy}")
 
 
-def check_types(kind: Any, options: dict[str, Any], section: str) -> None:
-    """Check the types of the values of a recipe's section that is a dataclass.
-
-    Raises:
-        RecipeError: if one has another type than its field.
-    """
-    types = get_type_hints(kind)
-    for field_ in dataclasses.fields(kind):
-        expected, value = types[field_.name], options.get(field_.name, field_.default)
-        if not isinstance(value, (int, float) if expected is float else expected):
-            raise _wrong_type(section, field_.name, value, str(field_.type))
-
-
-def _wrong_type(section: str, name: str, value: Any, expected: str) -> RecipeError:
-    return RecipeError(f"recipe section {section!r}: {name}={value!r}, expected {expected}")
-
-
 def checked_trainer(options: dict[str, Any], more: Collection[str]) -> dict[str, Any]:
     """Check names and numbers in the section ``trainer`` against the fields of ``TrainingArguments``, and return the section.
 
@@ -190,30 +196,31 @@ def checked_trainer(options: dict[str, Any], more: Collection[str]) -> dict[str,
     for name in options:
         if name in _NOT_IN_RECIPES:
             raise RecipeError(f"recipe section 'trainer': {name} cannot be set here: {_NOT_IN_RECIPES[name]}")
-    defaults = {
-        f.name: f.default
-        for f in dataclasses.fields(TrainingArguments)
-        if f.init and f.name not in _NOT_IN_RECIPES
+    known = {
+        name: (about.annotation, about.default)
+        for name, about in parameters_of(TrainingArguments).items()
+        if name not in _NOT_IN_RECIPES
     }
-    check_names(options, {*defaults, *more}, "trainer")
-    return {name: _trainer_value(name, value, defaults.get(name)) for name, value in options.items()}
+    check_names(options, {*known, *more}, "trainer")
+    other = (float | None, None)  # ema_decay
+    return {name: _trainer_value(name, value, *known.get(name, other)) for name, value in options.items()}
 
 
-def _trainer_value(name: str, value: Any, default: Any) -> Any:
-    if value is None:
+def _trainer_value(name: str, value: Any, kind: Any, default: Any) -> Any:
+    if value is None and name in _LISTS:
         return None
     if value is False and name.endswith("_strategy"):
         return "no"
     if name in _LISTS:
-        if not isinstance(value, list) or not all(isinstance(one, int | float) for one in value):
-            raise _wrong_type("trainer", name, value, "a list of numbers")
-    elif type(default) in (int, float) or name in _NUMBERS:
-        if isinstance(value, str) and type(default) is float:
-            with contextlib.suppress(ValueError):
-                return float(value)
-        if not isinstance(value, int | float):
-            raise _wrong_type("trainer", name, value, "a number")
-    return value
+        if not isinstance(value, list) or not all(type(one) in (int, float) and one >= 0 for one in value):
+            raise RecipeError(
+                f"recipe section 'trainer': {name}={value!r}, expected a list of numbers, 0 or more"
+            )
+        return value
+    if isinstance(value, str) and kind in (float, float | None):
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    return _checked_option("trainer", name, value, kind, default, "a number")
 
 
 @contextlib.contextmanager
@@ -221,11 +228,21 @@ def using_section(section: str) -> Iterator[None]:
     """Turn errors from values that cannot be used into one that names the section of the recipe.
 
     Raises:
-        RecipeError: instead of ``TypeError`` and ``KeyError``, which is its cause.
+        RecipeError: instead of ``TypeError``, ``KeyError`` and others, which is its cause.
     """
     try:
         yield
-    except (TypeError, KeyError) as error:
+    except (
+        TypeError,
+        KeyError,
+        RuntimeError,
+        IndexError,
+        ArithmeticError,
+        MemoryError,
+        AttributeError,
+    ) as error:
+        if isinstance(error, OpenDanceError) or disk_fault(error) is not None:
+            raise
         why = f"{type(error).__name__}: {error}"
         raise RecipeError(f"recipe section {section!r}: a value cannot be used ({why})") from error
 

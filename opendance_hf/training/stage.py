@@ -15,11 +15,13 @@ from transformers import PreTrainedModel
 
 from opendance_hf.dance import Dancer
 from opendance_hf.data import NoWindowsError, is_npz_folder
-from opendance_hf.files import names_a_folder
+from opendance_hf.disk import MIN_ROOM, DiskError, check_room, describe_disk_error
+from opendance_hf.files import names_a_folder, staged_folder
 from opendance_hf.hub import ModelFacts, describe_dataset, push, write_model_card
 from opendance_hf.modeling.loading import hide_progress_bars, load_model
 from opendance_hf.modeling.models import extractor_for
 from opendance_hf.training.callbacks import undisturbed
+from opendance_hf.training.checkpoints import check_run_folder, remove_incomplete
 from opendance_hf.training.cpu import choose_threads
 from opendance_hf.training.fingerprint import hash_of_model
 from opendance_hf.training.loop import MORE_OPTIONS, Learned, move, train
@@ -27,7 +29,6 @@ from opendance_hf.training.recipe import (
     RecipeError,
     RunArguments,
     check_names,
-    check_types,
     checked,
     checked_trainer,
     load_recipe,
@@ -100,7 +101,6 @@ class Stage:
             checked(self.model_section, self.recipe["model"], "model")
         checked(self.data_section, self.recipe["data"], "data", self.given)
         checked(Validation, self.recipe["validation"], "validation")
-        check_types(Validation, self.recipe["validation"], "validation")
         self.check_trainer_section()
 
     def check_trainer_section(self) -> None:
@@ -115,8 +115,23 @@ class Stage:
 
         Raises:
             RecipeError: if the recipe or the data cannot be used.
+            OutputError: if the folder is an input, or has files that no training wrote.
+            DiskError: if the folder cannot be written; what was not finished is removed.
             ModelError: if a model that the stage starts from cannot be used.
         """
+        folder = Path(self.arguments.output_dir)
+        is_new = not folder.exists()
+        check_run_folder(folder, [self.arguments.dataset, *self.base_names()])
+        try:
+            return self._run(set_threads=set_threads)
+        except Exception as error:
+            message = describe_disk_error(error, [folder])
+            if message is None:
+                raise
+            remove_incomplete(folder, is_new=is_new)
+            raise DiskError(message) from error
+
+    def _run(self, *, set_threads: bool) -> Any:
         with hide_progress_bars():
             with readable_errors():
                 self.load_base()
@@ -130,11 +145,31 @@ class Stage:
                     self.data = self.build_data(self.recipe["data"])
                     self.others, self.split = self.build_held_out()
             logger.info("%s", self.trained_on())
+            self.check_room()
             learned = self.learn()
             whole = self.finished_model().eval()
             if learned.writes:
                 self.save(whole, learned)
         return whole.cpu()
+
+    def base_names(self) -> list[str]:
+        """Return the folders and Hub ids of the models that the options of the command line name."""
+        return [name for option in ("vqvae", "bailando") if (name := getattr(self.arguments, option, ""))]
+
+    def check_room(self) -> None:
+        """Check that the disk has room for the model, and for a checkpoint if any is written.
+
+        Raises:
+            DiskError: naming the folder and the missing space.
+        """
+        weights = sum(value.numel() * value.element_size() for value in self.model.parameters())
+        saves = self.recipe["trainer"].get("save_strategy", "steps") not in ("no", False)
+        # A checkpoint of Adam has two more numbers for each weight.
+        check_room(
+            Path(self.arguments.output_dir),
+            max(MIN_ROOM, (4 if saves else 1) * weights),
+            option="--output-dir",
+        )
 
     def load_base(self) -> None:
         """Load the models that the stage starts from; most start from random weights."""
@@ -227,12 +262,7 @@ class Stage:
         """Write the finished model, its recipe and its card, and publish them if wanted; one process calls this."""
         arguments, folder = self.arguments, Path(self.arguments.output_dir)
         metrics = {**learned.metrics, **self.evaluate(whole)}
-        whole.cpu().save_pretrained(folder)
-        extractor = self.extractor(whole)
-        if extractor is not None:
-            extractor.save_pretrained(folder)
         recipe = yaml.safe_dump(self.recipe, sort_keys=False, allow_unicode=True)
-        (folder / "recipe.yaml").write_text(recipe, encoding="utf-8")
         facts = ModelFacts(
             name=arguments.push_to_hub or folder.resolve().name,
             model_class=type(whole).__name__,
@@ -250,7 +280,13 @@ class Stage:
             summary=(type(whole).__doc__ or "").strip().partition("\n")[0],
             module=type(whole).__module__,
         )
-        write_model_card(folder, facts)
+        with staged_folder(folder) as staging:
+            whole.cpu().save_pretrained(staging)
+            extractor = self.extractor(whole)
+            if extractor is not None:
+                extractor.save_pretrained(staging)
+            (staging / "recipe.yaml").write_text(recipe, encoding="utf-8")
+            write_model_card(staging, facts)
         if arguments.push_to_hub:
             push(folder, arguments.push_to_hub, private=arguments.private)
 

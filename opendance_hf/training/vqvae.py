@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Subset
 
 from opendance_hf.data import MotionWindows
 from opendance_hf.modeling.bailando import BailandoVQVAE, BailandoVQVAEConfig, split_root
-from opendance_hf.training.recipe import RunArguments
+from opendance_hf.training.recipe import RecipeError, RunArguments
 from opendance_hf.training.stage import Stage
 
 
@@ -61,8 +61,19 @@ class VQVAEStage(Stage):
         return BailandoVQVAE(BailandoVQVAEConfig(**self.recipe["model"]))
 
     def build_data(self, options: dict[str, Any]) -> MotionWindows:
-        """Cut windows of joints."""
-        return MotionWindows(self.arguments.dataset, **options)
+        """Cut windows of joints.
+
+        Raises:
+            RecipeError: if a window is not a number of codes.
+        """
+        windows = MotionWindows(self.arguments.dataset, **options)
+        frames = self.model.config.frames_per_code
+        if windows.num_frames % frames:
+            raise RecipeError(
+                f"recipe section 'data': num_frames={windows.num_frames}, expected a multiple of {frames}, the frames of a code "
+                "(2 ** model.num_downsamples)"
+            )
+        return windows
 
     def held_out_options(self, options: dict[str, Any]) -> dict[str, Any]:
         """Cut windows one after another, without copies."""

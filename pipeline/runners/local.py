@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from opendance_hf.disk import describe_disk_error, disk_fault
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.pipeline.backends.base import BackendError
 from opendance_hf.pipeline.ledger import DONE, DroppedSpan, Item, Ledger
@@ -230,6 +231,7 @@ def _worker_main(make_processor: Callable[[], Processor], pipe: Connection, life
     # Ctrl-C is sent to all processes of the group; workers ignore it, and the parent stops them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_with_parent, args=(lifeline,), daemon=True).start()
+    places = [place] if isinstance(place := getattr(make_processor, "build", None), Path) else []
     try:
         processor = make_processor()
     except Exception as error:
@@ -251,6 +253,9 @@ def _worker_main(make_processor: Callable[[], Processor], pipe: Connection, life
             pipe.send(("broken", str(error)))
             return
         except Exception as error:
+            if disk_fault(error) is not None:  # nor is a full disk
+                pipe.send(("broken", describe_disk_error(error, places)))
+                return
             pipe.send(("failed", _describe_error(error), [], []))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -324,3 +325,19 @@ def test_two_people_through_the_server(running: Running) -> None:
     rows = ana.ask("GET", "/decisions.csv")[2].decode().splitlines()
     assert len(rows) == 1 + 3
     assert json.loads(ana.ask("GET", "/api/progress")[2])["rounds"][0]["keep"] == 2
+
+
+def test_a_decision_on_a_full_disk_is_told_and_not_lost_in_silence(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorname = "SQLITE_FULL"
+        raise error
+
+    person = running.person(next(iter(running.tokens)))
+    monkeypatch.setattr("opendance_hf.apps.inspect_server.renew", full)
+    status, answer = person.post("/api/renew", {})
+    assert status == 507
+    assert answer["error"].startswith("Not saved: ")
+    assert "no space left on this disk" in answer["error"]

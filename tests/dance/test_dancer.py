@@ -26,6 +26,7 @@ from opendance_hf.apps.report import BuildReport
 from opendance_hf.cli import app
 from opendance_hf.dance import DanceError, Dancer
 from opendance_hf.dance.dancer import dancing, torch_device
+from opendance_hf.files import OutputError
 from opendance_hf.formats import opendance
 from opendance_hf.modeling.bailando import BailandoConfig, BailandoForDanceGeneration
 from opendance_hf.modeling.bailando_pp import BailandoPPConfig, BailandoPPForDanceGeneration
@@ -344,7 +345,7 @@ def test_inputs_are_never_overwritten(folder: Path, song: Path, tmp_path: Path) 
         (tmp_path / "dance.mp4", seeded),
         (tmp_path / "dance.npz", seeded),
     ):
-        with pytest.raises(GenerateError, match="this input would be overwritten; choose another --out"):
+        with pytest.raises(OutputError, match="this input would be overwritten; choose another --out"):
             generate(clip, folder / "solo", out, options)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 

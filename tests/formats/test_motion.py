@@ -102,7 +102,9 @@ def test_every_format_reads_and_writes(tmp_path: Path) -> None:
 
 
 def test_an_unknown_format_is_answered_with_the_list() -> None:
-    with pytest.raises(FormatError, match=r"'c3d'.*aistpp, humandata, opendance"):
+    with pytest.raises(
+        FormatError, match=r"'c3d'.*aistpp, amass, edge, gvhmr, humandata, lodge, opendance, wham"
+    ):
         format_named("c3d")
 
 

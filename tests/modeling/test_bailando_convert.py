@@ -216,7 +216,10 @@ def test_later_stages_count_and_gaps_are_told(tmp_path: Path, monkeypatch: pytes
     torch.testing.assert_close(model.vqvae.upper.encoder.out.weight, whole.vqvae.upper.encoder.out.weight)
     assert report["unmatched"] == ["module.odd.weight"]
     command = ["convert", "bailando", str(stage1), str(gpt), "--out", str(tmp_path / "out")]
-    done = CliRunner().invoke(app, command)
+    refused = CliRunner().invoke(app, command)
+    assert refused.exit_code == 2
+    assert "--overwrite" in refused.output
+    done = CliRunner().invoke(app, [*command, "--overwrite"])
     assert done.exit_code == 0, done.output
     assert "missing: vqvae.root_decoder." in done.output
     assert "unmatched: module.odd.weight" in done.output

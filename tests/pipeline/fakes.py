@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -31,6 +32,8 @@ class FakeProcessor:
             raise Rejected("nobody in the picture")
         if item.name.startswith("unloadable"):
             raise BackendError("yolox cannot be loaded: the file is damaged")
+        if item.name.startswith("full"):
+            raise OSError(errno.ENOSPC, "No space left on device", str(self.folder / "preview.mp4"))
         if item.name.startswith("raise"):
             raise ValueError("the numbers do not fit")
         if item.name.startswith("unpicklable"):

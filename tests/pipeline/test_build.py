@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sqlite3
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -180,6 +182,62 @@ def test_a_system_without_file_locks_is_one_line(tmp_path: Path, monkeypatch: py
     monkeypatch.setitem(sys.modules, "fcntl", None)
     with pytest.raises(BuildError, match="WSL"), _build_lock(tmp_path):
         pass
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.ENOLCK, "file locks are not supported there"),
+        (errno.EOPNOTSUPP, "file locks are not supported there"),
+        (errno.ENOSYS, "file locks are not supported there"),
+        (errno.EAGAIN, "another build is using this folder"),
+        (errno.EIO, "cannot be locked"),
+    ],
+)
+def test_a_lock_that_fails_has_its_cause(
+    number: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(BuildError, match=told), _build_lock(tmp_path):
+        pass
+
+
+def test_a_working_folder_is_new_or_that_of_a_build(videos: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "index.html").write_text("my page")
+    run = CliRunner().invoke
+    for build, told in (
+        (mine, "is not the working folder of a build"),
+        (tmp_path / "o" / "b", "lies in --out"),
+    ):
+        done = run(app, ["build", str(videos), "--out", str(tmp_path / "o"), "--build-dir", str(build)])
+        assert done.exit_code == 2
+        assert told in " ".join(done.output.split())
+    assert (mine / "index.html").read_text() == "my page"
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_ledger_that_cannot_be_created_leaves_nothing(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        def __init__(self, path: Path) -> None:
+            path.write_bytes(b"partial")
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorname = "SQLITE_FULL"
+            raise error
+
+    monkeypatch.setattr(build_module, "Ledger", Full)
+    done = CliRunner().invoke(app, ["build", str(videos), "--out", str(tmp_path / "o")])
+    assert done.exit_code == 2
+    told = " ".join(done.output.split())
+    assert "no space left on this disk" in told
+    assert "restore" not in told
+    assert not (tmp_path / "o.build").exists()
 
 
 @pytest.mark.parametrize("option", ["--licence", "--license"])

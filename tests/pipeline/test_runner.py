@@ -148,6 +148,12 @@ def test_a_backend_that_does_not_load_stops_the_build_and_costs_no_video(ledger:
     }
 
 
+def test_a_full_disk_is_not_the_fault_of_a_video(ledger: Ledger, seen: Path) -> None:
+    with pytest.raises(WorkerError, match=r"preview\.mp4: no space left on this disk; free some space"):
+        run(ledger, seen, "full", "good")
+    assert all(item.status != "failed" for item in ledger.items()), "the same build continues later"
+
+
 def test_environment_is_restored(ledger: Ledger, seen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     run(ledger, seen, "good")

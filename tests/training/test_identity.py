@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -14,6 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from opendance_hf.data import MotionWindows, SequenceReader
+from opendance_hf.disk import DiskError
+from opendance_hf.files import OutputError
 from opendance_hf.schema import GENRES
 from opendance_hf.storage import pack
 from opendance_hf.training import fact, genre
@@ -172,3 +175,44 @@ def test_checkpoints_without_a_note_are_refused(data: Path, tmp_path: Path) -> N
     (tmp_path / "run" / "run.json").unlink()
     with pytest.raises(RecipeError, match=r"run\.json is missing"):
         run_stage("fact", data, tmp_path / "run", SMALL["fact"])
+
+
+def test_a_folder_of_something_else_is_not_written_into(data: Path, tmp_path: Path) -> None:
+    for name in ("README.md", "config.json"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_text("mine")
+        with pytest.raises(OutputError, match=rf"has {name}, which no training wrote"):
+            run_stage("vqvae", data, tmp_path / name, SMALL["vqvae"])
+        assert (tmp_path / name / name).read_text() == "mine"
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "train.log").write_text("a log may be there before")
+    run_stage("vqvae", data, tmp_path / "log", SMALL["vqvae"])
+    with pytest.raises(OutputError, match="this input would be overwritten"):
+        run_stage("vqvae", data, data / "opendance-3d", SMALL["vqvae"])
+
+
+def test_the_model_of_another_run_is_not_replaced_unasked(data: Path, tmp_path: Path) -> None:
+    options = [*SMALL["vqvae"], "trainer.save_strategy=no"]
+    first = run_stage("vqvae", data, tmp_path / "run", options)
+    with pytest.raises(RecipeError, match=r"has the model of another run \(other trainer\).*--no-resume"):
+        run_stage("vqvae", data, tmp_path / "run", [*options, "trainer.seed=7"])
+    found = load_file(tmp_path / "run" / "model.safetensors")
+    assert all(torch.equal(value, found[name]) for name, value in first.items() if name in found)
+
+
+def test_a_full_disk_while_a_model_is_saved_leaves_the_one_before(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [*SMALL["vqvae"], "trainer.save_strategy=no"]
+    run_stage("vqvae", data, tmp_path / "run", options)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+
+    def full(folder: Path, facts: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("opendance_hf.training.stage.write_model_card", full)
+    for name in ("run", "new"):
+        with pytest.raises(DiskError, match=rf"{name}: no space left on this disk; free some space"):
+            run_stage("vqvae", data, tmp_path / name, options)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()} == before
+    assert not (tmp_path / "new").exists()

@@ -49,7 +49,8 @@ async function callUntilAnswered(path, body) {
         throw error;
       }
       const what = path === "/api/decide" ? "Your last decision is not saved yet; it will be sent" : "Trying";
-      $("banner").textContent = `The server does not answer. ${what} again until it does.`;
+      const why = error instanceof Refused ? error.message : "The server does not answer.";
+      $("banner").textContent = `${why} ${what} again until it does.`;
       $("banner").hidden = false;
       await new Promise((done) => setTimeout(done, 700));
     }

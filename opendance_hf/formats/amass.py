@@ -1,0 +1,96 @@
+"""Read motion capture of AMASS (Mahmood et al., ICCV 2019): ``.npz``, z up, metres, with its frame rate.
+
+A file has ``poses`` (T, 156) axis-angle of SMPL-H, (T, 165) of SMPL-X or (T, 72) of SMPL, ``trans`` (T, 3), ``betas``,
+``gender`` and ``mocap_framerate`` (SMPL-H) or ``mocap_frame_rate`` (SMPL-X). Files of SMPL-X also have the parts
+``root_orient`` (T, 3) and ``pose_body`` (T, 63). Source: the loaders of github.com/nghorbani/amass (``notebooks``) and of
+the many projects that read both names of the rate.
+
+Shape (``betas``), hands and soft tissue are not read: joints are those of the mean skeleton.
+"""
+
+from __future__ import annotations
+
+import logging
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from opendance_hf.errors import without_unsafe_advice
+from opendance_hf.formats import FormatError
+from opendance_hf.formats.archives import Member, check_members, read_member
+from opendance_hf.formats.body import Axis, body_poses, given_rate, make_motion
+from opendance_hf.formats.motion import Motion
+
+_MAX_BYTES: Final = 2**30
+_RATES: Final = ("mocap_framerate", "mocap_frame_rate")
+_PARTS: Final = ("root_orient", "pose_body")
+_MEMBERS: Final = {
+    "poses": Member("iuf", "real numbers, the axis-angle of the joints"),
+    "root_orient": Member("iuf", "real numbers, the axis-angle of the root"),
+    "pose_body": Member("iuf", "real numbers, the axis-angle of the body"),
+    "trans": Member("iuf", "real numbers, metres"),
+    **{name: Member("iuf", "one number, the frames a second", single=True) for name in _RATES},
+}
+
+log = logging.getLogger(__name__)
+
+
+def recognises(names: set[str]) -> bool:
+    """Return True for the names of the arrays of an archive of AMASS."""
+    return "trans" in names and ("poses" in names or set(_PARTS) <= names)
+
+
+def read(path: Path, *, fps: float | None = None, up: Axis | None = None) -> Motion:
+    """Read one recording; ``meta["id"]`` is the file's stem.
+
+    Args:
+        path: the file.
+        fps: frames per second; by default that in the file.
+        up: axis that points up in the file; z by default.
+
+    Raises:
+        FileNotFoundError: if the file does not exist.
+        FormatError: if it is not such an archive, has no rate and none is given, or the body does not stand along z.
+    """
+    try:
+        arrays = _read(path)
+    except FormatError:
+        raise
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise FormatError(f"{path}: not an .npz archive of AMASS ({without_unsafe_advice(error)})") from None
+    rate = next((float(arrays[name].reshape(())) for name in _RATES if name in arrays), None)
+    rate = given_rate(path, fps or rate, "AMASS without mocap_framerate")
+    poses = arrays["poses"] if "poses" in arrays else np.hstack([arrays[name] for name in _PARTS])
+    body = body_poses(path, "poses", poses.astype(np.float64))
+    log.info("%s: read as AMASS: %g FPS, %s up, metres, on the mean skeleton", path, rate, up or "z")
+    transl = arrays["trans"].astype(np.float64)
+    return make_motion(path, body[None], transl[None], rate, up=up or "z", asked=up is None)
+
+
+def write(motion: Motion, path: Path) -> list[Path]:
+    """Refuse to write: this format is only read.
+
+    Raises:
+        FormatError: always.
+    """
+    raise FormatError(
+        f"{path}: motions are read from AMASS's format, not written; write aistpp or humandata instead"
+    )
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    with zipfile.ZipFile(path) as archive:
+        names = {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
+        if not recognises(names):
+            held = ascii(", ".join(sorted(names))[:200])[1:-1] or "nothing"
+            raise FormatError(
+                f"{path}: contains {held}; expected poses and trans, as files of AMASS have them"
+            )
+        wanted = {name: member for name, member in _MEMBERS.items() if name in names}
+        check_members(path, archive, wanted, _MAX_BYTES)
+        return {name: read_member(archive, name) for name in wanted}

@@ -1,0 +1,55 @@
+"""Tell the format of a motion file by its content."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Final
+
+from opendance_hf.formats import FormatError, amass, edge, lodge, wham
+from opendance_hf.pickles import PickleError, load_pickled_arrays
+
+#: Suffixes of motion files. Those of the second row are looked for in a folder that has none of the first.
+SUFFIXES: Final = (".npz", ".pkl")
+OTHER_SUFFIXES: Final = (".pt", ".npy")
+
+
+def format_of(path: Path) -> str:
+    """Return the name of the format of a motion file, see :data:`opendance_hf.formats.FORMATS`.
+
+    Raises:
+        FileNotFoundError: if the file does not exist.
+        FormatError: if it is not a pickle of plain data.
+    """
+    match path.suffix.lower():
+        case ".pkl":
+            return _of_pickle(path)
+        case ".pt":
+            return "gvhmr"
+        case ".npy":
+            return "lodge"
+    return _of_archive(path)
+
+
+def _of_pickle(path: Path) -> str:
+    try:
+        content = load_pickled_arrays(path, max_bytes=2**30)
+    except PickleError as error:
+        raise FormatError(str(error)) from None
+    for name, module in (("edge", edge), ("lodge", lodge), ("wham", wham)):
+        if module.recognises(content):
+            return name
+    return "aistpp"
+
+
+def _of_archive(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
+    except (OSError, zipfile.BadZipFile):
+        return "opendance"  # whose reader says what is wrong
+    if "joints" in names or "provenance" in names:
+        return "opendance"
+    if "__key_strict__" in names or "keypoints3d" in names:
+        return "humandata"
+    return "amass" if amass.recognises(names) else "opendance"

@@ -1,0 +1,95 @@
+"""Read what GVHMR estimates from a video (Shen et al., SIGGRAPH Asia 2024): ``hmr4d_results.pt``, y up, metres.
+
+The file is a dictionary that ``torch.save`` wrote; of it ``smpl_params_global`` is read: ``global_orient`` (T, 3),
+``body_pose`` (T, 63), ``transl`` (T, 3) and ``betas`` (T, 10) of SMPL-X in a world whose y axis points against gravity
+("ay"). It has no frame rate, which is that of the video. Source: github.com/zju3dv/GVHMR, ``tools/demo/demo.py``
+(``torch.save(pred, paths.hmr4d_results)``, ``render_global``).
+
+Only tensors are loaded, no code of the file runs. Shape (``betas``) is not read: joints are those of the mean skeleton.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from opendance_hf.formats import FormatError
+from opendance_hf.formats.body import Floats, body_poses, given_rate, make_motion, real_array
+from opendance_hf.formats.motion import Motion
+
+_SECTION: Final = "smpl_params_global"
+_NAMES: Final = ("global_orient", "body_pose", "transl")
+_MAX_BYTES: Final = 2**30
+
+log = logging.getLogger(__name__)
+
+
+def read(path: Path, *, fps: float | None = None) -> Motion:
+    """Read the person of a video; ``meta["id"]`` is the file's stem, or the folder's name for ``hmr4d_results.pt``.
+
+    Args:
+        path: the file.
+        fps: frames per second of the video; must be given.
+
+    Raises:
+        FileNotFoundError: if the file does not exist.
+        FormatError: if it is not such a file, holds anything but tensors and plain values, or no rate is given.
+    """
+    content = _load(path)
+    section = content.get(_SECTION) if isinstance(content, dict) else None
+    if not isinstance(section, dict) or not set(_NAMES) <= set(section):
+        held = (
+            ascii(", ".join(map(str, content))[:200])[1:-1]
+            if isinstance(content, dict)
+            else type(content).__name__
+        )
+        raise FormatError(
+            f"{path}: contains {held}; expected {_SECTION} with {', '.join(_NAMES)}, as GVHMR saves them"
+        )
+    orient, body, transl = (_numbers(path, name, section[name]) for name in _NAMES)
+    if orient.ndim != 2 or body.ndim != 2 or len(orient) != len(body):
+        raise FormatError(f"{path}: global_orient {orient.shape} and body_pose {body.shape} do not match")
+    rate = given_rate(path, fps, "GVHMR")
+    poses = body_poses(path, "global_orient with body_pose", np.hstack([orient, body]))
+    log.info("%s: read as GVHMR: %g FPS, y up, metres, on the mean skeleton", path, rate)
+    name = path.parent.name if path.stem == "hmr4d_results" and path.parent.name else path.stem
+    return make_motion(path, poses[None], transl[None], rate, up="y", asked=False, meta={"id": name})
+
+
+def write(motion: Motion, path: Path) -> list[Path]:
+    """Refuse to write: this format is only read.
+
+    Raises:
+        FormatError: always.
+    """
+    raise FormatError(
+        f"{path}: motions are read from GVHMR's format, not written; write aistpp or humandata instead"
+    )
+
+
+def _load(path: Path) -> Any:
+    import torch
+
+    if path.stat().st_size > _MAX_BYTES:
+        raise FormatError(f"{path}: {path.stat().st_size:,} bytes, at most {_MAX_BYTES:,} are allowed")
+    # Without the advice of torch's errors, which is to load the file unsafely.
+    refused = "holds more than tensors and plain values, or is damaged; nothing of it was executed"
+    if not zipfile.is_zipfile(path):
+        raise FormatError(
+            f"{path}: not an archive that torch.save wrote (the format before PyTorch 1.6 is not read)"
+        )
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, ValueError, KeyError, EOFError, AttributeError, TypeError):
+        raise FormatError(f"{path}: {refused}") from None
+
+
+def _numbers(path: Path, name: str, value: Any) -> Floats:
+    if hasattr(value, "detach"):
+        value = value.detach().float().numpy()
+    return real_array(path, name, value)
