@@ -73,6 +73,7 @@ def commands(inputs: Path, disk: Path) -> Iterator[tuple[str, list[str]]]:
         ],
     )
     yield "convert", ["convert", "humandata", str(inputs / "duo.npz"), "--out", str(disk / "a.npz")]
+    yield "clean", ["clean", str(inputs / "duo.npz"), "--out", str(disk / "a.npz")]
     yield (
         "collect",
         ["collect", str(inputs / "posts.csv"), "--out", str(disk / "l.csv"), "--json", str(disk / "c.json")],

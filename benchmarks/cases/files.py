@@ -123,6 +123,7 @@ def outputs_over_inputs(folder: Path) -> tuple[str, bool]:
         ("evaluate", *data, "--json", "data/README.md"),
         ("stats", "data", "--json", "data/statistics.json"),
         ("convert", "humandata", "duo.npz", "--out", "duo.npz"),
+        ("clean", "duo.npz", "--out", "duo.npz"),
         ("collect", "posts.csv", "--out", "posts.csv"),
         ("inspect", "build", "--export", "build/ledger.sqlite"),
         ("train", "vqvae", "--dataset", "data", "--output-dir", "data", *QUICK),
