@@ -238,7 +238,9 @@ def _limits(before: Array, s: CleanSettings) -> Array:
     """Return the (D, 5) largest means that the values by frame may have."""
     limits = before.mean(axis=1)
     limits[:, _DEPTHS] += s.max_depth_growth_m
-    limits[:, _JITTER] = np.maximum(limits[:, _JITTER], s.natural_jitter)
+    frames = before.shape[1]
+    natural = s.natural_jitter * (frames - 3) / frames  # the first three frames have no jerk
+    limits[:, _JITTER] = np.maximum(limits[:, _JITTER], natural)
     return limits
 
 
