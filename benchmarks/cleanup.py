@@ -4,8 +4,8 @@
 
 Three groups, each only if its files are given, and the time for a minute of one dancer:
 
-- ``estimates``: what the pipeline published of the rendered clips of :mod:`benchmarks.pipeline_truth` (``make
-  bench-pipeline`` has to run before, with the same ``--work`` and ``--mocap``), against the rendered truth.
+- ``estimates``: what the pipeline found in the rendered clips of :mod:`benchmarks.pipeline_truth` before its stage
+  ``clean`` (``make bench-pipeline`` has to run before, with the same ``--work`` and ``--mocap``), against the rendered truth.
 - ``noise``: 15 s of each captured trial of the CMU database, at 60 FPS, with Gaussian noise of 10 mm per coordinate,
   against the capture. The seed is 0.
 - ``dances``: generated dances; there is no truth.
@@ -35,6 +35,7 @@ from opendance_hf.apps.clean import cleaned
 from opendance_hf.cleanup import CleanedMotion, clean_motion
 from opendance_hf.formats import opendance
 from opendance_hf.motion.skeleton import JOINT_INDEX
+from opendance_hf.pipeline.cache import latest_results
 from opendance_hf.schema import DanceSequence, flat_dancers
 from opendance_hf.storage import load_sequence
 from opendance_hf.synthetic.clips import Truth
@@ -94,7 +95,8 @@ def main() -> None:
 
 def estimates(build: Path, truths: Path) -> Iterator[Row]:
     """Published sequences of rendered clips."""
-    sequences = [load_sequence(path) for path in sorted((build / "sequences").glob("*.npz"))]
+    published = [load_sequence(path) for path in sorted((build / "sequences").glob("*.npz"))]
+    sequences = [uncleaned(seq, build) for seq in published]
     for path in sorted(truths.glob("*.truth.npz")):
         truth = Truth.load(path)
         mine = [seq for seq in sequences if seq.provenance.source_sha256 == truth.video_sha256]
@@ -108,6 +110,18 @@ def estimates(build: Path, truths: Path) -> Iterator[Row]:
                 row[f"{key}_{when}"] = getattr(score, key)
             row[f"hits_{when}"] = rendered_hits(truth, parts[0])
         yield row
+
+
+def uncleaned(seq: DanceSequence, build: Path) -> DanceSequence:
+    """Return a sequence with the motion that its build had before the stage ``clean``."""
+    source = seq.provenance
+    (motion,) = (
+        clip.motion
+        for clip in latest_results(build, source.source_sha256, "retime")
+        if abs(clip.motion.start_s - source.start_s) < 1e-6
+    )
+    arrays = {"joints": motion.joints, "smpl_pose": motion.poses, "smpl_transl": motion.transl}
+    return replace(seq, **{name: flat_dancers(value) for name, value in arrays.items()})
 
 
 def clean_sequence(seq: DanceSequence) -> tuple[DanceSequence, CleanedMotion]:
@@ -141,7 +155,7 @@ def noise(folder: Path) -> Iterator[Row]:
 
 def measures(result: CleanedMotion) -> Row:
     """The measures before and after, by name."""
-    row: Row = {"steps": len(result.steps), "moved_mm": result.moved_mm}
+    row: Row = {"steps": [len(steps) for steps in result.steps], "moved_mm": result.moved_mm}
     for when, quality in (("before", result.before), ("after", result.after)):
         row |= {f"{name}_{when}": value for name, value in quality._asdict().items()}
     return row

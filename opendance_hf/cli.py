@@ -555,7 +555,8 @@ def clean(
 ) -> None:
     """Clean dances: no jitter, no sliding feet, nothing in the floor, no limbs inside of bodies.
 
-    A step that would make a measure worse is left out: docs/clean.md.
+    A step is left out for a dancer whose skating, depth in the floor or in bodies, or jitter (above that of captured
+    dancers) it would make worse: docs/clean.md.
     """
     from opendance_hf.apps.clean import clean_files, table
 

@@ -60,6 +60,7 @@ def cleaned(motion: Motion, floor: float | None = None) -> tuple[Motion, Cleaned
         **arrays,
         rest_offsets=result.rest_offsets.astype("float32"),
         betas=motion.betas if same_body else None,
+        meta={**motion.meta, "ground": result.floor},
     ), result
 
 
@@ -104,11 +105,15 @@ def table(done: CleanedFile) -> Table:
         if any(values):
             out.add_row(label, *(f"{value:.{digits}f}" for value in values))
     out.add_row("mean distance from the input, mm", "", f"{done.result.moved_mm:.1f}")
+    if done.result.left_out:
+        out.caption, out.caption_justify = "\n".join(("left out:", *done.result.left_out)), "left"
     return out
 
 
 def _targets(files: Sequence[Path], out: Path, overwrite: bool) -> list[Path]:
-    if out.suffix == ".npz" and not out.is_dir():
+    if out.suffix and not out.is_dir():
+        if out.suffix.lower() != ".npz":
+            raise CleanError(f"{out}: write to a file that ends in .npz, or to a folder")
         if len(files) > 1:
             raise CleanError(f"{out}: one file for {len(files)} dances; give --out a folder")
         targets = [out]

@@ -76,7 +76,7 @@ def generate(
 
     Returns:
         The files written. An npz has ``joints`` (T, 24, 3) in metres, ``smpl_pose`` (T, 24, 3), ``smpl_transl`` (T, 3),
-        ``rest_offsets`` (24, 3), ``music_beats``, ``fps``, ``id`` and ``seed``; of several dancers the first four have the
+        ``rest_offsets`` (24, 3), ``music_beats``, ``fps``, ``id``, ``seed`` and ``ground``; of several dancers the first four have the
         dancers as first dimension.
 
     Raises:
@@ -122,7 +122,8 @@ def generate(
         log.info("%s: %.2f s of dance at %.0f bpm", song.name, seconds, dance.meta["bpm"])
         if options.clean:
             dance, result = cleaned(dance)
-            log.info("cleaned: %s", ", ".join(result.steps) or "nothing that would not do harm")
+            for reason in result.left_out:
+                log.info("clean: left out for %s", reason)
         written += write_dance(dance, song, target)
     return written
 
@@ -147,6 +148,7 @@ def write_dance(dance: Motion, song: Path, out: Path) -> list[Path]:
                 fps=np.int32(FPS),
                 id=np.str_(out.stem),
                 seed=np.int64(dance.meta["seed"]),
+                ground=np.float64(dance.meta["ground"]),
             )
         if out.suffix == ".npz":
             return [motion]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,29 +13,33 @@ from opendance_hf.cleanup.bodies import Body, blend
 from opendance_hf.cleanup.collisions import overlap_depth, push_apart
 from opendance_hf.cleanup.feet import FEET, envelope, foot_contacts, plant_feet
 from opendance_hf.cleanup.settings import CleanSettings
-from opendance_hf.cleanup.steady import steady_body, steady_joints
+from opendance_hf.cleanup.steady import noise_level, steady_body, steady_joints
 from opendance_hf.errors import OpenDanceError
-from opendance_hf.metrics.quality import (
-    floor_height,
-    foot_skate_ratio,
-    ground_penetration,
-    jitter,
-    skating_steps,
-)
+from opendance_hf.metrics.quality import floor_height, skating_steps
 from opendance_hf.motion.skeleton import NUM_JOINTS
 
 Array = npt.NDArray[np.floating]
 Bools = npt.NDArray[np.bool_]
 #: Poses whose joints are further than this from the given ones, on average, are not of this motion, metres.
-_SAME_M = 0.001
-_MIN_FRAMES = 4
-_RESTORE_ROUNDS = 4
+_SAME_M: Final = 0.001
+_MIN_FRAMES: Final = 4
+_RESTORE_ROUNDS: Final = 4
+#: Steps, in order.
+STEPS: Final = ("steady", "feet", "apart")
+#: Measures that no step may make worse (beyond limits of the settings), with their scale to the units of :class:`Quality`: the columns of ``_by_frame``.
+_GUARDED: Final = {
+    "skate": 1.0,
+    "below_floor_mm": 1000.0,
+    "self_mm": 1000.0,
+    "partner_mm": 1000.0,
+    "jitter": 1.0,
+}
+_JITTER: Final = list(_GUARDED).index("jitter")
+_DEPTHS: Final = [k for k, name in enumerate(_GUARDED) if name.endswith("_mm")]
 #: Differences up to this are rounding, in the units of :class:`Quality`.
-_ROUNDING = 1e-4
-#: Measures that no step may make worse.
-_GUARDED = ("skate", "below_floor_mm", "self_mm", "partner_mm", "jitter")
-#: Names of the steps, in order.
-STEPS = ("steady", "feet", "apart")
+_ROUNDING: Final = 1e-4
+#: Mean length of a normal vector in three dimensions, relative to its standard deviation per coordinate.
+_MEAN_NOISE: Final = 1.6
 
 
 class CleanError(OpenDanceError, ValueError):
@@ -73,20 +77,26 @@ class CleanedMotion:
         poses: (D, T, 24, 3) axis-angle.
         transl: (D, T, 3) SMPL's transl.
         rest_offsets: (D, 24, 3).
+        floor: height of the ground that was given or estimated, metres.
         before: measures of the input.
         after: measures of the result.
         moved_mm: mean distance of the joints from the input, millimetres.
-        steps: steps that were applied: all, or those before one that made a measure worse.
+        max_moved_mm: largest distance of a joint from the input, millimetres.
+        steps: for each dancer, the steps that were applied.
+        left_out: reasons for which steps were left out, as text.
     """
 
     joints: Array
     poses: Array
     transl: Array
     rest_offsets: Array
+    floor: float
     before: Quality
     after: Quality
     moved_mm: float
-    steps: tuple[str, ...]
+    max_moved_mm: float
+    steps: tuple[tuple[str, ...], ...]
+    left_out: tuple[str, ...]
 
 
 def clean_motion(
@@ -102,8 +112,9 @@ def clean_motion(
     """Clean motion of one or more dancers.
 
     Jitter and spikes are removed with a filter that follows the measured noise, feet are held where they stand, and
-    limbs are taken out of bodies, partners and the floor. Twist about bones comes from ``poses``. A step that would make
-    skating, a depth, or jitter above ``settings.natural_jitter`` worse is left out with those after it.
+    limbs are taken out of bodies, partners and the floor. Twist about bones comes from ``poses``. A step is left out, with
+    those after it, for a dancer whose skating, depth in the floor or in bodies, or jitter above
+    ``settings.natural_jitter`` it would make worse, or whom it would move too far.
 
     Args:
         joints: (D, T, 24, 3) metres, y up, at least four frames.
@@ -112,21 +123,16 @@ def clean_motion(
             generated joints stretch), bodies of constant bone lengths are fitted to the joints.
         transl: (D, T, 3) of the poses.
         rest_offsets: (D, 24, 3) of the poses.
-        floor: height of the ground, metres; None for :func:`~opendance_hf.metrics.quality.floor_height`.
+        floor: height of the ground, metres; None for the lowest :func:`~opendance_hf.metrics.quality.floor_height` of the
+            dancers.
         settings: thresholds.
 
     Raises:
-        CleanError: if the joints have another shape or too few frames, or values are not finite.
+        CleanError: if an array has another shape, there are too few frames, or values are not finite.
     """
     s = settings or CleanSettings()
-    joints = np.asarray(joints, dtype=np.float64)
-    if joints.ndim != 4 or joints.shape[1] < _MIN_FRAMES or joints.shape[2:] != (NUM_JOINTS, 3):
-        raise CleanError(
-            f"joints must be (dancers, frames, 24, 3) with at least 4 frames, got {joints.shape}"
-        )
-    if not (np.isfinite(joints).all() and 0 < fps < np.inf):
-        raise CleanError("joints and fps must be finite, and fps positive")
-    ground = float(np.median([floor_height(one) for one in joints])) if floor is None else floor
+    joints = _checked(joints, fps, floor, poses=poses, transl=transl, rest_offsets=rest_offsets)
+    ground = min(floor_height(one) for one in joints) if floor is None else floor
     up = np.array([0.0, ground, 0.0])
     joints = joints - up
     given = _given_bodies(joints, poses, transl, rest_offsets, up)
@@ -142,25 +148,124 @@ def clean_motion(
 
     standing = planted(steadied)
     apart = planted(push_apart(standing, fps, s.push))
-    before = measure(joints, contacts, fps, s)
-    for steps, candidate in ((STEPS, apart), (STEPS[:2], standing), (STEPS[:1], steadied)):
-        bodies = _without_harm(candidate, unchanged, joints, fps)
-        found = np.stack([body.joints for body in bodies])
-        after, moved_m = measure(found, contacts, fps, s), _distance(found, joints)
-        if _not_worse(after, before, s.natural_jitter) and moved_m <= s.max_mean_move_m:
-            return _result(bodies, up, found, before, after, moved_m, steps)
-    return _result(unchanged, up, joints, before, before, 0.0, ())
+    bodies, levels, left_out = _choose([unchanged, steadied, standing, apart], joints, fps, s)
+    found = np.stack([body.joints for body in bodies])
+    for dancer, level in enumerate(levels):
+        if level == 0:  # not its fit
+            found[dancer] = joints[dancer]
+    moved_mm = 1000 * np.linalg.norm(found - joints, axis=-1)
+    return CleanedMotion(
+        joints=found + up,
+        poses=np.stack([body.poses for body in bodies]),
+        transl=np.stack([body.transl for body in bodies]) + up,
+        rest_offsets=np.stack([body.rest_offsets for body in bodies]),
+        floor=ground,
+        before=measure(joints, contacts, fps, s),
+        after=measure(found, contacts, fps, s),
+        moved_mm=float(moved_mm.mean()),
+        max_moved_mm=float(moved_mm.max()),
+        steps=tuple(STEPS[:level] for level in levels),
+        left_out=tuple(left_out),
+    )
+
+
+def _checked(joints: Array, fps: float, floor: float | None, **others: Array | None) -> Array:
+    """Return the joints as float64, after a check of all arguments.
+
+    Raises:
+        CleanError: naming the argument, what it is and what is expected.
+    """
+    joints = np.asarray(joints, dtype=np.float64)
+    shape = joints.shape
+    if joints.ndim != 4 or not shape[0] or shape[1] < _MIN_FRAMES or shape[2:] != (NUM_JOINTS, 3):
+        raise CleanError(f"joints must be (dancers, frames, 24, 3) with at least 4 frames, got {shape}")
+    expected = {"poses": shape, "transl": (*shape[:2], 3), "rest_offsets": (shape[0], NUM_JOINTS, 3)}
+    for name, value in others.items():
+        if value is not None and np.shape(value) != expected[name]:
+            raise CleanError(f"{name} must be {expected[name]}, got {np.shape(value)}")
+    numbers = {"joints": joints, "fps": fps, "floor": floor, **others}
+    for name, number in numbers.items():
+        if number is not None and not np.isfinite(number).all():
+            raise CleanError(f"{name} must be finite, got NaN or infinity")
+    if fps <= 0:
+        raise CleanError(f"fps must be positive, got {fps}")
+    return joints
+
+
+def _choose(
+    variants: Sequence[Sequence[Body]], joints: Array, fps: float, s: CleanSettings
+) -> tuple[list[Body], list[int], list[str]]:
+    """Choose for every dancer the last of its variants that is not worse than the input.
+
+    Args:
+        variants: bodies of all dancers without a step, and after each step.
+        joints: (D, T, 24, 3) input, metres, with the ground at y = 0.
+        fps: frames per second.
+        s: limits.
+
+    Returns:
+        The bodies, the number of steps of each, and the reasons for fewer.
+    """
+    dancers = range(len(joints))
+    before = _by_frame(joints, fps)
+    reach_m = [s.max_mean_move_m + _MEAN_NOISE * noise_level(one) for one in joints]
+    levels, reasons = [len(STEPS) for _ in dancers], list[str]()
+    while True:
+        chosen = [variants[levels[dancer]][dancer] for dancer in dancers]
+        bodies = _without_harm(chosen, variants[0], before, fps, _limits(before, s))
+        found = np.stack(
+            [body.joints if level else one for body, level, one in zip(bodies, levels, joints, strict=True)]
+        )
+        worse = _worse(_by_frame(found, fps), before, _limits(before, s))
+        for dancer in dancers:
+            moved_m = float(np.linalg.norm(found[dancer] - joints[dancer], axis=-1).mean())
+            if moved_m > reach_m[dancer]:
+                worse[dancer].append(f"moves by {moved_m:.3f} m, at most {reach_m[dancer]:.3f} m allowed")
+        bad = [dancer for dancer in dancers if worse[dancer]]
+        if not bad:
+            return bodies, levels, reasons
+        # A dancer who has not moved becomes worse only because of the partners.
+        lower = [dancer for dancer in bad if levels[dancer]] or [
+            dancer for dancer in dancers if levels[dancer]
+        ]
+        for dancer in lower:
+            levels[dancer] -= 1
+            why = "; ".join(worse[dancer]) or "a partner would become worse"
+            reasons.append(f"dancer {dancer}, {STEPS[levels[dancer]]}: {why}")
+
+
+def _limits(before: Array, s: CleanSettings) -> Array:
+    """Return the (D, 5) largest means that the values by frame may have."""
+    limits = before.mean(axis=1)
+    limits[:, _DEPTHS] += s.max_depth_growth_m
+    frames = before.shape[1]
+    natural = s.natural_jitter * (frames - 3) / frames  # the first three frames have no jerk
+    limits[:, _JITTER] = np.maximum(limits[:, _JITTER], natural)
+    return limits
+
+
+def _worse(after: Array, before: Array, limits: Array) -> list[list[str]]:
+    """Return for every dancer the measures beyond their limits, with their values, from (D, T, 5) values by frame."""
+    scale = np.array(list(_GUARDED.values()))
+    old, new, limit = before.mean(axis=1) * scale, after.mean(axis=1) * scale, limits * scale
+    return [
+        [
+            f"{name} {old[dancer, k]:.4g} -> {new[dancer, k]:.4g}"
+            for k, name in enumerate(_GUARDED)
+            if new[dancer, k] > limit[dancer, k] + _ROUNDING
+        ]
+        for dancer in range(len(old))
+    ]
 
 
 def _without_harm(
-    bodies: Sequence[Body], unchanged: Sequence[Body], joints: Array, fps: float
-) -> Sequence[Body]:
-    """Return to the input around the frames that make a measure worse, where the whole of the motion is worse in it."""
-    before, kept = _by_frame(joints, fps), np.zeros(joints.shape[:2])
-    out = list(bodies)
+    bodies: Sequence[Body], unchanged: Sequence[Body], before: Array, fps: float, limits: Array
+) -> list[Body]:
+    """Return to the input around the frames that make a measure of a dancer worse, where its mean is beyond its limit."""
+    kept, out = np.zeros(before.shape[:2]), list(bodies)
     for _ in range(_RESTORE_ROUNDS):
         after = _by_frame(np.stack([body.joints for body in out]), fps)
-        harm = (after > before) & (after.mean(axis=(0, 1)) > before.mean(axis=(0, 1)))
+        harm = (after > before) & (after.mean(axis=1) > limits)[:, None]
         if not harm.any():
             break
         for dancer, body in enumerate(bodies):
@@ -170,15 +275,17 @@ def _without_harm(
 
 
 def _by_frame(joints: Array, fps: float) -> Array:
-    """Return (D, T, 4): skating, depth below the floor, in the own body and in partners of (D, T, 24, 3) joints."""
-    out = np.zeros((*joints.shape[:2], 4))
+    """Return the (D, T, 5) values of :data:`_GUARDED` in every frame, in metres and m/s³."""
+    out = np.zeros((*joints.shape[:2], len(_GUARDED)))
     for dancer, one in enumerate(joints):
         out[dancer, 1:, 0] = skating_steps(one, fps=fps, floor=0.0)
         out[dancer, :, 1] = np.maximum(-one[..., 1].min(axis=1), 0)
         out[dancer, :, 2] = overlap_depth(one)
-        for partner, two in enumerate(joints):
-            if partner != dancer:
-                out[dancer, :, 3] = np.maximum(out[dancer, :, 3], overlap_depth(one, two))
+        for partner in range(dancer):
+            depth = overlap_depth(one, joints[partner])
+            for both in (dancer, partner):
+                out[both, :, 3] = np.maximum(out[both, :, 3], depth)
+        out[dancer, 3:, _JITTER] = np.linalg.norm(np.diff(one, n=3, axis=0), axis=-1).mean(axis=-1) * fps**3
     return out
 
 
@@ -192,30 +299,19 @@ def measure(joints: Array, contacts: Sequence[Bools], fps: float, settings: Clea
         toes = slice(0, None, 2)
         above = feet[:, toes, 1] - settings.feet.toe_height_m - settings.feet.hover_m
         hover.append(np.maximum(above, 0)[where[:, toes]])
-    pairs = [(a, b) for a in range(len(joints)) for b in range(a)]
+    frames = _by_frame(joints, fps).mean(axis=(0, 1)) * list(_GUARDED.values())
+    guarded = dict(zip(_GUARDED, frames.tolist(), strict=True))
+    # Of T frames, one has no step before it and three have no jerk.
+    count = joints.shape[1]
+    guarded["skate"] *= count / (count - 1)
+    guarded["jitter"] *= count / (count - 3)
     return Quality(
-        skate=_mean([foot_skate_ratio(one, fps=fps, floor=0.0) for one in joints]),
-        slide_cmps=100 * _mean(np.concatenate(speed)),
-        hover_mm=1000 * _mean(np.concatenate(hover)),
-        below_floor_mm=1000 * _mean([ground_penetration(one, floor=0.0).mean_depth for one in joints]),
-        self_mm=1000 * _mean([overlap_depth(one).mean() for one in joints]),
-        partner_mm=1000 * _mean([overlap_depth(joints[a], joints[b]).mean() for a, b in pairs]),
-        jitter=_mean([jitter(one, fps=fps) for one in joints]),
+        slide_cmps=100 * _mean(np.concatenate(speed)), hover_mm=1000 * _mean(np.concatenate(hover)), **guarded
     )
 
 
 def _mean(values: Sequence[float] | Array) -> float:
     return float(np.mean(values)) if len(values) else 0.0
-
-
-def _not_worse(after: Quality, before: Quality, natural_jitter: float) -> bool:
-    """Return False if skating, jitter above that of captured dancers, or a depth has grown."""
-    limits = before._replace(jitter=max(before.jitter, natural_jitter))
-    return all(getattr(after, name) <= getattr(limits, name) + _ROUNDING for name in _GUARDED)
-
-
-def _distance(found: Array, joints: Array) -> float:
-    return float(np.linalg.norm(found - joints, axis=-1).mean())
 
 
 def _given_bodies(
@@ -229,25 +325,5 @@ def _given_bodies(
         for one in zip(poses, np.asarray(transl, np.float64) - up, rest_offsets, strict=True)
     ]
     found = np.stack([body.joints for body in bodies])
-    return bodies if _distance(found, joints) <= _SAME_M else None
-
-
-def _result(
-    bodies: Sequence[Body],
-    up: Array,
-    joints: Array,
-    before: Quality,
-    after: Quality,
-    moved_m: float,
-    steps: tuple[str, ...],
-) -> CleanedMotion:
-    return CleanedMotion(
-        joints=joints + up,
-        poses=np.stack([body.poses for body in bodies]),
-        transl=np.stack([body.transl for body in bodies]) + up,
-        rest_offsets=np.stack([body.rest_offsets for body in bodies]),
-        before=before,
-        after=after,
-        moved_mm=1000 * moved_m,
-        steps=steps,
-    )
+    same = np.linalg.norm(found - joints, axis=-1).mean() <= _SAME_M
+    return bodies if same else None

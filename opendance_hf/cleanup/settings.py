@@ -18,6 +18,7 @@ class SteadyLimits:
         max_cutoff_hz: highest cutoff frequency, in Hz.
         max_rate_share: a cutoff above this fraction of the frame rate is not applied.
         spike_m: a joint further than this from the median of five frames is replaced by it, metres.
+        max_speed_mps: a pelvis that is faster between two frames has been cut, m/s.
     """
 
     cutoff_hz: float = 8.0
@@ -26,6 +27,7 @@ class SteadyLimits:
     max_cutoff_hz: float = 12.0
     max_rate_share: float = 0.4
     spike_m: float = 0.04
+    max_speed_mps: float = 30.0
 
 
 @dataclass(frozen=True)
@@ -83,11 +85,15 @@ class CleanSettings:
         push: of collisions.
         natural_jitter: jitter of captured dancers, m/s³ (CMU's salsas have 240 to 500 at 60 FPS). Up to it, holding feet
             may add jitter to a motion that has less.
-        max_mean_move_m: largest mean distance of the joints from the input, metres; a result further away is not used.
+        max_depth_growth_m: a depth in the floor, in the own body or in partners may grow by this on average, metres: capsules
+            are coarser than that.
+        max_mean_move_m: largest mean distance of a dancer's joints from the input, metres, in addition to the measured
+            noise; steps that move them further are left out.
     """
 
     steady: SteadyLimits = SteadyLimits()
     feet: FeetLimits = FeetLimits()
     push: PushLimits = PushLimits()
     natural_jitter: float = 400.0
+    max_depth_growth_m: float = 0.0001
     max_mean_move_m: float = 0.05

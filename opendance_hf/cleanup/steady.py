@@ -28,14 +28,26 @@ def steady_joints(joints: Array, fps: float, limits: SteadyLimits) -> Array:
     The cutoff of the filter follows the measured noise, see :func:`cutoff_hz`: hits of clean motion stay sharp.
     """
     noise_m = noise_level(joints)
-    return low_pass(remove_spikes(joints, noise_m, limits), cutoff_hz(noise_m, fps, limits), fps)
+    cutoff = cutoff_hz(noise_m, fps, limits)
+    parts = [
+        low_pass(remove_spikes(part, noise_m, limits), cutoff, fps)
+        for part in np.split(joints, cuts(joints, fps, limits))
+    ]
+    return np.concatenate(parts)
 
 
 def steady_body(body: Body, fps: float, limits: SteadyLimits) -> Body:
     """Return a body that follows its own steady joints; twist about the bones is filtered alike."""
     joints, turned = body.posed()
     cutoff = cutoff_hz(noise_level(joints), fps, limits)
-    return body.aimed(steady_joints(joints, fps, limits), _low_pass_rotations(turned, cutoff, fps))
+    parts = [_low_pass_rotations(part, cutoff, fps) for part in np.split(turned, cuts(joints, fps, limits))]
+    return body.aimed(steady_joints(joints, fps, limits), np.concatenate(parts))
+
+
+def cuts(joints: Array, fps: float, limits: SteadyLimits) -> list[int]:
+    """Return the frames in which a dancer appears at another place; nothing is filtered across them."""
+    speed = np.linalg.norm(np.diff(joints[:, 0], axis=0), axis=-1) * fps
+    return (np.flatnonzero(speed > limits.max_speed_mps) + 1).tolist()
 
 
 def noise_level(joints: Array) -> float:

@@ -229,7 +229,8 @@ def place_limb(
     line = unit(goal - root)
     line = np.where(far < 1e-9, perpendicular(pole), line)
     least = np.maximum(np.abs(upper_m - lower_m) / max_stretch, 1e-9)
-    far = np.clip(far, least, max_stretch * (upper_m + lower_m))
+    # A limb of no length reaches nowhere.
+    far = np.maximum(np.clip(far, least, max_stretch * (upper_m + lower_m)), 1e-9)
     aside = _reject(pole, line)
     along_line = np.linalg.norm(aside, axis=-1, keepdims=True) < 1e-9
     aside = np.where(along_line, perpendicular(line), unit(aside))

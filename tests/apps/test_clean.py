@@ -69,6 +69,7 @@ def test_a_floor_may_be_given(tmp_path: Path) -> None:
         assert code == 0, text
         toes = opendance.read(tmp_path / "y.npz").joints[0, :, [10, 11], 1]
         assert toes.min() == pytest.approx(1.025, abs=0.02)
+        assert opendance.read(tmp_path / "y.npz").meta["ground"] == pytest.approx(1.0, abs=0.01)
         (tmp_path / "y.npz").unlink()
 
 
@@ -78,6 +79,9 @@ def test_a_floor_may_be_given(tmp_path: Path) -> None:
         (["a.npz", "--out", "a.npz"], "would be overwritten"),
         (["a.npz", "--out", "."], "would be overwritten"),
         (["a.npz", "b.npz", "--out", "c.npz"], "a folder"),
+        (["a.npz", "--out", "c.pkl"], "ends in .npz"),
+        (["a.npz", "--out", "b.npz"], "--overwrite"),
+        (["a.npz", "--out", "c.npz", "--floor", "nan"], "floor must be finite"),
         (["song.npz", "--out", "c.npz"], "opendance convert"),
         (["short.npz", "--out", "c.npz"], "short.npz: joints must be"),
     ],
