@@ -38,10 +38,11 @@ class Track(Stage):
         max_boxes: number of boxes per frame that may be assigned to dancers; those with the highest scores are used.
         clothing_cost: cost, per dancer and frame, per unit of the distance (0 to 1) between the colour histograms of box
             and dancer. The box's distance to the most similar dancer is subtracted first.
-        bystander_extent: a person whose box moves less than this is a bystander if smaller or cut off, see
-            :meth:`are_dancers`. The unit is the person's height.
-        bystander_stillness: a bystander's box moves less than this share of the box that moves most.
-        bystander_height: maximum height of a bystander's box, relative to the tallest dancer's; medians over the shot.
+        bystander_extent: a person whose box moves less than this during the whole shot, in heights of the person, stands
+            still; see :meth:`are_dancers`.
+        bystander_height: maximum height of a bystander's box, relative to the tallest moving person; medians over the shot.
+        bystander_overlap: a box that shares more than this with another person's box, of the smaller of the two, may show
+            only a part of the person and is not compared.
         border_share: margin at the left and right edge, as a share of the image width, within which a box is cut off.
         unseen_cost: cost, per dancer and frame, of having no box.
         weak_box_cost: cost, per dancer and frame, of a box with score 0; it falls linearly to 0 at score 1.
@@ -60,9 +61,9 @@ class Track(Stage):
     count_nested: float = 0.75
     count_height: float = 0.4
     count_share: float = 0.2
-    bystander_extent: float = 0.15
-    bystander_stillness: float = 0.4
-    bystander_height: float = 0.8
+    bystander_extent: float = 0.1
+    bystander_height: float = 0.85
+    bystander_overlap: float = 0.5
     border_share: float = 0.01
     max_boxes: int = 6
     clothing_cost: float = 2.0
@@ -119,25 +120,35 @@ class Track(Stage):
     def are_dancers(self, tracks: Tracks, width_px: int) -> npt.NDArray[np.bool_]:
         """Return (K,) false for the people of a shot who are bystanders.
 
-        A bystander stands still over the whole shot while somebody else moves, and is smaller than the tallest mover, as
+        A bystander stands still over the whole shot while somebody else moves, and is smaller than those who move, as
         people in the background are, or is cut off by the left or right edge. A still partner of a dancer's size counts as
-        a dancer. The movement of a box is the distance between the 10 and 90 percent quantiles of its edges' positions,
-        averaged over the four edges, in heights of the person.
+        a dancer. The movement of a box is the distance between the 10 and 90 percent quantiles of an edge's positions, the
+        median of the four edges.
         """
-        moves, heights, at_border = np.zeros((3, len(tracks.boxes)))
-        for k, (track, seen) in enumerate(zip(tracks.boxes, tracks.seen, strict=True)):
-            if not seen.any():
+        count, margin = len(tracks.boxes), self.border_share * width_px
+        heights, moves, at_border = np.zeros(count), np.zeros(count), np.zeros(count, dtype=bool)
+        for k, alone in enumerate(self._alone(tracks)):
+            if not alone.any():
                 continue
-            boxes = track[seen].astype(np.float64)
+            boxes = tracks.boxes[k, alone].astype(np.float64)
             heights[k] = np.median(boxes[:, 3] - boxes[:, 1])
             low, high = np.quantile(boxes, (0.1, 0.9), axis=0)
-            moves[k] = (high - low).mean() / max(heights[k], 1.0)
+            moves[k] = np.median(high - low) / max(heights[k], 1.0)
             left, right = np.median(boxes[:, 0]), np.median(boxes[:, 2])
-            margin = self.border_share * width_px
             at_border[k] = left <= margin or right >= width_px - margin
-        still = (moves < self.bystander_extent) & (moves < self.bystander_stillness * moves.max())
+        still = moves < self.bystander_extent
         smaller = heights < self.bystander_height * heights[~still].max(initial=0.0)
-        return np.asarray(~(still & (smaller | (at_border > 0))))
+        return np.asarray(still.all() | ~(still & (smaller | at_border)))
+
+    def _alone(self, tracks: Tracks) -> npt.NDArray[np.bool_]:
+        """Return (K, T) true where a person's box overlaps no other's; all of a person's boxes if none is so."""
+        alone = tracks.seen.copy()
+        for t in range(len(tracks.times_s)):
+            here = np.flatnonzero(tracks.seen[:, t])
+            overlap = box_nesting(tracks.boxes[here, t], tracks.boxes[here, t])
+            np.fill_diagonal(overlap, 0)
+            alone[here, t] = overlap.max(axis=1, initial=0) <= self.bystander_overlap
+        return np.where(alone.any(axis=1, keepdims=True), alone, tracks.seen)
 
     def follow(self, detections: Detections, num_dancers: int, tracker: Tracker) -> Tracks:
         """Track ``num_dancers`` dancers (1 to 4) through a shot.
