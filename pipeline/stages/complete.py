@@ -128,14 +128,7 @@ class Complete(Stage):
             legs_out: (D, T) as :meth:`legs_out` returns it.
         """
         frame_s = float(np.median(np.diff(times)))
-        window = max(1, round(self.legs_window_s / frame_s))
-        judged = np.isfinite(legs_out).astype(np.float64)
-        without = uniform_filter1d(np.nan_to_num(legs_out), window, axis=1, mode="nearest")
-        judged = uniform_filter1d(judged, window, axis=1, mode="nearest")
-        cut = (without > self.max_legs_out * judged + 1e-9).any(axis=0) & (not self.keep_half_bodies)
-        for start, end in true_intervals(cut):
-            if (end - start) * frame_s < self.legs_window_s:
-                cut[start:end] = False
+        cut = self._without_legs(legs_out, frame_s)
         out: list[slice | Dropped] = []
         edges = [0, *(np.flatnonzero(np.diff(cut)) + 1).tolist(), len(times)]
         for start, end in pairwise(edges):
@@ -152,6 +145,29 @@ class Complete(Stage):
             else:
                 out.append(slice(start, end))
         return out
+
+    def _without_legs(self, legs_out: npt.NDArray[np.float64], frame_s: float) -> npt.NDArray[np.bool_]:
+        """Return (T,) true in the spans that are dropped because a dancer's legs are outside the picture."""
+        cut = np.zeros(legs_out.shape[1], dtype=bool)
+        if self.keep_half_bodies:
+            return cut
+        window = max(1, round(self.legs_window_s / frame_s))
+        judged = np.isfinite(legs_out).astype(np.float64)
+        without = uniform_filter1d(np.nan_to_num(legs_out), window, axis=1, mode="nearest")
+        judged = uniform_filter1d(judged, window, axis=1, mode="nearest")
+        # Filters accumulate rounding errors: without a margin, frames that are not judged may count.
+        share_is_large = (without > self.max_legs_out * judged + 1e-9).any(axis=0)
+        for start, end in true_intervals(share_is_large):
+            cut[start:end] = (end - start) * frame_s >= self.legs_window_s
+        # A rest that is too short to be used belongs to the span beside it, unless that has legs on average with it.
+        for start, end in true_intervals(~cut):
+            if cut.any() and (end - start) * frame_s < self.min_duration_s:
+                wider = cut.copy()
+                wider[start:end] = True
+                around = next(slice(a, b) for a, b in true_intervals(wider) if a <= start < b)
+                if _worst_share(legs_out[:, around]) > self.max_legs_out:
+                    cut = wider
+        return cut
 
     def usable_runs(self, found: Landmarks) -> list[slice | Dropped]:
         """Return runs of frames in which every dancer is visible except for short gaps, and the spans between them."""

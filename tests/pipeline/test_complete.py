@@ -255,12 +255,24 @@ def test_only_the_part_without_legs_is_dropped() -> None:
 
 
 def test_a_short_rest_with_legs_is_dropped_with_its_length() -> None:
-    clip = boxed(in_picture(10))
-    legs_cut_off(clip, slice(2 * FPS, None))
+    clip = boxed(in_picture(6))
+    legs_cut_off(clip, slice(round(3.5 * FPS), None))
     rest, without = STAGE(clip)
     assert isinstance(rest, Dropped)
-    assert "2.0 s, at least 4 s needed" in rest.detail
+    assert "3.5 s, at least 4 s needed" in rest.detail
     assert isinstance(without, Dropped)
+    assert "100%" in without.detail
+
+
+def test_a_short_rest_beside_a_long_span_without_legs_is_part_of_it() -> None:
+    """An estimator that invents legs finds them where an ankle should be for a moment."""
+    clip = boxed(in_picture(10))
+    legs_cut_off(clip, slice(0, 3 * FPS))
+    legs_cut_off(clip, slice(5 * FPS, None))
+    (dropped,) = STAGE(clip)
+    assert isinstance(dropped, Dropped)
+    assert "80%" in dropped.detail
+    assert (dropped.start_s, dropped.end_s) == pytest.approx((5, 15))
 
 
 @pytest.mark.parametrize("start", [0, 90, 210])
