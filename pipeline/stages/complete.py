@@ -156,7 +156,7 @@ class Complete(Stage):
         without = uniform_filter1d(np.nan_to_num(legs_out), window, axis=1, mode="nearest")
         judged = uniform_filter1d(judged, window, axis=1, mode="nearest")
         # Filters accumulate rounding errors: without a margin, frames that are not judged may count.
-        share_is_large = (without > self.max_legs_out * judged + 1e-9).any(axis=0)
+        share_is_large = np.asarray((without > self.max_legs_out * judged + 1e-9).any(axis=0))
         for start, end in true_intervals(share_is_large):
             cut[start:end] = (end - start) * frame_s >= self.legs_window_s
         # A rest that is too short to be used belongs to the span beside it, unless that has legs on average with it.
