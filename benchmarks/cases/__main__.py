@@ -14,9 +14,9 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.cases import Case, files, media
+from benchmarks.cases import Case, files, media, pictures
 
-CASES: Final[tuple[Case, ...]] = (*media.CASES, *files.CASES)
+CASES: Final[tuple[Case, ...]] = (*media.CASES, *files.CASES, *pictures.CASES)
 
 
 def main(names: list[str]) -> int:

@@ -41,7 +41,7 @@ class BuildScore(NamedTuple):
     wanted: str
 
 
-#: Scores of the stages reprojection and gate, by name.
+#: Scores of the stages reprojection, complete and gate, by name.
 BUILD_SCORES: Final = {
     "reprojection_pck": BuildScore(
         "reprojection PCK",
@@ -57,6 +57,9 @@ BUILD_SCORES: Final = {
     ),
     "foot_slide_mps": BuildScore(
         "foot slide", "m/s", "median speed of the slower foot near the ground", "good: near 0"
+    ),
+    "legs_out": BuildScore(
+        "legs out", "", "share of the frames with the legs outside the picture", "good: near 0"
     ),
     "upside_down": BuildScore(
         "upside down",

@@ -30,6 +30,8 @@ class NanoDet(Backend):
 
     Args:
         min_score: boxes with a lower score are dropped. It is low because trackers use weak boxes.
+        sure_score: portrait images without a box of this score are detected a second time, letterboxed instead of
+            stretched; the result with the highest score is used.
         max_iou: of two boxes that overlap more than this, the one with the lower score is dropped.
         session_threads: threads of one inference session; results are reproducible for a given number.
     """
@@ -38,6 +40,7 @@ class NanoDet(Backend):
     assets = ("nanodet",)
 
     min_score: float = 0.2
+    sure_score: float = 0.5
     max_iou: float = 0.6
     session_threads: int = 1
 
@@ -59,12 +62,25 @@ class _NanoDet:
 
     def detect(self, image: Image) -> Floats:
         """Detect people in an image, see :class:`~opendance_hf.pipeline.backends.base.Detector`."""
-        image_height = image.shape[0]
         # Portrait images are stretched to the square input: people appear larger and are detected more often than in a
-        # letterboxed image. Landscape images are padded: people squeezed to half their width are rarely detected.
-        if image.shape[1] > image.shape[0]:
-            padding = image.shape[1] - image.shape[0]
-            image = np.pad(image, ((0, padding), (0, 0), (0, 0)), constant_values=_GREY)
+        # letterboxed image, but not people who lean or whose camera is rolled, as stretching skews them. Landscape images
+        # are padded: people squeezed to half their width are rarely detected.
+        height, width = image.shape[:2]
+        portrait = width < height
+        boxes = self._detect(image, padded=width > height)
+        if portrait and _best(boxes) < self._settings.sure_score:
+            again = self._detect(image, padded=True)
+            if _best(again) > _best(boxes):
+                return again
+        return boxes
+
+    def _detect(self, image: Image, padded: bool) -> Floats:
+        """Detect people in an image that is padded to a square, or stretched to one."""
+        image_height, image_width = image.shape[:2]
+        if padded:
+            side = max(image.shape[:2])
+            margins = ((0, side - image_height), (0, side - image_width), (0, 0))
+            image = np.pad(image, margins, constant_values=_GREY)
         height, width = image.shape[:2]
         small = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)[..., ::-1]
         tensor = ((small - _MEAN_BGR) / _STD_BGR).transpose(2, 0, 1)[None].astype(np.float32)
@@ -74,12 +90,16 @@ class _NanoDet:
             [_decode(out[0], stride) for out, stride in zip(outputs[3:], _STRIDES, strict=True)]
         )
         boxes *= np.array([width, height, width, height], dtype=np.float32) / _SIDE
-        boxes[:, 0::2] = boxes[:, 0::2].clip(0, width)
+        boxes[:, 0::2] = boxes[:, 0::2].clip(0, image_width)
         boxes[:, 1::2] = boxes[:, 1::2].clip(0, image_height)
         keep = scores >= self._settings.min_score
         boxes, scores = boxes[keep], scores[keep]
         selected = non_maximum_suppression(boxes, scores, self._settings.min_score, self._settings.max_iou)
         return np.column_stack([boxes[selected], scores[selected]]).astype(np.float32).reshape(-1, 5)
+
+
+def _best(boxes: Floats) -> float:
+    return float(boxes[:, 4].max(initial=0.0))
 
 
 def _decode(bins: Floats, stride: int) -> Floats:

@@ -1,7 +1,8 @@
 """Define the base class of all fits: unknowns, optimiser, losses for motion and ground, and conversion to the world frame.
 
 All dancers are optimised together over the whole span, in the view frame: the camera frame with x right, y up and z
-towards the camera. :meth:`FitProblem.place` then transforms the result to a world frame whose ground is y = 0.
+towards the camera, after the camera's estimated roll has been removed (:mod:`.roll`). :meth:`FitProblem.place` then
+transforms the result to a world frame whose ground is y = 0.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from opendance_hf.pipeline.clip import Fit, Landmarks, VideoInfo
 from opendance_hf.pipeline.fitting.contacts import hold_feet, resting_feet
 from opendance_hf.pipeline.fitting.kinematics import differentiable_forward_kinematics
 from opendance_hf.pipeline.fitting.losses import FEET, foot_slide, ground_distance, jitter
+from opendance_hf.pipeline.fitting.roll import camera_roll, level_landmarks, level_rotation
 from opendance_hf.pipeline.fitting.settings import FitSettings
 from opendance_hf.schema import Camera
 
@@ -33,6 +35,8 @@ class FitProblem(ABC):
     Subclasses set ``six`` and ``transl`` and define the unknown body proportions of the dancers and the loss.
 
     Attributes:
+        found: landmarks as a level camera would see them.
+        roll_rad: estimated roll of the camera.
         six: (D, T, 24, 3, 2) the first two columns of each joint's local rotation, not yet orthonormal.
         transl: (D, T, 3) pelvis positions in the view frame, metres.
         ground: slope and level of the ground line y = level + slope * z; None until it is estimated.
@@ -44,8 +48,10 @@ class FitProblem(ABC):
     transl: Tensor
 
     def __init__(self, found: Landmarks, video: VideoInfo, settings: FitSettings) -> None:
-        self.found = found
+        self.video = video
         self.settings = settings
+        self.roll_rad = camera_roll(found, video, settings)
+        self.found = level_landmarks(found, video, self.roll_rad)
         self.width_px, self.height_px = video.width_px, video.height_px
         self.focal_px = float(np.hypot(video.width_px, video.height_px))
         self.dancers, self.frames = found.visibility.shape[:2]
@@ -198,12 +204,13 @@ class FitProblem(ABC):
         first = moved[:, 0].mean(0) * np.array([1, 0, 1], np.float32)
         origin = origin + first
         moved = moved - first
-        flip = np.diag([1.0, -1.0, -1.0])
+        # From the world to the level view, to the rolled view, to the camera frame.
+        to_camera = np.diag([1.0, -1.0, -1.0]) @ level_rotation(self.roll_rad).T @ turn.T
         camera = Camera(
             width_px=self.width_px,
             height_px=self.height_px,
             focal_px=self.focal_px,
-            rotation=tuple((flip @ turn.T).ravel().tolist()),
-            translation=tuple((flip @ turn.T @ origin).tolist()),
+            rotation=tuple(to_camera.ravel().tolist()),
+            translation=tuple((to_camera @ origin).tolist()),
         )
         return Fit(times_s=times_s, rotations=held, transl=moved, rest_offsets=offsets, camera=camera)

@@ -53,6 +53,9 @@ class FitSettings:
         ground_smooth_s: window, seconds, of the filter of the depth shift that moves dancers onto the ground.
         max_ground_shift_m: maximum depth shift, metres.
         max_tilt_rad: limit to which the estimated tilt of the camera is clipped, radians.
+        min_roll_rad: estimated roll of the camera, radians, below which the camera counts as level. Of 19 rendered clips
+            with a level camera, 18 have an estimate below 0.04 (2.3 degrees), a cartwheel 0.075.
+        max_roll_rad: estimated roll, radians, above which it is ignored, as the dancers are then not upright.
         phrase_s: length, seconds, of a span that counts as one independent observation of the vertical. With n such
             spans the estimated tilt is multiplied by n / (n + 1), as dancers may lean for seconds.
         contacts: thresholds of foot contacts.
@@ -79,6 +82,8 @@ class FitSettings:
     ground_smooth_s: float = 0.5
     max_ground_shift_m: float = 1.0
     max_tilt_rad: float = 0.35
+    min_roll_rad: float = 0.07
+    max_roll_rad: float = 0.7
     phrase_s: float = 3.0
     contacts: ContactLimits = ContactLimits()
 

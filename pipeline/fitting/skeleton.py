@@ -23,6 +23,7 @@ from opendance_hf.pipeline.fitting.correspondences import BONES, JOINT_LANDMARKS
 from opendance_hf.pipeline.fitting.initial_pose import bone_scales, initial_rotations, landmarks_in_view
 from opendance_hf.pipeline.fitting.losses import HIPS, hinge, log_map, pseudo_huber
 from opendance_hf.pipeline.fitting.problem import IMAGE_TO_VIEW, FitProblem
+from opendance_hf.pipeline.fitting.roll import level_landmarks
 from opendance_hf.pipeline.fitting.settings import SkeletonSettings
 from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
 
@@ -59,6 +60,7 @@ class SkeletonProblem(FitProblem):
 
     def __init__(self, found: Landmarks, video: VideoInfo, settings: SkeletonSettings) -> None:
         super().__init__(found, video, settings)
+        found = self.found
         joints = [JOINT_INDEX[joint] for joint, _, _ in JOINT_LANDMARKS]
         carriers = [JOINT_INDEX[joint] for joint, _, _, _ in OFFSET_LANDMARKS]
         self.mark_index, self.carrier_index = torch.tensor(joints + carriers), torch.tensor(carriers)
@@ -142,6 +144,7 @@ class SkeletonProblem(FitProblem):
     @torch.no_grad()
     def interpolated(self, found: Landmarks) -> SkeletonProblem:
         """Return this solution interpolated to the frames of ``found``, with contacts detected in these frames."""
+        found = level_landmarks(found, self.video, self.roll_rad)
         times_s = self.found.times_s
         # Beyond the first and last fitted frame, extrapolate for half a step and then hold: splines diverge.
         half_s = float(np.median(np.diff(times_s))) / 2

@@ -24,6 +24,7 @@ from opendance_hf.pipeline.clip import Bodies, Fit, Landmarks, VideoInfo
 from opendance_hf.pipeline.fitting.correspondences import SMPL_JOINT_LANDMARKS, SMPL_VERTEX_LANDMARKS
 from opendance_hf.pipeline.fitting.losses import geman_mcclure, hinge, log_map
 from opendance_hf.pipeline.fitting.problem import FitProblem
+from opendance_hf.pipeline.fitting.roll import level_rotation
 from opendance_hf.pipeline.fitting.settings import SMPLifySettings
 from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
 
@@ -62,14 +63,16 @@ class SMPLifyProblem(FitProblem):
         self, start: Bodies, found: Landmarks, data: SMPLData, video: VideoInfo, settings: SMPLifySettings
     ) -> None:
         super().__init__(found, video, settings)
-        flip = np.diag([1.0, -1.0, -1.0]).astype(np.float32)
+        found = self.found
+        # From the camera frame to the level view.
+        to_view = (level_rotation(self.roll_rad) @ np.diag([1.0, -1.0, -1.0])).astype(np.float32)
         rotations = start.rotations.copy()
-        rotations[:, :, 0] = flip @ rotations[:, :, 0]
+        rotations[:, :, 0] = to_view @ rotations[:, :, 0]
         self.start = torch.from_numpy(rotations)
         self.six = torch.from_numpy(np.ascontiguousarray(rotations[..., :2])).requires_grad_()
         betas = np.median(start.betas, axis=1).astype(np.float32)
         self.betas = torch.from_numpy(betas).requires_grad_()
-        pelvis = (data.rest_offsets(start.betas)[:, :, 0] + start.transl) @ flip
+        pelvis = (data.rest_offsets(start.betas)[:, :, 0] + start.transl) @ to_view.T
         pelvis[..., 2] = np.minimum(pelvis[..., 2], -settings.nearest_m)
         self.transl = torch.from_numpy(pelvis.astype(np.float32)).requires_grad_()
 

@@ -26,11 +26,11 @@ _MOST_DANCERS: Final = 4
 
 @dataclass(frozen=True)
 class Track(Stage):
-    """Count the dancers of a shot and track each of them.
+    """Count the people of a shot, track each of them, and keep the dancers.
 
     Args:
         tracker: backend that links boxes by motion.
-        max_dancers: shots with more people are dropped; at most 4.
+        max_dancers: shots with more dancers are dropped; at most 4.
         count_score: minimum detection score of a box that counts as a person.
         count_nested: boxes that overlap a box of higher score by this fraction of the smaller box do not count.
         count_height: minimum height of a box that counts, relative to the tallest box of the frame.
@@ -38,6 +38,12 @@ class Track(Stage):
         max_boxes: number of boxes per frame that may be assigned to dancers; those with the highest scores are used.
         clothing_cost: cost, per dancer and frame, per unit of the distance (0 to 1) between the colour histograms of box
             and dancer. The box's distance to the most similar dancer is subtracted first.
+        bystander_extent: a person whose box moves less than this during the whole shot, in heights of the person, stands
+            still; see :meth:`are_dancers`.
+        bystander_height: maximum height of a bystander's box, relative to the tallest moving person; medians over the shot.
+        bystander_overlap: a box that shares more than this with another person's box, of the smaller of the two, may show
+            only a part of the person and is not compared.
+        border_share: margin at the left and right edge, as a share of the image width, within which a box is cut off.
         unseen_cost: cost, per dancer and frame, of having no box.
         weak_box_cost: cost, per dancer and frame, of a box with score 0; it falls linearly to 0 at score 1.
         jump_cost: cost of a box that does not overlap the dancer's box in the frame before.
@@ -45,6 +51,7 @@ class Track(Stage):
     """
 
     name = "track"
+    version = 2
     reads = ("video", "detections")
     writes = ("tracks",)
 
@@ -54,6 +61,10 @@ class Track(Stage):
     count_nested: float = 0.75
     count_height: float = 0.4
     count_share: float = 0.2
+    bystander_extent: float = 0.1
+    bystander_height: float = 0.85
+    bystander_overlap: float = 0.5
+    border_share: float = 0.01
     max_boxes: int = 6
     clothing_cost: float = 2.0
     unseen_cost: float = 0.4
@@ -68,14 +79,18 @@ class Track(Stage):
         if count == 0:
             return Dropped(clip.start_s, end_s, "nobody in the picture")
         most = min(self.max_dancers, _MOST_DANCERS)
-        if count > most:
+        if count > _MOST_DANCERS:
             return Dropped(clip.start_s, end_s, "too many people", f"{count}, at most {most} allowed")
         times = clip.detections.times_s
         if len(times) < 2:
             return Dropped(clip.start_s, end_s, "fewer than two frames")
         step_s = float(np.median(np.diff(times)))
         (start,) = loaded(self.tracker)
-        return replace(clip, tracks=self.follow(clip.detections, count, start(1 / step_s)))
+        people = self.follow(clip.detections, count, start(1 / step_s))
+        dancers = people.boxes[self.are_dancers(people, clip.video.width_px)]
+        if len(dancers) > most:
+            return Dropped(clip.start_s, end_s, "too many people", f"{len(dancers)}, at most {most} allowed")
+        return replace(clip, tracks=Tracks(times, dancers))
 
     def provenance(self) -> tuple[tuple[str, str, str], ...]:
         """Return the rows of the tracker and of the re-linking, see :meth:`Stage.provenance`."""
@@ -101,6 +116,39 @@ class Track(Stage):
             return 0
         shares = {k: (counts >= k).mean() for k in range(1, counts.max() + 1)}
         return max((k for k, share in shares.items() if share >= self.count_share), default=0)
+
+    def are_dancers(self, tracks: Tracks, width_px: int) -> npt.NDArray[np.bool_]:
+        """Return (K,) false for the people of a shot who are bystanders.
+
+        A bystander stands still over the whole shot while somebody else moves, and is smaller than those who move, as
+        people in the background are, or is cut off by the left or right edge. A still partner of a dancer's size counts as
+        a dancer. The movement of a box is the distance between the 10 and 90 percent quantiles of an edge's positions, the
+        median of the four edges.
+        """
+        count, margin = len(tracks.boxes), self.border_share * width_px
+        heights, moves, at_border = np.zeros(count), np.zeros(count), np.zeros(count, dtype=bool)
+        for k, alone in enumerate(self._alone(tracks)):
+            if not alone.any():
+                continue
+            boxes = tracks.boxes[k, alone].astype(np.float64)
+            heights[k] = np.median(boxes[:, 3] - boxes[:, 1])
+            low, high = np.quantile(boxes, (0.1, 0.9), axis=0)
+            moves[k] = np.median(high - low) / max(heights[k], 1.0)
+            left, right = np.median(boxes[:, 0]), np.median(boxes[:, 2])
+            at_border[k] = left <= margin or right >= width_px - margin
+        still = moves < self.bystander_extent
+        smaller = heights < self.bystander_height * heights[~still].max(initial=0.0)
+        return np.asarray(still.all() | ~(still & (smaller | at_border)))
+
+    def _alone(self, tracks: Tracks) -> npt.NDArray[np.bool_]:
+        """Return (K, T) true where a person's box overlaps no other's; all of a person's boxes if none is so."""
+        alone = tracks.seen.copy()
+        for t in range(len(tracks.times_s)):
+            here = np.flatnonzero(tracks.seen[:, t])
+            overlap = box_nesting(tracks.boxes[here, t], tracks.boxes[here, t])
+            np.fill_diagonal(overlap, 0)
+            alone[here, t] = overlap.max(axis=1, initial=0) <= self.bystander_overlap
+        return np.where(alone.any(axis=1, keepdims=True), alone, tracks.seen)
 
     def follow(self, detections: Detections, num_dancers: int, tracker: Tracker) -> Tracks:
         """Track ``num_dancers`` dancers (1 to 4) through a shot.

@@ -246,6 +246,26 @@ def test_nanodet_finds_both_dancers(picture: Image, dancers: np.ndarray) -> None
 
 
 @pytest.mark.shared
+def test_nanodet_looks_twice_at_a_portrait_picture_without_a_sure_person(
+    picture: Image, shared: Path
+) -> None:
+    """Somebody seen from behind by a camera rolled by 26 degrees, leaning."""
+    _weights("nanodet")
+    frames = read_frames(shared / "data/real_truth/cam04.mp4", 18 / 60)
+    rolled = next(image for _, image in frames)
+    once, twice = NanoDet(sure_score=0).load(), NanoDet().load()
+    unsure, sure = once.detect(rolled), twice.detect(rolled)
+    assert unsure[:, 4].max() < 0.5
+    best = sure[sure[:, 4].argmax()]
+    assert best[4] > 0.5
+    height, width = rolled.shape[:2]
+    assert (best[:2] >= 0).all()
+    assert (best[2:4] <= (width, height)).all()
+    assert best[3] - best[1] > 0.3 * height
+    np.testing.assert_array_equal(twice.detect(picture), once.detect(picture))
+
+
+@pytest.mark.shared
 def test_blazepose_finds_the_body_in_each_box(picture: Image, dancers: np.ndarray) -> None:
     _weights("blazepose")
     model = BlazePose().load()

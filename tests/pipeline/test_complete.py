@@ -12,12 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from opendance_hf.pipeline.clip import Bodies, Clip, Landmarks
+from opendance_hf.pipeline.clip import Bodies, Clip, Landmarks, VideoInfo
+from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
 from opendance_hf.pipeline.stage import Dropped
 from opendance_hf.pipeline.stages.complete import Complete, complete_landmarks
 
 FPS = 30
 STAGE = Complete()
+#: A picture that holds all of the landmarks.
+VIDEO = VideoInfo(4000, 4000, float(FPS), 40.0, True)
 
 
 def landmarks(length_s: float, *hidden: list[tuple[float, float]]) -> Landmarks:
@@ -38,8 +41,14 @@ def landmarks(length_s: float, *hidden: list[tuple[float, float]]) -> Landmarks:
     )
 
 
+def boxed(found: Landmarks, bodies: Bodies | None = None, bottom_px: float = 3000) -> Clip:
+    """A clip in which every dancer's box ends at a height in the picture."""
+    boxes = np.tile(np.array([100, 100, 500, bottom_px], np.float32), (*found.regions_px.shape, 1))
+    return Clip(Path("a.mp4"), "0" * 64, 5.0, 25.0, VIDEO, boxes=boxes, landmarks=found, bodies=bodies)
+
+
 def completed(found: Landmarks, bodies: Bodies | None = None) -> tuple[list[Clip], list[Dropped]]:
-    results = STAGE(Clip(Path("a.mp4"), "0" * 64, 5.0, 25.0, landmarks=found, bodies=bodies))
+    results = STAGE(boxed(found, bodies))
     clips = [result for result in results if isinstance(result, Clip)]
     return clips, [result for result in results if isinstance(result, Dropped)]
 
@@ -69,7 +78,7 @@ def test_short_gaps_stay_inside_a_clip_and_long_ones_end_it() -> None:
 
 
 def test_results_are_in_order_of_time() -> None:
-    results = STAGE(Clip(Path("a.mp4"), "0" * 64, landmarks=landmarks(14, [(0, 1), (6, 8), (13, 14)])))
+    results = STAGE(boxed(landmarks(14, [(0, 1), (6, 8), (13, 14)])))
     assert [type(result) for result in results] == [Dropped, Clip, Dropped, Clip, Dropped]
     assert [result.start_s for result in results] == sorted(result.start_s for result in results)
 
@@ -192,3 +201,117 @@ def test_bodies_are_cut_and_completed_as_landmarks_are() -> None:
         np.testing.assert_allclose(getattr(clip.bodies, name), getattr(exact, name)[:, first:], atol=1e-4)
     np.testing.assert_array_equal(clip.bodies.rotations[1], broken.rotations[1, first:])
     assert broken.transl.max() == 99, "the input is left as it was"
+
+
+ANKLES = [LANDMARK_INDEX["left_ankle"], LANDMARK_INDEX["right_ankle"]]
+
+
+def in_picture(length_s: float, dancers: int = 1) -> Landmarks:
+    """Dancers whose bodies end at 0.7 of the picture's height."""
+    found = landmarks(length_s, *[[]] * dancers)
+    found.image[..., 1] = 2000
+    found.image[:, :, ANKLES, 1] = 2800
+    return found
+
+
+def legs_cut_off(clip: Clip, frames: slice, dancer: int = 0, *, invented: bool = False) -> None:
+    """Let the bottom of the picture cut off a dancer, whose ankles are estimated below it or invented above it."""
+    clip.boxes[dancer, frames, 3] = 3990
+    clip.landmarks.image[dancer, frames, ANKLES, 1] = 2300 if invented else 4400
+    clip.landmarks.visibility[dancer, frames, ANKLES] = 0.8 if invented else 0.0
+
+
+@pytest.mark.parametrize("invented", [False, True])
+@pytest.mark.parametrize("dancer", [0, 1])
+def test_a_dancer_without_legs_throughout_is_dropped_by_that_name(dancer: int, invented: bool) -> None:
+    clip = boxed(in_picture(8, 2))
+    legs_cut_off(clip, slice(None), dancer, invented=invented)
+    (dropped,) = STAGE(clip)
+    assert isinstance(dropped, Dropped)
+    assert (dropped.start_s, dropped.end_s) == pytest.approx((5, 13))
+    assert "lower body" in dropped.reason
+    assert "100%" in dropped.detail
+    assert "50%" in dropped.detail
+    kept, *rest = replace(STAGE, keep_half_bodies=True)(clip)
+    assert isinstance(kept, Clip)
+    assert not rest
+    assert kept.scores["legs_out"] == 1
+    np.testing.assert_array_equal(kept.landmarks.image, clip.landmarks.image)
+
+
+def test_only_the_part_without_legs_is_dropped() -> None:
+    clip = boxed(in_picture(20))
+    legs_cut_off(clip, slice(6 * FPS, 11 * FPS))
+    before, dropped, after = STAGE(clip)
+    assert (before.start_s, before.end_s) == pytest.approx((5, 11), abs=0.1)
+    assert (dropped.start_s, dropped.end_s) == pytest.approx((11, 16), abs=0.1)
+    assert (after.start_s, after.end_s) == pytest.approx((16, 25), abs=0.1)
+    assert isinstance(dropped, Dropped)
+    first = round((before.start_s - 5) * FPS)
+    count = len(before.landmarks.times_s)
+    np.testing.assert_array_equal(before.landmarks.image, clip.landmarks.image[:, first : first + count])
+    assert isinstance(after, Clip)
+    assert after.scores["legs_out"] < 0.02
+
+
+def test_a_short_rest_with_legs_is_dropped_with_its_length() -> None:
+    clip = boxed(in_picture(6))
+    legs_cut_off(clip, slice(round(3.5 * FPS), None))
+    rest, without = STAGE(clip)
+    assert isinstance(rest, Dropped)
+    assert "3.5 s, at least 4 s needed" in rest.detail
+    assert isinstance(without, Dropped)
+    assert "100%" in without.detail
+
+
+def test_a_short_rest_beside_a_long_span_without_legs_is_part_of_it() -> None:
+    """An estimator that invents legs finds them where an ankle should be for a moment."""
+    clip = boxed(in_picture(10))
+    legs_cut_off(clip, slice(0, 3 * FPS))
+    legs_cut_off(clip, slice(5 * FPS, None))
+    (dropped,) = STAGE(clip)
+    assert isinstance(dropped, Dropped)
+    assert "80%" in dropped.detail
+    assert (dropped.start_s, dropped.end_s) == pytest.approx((5, 15))
+
+
+@pytest.mark.parametrize("start", [0, 90, 210])
+def test_legs_that_leave_the_picture_for_a_moment_stay(start: int) -> None:
+    clip = boxed(in_picture(8))
+    legs_cut_off(clip, slice(start, start + 25))
+    (kept,) = STAGE(clip)
+    assert isinstance(kept, Clip)
+    assert len(kept.landmarks.times_s) == 8 * FPS
+    assert kept.scores["legs_out"] == pytest.approx(25 / 240)
+
+
+def test_feet_at_the_bottom_of_the_picture_are_in_it() -> None:
+    """The box of a dancer who fills the picture ends at its edge, and so do the ankles."""
+    clip = boxed(in_picture(8), bottom_px=3999)
+    clip.landmarks.image[:, :, ANKLES, 1] = 3700
+    clip.landmarks.visibility[:, :, ANKLES[0]] = 0.1
+    (kept,) = STAGE(clip)
+    assert isinstance(kept, Clip)
+    assert kept.scores["legs_out"] == 0
+
+
+def test_legs_behind_something_are_in_the_picture() -> None:
+    found = in_picture(8)
+    found.visibility[:, :, ANKLES] = 0.1
+    (kept,) = STAGE(boxed(found))
+    assert isinstance(kept, Clip)
+    assert kept.scores["legs_out"] == 0
+
+
+def test_frames_without_an_estimate_do_not_count_as_frames_with_legs() -> None:
+    """The dancer is found in a third of the frames only, always without legs, and at the end in all frames with legs."""
+    clip = boxed(in_picture(16))
+    legs_cut_off(clip, slice(0, 10 * FPS))
+    for first in (1, 2):
+        clip.landmarks.visibility[:, first : 10 * FPS : 3] = 0
+    dropped, *_, kept = STAGE(clip)
+    assert isinstance(dropped, Dropped)
+    assert "lower body" in dropped.reason
+    assert "100%" in dropped.detail
+    assert isinstance(kept, Clip)
+    assert kept.start_s == pytest.approx(15, abs=0.8)

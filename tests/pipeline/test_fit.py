@@ -20,13 +20,16 @@ from opendance_hf.pipeline.backends.skeleton import Skeleton
 from opendance_hf.pipeline.clip import Clip, Fit, Landmarks
 from opendance_hf.pipeline.fitting.initial_pose import initial_rotations
 from opendance_hf.pipeline.fitting.losses import log_map
+from opendance_hf.pipeline.fitting.roll import camera_roll, level_landmarks
 from opendance_hf.pipeline.fitting.skeleton import frames_to_fit
 from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
 from opendance_hf.pipeline.stages.fit import FitSkeleton
 from tests.pipeline.truth import (
     FEET,
+    HEIGHT_PX,
     LIMBS,
     VIDEO,
+    WIDTH_PX,
     Truth,
     camera_at,
     dance,
@@ -224,6 +227,62 @@ def test_input_is_left_as_it_was() -> None:
     fit(found, Skeleton(steps=(2, 2, 2)))
     for name, value in before.items():
         np.testing.assert_array_equal(getattr(found, name), value)
+
+
+@pytest.mark.parametrize("roll_deg", [-24.0, 13.0])
+def test_a_rolled_camera_is_found_and_dancers_stand_upright(roll_deg: float) -> None:
+    dancers = [dance(1, 60, place=(-0.7, 0.3)), dance(2, 60, place=(0.7, -0.4), facing_deg=-40)]
+    case = solve(together(dancers, camera_at(1.6, 4.5, 8.0, roll_deg)))
+    up, true_up = (np.asarray(c.rotation).reshape(3, 3)[:, 1] for c in (case.found.camera, case.truth.camera))
+    assert np.rad2deg(np.arccos(up @ true_up)) < 4
+    assert case.limb_errors().mean() < 0.025
+    found = case.found.camera.project(case.joints)[:, :, LIMBS]
+    true = case.truth.camera.project(case.truth.joints)[:, :, LIMBS]
+    assert np.linalg.norm(found - true, axis=-1).mean() < 8
+    standing = case.truth.joints[:, :, FEET, 1] < 0.005
+    assert np.abs(case.joints[:, :, FEET, 1][standing] - TOE_M).mean() < 0.02
+
+
+def rolled_parts(trunk_deg: float, legs_deg: float) -> Landmarks:
+    """Somebody whose trunk and legs lean to the right in the image by these angles."""
+    found = landmarks_of(together([dance(0, 10)], camera_at()))
+    for side in ("left", "right"):
+        hip = found.world[:, :, LANDMARK_INDEX[f"{side}_hip"]]
+        for name, length, angle in (("shoulder", 0.5, trunk_deg), ("ankle", -0.9, legs_deg)):
+            lean = np.deg2rad(angle)
+            up = length * np.array([np.sin(lean), np.cos(lean), 0.0], np.float32)
+            found.world[:, :, LANDMARK_INDEX[f"{side}_{name}"]] = hip + up
+    # In the middle of the image, where the estimator's view is the camera's.
+    found.image[:] = (WIDTH_PX / 2, HEIGHT_PX / 2)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("trunk_deg", "legs_deg", "roll_deg"),
+    [(20, 15, 15), (-8, -30, -8), (3, 20, 0), (20, -20, 0), (70, 80, 0)],
+    ids=["both", "a lunge", "a lunge of a level camera", "a bend", "lying"],
+)
+def test_a_roll_leans_trunk_and_legs_to_the_same_side(
+    trunk_deg: float, legs_deg: float, roll_deg: float
+) -> None:
+    found = camera_roll(rolled_parts(trunk_deg, legs_deg), VIDEO, Skeleton())
+    assert np.rad2deg(found) == pytest.approx(roll_deg, abs=0.01)
+
+
+def test_landmarks_of_a_level_camera_are_not_touched() -> None:
+    found = landmarks_of(together([dance(5, 20)], camera_at(roll_deg=1.5)))
+    roll_rad = camera_roll(found, VIDEO, Skeleton())
+    assert roll_rad == 0
+    assert level_landmarks(found, VIDEO, roll_rad) is found
+
+
+def test_levelled_landmarks_are_those_of_a_level_camera() -> None:
+    dancers = [dance(5, 20, place=(0.6, 0.0))]
+    rolled = landmarks_of(together(dancers, camera_at(1.5, 4.5, 6.0, 20.0)))
+    level = landmarks_of(together(dancers, camera_at(1.5, 4.5, 6.0)))
+    found = level_landmarks(rolled, VIDEO, np.deg2rad(20.0))
+    np.testing.assert_allclose(found.image, level.image, atol=1e-2)
+    np.testing.assert_allclose(found.world, level.world, atol=1e-5)
 
 
 # --- its parts ---------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from opendance_hf.pipeline.fitting.correspondences import SMPL_VERTEX_LANDMARKS
 from opendance_hf.pipeline.fitting.losses import log_map
 from opendance_hf.pipeline.fitting.smplify import SMPLifyProblem
 from opendance_hf.pipeline.stages.fit import FitSkeleton
+from opendance_hf.schema import Camera
 from tests.bodies import smpl_arrays
 from tests.pipeline.truth import VIDEO, Truth, camera_at, dance, landmarks_of, together, view_of
 
@@ -41,7 +42,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> SMPLData:
     return load_smpl(path)
 
 
-def danced(data: SMPLData, betas: np.ndarray, frames: int = 60) -> tuple[Truth, Bodies]:
+def danced(
+    data: SMPLData, betas: np.ndarray, frames: int = 60, camera: Camera = CAMERA
+) -> tuple[Truth, Bodies]:
     """Two dancers of these shapes, and what an estimator without error reports of them."""
     dancers = []
     for seed, (shape, x) in enumerate(zip(betas, (-0.6, 0.7), strict=True)):
@@ -50,11 +53,11 @@ def danced(data: SMPLData, betas: np.ndarray, frames: int = 60) -> tuple[Truth, 
         feet = forward_kinematics(poses, transl - offsets[0], offsets)[:, [10, 11], 1]
         transl[:, 1] -= feet.min(axis=1) - 0.025
         dancers.append((poses, transl - offsets[0], offsets))
-    truth = together(dancers, CAMERA)
-    rotation = np.asarray(CAMERA.rotation).reshape(3, 3)
+    truth = together(dancers, camera)
+    rotation = np.asarray(camera.rotation).reshape(3, 3)
     rotations = axis_angle_to_matrix(truth.poses)
     rotations[:, :, 0] = rotation @ rotations[:, :, 0]
-    pelvis = truth.joints[:, :, 0] @ rotation.T + np.asarray(CAMERA.translation)
+    pelvis = truth.joints[:, :, 0] @ rotation.T + np.asarray(camera.translation)
     bodies = Bodies(
         truth.times_s,
         rotations.astype(np.float32),
@@ -114,6 +117,18 @@ def test_it_recovers_a_known_pose(data: SMPLData) -> None:
     assert error < 0.05
     assert error < 0.4 * error_before
     assert pixels.mean() < 13
+
+
+def test_a_rolled_camera_is_found(data: SMPLData) -> None:
+    camera = camera_at(pitch_deg=4.0, roll_deg=18.0)
+    truth, exact = danced(data, np.zeros((2, 10), np.float32), frames=24, camera=camera)
+    result = refined(exact, landmarks_of(truth), data)
+    up, true_up = (np.asarray(c.rotation).reshape(3, 3)[:, 1] for c in (result.camera, camera))
+    assert np.rad2deg(np.arccos(up @ true_up)) < 5
+    poses = matrix_to_axis_angle(result.rotations.astype(np.float64))
+    joints = forward_kinematics(poses, result.transl, result.rest_offsets[:, None])
+    assert root_relative_error(view_of(joints, result.camera), view_of(truth.joints, camera)) < 0.04
+    assert np.linalg.norm(result.camera.project(joints) - camera.project(truth.joints), axis=-1).mean() < 13
 
 
 def test_a_keypoint_far_off_pulls_little(data: SMPLData) -> None:

@@ -351,3 +351,76 @@ def test_rows_name_the_tracker_and_the_relinking() -> None:
         ("track", "bytetrack"),
         ("relink", "clothing-viterbi"),
     ]
+
+
+def shot_with(*others: list[list[float]], dancers: int = 1) -> Clip:
+    """A shot of 12 s in which dancers move, and with boxes of other people in it, one list of 90 boxes for each."""
+    time = np.arange(90) / 7.5
+    frames = []
+    for t in range(90):
+        here = [
+            (
+                box(
+                    700.0 + 500 * k + 80 * np.sin(2 * time[t] + k),
+                    height=HEIGHT * (0.9 + 0.1 * np.cos(time[t])),
+                ),
+                wear(k),
+            )
+            for k in range(dancers)
+        ]
+        frames.append(here + [(other[t], wear(10 + k)) for k, other in enumerate(others)])
+    found = replace(detections(frames, noise=0.3), times_s=time)
+    return Clip(Path("v.mp4"), "0" * 64, video=VideoInfo(1920, 1080, 30.0, 12.0, True), detections=found)
+
+
+def still(x: float, height: float) -> list[list[float]]:
+    return [box(x, height=height)] * 90
+
+
+#: Somebody at the left edge, of whom half is in the picture.
+AT_THE_EDGE = [[0.0, 100.0, WIDTH / 2, 100.0 + HEIGHT, 0.9]] * 90
+
+
+@pytest.mark.parametrize("dancers", [1, 2])
+@pytest.mark.parametrize("other", [still(300, 0.65 * HEIGHT), AT_THE_EDGE], ids=["behind", "at the edge"])
+def test_who_stands_in_the_background_or_at_the_edge_is_not_a_dancer(
+    dancers: int, other: list[list[float]]
+) -> None:
+    alone, followed = Track()(shot_with(dancers=dancers)), Track()(shot_with(other, dancers=dancers))
+    assert isinstance(followed, Clip)
+    assert isinstance(alone, Clip)
+    assert len(followed.tracks.boxes) == dancers
+    np.testing.assert_allclose(followed.tracks.boxes, alone.tracks.boxes, atol=15)
+
+
+def test_two_bystanders_are_none_of_the_dancers() -> None:
+    followed = Track()(shot_with(still(300, 0.6 * HEIGHT), AT_THE_EDGE, dancers=2))
+    assert isinstance(followed, Clip)
+    assert len(followed.tracks.boxes) == 2
+    assert centres(followed.tracks).min() > 500
+
+
+def test_a_still_partner_of_the_same_size_is_a_dancer() -> None:
+    followed = Track()(shot_with(still(300, 0.9 * HEIGHT)))
+    assert isinstance(followed, Clip)
+    assert len(followed.tracks.boxes) == 2
+
+
+def test_a_smaller_partner_who_stands_still_before_dancing_is_a_dancer() -> None:
+    x = 300.0 + 60 * np.sin(np.arange(90) / 4) * (np.arange(90) > 55)
+    followed = Track()(shot_with([box(float(at), height=0.65 * HEIGHT) for at in x]))
+    assert isinstance(followed, Clip)
+    assert len(followed.tracks.boxes) == 2
+
+
+def test_where_nobody_moves_everybody_counts() -> None:
+    clip = replace(shot_with(), detections=detections([[(box(300), RED), (box(700, height=250), BLUE)]] * 20))
+    followed = Track()(clip)
+    assert isinstance(followed, Clip)
+    assert len(followed.tracks.boxes) == 2
+
+
+def test_three_dancers_and_a_bystander_are_too_many() -> None:
+    assert Track()(shot_with(still(300, 0.6 * HEIGHT), dancers=3)) == Dropped(
+        0.0, 12.0, "too many people", "3, at most 2 allowed"
+    )

@@ -51,10 +51,14 @@ class Truth:
     camera: Camera
 
 
-def camera_at(height_m: float = 1.2, distance_m: float = 4.5, pitch_deg: float = 0.0) -> Camera:
-    """A camera in front of the origin, ``pitch_deg`` turned down."""
+def camera_at(
+    height_m: float = 1.2, distance_m: float = 4.5, pitch_deg: float = 0.0, roll_deg: float = 0.0
+) -> Camera:
+    """A camera in front of the origin, ``pitch_deg`` turned down; positive roll makes the vertical lean to the right."""
     rotation = (
-        Rotation.from_euler("x", pitch_deg, degrees=True) * Rotation.from_euler("x", np.pi)
+        Rotation.from_euler("z", roll_deg, degrees=True)
+        * Rotation.from_euler("x", pitch_deg, degrees=True)
+        * Rotation.from_euler("x", np.pi)
     ).as_matrix()
     translation = -rotation @ np.array([0.0, height_m, distance_m])
     return Camera(WIDTH_PX, HEIGHT_PX, FOCAL_PX, tuple(rotation.ravel()), tuple(translation))
