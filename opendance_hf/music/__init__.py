@@ -1,6 +1,6 @@
 """Decoding of audio and video files, and the music features that dance models read."""
 
-from opendance_hf.music.decode import AudioError, NoAudioError, clock_origin, decode_audio, open_media
+from opendance_hf.music.decode import decode_audio
 from opendance_hf.music.features import (
     MusicAnnotation,
     annotate_music,
@@ -19,6 +19,8 @@ from opendance_hf.music.layout import (
     Engine,
     MusicFeatures,
 )
+from opendance_hf.music.media import clock_origin, open_media
+from opendance_hf.music.sound import AudioError, NoAudioError
 from opendance_hf.music.tempo import tempo_doubt
 
 __all__ = [

@@ -21,6 +21,7 @@ Three engines compute them:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from os import PathLike
 from typing import Final, Protocol, get_args
@@ -30,7 +31,7 @@ import numpy.typing as npt
 
 from opendance_hf.brief import brief_repr
 from opendance_hf.music import fast, librosa_engine
-from opendance_hf.music.decode import AudioError, decode_audio
+from opendance_hf.music.decode import decode_audio
 from opendance_hf.music.layout import (
     CHROMA_OCTAVES,
     HOP,
@@ -43,6 +44,7 @@ from opendance_hf.music.layout import (
     Ints,
     MusicFeatures,
 )
+from opendance_hf.music.sound import AudioError, measure_sound
 from opendance_hf.music.tempo import tempo_from_beats
 
 _FPS: Final = 60
@@ -106,8 +108,10 @@ def annotate_music(
         raise AudioError(
             f"{path}: {seconds:.2f} s of sound are too short for beats; take {MIN_SECONDS:g} s at least"
         )
-    if not audio.any():
-        raise AudioError(f"{path}: digitally silent from {start_s} s on; use a file, or a span, with music")
+    if silent := measure_sound(path).silence(start_s, math.inf if end_s is None else end_s):
+        raise AudioError(
+            f"{path}: no music: the sound is silent ({silent}); use a file, or a span, with music"
+        )
     slow = decode_audio(path, SAMPLE_RATE_7P5FPS, start_s, end_s)
     try:
         return extract_audio(audio, slow, round(len(audio) / HOP), engine=engine)

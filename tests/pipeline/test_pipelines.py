@@ -33,7 +33,16 @@ from tests.pipeline.truth import VIDEO, camera_at, dance, landmarks_of, together
 
 SHA256 = "a1" * 32
 SCORES = {
-    "gate": {"upside_down", "jitter_mps2", "mean_speed_mps", "repetition", "back_to_camera", "camera_motion"},
+    "gate": {
+        "upside_down",
+        "jitter_mps2",
+        "mean_speed_mps",
+        "repetition",
+        "back_to_camera",
+        "camera_motion",
+        "missing_picture",
+        "missing_sound",
+    },
     "reprojection": {"reprojection_pck", "speed_correlation", "foot_slide_mps"},
 }
 #: What every clip has from the start, or is not a result.
