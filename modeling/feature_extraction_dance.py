@@ -13,8 +13,9 @@ from transformers.utils.generic import ModelOutput
 
 from opendance_hf.modeling.remote_code import FeatureExtractorWithCode
 from opendance_hf.motion.generated import posed, stand_on_ground
-from opendance_hf.music.features import MusicAnnotation, annotate_music, extract_audio
-from opendance_hf.music.layout import SAMPLE_RATE_7P5FPS, SAMPLE_RATE_60FPS, Engine
+from opendance_hf.music.features import extract_audio
+from opendance_hf.music.layout import SAMPLE_RATE_7P5FPS, SAMPLE_RATE_60FPS, Engine, Ints
+from opendance_hf.music.song import open_song
 
 Audio = str | os.PathLike[str] | npt.NDArray[np.floating]
 Floats = npt.NDArray[np.floating]
@@ -101,19 +102,17 @@ class DanceFeatureExtractor(FeatureExtractorWithCode):
         songs = audio if isinstance(audio, list) else [audio]
         if not songs:
             raise ValueError("no song given")
-        found = [self._annotate(song, sampling_rate) for song in songs]
-        rows = [self.select(vars(one)) for one in found]
-        longest = max(len(one) for one in rows)
+        found = [self._read(song, sampling_rate) for song in songs]
         batch = BatchFeature(
             {
-                "music_features": np.stack([np.pad(one, ((0, longest - len(one)), (0, 0))) for one in rows]),
-                "num_frames": np.array([len(one.music_features) for one in found]),
-                "bpm": np.array([one.bpm for one in found], dtype=np.float32),
+                "music_features": _stacked([rows for rows, _, _, _ in found]),
+                "num_frames": np.array([num_frames for _, num_frames, _, _ in found]),
+                "bpm": np.array([bpm for _, _, bpm, _ in found], dtype=np.float32),
             },
             tensor_type=return_tensors,
         )
         # Lists of different lengths, which do not become one tensor.
-        batch["music_beats"] = [one.music_beats for one in found]
+        batch["music_beats"] = [beats for _, _, _, beats in found]
         return batch
 
     def select(self, columns: Mapping[str, Any]) -> Floats:
@@ -149,9 +148,12 @@ class DanceFeatureExtractor(FeatureExtractorWithCode):
             dances.append({**{name: a.astype(np.float32) for name, a in arrays.items()}, "fps": _FPS})
         return dances
 
-    def _annotate(self, song: Audio, sampling_rate: int | None) -> MusicAnnotation:
+    def _read(self, song: Audio, sampling_rate: int | None) -> tuple[Floats, int, float, Ints]:
+        """Return the features that the model reads, the number of frames, the tempo and the beats of a song."""
         if not isinstance(song, np.ndarray):
-            return annotate_music(song, engine=self.engine)
+            with open_song(song, engine=self.engine) as opened:
+                rows = opened.column(self.column, self.feature_size)
+                return rows, opened.num_frames, opened.bpm, opened.music_beats
         if sampling_rate is None:
             raise ValueError("samples need their sampling_rate, in Hz")
         if song.ndim != 1:
@@ -160,7 +162,16 @@ class DanceFeatureExtractor(FeatureExtractorWithCode):
         fast, slow = (
             _resampled(song, sampling_rate, rate) for rate in (SAMPLE_RATE_60FPS, SAMPLE_RATE_7P5FPS)
         )
-        return extract_audio(fast, slow, num_frames, engine=self.engine)
+        found = extract_audio(fast, slow, num_frames, engine=self.engine)
+        return self.select(vars(found)), num_frames, found.bpm, found.music_beats
+
+
+def _stacked(rows: list[Floats]) -> Floats:
+    """Return (B, rows, features), shorter ones continued with zeros; one array is not copied."""
+    if len(rows) == 1:
+        return rows[0][None]
+    longest = max(len(one) for one in rows)
+    return np.stack([np.pad(one, ((0, longest - len(one)), (0, 0))) for one in rows])
 
 
 def _resampled(samples: Floats, rate: int, to: int) -> npt.NDArray[np.float32]:

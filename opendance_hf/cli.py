@@ -440,7 +440,7 @@ def music(
     with _plain_errors() as console:
         target = out or Path(song.stem + ".npz")
         found = write_music(song, target, start_s=start_s, end_s=end_s, engine=engine)
-        frames, beats = len(found.music_features), len(found.music_beats)
+        frames, beats = found.num_frames, len(found.music_beats)
         console.print(
             f"{frames / 60:.2f} s, {frames} frames, {beats} beats, {found.bpm:.1f} bpm", highlight=False
         )

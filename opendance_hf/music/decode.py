@@ -81,6 +81,48 @@ def decode_audio(
     return audio
 
 
+def decode_blocks(
+    path: str | PathLike[str],
+    sample_rate: int,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    block_samples: int = 1 << 20,
+) -> Iterator[Floats]:
+    """Yield the samples of :func:`decode_audio` in blocks of at most ``block_samples``, for sound that does not fit in memory.
+
+    Raises:
+        AudioError, NoAudioError: see :func:`decode_audio`.
+    """
+    channels = measure_sound(path).channels
+    first = round(start_s * sample_rate)
+    length = None if end_s is None else round((end_s - start_s) * sample_rate)
+    stop_s = math.inf if end_s is None else end_s + _LOOKAHEAD_S
+    # A chunk may overwrite the end of the one before, so as much is held back as time stamps may go back.
+    late = sample_rate
+    held = np.zeros(block_samples + 2 * late, np.float32)
+    done = count = 0  # samples before `held`, and samples in it
+    with open_media(path) as container:
+        for index, chunk in _resampled(container, sample_rate, stop_s, channels):
+            offset = index - first - done
+            samples, offset = chunk[max(0, -offset) :], max(0, offset)
+            if not len(samples):
+                continue
+            count = max(count, offset + len(samples))
+            if count > len(held):
+                held = np.pad(held, (0, count - len(held) + late))
+            held[offset : offset + len(samples)] = samples
+            while count >= block_samples + late:
+                yield held[: block_samples if length is None else min(block_samples, length - done)].copy()
+                held = np.pad(held[block_samples:], (0, block_samples))
+                done, count = done + block_samples, count - block_samples
+                if length is not None and done >= length:
+                    return
+    count = count if length is None else length - done
+    rest = np.pad(held, (0, max(0, count - len(held))))[:count]
+    for i in range(0, count, block_samples):
+        yield rest[i : i + block_samples]
+
+
 def _resampled(
     container: InputContainer, sample_rate: int, stop_s: float, channels: dict[str, int]
 ) -> Iterator[tuple[int, Floats]]:

@@ -41,13 +41,16 @@ class Clock:
     fault: str = ""
     _latest_s: float = -math.inf
     _first_s: float = math.inf
+    _tick_s: float = 0.0
 
     def add(self, packet: Packet[Any]) -> None:
         """Check the time stamp of the next packet of the stream."""
         stamp = packet.pts if packet.dts is None else packet.dts
         if stamp is None or not packet.size or self.fault:
             return
-        time_s = float(stamp * packet.time_base)
+        if not self._tick_s:
+            self._tick_s = float(packet.time_base)
+        time_s = stamp * self._tick_s
         self._first_s = min(self._first_s, time_s)
         at_s = self._latest_s - self._first_s
         if time_s < self._latest_s - _RESTART_S:
@@ -60,7 +63,7 @@ class Clock:
                 f"time stamps jump ahead by {time_s - self._latest_s:.0f} s after {at_s:.1f} s (at most {self.max_gap_s:.0f} s "
                 "allowed), as where recordings were joined; give each recording as a file of its own"
             )
-        end_s = time_s + float((packet.duration or 0) * packet.time_base)
+        end_s = time_s + (packet.duration or 0) * self._tick_s
         self._latest_s = max(self._latest_s, time_s if end_s - time_s > self.max_gap_s else end_s)
 
 
