@@ -66,7 +66,8 @@ def probe(path: Path, max_side_px: int = 8192, max_duration_s: float = 3600.0) -
             width_px, height_px = View.of(frame, stream).shown_size
             if max(width_px, height_px) > max_side_px:
                 raise Rejected(f"{width_px} x {height_px} pixels as shown; the limit is {max_side_px}")
-            return VideoInfo(width_px, height_px, frame_rate(stream), duration_s, sound is not None)
+            fps = frame_rate(stream, packets[stream.index])
+            return VideoInfo(width_px, height_px, fps, duration_s, sound is not None)
     except av.error.FFmpegError as error:
         raise Rejected(
             f"not a readable video: damaged, cut off, or another kind of file ({error.strerror or error}); "
@@ -82,7 +83,8 @@ def _duration(container: av.container.InputContainer, stream: av.VideoStream, pa
     """Return the seconds from the clock's origin to the end of the last frame, as read: what files state may be wrong."""
     if packets.end_s > packets.start_s:
         return round(packets.end_s - clock_origin(container), 6)
-    return packets.count / frame_rate(stream) if frame_rate(stream) else 0.0
+    rate = frame_rate(stream, packets)
+    return packets.count / rate if rate else 0.0
 
 
 @dataclass(frozen=True)
@@ -231,8 +233,9 @@ def read_pictures(path: Path, start_s: float = 0.0, end_s: float = float("inf"))
         if stream is None:
             return
         stream.thread_type = "AUTO"
-        stamped = np.isfinite(read_packets(path)[stream.index].start_s)
-        origin_s, rate = clock_origin(container), frame_rate(stream)
+        packets = read_packets(path)[stream.index]
+        stamped = np.isfinite(packets.start_s)
+        origin_s, rate = clock_origin(container), frame_rate(stream, packets)
         frames = _Frames(container, stream)
         last_s = -float("inf")
         view: View | None = None

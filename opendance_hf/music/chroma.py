@@ -121,6 +121,17 @@ def normalised(chroma: Floats) -> Floats:
 
 def cens(chroma: Floats) -> Floats:
     """Compute chroma energy normalised statistics, (frames, 12): quantised shares, smoothed over 41 frames."""
+    half = _CENS_FRAMES // 2
+    found = np.empty(chroma.shape, dtype=np.float32)
+    # The windows of hours do not fit in memory.
+    for first in range(0, len(chroma), _FRAMES_AT_A_TIME):
+        begin, end = max(0, first - half), min(first + _FRAMES_AT_A_TIME + half, len(chroma))
+        smooth = _cens_at_once(chroma[begin:end])
+        found[first : first + _FRAMES_AT_A_TIME] = smooth[first - begin :][:_FRAMES_AT_A_TIME]
+    return found
+
+
+def _cens_at_once(chroma: Floats) -> Floats:
     total = chroma.sum(axis=1, keepdims=True, dtype=np.float64)
     shares = (chroma / _unless_tiny(total)).astype(np.float32)
     steps = np.zeros(shares.shape, dtype=np.float32)

@@ -172,9 +172,11 @@ def audio_stream(container: InputContainer) -> AudioStream | None:
     return stream if isinstance(stream, av.AudioStream) else None
 
 
-def frame_rate(stream: VideoStream) -> float:
-    """Return the frame rate that a file states, 0 if none."""
-    return float(stream.average_rate or stream.guessed_rate or 0)
+def frame_rate(stream: VideoStream, packets: Packets) -> float:
+    """Return the frame rate that a file states, 0 if none; without time stamps, that of the coded picture."""
+    rates = stream.average_rate, stream.guessed_rate
+    first, second = rates if math.isfinite(packets.start_s) else rates[::-1]
+    return float(first or second or 0)
 
 
 def _videos(container: InputContainer) -> list[VideoStream]:

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.cases.make_media import RATE, damage, song, write_media
 from opendance_hf.apps.music import write_music
-from opendance_hf.music import AudioError, annotate_music, decode_audio, fast, open_song
+from opendance_hf.music import AudioError, annotate_music, chroma, decode_audio, fast, open_song
 from opendance_hf.music import song as song_module
 from opendance_hf.music.decode import decode_blocks
 from opendance_hf.music.streaming import Framer, StreamedAnalysis, streamed_median
@@ -41,6 +41,13 @@ def test_blocks_give_the_features_of_the_whole(
     np.testing.assert_array_equal(beats, expected.beats)
     np.testing.assert_allclose(found, expected.features, atol=1e-5)
     np.testing.assert_allclose(streamed.fact(120.0), expected_fact, atol=1e-5)
+
+
+def test_cens_of_many_frames_is_computed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    classes = np.random.default_rng(0).random((500, 12)).astype(np.float32)
+    whole = chroma.cens(classes)
+    monkeypatch.setattr(chroma, "_FRAMES_AT_A_TIME", 64)
+    np.testing.assert_array_equal(chroma.cens(classes), whole)
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 1000, 1001])
