@@ -117,10 +117,12 @@ def decode_blocks(
                 done, count = done + block_samples, count - block_samples
                 if length is not None and done >= length:
                     return
-    count = count if length is None else length - done
-    rest = np.pad(held, (0, max(0, count - len(held))))[:count]
-    for i in range(0, count, block_samples):
-        yield rest[i : i + block_samples]
+    # Beyond the end of the sound the samples are zero.
+    rest = held[:count]
+    for i in range(0, count if length is None else length - done, block_samples):
+        block = rest[i : i + block_samples]
+        size = len(block) if length is None else min(block_samples, length - done - i)
+        yield np.pad(block[:size], (0, size - len(block[:size])))
 
 
 def _resampled(
