@@ -17,8 +17,8 @@ from opendance_hf.motion.skeleton import MEAN_OFFSETS, NUM_JOINTS, PARENTS
 
 Array = npt.NDArray[np.floating]
 
-#: Two and a half minutes: shorter dances are converted at once.
-_FRAMES_AT_A_TIME = 9_000
+#: Shorter dances than this, 75 s, are converted at once.
+_FRAMES_AT_A_TIME = 4_500
 _CHILDREN = [[j for j, parent in enumerate(PARENTS) if parent == i] for i in range(NUM_JOINTS)]
 
 
