@@ -23,7 +23,7 @@ Audio = str | os.PathLike[str] | npt.NDArray[np.floating]
 Floats = npt.NDArray[np.floating]
 
 _FPS: Final = 60
-_FRAMES_AT_A_TIME: Final = 4_500
+_FRAMES_AT_A_TIME: Final = 2_000
 #: Columns of a dataset that a model may read, with their width.
 COLUMNS: Final = {"music_features_7p5fps": 438, "music_features": 438, "music_features_fact": 35}
 #: Names of inputs in folders that were saved before columns were named: column and width.

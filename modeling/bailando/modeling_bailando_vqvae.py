@@ -32,8 +32,9 @@ from opendance_hf.modeling.pretrained import DancePreTrainedModel
 
 NUM_JOINTS = 24
 
-#: Codes that are decoded at a time: four and a half minutes.
-_CODES_AT_A_TIME = 2048
+#: More codes than this, four and a half minutes, are decoded in parts.
+_WHOLE_CODES = 2048
+_CODES_AT_A_TIME = 512
 
 
 @dataclass
@@ -529,7 +530,7 @@ class BailandoVQVAE(BailandoPreTrainedModel):
         Hours of codes are decoded in parts, each with the codes around it that its frames depend on.
         """
         count, steps = upper_codes.shape
-        if steps <= _CODES_AT_A_TIME:
+        if steps <= _WHOLE_CODES:
             return self._decode_at_once(upper_codes, lower_codes)
         per_code, config = self.config.frames_per_code, self.config
         # Each level of the decoder reaches half as many codes as the one before.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from opendance_hf.motion.body import bone_lengths
 from opendance_hf.motion.rotations import (
     best_rotation,
     matrix_to_axis_angle,
@@ -17,8 +16,8 @@ from opendance_hf.motion.skeleton import MEAN_OFFSETS, NUM_JOINTS, PARENTS
 
 Array = npt.NDArray[np.floating]
 
-#: Shorter dances than this, 75 s, are converted at once.
-_FRAMES_AT_A_TIME = 4_500
+#: Shorter dances than this, 33 s, are converted at once.
+_FRAMES_AT_A_TIME = 2_000
 _CHILDREN = [[j for j, parent in enumerate(PARENTS) if parent == i] for i in range(NUM_JOINTS)]
 
 
@@ -52,12 +51,16 @@ def joints_to_poses(
     own_skeleton = rest_offsets is None
     if rest_offsets is None:
         rest = MEAN_OFFSETS.astype(np.float64)
-        lengths = np.empty((len(joints), NUM_JOINTS - 1))
-        for some in blocks:
-            lengths[some] = bone_lengths(joints[some].astype(np.float64) - lower_by[some, None])
-        scale = np.median(lengths, axis=0) / np.linalg.norm(rest[1:], axis=-1)
+        # Bone by bone: the lengths of all bones of hours are as large as the joints.
+        lengths = np.empty(len(joints))
+        medians = np.empty(NUM_JOINTS - 1)
+        for bone, ends in enumerate(zip(range(1, NUM_JOINTS), PARENTS[1:], strict=True)):
+            for some in blocks:
+                child, parent = (joints[some, end].astype(np.float64) - lower_by[some] for end in ends)
+                lengths[some] = np.linalg.norm(child - parent, axis=-1)
+            medians[bone] = np.median(lengths, overwrite_input=True)
+        scale = medians / np.linalg.norm(rest[1:], axis=-1)
         rest_offsets = np.concatenate([rest[:1], rest[1:] * scale[:, None]])
-        del lengths
     rest_offsets = np.array(rest_offsets)
     poses, transl = np.empty(joints.shape, dtype), np.empty((len(joints), 3))
     carried: dict[int, Array] = {}
