@@ -244,7 +244,7 @@ class Frame:
 def opened(monkeypatch: pytest.MonkeyPatch, *frames: Frame) -> None:
     """Make every file one of these frames."""
     stream = SimpleNamespace(
-        disposition=0, index=0, width=64, height=48, average_rate=20, sample_aspect_ratio=None,
+        disposition=0, index=0, width=64, height=48, average_rate=20, guessed_rate=20, sample_aspect_ratio=None,
         codec_context=SimpleNamespace(sample_aspect_ratio=None),
     )  # fmt: skip
     packets = [SimpleNamespace(size=1, pts=None, decode=lambda frame=frame: [frame]) for frame in frames]
