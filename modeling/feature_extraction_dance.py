@@ -8,18 +8,22 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from transformers import BatchFeature, PretrainedConfig
 from transformers.utils.generic import ModelOutput
 
 from opendance_hf.modeling.remote_code import FeatureExtractorWithCode
-from opendance_hf.motion.generated import posed, stand_on_ground
-from opendance_hf.music.features import MusicAnnotation, annotate_music, extract_audio
-from opendance_hf.music.layout import SAMPLE_RATE_7P5FPS, SAMPLE_RATE_60FPS, Engine
+from opendance_hf.motion.generated import height_of_ground
+from opendance_hf.motion.ik import joints_to_poses
+from opendance_hf.music.features import extract_audio
+from opendance_hf.music.layout import SAMPLE_RATE_7P5FPS, SAMPLE_RATE_60FPS, Engine, Ints
+from opendance_hf.music.song import open_song
 
 Audio = str | os.PathLike[str] | npt.NDArray[np.floating]
 Floats = npt.NDArray[np.floating]
 
 _FPS: Final = 60
+_FRAMES_AT_A_TIME: Final = 2_000
 #: Columns of a dataset that a model may read, with their width.
 COLUMNS: Final = {"music_features_7p5fps": 438, "music_features": 438, "music_features_fact": 35}
 #: Names of inputs in folders that were saved before columns were named: column and width.
@@ -101,19 +105,17 @@ class DanceFeatureExtractor(FeatureExtractorWithCode):
         songs = audio if isinstance(audio, list) else [audio]
         if not songs:
             raise ValueError("no song given")
-        found = [self._annotate(song, sampling_rate) for song in songs]
-        rows = [self.select(vars(one)) for one in found]
-        longest = max(len(one) for one in rows)
+        found = [self._read(song, sampling_rate) for song in songs]
         batch = BatchFeature(
             {
-                "music_features": np.stack([np.pad(one, ((0, longest - len(one)), (0, 0))) for one in rows]),
-                "num_frames": np.array([len(one.music_features) for one in found]),
-                "bpm": np.array([one.bpm for one in found], dtype=np.float32),
+                "music_features": _stacked([rows for rows, _, _, _ in found]),
+                "num_frames": np.array([num_frames for _, num_frames, _, _ in found]),
+                "bpm": np.array([bpm for _, _, bpm, _ in found], dtype=np.float32),
             },
             tensor_type=return_tensors,
         )
         # Lists of different lengths, which do not become one tensor.
-        batch["music_beats"] = [one.music_beats for one in found]
+        batch["music_beats"] = [beats for _, _, _, beats in found]
         return batch
 
     def select(self, columns: Mapping[str, Any]) -> Floats:
@@ -121,7 +123,12 @@ class DanceFeatureExtractor(FeatureExtractorWithCode):
         return columns[self.column][:, : self.feature_size]
 
     def post_process_dance(
-        self, output: ModelOutput, num_frames: npt.ArrayLike | None = None, *, on_ground: bool = True
+        self,
+        output: ModelOutput,
+        num_frames: npt.ArrayLike | None = None,
+        *,
+        on_ground: bool = True,
+        overwrite: bool = False,
     ) -> list[dict[str, Any]]:
         """Turn a model's output into dances that stand on the ground and have poses.
 
@@ -129,29 +136,30 @@ class DanceFeatureExtractor(FeatureExtractorWithCode):
             output: of ``generate_dance``; its joints are (B, T, 24, 3), or (B, N, T, 24, 3) of several dancers.
             num_frames: (B,) lengths to cut to, as :meth:`__call__` returned them; None for all frames.
             on_ground: move each dancer up or down so that the lower foot finds the ground y = 0.
+            overwrite: move the joints of the output themselves, which saves memory.
 
         Returns:
             A dictionary for each dance: ``joints`` (T, 24, 3) metres, ``smpl_pose`` (T, 24, 3) axis-angle,
             ``smpl_transl`` (T, 3), ``rest_offsets`` (24, 3), all float32, and ``fps``. Arrays of several dancers have the
             dancers as their first dimension.
         """
-        joints = output["joints"].detach().double().cpu().numpy()
+        joints = output["joints"].detach().cpu()
+        joints = (joints if joints.dtype == torch.float64 else joints.float()).numpy()
         lengths = [joints.shape[-3]] * len(joints) if num_frames is None else np.asarray(num_frames).tolist()
         dances = []
         for dance, length in zip(joints, lengths, strict=True):
             dancers = dance[..., :length, :, :].reshape(-1, length, *dance.shape[-2:])
-            if on_ground:
-                dancers = np.stack([stand_on_ground(dancer) for dancer in dancers])
-            poses, transl, offsets = posed(dancers)
-            arrays = {"joints": dancers, "smpl_pose": poses, "smpl_transl": transl, "rest_offsets": offsets}
-            if dance.ndim == 3:
-                arrays = {name: values[0] for name, values in arrays.items()}
-            dances.append({**{name: a.astype(np.float32) for name, a in arrays.items()}, "fps": _FPS})
+            arrays = [_posed(dancer, on_ground, overwrite) for dancer in dancers]
+            named = {name: _joined([one[name] for one in arrays], dance.ndim > 3) for name in arrays[0]}
+            dances.append({**named, "fps": _FPS})
         return dances
 
-    def _annotate(self, song: Audio, sampling_rate: int | None) -> MusicAnnotation:
+    def _read(self, song: Audio, sampling_rate: int | None) -> tuple[Floats, int, float, Ints]:
+        """Return the features that the model reads, the number of frames, the tempo and the beats of a song."""
         if not isinstance(song, np.ndarray):
-            return annotate_music(song, engine=self.engine)
+            with open_song(song, engine=self.engine) as opened:
+                rows = opened.column(self.column, self.feature_size)
+                return rows, opened.num_frames, opened.bpm, opened.music_beats
         if sampling_rate is None:
             raise ValueError("samples need their sampling_rate, in Hz")
         if song.ndim != 1:
@@ -160,7 +168,32 @@ class DanceFeatureExtractor(FeatureExtractorWithCode):
         fast, slow = (
             _resampled(song, sampling_rate, rate) for rate in (SAMPLE_RATE_60FPS, SAMPLE_RATE_7P5FPS)
         )
-        return extract_audio(fast, slow, num_frames, engine=self.engine)
+        found = extract_audio(fast, slow, num_frames, engine=self.engine)
+        return self.select(vars(found)), num_frames, found.bpm, found.music_beats
+
+
+def _posed(joints: Floats, on_ground: bool, overwrite: bool) -> dict[str, Floats]:
+    """Return the arrays of one dancer, float32, of joints (T, 24, 3)."""
+    ground = height_of_ground(joints) if on_ground else np.zeros((len(joints), 3))
+    poses, transl, offsets = joints_to_poses(joints, lower_by=ground, dtype=np.float32)
+    moved = joints if overwrite and joints.dtype == np.float32 else joints.astype(np.float32)
+    for first in range(0, len(joints), _FRAMES_AT_A_TIME):
+        some = slice(first, first + _FRAMES_AT_A_TIME)
+        moved[some] = joints[some].astype(np.float64) - ground[some, None]
+    transl, offsets = transl.astype(np.float32), offsets.astype(np.float32)
+    return {"joints": moved, "smpl_pose": poses, "smpl_transl": transl, "rest_offsets": offsets}
+
+
+def _joined(arrays: list[Floats], several: bool) -> Floats:
+    return np.stack(arrays) if several else arrays[0]
+
+
+def _stacked(rows: list[Floats]) -> Floats:
+    """Return (B, rows, features), shorter ones continued with zeros; one array is not copied."""
+    if len(rows) == 1:
+        return rows[0][None]
+    longest = max(len(one) for one in rows)
+    return np.stack([np.pad(one, ((0, longest - len(one)), (0, 0))) for one in rows])
 
 
 def _resampled(samples: Floats, rate: int, to: int) -> npt.NDArray[np.float32]:

@@ -455,7 +455,7 @@ def music(
     target = out or Path(song.stem + ".npz")
     with _plain_errors(target) as console:
         found = write_music(song, target, start_s=start_s, end_s=end_s, engine=engine, overwrite=overwrite)
-        frames, beats = len(found.music_features), len(found.music_beats)
+        frames, beats = found.num_frames, len(found.music_beats)
         console.print(
             f"{frames / 60:.2f} s, {frames} frames, {beats} beats, {found.bpm:.1f} bpm", highlight=False
         )

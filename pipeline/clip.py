@@ -29,13 +29,25 @@ _UNWRITTEN: Any = None
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """Properties of a video: sizes are after rotation, times are seconds from the start of the earliest stream."""
+    """Properties of a video: sizes are as shown, times are seconds from the start of the earliest stream.
+
+    Attributes:
+        width_px: width in square pixels, after rotation.
+        height_px: height, after rotation.
+        fps: frame rate that the file states.
+        duration_s: end of the last frame.
+        has_audio: True if there is an audio stream.
+        music_s: (start, end) of each time with music.
+        sound_gaps_s: (start, end) of each time whose sound is missing or cannot be decoded.
+    """
 
     width_px: int
     height_px: int
     fps: float
     duration_s: float
     has_audio: bool
+    music_s: tuple[tuple[float, float], ...] = ((0.0, math.inf),)
+    sound_gaps_s: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)

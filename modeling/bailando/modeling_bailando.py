@@ -446,7 +446,10 @@ class BailandoForDanceGeneration(DanceGenerationMixin, BailandoPreTrainedModel):
         )
         counts = [math.ceil(length / per_code) for length in lengths]
         relative, velocity = self.vqvae.decode_pieces(upper, lower, counts)
-        joints = join_root(relative, velocity, start)[:, :num_frames]
+        # In place: hours of joints do not fit in memory twice.
+        joints = relative.add_(join_root(torch.zeros_like(relative[:, :, :1]), velocity, start))[
+            :, :num_frames
+        ]
         rotations = None
         if self.config.vqvae_config.rotation_head:
             rotations = self.vqvae.decode_rotations(upper, lower)[:, :num_frames]

@@ -32,6 +32,10 @@ from opendance_hf.modeling.pretrained import DancePreTrainedModel
 
 NUM_JOINTS = 24
 
+#: More codes than this, four and a half minutes, are decoded in parts.
+_WHOLE_CODES = 2048
+_CODES_AT_A_TIME = 512
+
 
 @dataclass
 class BailandoVQVAEOutput(ModelOutput):
@@ -521,7 +525,29 @@ class BailandoVQVAE(BailandoPreTrainedModel):
 
     @torch.no_grad()
     def decode(self, upper_codes: Tensor, lower_codes: Tensor) -> tuple[Tensor, Tensor]:
-        """Decode (B, S) codes to joints relative to the pelvis (B, 8 S, 24, 3) and root velocity (B, 8 S, 3)."""
+        """Decode (B, S) codes to joints relative to the pelvis (B, 8 S, 24, 3) and root velocity (B, 8 S, 3).
+
+        Hours of codes are decoded in parts, each with the codes around it that its frames depend on.
+        """
+        count, steps = upper_codes.shape
+        if steps <= _WHOLE_CODES:
+            return self._decode_at_once(upper_codes, lower_codes)
+        per_code, config = self.config.frames_per_code, self.config
+        # Each level of the decoder reaches half as many codes as the one before.
+        dilations = [config.dilation_growth**depth for depth in range(config.num_residual_layers)]
+        reach = 2 * (sum(dilations) + 4)
+        joints = torch.zeros(count, steps * per_code, NUM_JOINTS, 3, device=upper_codes.device)
+        velocity = torch.zeros(count, steps * per_code, 3, device=upper_codes.device)
+        for first in range(0, steps, _CODES_AT_A_TIME):
+            last = min(first + _CODES_AT_A_TIME, steps)
+            around = slice(max(0, first - reach), last + reach)
+            found = self._decode_at_once(upper_codes[:, around], lower_codes[:, around])
+            kept = slice((first - around.start) * per_code, (last - around.start) * per_code)
+            frames = slice(first * per_code, last * per_code)
+            joints[:, frames], velocity[:, frames] = found[0][:, kept], found[1][:, kept]
+        return joints, velocity
+
+    def _decode_at_once(self, upper_codes: Tensor, lower_codes: Tensor) -> tuple[Tensor, Tensor]:
         count, steps = upper_codes.shape
         frames = steps * self.config.frames_per_code
         joints = torch.zeros(count, frames, NUM_JOINTS, 3, device=upper_codes.device)

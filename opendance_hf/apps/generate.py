@@ -17,7 +17,6 @@ from opendance_hf.files import atomic_write, check_output
 from opendance_hf.formats import opendance
 from opendance_hf.formats.motion import Motion
 from opendance_hf.music import Engine, decode_audio
-from opendance_hf.render.film import film
 from opendance_hf.schema import FPS
 
 _SOUND_RATE: Final = 44_100
@@ -152,6 +151,8 @@ def write_dance(dance: Motion, song: Path, out: Path) -> list[Path]:
             )
         if out.suffix == ".npz":
             return [motion]
+        from opendance_hf.render.film import film  # takes 100 MB, which a dance without a film does not need
+
         log.info("filming %s", out)
         sound = decode_audio(song, _SOUND_RATE, 0.0, dance.num_frames / FPS)
         assert dance.poses is not None

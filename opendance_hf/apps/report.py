@@ -94,6 +94,18 @@ BUILD_SCORES: Final = {
         "speed of the background, image heights a second",
         f"limit: at most {Gate.max_camera_motion:g}",
     ),
+    "missing_picture": BuildScore(
+        "missing picture",
+        "",
+        "share of the time between source frames more than 0.2 s apart; the motion there is interpolated, confidence 0",
+        f"limit: at most {Gate.max_missing_picture:g}",
+    ),
+    "missing_sound": BuildScore(
+        "missing sound",
+        "",
+        "share of the time whose sound is missing in the source or damaged",
+        f"limit: at most {Gate.max_missing_sound:g}",
+    ),
 }
 #: Names of scores as the paper writes them.
 _LABELS: Final = {

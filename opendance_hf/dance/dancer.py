@@ -152,13 +152,14 @@ class Dancer:
         for first in range(0, len(songs), max(1, batch_size)):
             chosen = songs[first : first + max(1, batch_size)]
             parts = [extract(self.feature_extractor, song) for song in chosen]
-            dances = self.dance(
-                [part["music_features"][0] for part in parts],
-                [int(part["num_frames"][0]) for part in parts],
-                seed=seed,
-                seed_motions=motions[first : first + len(chosen)] if motions else None,
-                **options,
-            )
+            # Hours of features do not stay in memory.
+            features = [part.pop("music_features")[0] for part in parts]
+            frames = [int(part["num_frames"][0]) for part in parts]
+            some = motions[first : first + len(chosen)] if motions else None
+            output = self._generate(features, frames, seed, some, options)
+            del features
+            dances = self.feature_extractor.post_process_dance(output, frames, overwrite=True)
+            del output
             for song, part, dance in zip(chosen, parts, dances, strict=True):
                 yield _motion(dance, _name(song), part, seed)
 
@@ -187,16 +188,32 @@ class Dancer:
         Raises:
             DanceError: for an unknown option, or a seed motion that does not fit.
         """
+        output = self._generate(music_features, num_frames, seed, seed_motions, options)
+        return self.feature_extractor.post_process_dance(output, list(num_frames), overwrite=True)
+
+    @torch.no_grad()
+    def _generate(
+        self,
+        music_features: Sequence[Tensor | npt.NDArray[np.floating]],
+        num_frames: Sequence[int],
+        seed: int,
+        seed_motions: Sequence[Motion] | None,
+        options: Mapping[str, Any],
+    ) -> Any:
+        """Return the output of the model, see :meth:`dance`."""
         model: Any = self.model
         pieces = [np.asarray(one, dtype=np.float32) for one in music_features]
         longest, mode = max(len(piece) for piece in pieces), model.music_padding
-        padded = [np.pad(piece, ((0, longest - len(piece)), (0, 0)), mode=mode) for piece in pieces]
-        features = torch.from_numpy(np.stack(padded))
+        if len(pieces) == 1:
+            features = torch.from_numpy(pieces[0])[None]
+        else:
+            padded = [np.pad(piece, ((0, longest - len(piece)), (0, 0)), mode=mode) for piece in pieces]
+            features = torch.from_numpy(np.stack(padded))
         motions = _for_each(seed_motions, len(features))
         start = model.seed_inputs(self._seed(motions)) if motions else {}
         try:
             with _evaluating(model), _few_threads(model):
-                output = model.generate_dance(
+                return model.generate_dance(
                     features.to(model.device),
                     list(num_frames),
                     generator=[torch.Generator().manual_seed(seed) for _ in features],
@@ -205,7 +222,6 @@ class Dancer:
                 )
         except ValueError as error:
             raise DanceError(str(error)) from None
-        return self.feature_extractor.post_process_dance(output, list(num_frames))
 
     def _seed(self, motions: Sequence[Motion]) -> dict[str, Tensor]:
         """Return joints, poses, transl and rest_offsets (B, N, ...) of the frames that the model starts from.

@@ -24,11 +24,16 @@ def posed(
 
 
 def stand_on_ground(joints: npt.NDArray[np.float64], fps: float = 60) -> npt.NDArray[np.float64]:
-    """Move (T, 24, 3) joints up or down so that the lower foot of every moment finds the ground y = 0.
+    """Move (T, 24, 3) joints up or down so that the lower foot of every moment finds the ground y = 0."""
+    return joints - height_of_ground(joints, fps)[:, None]
+
+
+def height_of_ground(joints: npt.NDArray[np.floating], fps: float = 60) -> npt.NDArray[np.float64]:
+    """Return the (T, 3) position of the ground under (T, 24, 3) joints: zero in x and z.
 
     A dance is decoded as velocities, and their sum drifts in height; what is slower than a jump is drift.
     """
-    toes = joints[:, [JOINT_INDEX["left_foot"], JOINT_INDEX["right_foot"]], 1].min(axis=1)
+    toes = joints[:, [JOINT_INDEX["left_foot"], JOINT_INDEX["right_foot"]], 1].min(axis=1).astype(np.float64)
     window = round(_JUMP_S * fps)
     level = gaussian_filter1d(minimum_filter1d(toes, window, mode="nearest"), window / 2, mode="nearest")
-    return joints - np.stack([0 * level, level - _TOE_ABOVE_GROUND_M, 0 * level], axis=-1)[:, None]
+    return np.stack([0 * level, level - _TOE_ABOVE_GROUND_M, 0 * level], axis=-1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from opendance_hf.motion.body import bone_lengths
 from opendance_hf.motion.rotations import (
     axis_angle_to_matrix,
     best_rotation,
@@ -19,10 +18,18 @@ from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS, NUM_JOINTS, 
 
 Array = npt.NDArray[np.floating]
 
+#: Shorter dances than this, 33 s, are converted at once.
+_FRAMES_AT_A_TIME = 2_000
 _CHILDREN = [[j for j, parent in enumerate(PARENTS) if parent == i] for i in range(NUM_JOINTS)]
 
 
-def joints_to_poses(joints: Array, rest_offsets: Array | None = None) -> tuple[Array, Array, Array]:
+def joints_to_poses(
+    joints: Array,
+    rest_offsets: Array | None = None,
+    *,
+    lower_by: Array | None = None,
+    dtype: npt.DTypeLike = np.float64,
+) -> tuple[Array, Array, Array]:
     """Find rotations under which the bones of the skeleton point as those of the joints do.
 
     Joints with several children take the rotation that fits all of them best (Kabsch); those with one child the
@@ -33,20 +40,48 @@ def joints_to_poses(joints: Array, rest_offsets: Array | None = None) -> tuple[A
         joints: (T, 24, 3) metres.
         rest_offsets: (24, 3) of the skeleton; by default the mean skeleton with the median bone lengths of ``joints``,
             and with their mean hips and chest.
+        lower_by: (T, 3) metres, subtracted from all joints of a frame first.
+        dtype: of the poses.
 
     Returns:
         (T, 24, 3) axis-angle, (T, 3) transl, and the (24, 3) rest offsets used. Their forward kinematics reproduces
         the direction of every bone whose joint has one child, and all joints if their bone lengths are constant and
         their pelvis and chest are rigid.
     """
-    joints = joints.astype(np.float64)
+    lower_by = np.zeros((len(joints), 3)) if lower_by is None else lower_by
+    # The intermediate matrices of hours of dance do not fit in memory.
+    blocks = [slice(i, i + _FRAMES_AT_A_TIME) for i in range(0, len(joints), _FRAMES_AT_A_TIME)]
     own_skeleton = rest_offsets is None
     if rest_offsets is None:
         rest = MEAN_OFFSETS.astype(np.float64)
-        scale = np.median(bone_lengths(joints), axis=0) / np.linalg.norm(rest[1:], axis=-1)
+        # Bone by bone: the lengths of all bones of hours are as large as the joints.
+        lengths = np.empty(len(joints))
+        medians = np.empty(NUM_JOINTS - 1)
+        for bone, ends in enumerate(zip(range(1, NUM_JOINTS), PARENTS[1:], strict=True)):
+            for some in blocks:
+                child, parent = (joints[some, end].astype(np.float64) - lower_by[some] for end in ends)
+                lengths[some] = np.linalg.norm(child - parent, axis=-1)
+            medians[bone] = np.median(lengths, overwrite_input=True)
+        scale = medians / np.linalg.norm(rest[1:], axis=-1)
         rest_offsets = np.concatenate([rest[:1], rest[1:] * scale[:, None]])
+    rest_offsets = np.array(rest_offsets)
+    poses, transl = np.empty(joints.shape, dtype), np.empty((len(joints), 3))
+    carried: dict[int, Array] = {}
+    for some in blocks:
+        moved = joints[some].astype(np.float64) - lower_by[some, None]
+        local, sums = _local_rotations(moved, rest_offsets)
+        poses[some], transl[some] = matrix_to_axis_angle(local), moved[:, 0]
+        carried = {joint: carried.get(joint, 0) + value for joint, value in sums.items()}
+    if own_skeleton:  # hips and chest as this body carries them, not as the mean one does
+        for joint, total in carried.items():
+            rest_offsets[_CHILDREN[joint]] = total / len(joints)
+    return poses, transl - rest_offsets[0], rest_offsets
+
+
+def _local_rotations(joints: Array, rest_offsets: Array) -> tuple[Array, dict[int, Array]]:
+    """Return (T, 24, 3, 3) rotations; and for joints with several children the sum of their offsets over all frames."""
     local = np.broadcast_to(np.eye(3), (len(joints), NUM_JOINTS, 3, 3)).copy()
-    turned = local.copy()
+    turned, sums = local.copy(), {}
     for joint, parent in enumerate(PARENTS):
         above = turned[:, parent] if parent >= 0 else np.broadcast_to(np.eye(3), (len(joints), 3, 3))
         children = _CHILDREN[joint]
@@ -57,12 +92,10 @@ def joints_to_poses(joints: Array, rest_offsets: Array | None = None) -> tuple[A
                 local[:, joint] = smallest_rotation(rest_offsets[children[0]], seen[:, 0])
             else:
                 local[:, joint] = best_rotation(rest_offsets[children], seen)
-                if own_skeleton:  # hips and chest as this body carries them, not as the mean one does
-                    rest_offsets[children] = np.einsum("tji,tcj->ci", local[:, joint], seen) / len(joints)
+                sums[joint] = np.einsum("tji,tcj->ci", local[:, joint], seen)
         turned[:, joint] = above @ local[:, joint]
     _share_spine_twist(local, turned, rest_offsets)
-    transl = joints[:, 0] - rest_offsets[0]
-    return matrix_to_axis_angle(local), transl, np.asarray(rest_offsets)
+    return local, sums
 
 
 def _share_spine_twist(local: Array, turned: Array, rest_offsets: Array) -> None:

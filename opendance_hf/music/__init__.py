@@ -1,9 +1,8 @@
 """Decoding of audio and video files, and the music features that dance models read."""
 
-from opendance_hf.music.decode import AudioError, NoAudioError, clock_origin, decode_audio, open_media
+from opendance_hf.music.decode import decode_audio
 from opendance_hf.music.features import (
     MusicAnnotation,
-    annotate_music,
     extract,
     extract_audio,
     fact_features,
@@ -19,6 +18,9 @@ from opendance_hf.music.layout import (
     Engine,
     MusicFeatures,
 )
+from opendance_hf.music.media import clock_origin, open_media
+from opendance_hf.music.song import SongFeatures, annotate_music, open_song
+from opendance_hf.music.sound import AudioError, NoAudioError
 from opendance_hf.music.tempo import tempo_doubt
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "MusicAnnotation",
     "MusicFeatures",
     "NoAudioError",
+    "SongFeatures",
     "annotate_music",
     "clock_origin",
     "decode_audio",
@@ -40,6 +43,7 @@ __all__ = [
     "fact_features",
     "music_features",
     "open_media",
+    "open_song",
     "tempo_doubt",
     "tpami_features",
 ]

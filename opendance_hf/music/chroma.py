@@ -21,7 +21,7 @@ from opendance_hf.music.rhythm import hann
 Padding = Literal["constant", "reflect"]
 
 _C1_HZ: Final = 440.0 * 2 ** (-45 / 12)
-_BINS: Final = 36  # per octave
+BINS: Final = 36  # per octave
 _CHROMA: Final = 12
 #: The smallest bins of a filter's spectrum that add up to less than this share of it are set to zero.
 _NEGLIGIBLE: Final = 0.01
@@ -48,6 +48,14 @@ def tuning(magnitude: Floats, sample_rate: int) -> float:
         magnitude: (frames, 1025) of the short-time spectrum.
         sample_rate: of the audio, in Hz.
     """
+    pitch, loudness = spectral_peaks(magnitude, sample_rate)
+    if len(pitch) == 0:
+        return 0.0
+    return most_common_tuning(count_tunings(pitch[loudness >= np.median(loudness)]))
+
+
+def spectral_peaks(magnitude: Floats, sample_rate: int) -> tuple[Floats, Floats]:
+    """Return pitch in Hz and magnitude of the peaks of all spectra, (peaks,); arguments as of :func:`tuning`."""
     hertz = sample_rate / WINDOW
     low = int(np.ceil(_PITCH_RANGE_HZ[0] / hertz))
     high = min(int(np.ceil(_PITCH_RANGE_HZ[1] / hertz)), WINDOW // 2)
@@ -55,19 +63,25 @@ def tuning(magnitude: Floats, sample_rate: int) -> float:
     below, here, above = (magnitude[:, low + k : high + k] for k in (-1, 0, 1))
     peak = (here > floor) & (here > below) & (here >= above)
     frames, bins = np.nonzero(peak)
-    if len(bins) == 0:
-        return 0.0
     before, top, after = below[frames, bins], here[frames, bins], above[frames, bins]
     # Interpolate the frequency and magnitude of a peak with a parabola through three bins.
     slope, bend = (after - before) / 2, after + before - 2 * top
     with np.errstate(divide="ignore", invalid="ignore"):
         shift = np.where(np.abs(slope) < np.abs(bend), -slope / bend, np.float32(0))
     pitch = ((low + bins + shift) * hertz).astype(np.float32)
-    loudness = top + slope / 2 * shift
-    pitch = pitch[loudness >= np.median(loudness)]
-    steps = np.mod(_BINS * np.log2(pitch / np.float32(440 / 16)), np.float32(1))
+    return pitch, np.asarray(top + slope / 2 * shift, dtype=np.float32)
+
+
+def count_tunings(pitch: Floats) -> npt.NDArray[np.integer]:
+    """Count pitches in Hz, (peaks,), by their distance from the nearest bin, (100,)."""
+    steps = np.mod(BINS * np.log2(pitch / np.float32(440 / 16)), np.float32(1))
     steps[steps >= 0.5] -= 1
-    return float(_TUNING_STEPS[np.histogram(steps, _TUNING_STEPS)[0].argmax()])
+    return np.histogram(steps, _TUNING_STEPS)[0]
+
+
+def most_common_tuning(counts: npt.NDArray[np.integer]) -> float:
+    """Return the tuning with the largest of the counts of :func:`count_tunings`."""
+    return float(_TUNING_STEPS[counts.argmax()])
 
 
 def chroma(audio: Floats, sample_rate: int, bins_off: float, *, like_0_8_1: bool = False) -> Floats:
@@ -80,11 +94,11 @@ def chroma(audio: Floats, sample_rate: int, bins_off: float, *, like_0_8_1: bool
         like_0_8_1: filters, resampling and padding of librosa 0.8.1 instead of 0.11.
     """
     octaves = CHROMA_OCTAVES[sample_rate]
-    kernel = _kernel(sample_rate, bins_off, like_0_8_1)
+    kernel = octave_kernel(sample_rate, bins_off, like_0_8_1)
     size = len(kernel)
     padding: Padding = "reflect" if like_0_8_1 else "constant"
     num_frames = 1 + len(audio) // HOP
-    total = np.zeros((num_frames, _BINS), dtype=np.float32)
+    total = np.zeros((num_frames, BINS), dtype=np.float32)
     for octave in range(octaves):
         if octave > 0:
             audio = _half_rate_like_0_8_1(audio) if like_0_8_1 else _half_rate(audio)
@@ -92,8 +106,12 @@ def chroma(audio: Floats, sample_rate: int, bins_off: float, *, like_0_8_1: bool
         for i in range(0, num_frames, _FRAMES_AT_A_TIME):
             part = slice(i, min(i + _FRAMES_AT_A_TIME, num_frames))
             total[part] += np.abs((windows[part] @ kernel).view(np.complex64))
-    # A pitch class is the sum of the bin in tune with it and its two neighbours.
-    return np.roll(total, 1, axis=1).reshape(num_frames, _CHROMA, -1).sum(axis=2)
+    return pitch_classes(total)
+
+
+def pitch_classes(bins: Floats) -> Floats:
+    """Sum the bins of an octave, (frames, 36), to pitch classes, (frames, 12): the bin in tune and its two neighbours."""
+    return np.roll(bins, 1, axis=1).reshape(len(bins), _CHROMA, -1).sum(axis=2)
 
 
 def normalised(chroma: Floats) -> Floats:
@@ -103,6 +121,17 @@ def normalised(chroma: Floats) -> Floats:
 
 def cens(chroma: Floats) -> Floats:
     """Compute chroma energy normalised statistics, (frames, 12): quantised shares, smoothed over 41 frames."""
+    half = _CENS_FRAMES // 2
+    found = np.empty(chroma.shape, dtype=np.float32)
+    # The windows of hours do not fit in memory.
+    for first in range(0, len(chroma), _FRAMES_AT_A_TIME):
+        begin, end = max(0, first - half), min(first + _FRAMES_AT_A_TIME + half, len(chroma))
+        smooth = _cens_at_once(chroma[begin:end])
+        found[first : first + _FRAMES_AT_A_TIME] = smooth[first - begin :][:_FRAMES_AT_A_TIME]
+    return found
+
+
+def _cens_at_once(chroma: Floats) -> Floats:
     total = chroma.sum(axis=1, keepdims=True, dtype=np.float64)
     shares = (chroma / _unless_tiny(total)).astype(np.float32)
     steps = np.zeros(shares.shape, dtype=np.float32)
@@ -121,19 +150,19 @@ def _unless_tiny(length: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
 
 
 @lru_cache(maxsize=32)
-def _kernel(sample_rate: int, bins_off: float, like_0_8_1: bool) -> Floats:
+def octave_kernel(sample_rate: int, bins_off: float, like_0_8_1: bool) -> Floats:
     """Compute the 36 filters of the top octave, (window, 72), each as a real and an imaginary column.
 
     A frame of audio times the kernel gives the bins of the octave. One octave down, filters are twice as long at half
     the frequency, so the same kernel is used on the signal at half the sample rate.
     """
-    step = 2.0 ** (1 / _BINS)
+    step = 2.0 ** (1 / BINS)
     quality = 1 / (step - 1) if like_0_8_1 else (step**2 + 1) / (step**2 - 1)
-    top = _BINS * (CHROMA_OCTAVES[sample_rate] - 1)
-    hertz = _C1_HZ * 2.0 ** (bins_off / _BINS) * 2.0 ** ((top + np.arange(_BINS)) / _BINS)
+    top = BINS * (CHROMA_OCTAVES[sample_rate] - 1)
+    hertz = _C1_HZ * 2.0 ** (bins_off / BINS) * 2.0 ** ((top + np.arange(BINS)) / BINS)
     lengths = quality * sample_rate / hertz
     size = 2 ** int(np.ceil(np.log2(lengths.max())))
-    filters = np.zeros((_BINS, size), dtype=np.complex64)
+    filters = np.zeros((BINS, size), dtype=np.complex64)
     for row, length, pitch in zip(filters, lengths, hertz, strict=True):
         time = np.arange(-length // 2, length // 2)
         wave = np.exp(2j * np.pi * pitch / sample_rate * time) * hann(len(time))
@@ -160,16 +189,21 @@ def _half_rate(audio: Floats) -> Floats:
 
 def _half_rate_like_0_8_1(audio: Floats) -> Floats:
     """Resample to half the rate with the filter of librosa 0.8.1, which ends one sample before its width."""
-    width = 2 * _FAST_ZEROS - 1
-    zeros = np.arange(-width, width + 1) / 2
-    taper = np.i0(_FAST_BETA * np.sqrt(1 - (zeros / _FAST_ZEROS) ** 2)) / np.i0(_FAST_BETA)
-    taps = 0.5 * _FAST_ROLLOFF * np.sinc(_FAST_ROLLOFF * zeros) * taper
+    taps = taps_like_0_8_1()
     # Compute every second sample of the filtered signal only, as a sum over even and over odd samples and taps.
     even, odd = np.convolve(audio[::2], taps[1::2]), np.convolve(audio[1::2], taps[::2])
-    first = (width - 1) // 2
+    first = (len(taps) - 1) // 4
     length = len(audio) // 2
     halved = even[first : first + length] + _with_length(odd[first:], length)
     return _with_length((halved / np.sqrt(0.5)).astype(np.float32), -(-len(audio) // 2))
+
+
+def taps_like_0_8_1() -> npt.NDArray[np.float64]:
+    """Return the filter with which librosa 0.8.1 halves the sample rate, (95,)."""
+    width = 2 * _FAST_ZEROS - 1
+    zeros = np.arange(-width, width + 1) / 2
+    taper = np.i0(_FAST_BETA * np.sqrt(1 - (zeros / _FAST_ZEROS) ** 2)) / np.i0(_FAST_BETA)
+    return 0.5 * _FAST_ROLLOFF * np.sinc(_FAST_ROLLOFF * zeros) * taper
 
 
 def _with_length(audio: npt.NDArray[np.floating], length: int) -> npt.NDArray[np.floating]:

@@ -11,33 +11,17 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from opendance_hf.errors import OpenDanceError
+from opendance_hf.music.media import audio_stream, open_media
+from opendance_hf.music.sound import Samples, SoundFrames, measure_sound
 
 if TYPE_CHECKING:
-    from av.audio.stream import AudioStream
+    from av.audio.frame import AudioFrame
     from av.container import InputContainer
 
 Floats = npt.NDArray[np.float32]
 
-# A timestamp this far from the end of the previous samples is a jump; a smaller difference is rounding.
-_JUMP_S: Final = 0.05
 # Decode this much past the end: the resampling filter needs the samples after the last one.
 _LOOKAHEAD_S: Final = 0.5
-# FFmpeg also accepts playlists (hls, dash) and scripts (concat, ffmetadata). Through them, a text file named like a
-# video could read other files from disk or network.
-_FORMATS: Final = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mpegvideo,h264,hevc,asf,ogg,wav,w64,mp3,aac,ac3,eac3,flac,"
-    "aiff,amr,ape,au,caf,dv,gxf,ivf,m4v,mxf,nut,obu,rm,tta,wv,yuv4mpegpipe,gif,"
-    "image2,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe,gif_pipe"
-)
-
-
-class AudioError(OpenDanceError, ValueError):
-    """Raised for a file whose audio cannot be read; the message names the file, the cause and the remedy."""
-
-
-class NoAudioError(AudioError):
-    """Raised for a readable file without an audio track."""
 
 
 def decode_audio(
@@ -49,6 +33,9 @@ def decode_audio(
     audio and video cut at the same times are synchronous. Where the audio starts later than the video, or has a gap, the
     samples are zero. A span equals the slice of the whole: decoding runs from the beginning of the file, since seeking
     is inexact in some formats (MP3 of variable bit rate).
+
+    The mix to mono is FFmpeg's. Where channels in opposite phase cancel in it, anywhere in the file, the loudest channel is
+    used instead. Damaged packets become silence.
 
     Args:
         path: an audio or video file.
@@ -63,11 +50,9 @@ def decode_audio(
     Raises:
         FileNotFoundError: no such file.
         NoAudioError: the file has no audio track.
-        AudioError: the file, or its audio track, cannot be decoded.
+        AudioError: see :func:`~opendance_hf.music.sound.measure_sound`.
         ValueError: an impossible span or sample rate.
     """
-    import av
-
     if sample_rate < 1:
         raise ValueError(f"sample_rate must be a positive number of Hz, got {sample_rate}")
     if not (math.isfinite(start_s) and start_s >= 0):
@@ -77,26 +62,12 @@ def decode_audio(
     if not Path(path).is_file():
         raise FileNotFoundError(f"no such file: {path}")
 
+    channels = measure_sound(path).channels
     first = round(start_s * sample_rate)
-    chunks: list[tuple[int, Floats]] = []
-    heard = False
-    try:
-        with open_media(path) as container:
-            stream = container.streams.best("audio")
-            if not isinstance(stream, av.AudioStream):
-                raise NoAudioError(f"{path}: no audio track; use a file with sound, or mux the music into it")
-            stop_s = math.inf if end_s is None else end_s + _LOOKAHEAD_S
-            for index, samples in _resampled(container, stream, sample_rate, stop_s):
-                heard = True
-                if index + len(samples) > first:
-                    chunks.append((index - first, samples))
-    except av.FFmpegError as error:
-        raise AudioError(
-            f"{path}: cannot be decoded as audio ({error.strerror or error}); "
-            f"check that it plays, or convert it with: ffmpeg -i FILE -c:v copy -c:a aac REPAIRED.mp4"
-        ) from error
-    if not heard:
-        raise AudioError(f"{path}: the audio track is empty; use a file with sound")
+    stop_s = math.inf if end_s is None else end_s + _LOOKAHEAD_S
+    with open_media(path) as container:
+        pieces = _resampled(container, sample_rate, stop_s, channels)
+        chunks = [(index - first, samples) for index, samples in pieces if index + len(samples) > first]
 
     if end_s is not None:
         length = round((end_s - start_s) * sample_rate)
@@ -110,54 +81,70 @@ def decode_audio(
     return audio
 
 
-def open_media(path: str | PathLike[str]) -> InputContainer:
-    """Open a media file; playlists and scripts that refer to other files are refused.
+def decode_blocks(
+    path: str | PathLike[str],
+    sample_rate: int,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    block_samples: int = 1 << 20,
+) -> Iterator[Floats]:
+    """Yield the samples of :func:`decode_audio` in blocks of at most ``block_samples``, for sound that does not fit in memory.
 
     Raises:
-        av.FFmpegError: if the file is not a media file, or damaged.
+        AudioError, NoAudioError: see :func:`decode_audio`.
     """
-    import av
-
-    return av.open(
-        str(path),
-        # Accept files with broken tags, such as a title that is not UTF-8.
-        metadata_errors="ignore",
-        options={"format_whitelist": _FORMATS, "protocol_whitelist": "file"},
-    )
-
-
-def clock_origin(container: InputContainer) -> float:
-    """Return the timestamp, in seconds, of time 0 of an open file: the earliest start of its streams.
-
-    Audio and video streams count, cover pictures do not. Readers of the frames of the same file must subtract the same
-    number from their timestamps.
-    """
-    from av.stream import Disposition
-
-    starts = [
-        float(stream.start_time * stream.time_base)
-        for stream in (*container.streams.audio, *container.streams.video)
-        if stream.start_time is not None
-        and stream.time_base is not None
-        and not stream.disposition & Disposition.attached_pic
-    ]
-    return min(starts, default=0.0)
+    channels = measure_sound(path).channels
+    first = round(start_s * sample_rate)
+    length = None if end_s is None else round((end_s - start_s) * sample_rate)
+    stop_s = math.inf if end_s is None else end_s + _LOOKAHEAD_S
+    # A chunk may overwrite the end of the one before, so as much is held back as time stamps may go back.
+    late = sample_rate
+    held = np.zeros(block_samples + 2 * late, np.float32)
+    done = count = 0  # samples before `held`, and samples in it
+    with open_media(path) as container:
+        for index, chunk in _resampled(container, sample_rate, stop_s, channels):
+            offset = index - first - done
+            samples, offset = chunk[max(0, -offset) :], max(0, offset)
+            if not len(samples):
+                continue
+            count = max(count, offset + len(samples))
+            if count > len(held):
+                held = np.pad(held, (0, count - len(held) + late))
+            held[offset : offset + len(samples)] = samples
+            while count >= block_samples + late:
+                yield held[: block_samples if length is None else min(block_samples, length - done)].copy()
+                held = np.pad(held[block_samples:], (0, block_samples))
+                done, count = done + block_samples, count - block_samples
+                if length is not None and done >= length:
+                    return
+    # Beyond the end of the sound the samples are zero.
+    rest = held[:count]
+    for i in range(0, count if length is None else length - done, block_samples):
+        block = rest[i : i + block_samples]
+        size = len(block) if length is None else min(block_samples, length - done - i)
+        yield np.pad(block[:size], (0, size - len(block[:size])))
 
 
 def _resampled(
-    container: InputContainer, stream: AudioStream, sample_rate: int, stop_s: float
+    container: InputContainer, sample_rate: int, stop_s: float, channels: dict[str, int]
 ) -> Iterator[tuple[int, Floats]]:
     """Yield mono chunks at ``sample_rate``, each with the index of its first sample since time 0 of the file.
 
     One resampler is used for as long as timestamps and format are continuous. After a jump a new resampler starts at
     the new timestamp, which turns gaps into silence and prevents drift.
+
+    Args:
+        container: an open file with sound.
+        sample_rate: of the result, Hz.
+        stop_s: decoding stops after this time.
+        channels: channel to use instead of the mono mix, by channel layout.
     """
     from av import AudioResampler
 
-    origin = clock_origin(container)
+    stream = audio_stream(container)
+    assert stream is not None
     resampler: AudioResampler | None = None
-    setup: tuple[str, str, int] | None = None
-    expected_s = 0.0
+    samples_of = Samples()
     index = 0
 
     def drained() -> Iterator[tuple[int, Floats]]:
@@ -167,19 +154,28 @@ def _resampled(
                 yield offset, piece.to_ndarray()[0]
                 offset += piece.samples
 
-    for frame in container.decode(stream):
-        time_s = expected_s if frame.time is None else frame.time - origin
-        frame_setup = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if resampler is None or frame_setup != setup or abs(time_s - expected_s) > _JUMP_S:
+    for sound in SoundFrames(container, stream):
+        if sound.jump:
             yield from drained()
-            resampler, setup = AudioResampler(format="flt", layout="mono", rate=sample_rate), frame_setup
-            segment_s, seen = time_s, 0
-            index = round(time_s * sample_rate)
-        seen += frame.samples
-        expected_s = segment_s + seen / frame.sample_rate
+            resampler = AudioResampler(format="flt", layout="mono", rate=sample_rate)
+            index = round(sound.time_s * sample_rate)
+        assert resampler is not None
+        channel = channels.get(sound.frame.layout.name)
+        frame = (
+            sound.frame if channel is None else _one_channel(sound.frame, samples_of(sound.frame)[channel])
+        )
         for piece in resampler.resample(frame):
             yield index, piece.to_ndarray()[0]
             index += piece.samples
-        if time_s > stop_s:
+        if sound.time_s > stop_s:
             break
     yield from drained()
+
+
+def _one_channel(frame: AudioFrame, samples: Floats) -> AudioFrame:
+    """Return a mono frame of some samples (samples,), with the time of another frame."""
+    from av import AudioFrame
+
+    found = AudioFrame.from_ndarray(np.ascontiguousarray(samples)[None], format="flt", layout="mono")
+    found.sample_rate, found.time_base, found.pts = frame.sample_rate, frame.time_base, frame.pts
+    return found

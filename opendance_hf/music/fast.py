@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, lru_cache
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -37,9 +37,9 @@ Second = TypeVar("Second")
 _MEL_BANDS: Final = 128
 _MFCC: Final = 20
 _QUIETEST: Final = np.float32(1e-10)
-_RANGE_DB: Final = np.float32(80)
+RANGE_DB: Final = np.float32(80)
 #: Onsets of librosa 0.8.1 come from mel bands up to this frequency, whether the audio reaches it or not.
-_ONSET_HZ_0_8_1: Final = 11025.0
+ONSET_HZ_0_8_1: Final = 11025.0
 _WINDOW: Final = rhythm.hann(WINDOW)
 _FRAMES_AT_A_TIME: Final = 64
 
@@ -53,20 +53,20 @@ class Analysis:
         self._rate = sample_rate
         self._old = like_0_8_1
         self._padding: chroma.Padding = "reflect" if like_0_8_1 else "constant"
-        self._onset_hz = _ONSET_HZ_0_8_1 if like_0_8_1 else sample_rate / 2
+        self._onset_hz = ONSET_HZ_0_8_1 if like_0_8_1 else sample_rate / 2
 
     def music(self) -> EngineOutput:
         """Compute the 438 features, for 1 + samples // 512 frames."""
         harmonic, percussive = self._separated()
 
         def tones() -> Floats:
-            mfcc = _mfcc(_decibels(self._mel, reference=self._mel.max()))
+            mfcc = mfcc_of(_decibels(self._mel, reference=self._mel.max()))
             pitches = self._chroma(harmonic, _magnitude(_spectra(harmonic, self._padding)))
-            return side_by_side(mfcc, _slope(mfcc), chroma.normalised(pitches))
+            return side_by_side(mfcc, slope(mfcc), chroma.normalised(pitches))
 
         def rhythms() -> tuple[Floats, float, npt.NDArray[np.integer]]:
             magnitude = _magnitude(_spectra(percussive, self._padding))
-            envelope = _onset_envelope(_decibels(_mel(magnitude, self._rate, self._onset_hz)), np.median)
+            envelope = onset_envelope(_decibels(mel_power(magnitude, self._rate, self._onset_hz)), np.median)
             bpm, beats = rhythm.track_beats(envelope, self._rate, like_0_8_1=self._old)
             lags = rhythm.tempogram(envelope, TEMPOGRAM_LAGS)
             return side_by_side(envelope[:, None], one_hot(beats, len(envelope)), lags), bpm, beats
@@ -79,12 +79,12 @@ class Analysis:
         decibels = _decibels(self._mel)
         onset_decibels = decibels
         if self._old:
-            onset_decibels = _decibels(_mel(self._magnitude, self._rate, self._onset_hz))
-        envelope = _onset_envelope(onset_decibels, np.mean)
+            onset_decibels = _decibels(mel_power(self._magnitude, self._rate, self._onset_hz))
+        envelope = onset_envelope(onset_decibels, np.mean)
         _, beats = rhythm.track_beats(envelope, self._rate, start_bpm, like_0_8_1=self._old)
         return side_by_side(
             envelope[:, None],
-            _mfcc(decibels),
+            mfcc_of(decibels),
             chroma.cens(self._chroma(self._audio, self._magnitude)),
             one_hot(rhythm.onset_peaks(envelope), len(envelope)),
             one_hot(beats, len(envelope)),
@@ -103,7 +103,7 @@ class Analysis:
     @cached_property
     def _mel(self) -> Floats:
         """Return the power in mel bands up to half the sample rate, (frames, 128)."""
-        return _mel(self._magnitude, self._rate, self._rate / 2)
+        return mel_power(self._magnitude, self._rate, self._rate / 2)
 
     def _separated(self) -> Floats:
         """Return the harmonic and the percussive part, (2, samples)."""
@@ -128,7 +128,19 @@ def _spectra(audio: Floats, padding: chroma.Padding) -> Iterator[Spectra]:
     """Yield the spectra of the windows centred on every 512th sample, (some frames, 1025)."""
     windows = sliding_window_view(np.pad(audio, WINDOW // 2, mode=padding), WINDOW)[::HOP]
     for i in range(0, len(windows), _FRAMES_AT_A_TIME):
-        yield np.fft.rfft(windows[i : i + _FRAMES_AT_A_TIME] * _WINDOW).astype(np.complex64)
+        yield _spectrum(windows[i : i + _FRAMES_AT_A_TIME])
+
+
+def spectra_of(windows: Floats) -> Spectra:
+    """Return the spectra, (frames, 1025), of windows (frames, 2048)."""
+    found = np.empty((len(windows), WINDOW // 2 + 1), np.complex64)
+    for i in range(0, len(windows), _FRAMES_AT_A_TIME):
+        found[i : i + _FRAMES_AT_A_TIME] = _spectrum(windows[i : i + _FRAMES_AT_A_TIME])
+    return found
+
+
+def _spectrum(windows: Floats) -> Spectra:
+    return np.fft.rfft(windows * _WINDOW).astype(np.complex64)
 
 
 def _magnitude(spectra: Iterable[Spectra]) -> Floats:
@@ -145,6 +157,37 @@ def _separate(spectra: Spectra, magnitude: Floats, double: bool) -> Floats:
         lambda: running_median(magnitude), lambda: running_median(np.ascontiguousarray(magnitude.T))
     )
     parts = np.zeros((2, len(spectra) + 3, HOP), dtype=np.float32)
+    add_parts(parts, spectra, magnitude, lasting, broad, double)
+    weight = overlap_weight()
+    parts[:, :3] /= weight[:3]
+    parts[:, 3:-3] /= weight[3]
+    parts[:, -3:] /= weight[4:]
+    return parts.reshape(2, -1)[:, WINDOW // 2 :]
+
+
+def overlap_weight() -> Floats:
+    """Return the weight of overlapping windows, (7, 512): in the first three rows, in the middle, in the last three."""
+    # Four windows overlap everywhere but in the first and the last three rows.
+    weight = np.zeros((7, HOP), dtype=np.float32)
+    for k in (3, 2, 1, 0):
+        weight[k : k + 4] += _WINDOW[k * HOP : (k + 1) * HOP] ** 2
+    weight[0, 0] = 1  # all windows are zero at this sample
+    return weight
+
+
+def add_parts(
+    parts: Floats, spectra: Spectra, magnitude: Floats, lasting: Floats, broad: Floats, double: bool
+) -> None:
+    """Add the windows of the harmonic and the percussive part to their rows of samples, where they overlap.
+
+    Args:
+        parts: (2, frames + 3, 512) rows of samples, which the windows are added to.
+        spectra: (frames, 1025).
+        magnitude: (frames, 1025) of the spectra.
+        lasting: (frames, 1025) medians over time.
+        broad: (1025, frames) medians over frequency.
+        double: with double precision.
+    """
     # The numpy of librosa 0.8.1 computes Fourier transforms in double precision only.
     kept = np.empty((_FRAMES_AT_A_TIME, WINDOW // 2 + 1), np.complex128 if double else np.complex64)
     for i in range(0, len(spectra), _FRAMES_AT_A_TIME):
@@ -161,15 +204,6 @@ def _separate(spectra: Spectra, magnitude: Floats, double: bool) -> Floats:
             windows = np.fft.irfft(kept[: len(level)], WINDOW) * _WINDOW
             for k in (3, 2, 1, 0):
                 part[i + k : i + k + len(level)] += windows[:, k * HOP : (k + 1) * HOP]
-    # Four windows overlap everywhere but in the first and the last three rows.
-    weight = np.zeros((7, HOP), dtype=np.float32)
-    for k in (3, 2, 1, 0):
-        weight[k : k + 4] += _WINDOW[k * HOP : (k + 1) * HOP] ** 2
-    weight[0, 0] = 1  # all windows are zero at this sample
-    parts[:, :3] /= weight[:3]
-    parts[:, 3:-3] /= weight[3]
-    parts[:, -3:] /= weight[4:]
-    return parts.reshape(2, -1)[:, WINDOW // 2 :]
 
 
 def _shares(first: Floats, second: Floats) -> Floats:
@@ -185,7 +219,7 @@ def _shares(first: Floats, second: Floats) -> Floats:
     return shares
 
 
-def _mel(magnitude: Floats, sample_rate: int, top_hz: float) -> Floats:
+def mel_power(magnitude: Floats, sample_rate: int, top_hz: float) -> Floats:
     """Compute the power in each mel band up to a frequency, (frames, 128)."""
     return magnitude**2 @ _mel_filters(sample_rate, top_hz)
 
@@ -209,12 +243,17 @@ def _mel_filters(sample_rate: int, top_hz: float) -> Floats:
 
 def _decibels(power: Floats, reference: float | np.float32 = 1.0) -> Floats:
     """Convert power to decibels over the reference, clipped at 80 dB below the loudest."""
-    level = 10 * np.log10(np.maximum(_QUIETEST, power))
-    level -= 10 * np.log10(np.maximum(_QUIETEST, reference))
-    return np.maximum(level, level.max() - _RANGE_DB)
+    level = level_db(power)
+    level -= level_db(reference)
+    return np.maximum(level, level.max() - RANGE_DB)
 
 
-def _mfcc(decibels: Floats) -> Floats:
+def level_db(power: Any) -> Any:
+    """Convert power to decibels, at least -100."""
+    return 10 * np.log10(np.maximum(_QUIETEST, power))
+
+
+def mfcc_of(decibels: Floats) -> Floats:
     """Compute the first cosine coefficients of the mel levels, (frames, 20)."""
     # Without the mean, so that all other coefficients of a flat spectrum are exactly zero.
     mean = decibels.mean(axis=1, keepdims=True, dtype=np.float64)
@@ -232,13 +271,13 @@ def _cosines() -> npt.NDArray[np.float64]:
     return waves
 
 
-def _slope(values: Floats) -> Floats:
+def slope(values: Floats) -> Floats:
     """Compute the slope of a line through three frames; the end frames take the slope of their neighbours."""
     inner = (values[2:] - values[:-2]) / 2
     return np.concatenate([inner[:1], inner, inner[-1:]])
 
 
-def _onset_envelope(decibels: Floats, over_bands: Callable[..., npt.NDArray[np.floating]]) -> Floats:
+def onset_envelope(decibels: Floats, over_bands: Callable[..., npt.NDArray[np.floating]]) -> Floats:
     """Compute the rise of levels from frame to frame, (frames,), delayed by half a window to the centred frame."""
     rise = over_bands(np.maximum(0, decibels[1:] - decibels[:-1]), axis=1)
     delay = 1 + WINDOW // (2 * HOP)

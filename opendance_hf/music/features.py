@@ -21,6 +21,7 @@ Three engines compute them:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from os import PathLike
 from typing import Final, Protocol, get_args
@@ -30,7 +31,7 @@ import numpy.typing as npt
 
 from opendance_hf.brief import brief_repr
 from opendance_hf.music import fast, librosa_engine
-from opendance_hf.music.decode import AudioError, decode_audio
+from opendance_hf.music.decode import decode_audio
 from opendance_hf.music.layout import (
     CHROMA_OCTAVES,
     HOP,
@@ -43,6 +44,7 @@ from opendance_hf.music.layout import (
     Ints,
     MusicFeatures,
 )
+from opendance_hf.music.sound import AudioError, measure_sound
 from opendance_hf.music.tempo import tempo_from_beats
 
 _FPS: Final = 60
@@ -50,7 +52,7 @@ _CODE_FRAMES: Final = SAMPLE_RATE_60FPS // SAMPLE_RATE_7P5FPS
 # On less than one window librosa 0.11 fails: the delta lacks frames, the inverse STFT may turn to NaN.
 _MIN_SAMPLES: Final = WINDOW
 _TPAMI_DIM: Final = 55
-#: The shortest audio that :func:`annotate_music` accepts: shorter audio holds no beats.
+#: The shortest audio that :func:`annotate_whole` accepts: shorter audio holds no beats.
 MIN_SECONDS: Final = 1.0
 # Unscaled integer samples are accepted; squares of larger values overflow.
 _LOUDEST: Final = 1e6
@@ -77,27 +79,11 @@ class MusicAnnotation:
     bpm: float
 
 
-def annotate_music(
+def annotate_whole(
     path: str | PathLike[str], *, start_s: float = 0.0, end_s: float | None = None, engine: Engine = "fast"
 ) -> MusicAnnotation:
-    """Compute the music features of a file, or of a part of it, at 60 and at 7.5 FPS.
-
-    The features have exactly as many frames as a motion over the same time: ``round(60 * seconds)``.
-
-    Args:
-        path: an audio or video file.
-        start_s: time of the first frame, in seconds; time 0 as in :func:`decode_audio`.
-        end_s: time where the last frame ends, in seconds; by default the end of the sound. A later end is
-            filled with silence.
-        engine: see the top of this module.
-
-    Raises:
-        FileNotFoundError, NoAudioError: see :func:`decode_audio`.
-        AudioError: see :func:`decode_audio`; also if nothing is left of the sound after ``start_s``, or if it is
-            silent, shorter than a second, or holds NaN, infinity or absurdly large samples.
-        ValueError: the span is impossible, or the engine is unknown.
-    """
-    _check_engine(engine)
+    """Compute :func:`opendance_hf.music.song.annotate_music` with all sound in memory, 3 MB a second."""
+    check_engine(engine)
     audio = decode_audio(path, SAMPLE_RATE_60FPS, start_s, end_s)
     seconds = len(audio) / SAMPLE_RATE_60FPS
     if not len(audio):
@@ -106,8 +92,10 @@ def annotate_music(
         raise AudioError(
             f"{path}: {seconds:.2f} s of sound are too short for beats; take {MIN_SECONDS:g} s at least"
         )
-    if not audio.any():
-        raise AudioError(f"{path}: digitally silent from {start_s} s on; use a file, or a span, with music")
+    if silent := measure_sound(path).silence(start_s, math.inf if end_s is None else end_s):
+        raise AudioError(
+            f"{path}: no music: the sound is silent ({silent}); use a file, or a span, with music"
+        )
     slow = decode_audio(path, SAMPLE_RATE_7P5FPS, start_s, end_s)
     try:
         return extract_audio(audio, slow, round(len(audio) / HOP), engine=engine)
@@ -131,7 +119,7 @@ def extract(
         FileNotFoundError, AudioError, NoAudioError: see :func:`decode_audio`.
         ValueError: the span is impossible, ``num_frames`` does not match it, or the engine is unknown.
     """
-    _check_engine(engine)
+    check_engine(engine)
     if num_frames != round(_FPS * (end_s - start_s)):
         raise ValueError(
             f"num_frames is {num_frames}, but {start_s} s to {end_s} s are "
@@ -167,12 +155,12 @@ def extract_audio(
     Raises:
         ValueError: the audio is not mono or not finite, ``num_frames`` is not positive, or the engine unknown.
     """
-    _check_engine(engine)
+    check_engine(engine)
     if num_frames < 1:
         raise ValueError(f"num_frames must be at least 1, got {num_frames}")
     num_codes = -(-num_frames // _CODE_FRAMES)
-    audio = _checked(audio_30720, (num_frames - 1) * HOP)
-    slow_audio = _checked(audio_3840, (num_codes - 1) * HOP)
+    audio = _padded(audio_30720, (num_frames - 1) * HOP)
+    slow_audio = _padded(audio_3840, (num_codes - 1) * HOP)
     analysis = _analysis(engine, audio, SAMPLE_RATE_60FPS)
     full = analysis.music()
     fact = analysis.fact(start_bpm=120.0)
@@ -210,10 +198,10 @@ def music_features(
     Raises:
         ValueError: another sample rate, an unknown engine, or audio that is not mono or not finite.
     """
-    _check_engine(engine)
+    check_engine(engine)
     if sample_rate not in CHROMA_OCTAVES:
         raise ValueError(f"sample_rate must be 30720 (60 FPS) or 3840 (7.5 FPS), got {sample_rate}")
-    result = _analysis(engine, _checked(audio), sample_rate).music()
+    result = _analysis(engine, _padded(audio), sample_rate).music()
     num_frames = 1 + len(audio) // HOP
     return MusicFeatures(
         features=result.features[:num_frames],
@@ -262,15 +250,25 @@ def fact_features(
         ValueError: audio that is not mono or not finite, a ``start_bpm`` outside (0, 1000), or an unknown
             engine.
     """
-    _check_engine(engine)
+    check_engine(engine)
     if not 0 < start_bpm < 1000:
         raise ValueError(f"start_bpm must be a tempo between 0 and 1000, got {start_bpm}")
-    result = _analysis(engine, _checked(audio), SAMPLE_RATE_60FPS).fact(start_bpm)
+    result = _analysis(engine, _padded(audio), SAMPLE_RATE_60FPS).fact(start_bpm)
     return result[: 1 + len(audio) // HOP]
 
 
-def _checked(audio: npt.NDArray[np.floating], min_samples: int = 0) -> Floats:
-    """Return mono float32 audio, padded with silence to the samples that the analysis needs."""
+def _padded(audio: npt.NDArray[np.floating], min_samples: int = 0) -> Floats:
+    """Return checked audio, padded with silence to the samples that the analysis needs."""
+    signal = checked(audio)
+    return np.pad(signal, (0, max(0, max(min_samples, _MIN_SAMPLES) - len(signal))))
+
+
+def checked(audio: npt.NDArray[np.floating]) -> Floats:
+    """Return mono audio as float32.
+
+    Raises:
+        ValueError: for audio that is not mono, not finite, or absurdly loud.
+    """
     signal = np.asarray(audio, dtype=np.float32)
     if signal.ndim != 1:
         raise ValueError(f"audio must be mono (samples,), got shape {signal.shape}; mix the channels first")
@@ -278,7 +276,7 @@ def _checked(audio: npt.NDArray[np.floating], min_samples: int = 0) -> Floats:
         raise ValueError("audio holds NaN or infinity; decode or convert the file again")
     if len(signal) and np.abs(signal).max() > _LOUDEST:
         raise ValueError(f"audio reaches {np.abs(signal).max():.3g}, where full scale is 1; scale it down")
-    return np.pad(signal, (0, max(0, max(min_samples, _MIN_SAMPLES) - len(signal))))
+    return signal
 
 
 class _Analysis(Protocol):
@@ -294,9 +292,19 @@ def _analysis(engine: Engine, audio: Floats, sample_rate: int) -> _Analysis:
 
 
 def _bpm(output: EngineOutput, sample_rate: int) -> float:
-    return tempo_from_beats(output.beats, sample_rate / HOP, output.tempogram_bpm)
+    return refined_bpm(output.beats, output.tempogram_bpm, sample_rate)
 
 
-def _check_engine(engine: str) -> None:
+def refined_bpm(beats: Ints, tempogram_bpm: float, sample_rate: int) -> float:
+    """Return the tempo of beats (frames) that were tracked with the tempo of a tempogram, in beats per minute."""
+    return tempo_from_beats(beats, sample_rate / HOP, tempogram_bpm)
+
+
+def check_engine(engine: str) -> None:
+    """Check the name of an engine.
+
+    Raises:
+        ValueError: if it is unknown.
+    """
     if engine not in get_args(Engine):
         raise ValueError(f"engine must be one of {', '.join(get_args(Engine))}, got {engine!r}")

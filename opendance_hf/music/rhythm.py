@@ -32,8 +32,13 @@ def hann(length: int) -> Doubles:
 
 def tempogram(envelope: Floats, lags: int) -> Doubles:
     """Compute the autocorrelation of the envelope around each frame, (frames, lags), divided by that of lag 0."""
-    parts = [np.fft.irfft(power, 2 * lags)[:, :lags] for power in _power_spectra(envelope, lags)]
-    return np.concatenate(parts)
+    return np.concatenate(list(tempogram_blocks(envelope, lags)))
+
+
+def tempogram_blocks(envelope: Floats, lags: int) -> Iterator[Doubles]:
+    """Yield the rows of :func:`tempogram`, (some frames, lags)."""
+    for power in _power_spectra(envelope, lags):
+        yield np.fft.irfft(power, 2 * lags)[:, :lags]
 
 
 def track_beats(

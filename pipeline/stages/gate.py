@@ -12,9 +12,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from opendance_hf.motion.intervals import inside
 from opendance_hf.motion.skeleton import JOINT_INDEX
 from opendance_hf.pipeline.clip import Clip, Motion
 from opendance_hf.pipeline.stage import Dropped, Stage
+from opendance_hf.pipeline.stages.retime import MAX_FRAME_GAP_S
 from opendance_hf.schema import FPS, Camera
 
 Floats = npt.NDArray[np.floating]
@@ -34,6 +36,8 @@ _SCORES: Final = {
         "back to the camera: share of the time with the hips facing away",
     ),
     "camera_motion": ("max_camera_motion", "the camera moves too much: image heights per second"),
+    "missing_picture": ("max_missing_picture", "frames are missing: share of the time without a picture"),
+    "missing_sound": ("max_missing_sound", "sound is missing: share of the time without sound in the file"),
 }
 
 
@@ -49,6 +53,8 @@ class Gate(Stage):
         max_repetition: maximum share of the motion that is explained by repetition.
         max_back_to_camera: maximum share of the time with the hips facing away from the camera.
         max_camera_motion: maximum mean speed of the image background, image heights per second.
+        max_missing_picture: maximum share of the time between source frames more than 0.2 s apart.
+        max_missing_sound: maximum share of the time whose sound is missing or damaged.
         compare_hz: rate at which poses are compared to find repetition.
         min_period_s: shortest period of a repetition.
         max_period_s: longest period of a repetition.
@@ -56,7 +62,8 @@ class Gate(Stage):
     """
 
     name = "gate"
-    reads = ("camera_motion", "fit", "motion")
+    version = 2
+    reads = ("video", "camera_motion", "fit", "motion")
     writes = ("scores",)
 
     reject: bool = True
@@ -66,6 +73,8 @@ class Gate(Stage):
     max_repetition: float = 0.85
     max_back_to_camera: float = 0.95
     max_camera_motion: float = 0.4
+    max_missing_picture: float = 0.1
+    max_missing_sound: float = 0.1
     compare_hz: int = 12
     min_period_s: float = 0.4
     max_period_s: float = 4.0
@@ -74,7 +83,7 @@ class Gate(Stage):
     def __call__(self, clip: Clip) -> Clip | Dropped:
         """Process one sequence."""
         camera_motion = clip.camera_motion.between(clip.start_s, clip.end_s)
-        scores = self.measure(clip.motion, clip.fit.camera, camera_motion.speed())
+        scores = self.measure(clip.motion, clip.fit.camera, camera_motion.speed()) | _missing(clip)
         broken = self.first_broken(scores) if self.reject else None
         if broken is not None:
             return Dropped(clip.start_s, clip.end_s, *broken)
@@ -132,6 +141,16 @@ class Gate(Stage):
             if distances[i] < distances[i - 1] and distances[i] <= padded[i + 1]
         ]
         return float(max(0.0, 1 - min(minima, default=distances.mean()) / distances.mean()))
+
+
+def _missing(clip: Clip) -> dict[str, float]:
+    """Compute the shares of a clip's time without a picture and without sound."""
+    span = clip.start_s, clip.end_s
+    frames = np.diff(clip.fit.times_s)
+    picture_s = float(frames[frames > MAX_FRAME_GAP_S].sum())
+    sound_s = sum(end_s - start_s for start_s, end_s in inside(span, clip.video.sound_gaps_s))
+    duration_s = span[1] - span[0]
+    return {"missing_picture": picture_s / duration_s, "missing_sound": sound_s / duration_s}
 
 
 def _mean_acceleration(joints: Floats) -> float:

@@ -15,6 +15,7 @@ class Music(Stage):
     """Add the columns of :class:`opendance_hf.music.MusicAnnotation`, aligned with the frames of the motion."""
 
     name = "music"
+    version = 2
     reads = ("motion",)
     writes = ("columns",)
     columns = tuple(field.name for field in fields(MusicAnnotation))

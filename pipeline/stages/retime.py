@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,9 @@ from opendance_hf.motion.rotations import matrix_to_quaternion, quaternion_to_ax
 from opendance_hf.pipeline.clip import Clip, Fit, Floats, Motion
 from opendance_hf.pipeline.stage import Stage
 from opendance_hf.schema import FPS
+
+#: Source frames further apart than this leave a gap.
+MAX_FRAME_GAP_S: Final = 0.2
 
 
 @dataclass(frozen=True)
@@ -23,13 +27,16 @@ class Retime(Stage):
 
     Args:
         max_last_frame_s: maximum duration of the last frame, for videos with a low or uneven rate.
+        max_frame_gap_s: motion between source frames further apart is interpolated with confidence 0.
     """
 
     name = "retime"
+    version = 2
     reads = ("landmarks", "fit")
     writes = ("motion",)
 
     max_last_frame_s: float = 1 / 15
+    max_frame_gap_s: float = MAX_FRAME_GAP_S
 
     def __call__(self, clip: Clip) -> Clip:
         """Process one span."""
@@ -57,6 +64,9 @@ class Retime(Stage):
         axis_angles = quaternion_to_axis_angle(slerp(quaternions[:, before], quaternions[:, after], share))
         translations = _lerp(fitted.transl.astype(np.float64), before, after, fraction[:, None])
         poses, transl = axis_angles.astype(np.float32), translations.astype(np.float32)
+        known = _lerp(confidence, before, after, fraction)
+        between = (fraction > 1e-6) & (fraction < 1 - 1e-6)
+        known[:, between & (times[after] - times[before] > self.max_frame_gap_s)] = 0
         joints = forward_kinematics(poses, transl, fitted.rest_offsets[:, None])
         return Motion(
             start_s=start_s,
@@ -64,7 +74,7 @@ class Retime(Stage):
             poses=poses,
             transl=transl,
             joints=np.asarray(joints, dtype=np.float32),
-            confidence=_lerp(confidence, before, after, fraction).astype(np.float32).clip(0, 1),
+            confidence=known.astype(np.float32).clip(0, 1),
         )
 
 

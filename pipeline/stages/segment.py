@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from opendance_hf.motion.intervals import true_intervals
+from opendance_hf.motion.intervals import inside, outside, true_intervals
 from opendance_hf.pipeline.clip import Clip, Floats, Times, Tracks
 from opendance_hf.pipeline.stage import Dropped, Stage
+
+_NO_MUSIC: Final = "no music: the sound is silent"
+_NO_PICTURE: Final = "no picture: frames are missing or cannot be decoded"
 
 
 @dataclass(frozen=True)
@@ -25,18 +29,19 @@ class Span:
 
 @dataclass(frozen=True)
 class Segment(Stage):
-    """Split a shot into spans with an unchanged set of dancers.
+    """Split a shot into spans with an unchanged set of dancers, music, and a picture.
 
     Args:
         min_duration_s: shorter spans are dropped.
         max_duration_s: longer spans are cut into equal parts.
         max_dancers: spans with more dancers are dropped.
-        max_gap_s: longest time without a detection during which a dancer still counts as present.
+        max_gap_s: longest time without a detection, or without a frame, during which a dancer still counts as present.
         min_presence_s: shorter presences (false detections, people passing by) are ignored.
         edge_share: margin at the top and bottom edge, as a share of the image height, within which a box is cropped.
     """
 
     name = "segment"
+    version = 2
     reads = ("video", "camera_motion", "tracks")
     writes = ("boxes",)
     changes = ("camera_motion",)
@@ -51,18 +56,45 @@ class Segment(Stage):
     def __call__(self, clip: Clip) -> list[Clip | Dropped]:
         """Process one shot; return one clip per span."""
         results: list[Clip | Dropped] = []
-        for span in self.find_spans(clip.tracks, clip.video.height_px):
-            if isinstance(span, Dropped):
-                results.append(span)
-                continue
+        frames_s = clip.camera_motion.times_s
+        if clip.start_s == 0 and len(frames_s) and frames_s[0] > self.max_gap_s:
+            results.append(self._missing(0.0, float(frames_s[0]), _NO_PICTURE))
+        for found in self.find_spans(clip.tracks, clip.video.height_px):
             # A span ends one detection interval after its last detected frame, which may lie in the next shot.
-            end_s = min(span.end_s, clip.end_s)
-            frames = clip.camera_motion.between(span.start_s, end_s)
-            boxes = boxes_at(clip.tracks.times_s, clip.tracks.boxes[list(span.dancers)], frames.times_s)
-            results.append(
-                replace(clip, start_s=span.start_s, end_s=end_s, boxes=boxes, camera_motion=frames)
-            )
+            spans = [found] if isinstance(found, Dropped) else self._cut(found, clip)
+            for span in spans:
+                if isinstance(span, Dropped):
+                    results.append(span)
+                    continue
+                frames = clip.camera_motion.between(span.start_s, span.end_s)
+                boxes = boxes_at(clip.tracks.times_s, clip.tracks.boxes[list(span.dancers)], frames.times_s)
+                results.append(
+                    replace(clip, start_s=span.start_s, end_s=span.end_s, boxes=boxes, camera_motion=frames)
+                )
         return results
+
+    def _cut(self, span: Span, clip: Clip) -> list[Span | Dropped]:
+        """Cut a span of a shot to the times with music and frames."""
+        span = replace(span, end_s=min(span.end_s, clip.end_s))
+        frames_s = clip.camera_motion.times_s
+        gaps = np.flatnonzero(np.diff(frames_s) > self.max_gap_s)
+        frame_s = float(np.median(np.diff(frames_s))) if len(frames_s) > 1 else 0.0
+        starts = [-math.inf, *frames_s[gaps + 1].tolist()]
+        ends = [*(frames_s[gaps] + frame_s).tolist(), math.inf]
+        kept, missing = [(span.start_s, span.end_s)], list[Dropped]()
+        for usable, reason in (
+            (clip.video.music_s, _NO_MUSIC),
+            (list(zip(starts, ends, strict=True)), _NO_PICTURE),
+        ):
+            missing += [self._missing(*gap, reason) for part in kept for gap in outside(part, usable)]
+            kept = [cut for part in kept for cut in inside(part, usable)]
+        if not missing:
+            return [span]
+        parts = [part for start_s, end_s in kept for part in self._spans(start_s, end_s, span.dancers)]
+        return sorted([*parts, *missing], key=lambda part: part.start_s)
+
+    def _missing(self, start_s: float, end_s: float, reason: str) -> Dropped:
+        return Dropped(start_s, end_s, reason, f"for {end_s - start_s:.1f} s")
 
     def find_spans(self, tracks: Tracks, height_px: int) -> list[Span | Dropped]:
         """Return the spans of a shot of two frames or more, and what is dropped between them, in order of time."""

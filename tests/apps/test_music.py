@@ -65,7 +65,7 @@ def test_files_without_sound_are_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("samples", "why"),
     [
-        (np.zeros(90_000), "digitally silent from 0.0 s on; use a file, or a span, with music"),
+        (np.zeros(90_000), "no music: the sound is silent (-200.0 dBFS"),
         (np.full(90_000, np.nan), "audio holds NaN or infinity"),
         (np.full(90_000, 1e19), "where full scale is 1; scale it down"),
         (np.ones(3_000) / 2, "0.10 s of sound are too short for beats"),

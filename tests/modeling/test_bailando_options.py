@@ -437,3 +437,16 @@ def test_codes_that_nobody_uses_are_replaced_from_the_first_update(min_count: fl
     codebook.update(one, codebook.quantize(one))
     torch.testing.assert_close(codebook.codes[0], before[0])
     assert all(torch.equal(code, before[0]) for code in codebook.codes[1:])
+
+
+def test_long_dances_are_decoded_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    from opendance_hf.modeling.bailando import BailandoVQVAE, BailandoVQVAEConfig, modeling_bailando_vqvae
+
+    torch.manual_seed(0)
+    model = BailandoVQVAE(BailandoVQVAEConfig(codebook_size=16, hidden_size=8)).eval()
+    codes = torch.randint(0, 16, (2, 2, 300))
+    whole = model.decode(*codes)
+    monkeypatch.setattr(modeling_bailando_vqvae, "_WHOLE_CODES", 64)
+    monkeypatch.setattr(modeling_bailando_vqvae, "_CODES_AT_A_TIME", 64)
+    for one, other in zip(whole, model.decode(*codes), strict=True):
+        torch.testing.assert_close(other, one, atol=1e-5, rtol=1e-5)

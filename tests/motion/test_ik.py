@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opendance_hf.motion import ik
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.ik import joints_to_poses, place_limb, two_bone_ik
 from opendance_hf.motion.rotations import unit
@@ -153,3 +154,19 @@ def test_the_joints_of_the_spine_share_the_twist_of_the_chest(degrees: float) ->
     np.testing.assert_allclose(forward_kinematics(found, transl, rest), joints, atol=1e-6)
     angles = np.degrees(np.linalg.norm(found[0, [JOINT_INDEX[f"spine{n}"] for n in (1, 2, 3)]], axis=-1))
     np.testing.assert_allclose(angles, abs(degrees) / 3, atol=4)
+
+
+def test_poses_of_blocks_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    poses = np.cumsum(rng.normal(0, 0.02, (70, 24, 3)), axis=0)
+    joints = np.float32(
+        forward_kinematics(poses, np.zeros((70, 3)), MEAN_OFFSETS) + rng.normal(0, 0.005, poses.shape)
+    )
+    ground = np.abs(rng.normal(0, 1, (70, 3)))
+    whole = joints_to_poses(joints, lower_by=ground)
+    monkeypatch.setattr(ik, "_FRAMES_AT_A_TIME", 16)
+    for one, other in zip(whole, joints_to_poses(joints, lower_by=ground), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-12)
+    lowered = joints_to_poses(joints.astype(np.float64) - ground[:, None])
+    for one, other in zip(whole, lowered, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-12)

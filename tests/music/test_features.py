@@ -371,7 +371,7 @@ def test_annotate_a_whole_file(wav: Path, engine: Engine) -> None:
 def test_annotate_a_part_of_a_file(wav: Path) -> None:
     assert_equal(annotate_music(wav, start_s=0.5, end_s=2.0), extract(wav, 0.5, 2.0, 90))
     assert_equal(annotate_music(wav, start_s=0.5), extract(wav, 0.5, 3.1, 156))
-    with pytest.raises(AudioError, match="digitally silent from 3"):
+    with pytest.raises(AudioError, match="no music"):
         annotate_music(wav, start_s=3.0, end_s=4.0)
 
 

@@ -12,7 +12,7 @@ from opendance_hf.pipeline.clip import CameraMotion, Clip, Fit, Motion
 from opendance_hf.pipeline.stage import Dropped
 from opendance_hf.pipeline.stages.gate import Gate
 from opendance_hf.pipeline.stages.shots import ShiftMeter, Shots
-from tests.pipeline.truth import camera_at, dance
+from tests.pipeline.truth import VIDEO, camera_at, dance
 
 FRAMES = 360
 GATE = Gate()
@@ -24,6 +24,8 @@ LIMITS = {
     "repetition": "max_repetition",
     "back_to_camera": "max_back_to_camera",
     "camera_motion": "max_camera_motion",
+    "missing_picture": "max_missing_picture",
+    "missing_sound": "max_missing_sound",
 }
 
 
@@ -39,7 +41,8 @@ def danced(seed: int = 0, facing_deg: float = 0.0) -> np.ndarray:
 
 
 def scores_of(*dancers: np.ndarray, camera_motion: float = 0.0) -> dict[str, float]:
-    return GATE.measure(motion(np.stack(dancers)), camera_at(), camera_motion)
+    measured = GATE.measure(motion(np.stack(dancers)), camera_at(), camera_motion)
+    return {**measured, "missing_picture": 0.0, "missing_sound": 0.0}
 
 
 def test_a_dance_passes_and_every_score_is_there() -> None:
@@ -148,7 +151,7 @@ def filmed(joints: np.ndarray, speed: float = 0.0) -> Clip:
     fit = Fit(times, moved.poses, moved.transl, np.zeros((1, 24, 3), np.float32), camera_at())
     return Clip(
         Path("v.mp4"), "0" * 64, start_s=2.0, end_s=2.0 + FRAMES / 60, camera_motion=CameraMotion(times, shifts),
-        fit=fit, motion=moved, scores={"earlier": 1.0},
+        fit=fit, motion=moved, scores={"earlier": 1.0}, video=VIDEO,
     )  # fmt: skip
 
 
@@ -162,6 +165,24 @@ def test_a_sequence_beyond_a_limit_is_dropped_and_one_within_them_keeps_its_scor
     assert dropped == Dropped(2.0, 8.0, reason, "0.50, at most 0.4 allowed")
     still = GATE(filmed(np.repeat(danced()[:1], FRAMES, axis=0)))
     assert str(still) == "standing still: mean speed of the joints in m/s (0.00, at least 0.15 required)"
+
+
+def test_missing_frames_and_missing_sound_are_measured_and_limited() -> None:
+    clip = filmed(danced())
+    frames = np.flatnonzero((clip.fit.times_s < 3) | (clip.fit.times_s >= 3.9))
+    times = clip.fit.times_s[frames]
+    gap = replace(clip, fit=replace(clip.fit, times_s=times))
+    dropped = GATE(gap)
+    reason = "frames are missing: share of the time without a picture"
+    assert dropped == Dropped(2.0, 8.0, reason, "0.15, at most 0.1 allowed")
+    measured = replace(GATE, max_missing_picture=0.2)(gap)
+    assert isinstance(measured, Clip)
+    assert measured.scores["missing_picture"] == pytest.approx((0.9 + 1 / 60) / 6)
+    deaf = replace(clip, video=replace(VIDEO, sound_gaps_s=((1.0, 2.3), (5.0, 5.27), (8.0, 9.0))))
+    measured = GATE(deaf)
+    assert isinstance(measured, Clip)
+    assert measured.scores["missing_sound"] == pytest.approx(0.57 / 6)
+    assert isinstance(replace(GATE, max_missing_sound=0.05)(deaf), Dropped)
 
 
 def test_a_gate_that_only_measures_drops_nothing() -> None:

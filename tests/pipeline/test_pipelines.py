@@ -34,7 +34,16 @@ from tests.pipeline.truth import VIDEO, camera_at, dance, landmarks_of, together
 SHA256 = "a1" * 32
 SCORES = {
     "complete": {"legs_out"},
-    "gate": {"upside_down", "jitter_mps2", "mean_speed_mps", "repetition", "back_to_camera", "camera_motion"},
+    "gate": {
+        "upside_down",
+        "jitter_mps2",
+        "mean_speed_mps",
+        "repetition",
+        "back_to_camera",
+        "camera_motion",
+        "missing_picture",
+        "missing_sound",
+    },
     "reprojection": {"reprojection_pck", "speed_correlation", "foot_slide_mps"},
 }
 #: What every clip has from the start, or is not a result.
@@ -47,7 +56,9 @@ def test_the_stages_of_both_pipelines_and_their_order() -> None:
         "complete", "smooth", "trim", "fit", "retime", "gate", "reprojection", "music", "genre", "sequence",
         "fingerprint", "preview",
     ]  # fmt: skip
-    assert [stage.name for stage in default_pipeline()] == [*until_pose, *from_complete]
+    clean_too = list(from_complete)
+    clean_too.insert(clean_too.index("gate") + 1, "clean")
+    assert [stage.name for stage in default_pipeline()] == [*until_pose, *clean_too]
     assert [stage.name for stage in paper_pipeline()] == [*until_pose, "lift", *from_complete]
     assert set(STAGES) == {stage.name for stage in paper_pipeline()}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import wave
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from opendance_hf.music import decode_audio
+from opendance_hf.music.media import Packets
 from opendance_hf.pipeline import video
 from opendance_hf.pipeline.stage import Rejected
 from opendance_hf.pipeline.video import probe, read_frames, read_pictures
@@ -236,20 +237,25 @@ class Frame:
     time: float | None
     width: int = 64
     height: int = 48
+    is_corrupt: bool = False
+    side_data: dict[str, bytes] = field(default_factory=dict)
 
 
 def opened(monkeypatch: pytest.MonkeyPatch, *frames: Frame) -> None:
     """Make every file one of these frames."""
     stream = SimpleNamespace(
-        disposition=0, duration=50, start_time=0, time_base=0.1, frames=0, width=64, height=48
-    )
+        disposition=0, index=0, width=64, height=48, average_rate=20, guessed_rate=20, sample_aspect_ratio=None,
+        codec_context=SimpleNamespace(sample_aspect_ratio=None),
+    )  # fmt: skip
+    packets = [SimpleNamespace(size=1, pts=None, decode=lambda frame=frame: [frame]) for frame in frames]
     container = SimpleNamespace(
-        streams=SimpleNamespace(video=[stream], audio=[]),
+        streams=SimpleNamespace(video=[stream], audio=[], best=lambda kind: None),
         format=SimpleNamespace(name="odd"),
-        decode=lambda wanted: iter(frames),
+        demux=lambda wanted: iter(packets),
     )
     monkeypatch.setattr(video, "_open", lambda path: nullcontext(container))
     monkeypatch.setattr(video, "clock_origin", lambda container: 0.0)
+    monkeypatch.setattr(video, "read_packets", lambda path: {0: Packets(50, 0.0, 5.0)})
 
 
 def test_a_frame_that_does_not_come_after_the_last_one_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
