@@ -60,7 +60,7 @@ def test_the_stages_of_both_pipelines_and_their_order() -> None:
     clean_too.insert(clean_too.index("gate") + 1, "clean")
     assert [stage.name for stage in default_pipeline()] == [*until_pose, *clean_too]
     assert [stage.name for stage in paper_pipeline()] == [*until_pose, "lift", *from_complete]
-    assert set(STAGES) == {stage.name for stage in paper_pipeline()}
+    assert set(STAGES) == {stage.name for stage in (*default_pipeline(), *paper_pipeline())}
 
 
 def test_both_pipelines_have_the_defaults_of_their_stages_but_for_the_papers_models() -> None:
