@@ -142,9 +142,7 @@ def check_room(path: Path, need_bytes: int = MIN_ROOM, *, option: str = "--out")
         ) from None
 
 
-def disk_fault(
-    error: BaseException, places: Iterable[Path | str | None] = ()
-) -> tuple[int, str] | None:
+def disk_fault(error: BaseException, places: Iterable[Path | str | None] = ()) -> tuple[int, str] | None:
     """Return error number and path (empty if unknown) of a full or read-only disk that is the cause of an error.
 
     The causes and contexts of the error are searched: libraries wrap errors of the disk in their own. The words of an error

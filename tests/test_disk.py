@@ -117,9 +117,7 @@ def test_words_count_if_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.Mon
     assert str(describe_disk_error(error, [tmp_path])).startswith(f"{tmp_path}: no space left")
 
 
-def test_the_name_of_a_song_is_no_error_of_the_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_name_of_a_song_is_no_error_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("no space left.mp3").write_text("garbage")
     done = CliRunner().invoke(app, ["music", "no space left.mp3", "--out", "q.npz"])
