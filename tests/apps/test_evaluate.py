@@ -326,7 +326,7 @@ def test_a_collapsed_body_is_a_bad_dance_but_a_dance(tmp_path: Path) -> None:
         ({"smpl_scaling": np.zeros(0)}, "not a SMPL motion"),
         ({"smpl_scaling": None}, "smpl_scaling is a NoneType"),
         ({"smpl_scaling": float("inf")}, "not a SMPL motion"),
-        ({"smpl_scaling": 1e-9}, "joints must be in metres"),
+        ({"smpl_scaling": 1e-9}, "expected at most 10 m; is the translation in centimetres"),
     ],
 )
 def test_pickles_that_hold_no_motion(tmp_path: Path, changes: dict[str, object], why: str) -> None:
