@@ -172,17 +172,6 @@ def test_a_command_tells_it_without_a_traceback(tmp_path: Path, monkeypatch: pyt
     assert [path.name for path in tmp_path.iterdir()] == ["song.wav"]
 
 
-@pytest.mark.slow
-def test_every_command_on_full_and_read_only_disks(tmp_path: Path) -> None:
-    from benchmarks.cases.disks import namespace
-    from benchmarks.cases.files import disks
-
-    if namespace() is None:
-        pytest.skip("this machine allows no mounts (unshare)")
-    found, right = disks(tmp_path)
-    assert right, found
-
-
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare for mounts of its own")
 @pytest.mark.parametrize(("options", "told"), [("size=64k", "no space left"), ("size=9m,ro", "read-only")])
 def test_a_real_disk(options: str, told: str, tmp_path: Path) -> None:
