@@ -13,7 +13,6 @@ from rich.console import Console
 import opendance_hf
 from opendance_hf.disk import describe_disk_error
 from opendance_hf.errors import OpenDanceError, missing_extra
-from opendance_hf.files import check_folder, check_outputs
 from opendance_hf.formats import FORMATS
 
 app = typer.Typer(
@@ -282,19 +281,16 @@ def collect(
     overwrite: Overwrite = False,
 ) -> None:
     """Select the posts of active dancers from a table of metadata (paper 3.1). Building a folder of videos needs no table."""
-    from opendance_hf.apps.collect import run_collect
+    from opendance_hf.apps.collect import CollectOptions, run_collect
     from opendance_hf.pipeline.collect import Columns, Criteria
 
     with _plain_errors(out, json) as console:
-        check_outputs({"--out": out, "--json": json}, overwrite=overwrite)
         run_collect(
             table,
             out,
             Criteria(followers_over, min_posts, tag, tag_weight_over),
             Columns.parse(column or []),
-            videos=videos,
-            json_file=json,
-            strict=strict,
+            CollectOptions(videos, json, strict, overwrite),
             console=console,
         )
         console.print(f"written:  {out}", markup=False, highlight=False)
@@ -496,22 +492,11 @@ def evaluate(
 ) -> None:
     """Compute scores of dances (FID, diversity, beats, feet, couples) with confidence intervals."""
     from opendance_hf.apps.console import show_log
-    from opendance_hf.apps.evaluate import run_evaluate
+    from opendance_hf.apps.evaluate import EvaluateOptions, run_evaluate
 
+    options = EvaluateOptions(protocol, versus, figures, seed, overwrite)
     with _plain_errors(json, figures) as console, show_log(console):
-        check_outputs({"--json": json}, overwrite=overwrite)
-        if figures is not None:
-            check_folder(figures, overwrite=overwrite, option="--figures")
-        run_evaluate(
-            predictions,
-            reference,
-            json,
-            protocol=protocol,
-            versus=versus,
-            figures=figures,
-            seed=seed,
-            console=console,
-        )
+        run_evaluate(predictions, reference, json, options, console=console)
 
 
 @app.command()

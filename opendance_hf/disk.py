@@ -46,19 +46,27 @@ _PLACES: Final = {
 #: Errors that are the cause wherever they occur in a chain of errors.
 _SURE: Final = {**_WRITING, **_LOCKS, **_RESOURCES}
 _CAUSES: Final = {**_SURE, **_PLACES}
-#: Error numbers in the text of errors of other languages: safetensors (Rust), Arrow (C++).
-_NUMBER: Final = re.compile(r"(?:os error|errno) (\d+)", re.IGNORECASE)
+#: Error number at the end of the text of errors of Rust, such as safetensors.
+_NUMBER: Final = re.compile(r"\(os error (\d+)\)$")
+#: Words of errors without a number. Those of full and read-only disks count only if a disk is full or read-only.
 _TEXTS: Final = {
     "no space left": errno.ENOSPC,
-    "not enough disk space": errno.ENOSPC,
     "disk is full": errno.ENOSPC,
     "quota exceeded": errno.EDQUOT,
     "read-only file system": errno.EROFS,
     "readonly database": errno.EROFS,
     "file too large": errno.EFBIG,
     "too many open files": errno.EMFILE,
-    "not appear to support flock": errno.ENOLCK,
 }
+#: Texts of libraries that have compared sizes, or tried, themselves: datasets, filelock.
+_SURE_TEXTS: Final = {
+    re.compile(r"^Not enough disk space\. "): errno.ENOSPC,
+    re.compile(r"^FileSystem does not appear to support flock"): errno.ENOLCK,
+}
+#: Quoted text may be the name of a file.
+_QUOTED: Final = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`")
+#: Classes of errors of requests, httpx and urllib, whose texts are those of a server, in which a quota is not the disk's.
+_HTTP: Final = {"HTTPError", "RequestException"}
 #: Errors of torch (C++) and SQLite that do not say why; a disk without room is taken for the cause.
 _UNEXPLAINED: Final = re.compile(
     "PytorchStreamWriter|inline_container|unexpected pos|file write failed|iostream error|disk I/O error",
@@ -134,15 +142,21 @@ def check_room(path: Path, need_bytes: int = MIN_ROOM, *, option: str = "--out")
         ) from None
 
 
-def disk_fault(error: BaseException) -> tuple[int, str] | None:
+def disk_fault(error: BaseException, places: Iterable[Path | str | None] = ()) -> tuple[int, str] | None:
     """Return error number and path (empty if unknown) of a full or read-only disk that is the cause of an error.
 
-    The causes and contexts of the error are searched: libraries wrap errors of the disk in their own.
+    The causes and contexts of the error are searched: libraries wrap errors of the disk in their own. The words of an error
+    without a number count only if one of the places really is full or read-only, since they may be names of files.
+
+    Args:
+        error: any error.
+        places: where the command writes; places of temporary files and caches are added.
     """
+    places = list(places)
     for one in _chain(error):
         if isinstance(one, DiskError):
             return None  # its message says all
-        number = _error_number(one)
+        number = _error_number(one) or _told_number(one, places)
         if number in _SURE:
             return number, _file_of(one)
     return None
@@ -156,8 +170,8 @@ def describe_disk_error(error: BaseException, places: Iterable[Path | str | None
         places: where the command writes. One that is full or read-only is named if the error has no path.
     """
     places = list(places)
-    fault = disk_fault(error)
-    if fault is None and any(_UNEXPLAINED.search(str(one)) for one in _chain(error)):
+    fault = disk_fault(error, places)
+    if fault is None and any(_UNEXPLAINED.search(_own_words(one)) for one in _chain(error)):
         full = next((place for place in _candidates(places) if _has_fault(place, errno.ENOSPC)), None)
         fault = None if full is None else (errno.ENOSPC, os.fspath(full))
     if fault is None and isinstance(error, OSError) and not isinstance(error, OpenDanceError):
@@ -200,13 +214,30 @@ def _error_number(error: BaseException) -> int:
             return errno.EROFS
         if name.startswith("SQLITE_FULL"):
             return errno.ENOSPC
-    if isinstance(error, OSError) and error.errno in _CAUSES:
-        return error.errno
-    text = str(error)
-    found = _NUMBER.search(text)
-    if found and int(found[1]) in _CAUSES:
-        return int(found[1])
-    return next((number for words, number in _TEXTS.items() if words in text.lower()), 0)
+    number = getattr(error, "errno", None)  # of an OSError, and of all errors of ffmpeg
+    if number is not None:
+        return number if isinstance(error, OSError) and number in _CAUSES else 0
+    found = _NUMBER.search(_own_words(error))
+    return int(found[1]) if found and int(found[1]) in _CAUSES else 0
+
+
+def _told_number(error: BaseException, places: Iterable[Path | str | None]) -> int:
+    """Return the number of the fault that an error without a number tells in words; 0 if it tells none or it is not there."""
+    if getattr(error, "errno", None) is not None:
+        return 0
+    text = _own_words(error)
+    sure = next((number for words, number in _SURE_TEXTS.items() if words.search(text)), 0)
+    number = sure or next((number for words, number in _TEXTS.items() if words in text.lower()), 0)
+    if sure or number not in (errno.ENOSPC, errno.EROFS):
+        return number
+    return number if any(_has_fault(place, number) for place in _candidates(places)) else 0
+
+
+def _own_words(error: BaseException) -> str:
+    """Return the text of an error without what it quotes; empty for our own errors and those of servers."""
+    if isinstance(error, OpenDanceError) or _HTTP & {kind.__name__ for kind in type(error).__mro__}:
+        return ""
+    return _QUOTED.sub("", str(error))
 
 
 def _file_of(error: BaseException) -> str:

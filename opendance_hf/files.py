@@ -49,12 +49,12 @@ def check_output(
     option: str = "--out",
     need_bytes: int = MIN_ROOM,
 ) -> None:
-    """Check that an output file is not an input, does not exist or may be replaced, and can be written.
+    """Check that an output file is not an input nor in one, does not exist or may be replaced, and can be written.
 
     Args:
         path: the file that will be written.
-        inputs: files and folders that are read; names of the Hub are ignored.
-        overwrite: True if an existing file may be replaced. An input, or a file in an input folder, is never replaced.
+        inputs: files and folders that are read; names of the Hub are ignored. Nothing is written into an input folder.
+        overwrite: True if an existing file may be replaced; never an input.
         option: option of the command that names the path, for messages.
         need_bytes: see :func:`opendance_hf.disk.check_room`.
 
@@ -63,24 +63,19 @@ def check_output(
         DiskError: if it cannot be written.
     """
     path = Path(path)
-    try:
+    with _unusable(path, option):
         exists = os.path.lexists(path)
-        for read in filter(os.path.exists, map(Path, inputs)):
+        for read, real in _existing(inputs):
             if same_file(path, read):
                 raise OutputError(f"{path}: this input would be overwritten; choose another {option}")
-            inside = read.is_dir() and Path(os.path.realpath(path)).is_relative_to(read.resolve())
-            if exists and inside:
+            if read.is_dir() and Path(os.path.realpath(path)).is_relative_to(real):
                 raise OutputError(
-                    f"{path}: this file of the input {read} would be overwritten; choose another {option}"
+                    f"{path}: this is in the input {read}, which is not changed; choose another {option}"
                 )
         if path.is_dir():
             raise OutputError(f"{path}: this is a folder; give {option} the name of a file")
         if exists and not (path.is_file() or path.is_symlink()):
             raise OutputError(f"{path}: this is a device or a pipe; give {option} the name of a file")
-    except (OSError, RuntimeError) as error:
-        if isinstance(error, OpenDanceError):
-            raise
-        raise OutputError(f"{path}: cannot be used ({error}); choose another {option}") from None
     if exists and not overwrite:
         raise OutputError(f"{path} exists: choose another {option}, or replace it with --overwrite")
     check_room(path, need_bytes, option=option)
@@ -126,10 +121,9 @@ def check_folder(
         DiskError: if it cannot be written.
     """
     folder = Path(folder)
-    try:
-        real = Path(os.path.realpath(folder))
-        for read in filter(os.path.exists, map(Path, inputs)):
-            if same_file(folder, read) or read.resolve().is_relative_to(real):
+    with _unusable(folder, option):
+        for read, real in _existing(inputs):
+            if same_file(folder, read) or real.is_relative_to(os.path.realpath(folder)):
                 what = "is an input" if same_file(folder, read) else f"contains the input {read}"
                 raise OutputError(
                     f"{folder}: this folder {what}, which is not changed; choose another {option}"
@@ -138,13 +132,28 @@ def check_folder(
             if os.path.lexists(place) and not place.is_dir():
                 raise OutputError(f"{place} is a file; give {option} a folder, new or empty")
         full = folder.is_dir() and any(folder.iterdir())
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be used ({error}); choose another {option}") from None
     if full and not overwrite:
         raise OutputError(
             f"{folder} is not empty: choose another {option}, or replace files in it with --overwrite"
         )
     check_room(folder, need_bytes, option=option)
+
+
+def _existing(inputs: Iterable[Path | str]) -> Iterator[tuple[Path, Path]]:
+    """Yield each input that is on this machine, and the path that it leads to."""
+    for read in filter(os.path.exists, map(Path, inputs)):
+        yield read, Path(os.path.realpath(read))
+
+
+@contextmanager
+def _unusable(path: Path, option: str) -> Iterator[None]:
+    """Turn errors of a path that is too long, a loop of links or not to be read into one that names the option."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, OpenDanceError):
+            raise
+        raise OutputError(f"{path}: cannot be used ({error}); choose another {option}") from None
 
 
 def partial_path(path: Path) -> Path:

@@ -71,6 +71,21 @@ for _builtins, _copyreg in (("builtins", "copyreg"), ("__builtin__", "copy_reg")
 _WRAPPERS: Final = ("Ch", "Select", "csc_matrix")
 
 
+#: First bytes of compressed files, which joblib.dump writes if told to. No pickle of a dictionary begins with them.
+_COMPRESSED: Final = {
+    b"\x78\x01": "zlib",
+    b"\x78\x5e": "zlib",
+    b"\x78\x9c": "zlib",
+    b"\x78\xda": "zlib",
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bz2",
+    b"\xfd7zXZ": "xz",
+    b"\x5d\x00\x00": "lzma",
+    b"\x04\x22\x4d\x18": "lz4",
+    b"PK\x03\x04": "zip",
+}
+
+
 class PickleError(OpenDanceError, ValueError):
     """A pickle that holds anything but plain data and arrays of numbers; the message names the file and the cause."""
 
@@ -98,6 +113,10 @@ def load_pickled_arrays(path: Path | str, *, max_bytes: int | None = None) -> di
         raise PickleError(f"{path}: {size:,} bytes; pickles above {limit:,} are refused")
     with path.open("rb") as file:
         data = file.read(size)  # no more, should it be growing
+    if compression := next((name for magic, name in _COMPRESSED.items() if data.startswith(magic)), None):
+        raise PickleError(
+            f"{path}: compressed by {compression}, which is not read; write it again without, as joblib.dump does by default"
+        )
     try:
         budget = 4 * len(data) + _SLACK_BYTES
         result = _Machine(budget).run(data)

@@ -99,12 +99,16 @@ def test_a_relative_input_is_known_by_its_absolute_path(
         check_output(tmp_path / "in.npz", ["in.npz"], overwrite=True)
 
 
-def test_a_file_of_an_input_folder_is_not_replaced_but_may_lie_beside_others(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["README.md", "scores.json", "new/scores.json"])
+def test_nothing_is_written_into_an_input_folder(name: str, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "README.md").write_text("card")
-    with pytest.raises(OutputError, match=r"README\.md: this file of the input .* would be overwritten"):
-        check_output(tmp_path / "data" / "README.md", [tmp_path / "data"], overwrite=True)
-    check_output(tmp_path / "data" / "scores.json", [tmp_path / "data", "org/name"])
+    (tmp_path / "link").symlink_to("data")
+    for folder in ("data", "link"):
+        for overwrite in (False, True):
+            with pytest.raises(OutputError, match=rf"{name}: this is in the input .*choose another --out"):
+                check_output(tmp_path / folder / name, [tmp_path / "data"], overwrite=overwrite)
+    check_output(tmp_path / name, [tmp_path / "data", "org/name"])
 
 
 def test_what_exists_needs_overwrite(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import tracemalloc
 from collections import OrderedDict
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -352,3 +353,13 @@ def test_programs_at_random_give_one_error(tmp_path: Path, program: list[int]) -
     else:
         assert isinstance(found, dict)
     assert message.startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("method", ["zlib", "gzip", "bz2", "xz", "lzma"])
+@pytest.mark.parametrize("level", [1, 3, 6, 9])
+def test_compression_of_joblib_is_named(method: str, level: int, tmp_path: Path) -> None:
+    joblib.dump({"a": np.arange(9)}, tmp_path / "a.pkl", compress=(method, level))
+    with pytest.raises(
+        PickleError, match=rf"a\.pkl: compressed by {method}, which is not read; write it again"
+    ):
+        load_pickled_arrays(tmp_path / "a.pkl")

@@ -15,8 +15,10 @@ class Case:
         name: as in the table that ``python -m benchmarks.cases`` prints.
         right: the right value or behaviour, in words.
         measure: called with a folder of its own to write into; returns what was found, and True if it is right.
+        slow: True if it takes more than a few seconds; the quick tests leave it out.
     """
 
     name: str
     right: str
     measure: Callable[[Path], tuple[str, bool]]
+    slow: bool = False

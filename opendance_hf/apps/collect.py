@@ -6,6 +6,7 @@ import csv
 import json
 import os
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich import box
@@ -24,15 +25,30 @@ from opendance_hf.pipeline.collect import (
 )
 
 
+@dataclass(frozen=True)
+class CollectOptions:
+    """Options of a selection.
+
+    Attributes:
+        videos: folder of the videos; a post whose video is not in it is rejected.
+        json_file: JSON file to write with the counts.
+        strict: True to stop at the first row that cannot be read.
+        overwrite: True to replace files that exist; inputs are never replaced.
+    """
+
+    videos: Path | None = None
+    json_file: Path | None = None
+    strict: bool = False
+    overwrite: bool = False
+
+
 def run_collect(
     table: Path,
     out: Path,
     criteria: Criteria,
     columns: Columns,
+    options: CollectOptions | None = None,
     *,
-    videos: Path | None = None,
-    json_file: Path | None = None,
-    strict: bool = False,
     console: Console,
 ) -> Counts:
     """Write ``out``, a CSV with ``video``, ``status`` and ``reason`` of every post of ``table``, in order.
@@ -42,17 +58,18 @@ def run_collect(
         out: the CSV to write, for ``opendance build --selected``.
         criteria: criteria that users must meet.
         columns: names of the table's columns.
-        videos: folder of the videos; a post whose video is not in it is rejected.
-        json_file: JSON file to write with the counts.
-        strict: True to stop at the first row that cannot be read.
+        options: see there.
         console: console on which the counts are printed.
 
     Raises:
         CollectError: if the table cannot be used.
-        OutputError: if a file to write is the table or one of the videos.
+        OutputError: if a file to write is the table, is in the folder of videos, or exists and ``options.overwrite`` is False.
         DiskError: if a file cannot be written.
     """
-    check_outputs({"--out": out, "--json": json_file}, [table, *([videos] if videos else [])], overwrite=True)
+    options = options or CollectOptions()
+    videos, json_file = options.videos, options.json_file
+    inputs = [table, *([videos] if videos else [])]
+    check_outputs({"--out": out, "--json": json_file}, inputs, overwrite=options.overwrite)
     if videos is not None and not videos.is_dir():
         raise CollectError(f"{videos}: no such folder")
     counts, absent = Counts(), 0
@@ -61,7 +78,7 @@ def run_collect(
         with partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.writer(file)
             writer.writerow(LIST_HEADER)
-            for video, reason in select(table, criteria, columns, counts, strict=strict):
+            for video, reason in select(table, criteria, columns, counts, strict=options.strict):
                 if not reason and videos is not None and not _is_found_by_build(videos, video):
                     absent += 1
                     reason = "no such file in the folder of videos"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from opendance_hf.files import check_folder, check_output, staged_folder
-from opendance_hf.formats import FORMATS, FormatError, format_named, opendance
+from opendance_hf.formats import FORMATS, FormatError, WritableFormat, format_named, opendance
 from opendance_hf.formats.motion import one_file_a_dancer
 from opendance_hf.modeling.bailando.convert_bailando import ConversionError, convert_bailando
 from opendance_hf.modeling.cliff.convert_cliff import convert_cliff
@@ -92,6 +92,10 @@ def convert_motion(
     if answers.get("up", "y") not in ("y", "z"):
         raise FormatError(f"--up {answers['up']}: expected y or z")
     if opendance.is_opendance_file(source):
+        if not isinstance(motion_format, WritableFormat):
+            raise FormatError(
+                f"{out}: motions are read from {name}, not written; write aistpp or humandata instead"
+            )
         motion = opendance.read(source)
         for _, file in one_file_a_dancer(motion, out) if name != "opendance" else ():
             check_output(file, [source], overwrite=overwrite)

@@ -184,14 +184,20 @@ def dance(
     result: BuildResult, report: BuildReport, options: DemoOptions, console: Console
 ) -> tuple[BuildReport, dict[str, Any]]:
     """Train a small Bailando on the demo's own dataset, let it dance to one of the songs, and score that dance."""
-    from opendance_hf.apps.evaluate import run_evaluate
+    from opendance_hf.apps.evaluate import EvaluateOptions, run_evaluate
     from opendance_hf.apps.generate import GenerateOptions, generate
 
     out = options.out
     model = train_small(out / "opendance-3d", out / "model", options)
     song = Path(next(item.path for item in result.items if item.status == "published"))
     files = generate(song, model, out / "dance" / "dance.mp4", GenerateOptions(overwrite=True))
-    scores = run_evaluate(files[1], out / "opendance-3d", out / "evaluation.json", console=console)
+    scores = run_evaluate(
+        files[1],
+        out / "opendance-3d",
+        out / "evaluation.json",
+        EvaluateOptions(overwrite=True),
+        console=console,
+    )
     caption = (
         f"A debug-size Bailando, trained for minutes on the {len(report.sequences)} sequence(s) of this demo and "
         f"nothing else, dances to the sound of {song.name}, which is among them: it shows that the parts fit "

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,15 +41,31 @@ _MAX_ROWS: Final = 30
 _CLIP_COLUMNS: Final = ("music_motion", "beat_f1", "motion_motion", "foot_skate")
 
 
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Options of an evaluation.
+
+    Attributes:
+        protocol: a key of :data:`opendance_hf.metrics.PROTOCOLS`.
+        versus: dances of another system to the same songs, for paired tests, or None.
+        figures: a folder for figure 5 of the paper of every predicted clip, or None.
+        seed: random seed of subsets and resampling.
+        overwrite: True to replace files that exist; inputs are never replaced.
+    """
+
+    protocol: str = "opendance-3d"
+    versus: str | Path | None = None
+    figures: Path | None = None
+    seed: int = 0
+    overwrite: bool = False
+
+
 def run_evaluate(
     predictions: str | Path,
     reference: str | Path,
     out: Path | None = None,
+    options: EvaluateOptions | None = None,
     *,
-    protocol: str = "opendance-3d",
-    versus: str | Path | None = None,
-    figures: Path | None = None,
-    seed: int = 0,
     console: Console | None = None,
 ) -> EvaluationResult:
     """Evaluate the dances of one set against those of another, print tables and write JSON and figures.
@@ -57,25 +73,25 @@ def run_evaluate(
     Args:
         predictions, reference: see :func:`opendance_hf.apps.clips.load_clips`.
         out: the JSON file to write, or None.
-        protocol: a key of :data:`opendance_hf.metrics.PROTOCOLS`.
-        versus: dances of another system to the same songs, for paired tests, or None.
-        figures: a folder for figure 5 of the paper of every predicted clip, or None.
-        seed: random seed of subsets and resampling.
+        options: see there.
         console: console for the tables, or None.
 
     Raises:
         EvaluateError: if a file holds no valid dance, a set has none, the protocol is unknown, or two systems have no
             clip in common.
-        OutputError: before anything is measured, if a result would replace an input.
+        OutputError: before anything is measured, if a result is an input or in one, or exists and ``options.overwrite`` is
+            False.
         DiskError: likewise, if ``out`` or ``figures`` cannot be written.
     """
+    options = options or EvaluateOptions()
+    versus, figures, seed = options.versus, options.figures, options.seed
     inputs = [source for source in (predictions, reference, versus) if source is not None]
     if out is not None:
-        check_output(out, inputs, overwrite=True, option="--json")
+        check_output(out, inputs, overwrite=options.overwrite, option="--json")
     if figures is not None:
-        check_folder(figures, overwrite=True, option="--figures")
+        check_folder(figures, inputs, overwrite=options.overwrite, option="--figures")
     try:
-        rule = get_protocol(protocol)
+        rule = get_protocol(options.protocol)
         found = measure(
             _with_progress(load_clips(predictions), "predictions", console), rule, rule.prediction_frames
         )

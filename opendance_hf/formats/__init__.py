@@ -1,14 +1,14 @@
 """Read and write motion files of OpenDance-HF and of other projects, one module per format.
 
-A format is a module with ``read(path) -> Motion`` and ``write(motion, path) -> list[Path]``, and a line in
-:data:`FORMATS`, which ``opendance convert`` and ``opendance evaluate`` use. The module is imported on first use.
+A format is a module with ``read(path) -> Motion`` and, unless it is only read, ``write(motion, path) -> list[Path]``, and a
+line in :data:`FORMATS`, which ``opendance convert`` and ``opendance evaluate`` use. The module is imported on first use.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast, runtime_checkable
 
 from opendance_hf.errors import OpenDanceError
 
@@ -33,7 +33,7 @@ class FormatError(OpenDanceError, ValueError):
 
 
 class Format(Protocol):
-    """Interface of the module of a format."""
+    """Interface of the module of a format that is read."""
 
     def read(self, path: Path, /, **answers: Any) -> Motion:
         """Read a file.
@@ -46,6 +46,11 @@ class Format(Protocol):
             FileNotFoundError: if the file does not exist.
             FormatError: if it is not a file of this format.
         """
+
+
+@runtime_checkable
+class WritableFormat(Format, Protocol):
+    """Interface of the module of a format that is read and written."""
 
     def write(self, motion: Motion, path: Path, /) -> list[Path]:
         """Write a motion and return the files: ``path``, or numbered files if the format has one dancer per file.

@@ -18,11 +18,9 @@ import numpy as np
 
 from opendance_hf.files import atomic_write
 from opendance_hf.formats import FormatError, edge, lodge
-from opendance_hf.formats.body import Axis, real_array, to_y_up
+from opendance_hf.formats.body import Axis, load_pickle, make_motion, other_content, real_array
 from opendance_hf.formats.motion import Motion, check_suffix, one_file_a_dancer
-from opendance_hf.motion.body import forward_kinematics
-from opendance_hf.motion.skeleton import MEAN_OFFSETS, NUM_JOINTS
-from opendance_hf.pickles import PickleError, load_pickled_arrays
+from opendance_hf.motion.skeleton import NUM_JOINTS
 
 FPS: Final = 60
 #: gBR_sBM_cAll_d04_mBR0_ch01: genre, situation, cameras, dancer, music, choreography.
@@ -42,18 +40,14 @@ def read(path: Path, *, fps: float | None = None, up: Axis | None = None) -> Mot
 
     Raises:
         FileNotFoundError: if the file does not exist.
-        FormatError: if it is not a pickle of plain data, or not an AIST++ motion.
+        FormatError: if it is not a pickle of plain data, or not an AIST++ motion, or the body does not stand along y.
     """
-    try:
-        content = load_pickled_arrays(path)
-    except PickleError as error:
-        raise FormatError(str(error)) from None
+    content = load_pickle(path)
     if "smpl_poses" not in content or "smpl_trans" not in content:
-        held = ascii(", ".join(sorted(content))[:200])[1:-1] or "nothing"
-        raise FormatError(
-            f"{path}: contains {held}; expected smpl_poses, smpl_trans and smpl_scaling, as in the AIST++ files of "
-            f"'motions' (not 'keypoints3d')"
+        expected = (
+            "smpl_poses, smpl_trans and smpl_scaling, as in the AIST++ files of 'motions' (not 'keypoints3d')"
         )
+        raise other_content(path, content, expected)
     if "smpl_scaling" not in content and fps is None and up is None:
         other = next((n for n, m in (("edge", edge), ("lodge", lodge)) if m.recognises(content)), None)
         raise FormatError(
@@ -78,24 +72,16 @@ def read(path: Path, *, fps: float | None = None, up: Axis | None = None) -> Mot
             f"and one positive number"
         )
     poses, transl = poses.reshape(-1, NUM_JOINTS, 3), transl / scaling
-    if up == "z":
-        poses, transl = to_y_up(poses, transl)
-    # Extreme angles and translations give NaN or infinity, which Motion refuses.
-    with np.errstate(all="ignore"):
-        joints = forward_kinematics(poses, transl, MEAN_OFFSETS)
-    music = _MUSIC.search(path.stem)
-    meta = {"id": path.stem} | ({"group": music[1]} if music else {})
-    try:
-        return Motion(
-            joints[None],
-            FPS if fps is None else fps,
-            poses[None],
-            transl[None],
-            MEAN_OFFSETS[None],
-            meta=meta,
-        )
-    except FormatError as error:
-        raise FormatError(f"{path}: {error}") from None
+    meta = {"group": music[1]} if (music := _MUSIC.search(path.stem)) else {}
+    return make_motion(
+        path,
+        poses[None],
+        transl[None],
+        FPS if fps is None else fps,
+        up=up or "y",
+        asked=up is None,
+        meta=meta,
+    )
 
 
 def write(motion: Motion, path: Path) -> list[Path]:

@@ -21,11 +21,13 @@ import numpy as np
 from opendance_hf.errors import without_unsafe_advice
 from opendance_hf.formats import FormatError
 from opendance_hf.formats.archives import Member, check_members, read_member
-from opendance_hf.formats.body import Axis, body_poses, given_rate, make_motion
+from opendance_hf.formats.body import Axis, body_poses, given_rate, make_motion, other_content
 from opendance_hf.formats.motion import Motion
 
 _MAX_BYTES: Final = 2**30
 _RATES: Final = ("mocap_framerate", "mocap_frame_rate")
+#: Body models by the number of columns of the poses; that of files with parts alone is SMPL-X.
+_MODELS: Final = {72: "smpl", 156: "smplh"}
 _PARTS: Final = ("root_orient", "pose_body")
 _MEMBERS: Final = {
     "poses": Member("iuf", "real numbers, the axis-angle of the joints"),
@@ -69,28 +71,15 @@ def read(path: Path, *, fps: float | None = None, up: Axis | None = None) -> Mot
     body = body_poses(path, "poses", poses.astype(np.float64))
     log.info("%s: read as AMASS: %g FPS, %s up, metres, on the mean skeleton", path, rate, up or "z")
     transl = arrays["trans"].astype(np.float64)
-    return make_motion(path, body[None], transl[None], rate, up=up or "z", asked=up is None)
-
-
-def write(motion: Motion, path: Path) -> list[Path]:
-    """Refuse to write: this format is only read.
-
-    Raises:
-        FormatError: always.
-    """
-    raise FormatError(
-        f"{path}: motions are read from AMASS's format, not written; write aistpp or humandata instead"
-    )
+    model = _MODELS.get(poses.shape[1], "smplx")
+    return make_motion(path, body[None], transl[None], rate, up=up or "z", asked=up is None, body=model)
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(path) as archive:
         names = {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
         if not recognises(names):
-            held = ascii(", ".join(sorted(names))[:200])[1:-1] or "nothing"
-            raise FormatError(
-                f"{path}: contains {held}; expected poses and trans, as files of AMASS have them"
-            )
+            raise other_content(path, names, "poses and trans, as files of AMASS have them")
         wanted = {name: member for name, member in _MEMBERS.items() if name in names}
         check_members(path, archive, wanted, _MAX_BYTES)
         return {name: read_member(archive, name) for name in wanted}

@@ -6,8 +6,8 @@ import zipfile
 from pathlib import Path
 from typing import Final
 
-from opendance_hf.formats import FormatError, amass, edge, lodge, wham
-from opendance_hf.pickles import PickleError, load_pickled_arrays
+from opendance_hf.formats import amass, edge, lodge, wham
+from opendance_hf.formats.body import load_pickle
 
 #: Suffixes of motion files. Those of the second row are looked for in a folder that has none of the first.
 SUFFIXES: Final = (".npz", ".pkl")
@@ -32,10 +32,7 @@ def format_of(path: Path) -> str:
 
 
 def _of_pickle(path: Path) -> str:
-    try:
-        content = load_pickled_arrays(path, max_bytes=2**30)
-    except PickleError as error:
-        raise FormatError(str(error)) from None
+    content = load_pickle(path, max_bytes=2**30)
     for name, module in (("edge", edge), ("lodge", lodge), ("wham", wham)):
         if module.recognises(content):
             return name

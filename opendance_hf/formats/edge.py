@@ -14,15 +14,27 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from opendance_hf.formats import FormatError
-from opendance_hf.formats.body import Axis, body_poses, make_motion, real_array
+from opendance_hf.formats.body import (
+    Axis,
+    Floats,
+    body_poses,
+    load_pickle,
+    make_motion,
+    other_content,
+    real_array,
+)
 from opendance_hf.formats.motion import Motion
-from opendance_hf.motion.skeleton import NUM_JOINTS
-from opendance_hf.pickles import PickleError, load_pickled_arrays
+from opendance_hf.motion.body import forward_kinematics
+from opendance_hf.motion.skeleton import MEAN_OFFSETS, NUM_JOINTS
 
 FPS: Final = 30.0
 #: Code of the music in the name of a file: test_mBR0, or 1_0_gBR_sBM_cAll_d04_mBR0_ch02_slice0.
 _MUSIC: Final = re.compile(r"(?:^|_)(m[A-Z]{2}\d)(?:_|$)")
+#: Joints in the file and those of the poses differ by less, m.
+_MAX_OFF_M: Final = 0.02
 KEYS: Final = ("smpl_poses", "smpl_trans", "full_pose")
 
 log = logging.getLogger(__name__)
@@ -44,36 +56,38 @@ def read(path: Path, *, fps: float | None = None, up: Axis | None = None) -> Mot
 
     Raises:
         FileNotFoundError: if the file does not exist.
-        FormatError: if it is not a pickle of plain data or not a dance of EDGE, or the body does not stand along z.
+        FormatError: if it is not a pickle of plain data or not a dance of EDGE, the body does not stand along z, or
+            ``full_pose`` has other joints than those of the poses and the translation.
     """
-    try:
-        content = load_pickled_arrays(path)
-    except PickleError as error:
-        raise FormatError(str(error)) from None
+    content = load_pickle(path)
     if not {"smpl_poses", "smpl_trans"} <= set(content):
-        held = ascii(", ".join(sorted(content))[:200])[1:-1] or "nothing"
-        raise FormatError(f"{path}: contains {held}; expected {', '.join(KEYS)}, as EDGE saves them")
+        raise other_content(path, content, f"{', '.join(KEYS)}, as EDGE saves them")
     if "smpl_scaling" in content:
         raise FormatError(
             f"{path}: has smpl_scaling, as files of AIST++ do and those of EDGE do not: convert it from aistpp"
         )
     poses = body_poses(path, "smpl_poses", real_array(path, "smpl_poses", content["smpl_poses"]))
     transl = real_array(path, "smpl_trans", content["smpl_trans"])
+    meta = {"group": music[1]} if (music := _MUSIC.search(path.stem)) else {}
     log.info("%s: read as a dance of EDGE: %g FPS, %s up, metres", path, fps or FPS, up or "z")
-    music = _MUSIC.search(path.stem)
-    meta = {"group": music[1]} if music else {}
-    return make_motion(path, poses[None], transl[None], fps or FPS, up=up or "z", asked=up is None, meta=meta)
-
-
-def write(motion: Motion, path: Path) -> list[Path]:
-    """Refuse to write: this format is only read.
-
-    Raises:
-        FormatError: always.
-    """
-    raise FormatError(
-        f"{path}: dances are read from EDGE's format, not written; write aistpp or humandata instead"
+    motion = make_motion(
+        path, poses[None], transl[None], fps or FPS, up=up or "z", asked=up is None, meta=meta
     )
+    if "full_pose" in content:
+        _check_joints(path, poses, transl, real_array(path, "full_pose", content["full_pose"]))
+    return motion
+
+
+def _check_joints(path: Path, poses: Floats, transl: Floats, joints: Floats) -> None:
+    """Refuse poses (T, 24, 3) and translation (T, 3) that do not give the joints (T, 24, 3) of the file."""
+    if joints.shape != poses.shape:
+        raise FormatError(f"{path}: full_pose has the shape {joints.shape}, expected {poses.shape}")
+    off = float(np.abs(forward_kinematics(poses, transl, MEAN_OFFSETS) - joints).max())
+    if not off <= _MAX_OFF_M:
+        raise FormatError(
+            f"{path}: full_pose is up to {off:.3g} m from the joints that smpl_poses and smpl_trans give; EDGE saves all of "
+            "them in metres, of one motion"
+        )
 
 
 def _width(poses: Any) -> int:

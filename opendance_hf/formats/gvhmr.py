@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 
 from opendance_hf.formats import FormatError
-from opendance_hf.formats.body import Floats, body_poses, given_rate, make_motion, real_array
+from opendance_hf.formats.body import Floats, body_poses, given_rate, make_motion, other_content, real_array
 from opendance_hf.formats.motion import Motion
 
 _SECTION: Final = "smpl_params_global"
@@ -43,14 +43,8 @@ def read(path: Path, *, fps: float | None = None) -> Motion:
     content = _load(path)
     section = content.get(_SECTION) if isinstance(content, dict) else None
     if not isinstance(section, dict) or not set(_NAMES) <= set(section):
-        held = (
-            ascii(", ".join(map(str, content))[:200])[1:-1]
-            if isinstance(content, dict)
-            else type(content).__name__
-        )
-        raise FormatError(
-            f"{path}: contains {held}; expected {_SECTION} with {', '.join(_NAMES)}, as GVHMR saves them"
-        )
+        names = content if isinstance(content, dict) else [type(content).__name__]
+        raise other_content(path, names, f"{_SECTION} with {', '.join(_NAMES)}, as GVHMR saves them")
     orient, body, transl = (_numbers(path, name, section[name]) for name in _NAMES)
     if orient.ndim != 2 or body.ndim != 2 or len(orient) != len(body):
         raise FormatError(f"{path}: global_orient {orient.shape} and body_pose {body.shape} do not match")
@@ -58,18 +52,8 @@ def read(path: Path, *, fps: float | None = None) -> Motion:
     poses = body_poses(path, "global_orient with body_pose", np.hstack([orient, body]))
     log.info("%s: read as GVHMR: %g FPS, y up, metres, on the mean skeleton", path, rate)
     name = path.parent.name if path.stem == "hmr4d_results" and path.parent.name else path.stem
-    return make_motion(path, poses[None], transl[None], rate, up="y", asked=False, meta={"id": name})
-
-
-def write(motion: Motion, path: Path) -> list[Path]:
-    """Refuse to write: this format is only read.
-
-    Raises:
-        FormatError: always.
-    """
-    raise FormatError(
-        f"{path}: motions are read from GVHMR's format, not written; write aistpp or humandata instead"
-    )
+    meta = {"id": name}
+    return make_motion(path, poses[None], transl[None], rate, up="y", asked=False, body="smplx", meta=meta)
 
 
 def _load(path: Path) -> Any:

@@ -8,7 +8,7 @@ An ``.npy`` file has one row a frame, or (batch, frames, columns), whose batch c
 
 A ``.pkl`` file has ``smpl_poses`` (T, 66 or 156) axis-angle and ``smpl_trans`` (T, 3). The 52 joints are those of SMPL-H;
 six numbers are the first two rows of a rotation matrix, as in PyTorch3D. Sources, github.com/li-ronghui/LODGE: ``render.py``
-(``motion_data_load_process``, the widths), ``data/code/preprocess.py`` (30 FPS; the ground is the height along the second
+(``motion_data_load_process``, the widths), ``dld/data/render_joints/smplfk.py`` (the translation is that of SMPL-X), ``data/code/preprocess.py`` (30 FPS; the ground is the height along the second
 axis), ``concat_res.py`` (the result of ``infer_lodge.py``).
 """
 
@@ -26,12 +26,13 @@ from opendance_hf.formats.body import (
     Axis,
     Floats,
     body_poses,
+    load_pickle,
     make_motion,
+    other_content,
     real_array,
     rotation_6d_to_axis_angle,
 )
 from opendance_hf.formats.motion import Motion
-from opendance_hf.pickles import PickleError, load_pickled_arrays
 
 FPS: Final = 30.0
 #: Number of foot contacts before the translation, by the number of columns.
@@ -65,28 +66,14 @@ def read(path: Path, *, fps: float | None = None, up: Axis | None = None) -> Mot
     """
     poses, transl = _from_pickle(path) if path.suffix.lower() == ".pkl" else _from_array(path)
     log.info("%s: read as a dance of LODGE: %g FPS, %s up, metres", path, fps or FPS, up or "y")
-    return make_motion(path, poses[None], transl[None], fps or FPS, up=up or "y", asked=up is None)
-
-
-def write(motion: Motion, path: Path) -> list[Path]:
-    """Refuse to write: this format is only read.
-
-    Raises:
-        FormatError: always.
-    """
-    raise FormatError(
-        f"{path}: dances are read from LODGE's format, not written; write aistpp or humandata instead"
-    )
+    asked = up is None
+    return make_motion(path, poses[None], transl[None], fps or FPS, up=up or "y", asked=asked, body="smplx")
 
 
 def _from_pickle(path: Path) -> tuple[Floats, Floats]:
-    try:
-        content = load_pickled_arrays(path)
-    except PickleError as error:
-        raise FormatError(str(error)) from None
+    content = load_pickle(path)
     if not {"smpl_poses", "smpl_trans"} <= set(content):
-        held = ascii(", ".join(sorted(content))[:200])[1:-1] or "nothing"
-        raise FormatError(f"{path}: contains {held}; expected smpl_poses and smpl_trans, as LODGE saves them")
+        raise other_content(path, content, "smpl_poses and smpl_trans, as LODGE saves them")
     poses = real_array(path, "smpl_poses", content["smpl_poses"])
     return body_poses(path, "smpl_poses", poses), real_array(path, "smpl_trans", content["smpl_trans"])
 

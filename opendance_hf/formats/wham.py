@@ -20,10 +20,17 @@ import numpy as np
 import numpy.typing as npt
 
 from opendance_hf.formats import FormatError
-from opendance_hf.formats.body import Floats, body_poses, given_rate, make_motion, real_array
+from opendance_hf.formats.body import (
+    Floats,
+    body_poses,
+    given_rate,
+    load_pickle,
+    make_motion,
+    other_content,
+    real_array,
+)
 from opendance_hf.formats.motion import Motion
 from opendance_hf.motion.rotations import axis_angle_to_matrix, matrix_to_axis_angle
-from opendance_hf.pickles import PickleError, load_pickled_arrays
 
 KEYS: Final = ("pose_world", "trans_world", "pose", "trans", "frame_ids")
 #: Vertices take 2.5 MB a second and person.
@@ -52,15 +59,9 @@ def read(path: Path, *, fps: float | None = None) -> Motion:
         FormatError: if it is not such a file, holds anything but arrays and plain values, no rate is given, or its persons
             are never there together.
     """
-    try:
-        content = load_pickled_arrays(path, max_bytes=_MAX_BYTES)
-    except PickleError as error:
-        raise FormatError(str(error)) from None
+    content = load_pickle(path, max_bytes=_MAX_BYTES)
     if not recognises(content):
-        held = ascii(", ".join(sorted(content))[:200])[1:-1] or "nothing"
-        raise FormatError(
-            f"{path}: contains {held}; expected persons with {', '.join(KEYS)}, as WHAM saves them"
-        )
+        raise other_content(path, content, f"persons with {', '.join(KEYS)}, as WHAM saves them")
     rate = given_rate(path, fps, "WHAM")
     persons = {name: _person(path, name, values) for name, values in content.items()}
     kept = {n: p for n, p in persons.items() if len(p["frame_ids"]) >= _MIN_SECONDS * rate} or persons
@@ -86,18 +87,7 @@ def read(path: Path, *, fps: float | None = None) -> Motion:
     poses = np.stack([body_poses(path, "pose_world", pose) for pose, _ in placed])
     name = path.parent.name if path.stem == "wham_output" and path.parent.name else path.stem
     transl = np.stack([transl for _, transl in placed])
-    return make_motion(path, poses, transl, rate, up="y", asked=False, meta={"id": name})
-
-
-def write(motion: Motion, path: Path) -> list[Path]:
-    """Refuse to write: this format is only read.
-
-    Raises:
-        FormatError: always.
-    """
-    raise FormatError(
-        f"{path}: motions are read from WHAM's format, not written; write aistpp or humandata instead"
-    )
+    return make_motion(path, poses, transl, rate, up="y", asked=False, body="smpl", meta={"id": name})
 
 
 def _person(path: Path, name: str, values: dict[str, Any]) -> dict[str, Floats]:

@@ -19,15 +19,8 @@ logger = logging.getLogger(__name__)
 #: File with the identity of the run that a folder belongs to.
 NOTE: Final = "run.json"
 _MODEL: Final = "model.safetensors"
-#: Files of a finished model that a run writes; without the note they are not of a run.
-_WRITTEN: Final = (
-    "README.md",
-    "config.json",
-    _MODEL,
-    "generation_config.json",
-    "preprocessor_config.json",
-    "recipe.yaml",
-)
+#: Files of a model that a run writes; without the note they are not of a run. A README or a recipe alone is no model.
+_WRITTEN: Final = ("config.json", _MODEL, "generation_config.json", "preprocessor_config.json")
 
 
 def check_run_folder(folder: Path, inputs: Iterable[str]) -> None:

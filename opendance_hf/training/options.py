@@ -22,11 +22,29 @@ class OptionError(ValueError):
 
 
 def parameters_of(kind: Any) -> dict[str, inspect.Parameter]:
-    """Return the keyword arguments of a class by name, with evaluated annotations."""
-    return dict(inspect.signature(kind, eval_str=True).parameters)
+    """Return the keyword arguments of a class by name, with evaluated annotations.
+
+    If one cannot be evaluated, such as a name that is imported under ``TYPE_CHECKING``, those that are text are left out.
+    """
+    try:
+        return dict(inspect.signature(kind, eval_str=True).parameters)
+    except (NameError, AttributeError, TypeError, SyntaxError):
+        parameters = inspect.signature(kind).parameters
+        empty = inspect.Parameter.empty
+        return {
+            name: about.replace(annotation=empty) if isinstance(about.annotation, str) else about
+            for name, about in parameters.items()
+        }
 
 
-def checked_option(name: str, value: Any, kind: Any, default: Any = None, *, number: str = "") -> Any:
+def is_built_in(kind: Any) -> bool:
+    """Return True for a class of OpenDance-HF or of transformers, whose numbers have known ranges."""
+    return str(kind.__module__).partition(".")[0] in ("opendance_hf", "transformers")
+
+
+def checked_option(
+    name: str, value: Any, kind: Any, default: Any = None, *, number: str = "", ranges: bool = True
+) -> Any:
     """Return a value that fits a type, whole numbers as int where int is expected.
 
     Args:
@@ -35,6 +53,7 @@ def checked_option(name: str, value: Any, kind: Any, default: Any = None, *, num
         kind: expected type: bool, int, float, str, None, Literal, lists and tuples of these, and unions; others fit always.
         default: of the option; numbers whose default is positive must be positive.
         number: word for ``int`` and ``float`` in messages, instead of the names of the types.
+        ranges: False to check only types: the ranges are those of built-in classes, see :func:`is_built_in`.
 
     Raises:
         OptionError: if it has another type, is NaN or infinite, or is out of range.
@@ -45,7 +64,7 @@ def checked_option(name: str, value: Any, kind: Any, default: Any = None, *, num
     for one in _alternatives(kind):
         fits, converted = _converted(value, one)
         if fits:
-            wanted = _range(name, default, converted)
+            wanted = _range(name, default, converted) if ranges else ""
             if wanted:
                 raise OptionError(f"{name}={value!r}, expected {_describe(kind, number)}, {wanted}")
             return converted

@@ -17,7 +17,7 @@ from transformers import HfArgumentParser, TrainingArguments
 from opendance_hf.data import SequenceReader
 from opendance_hf.disk import disk_fault
 from opendance_hf.errors import OpenDanceError
-from opendance_hf.training.options import OptionError, checked_option, parameters_of
+from opendance_hf.training.options import OptionError, checked_option, is_built_in, parameters_of
 
 SECTIONS: Final = ("model", "data", "trainer", "validation")
 Arguments = TypeVar("Arguments", bound="RunArguments")
@@ -141,22 +141,25 @@ def checked(
 
     Raises:
         RecipeError: if an option does not exist, and the message suggests the one that was meant; or if it has another
-            type or is out of range.
+            type or, of a built-in class, is out of range.
     """
-    parameters = parameters_of(config)
-    if "selection" in parameters:
-        parameters = {**parameters_of(SequenceReader), **parameters}
+    own = parameters = parameters_of(config)
+    if "selection" in own:
+        parameters = {**parameters_of(SequenceReader), **own}
     check_names(options, set(parameters) - {"kwargs", "selection", "dataset", *ours}, section)
     for name, value in options.items():
         about = parameters[name]
         kind = Any if about.annotation is inspect.Parameter.empty else about.annotation
-        options[name] = _checked_option(section, name, value, kind, about.default)
+        ranges = is_built_in(config) or name not in own
+        with _naming_section(section):
+            options[name] = checked_option(name, value, kind, about.default, ranges=ranges)
     return options
 
 
-def _checked_option(section: str, name: str, value: Any, kind: Any, default: Any, number: str = "") -> Any:
+@contextlib.contextmanager
+def _naming_section(section: str) -> Iterator[None]:
     try:
-        return checked_option(name, value, kind, default, number=number)
+        yield
     except OptionError as error:
         raise RecipeError(f"recipe section {section!r}: {error}") from None
 
@@ -220,7 +223,8 @@ def _trainer_value(name: str, value: Any, kind: Any, default: Any) -> Any:
     if isinstance(value, str) and kind in (float, float | None):
         with contextlib.suppress(ValueError):
             value = float(value)
-    return _checked_option("trainer", name, value, kind, default, "a number")
+    with _naming_section("trainer"):
+        return checked_option(name, value, kind, default, number="a number")
 
 
 @contextlib.contextmanager

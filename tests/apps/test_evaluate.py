@@ -5,6 +5,7 @@ import json
 import pickle
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from PIL import Image
 from rich.console import Console
 
 from opendance_hf.apps.clips import EvaluateError, _load_hub, load_clips
-from opendance_hf.apps.evaluate import run_evaluate
+from opendance_hf.apps.evaluate import EvaluateOptions, run_evaluate
+from opendance_hf.files import OutputError
 from opendance_hf.motion.skeleton import MEAN_OFFSETS
 from opendance_hf.storage import save_sequence, write_parquet
 from tests.factories import make_sequence
@@ -63,7 +65,8 @@ def test_all_of_a_dataset(dataset: Path) -> None:
 def test_table_and_json(generated: Path, dataset: Path, tmp_path: Path) -> None:
     text = io.StringIO()
     out = tmp_path / "new" / "scores.json"
-    result = run_evaluate(generated, dataset, out, protocol="bailando", console=Console(file=text, width=120))
+    console = Console(file=text, width=120)
+    result = run_evaluate(generated, dataset, out, EvaluateOptions(protocol="bailando"), console=console)
     restored = json.loads(out.read_text())
     assert restored["protocol"]["name"] == "bailando"
     assert restored["fid_k"]["value"] == result.fid_k.value
@@ -134,7 +137,7 @@ def test_errors_name_the_file(generated: Path, tmp_path: Path) -> None:
     np.savez(bad, provenance="{}")
     assert message(bad).startswith(f"{bad}: the column(s)")
     with pytest.raises(EvaluateError, match="unknown protocol"):
-        run_evaluate(generated, generated, protocol="x")
+        run_evaluate(generated, generated, options=EvaluateOptions(protocol="x"))
 
 
 def aist_motion(frames: int = 90, **changes: object) -> dict[str, object]:
@@ -212,9 +215,7 @@ def test_two_systems_and_figures(generated: Path, dataset: Path, tmp_path: Path)
         generated,
         dataset,
         out,
-        versus=other,
-        figures=tmp_path / "figures",
-        seed=3,
+        EvaluateOptions(versus=other, figures=tmp_path / "figures", seed=3),
         console=Console(file=text, width=160),
     )
     restored = json.loads(out.read_text())
@@ -229,6 +230,26 @@ def test_two_systems_and_figures(generated: Path, dataset: Path, tmp_path: Path)
     with Image.open(tmp_path / "figures" / "a.png") as image:
         assert image.width > 1000
         assert len(image.convert("RGB").getcolors(1 << 20) or []) > 100
+
+
+def test_results_are_replaced_if_wanted_and_never_lie_in_an_input(generated: Path, tmp_path: Path) -> None:
+    out, figures = tmp_path / "scores.json", tmp_path / "figures"
+    figures.mkdir()
+    for file in (out, figures / "a.png"):
+        file.write_text("mine")
+    for options in (EvaluateOptions(), EvaluateOptions(figures=figures)):
+        with pytest.raises(OutputError, match="with --overwrite"):
+            run_evaluate(generated, generated, out if options.figures is None else None, options)
+    for overwrite in (False, True):
+        options = EvaluateOptions(overwrite=overwrite)
+        with pytest.raises(OutputError, match="is in the input"):
+            run_evaluate(generated, generated, generated / "scores.json", options)
+        with pytest.raises(OutputError, match="is an input"):
+            run_evaluate(generated, generated, None, replace(options, figures=generated))
+    assert out.read_text() == (figures / "a.png").read_text() == "mine"
+    run_evaluate(generated, generated, out, EvaluateOptions(figures=figures, overwrite=True))
+    assert json.loads(out.read_text())["seed"] == 0
+    assert (figures / "a.png").read_bytes()[1:4] == b"PNG"
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -305,7 +326,7 @@ def test_a_collapsed_body_is_a_bad_dance_but_a_dance(tmp_path: Path) -> None:
         ({"smpl_scaling": np.zeros(0)}, "not a SMPL motion"),
         ({"smpl_scaling": None}, "smpl_scaling is a NoneType"),
         ({"smpl_scaling": float("inf")}, "not a SMPL motion"),
-        ({"smpl_scaling": 1e-9}, "joints must be in metres"),
+        ({"smpl_scaling": 1e-9}, "expected at most 10 m; is the translation in centimetres"),
     ],
 )
 def test_pickles_that_hold_no_motion(tmp_path: Path, changes: dict[str, object], why: str) -> None:

@@ -100,7 +100,7 @@ def test_a_ledger_that_is_none(build: Path, content: bytes | str) -> None:
         ledger.write_bytes(whole[: len(whole) // 2])
     else:
         sqlite3.connect(ledger).executescript("CREATE TABLE songs (name TEXT)")
-    code, said = run(str(build), "--export", str(build / "decisions.csv"))
+    code, said = run(str(build), "--export", str(build.parent / "decisions.csv"))
     assert code == 2, said
     assert f"{ledger}: cannot be used as a ledger (" in said
     assert "cannot be used as a ledger" in said
@@ -110,7 +110,7 @@ def test_a_ledger_that_is_none(build: Path, content: bytes | str) -> None:
 def test_a_damaged_sequence_is_named(build: Path) -> None:
     file = next((build / "sequences").glob("*.npz"))
     file.write_bytes(file.read_bytes()[:-100])
-    code, said = run(str(build), "--export", str(build / "decisions.csv"))
+    code, said = run(str(build), "--export", str(build.parent / "decisions.csv"))
     assert code == 0, said
     assert said.count(f"{file}: damaged, ") == 1
 

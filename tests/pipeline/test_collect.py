@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
+from opendance_hf.apps.collect import CollectOptions, run_collect
 from opendance_hf.cli import app
+from opendance_hf.files import OutputError
 from opendance_hf.pipeline.build import find_inputs
 from opendance_hf.pipeline.collect import (
     CollectError,
@@ -215,3 +219,14 @@ def test_of_many_bad_rows_a_hundred_are_named(tmp_path: Path) -> None:
     assert (counts.num_bad, len(counts.bad)) == (150, 100)
     for fact in ("line 1", "'followers'", "True"):
         assert fact in counts.bad[0]
+
+
+def test_a_list_is_replaced_if_wanted(tmp_path: Path) -> None:
+    table, out = write(tmp_path / "t.csv", ROWS), tmp_path / "out.csv"
+    out.write_text("mine")
+    arguments = (table, out, Criteria(), Columns())
+    with pytest.raises(OutputError, match="with --overwrite"):
+        run_collect(*arguments, console=Console(file=io.StringIO()))
+    assert out.read_text() == "mine"
+    run_collect(*arguments, CollectOptions(overwrite=True), console=Console(file=io.StringIO()))
+    assert out.read_text().startswith("video,status,reason")

@@ -178,7 +178,7 @@ def test_checkpoints_without_a_note_are_refused(data: Path, tmp_path: Path) -> N
 
 
 def test_a_folder_of_something_else_is_not_written_into(data: Path, tmp_path: Path) -> None:
-    for name in ("README.md", "config.json"):
+    for name in ("model.safetensors", "config.json"):
         (tmp_path / name).mkdir()
         (tmp_path / name / name).write_text("mine")
         with pytest.raises(OutputError, match=rf"has {name}, which no training wrote"):
@@ -186,6 +186,7 @@ def test_a_folder_of_something_else_is_not_written_into(data: Path, tmp_path: Pa
         assert (tmp_path / name / name).read_text() == "mine"
     (tmp_path / "log").mkdir()
     (tmp_path / "log" / "train.log").write_text("a log may be there before")
+    (tmp_path / "log" / "README.md").write_text("as a new repository has one")
     run_stage("vqvae", data, tmp_path / "log", SMALL["vqvae"])
     with pytest.raises(OutputError, match="this input would be overwritten"):
         run_stage("vqvae", data, data / "opendance-3d", SMALL["vqvae"])

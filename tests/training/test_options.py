@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +134,40 @@ def test_values_that_contradict_each_other(tmp_path: Path) -> None:
         )
         with pytest.raises(RecipeError, match=told):
             vqvae.run(arguments)
+
+
+USER_MODEL = """
+from __future__ import annotations
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    from elsewhere import Thing
+
+class Config:
+    def __init__(self, weight: float | None = None, gain: float = 1.0, k: int | None = None, width: int = 3{more}): ...
+"""
+
+
+def user_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str = "") -> Any:
+    (tmp_path / "my_model.py").write_text(USER_MODEL.format(more=more))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_model", raising=False)
+    return importlib.import_module("my_model").Config
+
+
+def test_numbers_of_another_model_have_no_ranges_but_types(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = user_model(tmp_path, monkeypatch)
+    options = {"weight": -1.0, "gain": -1.0, "k": 0, "width": -2}
+    assert checked(config, dict(options)) == options
+    with pytest.raises(RecipeError, match="width='wide', expected int, got str"):
+        checked(config, {"width": "wide"})
+
+
+def test_an_annotation_that_cannot_be_evaluated_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = user_model(tmp_path, monkeypatch, ", thing: Thing | None = None")
+    assert checked(config, {"thing": "any", "gain": 2.0}) == {"thing": "any", "gain": 2.0}
+    with pytest.raises(RecipeError, match=r"no option wdith; did you mean width\?"):
+        checked(config, {"wdith": 1})
