@@ -25,10 +25,13 @@ from benchmarks.cases.make_media import (
 )
 from opendance_hf.music import AudioError, annotate_music, decode_audio
 from opendance_hf.music.sound import measure_sound
-from opendance_hf.pipeline.clip import Clip
+from opendance_hf.pipeline.clip import Clip, Fit, VideoInfo
 from opendance_hf.pipeline.stage import Dropped, Rejected
+from opendance_hf.pipeline.stages.gate import Gate, missing_shares
 from opendance_hf.pipeline.stages.probe import Probe
+from opendance_hf.pipeline.stages.retime import Retime
 from opendance_hf.pipeline.video import probe, read_frames
+from opendance_hf.schema import Camera
 
 PCM: Final = ("", "pcm_s16le")
 
@@ -224,7 +227,31 @@ def heard_as_mixed(folder: Path) -> tuple[str, bool]:
     return f"within {error:.1e} of the mean of both channels", error < 1e-3
 
 
+def freezes(folder: Path) -> tuple[str, bool]:
+    """Resample a fit whose frames are missing for half a second in every two."""
+    times = np.arange(0, 8, 1 / 30)
+    times = times[(times % 2 < 1) | (times % 2 > 1.5)]
+    frames = (1, len(times))
+    fit = Fit(
+        times,
+        np.broadcast_to(np.eye(3), (*frames, 24, 3, 3)),
+        np.zeros((*frames, 3)),
+        np.zeros((1, 24, 3)),
+        Camera(64, 64, 90.0, tuple(np.eye(3).ravel().tolist()), (0.0, 0.0, 4.0)),
+    )
+    motion = Retime().resample(fit, np.ones(frames, np.float32))
+    clip = Clip(
+        folder / "vfr.mp4", "0" * 64, 0.0, 8.0, VideoInfo(64, 64, 30.0, 8.0, True), fit=fit, motion=motion
+    )
+    missing = missing_shares(clip)["missing_picture"]
+    unsure = float((motion.confidence == 0).mean())
+    kept = missing <= Gate().max_missing_picture
+    text = f"missing_picture {missing:.2f}, confidence 0 in {unsure:.0%} of the frames, {'kept' if kept else 'rejected'}"
+    return text, kept and abs(missing - 0.26) < 0.03 and abs(unsure - 0.25) < 0.03
+
+
 CASES: Final[tuple[Case, ...]] = (
+    Case("freezes", "published with a measured score and confidence 0 where frames are missing", freezes),
     Case("concat", "the file is refused because its clock restarts, also by opendance music", concat),
     Case("clock-wrap", "33-bit time stamps that wrap are one recording", clock_wrap),
     Case("sar", "frames and sizes in square pixels: 136 x 64, 114 x 64, 86 x 64", pixels),

@@ -73,7 +73,7 @@ class Gate(Stage):
     max_repetition: float = 0.85
     max_back_to_camera: float = 0.95
     max_camera_motion: float = 0.4
-    max_missing_picture: float = 0.1
+    max_missing_picture: float = 0.3
     max_missing_sound: float = 0.1
     compare_hz: int = 12
     min_period_s: float = 0.4
@@ -83,7 +83,7 @@ class Gate(Stage):
     def __call__(self, clip: Clip) -> Clip | Dropped:
         """Process one sequence."""
         camera_motion = clip.camera_motion.between(clip.start_s, clip.end_s)
-        scores = self.measure(clip.motion, clip.fit.camera, camera_motion.speed()) | _missing(clip)
+        scores = self.measure(clip.motion, clip.fit.camera, camera_motion.speed()) | missing_shares(clip)
         broken = self.first_broken(scores) if self.reject else None
         if broken is not None:
             return Dropped(clip.start_s, clip.end_s, *broken)
@@ -143,7 +143,7 @@ class Gate(Stage):
         return float(max(0.0, 1 - min(minima, default=distances.mean()) / distances.mean()))
 
 
-def _missing(clip: Clip) -> dict[str, float]:
+def missing_shares(clip: Clip) -> dict[str, float]:
     """Compute the shares of a clip's time without a picture and without sound."""
     span = clip.start_s, clip.end_s
     frames = np.diff(clip.fit.times_s)

@@ -172,10 +172,10 @@ def test_missing_frames_and_missing_sound_are_measured_and_limited() -> None:
     frames = np.flatnonzero((clip.fit.times_s < 3) | (clip.fit.times_s >= 3.9))
     times = clip.fit.times_s[frames]
     gap = replace(clip, fit=replace(clip.fit, times_s=times))
-    dropped = GATE(gap)
+    dropped = replace(GATE, max_missing_picture=0.1)(gap)
     reason = "frames are missing: share of the time without a picture"
     assert dropped == Dropped(2.0, 8.0, reason, "0.15, at most 0.1 allowed")
-    measured = replace(GATE, max_missing_picture=0.2)(gap)
+    measured = GATE(gap)
     assert isinstance(measured, Clip)
     assert measured.scores["missing_picture"] == pytest.approx((0.9 + 1 / 60) / 6)
     deaf = replace(clip, video=replace(VIDEO, sound_gaps_s=((1.0, 2.3), (5.0, 5.27), (8.0, 9.0))))
