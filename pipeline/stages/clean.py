@@ -27,7 +27,6 @@ class Clean(Stage):
     name = "clean"
     reads = ("fit", "motion")
     changes = ("motion",)
-    keeps_result = False
 
     apply: bool = True
     settings: CleanSettings = _DEFAULTS
