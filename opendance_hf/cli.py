@@ -402,6 +402,10 @@ def generate(
     clean: Annotated[
         bool, typer.Option("--clean", help="Clean the dances, as opendance clean does.")
     ] = False,
+    no_video: Annotated[
+        bool,
+        typer.Option("--no-video", help="Write only the motion (.npz), in little memory for any length."),
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Generate dances to songs with a trained model; a dance is exactly as long as its song.
@@ -420,6 +424,7 @@ def generate(
         engine=engine,
         batch_size=batch_size,
         clean=clean,
+        suffix=".npz" if no_video else ".mp4",
         overwrite=overwrite,
         generation={name: value for name, value in given.items() if value is not None},
     )

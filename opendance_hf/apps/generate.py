@@ -42,7 +42,8 @@ class GenerateOptions:
         engine: see :meth:`Dancer.from_pretrained`.
         batch_size: songs at a time.
         clean: True to clean the dances, see :func:`opendance_hf.cleanup.clean_motion`.
-        suffix: of the files in an output folder, ``.mp4`` or ``.npz``.
+        suffix: of the files in an output folder and of the default name, ``.mp4`` or ``.npz``. With ``.npz``, no film is
+            written to a given file either.
         overwrite: replace files that exist; a song or the seed motion is never replaced.
         generation: changes of the model's generation defaults.
     """
@@ -173,6 +174,7 @@ def _targets(songs: list[Path], out: Path | None, suffix: str) -> list[Path]:
     if suffix not in _SUFFIXES:
         raise GenerateError(f"unknown file type {suffix!r}: expected one of {', '.join(_SUFFIXES)}")
     if out is not None and out.suffix in _SUFFIXES and not out.is_dir():
+        out = out.with_suffix(".npz") if suffix == ".npz" else out
         if len(songs) > 1:
             raise GenerateError(f"{out}: one file for {len(songs)} songs; give --out a folder")
         return [out]

@@ -125,3 +125,15 @@ def test_a_clean_dance_is_the_same_dance_without_jitter(
     expected, _ = cleaned(before)
     np.testing.assert_allclose(after.joints, expected.joints, atol=1e-4)
     assert max(jitter(p) for p in after.joints) <= max(jitter(p) for p in before.joints)
+
+
+@pytest.mark.parametrize("out", ["dance.mp4", "dance.npz", "dances", None])
+def test_no_video_writes_the_motion_only(
+    models: Path, song: Path, tmp_path: Path, out: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["generate", str(song), "--model", str(models / "solo"), "--no-video"]
+    result = CliRunner().invoke(app, [*arguments, *(["--out", out] if out else [])])
+    assert result.exit_code == 0, result.output
+    (written,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    assert written.suffix == ".npz"
