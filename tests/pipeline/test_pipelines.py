@@ -23,6 +23,7 @@ from opendance_hf.pipeline.outcome import Outcome
 from opendance_hf.pipeline.pipelines import PROFILES, STAGES, Pipeline, default_pipeline, paper_pipeline
 from opendance_hf.pipeline.process import StageTimes, process
 from opendance_hf.pipeline.stage import Dropped, Rejected, Stage
+from opendance_hf.pipeline.stages.clean import Clean
 from opendance_hf.pipeline.stages.genre import Genre
 from opendance_hf.pipeline.stages.music import Music
 from opendance_hf.pipeline.stages.retime import Retime
@@ -250,7 +251,7 @@ def test_a_row_holds_what_the_stages_found(tmp_path: Path) -> None:
     found = Danced((0.1,))(Clip(Path("v.mp4"), SHA256))[0]
     assert isinstance(found, Clip)
     run(tmp_path, pipeline)
-    row, motion = sequence_of(tmp_path), found.motion
+    row, motion = sequence_of(tmp_path), Clean()(found).motion
     assert (row.id, row.group) == (f"{SHA256[:16]}_00", SHA256[:16])
     assert (row.num_dancers, row.num_frames) == (1, 240)
     np.testing.assert_array_equal(per_dancer(row.joints, 1, 24, 3), motion.joints)
