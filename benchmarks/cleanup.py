@@ -1,4 +1,4 @@
-"""What the clean-up changes, before and after, where the truth is known: the tables of docs/clean.md.
+"""Measure motion before and after the clean-up, where the truth is known: the tables of docs/clean.md.
 
     python -m benchmarks.cleanup --work build/bench-pipeline --mocap MOCAP [--dances DANCE.npz ...]
 
@@ -125,7 +125,7 @@ def uncleaned(seq: DanceSequence, build: Path) -> DanceSequence:
 
 
 def clean_sequence(seq: DanceSequence) -> tuple[DanceSequence, CleanedMotion]:
-    """The cleaned sequence, and its measures."""
+    """Return the cleaned sequence and the result of its clean-up."""
     motion, result = cleaned(opendance.motion_of(seq))
     assert motion.poses is not None
     assert motion.transl is not None
@@ -154,7 +154,7 @@ def noise(folder: Path) -> Iterator[Row]:
 
 
 def measures(result: CleanedMotion) -> Row:
-    """The measures before and after, by name."""
+    """Return the measures before and after, by name."""
     row: Row = {"steps": [len(steps) for steps in result.steps], "moved_mm": result.moved_mm}
     for when, quality in (("before", result.before), ("after", result.after)):
         row |= {f"{name}_{when}": value for name, value in quality._asdict().items()}
@@ -200,7 +200,7 @@ def minute_of_one_dancer() -> float:
 
 
 def table(result: Row) -> str:
-    """The means of each group before and after, in Markdown; of rendered and captured clips only those held out."""
+    """Return the means of each group before and after, in Markdown; of rendered and captured clips only those held out."""
     groups = {
         "estimates": "rendered videos, held out",
         "noise": "captures with 10 mm noise, held out",

@@ -36,7 +36,7 @@ _SIZES: Final = (0.05, 20.0)
 
 
 class BodyShapeError(OpenDanceError, ValueError):
-    """A skeleton cannot have a body; the message says what was expected."""
+    """Raised for a skeleton that cannot have a body; the message says what was expected."""
 
 
 def shape_body(mesh: BodyMesh, rest_offsets: Array) -> BodyMesh:

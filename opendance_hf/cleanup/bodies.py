@@ -59,17 +59,17 @@ class Body:
 
     @property
     def joints(self) -> Array:
-        """(T, 24, 3) positions of the joints, metres."""
+        """Return the (T, 24, 3) positions of the joints, metres."""
         return self.posed()[0]
 
     @property
     def transl(self) -> Array:
-        """(T, 3) SMPL's transl, metres."""
+        """Return the (T, 3) transl of SMPL, metres."""
         return self.pelvis - self.rest_offsets[0]
 
     @property
     def poses(self) -> Array:
-        """(T, 24, 3) axis-angle of the joints."""
+        """Return the (T, 24, 3) axis-angle of the joints, radians."""
         return matrix_to_axis_angle(self.local)
 
     def copy(self) -> Body:

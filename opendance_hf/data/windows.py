@@ -150,7 +150,7 @@ def _load(name: str, config: str) -> Any:
 
     shown = not are_progress_bars_disabled()
     if not sys.stderr.isatty():
-        disable_progress_bars()  # in a log they are lines without a use
+        disable_progress_bars()  # in a log every update is a line
     try:
         return load_dataset(name, config)
     except DatasetGenerationError as error:

@@ -100,7 +100,7 @@ def skating_steps(
     speed: float = SLIDE_SPEED,
     contact_height: float = CONTACT_HEIGHT,
 ) -> npt.NDArray[np.bool_]:
-    """The (T-1,) steps that :func:`foot_skate_ratio` counts; arguments as there."""
+    """Return the (T-1,) mask of the steps that :func:`foot_skate_ratio` counts; arguments as there."""
     _check_rate(fps)
     p = _dancer(joints)
     low = p[:, _TOES, _UP] < (_floor_height(p) if floor is None else floor) + contact_height

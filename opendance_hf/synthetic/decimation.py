@@ -144,7 +144,7 @@ class _Surface:
         return True
 
     def _collapse(self, u: int, v: int) -> dict[int, tuple[int, int, int]] | None:
-        # Two neighbours in common, or the surface is no longer a surface.
+        # With more than two neighbours in common, two sheets would share an edge.
         if len(self.ring(u) & self.ring(v)) != 2 or len(self.around[v]) + len(self.around[u]) < 8:
             return None
         changes: dict[int, tuple[int, int, int] | None] = {}

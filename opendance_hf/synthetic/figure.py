@@ -131,7 +131,7 @@ def dress(look: Look) -> Figure:
 
 
 def regions_of(body: Body, look: Look) -> dict[str, Mask]:
-    """(V,) masks of hair, top, trousers, shoes, brows and lips."""
+    """Return the (V,) masks of hair, top, trousers, shoes, brows and lips."""
     v = body.vertices
     skin = body.parts == 0
     share = {bone: (body.weights * (body.bones == i)).sum(axis=1) for i, bone in enumerate(BONES)}
@@ -258,7 +258,7 @@ def clothe(
 
 
 def neighbours(count: int, faces: npt.NDArray[np.int32]) -> csr_array:
-    """(V, V) averaging over the vertices that share an edge."""
+    """Return the (V, V) matrix that averages over the vertices that share an edge."""
     a = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     a = np.concatenate([a, a[:, ::-1]])
     table = csr_array((np.ones(len(a)), (a[:, 0], a[:, 1])), shape=(count, count))
