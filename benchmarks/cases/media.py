@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 from fractions import Fraction
@@ -186,14 +185,22 @@ def hours_of_gap(folder: Path) -> tuple[str, bool]:
 
 def long_song(folder: Path) -> tuple[str, bool]:
     """Measure the memory of 20 minutes in another process; that of three hours is 0.1 GB more."""
+    if not Path("/proc/self/status").is_file():
+        return "not measured: this system has no /proc", True
     path = write_media(folder / "long.mp3", (), np.tile(song(10.0), 120), codecs=("", "libmp3lame"))
-    run = "from opendance_hf.cli import main; main()"
-    subprocess.run(
+    # The peak of the process itself: that of getrusage includes the process that started it.
+    run = (
+        "import sys\nfrom opendance_hf.cli import main\ntry:\n    main()\nfinally:\n"
+        "    (peak,) = [line for line in open('/proc/self/status') if line.startswith('VmHWM')]\n"
+        "    print('peak', peak.split()[1])"
+    )
+    done = subprocess.run(
         [sys.executable, "-c", run, "music", str(path), "--out", str(folder / "long.npz")],
         check=True,
         capture_output=True,
+        text=True,
     )
-    peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    peak_mb = int(done.stdout.split()[-1]) / 1024
     return f"{peak_mb:.0f} MB for 20 minutes", peak_mb < 1000
 
 
@@ -266,7 +273,7 @@ CASES: Final[tuple[Case, ...]] = (
     Case("midgop", "the frames from the next key frame on", middle_of_gop),
     Case("unknown-duration", "measured by reading", unknown_duration),
     Case("gap", "gaps of hours are refused by name", hours_of_gap),
-    Case("long-song", "less than 1 GB for any length", long_song),
+    Case("long-song", "less than 1 GB for any length", long_song, slow=True),
     Case("audio-half", "the times with music are found, and spans cut to them", half_silent),
     Case("cover-first", "the stream that is a video", cover_first),
 )
