@@ -8,7 +8,7 @@ Three groups, each only if its files are given, and the time for a minute of one
   ``clean`` (``make bench-pipeline`` has to run before, with the same ``--work`` and ``--mocap``), against the rendered truth.
 - ``noise``: 15 s of each captured trial of the CMU database, at 60 FPS, with Gaussian noise of 10 mm per coordinate,
   against the capture. The seed is 0.
-- ``dances``: generated dances; there is no truth.
+- ``dances``: generated dances, without a truth.
 
 ``hits`` is the median ratio of peak accelerations of wrists and ankles, over steps of 1/15 s, to those of the truth: the
 three highest peaks a joint and clip (rendered), or one for every two seconds (captured).

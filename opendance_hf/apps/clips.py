@@ -65,7 +65,7 @@ def load_clips(source: str | Path) -> Iterator[Clip]:
 
 
 def _files_in(folder: Path) -> list[Path]:
-    """Return the motion files of a folder; other arrays only if there is no archive and no pickle."""
+    """Return the motion files of a folder; arrays of other names only without an archive or a pickle."""
     for suffixes in (SUFFIXES, OTHER_SUFFIXES):
         if files := sorted(file for suffix in suffixes for file in folder.glob(f"*{suffix}")):
             return files

@@ -8,14 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from opendance_hf.motion.body import pose_joints
-from opendance_hf.motion.ik import aim, joints_to_poses, turn_limb
+from opendance_hf.motion.ik import aim, joints_to_poses, turn_limb, turn_tip
 from opendance_hf.motion.rotations import (
     axis_angle_to_matrix,
     matrix_to_axis_angle,
     matrix_to_quaternion,
     quaternion_to_matrix,
     slerp,
-    smallest_rotation,
 )
 from opendance_hf.motion.skeleton import JOINT_INDEX
 
@@ -104,21 +103,3 @@ def blend(body: Body, other: Body, share: Array) -> Body:
     )
     pelvis += share[:, None] * (other.pelvis - pelvis)
     return Body(local, pelvis, body.rest_offsets)
-
-
-def turn_tip(
-    local: Array, posed: tuple[Array, Array], chain: tuple[int, int], lower: Array, direction: Array
-) -> None:
-    """Turn a hand or foot to point in a direction, after :func:`~opendance_hf.motion.ik.turn_limb`.
-
-    Args:
-        local: (T, 24, 3, 3) rotations relative to the parent; that of the wrist or ankle is changed in place.
-        posed: joints and global rotations before the limb was turned.
-        chain: indices of wrist and hand, or of ankle and toe.
-        lower: (T, 3, 3) global rotation of the lower bone.
-        direction: (T, 3) from the wrist to the hand.
-    """
-    joints, turned = posed
-    end, tip = chain
-    turn = smallest_rotation(joints[:, tip] - joints[:, end], direction)
-    local[:, end] = np.swapaxes(lower, -1, -2) @ turn @ turned[:, end]

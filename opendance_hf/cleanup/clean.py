@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from opendance_hf.cleanup.bodies import Body, blend
-from opendance_hf.cleanup.collisions import overlap_depth, push_apart
+from opendance_hf.cleanup.collisions import depth_in_own_body, push_apart
 from opendance_hf.cleanup.feet import FEET, envelope, foot_contacts, plant_feet
 from opendance_hf.cleanup.settings import CleanSettings
 from opendance_hf.cleanup.steady import noise_level, steady_body, steady_joints
 from opendance_hf.errors import OpenDanceError
+from opendance_hf.metrics.duet import interpenetration
 from opendance_hf.metrics.quality import floor_height, skating_steps
 from opendance_hf.motion.skeleton import NUM_JOINTS
 
@@ -26,7 +27,8 @@ _MIN_FRAMES: Final = 4
 _RESTORE_ROUNDS: Final = 4
 #: Steps, in order.
 STEPS: Final = ("steady", "feet", "apart")
-#: Measures that no step may make worse (beyond limits of the settings), with their scale to the units of :class:`Quality`: the columns of ``_by_frame``.
+#: Measures that no step may make worse beyond the limits of the settings, with their scale to the units of
+#: :class:`Quality`: the columns of ``_by_frame``.
 _GUARDED: Final = {
     "skate": 1.0,
     "below_floor_mm": 1000.0,
@@ -280,9 +282,9 @@ def _by_frame(joints: Array, fps: float) -> Array:
     for dancer, one in enumerate(joints):
         out[dancer, 1:, 0] = skating_steps(one, fps=fps, floor=0.0)
         out[dancer, :, 1] = np.maximum(-one[..., 1].min(axis=1), 0)
-        out[dancer, :, 2] = overlap_depth(one)
+        out[dancer, :, 2] = depth_in_own_body(one)
         for partner in range(dancer):
-            depth = overlap_depth(one, joints[partner])
+            depth = interpenetration(one, joints[partner])
             for both in (dancer, partner):
                 out[both, :, 3] = np.maximum(out[both, :, 3], depth)
         out[dancer, 3:, _JITTER] = np.linalg.norm(np.diff(one, n=3, axis=0), axis=-1).mean(axis=-1) * fps**3

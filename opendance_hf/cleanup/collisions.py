@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter1d
 
-from opendance_hf.cleanup.bodies import LIMBS, Body, turn_tip
+from opendance_hf.cleanup.bodies import LIMBS, Body
 from opendance_hf.cleanup.feet import envelope
 from opendance_hf.cleanup.settings import PushLimits
 from opendance_hf.metrics.duet import CAPSULES, nearest_points
-from opendance_hf.motion.ik import turn_limb
+from opendance_hf.motion.ik import turn_limb, turn_tip
 from opendance_hf.motion.skeleton import JOINT_INDEX
 
 Array = npt.NDArray[np.floating]
@@ -108,10 +108,13 @@ def _overlaps(one: Array, two: Array, alone: bool, first_frame: int) -> Overlaps
     return Overlaps(frame[counts] + first_frame, pairs[pair[counts]], depth, away[counts], along[counts])
 
 
-def overlap_depth(one: Array, two: Array | None = None) -> Array:
-    """Return the (T,) largest depth of the overlaps of :func:`find_overlaps`, metres; 0 where there is none."""
-    found = find_overlaps(one, two)
-    out = np.zeros(len(one))
+def depth_in_own_body(joints: Array) -> Array:
+    """Return the (T,) depth of the deepest limb of a body in itself, metres; 0 where there is none.
+
+    That of two bodies is :func:`opendance_hf.metrics.duet.interpenetration`.
+    """
+    found = find_overlaps(joints)
+    out = np.zeros(len(joints))
     np.maximum.at(out, found.frame, found.depth)
     return out
 

@@ -29,7 +29,7 @@ def foot_contacts(joints: Array, fps: float, limits: FeetLimits) -> Bools:
     """Find which joints of the feet stand on the ground.
 
     A joint stands where it is low and slow. While the dancer is on the ground but nothing stands, the toe that is
-    slowest stands as long as it moves less than ``max_glide_m``: one foot carries the body.
+    slowest stands as long as it moves less than ``max_support_m``: one foot carries the body.
 
     Args:
         joints: (T, 24, 3) metres, with the ground at y = 0.
@@ -75,11 +75,11 @@ def _short_glides(path: Array, contact: Bools, max_glide_m: float) -> list[tuple
 
 
 def _add_supports(
-    out: Bools, toes: Array, speed: Array, span: tuple[int, int], shortest: int, max_glide_m: float
+    out: Bools, toes: Array, speed: Array, span: tuple[int, int], shortest: int, max_support_m: float
 ) -> None:
     """Add contacts of (T, 2, 3) toes to ``out`` (T, 2) within a span, from the slowest moments on.
 
-    ``speed`` (T, 2) is infinite where a toe is not low.
+    ``speed`` (T, 2) is infinite where a toe carries nobody.
     """
     todo = [span]
     while todo:
@@ -90,7 +90,7 @@ def _add_supports(
         if not np.isfinite(speed[start + frame, toe]):
             continue
         away = np.linalg.norm((toes[start:end, toe] - toes[start + frame, toe])[:, [0, 2]], axis=-1)
-        near = (away < max_glide_m) & np.isfinite(speed[start:end, toe])
+        near = (away < max_support_m) & np.isfinite(speed[start:end, toe])
         first, last = next(run for run in true_intervals(near) if run[0] <= frame < run[1])
         begin, stop = start + int(first), start + int(last)
         # A frame stays free between this contact and a neighbour of the same toe, which is at another place.

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from opendance_hf.motion.ik import turn_limb
+from opendance_hf.motion.ik import turn_limb, turn_tip
 from opendance_hf.motion.intervals import true_intervals
-from opendance_hf.motion.rotations import smallest_rotation
 from opendance_hf.motion.skeleton import JOINT_INDEX
 
 Array = npt.NDArray[np.floating]
@@ -109,7 +108,7 @@ def turn_leg(
 
     ``local`` is changed in place; ``posed`` are the joints and global rotations before the change.
     """
-    joints, turned = posed
+    joints, _ = posed
     hip, knee, ankle, toe = (JOINT_INDEX[f"{side}_{part}"] for part in ("hip", "knee", "ankle", "foot"))
     new_ankle, lower = turn_limb(
         local,
@@ -120,5 +119,4 @@ def turn_leg(
         straight_m=limits.straight_knee_m,
     )
     foot = joints[:, toe] - joints[:, ankle]
-    turn = smallest_rotation(foot, foot + toe_shift - body - (new_ankle - joints[:, ankle]))
-    local[:, ankle] = np.swapaxes(lower, -1, -2) @ turn @ turned[:, ankle]
+    turn_tip(local, posed, (ankle, toe), lower, foot + toe_shift - body - (new_ankle - joints[:, ankle]))

@@ -236,6 +236,24 @@ def turn_limb(
     return reached, lower
 
 
+def turn_tip(
+    local: Array, posed: tuple[Array, Array], chain: tuple[int, int], lower: Array, direction: Array
+) -> None:
+    """Turn a hand or foot to point in a direction, after :func:`turn_limb`.
+
+    Args:
+        local: (T, 24, 3, 3) rotations relative to the parent; that of the wrist or ankle is changed in place.
+        posed: joints and global rotations before the limb was turned.
+        chain: indices of wrist and hand, or of ankle and toe.
+        lower: (T, 3, 3) global rotation of the lower bone.
+        direction: (T, 3) from the wrist to the hand, of any length.
+    """
+    joints, turned = posed
+    end, tip = chain
+    turn = smallest_rotation(joints[:, tip] - joints[:, end], direction)
+    local[:, end] = np.swapaxes(lower, -1, -2) @ turn @ turned[:, end]
+
+
 def place_limb(
     root: Array,
     goal: Array,

@@ -72,7 +72,7 @@ class Sound:
     channels: dict[str, int]
 
     def silence(self, start_s: float = 0.0, end_s: float = math.inf) -> str:
-        """Return the measured level if there is no music between two times; empty if there is music."""
+        """Return the measured level if the sound between two times is silent; empty if it has music."""
         inside = (self.ends_s > start_s) & (self.starts_s < end_s)
         levels = self.levels_dbfs[inside]
         if not len(levels):

@@ -19,12 +19,12 @@ logger = logging.getLogger(__name__)
 #: File with the identity of the run that a folder belongs to.
 NOTE: Final = "run.json"
 _MODEL: Final = "model.safetensors"
-#: Files of a model that a run writes; without the note they are not of a run. A README or a recipe alone is no model.
+#: Files of a model that a run writes; without the note they are not of a run. A README or a recipe alone is not a model.
 _WRITTEN: Final = ("config.json", _MODEL, "generation_config.json", "preprocessor_config.json")
 
 
 def check_run_folder(folder: Path, inputs: Iterable[str]) -> None:
-    """Check that a run may write into a folder: it is no input of the run, and its files are those of a run.
+    """Check that a run may write into a folder: it is not an input of the run, and its files are those of a run.
 
     Args:
         folder: of the run.

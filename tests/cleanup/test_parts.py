@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opendance_hf.cleanup.bodies import Body, blend
-from opendance_hf.cleanup.collisions import find_overlaps, overlap_depth
+from opendance_hf.cleanup.collisions import depth_in_own_body, find_overlaps
 from opendance_hf.cleanup.feet import FEET, envelope, foot_contacts, plant_feet
 from opendance_hf.cleanup.settings import FeetLimits, SteadyLimits
 from opendance_hf.cleanup.steady import cutoff_hz, low_pass, noise_level
-from opendance_hf.metrics.duet import CAPSULES, segment_distance
+from opendance_hf.metrics.duet import CAPSULES, interpenetration, segment_distance
 from opendance_hf.motion.intervals import true_intervals
 from opendance_hf.motion.skeleton import JOINT_INDEX
 from tests.cleanup.dancers import stepping_dancer
@@ -99,7 +99,11 @@ def test_overlaps_are_those_of_all_pairs_by_brute_force() -> None:
         for (c, d), second in zip(ends, CAPSULES, strict=True):
             distance = segment_distance(one[:, a], one[:, b], two[:, c], two[:, d])
             expected = np.maximum(expected, first.radius + second.radius - distance)
-    np.testing.assert_allclose(overlap_depth(one, two), expected, atol=1e-12)
+    found = find_overlaps(one, two)
+    deepest = np.zeros(len(one))
+    np.maximum.at(deepest, found.frame, found.depth)
+    np.testing.assert_allclose(deepest, expected, atol=1e-12)
+    np.testing.assert_allclose(interpenetration(one, two), expected, atol=1e-12)
     assert expected.max() > 0.05
 
 
@@ -112,7 +116,7 @@ def test_overlaps_do_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_arms_of_a_standing_dancer_are_not_in_its_shoulders() -> None:
-    assert overlap_depth(DANCER.joints).max() == 0
+    assert depth_in_own_body(DANCER.joints).max() == 0
 
 
 def test_a_blend_is_one_body_or_the_other_at_its_ends() -> None:
