@@ -370,7 +370,7 @@ def test_half_precision_keeps_the_codebook(folder: Path, song: Path) -> None:
 
 
 class Decoded:
-    """What ``datasets`` returns for a column of sound: not a dictionary, but read like one."""
+    """Stand in for what ``datasets`` returns for a column of sound: it is not a dictionary, and is read like one."""
 
     def __init__(self, sound: Any, rate: int) -> None:
         self._values = {"array": sound, "sampling_rate": rate}
