@@ -17,7 +17,7 @@ from opendance_hf.synthetic.figure import Figure, Look, dress, random_looks
 from opendance_hf.synthetic.mocap import perform_joints
 from opendance_hf.synthetic.motion import TRUTH_JOINTS, Performance, perform
 from opendance_hf.synthetic.music import SAMPLE_RATE, Music, make_music
-from opendance_hf.synthetic.procrustes import constant_pose_error
+from opendance_hf.motion.procrustes import constant_pose_error
 from opendance_hf.synthetic.scene import Crate, Room, Stage, random_camera, title_card
 
 Array = npt.NDArray[np.floating]

@@ -25,7 +25,7 @@ from opendance_hf.synthetic.clips import (
 )
 from opendance_hf.synthetic.figure import random_looks
 from opendance_hf.synthetic.motion import TRUTH_JOINTS
-from opendance_hf.synthetic.procrustes import constant_pose_error
+from opendance_hf.motion.procrustes import constant_pose_error
 from tests.synthetic.support import needs_body
 
 
