@@ -16,6 +16,7 @@ from opendance_hf.pipeline.backends.yolox import YOLOX
 from opendance_hf.pipeline.stage import Stage
 from opendance_hf.pipeline.stages.clean import Clean
 from opendance_hf.pipeline.stages.complete import Complete
+from opendance_hf.pipeline.stages.depth import Depth
 from opendance_hf.pipeline.stages.detect import Detect
 from opendance_hf.pipeline.stages.fingerprint import Fingerprint
 from opendance_hf.pipeline.stages.fit import FitSkeleton
@@ -49,6 +50,7 @@ STAGES: Final[dict[str, type[Stage]]] = {
         Pose,
         Lift,
         Complete,
+        Depth,
         Smooth,
         Trim,
         FitSkeleton,

@@ -215,7 +215,7 @@ class Known(Backend):
     def region_of_box(self, box):
         return Region(float(box[0] + box[2]) / 2, float(box[1] + box[3]) / 2, float(box[3] - box[1]))
 
-    def estimate(self, image, region, mirrored=False):
+    def estimate(self, image, region):
         tens, ones = (round((float(image[20, x].mean()) - 40) / 12) for x in (20, 60))
         at = min(10 * tens + ones, 159)
         found, scale = self.found, image.shape[1] / 1280

@@ -29,6 +29,9 @@ BACKENDS: Final[dict[str, dict[str, str]]] = {
     "lifter": {
         "cliff": "opendance_hf.pipeline.backends.cliff:CLIFF",
     },
+    "depth": {
+        "lifter": "opendance_hf.pipeline.backends.lifter:Lifter",
+    },
     "smoother": {
         "filters": "opendance_hf.pipeline.backends.filters:Filters",
         "smoothnet": "opendance_hf.pipeline.backends.smoothnet:SmoothNet",

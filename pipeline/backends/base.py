@@ -293,14 +293,8 @@ class PoseEstimator(Protocol):
         """Return the region in which to estimate the person of a box ``x1 y1 x2 y2`` (pixels)."""
         ...
 
-    def estimate(self, image: Image, region: Region, mirrored: bool = False) -> Keypoints:
-        """Estimate the landmarks of the person in a region of an (H, W, 3) RGB image.
-
-        Args:
-            image: the frame.
-            region: the region with the person.
-            mirrored: estimate in the mirrored region and mirror the result back, which changes the sign of depth errors.
-        """
+    def estimate(self, image: Image, region: Region) -> Keypoints:
+        """Estimate the landmarks of the person in a region of an (H, W, 3) RGB image."""
         ...
 
 
