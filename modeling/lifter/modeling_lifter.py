@@ -161,7 +161,7 @@ class LifterModel(LifterPreTrainedModel):
             visibility: (B, T, K) from 0 to 1.
             joints: (B, T, J, 3) true joints in the frame of the person, metres, for the loss.
         """
-        hidden = self.encoder(self.features(rays, world, visibility))
+        hidden = self.encoder(self.features(rays, world, visibility).to(self.encoder.weight.dtype))
         for block in self.blocks:
             hidden = block(hidden)
         change = self.decoder(self.norm(hidden)).float().unflatten(-1, (len(self._pairs), 5))

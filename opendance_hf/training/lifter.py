@@ -255,7 +255,7 @@ def errors(model: LifterModel, data: Dataset[Any], windows: int) -> dict[str, fl
     count = min(windows, len(data))  # type: ignore[arg-type]
     picked = Subset(data, [i * len(data) // count for i in range(count)])  # type: ignore[arg-type]
     totals: dict[str, float] = {}
-    for batch in DataLoader(picked, 64, collate_fn=LifterStage.collate):
+    for batch in DataLoader(picked, 64, collate_fn=lambda items: items):
         given = {name: value.to(model.device) for name, value in batch.items() if name != "joints"}
         true = batch["joints"].numpy()
         for prefix, found in (
@@ -283,9 +283,10 @@ class LifterStage(Stage):
     dancers = 0
 
     @staticmethod
-    def collate(items: dict[str, Tensor]) -> dict[str, Tensor]:  # type: ignore[override]
-        """Return the batch that the data made at once."""
-        return items
+    def collate(items: Any) -> dict[str, Tensor]:
+        """Return the batch, which the data make at once."""
+        batch: dict[str, Tensor] = items
+        return batch
 
     def build_model(self) -> LifterModel:
         """Make a lifter with random weights."""
