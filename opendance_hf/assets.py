@@ -113,13 +113,18 @@ ASSETS: Final[dict[str, Asset]] = {
 _PACKAGED: Final = Path(__file__).parent / "weights"
 
 
+def packaged_names() -> list[str]:
+    """Return the names of the models that are part of the package, sorted."""
+    return sorted(folder.name for folder in _PACKAGED.iterdir() if (folder / "config.json").is_file())
+
+
 def packaged_weights(name: str) -> Path:
     """Return the folder of a model that is part of the package, for ``from_pretrained``.
 
     Raises:
         AssetError: if there is no model of that name; the message lists all.
     """
-    known = sorted(folder.name for folder in _PACKAGED.iterdir() if (folder / "config.json").is_file())
+    known = packaged_names()
     if name not in known:
         raise AssetError(f"unknown weights {name!r}: expected {' or '.join(known)}")
     return _PACKAGED / name

@@ -641,6 +641,16 @@ def fetch(
                 console.print(f"  {path}", markup=False, highlight=False)
 
 
+@app.command()
+def licences() -> None:
+    """List the licence and the source of all model weights: packaged, fetched, and those that users provide."""
+    from opendance_hf.apps.licences import licences as list_licences
+    from opendance_hf.apps.licences import table
+
+    with _plain_errors() as console:
+        console.print(table(list_licences()))
+
+
 class _plain_errors:
     """Context that prints errors for users (OpenDanceError) and of the disk without a traceback, and sets the exit code.
 
