@@ -82,8 +82,7 @@ def default_pipeline() -> Pipeline:
         Depth(),
         Smooth(),
         Trim(),
-        # Landmarks whose depth is corrected get fifty times the weight of the estimator's own.
-        FitSkeleton(fitter=Skeleton(landmark_weight=1.0, hidden_landmark_share=0.3)),
+        FitSkeleton(),
         Retime(),
         Gate(),
         Clean(),
@@ -98,7 +97,8 @@ def default_pipeline() -> Pipeline:
 
 def fast_pipeline() -> Pipeline:
     """Return the default pipeline with the smaller network for landmarks, whose depth is not corrected."""
-    changed = {"pose": Pose(estimator=BlazePose()), "fit": FitSkeleton()}
+    fitter = Skeleton(landmark_weight=0.02, hidden_landmark_share=0.03)
+    changed = {"pose": Pose(estimator=BlazePose()), "fit": FitSkeleton(fitter)}
     return tuple(changed.get(stage.name, stage) for stage in default_pipeline() if stage.name != "depth")
 
 

@@ -27,6 +27,12 @@ from opendance_hf.training.stage import Stage
 #: Arrays of a file of pairs: of all frames, one clip after another; then of all clips.
 _OF_FRAMES: Final = ("image", "world", "vis", "truth")
 _OF_CLIPS: Final = ("n", "wh", "focal", "name", "seed")
+#: Factors of the speed; a half of the windows keeps its own.
+_SPEEDS: Final = (0.75, 1.3)
+#: Largest roll that is added to that of the camera, radians.
+_ROLL: Final = 0.26
+#: Largest relative changes of the length of a bone, and of the focal length that is assumed.
+_BONE, _FOCAL = 0.08, 0.18
 #: Parts of the body whose size varies, each with the joints at its far end and the joints that it is measured from.
 _PARTS: Final = (
     ("hip", ("hip",)),
@@ -47,10 +53,6 @@ class LifterPairs(Dataset[dict[str, Tensor]]):
         leave_out: names of trials to leave out, see ``only``.
         only: names of trials to use; a choreography is named ``choreo``, and ``choreo/7`` is those whose seed ends in 7.
         augment: True to vary the windows at random: mirror, roll, speed, focal length and bone lengths.
-        max_speed: largest factor of the speed; the smallest is 0.75.
-        max_roll_deg: largest roll that is added to that of the camera.
-        bone_change: largest relative change of the length of a bone.
-        focal_change: largest relative error of the focal length that is added to that of the assumed one.
         landmarks: of the model.
         joints: of the model.
 
@@ -67,18 +69,12 @@ class LifterPairs(Dataset[dict[str, Tensor]]):
         leave_out: list[str] | None = None,
         only: list[str] | None = None,
         augment: bool = True,
-        max_speed: float = 1.3,
-        max_roll_deg: float = 15.0,
-        bone_change: float = 0.08,
-        focal_change: float = 0.18,
         landmarks: list[str] | None = None,
         joints: list[str] | None = None,
     ) -> None:
         config = LifterConfig(landmarks=landmarks, joints=joints)
         self.landmarks, self.joints = config.landmarks, config.joints
         self.num_frames, self.augment = num_frames, augment
-        self.max_speed, self.max_roll = max_speed, float(np.radians(max_roll_deg))
-        self.bone_change, self.focal_change = bone_change, focal_change
         self.files = sorted(Path(dataset).glob("*.npz"))
         if not self.files:
             raise ValueError(f"{dataset}: no .npz files of pairs; make some with: opendance synthesize")
@@ -159,7 +155,7 @@ class LifterPairs(Dataset[dict[str, Tensor]]):
         if self.augment:
             rays, world, truth = self._other_bones(rays, world, truth, ratio)
             rays, world, truth = self._other_roll(rays, world, truth)
-            rays = rays * _uniform(len(clip), self.focal_change)[:, None, None, None]
+            rays = rays * _uniform(len(clip), _FOCAL)[:, None, None, None]
         hips = truth[:, :, [self.joints.index("left_hip"), self.joints.index("right_hip")]].mean(dim=2)
         turn = rotation_to_axis(hips)
         joints = (truth - hips[:, :, None]) @ turn.transpose(-1, -2)
@@ -169,9 +165,7 @@ class LifterPairs(Dataset[dict[str, Tensor]]):
     def _at_other_speed(self, frames: Tensor) -> Tensor:
         """Return (B, T) positions in clips, of every second window at another speed than the clip's."""
         count, last = len(frames), self.num_frames - 1
-        speed = torch.where(
-            torch.rand(count) < 0.5, torch.ones(count), 0.75 + (self.max_speed - 0.75) * torch.rand(count)
-        )
+        speed = torch.where(torch.rand(count) < 0.5, torch.ones(count), torch.empty(count).uniform_(*_SPEEDS))
         speed = torch.minimum(speed, (frames - 1) / last)
         room = frames - 1 - speed * last
         start = torch.rand(count) * room
@@ -186,7 +180,7 @@ class LifterPairs(Dataset[dict[str, Tensor]]):
         moved = torch.zeros_like(truth)
 
         def factor() -> Tensor:
-            return (_uniform(len(truth), self.bone_change) - 1)[:, None, None]
+            return (_uniform(len(truth), _BONE) - 1)[:, None, None]
 
         def middle(name: str) -> Tensor:
             return (truth[:, :, index[f"left_{name}"]] + truth[:, :, index[f"right_{name}"]]) / 2
@@ -214,7 +208,7 @@ class LifterPairs(Dataset[dict[str, Tensor]]):
 
     def _other_roll(self, rays: Tensor, world: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Turn the camera about its optical axis."""
-        angle = self.max_roll * (2 * torch.rand(len(rays)) - 1)
+        angle = _ROLL * (2 * torch.rand(len(rays)) - 1)
         cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
         turn = torch.stack([cos, sin, zero, -sin, cos, zero, zero, zero, one], dim=-1).view(-1, 1, 3, 3)
         return rays @ turn[..., :2, :2], world @ turn, truth @ turn

@@ -71,9 +71,7 @@ def test_mirrored_landmarks_give_the_mirrored_joints(model: LifterModel) -> None
     flip = torch.tensor([-1.0, 1.0, 1.0])
     marks, joints = mirrored(model.config.landmarks), mirrored(model.config.joints)
     other = model.lift(rays[:, :, marks] * flip[:2], world[:, :, marks] * flip, visibility[:, :, marks])
-    np.testing.assert_allclose(
-        other[:, :, joints] * flip, model.lift(rays, world, visibility), atol=1e-5
-    )
+    np.testing.assert_allclose(other[:, :, joints] * flip, model.lift(rays, world, visibility), atol=1e-5)
 
 
 def test_the_loss_is_that_of_joints_and_of_their_velocity(model: LifterModel) -> None:
