@@ -79,18 +79,18 @@ def main() -> None:
                 videos, arguments.work / name, pipeline, arguments.workers, Console(quiet=True)
             )
             rows[name][method] = built
-    result = compare(rows) | {
-        "methods": {
-            name: {"changes": METHODS[name], "pipeline": pipeline_fingerprint(pipeline)}
-            for name, pipeline in pipelines.items()
-        },
-        "note": f"Real views: {NOTE}",
-        "machine": machine(),
-    }
-    table = markdown(result)
-    console.print(table, markup=False, highlight=False)
-    arguments.out.write_text(json.dumps(result, indent=2) + "\n")
-    arguments.out.with_suffix(".md").write_text(table)
+        # Written after every method: a run of hours that is stopped keeps what it has measured.
+        result = compare(rows) | {
+            "methods": {
+                done: {"changes": METHODS[done], "pipeline": pipeline_fingerprint(pipelines[done])}
+                for done in rows["rendered"]
+            },
+            "note": f"Real views: {NOTE}",
+            "machine": machine(),
+        }
+        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+        arguments.out.with_suffix(".md").write_text(markdown(result))
+    console.print(arguments.out.with_suffix(".md").read_text(), markup=False, highlight=False)
     console.print(f"written: {arguments.out}")
 
 
