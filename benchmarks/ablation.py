@@ -40,13 +40,22 @@ from opendance_hf.synthetic.clips import truth_path
 OUT: Final = Path(__file__).with_name("ablation.json")
 #: Name to the profile and the changes of its pipeline: ``STAGE.FIELD=VALUE``, or ``-STAGE`` to leave a stage out.
 METHODS: Final[dict[str, tuple[str, ...]]] = {
-    "full": ("default", "pose.estimator=blazepose"),
-    "full, world term 0.2": ("default", "pose.estimator=blazepose", "fit.fitter.landmark_weight=0.2"),
-    "full, world term 1": ("default", "pose.estimator=blazepose", "fit.fitter.landmark_weight=1"),
-    "full, not cleaned": ("default", "pose.estimator=blazepose", "-clean"),
-    "heavy": ("default", "pose.estimator=blazepose-heavy"),
-    "heavy, world term 0.2": ("default", "pose.estimator=blazepose-heavy", "fit.fitter.landmark_weight=0.2"),
-    "heavy, world term 1": ("default", "pose.estimator=blazepose-heavy", "fit.fitter.landmark_weight=1"),
+    "default": ("default",),
+    "default, not cleaned": ("default", "-clean"),
+    "default, world term 0.3": ("default", "fit.fitter.landmark_weight=0.3"),
+    "default, world term 0.02": ("default", "fit.fitter.landmark_weight=0.02"),
+    "full, 12 a second, lifter": ("default", "pose.estimator=blazepose"),
+    "heavy, every frame, lifter": ("default", "pose.rate_hz=60"),
+    "heavy, 12 a second": ("fast", "pose.estimator=blazepose-heavy"),
+    "heavy, 12 a second, world term 1": (
+        "fast",
+        "pose.estimator=blazepose-heavy",
+        "fit.fitter.landmark_weight=1",
+        "fit.fitter.hidden_landmark_share=0.3",
+    ),
+    "heavy, every frame": ("fast", "pose.estimator=blazepose-heavy", "pose.rate_hz=60"),
+    "full, 12 a second (--fast)": ("fast",),
+    "full, every frame": ("fast", "pose.rate_hz=60"),
 }
 #: Scores of the table, by the heading of their column.
 COLUMNS: Final = {"PA-MPJPE": "pa_mpjpe_mm", "MPJPE": "mpjpe_mm"}
