@@ -8,6 +8,8 @@ Views that the gate rejects are scored as well, apart: ``ungated`` is the same b
 Writes ``benchmarks/real_truth.json``; :func:`benchmarks.known_motion.score` says what its columns mean. Does nothing
 where the reference data are missing.
 
+``--lifters FOLDER ...`` measures lifters of the same recipe and other seeds as well, for the spread.
+
 With ``--phases 2`` every view is built twice, starting at either end of the motion: the same view differs by about 1 mm.
 
 The truth has the hips of OpenPose, 217 mm apart, and 2 cm of noise; the distortion of the lenses (under a pixel) and
@@ -32,6 +34,7 @@ from benchmarks.__main__ import machine
 from benchmarks.known_motion import SCORES, Row, build_clips
 from opendance_hf.apps.build import Shortcuts, make_pipeline
 from opendance_hf.pipeline.config import pipeline_fingerprint, prepare_pipeline, set_field
+from opendance_hf.pipeline.pipelines import Pipeline
 from opendance_hf.pipeline.video import read_frames
 from opendance_hf.render.video import VideoWriter
 from opendance_hf.schema import Camera
@@ -66,6 +69,7 @@ def main() -> None:
     parser.add_argument("--profile", default="default")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--phases", type=int, choices=(1, 2), default=1)
+    parser.add_argument("--lifters", type=Path, nargs="*", default=[], help="trained lifters to measure too")
     parser.add_argument("--out", type=Path, help=f"default: {OUT.name}, and nothing with --set or --profile")
     arguments = parser.parse_args()
     console = Console(soft_wrap=True)
@@ -74,18 +78,24 @@ def main() -> None:
         console.print("skipped: no real_truth/truth.npz in the reference files; set OPENDANCE_SHARED")
         return
     videos = prepare_views(source, arguments.work / "clips", arguments.phases)
-    pipeline = prepare_pipeline(
-        make_pipeline(arguments.profile, None, Shortcuts(previews=False), arguments.changes)
-    )
-    rows = build_clips(videos, arguments.work, pipeline, arguments.workers, console)
-    ungated = rows
-    if not all(row["published"] for row in rows):
-        # Figures of an estimator should not depend on which views the gate lets through.
-        open_gate = prepare_pipeline(set_field(pipeline, "gate.reject", False))
-        ungated = build_clips(videos, arguments.work, open_gate, arguments.workers, console)
-    result = summary(rows, ungated) | {
+    pipeline = make_pipeline(arguments.profile, None, Shortcuts(previews=False), arguments.changes)
+    result = measure(videos, arguments.work, pipeline, arguments.workers, console)
+    lifters = {}
+    for folder in arguments.lifters:
+        with_it = set_field(pipeline, "depth.corrector", f"lifter:{folder}")
+        found = measure(videos, arguments.work, with_it, arguments.workers, Console(quiet=True))
+        lifters[folder.name] = {key: found[key] for key in ("published", "mean")}
+        lifters[folder.name]["ungated_mean"] = found["ungated"]["mean"]
+    if lifters:
+        values = [row["mean"]["pa_mpjpe_mm"] for row in lifters.values()]
+        result["lifters"] = lifters
+        result["pa_mpjpe_mm_of_lifters"] = {
+            "mean": float(np.mean(values)),
+            "from": min(values),
+            "to": max(values),
+        }
+    result |= {
         "note": NOTE,
-        "pipeline": pipeline_fingerprint(pipeline),
         "profile": arguments.profile,
         "changes": arguments.changes,
         "machine": machine(),
@@ -95,6 +105,20 @@ def main() -> None:
     if out := arguments.out or (None if changed else OUT):
         out.write_text(json.dumps(result, indent=2) + "\n")
         console.print(f"written: {out}")
+
+
+def measure(
+    videos: list[Path], work: Path, pipeline: Pipeline, workers: int, console: Console
+) -> dict[str, Any]:
+    """Build the clips and return the :func:`summary` of their errors."""
+    pipeline = prepare_pipeline(pipeline)
+    rows = build_clips(videos, work, pipeline, workers, console)
+    ungated = rows
+    if not all(row["published"] for row in rows):
+        # Figures of an estimator should not depend on which views the gate lets through.
+        open_gate = prepare_pipeline(set_field(pipeline, "gate.reject", False))
+        ungated = build_clips(videos, work, open_gate, workers, console)
+    return summary(rows, ungated) | {"pipeline": pipeline_fingerprint(pipeline)}
 
 
 def real_truth_folder(shared: Path | None = None) -> Path | None:
@@ -233,6 +257,11 @@ def show(result: dict[str, Any], console: Console) -> None:
     console.print(
         f"{result['published']} of {len(result['views'])} views published; the first mean is over those."
     )
+    if of_seeds := result.get("pa_mpjpe_mm_of_lifters"):
+        console.print(
+            f"PA-MPJPE of {len(result['lifters'])} lifters: {of_seeds['mean']:.1f} mm, "
+            f"from {of_seeds['from']:.1f} to {of_seeds['to']:.1f}"
+        )
     console.print(NOTE)
 
 
