@@ -65,9 +65,9 @@ class VideoProcessor:
         cv2.setNumThreads(1)
         self.pipeline = pipeline
         self.job = Job(build, pipeline_fingerprint(pipeline), min(threads, _MAX_THREADS))
-        # Importing torch takes seconds: do it in the background while the first stages run.
-        self._torch = Thread(target=_import_torch, daemon=True)
-        self._torch.start()
+        # SciPy, torch and Numba take seconds to import: do it in the background while the first stages run.
+        self._imports = Thread(target=_import_libraries, daemon=True)
+        self._imports.start()
 
     def __call__(self, item: Item, on_stage: Callable[..., None], on_step: Callable[..., None]) -> Outcome:
         """Process one input.
@@ -79,7 +79,7 @@ class VideoProcessor:
         if not path.is_file():
             raise Rejected("not a regular file" if path.exists() else "a broken link, or the file is gone")
         video = Clip(path, item.sha256, key=item.sha256, job=self.job)
-        return process(video, self.pipeline, StageTimes(on_stage, on_step), self._torch.join)
+        return process(video, self.pipeline, StageTimes(on_stage, on_step), self._imports.join)
 
 
 def process(
@@ -133,7 +133,9 @@ def _remove_other_files(clip: Clip, pipeline: Pipeline) -> None:
             (clip.job.build / file.format(id=clip.id)).unlink(missing_ok=True)
 
 
-def _import_torch() -> None:
+def _import_libraries() -> None:
+    for module in ("scipy.signal", "scipy.interpolate", "supervision", "trackers", "librosa"):
+        importlib.import_module(module)
     torch = importlib.import_module("torch")
     # One thread: sums are reproducible, and workers do not compete for cores.
     torch.set_num_threads(1)
