@@ -66,7 +66,7 @@ class VideoProcessor:
         self.pipeline = pipeline
         self.job = Job(build, pipeline_fingerprint(pipeline), min(threads, _MAX_THREADS))
         # SciPy, torch and Numba take seconds to import: do it in the background while the first stages run.
-        self._imports = Thread(target=_import_libraries, daemon=True)
+        self._imports = Thread(target=_import_libraries, args=(pipeline,), daemon=True)
         self._imports.start()
 
     def __call__(self, item: Item, on_stage: Callable[..., None], on_step: Callable[..., None]) -> Outcome:
@@ -133,11 +133,14 @@ def _remove_other_files(clip: Clip, pipeline: Pipeline) -> None:
             (clip.job.build / file.format(id=clip.id)).unlink(missing_ok=True)
 
 
-def _import_libraries() -> None:
-    for module in ("scipy.signal", "scipy.interpolate", "supervision", "trackers", "librosa"):
+def _import_libraries(pipeline: Pipeline) -> None:
+    """Import what the stages after the first ones need, in the order in which they need it."""
+    modules = ["scipy.ndimage", "scipy.signal"]
+    modules += [
+        name for stage in pipeline for backend in stage.backends.values() for name in backend.slow_imports
+    ]
+    for module in modules:
         importlib.import_module(module)
-    torch = importlib.import_module("torch")
-    # One thread: sums are reproducible, and workers do not compete for cores.
-    torch.set_num_threads(1)
-    # The first optimiser of a process imports torch's compiler, which takes as long as torch itself.
-    torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+        if module == "torch":
+            # One thread: sums are reproducible, and workers do not compete for cores.
+            importlib.import_module(module).set_num_threads(1)

@@ -62,7 +62,7 @@ def write_webdataset(
                     tar.close()
                 folder.mkdir(parents=True, exist_ok=True)
                 shards.append(folder / f"{split}-{len(shards):05d}.tar")
-                tar, size = tarfile.open(shards[-1], "w", format=tarfile.PAX_FORMAT), 0
+                tar, size = tarfile.open(shards[-1], "w", format=tarfile.PAX_FORMAT), 0  # noqa: SIM115
             size += _write_sample(tar, seq.id, _sample(seq))
         if tar is not None:
             tar.close()

@@ -59,7 +59,7 @@ def convert_graph_model(model_json: Path, weights: Path, heads: Sequence[str] = 
             dims: list[int | None] = [int(dim["size"]) for dim in spec["tensorShape"]["dim"]]
             if heads:
                 dims[1:3] = [None, None]
-            kind_of_number = _ONNX_TYPES[spec["dtype"]]
+            kind_of_number = _ONNX_TYPES[spec.get("dtype", "DT_FLOAT")]
             out.append(helper.make_tensor_value_info(_bare(name), kind_of_number, dims))
         return sorted(out, key=lambda value: value.name)
 
@@ -283,7 +283,9 @@ class _Graph:
         else:
             of, factor = self.sizes.get(height_width, ("", np.zeros(2)))
             if of != source:
-                raise ConversionError(f"ResizeBilinear {output!r}: the size is neither constant nor that of its input")
+                raise ConversionError(
+                    f"ResizeBilinear {output!r}: the size is neither constant nor that of its input"
+                )
             scales, sizes = self.constant(f"{output}/scales", np.array([1, 1, *factor], np.float32)), ""
         resized = self.emit(
             "Resize",
