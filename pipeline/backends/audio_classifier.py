@@ -86,7 +86,7 @@ class AudioClassifier(Backend):
     """
 
     name = "transformers"
-    slow_imports = ("torch", "transformers")
+    slow_imports = ("transformers",)
     licence = "that of the model"
     shared = True
 
