@@ -95,9 +95,7 @@ def lifted_pairs() -> SimpleNamespace:
     clip = Clip(Path("a.mp4"), "0" * 64, landmarks=found, video=VideoInfo(width, height, 12.0, 7.0, True))
     rows = [LANDMARK_INDEX[name] for name in names]
     lifted = Depth()(clip).landmarks
-    before, after = (
-        1000 * procrustes_error(x.world[0][:, rows], truth).mean() for x in (found, lifted)
-    )
+    before, after = (1000 * procrustes_error(x.world[0][:, rows], truth).mean() for x in (found, lifted))
     return SimpleNamespace(before=before, after=after)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from opendance_hf.data import NoWindowsError
-from opendance_hf.modeling.lifter.modeling_lifter import rotation_to_axis
+from opendance_hf.motion.lifting import rotation_to_axis
 from opendance_hf.pipeline.landmarks import LANDMARKS
 from opendance_hf.training.lifter import LifterPairs, LifterStage
 from opendance_hf.training.recipe import RunArguments
@@ -45,12 +45,13 @@ def write_pairs(folder: Path, *, clips: int = 6, frames: int = 60, far_m: float 
         sway = 0.2 * np.sin(np.arange(frames) / 6 + rng.uniform(0, 6))[:, None]
         place_m = np.array([rng.uniform(-0.5, 0.5), rng.uniform(-0.3, 0.3), rng.uniform(-6, -4)])
 
-        def points(
-            names: list[str], sway: np.ndarray = sway, place_m: np.ndarray = place_m
-        ) -> np.ndarray:
+        def points(names: list[str], sway: np.ndarray = sway, place_m: np.ndarray = place_m) -> np.ndarray:
             flat = np.array([place(name) for name in names])
             deep = np.broadcast_to(flat[:, 1] * sway, (frames, len(names)))
-            return np.concatenate([np.broadcast_to(flat, (frames, len(names), 2)), deep[..., None]], -1) + place_m
+            return (
+                np.concatenate([np.broadcast_to(flat, (frames, len(names), 2)), deep[..., None]], -1)
+                + place_m
+            )
 
         marks, joints = points(list(LANDMARKS)), points(JOINTS)
         image.append(marks[..., :2] / -marks[..., 2:] * focal * (1, -1) + np.array(size) / 2)
@@ -103,7 +104,9 @@ def test_varied_landmarks_still_agree_with_the_joints(right_pairs: Path, seed: i
     turned = rays[:, :, marks] @ rotation_to_axis(hips).transpose(-1, -2)
     flat = turned[..., :2] / -turned[..., 2:]
     joints = batch["joints"][:, :, :12]
-    distance = (joints[..., :2] / flat.where(flat.abs() > 0.02, torch.nan) + joints[..., 2:]).nanmedian(dim=2).values
+    distance = (
+        (joints[..., :2] / flat.where(flat.abs() > 0.02, torch.nan) + joints[..., 2:]).nanmedian(dim=2).values
+    )
     again = joints[..., :2] / (distance.mean(dim=-1)[:, :, None, None] - joints[..., 2:])
     np.testing.assert_allclose(again, flat, atol=6e-3)
 
@@ -139,7 +142,12 @@ def test_what_is_no_pairs_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_lifter_learns_what_the_estimator_gets_wrong(pairs: Path, tmp_path: Path) -> None:
-    changes = ["model.hidden_size=32", "trainer.max_steps=50", "data.leave_out=[trial_1]", "trainer.learning_rate=5e-3"]
+    changes = [
+        "model.hidden_size=32",
+        "trainer.max_steps=50",
+        "data.leave_out=[trial_1]",
+        "trainer.learning_rate=5e-3",
+    ]
     stage = LifterStage(RunArguments(str(pairs), str(tmp_path / "lifter"), overrides=changes))
     model = stage.run()
     scores = stage.validate(model.eval())
