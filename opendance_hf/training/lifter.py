@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from opendance_hf.data import NoWindowsError
 from opendance_hf.modeling.lifter import LifterConfig, LifterModel
-from opendance_hf.modeling.lifter.modeling_lifter import mirrored, rotation_to_axis
+from opendance_hf.motion.lifting import mirrored, rotation_to_axis
 from opendance_hf.motion.procrustes import procrustes_error
 from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
 from opendance_hf.training.recipe import RunArguments

@@ -38,6 +38,7 @@ class Backend:
         assets: names in :data:`opendance_hf.assets.ASSETS` of its pinned files.
         shared: True if all threads use one loaded instance.
         reads: fields of the clip that it reads in addition to those of its stage.
+        slow_imports: modules that it needs and that take long to import; workers import them while the first stages run.
     """
 
     name: ClassVar[str]
@@ -45,6 +46,7 @@ class Backend:
     assets: ClassVar[tuple[str, ...]] = ()
     shared: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...]] = ()
+    slow_imports: ClassVar[tuple[str, ...]] = ()
 
     @property
     def version(self) -> str:

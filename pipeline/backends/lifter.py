@@ -31,6 +31,7 @@ class Lifter(FileBackend):
     """Correct the depth with a lifter: that of the package, or ``file``, a folder or Hub id of one that you trained."""
 
     name: ClassVar[str] = "lifter"
+    slow_imports: ClassVar[tuple[str, ...]] = ("opendance_hf.motion.lifting",)
     licence: ClassVar[str] = "CMU motion capture database: free for all uses, not to be resold"
     default_file: ClassVar[str] = _WEIGHTS
     how_to_get: ClassVar[str] = "train one with: opendance train lifter"
@@ -44,9 +45,9 @@ class Lifter(FileBackend):
 
     def load(self) -> LifterCorrector:
         """Load the network."""
-        from opendance_hf.modeling.lifter import LifterModel
+        from opendance_hf.motion.lifting import LiftingNetwork
 
-        return LifterCorrector(LifterModel.from_pretrained(self._find_file()).float().eval())
+        return LifterCorrector(LiftingNetwork.load(self._find_file()))
 
 
 class LifterCorrector:

@@ -14,8 +14,6 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.interpolate import make_interp_spline
-from scipy.ndimage import gaussian_filter1d, median_filter
 
 from opendance_hf.pipeline.backends import loaded
 from opendance_hf.pipeline.backends.base import Backend, Keypoints, Picture, PoseEstimator, Region
@@ -117,6 +115,8 @@ class Pose(Stage):
 
     def _regions(self, track: Floats, estimator: PoseEstimator) -> list[Region]:
         """Compute one dancer's region in every frame from the (T, 4) boxes."""
+        from scipy.ndimage import gaussian_filter1d, median_filter
+
         frames = np.arange(len(track))
         detected = ~np.isnan(track[:, 0])
         filled = np.stack(
@@ -152,6 +152,8 @@ class Pose(Stage):
         detected: npt.NDArray[np.bool_],
     ) -> list[Region]:
         """Return one dancer's smoothed regions, from the first pass where its estimate is plausible, else from the boxes."""
+        from scipy.ndimage import gaussian_filter1d, median_filter
+
         rows = []
         for t, person in zip(sampled, people, strict=True):
             estimated, region = person.region, boxes[t]
@@ -273,6 +275,8 @@ def interpolated(found: Landmarks, times_s: Times) -> Landmarks:
         found: landmarks of some of the frames, ``regions_px`` of all.
         times_s: (T,) times of all frames.
     """
+    from scipy.interpolate import make_interp_spline
+
     if len(found.times_s) == len(times_s):
         return found
     image: list[Floats] = []

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from opendance_hf.modeling.lifter import LifterConfig, LifterModel
-from opendance_hf.modeling.lifter.modeling_lifter import mirrored, rotation_to_axis
+from opendance_hf.motion.lifting import LiftingNetwork, mirrored, rotation_to_axis
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +93,12 @@ def test_the_loss_is_that_of_joints_and_of_their_velocity(model: LifterModel) ->
 def test_an_even_window_is_refused() -> None:
     with pytest.raises(ValueError, match="depth_frames=4, expected an odd number"):
         LifterConfig(depth_frames=4)
+
+
+def test_the_network_without_transformers_is_the_same(model: LifterModel, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)
+    given = inputs(30)
+    np.testing.assert_array_equal(LiftingNetwork.load(tmp_path).lift(*given), model.lift(*given))
+    command = "import sys, opendance_hf.motion.lifting; print('transformers' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from opendance_hf.data import NoWindowsError
-from opendance_hf.modeling.lifter.modeling_lifter import rotation_to_axis
+from opendance_hf.motion.lifting import rotation_to_axis
 from opendance_hf.pipeline.landmarks import LANDMARKS
 from opendance_hf.training.lifter import LifterPairs, LifterStage
 from opendance_hf.training.recipe import RunArguments
