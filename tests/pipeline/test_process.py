@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -67,3 +69,19 @@ def test_what_is_not_a_file_is_rejected_unread(tmp_path: Path) -> None:
     ):
         with pytest.raises(Rejected, match=reason):
             process(tmp_path, tmp_path / name)
+
+
+def test_neither_the_command_nor_a_worker_waits_for_slow_imports() -> None:
+    """Each of these takes up to three seconds, and most commands and stages do without them."""
+    slow = ("torch", "transformers", "scipy", "datasets", "numba", "supervision", "onnxruntime")
+    modules = "opendance_hf.apps.build, opendance_hf.pipeline.process"
+    command = f"import sys, {modules}; print(*(name for name in {slow} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_the_tars_are_written_without_torch() -> None:
+    modules = "opendance_hf.storage, opendance_hf.pipeline.group"
+    command = f"import sys, {modules}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
