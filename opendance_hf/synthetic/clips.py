@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,10 +15,10 @@ from opendance_hf.schema import Camera
 from opendance_hf.synthetic.choreography import Pattern, compose
 from opendance_hf.synthetic.figure import Figure, Look, dress, random_looks
 from opendance_hf.synthetic.mocap import perform_joints
-from opendance_hf.synthetic.motion import TRUTH_JOINTS, Performance, perform
+from opendance_hf.synthetic.motion import TRUTH_JOINTS, Performance, perform, turned
 from opendance_hf.synthetic.music import SAMPLE_RATE, Music, make_music
 from opendance_hf.synthetic.procrustes import constant_pose_error
-from opendance_hf.synthetic.scene import Crate, Room, Stage, random_camera, title_card
+from opendance_hf.synthetic.scene import Crate, Room, Stage, View, random_camera, title_card, view_camera
 
 Array = npt.NDArray[np.floating]
 
@@ -30,6 +30,7 @@ _BODY_M: Final = 0.13  # what a body reaches beyond its bones
 _SIZES: Final = {1: (480, 854), 2: (854, 480)}
 _REST_S: Final = 0.3  # from dancing to standing
 _SWAY_S: Final = 0.006  # of the dance's own time: millimetres
+_ROOM_BEHIND_M: Final = 0.6  # between the dancers and the wall
 
 
 @dataclass(frozen=True)
@@ -129,12 +130,17 @@ class Trouble:
         still_s: how long the dancers stand still at the end.
         obstacle: a crate stands before the dancers.
         variable: pictures come at uneven times, 1/50 to 1/20 s apart.
+        hold_from_s: when the dancers stop in a pose; ``hold_s``: for how long.
+        view: another camera than the usual one.
     """
 
     title_s: float = 0.0
     still_s: float = 0.0
     obstacle: bool = False
     variable: bool = False
+    hold_from_s: float = 0.0
+    hold_s: float = 0.0
+    view: View | None = None
 
 
 def make_clip(
@@ -146,8 +152,9 @@ def make_clip(
     size: tuple[int, int] | None = None,
     trouble: Trouble = Trouble(),
     capture: Capture | None = None,
+    supersample: int = 2,
 ) -> Clip:
-    """Choreograph a clip; see :func:`render_clip` for the arguments.
+    """Choreograph a clip; see :func:`render_clip` for the arguments, :class:`Stage` for ``supersample``.
 
     Raises:
         ValueError: for another number of dancers than one or two, or a clip shorter than two beats.
@@ -166,6 +173,8 @@ def make_clip(
     clock = _clock(seed, end_s + trouble.still_s, fps, trouble.variable)
     title_s, times_s = clock[clock < trouble.title_s - 1e-9], clock[clock >= trouble.title_s - 1e-9]
     moments = _come_to_rest(times_s, end_s) if trouble.still_s else times_s
+    if trouble.hold_s:
+        moments = _hold(moments, trouble.hold_from_s, trouble.hold_s)
     patterns: list[tuple[int, int, Pattern]] = []
     if capture is None:
         dances, patterns = _choreographed(seed, figures, beats_s, moments)
@@ -174,12 +183,21 @@ def make_clip(
             perform_joints(joints, capture.fps, figure.body, np.maximum(moments - times_s[0], 0))
             for joints, figure in zip(capture.joints, figures, strict=True)
         ]
+    if trouble.view is not None:
+        middle = np.mean([dance.root().mean(axis=0) for dance in dances], axis=0)
+        dances = [turned(dance, np.radians(trouble.view.yaw_deg), middle) for dance in dances]
     width_px, height_px = size or _SIZES[num_dancers]
     points = np.concatenate([dance.positions.reshape(-1, 3) for dance in dances])
     reach = np.concatenate([points - _BODY_M, points + _BODY_M])
-    camera = random_camera(rng, reach, width_px, height_px)
+    if trouble.view is None:
+        camera = random_camera(rng, reach, width_px, height_px)
+    else:
+        camera = view_camera(trouble.view, reach, width_px, height_px)
     crate = _crate(rng, points) if trouble.obstacle else None
-    stage = Stage(camera, Room.random(rng), figures, rng, crate)
+    room = Room.random(rng)
+    if trouble.view is not None:
+        room = replace(room, wall_z=min(room.wall_z, float(reach[:, 2].min()) - _ROOM_BEHIND_M))
+    stage = Stage(camera, room, figures, rng, crate, supersample)
     name = f"{'solo' if num_dancers == 1 else 'duo'}_{seed:03d}"
     return Clip(name, seed, fps, title_s, times_s, end_s, music, looks, patterns, dances, stage)
 
@@ -201,6 +219,14 @@ def _come_to_rest(times_s: Array, end_s: float) -> Array:
     late = np.clip((times_s - (end_s - _REST_S)) / _REST_S, 0, 1)
     moment = np.minimum(times_s, end_s - _REST_S) + _REST_S * (late - late**2 / 2)
     return moment + _SWAY_S * np.sin(2 * np.pi * 0.3 * np.maximum(times_s - end_s, 0))
+
+
+def _hold(times_s: Array, from_s: float, hold_s: float) -> Array:
+    """Return the moment of the dance that is seen at each time if it stops for a while, hardly swaying."""
+    clock = np.arange(0, times_s.max() + _REST_S, 1e-3)
+    pace = np.clip(np.abs(clock - from_s - hold_s / 2) / _REST_S - (hold_s / 2 - _REST_S) / _REST_S, 0, 1)
+    moments = np.interp(times_s, clock, np.cumsum(pace) * 1e-3)
+    return moments + _SWAY_S * (1 - np.interp(times_s, clock, pace)) * np.sin(2 * np.pi * 0.3 * times_s)
 
 
 def _choreographed(

@@ -68,6 +68,17 @@ class Performance:
         return self.positions[:, hips].mean(axis=1)
 
 
+def turned(dance: Performance, angle_rad: float, centre: Array) -> Performance:
+    """Turn a dance about the vertical line through a point (3,), counter-clockwise seen from above."""
+    turn = axis_angle_to_matrix(np.array([0.0, angle_rad, 0.0]))
+    return Performance(
+        turn @ dance.rotations,
+        (dance.positions - centre) @ turn.T + centre,
+        dance.planted,
+        dance.facing_rad + angle_rad,
+    )
+
+
 def perform(part: Part, body: Body, beats_s: Array, times_s: Array) -> Performance:
     """Dance a part with a body.
 
