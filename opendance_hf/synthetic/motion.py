@@ -62,21 +62,17 @@ class Performance:
         """(T, 14, 3) positions of :data:`TRUTH_JOINTS`, metres."""
         return self.positions[:, [BONES.index(bone) for bone in TRUTH_JOINTS.values()]]
 
+    def every(self, count: int) -> Performance:
+        """Return the middle one of each ``count`` times."""
+        middle = slice(count // 2, None, count)
+        return Performance(
+            self.rotations[middle], self.positions[middle], self.planted[middle], self.facing_rad[middle]
+        )
+
     def root(self) -> Array:
         """(T, 3) the middle of the hips."""
         hips = [BONES.index("upperleg01.L"), BONES.index("upperleg01.R")]
         return self.positions[:, hips].mean(axis=1)
-
-
-def turned(dance: Performance, angle_rad: float, centre: Array) -> Performance:
-    """Turn a dance about the vertical line through a point (3,), counter-clockwise seen from above."""
-    turn = axis_angle_to_matrix(np.array([0.0, angle_rad, 0.0]))
-    return Performance(
-        turn @ dance.rotations,
-        (dance.positions - centre) @ turn.T + centre,
-        dance.planted,
-        dance.facing_rad + angle_rad,
-    )
 
 
 def perform(part: Part, body: Body, beats_s: Array, times_s: Array) -> Performance:

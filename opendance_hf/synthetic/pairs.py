@@ -28,9 +28,10 @@ from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
 from opendance_hf.pipeline.stages.pose import Pose
 from opendance_hf.schema import Camera
 from opendance_hf.synthetic.body import BONES
-from opendance_hf.synthetic.clips import Capture, Clip, Trouble, make_clip, pose_of, truth_of
+from opendance_hf.synthetic.clips import Capture, Clip, Trouble, make_clip, picture_of, truth_of
+from opendance_hf.synthetic.filming import View
 from opendance_hf.synthetic.motion import TRUTH_JOINTS
-from opendance_hf.synthetic.scene import View
+from opendance_hf.synthetic.moves import Moves
 
 Array = npt.NDArray[np.floating]
 Image = npt.NDArray[np.uint8]
@@ -217,7 +218,7 @@ def make_pairs(seed: int, recipe: Recipe, estimator: PoseEstimator) -> list[Pair
     ]
     people = []
     for frame in range(len(clip.times_s)):
-        picture = _compressed(clip.stage.draw(pose_of(clip, frame)), plan.jpeg_quality)
+        picture = _compressed(picture_of(clip, frame), plan.jpeg_quality)
         people.append([estimator.estimate(picture, row[frame]) for row in regions])
     visibility = _visibility(people, clip)
     rotation = np.asarray(camera.rotation).reshape(3, 3)
@@ -254,8 +255,7 @@ def _plan(seed: int, recipe: Recipe) -> _Plan:
     hold_s = float(rng.uniform(1.2, 0.6 * seconds)) if rng.random() < 0.2 and seconds > 4 else 0.0
     trouble = Trouble(
         obstacle=bool(rng.random() < 0.15),
-        hold_from_s=float(rng.uniform(0.5, seconds - hold_s)) if hold_s else 0.0,
-        hold_s=hold_s,
+        moves=Moves(float(rng.uniform(0.5, seconds - hold_s)) if hold_s else 0.0, hold_s),
         view=view,
     )
     size = _SIZES[num_dancers][rng.integers(3)]

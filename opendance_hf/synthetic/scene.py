@@ -18,7 +18,6 @@ Array = npt.NDArray[np.floating]
 Image = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
-_MIN_EYE_M: Final = 0.15
 _SHADOW_REACH_M: Final = 0.9
 _WALLS: Final[tuple[Colour, ...]] = (
     (214, 206, 196),
@@ -103,64 +102,6 @@ def random_camera(rng: np.random.Generator, joints: Array, width_px: int, height
         if (off <= half).all():
             break
     return camera
-
-
-@dataclass(frozen=True)
-class View:
-    """A way to film a dance that differs from that of :func:`random_camera`; angles in degrees.
-
-    Attributes:
-        pitch_deg: how far the camera looks down.
-        roll_deg: how far the picture leans to its right.
-        focal_ratio: focal length relative to the diagonal of the picture.
-        yaw_deg: how far the dance is turned, counter-clockwise seen from above: 180 shows the dancers' backs.
-        slack: distance relative to the closest from which everything is visible.
-        legs: False leaves the legs below the picture.
-    """
-
-    pitch_deg: float = 8.0
-    roll_deg: float = 0.0
-    focal_ratio: float = 1.0
-    yaw_deg: float = 0.0
-    slack: float = 1.0
-    legs: bool = True
-
-
-def view_camera(view: View, points: Array, width_px: int, height_px: int) -> Camera:
-    """Return the camera of a view that sees all points, unless their legs are left out.
-
-    Args:
-        view: its angles, focal length and distance.
-        points: (..., 3) everything that it has to see, world metres.
-        width_px: picture width.
-        height_px: picture height.
-    """
-    points = points.reshape(-1, 3)
-    low, high = points.min(axis=0), points.max(axis=0)
-    if not view.legs:
-        low[1] = low[1] + 0.6 * (high[1] - low[1])
-        points = np.maximum(points, low)
-    middle = 0.5 * (low + high)
-    pitch, roll = np.radians([view.pitch_deg, view.roll_deg])
-    forward = np.array([0.0, -np.sin(pitch), -np.cos(pitch)])
-    upright = np.stack([np.array([1.0, 0.0, 0.0]), np.cross(forward, (1.0, 0.0, 0.0)), forward])
-    cos, sin = np.cos(roll), np.sin(roll)
-    rotation = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]) @ upright
-    focal_px = float(np.hypot(width_px, height_px)) * view.focal_ratio
-    half = np.array([width_px, height_px]) / 2 - 0.01 * height_px
-    seen = (points - middle) @ rotation.T
-    # A point at offset o and depth d before the target is visible from the distance |o| focal / half - d.
-    needed = (np.abs(seen[:, :2]) * focal_px / half).max(axis=1) - seen[:, 2]
-    distance = view.slack * max(float(needed.max()), 1.5)
-    eye = middle - distance * forward
-    eye[1] = max(eye[1], _MIN_EYE_M)
-    return Camera(
-        width_px=width_px,
-        height_px=height_px,
-        focal_px=focal_px,
-        rotation=tuple(rotation.ravel().tolist()),
-        translation=tuple((-rotation @ eye).tolist()),
-    )
 
 
 class Stage:

@@ -113,7 +113,9 @@ def test_cameras_turn_and_the_dancers_turn_away(motions: Path) -> None:
         assert np.ptp(values) > 0.6 * (high - low)
     assert (np.cos(np.radians([view.yaw_deg for view in views if view])) < 0).mean() > 0.2
     assert {plan.num_dancers for plan in plans} == {1, 2}
-    assert any(plan.trouble.hold_s > 0.5 for plan in (pairs_module._plan(s, Recipe()) for s in range(20)))
+    assert any(
+        plan.trouble.moves.hold_s > 0.5 for plan in (pairs_module._plan(s, Recipe()) for s in range(20))
+    )
 
 
 @needs_body
