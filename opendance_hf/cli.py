@@ -83,10 +83,16 @@ def build(
     profile: Annotated[
         str,
         typer.Option(
-            help="default, or paper: the paper's models, with files you provide (docs/backends.md).",
+            help="default, fast, or paper: the paper's models, with files you provide (docs/backends.md).",
             rich_help_panel=_PIPELINE,
         ),
     ] = "default",
+    fast: Annotated[
+        bool,
+        typer.Option(
+            "--fast", help="Same as --profile fast: less accurate, for drafts.", rich_help_panel=_PIPELINE
+        ),
+    ] = False,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -152,6 +158,9 @@ def build(
     from opendance_hf.pipeline.collect import read_selection
     from opendance_hf.pipeline.config import dump_config
 
+    if fast and profile not in ("default", "fast"):
+        raise typer.BadParameter(f"--fast and --profile {profile}: choose one")
+    profile = "fast" if fast else profile
     shortcuts = Shortcuts(detector, pose, smoother, genre_model, quality_gate, previews)
     if continue_:
         if (profile, config, changes, shortcuts) != ("default", None, None, Shortcuts()):
@@ -683,6 +692,16 @@ def fetch(
             )
             for path in asset_files(asset.name).values():
                 console.print(f"  {path}", markup=False, highlight=False)
+
+
+@app.command()
+def licences() -> None:
+    """List the licence and the source of all model weights: packaged, fetched, and those that users provide."""
+    from opendance_hf.apps.licences import licences as list_licences
+    from opendance_hf.apps.licences import table
+
+    with _plain_errors() as console:
+        console.print(table(list_licences()))
 
 
 class _plain_errors:

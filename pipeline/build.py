@@ -414,15 +414,14 @@ def _process(
     workers = min(options.workers, videos, gpus or videos)
     threads = max(1, options.workers // workers)
     make = _MakeProcessor(pipeline, build.absolute(), threads)
-    # This process is idle while the workers run: import the packing code, and torch behind webdataset, meanwhile.
-    imports = Thread(target=_import_all, args=("opendance_hf.storage.pack", "webdataset"), daemon=True)
+    # This process is idle while the workers run: import the code that groups and packs meanwhile.
+    imports = Thread(target=_import_packing, daemon=True)
     imports.start()
     run_local(ledger, make, workers=workers, timeout_s=options.timeout_s, progress=progress, gpus=gpus)
-    imports.join()  # SciPy fails on a partially imported torch
 
 
-def _import_all(*modules: str) -> None:
-    for module in modules:
+def _import_packing() -> None:
+    for module in ("opendance_hf.pipeline.group", "datasets", "scipy.cluster.hierarchy"):
         import_module(module)
 
 

@@ -1,4 +1,4 @@
-"""Define the two pipelines, lists of stages in the order they run, and the table of all stages.
+"""Define the pipelines, lists of stages in the order they run, and the table of all stages.
 
 To add a stage, write one file with a subclass of :class:`~opendance_hf.pipeline.stage.Stage` and add it to ``STAGES``. Add
 it to a pipeline too if every build should run it.
@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from opendance_hf.pipeline.backends.blazepose import BlazePose
 from opendance_hf.pipeline.backends.cliff import CLIFF
+from opendance_hf.pipeline.backends.skeleton import Skeleton
 from opendance_hf.pipeline.backends.smoothnet import SmoothNet
 from opendance_hf.pipeline.backends.smplify import SMPLify
 from opendance_hf.pipeline.backends.yolox import YOLOX
 from opendance_hf.pipeline.stage import Stage
 from opendance_hf.pipeline.stages.clean import Clean
 from opendance_hf.pipeline.stages.complete import Complete
+from opendance_hf.pipeline.stages.depth import Depth
 from opendance_hf.pipeline.stages.detect import Detect
 from opendance_hf.pipeline.stages.fingerprint import Fingerprint
 from opendance_hf.pipeline.stages.fit import FitSkeleton
@@ -49,6 +52,7 @@ STAGES: Final[dict[str, type[Stage]]] = {
         Pose,
         Lift,
         Complete,
+        Depth,
         Smooth,
         Trim,
         FitSkeleton,
@@ -75,6 +79,7 @@ def default_pipeline() -> Pipeline:
         Segment(),
         Pose(),
         Complete(),
+        Depth(),
         Smooth(),
         Trim(),
         FitSkeleton(),
@@ -88,6 +93,13 @@ def default_pipeline() -> Pipeline:
         Fingerprint(),
         Preview(),
     )
+
+
+def fast_pipeline() -> Pipeline:
+    """Return the default pipeline with the smaller network for landmarks, whose depth is not corrected."""
+    fitter = Skeleton(landmark_weight=0.02, hidden_landmark_share=0.03)
+    changed = {"pose": Pose(estimator=BlazePose()), "fit": FitSkeleton(fitter)}
+    return tuple(changed.get(stage.name, stage) for stage in default_pipeline() if stage.name != "depth")
 
 
 def paper_pipeline() -> Pipeline:
@@ -116,4 +128,8 @@ def paper_pipeline() -> Pipeline:
 
 
 #: Pipelines by the name that ``--profile`` takes.
-PROFILES: Final[dict[str, Callable[[], Pipeline]]] = {"default": default_pipeline, "paper": paper_pipeline}
+PROFILES: Final[dict[str, Callable[[], Pipeline]]] = {
+    "default": default_pipeline,
+    "fast": fast_pipeline,
+    "paper": paper_pipeline,
+}

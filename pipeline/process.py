@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from time import perf_counter
 from typing import Final
 
@@ -65,9 +65,9 @@ class VideoProcessor:
         cv2.setNumThreads(1)
         self.pipeline = pipeline
         self.job = Job(build, pipeline_fingerprint(pipeline), min(threads, _MAX_THREADS))
-        # Importing torch takes seconds: do it in the background while the first stages run.
-        self._torch = Thread(target=_import_torch, daemon=True)
-        self._torch.start()
+        # Torch, SciPy and others take seconds to import: do it in the background while the first stages run.
+        self._torch_is_there = Event()
+        Thread(target=_import_libraries, args=(pipeline, self._torch_is_there), daemon=True).start()
 
     def __call__(self, item: Item, on_stage: Callable[..., None], on_step: Callable[..., None]) -> Outcome:
         """Process one input.
@@ -79,11 +79,11 @@ class VideoProcessor:
         if not path.is_file():
             raise Rejected("not a regular file" if path.exists() else "a broken link, or the file is gone")
         video = Clip(path, item.sha256, key=item.sha256, job=self.job)
-        return process(video, self.pipeline, StageTimes(on_stage, on_step), self._torch.join)
+        return process(video, self.pipeline, StageTimes(on_stage, on_step), self._torch_is_there.wait)
 
 
 def process(
-    video: Clip, pipeline: Pipeline, times: StageTimes, wait_for_imports: Callable[[], None] = lambda: None
+    video: Clip, pipeline: Pipeline, times: StageTimes, wait_for_torch: Callable[[], object] = lambda: None
 ) -> Outcome:
     """Run all stages on a video, depth first: each span becomes a sequence before the next span is processed.
 
@@ -94,7 +94,7 @@ def process(
         video: clip of the whole video.
         pipeline: the stages.
         times: receives the start and end of every stage.
-        wait_for_imports: called before stages that must not run while libraries are imported.
+        wait_for_torch: called before stages that must not run while torch is imported.
 
     Raises:
         Rejected: if no sequence can be made from the video; the message is the reason.
@@ -111,7 +111,7 @@ def process(
         stage = pipeline[stage_index]
         if not stage.runs_while_loading:
             # SciPy inspects ``sys.modules["torch"]`` and fails on a partially imported module.
-            wait_for_imports()
+            wait_for_torch()
         job = replace(clip.job, report=times.start(stage.name))
         start = perf_counter()
         results, computed = cache.run(stage, replace(clip, number=len(outcome.sequences), job=job))
@@ -133,9 +133,16 @@ def _remove_other_files(clip: Clip, pipeline: Pipeline) -> None:
             (clip.job.build / file.format(id=clip.id)).unlink(missing_ok=True)
 
 
-def _import_torch() -> None:
-    torch = importlib.import_module("torch")
-    # One thread: sums are reproducible, and workers do not compete for cores.
-    torch.set_num_threads(1)
-    # The first optimiser of a process imports torch's compiler, which takes as long as torch itself.
-    torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+def _import_libraries(pipeline: Pipeline, torch_is_there: Event) -> None:
+    """Import what the stages after the first ones need, torch before all others."""
+    try:
+        # One thread: sums are reproducible, and workers do not compete for cores.
+        importlib.import_module("torch").set_num_threads(1)
+    finally:
+        torch_is_there.set()
+    modules = ["scipy.ndimage", "scipy.signal"]
+    modules += [
+        name for stage in pipeline for backend in stage.backends.values() for name in backend.slow_imports
+    ]
+    for name in modules:
+        importlib.import_module(name)

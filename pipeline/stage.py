@@ -70,7 +70,7 @@ class Stage:
         libraries: distributions whose version the result depends on; another version computes it again.
         changes_rows: False if published rows do not depend on the stage (previews).
         runs_while_loading: True for a stage that uses neither torch nor SciPy, and can run while another thread imports
-            them.
+            torch.
         keeps_result: True if the result is cached on disk; False where computing it again is as fast.
     """
 

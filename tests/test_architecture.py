@@ -85,9 +85,9 @@ def test_contract_notices(house: Path, file: str, statement: str, arrow: str) ->
     ("file", "statement", "arrow"),
     [
         (
-            "opendance_hf/synthetic/procrustes.py",
+            "opendance_hf/synthetic/choreography.py",
             "from opendance_hf.synthetic import clips",
-            ".procrustes -> .clips",
+            ".choreography -> .clips",
         ),
         (
             "opendance_hf/storage/splits.py",

@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -28,9 +27,6 @@ from opendance_hf.storage.parquet import SplitNotFoundError
 SHARD_BYTES: Final = 500_000_000
 #: Every array column of the schema, in the order of the schema.
 ARRAYS: Final = tuple(name for name, column in COLUMNS.items() if column.shape)
-
-if TYPE_CHECKING:
-    import webdataset  # imports torch, which most readers and writers of sequences do without
 
 
 def write_webdataset(
@@ -55,45 +51,43 @@ def write_webdataset(
     Returns:
         The shards, in order; none for no sequences.
     """
-    folder = (Path(root) / "webdataset" / config).absolute()
-    writer: webdataset.ShardWriter | None = None
+    folder = Path(root) / "webdataset" / config
+    tar: tarfile.TarFile | None = None
     shards: list[Path] = []
+    size = 0
     try:
         for seq in sequences:
-            if writer is None:  # created late, since it opens its first shard immediately
+            if tar is None or size >= shard_bytes:
+                if tar is not None:
+                    tar.close()
                 folder.mkdir(parents=True, exist_ok=True)
-                writer = _shard_writer(folder, split, shard_bytes, shards)
-            writer.write(_sample(seq))
-        if writer is not None:
-            writer.close()
+                shards.append(folder / f"{split}-{len(shards):05d}.tar")
+                tar, size = tarfile.open(shards[-1], "w", format=tarfile.PAX_FORMAT), 0  # noqa: SIM115
+            size += _write_sample(tar, seq.id, _sample(seq))
+        if tar is not None:
+            tar.close()
     except BaseException:
-        if writer is not None and writer.tarstream is not None:
-            writer.tarstream.close()
+        if tar is not None:
+            tar.close()
         for shard in folder.glob(f"{split}-?????.tar"):
             shard.unlink()
         raise
     return shards
 
 
-def _shard_writer(folder: Path, split: str, shard_bytes: int, shards: list[Path]) -> webdataset.ShardWriter:
-    import webdataset
+def _write_sample(tar: tarfile.TarFile, key: str, members: dict[str, bytes]) -> int:
+    """Append the members of a sample as ``webdataset.ShardWriter`` does, which imports torch; return their size.
 
-    # Constant time, owner and mode: the same sequences give the same bytes on every machine.
-    return webdataset.ShardWriter(
-        f"{folder.as_posix().replace('%', '%%')}/{split}-%05d.tar",
-        maxcount=sys.maxsize,
-        maxsize=shard_bytes,
-        post=lambda name: shards.append(Path(name)),
-        verbose=0,
-        encoder=False,
-        user="",
-        group="",
-        mode=0o644,
-        mtime=0,
-    )
+    Time, owner and mode are constant: the same sequences give the same bytes on every machine.
+    """
+    for name in sorted(members):
+        info = tarfile.TarInfo(f"{key}.{name}")
+        info.size = len(members[name])
+        tar.addfile(info, io.BytesIO(members[name]))
+    return sum(map(len, members.values()))
 
 
-def _sample(seq: DanceSequence) -> dict[str, str | bytes]:
+def _sample(seq: DanceSequence) -> dict[str, bytes]:
     """Encode a sequence as the members of a sample."""
     row, letters = to_row(seq), {"D": seq.num_dancers}
     for name, column in COLUMNS.items():
@@ -101,7 +95,7 @@ def _sample(seq: DanceSequence) -> dict[str, str | bytes]:
             row[name] = column.missing(letters)
         elif column.record is not None:
             row[name] = json.dumps(row[name], sort_keys=True)
-    sample: dict[str, str | bytes] = {"__key__": seq.id}
+    sample: dict[str, bytes] = {}
     for name in ARRAYS:
         buffer = io.BytesIO()
         np.save(buffer, row.pop(name), allow_pickle=False)

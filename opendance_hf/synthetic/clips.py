@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from opendance_hf.motion.procrustes import constant_pose_error
 from opendance_hf.render.video import VideoWriter
 from opendance_hf.schema import Camera
 from opendance_hf.synthetic.choreography import Count, Part, Pattern, compose
@@ -19,7 +20,6 @@ from opendance_hf.synthetic.mocap import perform_joints
 from opendance_hf.synthetic.motion import TRUTH_JOINTS, Performance, perform
 from opendance_hf.synthetic.moves import SWAY_S, Moves, crouched, held, hopped, spun, turned
 from opendance_hf.synthetic.music import SAMPLE_RATE, Music, make_music
-from opendance_hf.synthetic.procrustes import constant_pose_error
 from opendance_hf.synthetic.scene import Crate, Room, Stage, random_camera, title_card
 
 Array = npt.NDArray[np.floating]

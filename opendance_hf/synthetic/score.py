@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from opendance_hf.motion.procrustes import constant_pose_error, procrustes_error
 from opendance_hf.motion.skeleton import JOINT_INDEX, NUM_JOINTS
 from opendance_hf.schema import FPS, Camera, DanceSequence, per_dancer
-from opendance_hf.synthetic.procrustes import constant_pose_error, procrustes_error
 
 if TYPE_CHECKING:
     from opendance_hf.pipeline.clip import Landmarks

@@ -16,6 +16,7 @@ from opendance_hf.pipeline.backends.base import Backend, BackendError
 #: role -> name -> "module:class"; modules are imported when a configuration names them.
 BACKENDS: Final[dict[str, dict[str, str]]] = {
     "detector": {
+        "movenet": "opendance_hf.pipeline.backends.movenet:MoveNet",
         "nanodet": "opendance_hf.pipeline.backends.nanodet:NanoDet",
         "yolox": "opendance_hf.pipeline.backends.yolox:YOLOX",
     },
@@ -28,6 +29,9 @@ BACKENDS: Final[dict[str, dict[str, str]]] = {
     },
     "lifter": {
         "cliff": "opendance_hf.pipeline.backends.cliff:CLIFF",
+    },
+    "depth": {
+        "lifter": "opendance_hf.pipeline.backends.lifter:Lifter",
     },
     "smoother": {
         "filters": "opendance_hf.pipeline.backends.filters:Filters",

@@ -86,6 +86,7 @@ class AudioClassifier(Backend):
     """
 
     name = "transformers"
+    slow_imports = ("transformers",)
     licence = "that of the model"
     shared = True
 

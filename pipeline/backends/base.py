@@ -38,6 +38,7 @@ class Backend:
         assets: names in :data:`opendance_hf.assets.ASSETS` of its pinned files.
         shared: True if all threads use one loaded instance.
         reads: fields of the clip that it reads in addition to those of its stage.
+        slow_imports: modules that it needs and that take long to import; workers import them while the first stages run.
     """
 
     name: ClassVar[str]
@@ -45,6 +46,7 @@ class Backend:
     assets: ClassVar[tuple[str, ...]] = ()
     shared: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...]] = ()
+    slow_imports: ClassVar[tuple[str, ...]] = ()
 
     @property
     def version(self) -> str:
@@ -293,14 +295,8 @@ class PoseEstimator(Protocol):
         """Return the region in which to estimate the person of a box ``x1 y1 x2 y2`` (pixels)."""
         ...
 
-    def estimate(self, image: Image, region: Region, mirrored: bool = False) -> Keypoints:
-        """Estimate the landmarks of the person in a region of an (H, W, 3) RGB image.
-
-        Args:
-            image: the frame.
-            region: the region with the person.
-            mirrored: estimate in the mirrored region and mirror the result back, which changes the sign of depth errors.
-        """
+    def estimate(self, image: Image, region: Region) -> Keypoints:
+        """Estimate the landmarks of the person in a region of an (H, W, 3) RGB image."""
         ...
 
 

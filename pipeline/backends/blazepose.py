@@ -13,7 +13,7 @@ import numpy.typing as npt
 from opendance_hf.assets import asset_files
 from opendance_hf.pipeline.backends.base import Backend, Keypoints, Region
 from opendance_hf.pipeline.clip import Floats, Image
-from opendance_hf.pipeline.landmarks import LANDMARK_INDEX, LANDMARKS, MIRRORED
+from opendance_hf.pipeline.landmarks import LANDMARKS
 
 #: BlazePose's keypoints in its order.
 _NAMES: Final = (
@@ -30,9 +30,6 @@ _SIDE: Final = 256
 #: The model adds six alignment points; 33 is the hip centre, 34 lies above it on the circle around the body.
 _POINTS: Final = 39
 _CENTRE, _CIRCLE = 33, 34
-#: (33,) and (39,) indices of the other side's points, in BlazePose's order.
-_SWAP: Final = np.array([_NAMES.index(LANDMARKS[MIRRORED[LANDMARK_INDEX[name]]]) for name in _NAMES])
-_SWAP_POINTS: Final = np.concatenate([_SWAP, np.arange(len(_NAMES), _POINTS)])
 
 
 @dataclass(frozen=True)
@@ -87,17 +84,11 @@ class _BlazePose:
         self._landmarks, self._flag = by_size[_POINTS * 5], by_size[1]
         self._world, self._heatmap = by_size[_POINTS * 3], by_size[64 * 64 * _POINTS]
 
-    def estimate(self, image: Image, region: Region, mirrored: bool = False) -> Keypoints:
+    def estimate(self, image: Image, region: Region) -> Keypoints:
         """Estimate the landmarks of a region, see :class:`~opendance_hf.pipeline.backends.base.PoseEstimator`."""
         to_image = _crop_to_image(region)
         crop = cv2.warpAffine(image, to_image, (_SIDE, _SIDE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-        points, world, visibility, score = self._run(crop[:, ::-1] if mirrored else crop)
-        if mirrored:
-            points, world, visibility = (
-                _mirror(points, _SIDE, _SWAP_POINTS),
-                _mirror(world, 0, _SWAP),
-                visibility[_SWAP],
-            )
+        points, world, visibility, score = self._run(crop)
         image_points = (points @ to_image[:, :2].T + to_image[:, 2]).astype(np.float32)
         cos, sin = math.cos(region.rotation), math.sin(region.rotation)
         world[:, :2] = world[:, :2] @ np.array([[cos, sin], [-sin, cos]])
@@ -158,13 +149,6 @@ class _BlazePose:
         refined = np.column_stack([x, y]) / np.maximum(total, 1e-9)[:, None] * cell
         reliable = inside & (weights.max(axis=(1, 2)) >= self._settings.heatmap_min)
         return np.where(reliable[:, None], refined, points).astype(np.float32)
-
-
-def _mirror(points: Floats, width: float, swap: npt.NDArray[np.intp]) -> Floats:
-    """Mirror points in an image of this width: reverse x, and exchange left and right."""
-    out = points[swap].copy()
-    out[:, 0] = width - out[:, 0]
-    return out
 
 
 def _crop_to_image(region: Region) -> Floats:

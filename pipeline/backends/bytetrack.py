@@ -26,6 +26,7 @@ class ByteTrack(Backend):
     """
 
     name = "bytetrack"
+    slow_imports = ("supervision", "trackers")
 
     lost_track_frames: int = 30
     activation_score: float = 0.7

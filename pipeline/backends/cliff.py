@@ -31,6 +31,7 @@ class CLIFF(FileBackend):
     batch_size: int = 16
 
     name: ClassVar[str] = "cliff"
+    slow_imports: ClassVar[tuple[str, ...]] = ("opendance_hf.modeling.cliff",)
     licence: ClassVar[str] = "ask its authors; its training data are for research"
     shared: ClassVar[bool] = True
     default_file: ClassVar[str] = "cliff"

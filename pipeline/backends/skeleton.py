@@ -15,6 +15,7 @@ class Skeleton(SkeletonSettings, Backend):
     """Fit rotations and bone lengths, without a licensed body model. Fields: see :class:`SkeletonSettings`."""
 
     name: ClassVar[str] = "skeleton"
+    slow_imports: ClassVar[tuple[str, ...]] = ("opendance_hf.pipeline.fitting.skeleton",)
 
     @property
     def version(self) -> str:

@@ -28,6 +28,8 @@ class SmoothNet(FileBackend):
     polynomial_order: int = 2
 
     name: ClassVar[str] = "smoothnet"
+    licence: ClassVar[str] = "Apache-2.0 (MMHuman3D)"
+    slow_imports: ClassVar[tuple[str, ...]] = ("opendance_hf.modeling.smoothnet",)
     default_file: ClassVar[str] = "smoothnet"
     how_to_get: ClassVar[str] = (
         "SmoothNet: from MMHuman3D's model zoo (the SmoothNet configuration's page), smoothnet_windowsize32.pth.tar or "

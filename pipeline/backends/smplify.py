@@ -17,6 +17,7 @@ class SMPLify(SMPLifySettings, FileBackend):
     """Refine a lifter's bodies on the user's converted SMPL body. Fields: see :class:`SMPLifySettings`."""
 
     name: ClassVar[str] = "smplify"
+    slow_imports: ClassVar[tuple[str, ...]] = ("opendance_hf.pipeline.fitting.smplify",)
     licence: ClassVar[str] = "SMPL Body Model License (research only)"
     default_file: ClassVar[str] = "SMPL_NEUTRAL.npz"
     how_to_get: ClassVar[str] = f"SMPL: {HOW_TO_GET}"

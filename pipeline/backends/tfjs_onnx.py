@@ -1,6 +1,6 @@
 """Convert a TensorFlow.js graph model (``model.json`` + ``.bin``) to ONNX without TensorFlow.
 
-Covers the operators of plain convolutional detectors. Tensors keep TensorFlow's layout (NHWC), and operators are wrapped in
+Covers the operators of plain convolutional detectors and of MobileNets. Tensors keep TensorFlow's layout (NHWC), and operators are wrapped in
 the transposes that ONNX requires; onnxruntime's optimiser cancels them.
 """
 
@@ -9,10 +9,12 @@ from __future__ import annotations
 import base64
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -21,6 +23,7 @@ from opendance_hf.errors import OpenDanceError
 _TO_NCHW, _TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
 _OPSET = 17
 _IR_VERSION = 9
+_ONNX_TYPES = {"DT_FLOAT": TensorProto.FLOAT, "DT_INT32": TensorProto.INT32}
 _DTYPES = {name: np.dtype(code) for name, code in (("float32", "<f4"), ("float16", "<f2"), ("int32", "<i4"))}
 
 
@@ -28,10 +31,16 @@ class ConversionError(OpenDanceError, ValueError):
     """Raised for an unsupported operator or attribute, and for weights that do not match their manifest."""
 
 
-def convert_graph_model(model_json: Path, weights: Path) -> onnx.ModelProto:
+def convert_graph_model(model_json: Path, weights: Path, heads: Sequence[str] = ()) -> onnx.ModelProto:
     """Convert a TensorFlow.js graph model with one weight file to ONNX.
 
     Inputs and outputs keep their names (without ``:0``) and layout.
+
+    Args:
+        model_json: the graph.
+        weights: the weight file.
+        heads: nodes that become the outputs instead of those of the signature. Height and width of the input and of these
+            outputs are then free.
 
     Raises:
         ConversionError: naming the operator that is not supported.
@@ -40,18 +49,26 @@ def convert_graph_model(model_json: Path, weights: Path) -> onnx.ModelProto:
     constants = read_weights(document["weightsManifest"], weights.read_bytes())
     graph = _Graph(constants)
     nodes = {node["name"]: node for node in document["modelTopology"]["node"]}
-    for node in _topological_order(nodes, [_bare(name) for name in document["signature"]["outputs"]]):
+    ends = list(heads) or [_bare(name) for name in document["signature"]["outputs"]]
+    for node in _topological_order(nodes, ends):
         graph.add(node)
 
     def values(kind: str) -> list[onnx.ValueInfoProto]:
         out = []
         for name, spec in document["signature"][kind].items():
-            dims = [int(dim["size"]) for dim in spec["tensorShape"]["dim"]]
-            out.append(helper.make_tensor_value_info(_bare(name), TensorProto.FLOAT, dims))
+            dims: list[int | None] = [int(dim["size"]) for dim in spec["tensorShape"]["dim"]]
+            if heads:
+                dims[1:3] = [None, None]
+            kind_of_number = _ONNX_TYPES[spec.get("dtype", "DT_FLOAT")]
+            out.append(helper.make_tensor_value_info(_bare(name), kind_of_number, dims))
         return sorted(out, key=lambda value: value.name)
 
     initializers = [numpy_helper.from_array(value, name) for name, value in graph.initializers.items()]
-    body = helper.make_graph(graph.nodes, "tfjs", values("inputs"), values("outputs"), initializers)
+    free = [1, None, None, None]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, free) for name in heads] or values(
+        "outputs"
+    )
+    body = helper.make_graph(graph.nodes, "tfjs", values("inputs"), outputs, initializers)
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)
     onnx.checker.check_model(model)
     return model
@@ -120,6 +137,8 @@ class _Graph:
         self.constants = constants
         self.initializers: dict[str, np.ndarray] = {}
         self.nodes: list[onnx.NodeProto] = []
+        #: Integer tensors that hold the height and width of another tensor times a factor: its name, and the factor.
+        self.sizes: dict[str, tuple[str, npt.NDArray[np.integer]]] = {}
 
     def emit(self, op: str, inputs: list[str], output: str | list[str], **attributes: Any) -> str:
         outputs = [output] if isinstance(output, str) else output
@@ -196,19 +215,81 @@ class _Graph:
         elif op == "ResizeBilinear":
             if not attributes.get("half_pixel_centers", {}).get("b"):
                 raise ConversionError(f"{op} {name!r}: only half-pixel centres are supported")
-            self._resize(inputs[0], name, constant_input(1))
-        else:
+            self._resize(inputs[0], name, inputs[1])
+        elif not self._add_mobilenet(node, inputs):
             raise ConversionError(f"operator {op} ({name!r}) is not supported")
 
-    def _resize(self, source: str, output: str, height_width: np.ndarray) -> None:
-        # ONNX requires all four sizes; those of batch and channels are read from the tensor.
+    def _add_mobilenet(self, node: dict[str, Any], inputs: list[str]) -> bool:
+        """Add an operator of fused MobileNets; return False if it is another one."""
+        op, name = node["op"], node["name"]
+        if op == "Cast":
+            self.emit("Cast", inputs, name, to=TensorProto.FLOAT)
+        elif op == "Mul" and inputs[0] in self.sizes:
+            source, factor = self.sizes[inputs[0]]
+            self.sizes[name] = source, factor * self.constants[inputs[1]]
+        elif op in ("Mul", "Sub"):
+            self.emit(op, [self.operand(i) for i in inputs], name)
+        elif op == "Shape":
+            self.sizes[name] = inputs[0], np.ones(4, np.int64)
+        elif op == "StridedSlice" and inputs[0] in self.sizes:
+            source, factor = self.sizes[inputs[0]]
+            begin, end, step = (int(self.constants[i].item()) for i in inputs[1:])
+            if (begin, end, step) != (1, 3, 1):
+                raise ConversionError(f"{op} {name!r}: only height and width of a tensor are supported")
+            self.sizes[name] = source, factor[1:3]
+        elif op in ("_FusedConv2D", "FusedDepthwiseConv2dNative", "DepthwiseConv2dNative"):
+            self._convolve(node, inputs)
+        else:
+            return False
+        return True
+
+    def _convolve(self, node: dict[str, Any], inputs: list[str]) -> None:
+        """Add a convolution with its bias and activation."""
+        name, attributes = node["name"], node["attr"]
+        depthwise = "Depthwise" in node["op"]
+        kernel = self.constants[inputs[1]].transpose((2, 3, 0, 1) if depthwise else (3, 2, 0, 1))
+        if depthwise and kernel.shape[1] != 1:
+            raise ConversionError(f"{node['op']} {name!r}: a channel multiplier of {kernel.shape[1]}")
+        extra = [self.constant(f"{name}/kernel", kernel), *(self.operand(i) for i in inputs[2:])]
+        fused = [base64.b64decode(s) for s in attributes.get("fused_ops", {}).get("list", {}).get("s", [])]
+        activation = [f for f in fused if f != b"BiasAdd"]
+        if activation not in ([], [b"Relu"], [b"Relu6"]) or (b"BiasAdd" in fused) != (len(inputs) > 2):
+            raise ConversionError(f"{node['op']} {name!r}: fused with {b', '.join(fused).decode()}")
+        self.spatial(
+            "Conv",
+            inputs[0],
+            extra,
+            f"{name}/linear" if activation else name,
+            strides=self._hw(attributes, "strides"),
+            dilations=self._hw(attributes, "dilations"),
+            # TensorFlow pads what a stride needs, the odd row and column at the end.
+            auto_pad="SAME_UPPER" if _text(attributes["padding"]) == "SAME" else "VALID",
+            group=len(kernel) if depthwise else 1,
+        )
+        if activation == [b"Relu"]:
+            self.emit("Relu", [f"{name}/linear"], name)
+        elif activation:
+            limits = (self.constant(f"{name}/{v}", np.array(v, np.float32)) for v in (0, 6))
+            self.emit("Clip", [f"{name}/linear", *limits], name)
+
+    def _resize(self, source: str, output: str, height_width: str) -> None:
+        """Resize to constant sizes, or by constant factors of the tensor's own size."""
         nchw = self.emit("Transpose", [source], f"{output}/nchw", perm=_TO_NCHW)
-        shape = self.emit("Shape", [nchw], f"{output}/shape", start=0, end=2)
-        target = self.constant(f"{output}/hw", height_width.astype(np.int64))
-        sizes = self.emit("Concat", [shape, target], f"{output}/sizes", axis=0)
+        if height_width in self.constants:
+            # ONNX requires all four sizes; those of batch and channels are read from the tensor.
+            shape = self.emit("Shape", [nchw], f"{output}/shape", start=0, end=2)
+            target = self.constant(f"{output}/hw", self.constants[height_width].astype(np.int64))
+            scales, sizes = "", self.emit("Concat", [shape, target], f"{output}/sizes", axis=0)
+        else:
+            of, factor = self.sizes.get(height_width, ("", np.zeros(2)))
+            if of != source:
+                raise ConversionError(
+                    f"ResizeBilinear {output!r}: the size is neither constant nor that of its input"
+                )
+            scales, sizes = self.constant(f"{output}/scales", np.array([1, 1, *factor], np.float32)), ""
         resized = self.emit(
             "Resize",
-            [nchw, "", "", sizes],
+            [nchw, "", scales, *([sizes] if sizes else [])],
             f"{output}/result",
             mode="linear",
             coordinate_transformation_mode="half_pixel",

@@ -34,6 +34,7 @@ class YOLOX(FileBackend):
     """
 
     name = "yolox"
+    licence = "Apache-2.0 (YOLOX)"
     default_file = "object_detection_yolox_2022nov.onnx"
     default_hub_id = "opencv/object_detection_yolox"
     hub_file = "object_detection_yolox_2022nov.onnx"

@@ -63,7 +63,7 @@ def differentiable_forward_kinematics(
     return local.reshape(*shape, 3), joints.reshape(shape), turned.reshape(*shape, 3)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _down(six: Array, transl: Array, offsets: Array, parents: Ints) -> tuple[Array, Array, Array]:
     """Return the local rotations, joints and global rotations of N poses."""
     count, num_joints = six.shape[:2]
@@ -102,7 +102,7 @@ def _down(six: Array, transl: Array, offsets: Array, parents: Ints) -> tuple[Arr
     return local, joints, turned
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _up(
     six: Array,
     offsets: Array,
@@ -145,7 +145,7 @@ def _up(
     return back_six, back_transl, back_offsets
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _orthonormal_back(six: Array, rotation: Array, own: Array, out: Array) -> None:
     """Write the gradient of ``six`` to ``out``; ``own``, the gradient of the rotation, is overwritten."""
     for i in range(3):

@@ -82,24 +82,30 @@ class FitProblem(ABC):
         self.optimise(held)
 
     def optimise(self, steps: int) -> None:
-        """Minimise the loss with Adam (Kingma and Ba 2015) and a cosine schedule of the learning rates."""
+        """Minimise the loss with Adam (Kingma and Ba 2015) and a cosine schedule of the learning rates.
+
+        ``torch.optim`` is not used: its first optimiser imports torch's compiler, which takes as long as importing torch,
+        and one of its steps takes as long as an eighth of the loss with its gradients.
+        """
         settings = self.settings
-        optimiser = torch.optim.Adam(
-            [
-                {"params": [self.six, self.transl], "lr": settings.learning_rate},
-                {"params": [self.build()], "lr": settings.build_learning_rate},
-            ],
-            betas=settings.adam_betas,
-            eps=settings.adam_epsilon,
-        )
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-            optimiser, max(steps, 1), eta_min=settings.final_learning_rate
-        )
-        for _ in range(steps):
-            optimiser.zero_grad()
-            self.loss().backward()
-            optimiser.step()
-            schedule.step()
+        rates = (settings.learning_rate, settings.learning_rate, settings.build_learning_rate)
+        unknowns = (self.six, self.transl, self.build())
+        means = [torch.zeros_like(value) for value in unknowns]
+        squares = [torch.zeros_like(value) for value in unknowns]
+        beta_1, beta_2 = settings.adam_betas
+        for step in range(steps):
+            gradients = torch.autograd.grad(self.loss(), unknowns)
+            cosine = (1 + math.cos(math.pi * step / steps)) / 2
+            unbiased_1, unbiased_2 = 1 - beta_1 ** (step + 1), 1 - beta_2 ** (step + 1)
+            with torch.no_grad():
+                for value, gradient, mean, square, rate in zip(
+                    unknowns, gradients, means, squares, rates, strict=True
+                ):
+                    mean.lerp_(gradient, 1 - beta_1)
+                    square.mul_(beta_2).addcmul_(gradient, gradient, value=1 - beta_2)
+                    scale = square.sqrt().div_(math.sqrt(unbiased_2)).add_(settings.adam_epsilon)
+                    rate = settings.final_learning_rate + (rate - settings.final_learning_rate) * cosine
+                    value.addcdiv_(mean, scale, value=-rate / unbiased_1)
 
     def pose(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return local rotations, joints and global rotations in the view frame."""

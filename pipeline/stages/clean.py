@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from opendance_hf.cleanup import CleanSettings, clean_motion
+from opendance_hf.cleanup.settings import CleanSettings
 from opendance_hf.pipeline.clip import Clip
 from opendance_hf.pipeline.stage import Stage
 from opendance_hf.schema import FPS
@@ -35,6 +35,8 @@ class Clean(Stage):
         """Process one sequence."""
         if not self.apply:
             return clip
+        from opendance_hf.cleanup import clean_motion  # SciPy's filters, which take a second to import
+
         motion = clip.motion
         cleaned = clean_motion(
             motion.joints,

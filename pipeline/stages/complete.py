@@ -9,7 +9,6 @@ from typing import ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import uniform_filter1d
 
 from opendance_hf.motion.intervals import true_intervals
 from opendance_hf.motion.rotations import matrix_to_quaternion, quaternion_to_matrix, slerp
@@ -151,6 +150,8 @@ class Complete(Stage):
         cut = np.zeros(legs_out.shape[1], dtype=bool)
         if self.keep_half_bodies:
             return cut
+        from scipy.ndimage import uniform_filter1d
+
         window = max(1, round(self.legs_window_s / frame_s))
         judged = np.isfinite(legs_out).astype(np.float64)
         without = uniform_filter1d(np.nan_to_num(legs_out), window, axis=1, mode="nearest")
@@ -179,6 +180,8 @@ class Complete(Stage):
 
     def _usable_frames(self, found: Landmarks) -> npt.NDArray[np.intp]:
         """Return the indices of the frames in which every dancer is visible."""
+        from scipy.ndimage import uniform_filter1d
+
         frame_s = float(np.median(np.diff(found.times_s)))
         visibility = found.visibility[..., _BODY].mean(axis=-1)
         window = max(1, round(self.edge_s / frame_s))

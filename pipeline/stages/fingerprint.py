@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from opendance_hf.pipeline.clip import Clip
-from opendance_hf.pipeline.group import fingerprint_of, save_fingerprint
 from opendance_hf.pipeline.stage import Stage
 
 
@@ -19,6 +18,8 @@ class Fingerprint(Stage):
 
     def __call__(self, clip: Clip) -> Clip:
         """Process one sequence."""
+        from opendance_hf.pipeline.group import fingerprint_of, save_fingerprint  # the Parquet writer, SciPy
+
         found = fingerprint_of(clip.path, clip.start_s, clip.end_s, clip.motion.joints)
         save_fingerprint(clip.job.build / self.files[0].format(id=clip.id), found)
         return clip

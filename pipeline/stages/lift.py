@@ -8,7 +8,6 @@ from itertools import islice
 from typing import ClassVar
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d, median_filter
 
 from opendance_hf.pipeline.backends import loaded
 from opendance_hf.pipeline.backends.base import Backend, BodyEstimator
@@ -61,6 +60,8 @@ class Lift(Stage):
 
     def steady_boxes(self, boxes: Floats) -> Floats:
         """Interpolate and smooth (D, T, 4) boxes, NaN where a dancer was not detected."""
+        from scipy.ndimage import gaussian_filter1d, median_filter
+
         frames = np.arange(boxes.shape[1])
         out = np.empty_like(boxes)
         for track, filled in zip(boxes, out, strict=True):

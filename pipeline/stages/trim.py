@@ -8,7 +8,6 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import uniform_filter1d
 
 from opendance_hf.motion.intervals import true_intervals
 from opendance_hf.motion.skeleton import LIMB_JOINTS
@@ -68,6 +67,8 @@ class Trim(Stage):
 
     def limb_speed(self, found: Landmarks) -> npt.NDArray[np.float64]:
         """Compute the (T,) mean limb speed of the fastest dancer, parallel to the image, metres per second."""
+        from scipy.ndimage import uniform_filter1d
+
         path = found.image[:, :, _LIMBS].astype(np.float64)
         step = np.gradient(path, found.times_s, axis=1)
         speed = np.linalg.norm(step, axis=-1).mean(axis=-1) / found.regions_px * self.region_side_m

@@ -47,6 +47,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "embedding_size": 4, "hidden_sizes": (8, 8), "depths": (1, 1), "layer_type": "basic", "num_mel_bins": 32,
     },
     "smoothnet": {"window_size": 8, "hidden_size": 8, "res_hidden_size": 8, "dropout": 0.0},
+    "lifter": {"hidden_size": 16, "dilations": (1, 2), "dropout": 0.0, "depth_frames": 5},
     "cliff": {"width": 4, "hidden_size": 8, "dropout": 0.0},
 }  # fmt: skip
 
@@ -77,6 +78,10 @@ INPUTS: dict[str, dict[str, Tensor]] = {
     },
     "music_genre": {"input_values": noise(2, 22_050), "labels": torch.tensor([1, 2])},
     "smoothnet": {"motion": noise(20, 6)},
+    "lifter": {
+        "rays": 0.1 * noise(2, 9, 16, 2), "world": noise(2, 9, 16, 3), "visibility": noise(2, 9, 16).sigmoid(),
+        "joints": noise(2, 9, 14, 3),
+    },
     "cliff": {"images": noise(2, 3, 64, 48), "bbox_info": noise(2, 3)},
 }  # fmt: skip
 INPUTS["bailando_gpt/window"] = {**INPUTS["bailando_gpt"], "music": noise(2, 8 * 5 + 2 * 8, 5)}

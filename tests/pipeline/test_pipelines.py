@@ -20,7 +20,14 @@ from opendance_hf.pipeline.backends.yolox import YOLOX
 from opendance_hf.pipeline.clip import CameraMotion, Clip, Fit, Job
 from opendance_hf.pipeline.config import change_pipeline, check_pipeline, pipeline_fingerprint
 from opendance_hf.pipeline.outcome import Outcome
-from opendance_hf.pipeline.pipelines import PROFILES, STAGES, Pipeline, default_pipeline, paper_pipeline
+from opendance_hf.pipeline.pipelines import (
+    PROFILES,
+    STAGES,
+    Pipeline,
+    default_pipeline,
+    fast_pipeline,
+    paper_pipeline,
+)
 from opendance_hf.pipeline.process import StageTimes, process
 from opendance_hf.pipeline.stage import Dropped, Rejected, Stage
 from opendance_hf.pipeline.stages.clean import Clean
@@ -57,11 +64,19 @@ def test_the_stages_of_both_pipelines_and_their_order() -> None:
         "complete", "smooth", "trim", "fit", "retime", "gate", "reprojection", "music", "genre", "sequence",
         "fingerprint", "preview",
     ]  # fmt: skip
-    clean_too = list(from_complete)
-    clean_too.insert(clean_too.index("gate") + 1, "clean")
-    assert [stage.name for stage in default_pipeline()] == [*until_pose, *clean_too]
+    more = ["complete", "depth", *from_complete[1:]]
+    more.insert(more.index("gate") + 1, "clean")
+    assert [stage.name for stage in default_pipeline()] == [*until_pose, *more]
+    assert [stage.name for stage in fast_pipeline()] == [*until_pose, *(n for n in more if n != "depth")]
     assert [stage.name for stage in paper_pipeline()] == [*until_pose, "lift", *from_complete]
     assert set(STAGES) == {stage.name for stage in (*default_pipeline(), *paper_pipeline())}
+
+
+def test_the_fast_pipeline_differs_in_pose_and_fit_alone() -> None:
+    """The smaller network, and the weights of the fit for landmarks whose depth is not corrected."""
+    default = {stage.name: stage for stage in default_pipeline()}
+    changed = {stage.name for stage in fast_pipeline() if stage != default[stage.name]}
+    assert changed == {"pose", "fit"}
 
 
 def test_both_pipelines_have_the_defaults_of_their_stages_but_for_the_papers_models() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from opendance_hf.pipeline.backends.base import Backend, Keypoints, Region
-from opendance_hf.pipeline.clip import Clip, Image, Job
+from opendance_hf.pipeline.clip import Clip, Image, Job, Landmarks
 from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
 from opendance_hf.pipeline.stages.pose import Pose
 from tests.pipeline.clips import flat, write_clip
@@ -36,16 +36,14 @@ class FakeEstimator:
     ) -> None:
         self.people, self.answer = people, answer
         self.regions: list[Region] = []
-        self.mirrored: list[bool] = []
 
     def region_of_box(self, box: np.ndarray) -> Region:
         x1, y1, x2, y2 = (float(value) for value in box[:4])
         return Region((x1 + x2) / 2, (y1 + y2) / 2, 1.25 * max(x2 - x1, y2 - y1, 1.0))
 
-    def estimate(self, image: Image, region: Region, mirrored: bool = False) -> Keypoints:
+    def estimate(self, image: Image, region: Region) -> Keypoints:
         frame = int(image[0, 0, 0])
         self.regions.append(region)
-        self.mirrored.append(mirrored)
         x, y, side = min(
             self.people[:, frame], key=lambda person: np.hypot(person[0] - region.cx, person[1] - region.cy)
         )
@@ -89,9 +87,14 @@ def film(
     return frames
 
 
+def every_frame(frames: Callable[[], list[Still]], boxes: np.ndarray, estimator: FakeEstimator) -> Landmarks:
+    """Look at every frame, with one estimator for both passes."""
+    return Pose(rate_hz=1000.0).estimate(frames, boxes, [estimator], [estimator])
+
+
 def test_shapes_and_values() -> None:
     people = standing(180, 450)
-    found = Pose().estimate(film(people, [RED, BLUE]), boxes_of(people), [FakeEstimator(people)])
+    found = every_frame(film(people, [RED, BLUE]), boxes_of(people), FakeEstimator(people))
     assert found.image.shape == (2, 40, 33, 2)
     assert found.world.shape == (2, 40, 33, 3)
     np.testing.assert_allclose(found.times_s, np.arange(40) / 30)
@@ -118,7 +121,7 @@ def test_regions_of_the_second_pass_are_steady() -> None:
         return Keypoints(found.image, found.world, found.visibility, found.score, bad)
 
     estimator = FakeEstimator(people, restless)
-    Pose().estimate(film(people, [RED]), boxes, [estimator])
+    every_frame(film(people, [RED]), boxes, estimator)
     path = np.array([[r.cx, r.cy, r.size] for r in estimator.regions[-90:]])
     assert np.abs(path[:, 0] - people[0, :, 0]).max() < 15
     assert np.abs(np.diff(path[:, :2], 2, axis=0)).max() < 3
@@ -127,18 +130,39 @@ def test_regions_of_the_second_pass_are_steady() -> None:
     assert np.abs(path[:, 2] / 300 - 1).max() < 0.1
 
 
-def test_every_other_frame_is_seen_in_a_mirror() -> None:
-    people = standing(180, 450, frames=10)
+def test_the_second_pass_looks_twelve_times_a_second() -> None:
+    people = there_and_back(90)
     estimator = FakeEstimator(people)
-    Pose().estimate(film(people, [RED, BLUE]), boxes_of(people), [estimator])
-    assert estimator.mirrored[-20:] == [t % 2 == 1 for t in range(10) for _ in "ab"]
+    first = FakeEstimator(people)
+    found = Pose().estimate(film(people, [RED]), boxes_of(people), [estimator], [first])
+    assert len(estimator.regions) == 36 + 1, "three seconds, and the last frame"
+    assert len(first.regions) == 23
+    assert found.image.shape == (1, 90, 33, 2)
+    np.testing.assert_allclose(found.image[0, :, :, 0], BODY[:, 0] * 240 + people[0, :, :1], atol=0.5)
+
+
+def test_what_one_look_misses_is_missing_between_its_neighbours() -> None:
+    people = standing(300, frames=30)
+
+    def unsure(frame: int, found: Keypoints) -> Keypoints:
+        strange = found.image + 500
+        return Keypoints(strange, found.world, found.visibility, 0.2, found.region) if frame == 15 else found
+
+    found = Pose(rate_hz=10.0).estimate(
+        film(people, [RED]), boxes_of(people), [FakeEstimator(people, unsure)], [FakeEstimator(people)]
+    )
+    missing = found.visibility[0].max(axis=-1) == 0
+    assert np.flatnonzero(missing).tolist() == [13, 14, 15, 16, 17]
+    np.testing.assert_allclose(
+        found.image[0, ~missing], (BODY * 240 + people[0, :, None, :2])[~missing], atol=1
+    )
 
 
 @pytest.mark.parametrize(("x", "y"), [(20, 180), (WIDTH - 20, 180), (320, 40), (320, HEIGHT - 40)])
 def test_outside_the_picture_is_not_seen(x: float, y: float) -> None:
     people = standing(x)
     people[..., 1] = y
-    found = Pose().estimate(film(people, [RED]), boxes_of(people), [FakeEstimator(people)])
+    found = every_frame(film(people, [RED]), boxes_of(people), FakeEstimator(people))
     outside = ((found.image < 0) | (found.image >= (WIDTH, HEIGHT))).any(axis=-1)
     assert outside.any()
     assert not found.visibility[outside].any()
@@ -153,7 +177,7 @@ def test_nobody_there_is_not_seen() -> None:
             found.image, found.world, found.visibility, 0.2 if 10 <= frame < 15 else 0.9, found.region
         )
 
-    found = Pose().estimate(film(people, [RED]), boxes_of(people), [FakeEstimator(people, unsure)])
+    found = every_frame(film(people, [RED]), boxes_of(people), FakeEstimator(people, unsure))
     assert not found.visibility[0, 10:15].any()
     assert (np.delete(found.visibility[0], range(10, 15), axis=0) > 0.8).all()
 
@@ -170,7 +194,7 @@ def test_the_one_in_front_keeps_the_estimate(front: int) -> None:
     boxes = boxes_of(meeting)
     boxes[1 - front, hidden] = np.nan
     # Whoever is asked for the hidden dancer's region sees the one in front.
-    found = Pose().estimate(shown, boxes, [FakeEstimator(meeting)])
+    found = every_frame(shown, boxes, FakeEstimator(meeting))
     same = np.linalg.norm(found.image[0] - found.image[1], axis=-1).mean(axis=-1) < 20
     assert same[hidden].any()
     assert (found.visibility[front].max(axis=-1) > 0.8).all()
@@ -195,7 +219,7 @@ def regions_of_second_pass(
     """(T, 3) centre and size of the regions that the second pass looks at."""
     estimator = FakeEstimator(people, answer)
     boxes = boxes_of(people) if boxes is None else boxes
-    Pose().estimate(film(people, [RED]), boxes, [estimator])
+    every_frame(film(people, [RED]), boxes, estimator)
     return np.array([[r.cx, r.cy, r.size] for r in estimator.regions[-people.shape[1] :]])
 
 
@@ -208,7 +232,7 @@ def there_and_back(frames: int = 90) -> np.ndarray:
 def test_the_first_pass_looks_at_few_frames() -> None:
     people = standing(320, frames=60)
     estimator = FakeEstimator(people)
-    Pose().estimate(film(people, [RED]), boxes_of(people), [estimator])
+    every_frame(film(people, [RED]), boxes_of(people), estimator)
     assert len(estimator.regions) == 60 + 15, "two seconds at 7.5 Hz, and every frame"
 
 
@@ -259,7 +283,7 @@ def test_boxes_that_are_wrong_for_two_frames_move_nothing() -> None:
     boxes = boxes_of(people)
     boxes[0, 20:22] += 150
     unsure = FakeEstimator(people, wrong_first(lambda region: region, score=0.1))
-    Pose().estimate(film(people, [RED], fps=7.5), boxes, [unsure])
+    every_frame(film(people, [RED], fps=7.5), boxes, unsure)
     path = np.array([[r.cx, r.cy] for r in unsure.regions])
     assert len(path) == 80, "at this rate the first pass looks at every frame"
     np.testing.assert_allclose(path, [[320, HEIGHT / 2]] * 80, atol=1)
@@ -269,7 +293,7 @@ def test_the_first_pass_looks_at_steady_boxes() -> None:
     people = standing(320, frames=200)
     boxes = boxes_of(people) + np.random.default_rng(0).normal(0, 8, (1, 200, 1)).astype(np.float32)
     estimator = FakeEstimator(people)
-    Pose().estimate(film(people, [RED], fps=7.5), boxes, [estimator])
+    every_frame(film(people, [RED], fps=7.5), boxes, estimator)
     # Mean second differences: 14.6 for the boxes, 2.9 for their median over five, 0.8 for that smoothed.
     assert np.abs(np.diff([region.cx for region in estimator.regions[:200]], 2)).mean() < 2
 
@@ -298,14 +322,14 @@ def test_clothes_are_learned_where_the_dancers_stand_apart(front: int) -> None:
         image = found.image + rng.normal(0, 2, 2).astype(np.float32)
         return Keypoints(image, found.world, found.visibility, found.score, found.region)
 
-    found = Pose().estimate(shown, boxes_of(meeting), [FakeEstimator(meeting, restless)])
+    found = every_frame(shown, boxes_of(meeting), FakeEstimator(meeting, restless))
     assert (found.visibility[front].max(axis=-1) > 0.8).all()
     assert not found.visibility[1 - front, 20:40].any()
 
 
 def test_of_two_estimates_that_are_always_of_one_person_the_first_stays() -> None:
     people = standing(320, 320)
-    found = Pose().estimate(film(people, [RED, RED]), boxes_of(people), [FakeEstimator(people)])
+    found = every_frame(film(people, [RED, RED]), boxes_of(people), FakeEstimator(people))
     assert (found.visibility[0].max(axis=-1) > 0.8).all()
     assert not found.visibility[1].any()
 
@@ -322,7 +346,7 @@ def test_clothes_are_learned_from_sure_estimates() -> None:
             return found
         return Keypoints(found.image + np.float32([150, 0]), found.world, found.visibility, 0.2, found.region)
 
-    found = Pose().estimate(film(meeting, [RED, BLUE]), boxes_of(meeting), [FakeEstimator(meeting, answer)])
+    found = every_frame(film(meeting, [RED, BLUE]), boxes_of(meeting), FakeEstimator(meeting, answer))
     assert (found.visibility[1, lost.stop :].max(axis=-1) > 0.8).all()
     assert not found.visibility[0, 54:].any()
 
@@ -343,7 +367,7 @@ def test_the_frames_of_the_span_are_looked_at_twice_with_progress(tmp_path: Path
     shares: list[float] = []
     boxes = np.tile(np.float32([20, 4, 44, 44]), (1, 20, 1))
     clip = Clip(path, "0" * 64, start_s=1.0, end_s=2.0, boxes=boxes, job=Job(report=shares.append))
-    found = Pose(estimator=Standing())(clip).landmarks
+    found = Pose(estimator=Standing(), region_estimator=Standing())(clip).landmarks
     np.testing.assert_allclose(found.times_s, 1.0 + np.arange(20) / 20)
     assert found.image.shape == (1, 20, 33, 2)
     assert shares == sorted(shares)
@@ -364,6 +388,6 @@ def test_an_estimate_of_nobody_takes_nothing_from_the_other_dancer() -> None:
         return Keypoints(found.image, found.world, found.visibility, score, found.region)
 
     estimator.answer = second_is_unsure
-    found = Pose().estimate(film(meeting, [RED, BLUE]), boxes_of(meeting), [estimator])
+    found = every_frame(film(meeting, [RED, BLUE]), boxes_of(meeting), estimator)
     assert not found.visibility[1, 45:].any()
     assert (found.visibility[0, 45:].max(axis=-1) > 0.8).all()

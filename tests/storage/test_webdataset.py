@@ -41,6 +41,23 @@ def test_webdataset_library_reads_it(tmp_path: Path, sequences: list) -> None:
     assert samples[3]["smpl_betas.npy"].shape == (0,)
 
 
+def test_files_are_those_that_the_webdataset_library_writes(tmp_path: Path, sequences: list) -> None:
+    shards = write_webdataset(tmp_path, "collaborative", "train", sequences, shard_bytes=100_000)
+    assert len(shards) == 3
+    for shard in shards:
+        again = tmp_path / "again.tar"
+        writer = webdataset.TarWriter(str(again), encoder=False, user="", group="", mode=0o644, mtime=0)
+        with tarfile.open(shard) as tar:
+            samples: dict[str, dict] = {}
+            for info in tar:
+                key, _, member = info.name.partition(".")
+                samples.setdefault(key, {"__key__": key})[member] = tar.extractfile(info).read()  # type: ignore[union-attr]
+        for sample in samples.values():
+            writer.write(sample)
+        writer.close()
+        assert again.read_bytes() == shard.read_bytes()
+
+
 @pytest.mark.parametrize("streaming", [True, False])
 def test_datasets_library_reads_it(tmp_path: Path, sequences: list, streaming: bool) -> None:
     write_webdataset(tmp_path, "collaborative", "train", sequences)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from opendance_hf.motion.body import forward_kinematics
+from opendance_hf.motion.procrustes import constant_pose_error
 from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS
 from opendance_hf.pipeline.video import probe, read_frames
 from opendance_hf.synthetic import body as body_module
@@ -25,7 +26,6 @@ from opendance_hf.synthetic.clips import (
 )
 from opendance_hf.synthetic.figure import random_looks
 from opendance_hf.synthetic.motion import TRUTH_JOINTS
-from opendance_hf.synthetic.procrustes import constant_pose_error
 from tests.synthetic.support import needs_body
 
 

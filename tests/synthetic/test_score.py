@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from opendance_hf.motion.procrustes import constant_pose_error, procrustes_error
 from opendance_hf.motion.rotations import axis_angle_to_matrix
 from opendance_hf.motion.skeleton import JOINT_INDEX
 from opendance_hf.pipeline.backends.blazepose import LANDMARK_INDEX
@@ -13,7 +14,6 @@ from opendance_hf.pipeline.clip import Landmarks
 from opendance_hf.schema import Camera, DanceSequence, flat_dancers, per_dancer
 from opendance_hf.synthetic.clips import Truth
 from opendance_hf.synthetic.motion import TRUTH_JOINTS
-from opendance_hf.synthetic.procrustes import constant_pose_error, procrustes_error
 from opendance_hf.synthetic.score import (
     acceleration,
     facing,
