@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.made
 VIDEOS ?=
 
-.PHONY: help demo fetch test test-slow bench bench-pipeline bench-real cases lint format wheel-check clean
+.PHONY: help demo fetch test test-slow bench bench-pipeline bench-real bench-rendered cases lint format wheel-check clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -31,6 +31,9 @@ cases: $(STAMP)  ## faults learnt from public reports: what each gives now, besi
 
 bench-pipeline: $(STAMP)  ## errors against the truth of twenty rendered clips: make bench-pipeline [MOCAP=DIR]
 	$(BIN)/python -m benchmarks.pipeline_truth $(if $(MOCAP),--mocap '$(MOCAP)')
+
+bench-rendered: $(STAMP)  ## the same of forty clips in all conditions: rolled cameras, backs, blur ...: make bench-rendered [MOCAP=DIR]
+	$(BIN)/python -m benchmarks.pipeline_truth conditions $(if $(MOCAP),--mocap '$(MOCAP)')
 
 bench-real: $(STAMP)  ## errors against the truth of one real man, seen from four sides; needs the reference files
 	$(BIN)/python -m benchmarks.real_truth

@@ -375,6 +375,59 @@ def train(
 
 
 @app.command()
+def synthesize(
+    out: Annotated[Path, typer.Argument(help="Folder of the pairs; an interrupted run continues in it.")],
+    clips: Annotated[int, typer.Option(min=1, help="Number of clips to render.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first clip; the next has SEED + 1.")] = 0,
+    motions: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Folder of captured motions (.npz: joints of (dancers, frames, 24, 3) metres with y up, and fps). Without it, "
+            "all clips are choreographed.",
+        ),
+    ] = None,
+    dancers: Annotated[
+        str, typer.Option(help="1, 2, or the share of clips with two dancers, such as 0.5.")
+    ] = "0.5",
+    seconds: Annotated[float, typer.Option(min=1.0, max=60.0, help="Length of a clip.")] = 6.7,
+    held_out: Annotated[
+        list[str] | None,
+        typer.Option(help="Name of a trial that is left out. Repeatable. Default: those that the tests use."),
+    ] = None,
+    pose: Annotated[
+        str, typer.Option(help="Estimator to run on the clips. A wrong name lists all.")
+    ] = "blazepose-heavy",
+    workers: Workers = _DEFAULT_WORKERS,
+) -> None:
+    """Render clips of known 3D motion and run the pose estimator on them: training data of the lifter.
+
+    Needs the extra "synthetic". The result depends on the seeds, not on the number of workers.
+    """
+    from opendance_hf.apps.synthesize import SynthesizeOptions, run_synthesize
+    from opendance_hf.synthetic.pairs import HELD_OUT, Recipe, find_motions
+
+    with _plain_errors(out) as console:
+        files = () if motions is None else find_motions(motions, held_out or HELD_OUT)
+        recipe = Recipe(files, _share_of_duos(dancers), seconds, pose)
+        run_synthesize(out, SynthesizeOptions(recipe, clips, seed, workers), console)
+        console.print(f"written:  {out}", markup=False, highlight=False)
+
+
+def _share_of_duos(dancers: str) -> float:
+    """Return the share of clips with two dancers."""
+    named = {"1": 0.0, "2": 1.0}
+    try:
+        share = named[dancers] if dancers in named else float(dancers)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise typer.BadParameter(f"--dancers {dancers}: expected 1, 2, or a share from 0 to 1")
+    return share
+
+
+@app.command()
 def generate(
     songs: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="Audio or video files.")],
     model: Annotated[

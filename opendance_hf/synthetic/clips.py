@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,14 +13,17 @@ import numpy.typing as npt
 from opendance_hf.motion.procrustes import constant_pose_error
 from opendance_hf.render.video import VideoWriter
 from opendance_hf.schema import Camera
-from opendance_hf.synthetic.choreography import Pattern, compose
+from opendance_hf.synthetic.choreography import Count, Part, Pattern, compose
 from opendance_hf.synthetic.figure import Figure, Look, dress, random_looks
+from opendance_hf.synthetic.filming import View, blurred, dimmed, subframe_times, view_camera
 from opendance_hf.synthetic.mocap import perform_joints
 from opendance_hf.synthetic.motion import TRUTH_JOINTS, Performance, perform
+from opendance_hf.synthetic.moves import SWAY_S, Moves, crouched, held, hopped, spun, turned
 from opendance_hf.synthetic.music import SAMPLE_RATE, Music, make_music
 from opendance_hf.synthetic.scene import Crate, Room, Stage, random_camera, title_card
 
 Array = npt.NDArray[np.floating]
+Image = npt.NDArray[np.uint8]
 
 #: A take is danced anew until a still pose misses it by this much and this share of it faces away.
 MIN_LIVELINESS_M: Final = 0.132
@@ -29,7 +32,11 @@ _TAKES: Final = 60
 _BODY_M: Final = 0.13  # what a body reaches beyond its bones
 _SIZES: Final = {1: (480, 854), 2: (854, 480)}
 _REST_S: Final = 0.3  # from dancing to standing
-_SWAY_S: Final = 0.006  # of the dance's own time: millimetres
+_ROOM_BEHIND_M: Final = 0.6  # between the dancers and the wall
+_NO_MOVES: Final = Moves()
+_SUBFRAMES: Final = 5  # of a blurred picture
+#: Distance of somebody who watches from behind the dancers.
+_BYSTANDER_M: Final = 1.5
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,13 @@ class Truth:
 
 @dataclass(frozen=True)
 class Clip:
-    """Everything a clip is made of, before it is drawn; ``title_s`` are the times of the title's pictures."""
+    """Everything a clip is made of, before it is drawn.
+
+    Attributes:
+        title_s: times of the title's pictures; ``times_s``: of the others.
+        dances: of each dancer at ``times_s``; ``subframes``: at all times at which the shutter is open.
+        bystander: rotations and positions of the bones of somebody who watches, if anybody does.
+    """
 
     name: str
     seed: int
@@ -109,6 +122,9 @@ class Clip:
     looks: list[Look]
     patterns: list[tuple[int, int, Pattern]]
     dances: list[Performance]
+    subframes: list[Performance]
+    bystander: tuple[Array, Array] | None
+    trouble: Trouble
     stage: Stage
 
 
@@ -129,12 +145,26 @@ class Trouble:
         still_s: how long the dancers stand still at the end.
         obstacle: a crate stands before the dancers.
         variable: pictures come at uneven times, 1/50 to 1/20 s apart.
+        moves: movements that are added to the dance.
+        view: another camera than the usual one.
+        loose_m: how much further than usual the clothes stand off the bodies.
+        bystander: somebody stands at the edge of the picture, behind the dancers.
+        exposure_s: how long the shutter is open: what moves is blurred.
+        light: share of the usual light; below 1 the picture is dark and has noise.
+        crf: of the video's compression, up to 51.
     """
 
     title_s: float = 0.0
     still_s: float = 0.0
     obstacle: bool = False
     variable: bool = False
+    moves: Moves = _NO_MOVES
+    view: View | None = None
+    loose_m: float = 0.0
+    bystander: bool = False
+    exposure_s: float = 0.0
+    light: float = 1.0
+    crf: int = 20
 
 
 def make_clip(
@@ -146,8 +176,9 @@ def make_clip(
     size: tuple[int, int] | None = None,
     trouble: Trouble = Trouble(),
     capture: Capture | None = None,
+    supersample: int = 2,
 ) -> Clip:
-    """Choreograph a clip; see :func:`render_clip` for the arguments.
+    """Choreograph a clip; see :func:`render_clip` for the arguments, :class:`Stage` for ``supersample``.
 
     Raises:
         ValueError: for another number of dancers than one or two, or a clip shorter than two beats.
@@ -161,27 +192,97 @@ def make_clip(
     if (beats_s < end_s).sum() < 2:
         raise ValueError(f"{duration_s} s are too short to dance")
     rng = np.random.default_rng([seed, num_dancers, 3])
-    looks = random_looks(rng, num_dancers)
+    looks = [replace(look, loose_m=trouble.loose_m) for look in random_looks(rng, num_dancers)]
     figures = [dress(look) for look in looks]
     clock = _clock(seed, end_s + trouble.still_s, fps, trouble.variable)
     title_s, times_s = clock[clock < trouble.title_s - 1e-9], clock[clock >= trouble.title_s - 1e-9]
-    moments = _come_to_rest(times_s, end_s) if trouble.still_s else times_s
+    count = _SUBFRAMES if trouble.exposure_s else 1
+    open_s = subframe_times(times_s, trouble.exposure_s, count)
+    moments = _come_to_rest(open_s, end_s) if trouble.still_s else open_s
+    if trouble.moves.hold_s:
+        moments = held(moments, trouble.moves.hold_from_s, trouble.moves.hold_s)
     patterns: list[tuple[int, int, Pattern]] = []
     if capture is None:
-        dances, patterns = _choreographed(seed, figures, beats_s, moments)
+        dances, patterns = _choreographed(seed, figures, beats_s, moments, trouble.moves.crouch_m)
     else:
         dances = [
             perform_joints(joints, capture.fps, figure.body, np.maximum(moments - times_s[0], 0))
             for joints, figure in zip(capture.joints, figures, strict=True)
         ]
-    width_px, height_px = size or _SIZES[num_dancers]
+    dances = _moved(dances, trouble, beats_s, moments)
+    camera_size = size or _SIZES[num_dancers]
+    stage, bystander = _set_stage(seed, rng, trouble, (figures, dances), camera_size, supersample)
+    return Clip(
+        name=f"{'solo' if num_dancers == 1 else 'duo'}_{seed:03d}",
+        seed=seed,
+        fps=fps,
+        title_s=title_s,
+        times_s=times_s,
+        end_s=end_s,
+        music=music,
+        looks=looks,
+        patterns=patterns,
+        dances=[dance.every(count) for dance in dances],
+        subframes=dances,
+        bystander=bystander,
+        trouble=trouble,
+        stage=stage,
+    )
+
+
+def _set_stage(
+    seed: int,
+    rng: np.random.Generator,
+    trouble: Trouble,
+    dancers: tuple[list[Figure], list[Performance]],
+    size: tuple[int, int],
+    supersample: int,
+) -> tuple[Stage, tuple[Array, Array] | None]:
+    """Place the camera, the room and whatever else is in it around the dancers; return also the pose of a bystander."""
+    figures, dances = dancers
     points = np.concatenate([dance.positions.reshape(-1, 3) for dance in dances])
     reach = np.concatenate([points - _BODY_M, points + _BODY_M])
-    camera = random_camera(rng, reach, width_px, height_px)
+    if trouble.view is None:
+        camera = random_camera(rng, reach, *size)
+    else:
+        camera = view_camera(trouble.view, reach, *size)
     crate = _crate(rng, points) if trouble.obstacle else None
-    stage = Stage(camera, Room.random(rng), figures, rng, crate)
-    name = f"{'solo' if num_dancers == 1 else 'duo'}_{seed:03d}"
-    return Clip(name, seed, fps, title_s, times_s, end_s, music, looks, patterns, dances, stage)
+    room = Room.random(rng)
+    if trouble.view is not None:
+        room = replace(room, wall_z=min(room.wall_z, float(reach[:, 2].min()) - _ROOM_BEHIND_M))
+    bystander = None
+    if trouble.bystander:
+        behind = float(points[:, 2].min()) - _BYSTANDER_M
+        room = replace(room, wall_z=min(room.wall_z, behind - _ROOM_BEHIND_M))
+        figure, bystander = _bystander(seed, camera, behind)
+        figures = [*figures, figure]
+    return Stage(camera, room, figures, rng, crate, supersample), bystander
+
+
+def _moved(dances: list[Performance], trouble: Trouble, beats_s: Array, times_s: Array) -> list[Performance]:
+    """Return the dances with the movements that are added, and turned as the view wants them."""
+    if trouble.moves.turns:
+        dances = [spun(dance, trouble.moves.turns * (-1) ** d, times_s) for d, dance in enumerate(dances)]
+    if trouble.moves.hop_m:
+        dances = [hopped(dance, trouble.moves.hop_m, beats_s, times_s) for dance in dances]
+    if trouble.view is not None:
+        middle = np.mean([dance.root().mean(axis=0) for dance in dances], axis=0)
+        dances = [turned(dance, float(np.radians(trouble.view.yaw_deg)), middle) for dance in dances]
+    return dances
+
+
+def _bystander(seed: int, camera: Camera, z: float) -> tuple[Figure, tuple[Array, Array]]:
+    """Return somebody who stands still near the left or right edge of the picture, and the pose of their bones."""
+    rng = np.random.default_rng([seed, 12])
+    figure = dress(random_looks(rng, 1)[0])
+    across = np.linspace(-8, 8, 401)
+    columns = camera.project(np.stack([across, np.full(401, 0.9), np.full(401, z)], axis=1))[:, 0]
+    share = float(rng.uniform(0.08, 0.13))
+    x = float(np.interp(camera.width_px * (share if rng.random() < 0.5 else 1 - share), columns, across))
+    part = Part((x, z), (Count(arms=("rest", "hip")),) * 4)
+    pose = perform(part, figure.body, np.arange(4.0), np.array([1.0]))
+    pose = turned(pose, rng.uniform(-0.7, 0.7), pose.root()[0])
+    return figure, (pose.rotations[0], pose.positions[0])
 
 
 def _clock(seed: int, duration_s: float, fps: float, variable: bool) -> Array:
@@ -200,15 +301,17 @@ def _come_to_rest(times_s: Array, end_s: float) -> Array:
     """The moment of the dance that is seen at each time: it slows down towards its end, then hardly sways."""
     late = np.clip((times_s - (end_s - _REST_S)) / _REST_S, 0, 1)
     moment = np.minimum(times_s, end_s - _REST_S) + _REST_S * (late - late**2 / 2)
-    return moment + _SWAY_S * np.sin(2 * np.pi * 0.3 * np.maximum(times_s - end_s, 0))
+    return moment + SWAY_S * np.sin(2 * np.pi * 0.3 * np.maximum(times_s - end_s, 0))
 
 
 def _choreographed(
-    seed: int, figures: list[Figure], beats_s: Array, times_s: Array
+    seed: int, figures: list[Figure], beats_s: Array, times_s: Array, crouch_m: float
 ) -> tuple[list[Performance], list[tuple[int, int, Pattern]]]:
     best = -1.0
     for take in range(_TAKES):
         parts, marks = compose(seed * _TAKES + take, len(figures), len(beats_s))
+        if crouch_m:
+            parts = [crouched(part, crouch_m) for part in parts]
         trial = [
             perform(part, figure.body, beats_s, times_s) for part, figure in zip(parts, figures, strict=True)
         ]
@@ -269,11 +372,13 @@ def render_clip(
     for path in (video, truth_path(video)):
         path.parent.mkdir(parents=True, exist_ok=True)
     at = [None] * len(clip.times_s) if not trouble.variable else clip.times_s.tolist()
-    with VideoWriter(video, fps, audio=clip.music.samples, sample_rate=SAMPLE_RATE, crf=20) as writer:
+    with VideoWriter(
+        video, fps, audio=clip.music.samples, sample_rate=SAMPLE_RATE, crf=trouble.crf
+    ) as writer:
         for time_s in clip.title_s.tolist():
             writer.write(title_card(seed, clip.stage.camera, time_s), time_s if trouble.variable else None)
         for frame, time_s in enumerate(at):
-            writer.write(clip.stage.draw(pose_of(clip, frame)), time_s)
+            writer.write(picture_of(clip, frame), time_s)
     truth_of(clip, hashlib.sha256(video.read_bytes()).hexdigest()).save(truth_path(video))
     return video
 
@@ -284,8 +389,23 @@ def truth_path(video: Path) -> Path:
 
 
 def pose_of(clip: Clip, frame: int) -> list[tuple[Any, Any]]:
-    """Rotations and positions of every dancer's bones in one frame, as :meth:`Stage.draw` takes them."""
-    return [(dance.rotations[frame], dance.positions[frame]) for dance in clip.dances]
+    """Rotations and positions of the bones of everybody in one frame, as :meth:`Stage.draw` takes them."""
+    return _poses(clip.dances, frame, clip)
+
+
+def picture_of(clip: Clip, frame: int) -> Image:
+    """Draw one frame (H, W, 3), with its blur and light."""
+    count = len(clip.subframes[0].positions) // len(clip.times_s)
+    moments = range(frame * count, (frame + 1) * count)
+    picture = blurred([clip.stage.draw(_poses(clip.subframes, moment, clip)) for moment in moments])
+    if clip.trouble.light < 1:
+        return dimmed(picture, clip.trouble.light, np.random.default_rng([clip.seed, 11, frame]))
+    return picture
+
+
+def _poses(dances: list[Performance], moment: int, clip: Clip) -> list[tuple[Any, Any]]:
+    poses = [(dance.rotations[moment], dance.positions[moment]) for dance in dances]
+    return poses if clip.bystander is None else [*poses, clip.bystander]
 
 
 def truth_of(clip: Clip, video_sha256: str = "") -> Truth:

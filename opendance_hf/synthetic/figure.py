@@ -48,6 +48,7 @@ class Look:
         sleeve: share of the arm that the top covers, 0 to 1; ``leg`` likewise for the trousers.
         long_hair: hair to the shoulders instead of short.
         stripes: whether the top has stripes.
+        loose_m: how much further than usual the top and the trousers stand off the body, most at their edges.
     """
 
     build: Build
@@ -60,6 +61,7 @@ class Look:
     leg: float
     long_hair: bool
     stripes: bool
+    loose_m: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -248,6 +250,11 @@ def clothe(
     hips = body.head_of("upperleg01.L")[1]
     thick[regions["top"]] = 0.013
     thick[regions["trousers"]] = 0.010 + 0.012 * np.clip((hips - v[regions["trousers"], 1]) / hips, 0, 1)
+    if look.loose_m:
+        waist, hem = _edges(body, look)
+        for name, level, span in (("top", waist, 0.5), ("trousers", hem, hips - hem)):
+            near_edge = 1 - np.clip((v[regions[name], 1] - level) / span, 0, 1)
+            thick[regions[name]] += look.loose_m * (0.4 + 0.6 * near_edge)
     thick[regions["shoes"]] = 0.012
     thick[regions["hair"]] = 0.018
     # A loose edge of 60% keeps the border of a garment visible as a step.

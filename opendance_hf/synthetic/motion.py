@@ -62,6 +62,13 @@ class Performance:
         """(T, 14, 3) positions of :data:`TRUTH_JOINTS`, metres."""
         return self.positions[:, [BONES.index(bone) for bone in TRUTH_JOINTS.values()]]
 
+    def every(self, count: int) -> Performance:
+        """Return the middle one of each ``count`` times."""
+        middle = slice(count // 2, None, count)
+        return Performance(
+            self.rotations[middle], self.positions[middle], self.planted[middle], self.facing_rad[middle]
+        )
+
     def root(self) -> Array:
         """(T, 3) the middle of the hips."""
         hips = [BONES.index("upperleg01.L"), BONES.index("upperleg01.R")]

@@ -18,7 +18,6 @@ Array = npt.NDArray[np.floating]
 Image = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
-_SUPERSAMPLE: Final = 2
 _SHADOW_REACH_M: Final = 0.9
 _WALLS: Final[tuple[Colour, ...]] = (
     (214, 206, 196),
@@ -106,7 +105,7 @@ def random_camera(rng: np.random.Generator, joints: Array, width_px: int, height
 
 
 class Stage:
-    """Draws figures in a room before a static camera."""
+    """Draws figures in a room before a static camera; ``supersample`` squared samples are averaged for a pixel."""
 
     def __init__(
         self,
@@ -115,15 +114,17 @@ class Stage:
         figures: list[Figure],
         rng: np.random.Generator,
         crate: Crate | None = None,
+        supersample: int = 2,
     ) -> None:
         self.camera = camera
+        self._supersample = supersample
         self._figures = figures
         self._rotation = np.asarray(camera.rotation).reshape(3, 3)
         self._eye = (-self._rotation.T @ np.asarray(camera.translation)).astype(np.float32)
         self._light = np.asarray(room.light, dtype=np.float32)
         self._colours = [(figure.colour * room.bright).astype(np.float32) for figure in figures]
-        self._background, self._ground = _paint_room(camera, self._eye, room, rng)
-        fine = (camera.height_px * _SUPERSAMPLE, camera.width_px * _SUPERSAMPLE)
+        self._background, self._ground = _paint_room(camera, self._eye, room, rng, supersample)
+        fine = (camera.height_px * supersample, camera.width_px * supersample)
         self._depth = np.zeros(fine, dtype=np.float32)
         self._fine = np.zeros((*fine, 3), dtype=np.uint8)
         self._labels = np.zeros(fine, dtype=np.int8)
@@ -135,9 +136,8 @@ class Stage:
         low, high = self._rasterise(poses)
         blobs = np.concatenate([_shadow_blobs(positions) for _, positions in poses])
         cast_shadows(image, self._ground, blobs, self._blob_boxes(blobs))
-        resolve(
-            image, self._depth, self._fine, _SUPERSAMPLE, int(low[0]), int(high[0]), int(low[1]), int(high[1])
-        )
+        box = int(low[0]), int(high[0]), int(low[1]), int(high[1])
+        resolve(image, self._depth, self._fine, self._supersample, *box)
         if self._crate is not None:
             self._draw_crate(image, self._crate)
         return image
@@ -158,7 +158,8 @@ class Stage:
         """(H, W) which figure is seen at each pixel, -1 where none."""
         self._rasterise(poses)
         seen = np.where(self._depth > 0, self._labels, np.int8(-1))
-        return np.ascontiguousarray(seen[1::_SUPERSAMPLE, 1::_SUPERSAMPLE])
+        step = self._supersample
+        return np.ascontiguousarray(seen[step // 2 :: step, step // 2 :: step])
 
     def _rasterise(self, poses: list[tuple[Array, Array]]) -> tuple[Array, Array]:
         self._depth.fill(0)
@@ -169,7 +170,7 @@ class Stage:
             colour = shade(vertices, figure.faces, self._colours[number], self._eye, self._light)
             screen = self._to_screen(vertices)
             draw_triangles(screen, figure.faces, colour, number, self._depth, self._fine, self._labels)
-            pixels = screen[:, :2] / _SUPERSAMPLE
+            pixels = screen[:, :2] / self._supersample
             low = np.minimum(low, np.floor(pixels.min(axis=0)).astype(int) - 1)
             high = np.maximum(high, np.ceil(pixels.max(axis=0)).astype(int) + 1)
         return np.clip(low, 0, size), np.clip(high, 0, size)
@@ -177,14 +178,14 @@ class Stage:
     def _to_screen(self, points: Array) -> Array:
         view = points @ self._rotation.T + np.asarray(self.camera.translation)
         centre = np.array([self.camera.width_px, self.camera.height_px]) / 2
-        pixels = (view[:, :2] / view[:, 2:] * self.camera.focal_px + centre) * _SUPERSAMPLE
+        pixels = (view[:, :2] / view[:, 2:] * self.camera.focal_px + centre) * self._supersample
         return np.concatenate([pixels, view[:, 2:]], axis=1)
 
     def _blob_boxes(self, blobs: Array) -> npt.NDArray[np.int32]:
         around = np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]]) * blobs[:, None, 2:3]
         corners = np.zeros((len(blobs), 4, 3))
         corners[..., [0, 2]] = blobs[:, None, :2] + around
-        pixels = self._to_screen(corners.reshape(-1, 3)).reshape(-1, 4, 3)[..., :2] / _SUPERSAMPLE
+        pixels = self._to_screen(corners.reshape(-1, 3)).reshape(-1, 4, 3)[..., :2] / self._supersample
         low, high = np.floor(pixels.min(axis=1)), np.ceil(pixels.max(axis=1)) + 1
         return np.stack([low[:, 0], high[:, 0], low[:, 1], high[:, 1]], axis=1).astype(np.int32)
 
@@ -198,9 +199,10 @@ def _shadow_blobs(positions: Array) -> npt.NDArray[np.float32]:
     return np.stack([points[:, 0], points[:, 2], radius, strength], axis=1).astype(np.float32)
 
 
-def _paint_room(camera: Camera, eye: Array, room: Room, rng: np.random.Generator) -> tuple[Image, Array]:
+def _paint_room(
+    camera: Camera, eye: Array, room: Room, rng: np.random.Generator, scale: int
+) -> tuple[Image, Array]:
     """The empty room, and (H, W, 2) x and z of the floor at each pixel, NaN where the wall is."""
-    scale = 2
     columns = (np.arange(camera.width_px * scale) + 0.5) / scale - camera.width_px / 2
     rows = (np.arange(camera.height_px * scale) + 0.5) / scale - camera.height_px / 2
     x, y = np.meshgrid(columns / camera.focal_px, rows / camera.focal_px)

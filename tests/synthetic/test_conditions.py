@@ -1,0 +1,188 @@
+"""Every condition of the rendered truth changes what it says, and nothing else changes the usual clips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.ndimage import laplace
+
+from opendance_hf.motion.body import forward_kinematics
+from opendance_hf.motion.skeleton import MEAN_OFFSETS
+from opendance_hf.synthetic.clips import (
+    Capture,
+    Clip,
+    Image,
+    Trouble,
+    make_clip,
+    picture_of,
+    pose_of,
+    render_clip,
+    truth_of,
+)
+from opendance_hf.synthetic.filming import View
+from opendance_hf.synthetic.motion import TRUTH_JOINTS
+from opendance_hf.synthetic.moves import Moves, held
+from opendance_hf.synthetic.pairs import tilt_of
+from tests.synthetic.support import needs_body
+
+ANKLES = [list(TRUTH_JOINTS).index(f"{side}_ankle") for side in ("left", "right")]
+HEAD = list(TRUTH_JOINTS).index("head")
+pytestmark = needs_body
+
+
+def walker() -> Capture:
+    """Somebody who faces the camera and moves sideways at 0.5 m/s."""
+    way = np.linspace(0, 1.25, 151)[:, None, None] * np.array([1.0, 0, 0])
+    rest = forward_kinematics(np.zeros((24, 3)), np.array([0.0, 0.95, 0]), MEAN_OFFSETS)
+    return Capture(np.asarray(rest + way)[None], 60.0)
+
+
+def clip_of(trouble: Trouble) -> Clip:
+    return make_clip(1, 1, duration_s=2.0, fps=10, size=(120, 214), trouble=trouble, capture=walker())
+
+
+@pytest.fixture(scope="module")
+def usual() -> Clip:
+    return clip_of(Trouble())
+
+
+def silhouette(clip: Clip, frame: int = 0) -> Image:
+    return clip.stage.silhouettes(pose_of(clip, frame)) >= 0
+
+
+def test_usual_clips_are_what_they_were() -> None:
+    # Values from before there were conditions.
+    trouble = Trouble(title_s=0.5, still_s=0.5, obstacle=True)
+    clip = make_clip(1, 2, fps=5, size=(160, 90), trouble=trouble)
+    ankles = [[-0.8693, 0.5837, -0.5937], [0.5214, 0.0783, -0.0932]]
+    assert np.round(truth_of(clip).joints[:, 9, 4], 4).tolist() == ankles
+    assert np.round(clip.stage.camera.translation, 4).tolist() == [0.0776, 0.8783, 4.8862]
+    blocks = picture_of(clip, 9).reshape(3, 30, 4, 40, 3).mean(axis=(1, 3, 4))
+    expected = [[153.6, 146.6, 155.7, 181.1], [146.5, 123.5, 127.8, 163.4], [73.0, 87.8, 75.2, 78.0]]
+    np.testing.assert_allclose(blocks, expected, atol=0.06)
+
+
+@pytest.mark.parametrize(("pitch", "roll", "focal"), [(25, 0, 1.0), (-5, -20, 0.7), (10, 15, 1.5)])
+def test_a_view_sets_the_camera_and_everyone_is_seen(pitch: float, roll: float, focal: float) -> None:
+    clip = clip_of(Trouble(view=View(pitch, roll, focal)))
+    camera = clip.stage.camera
+    np.testing.assert_allclose(np.degrees(tilt_of(camera)), [pitch, roll], atol=1e-6)
+    assert camera.focal_px == pytest.approx(focal * np.hypot(120, 214))
+    pixels = camera.project(clip.dances[0].positions)
+    assert pixels.min() > 0
+    assert (pixels < [120, 214]).all()
+    feet, head = pixels[:, ANKLES].mean(axis=1), camera.project(clip.dances[0].joints())[:, HEAD]
+    leaning = np.degrees(np.arctan2(*(head - feet).mean(axis=0) * [1, -1]))
+    assert leaning == pytest.approx(roll, abs=12)  # perspective adds a little
+
+
+def test_a_view_turns_the_dance(usual: Clip) -> None:
+    away = clip_of(Trouble(view=View(yaw_deg=180))).dances[0]
+    assert np.cos(usual.dances[0].facing_rad).min() > 0.9
+    assert np.cos(away.facing_rad).max() < -0.9
+    # Who moves to one side moves to the other when seen from behind, at the same pace.
+    moved = np.diff(away.root()[[0, -1]], axis=0)
+    np.testing.assert_allclose(
+        moved, np.diff(usual.dances[0].root()[[0, -1]], axis=0) * [-1, 1, -1], atol=1e-9
+    )
+    left, right = away.joints()[:, 0], away.joints()[:, 1]
+    assert (left[:, 0] < right[:, 0]).all()
+
+
+def test_half_a_body_has_no_feet_in_the_picture() -> None:
+    clip = clip_of(Trouble(view=View(legs=False)))
+    pixels = clip.stage.camera.project(clip.dances[0].joints())
+    assert pixels[:, ANKLES, 1].min() > 214
+    assert (pixels[:, HEAD] > 0).all()
+    assert (pixels[:, HEAD] < [120, 214]).all()
+
+
+def test_a_bystander_stands_still_at_the_edge() -> None:
+    clip = clip_of(Trouble(bystander=True, view=View(slack=1.3)))
+    assert truth_of(clip).joints.shape[0] == 1
+    first, last = (clip.stage.silhouettes(pose_of(clip, frame)) for frame in (0, -1))
+    rows, columns = np.nonzero(first == 1)
+    assert len(rows) > 100
+    assert np.abs(columns.mean() - 60) > 30
+    assert np.ptp(rows) < 0.9 * np.ptp(np.nonzero(first == 0)[0])
+    dancer = (first == 0) | (last == 0)
+    np.testing.assert_array_equal((first == 1) & ~dancer, (last == 1) & ~dancer)
+
+
+def test_loose_clothes_make_a_wider_figure_and_the_same_dance(usual: Clip) -> None:
+    clip = clip_of(Trouble(loose_m=0.05))
+    np.testing.assert_array_equal(truth_of(clip).joints, truth_of(usual).joints)
+    assert silhouette(clip).sum() > 1.12 * silhouette(usual).sum()
+
+
+def test_a_long_exposure_blurs_what_moves(usual: Clip) -> None:
+    clip = clip_of(Trouble(exposure_s=0.2))
+    np.testing.assert_allclose(truth_of(clip).joints, truth_of(usual).joints, atol=1e-9)
+    sharp, blurred = (
+        laplace(picture_of(each, 10).astype(float).mean(axis=-1))[silhouette(usual, 10)].std()
+        for each in (usual, clip)
+    )
+    assert blurred < 0.8 * sharp
+
+
+def test_little_light_is_dark_and_noisy(usual: Clip) -> None:
+    clip = clip_of(Trouble(light=0.1))
+    bright, dark = (picture_of(each, 3)[:20, :20].astype(float) for each in (usual, clip))
+    assert dark.mean() < 0.5 * bright.mean()
+    assert dark.std(axis=(0, 1)).mean() / dark.mean() > 2 * bright.std(axis=(0, 1)).mean() / bright.mean()
+    np.testing.assert_array_equal(picture_of(clip, 3), picture_of(clip, 3))
+
+
+def test_compression_makes_a_small_file(tmp_path: Path) -> None:
+    sizes = [
+        render_clip(
+            1, 1, tmp_path / str(crf), duration_s=2.0, fps=10, size=(240, 428), trouble=Trouble(crf=crf),
+            capture=walker(),
+        ).stat().st_size
+        for crf in (20, 40)
+    ]  # fmt: skip
+    assert sizes[1] < 0.8 * sizes[0]
+
+
+def test_jumps_leave_the_floor(usual: Clip) -> None:
+    dance = clip_of(Trouble(moves=Moves(hop_m=0.2))).dances[0]
+    up = dance.root()[:, 1] - usual.dances[0].root()[:, 1]
+    assert 0.1 < up.max() <= 0.2
+    assert (up == 0).any()
+    assert not dance.planted[up > 0].any()
+
+
+def test_turns_end_where_they_began(usual: Clip) -> None:
+    dance = clip_of(Trouble(moves=Moves(turns=1))).dances[0]
+    turned = dance.facing_rad - usual.dances[0].facing_rad
+    np.testing.assert_allclose(turned[[0, -1]], [0, 2 * np.pi], atol=1e-6)
+    across = dance.joints()[:, 0] - dance.joints()[:, 1]
+    assert across[:, 0].min() < -0.1  # seen from behind half-way
+    np.testing.assert_allclose(dance.root(), usual.dances[0].root(), atol=1e-9)
+
+
+def test_crouching_is_low() -> None:
+    usual, low = (
+        make_clip(
+            4, 1, duration_s=4.0, fps=10, size=(120, 214), trouble=Trouble(moves=Moves(crouch_m=crouch))
+        )
+        for crouch in (0.0, 0.4)
+    )
+    height = [clip.dances[0].root()[:, 1] for clip in (usual, low)]
+    assert height[1].min() < 0.55 < height[0].min()
+    shin = low.dances[0].joints()
+    lengths = np.linalg.norm(shin[:, 2:4] - shin[:, 4:6], axis=-1)
+    np.testing.assert_allclose(lengths, lengths[0, 0] * np.ones_like(lengths), rtol=1e-3)
+
+
+def test_a_pose_is_held_for_a_while() -> None:
+    times = np.arange(0, 6, 0.1)
+    moments = held(times, 2.0, 1.5)
+    pace = np.diff(moments) / 0.1
+    inside = (times[:-1] >= 2.3) & (times[1:] <= 3.2)
+    assert np.abs(pace[inside]).max() < 0.05
+    np.testing.assert_allclose(pace[times[1:] < 1.9], 1, atol=0.02)
+    np.testing.assert_allclose(pace[times[:-1] > 3.6], 1, atol=0.02)
+    assert moments.max() < times.max() - 1.0
