@@ -41,6 +41,7 @@ OUT: Final = Path(__file__).with_name("ablation.json")
 #: Name to the profile and the changes of its pipeline: ``STAGE.FIELD=VALUE``, or ``-STAGE`` to leave a stage out.
 METHODS: Final[dict[str, tuple[str, ...]]] = {
     "default": ("default",),
+    "default, NanoDet": ("default", "detect.detector=nanodet"),
     "default, not cleaned": ("default", "-clean"),
     "default, world term 0.3": ("default", "fit.fitter.landmark_weight=0.3"),
     "default, world term 0.02": ("default", "fit.fitter.landmark_weight=0.02"),
@@ -51,7 +52,6 @@ METHODS: Final[dict[str, tuple[str, ...]]] = {
         "fast",
         "pose.estimator=blazepose-heavy",
         "fit.fitter.landmark_weight=1",
-        "fit.fitter.hidden_landmark_share=0.3",
     ),
     "heavy, every frame": ("fast", "pose.estimator=blazepose-heavy", "pose.rate_hz=60"),
     "full, 12 a second (--fast)": ("fast",),

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from rich.console import Console
 
 from opendance_hf.apps.build import report_of, run_build
+from opendance_hf.motion.procrustes import procrustes_error
 from opendance_hf.pipeline.build import BuildOptions
 from opendance_hf.pipeline.cache import latest_results
 from opendance_hf.pipeline.clip import Landmarks
@@ -25,7 +26,6 @@ from opendance_hf.pipeline.pipelines import Pipeline
 from opendance_hf.schema import Camera, DanceSequence, flat_dancers, per_dancer
 from opendance_hf.storage import load_sequence
 from opendance_hf.synthetic.clips import Truth, truth_path
-from opendance_hf.synthetic.procrustes import procrustes_error
 from opendance_hf.synthetic.score import hip_middle, joints_at, landmark_joints, match_dancers, score_clip
 
 Array = npt.NDArray[np.floating]

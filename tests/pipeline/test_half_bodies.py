@@ -86,5 +86,6 @@ def test_whole_bodies_stay(shared: Path, name: str) -> None:
     results = until_complete(shared / f"data/videos/{name}.mp4")
     kept = [result for result in results if isinstance(result, Clip)]
     assert max(clip.end_s - clip.start_s for clip in kept) > 8
-    assert max(clip.scores["legs_out"] for clip in kept) < 0.15
+    # Wide trousers at the bottom of the picture: 0.26 in one of them. Half bodies have 0.6 and more.
+    assert max(clip.scores["legs_out"] for clip in kept) < 0.35
     assert REASON not in {result.reason for result in results if isinstance(result, Dropped)}
