@@ -97,7 +97,7 @@ def default_pipeline() -> Pipeline:
 
 def fast_pipeline() -> Pipeline:
     """Return the default pipeline with the smaller network for landmarks, whose depth is not corrected."""
-    fitter = Skeleton(steps=(200, 120, 80), landmark_weight=0.02)
+    fitter = Skeleton(steps=(200, 120, 80), landmark_weight=0.02, hidden_landmark_share=0.03)
     changed = {"pose": Pose(estimator=BlazePose()), "fit": FitSkeleton(fitter)}
     return tuple(changed.get(stage.name, stage) for stage in default_pipeline() if stage.name != "depth")
 

@@ -93,7 +93,7 @@ class SkeletonSettings(FitSettings):
     """Hold the settings of the fit of joint rotations and bone lengths to landmarks.
 
     The defaults are for landmarks whose depth is corrected (stage depth). An estimator's own are accurate to two or three
-    centimetres in the image plane, but to about ten at best in depth: ``landmark_weight`` should then be 0.02 and ``steps``
+    centimetres in the image plane, but to about ten at best in depth: ``landmark_weight`` should then be 0.02, ``hidden_landmark_share`` 0.03 and ``steps``
     (200, 120, 80); they mainly decide whether a limb points to the camera or away from it.
 
     Attributes:
@@ -119,7 +119,7 @@ class SkeletonSettings(FitSettings):
     bone_weight: float = 0.05
     stiffness_weight: float = 1.0
     huber_m: float = 0.1
-    hidden_landmark_share: float = 0.03
+    hidden_landmark_share: float = 0.005
     hidden_image_share: float = 0.02
     depth_smooth_s: float = 0.5
     depth_limits_m: tuple[float, float] = (0.5, 50.0)
