@@ -329,11 +329,16 @@ def demo(
 @app.command()
 def train(
     stage: Annotated[
-        str, typer.Argument(help="vqvae, gpt, actor_critic, bailando_pp (duets), rotation, fact or genre.")
+        str,
+        typer.Argument(
+            help="vqvae, gpt, actor_critic, bailando_pp (duets), rotation, fact, genre or lifter."
+        ),
     ],
     dataset: Annotated[str, typer.Option(help="Dataset folder or Hub id.")],
     output_dir: Annotated[Path, typer.Option(help="Folder of the model and its checkpoints.")],
-    config: Annotated[str, typer.Option(help="Recipe: debug, paper, mocap, or a YAML file.")] = "debug",
+    config: Annotated[
+        str, typer.Option(help="Recipe: debug, paper, mocap, cmu (lifter), or a YAML file.")
+    ] = "debug",
     vqvae: Annotated[
         str,
         typer.Option(help="For gpt, rotation and bailando_pp: a trained VQ-VAE, folder or Hub id."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,11 @@ class Lifter(FileBackend):
     def check(self, path: Path) -> None:
         """Check the type of the model."""
         check_converted_model(path, "lifter")
+
+    def prepare(self) -> Self:
+        """Check the file; the path of the package's own lifter is not stored, as it differs from machine to machine."""
+        prepared = super().prepare()
+        return prepared if self.file else replace(prepared, file="")
 
     def _find_file(self) -> Path:
         return super()._find_file() if self.file else packaged_weights(_WEIGHTS)

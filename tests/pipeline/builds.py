@@ -9,7 +9,12 @@ import numpy as np
 
 from opendance_hf.assets import sha256_of
 from opendance_hf.pipeline.build import CONFIG
-from opendance_hf.pipeline.config import dump_config, pipeline_fingerprint, work_fingerprint
+from opendance_hf.pipeline.config import (
+    dump_config,
+    pipeline_fingerprint,
+    prepare_pipeline,
+    work_fingerprint,
+)
 from opendance_hf.pipeline.ledger import Ledger
 from opendance_hf.pipeline.pipelines import default_pipeline
 from opendance_hf.render.video import VideoWriter
@@ -17,7 +22,7 @@ from opendance_hf.storage import save_sequence
 from tests.factories import make_sequence
 
 LICENCE = "CC0-1.0"
-PIPELINE = default_pipeline()
+PIPELINE = prepare_pipeline(default_pipeline())
 
 
 def make_build(

@@ -13,7 +13,7 @@ from opendance_hf.modeling.lifter import LifterConfig, LifterModel
 from opendance_hf.motion.procrustes import procrustes_error
 from opendance_hf.pipeline.backends import make_backend
 from opendance_hf.pipeline.backends.base import BackendError
-from opendance_hf.pipeline.backends.lifter import LifterCorrector
+from opendance_hf.pipeline.backends.lifter import Lifter, LifterCorrector
 from opendance_hf.pipeline.clip import Clip, Landmarks, VideoInfo
 from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
 from opendance_hf.pipeline.stages.depth import Depth
@@ -117,3 +117,13 @@ def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "cliff"}')
     with pytest.raises(BackendError, match="a model of type 'cliff', expected 'lifter'"):
         make_backend("depth", f"lifter:{tmp_path}").prepare()
+
+
+def test_the_path_of_the_packaged_lifter_is_not_stored() -> None:
+    """It differs from machine to machine; other weights in a newer version are noticed by their hash."""
+    prepared = make_backend("depth", "lifter").prepare()
+    assert isinstance(prepared, Lifter)
+    assert prepared.file == ""
+    assert prepared.prepare() == prepared
+    with pytest.raises(BackendError, match="not the file that the configuration was made with"):
+        replace(prepared, sha256="0" * 64).prepare()

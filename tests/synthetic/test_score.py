@@ -9,8 +9,8 @@ import pytest
 from opendance_hf.motion.procrustes import constant_pose_error, procrustes_error
 from opendance_hf.motion.rotations import axis_angle_to_matrix
 from opendance_hf.motion.skeleton import JOINT_INDEX
-from opendance_hf.pipeline.backends.blazepose import LANDMARK_INDEX
 from opendance_hf.pipeline.clip import Landmarks
+from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
 from opendance_hf.schema import Camera, DanceSequence, flat_dancers, per_dancer
 from opendance_hf.synthetic.clips import Truth
 from opendance_hf.synthetic.motion import TRUTH_JOINTS

@@ -233,7 +233,9 @@ def test_errors_of_a_model_in_training_are_not_taken_for_those_of_a_recipe(tmp_p
 def test_misspelt_options_of_every_section_get_a_suggestion(stage: str, tmp_path: Path) -> None:
     kind = stage_class(stage)
     misspelt = {"validation": ("song", "songs"), "trainer": ("learning_rates", "learning_rate")}
-    misspelt["data"] = ("second", "seconds") if stage == "genre" else ("splits", "split")
+    misspelt["data"] = {"genre": ("second", "seconds"), "lifter": ("strides", "stride")}.get(
+        stage, ("splits", "split")
+    )
     for section, (wrong, right) in misspelt.items():
         arguments = kind.arguments_class("none", str(tmp_path), overrides=[f"{section}.{wrong}=1"])
         with pytest.raises(RecipeError, match=rf"'{section}': no option {wrong}; did you mean {right}\?"):
@@ -402,9 +404,10 @@ HELD_OUT = {
 
 def test_every_stage_that_cuts_windows_is_checked() -> None:
     sections = {stage: stage_class(stage).data_section for stage in all_stages()}
-    assert {
-        stage for stage, kind in sections.items() if "stride" in inspect.signature(kind).parameters
-    } == set(HELD_OUT)
+    assert {stage for stage, kind in sections.items() if "stride" in inspect.signature(kind).parameters} == {
+        *HELD_OUT,
+        "lifter",
+    }  # whose pairs are no dataset: test_lifter.py
 
 
 @pytest.mark.parametrize("stage", HELD_OUT)
