@@ -26,6 +26,7 @@ from opendance_hf.pipeline.pipelines import Pipeline
 from opendance_hf.schema import Camera, DanceSequence, flat_dancers, per_dancer
 from opendance_hf.storage import load_sequence
 from opendance_hf.synthetic.clips import Truth, truth_path
+from opendance_hf.synthetic.pairs import tilt_of
 from opendance_hf.synthetic.score import hip_middle, joints_at, landmark_joints, match_dancers, score_clip
 
 Array = npt.NDArray[np.floating]
@@ -150,9 +151,8 @@ def raw_errors(truth: Truth, found: Landmarks) -> dict[str, float]:
 
 def camera_lean_deg(camera: Camera) -> tuple[float, float]:
     """Return the roll, by which the world's vertical leans to the right in the image, and the pitch downwards."""
-    rotation = _rotation(camera)
-    up, ahead = rotation[:, 1], rotation[2]
-    return math.degrees(math.atan2(up[0], -up[1])), math.degrees(math.asin(-ahead[1]))
+    pitch, roll = tilt_of(camera)
+    return math.degrees(roll), math.degrees(pitch)
 
 
 def dancers_of(truth: Truth, seq: DanceSequence) -> DanceSequence:

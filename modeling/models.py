@@ -10,6 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+#: Limits of the models that dance, for their cards.
+DANCE_LIMITS: Final = (
+    "It knows the dances it learned from and their faults; motion estimated from video is not motion capture. Generated\n"
+    "dances may slide on the ground, repeat or freeze."
+)
 #: The extractor of the models that dance.
 DANCE_EXTRACTOR: Final = "opendance_hf.modeling.feature_extraction_dance:DanceFeatureExtractor"
 _HERE: Final = "opendance_hf.modeling"
@@ -29,6 +34,7 @@ class ModelEntry:
         auto_classes: Auto classes that load it.
         dances: whether :class:`~opendance_hf.dance.Dancer` can use it: the class has ``generate_dance``, ``seed_frames`` and
             ``seed_inputs``, and the configuration ``music_input``.
+        limits: what its card says about limits.
         stages: training stages that write it, each with its class. Recipes are in ``recipes/`` beside the stage's module.
     """
 
@@ -39,6 +45,7 @@ class ModelEntry:
     extractor: str = ""
     auto_classes: tuple[str, ...] = ("AutoModel",)
     dances: bool = False
+    limits: str = DANCE_LIMITS
     stages: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -123,6 +130,10 @@ MODELS: Final[dict[str, ModelEntry]] = {
         f"{_HERE}.lifter.modeling_lifter:LifterModel",
         "The lifter: landmarks that an estimator found frame by frame to joints with a better depth.",
         "joints = model.lift(rays, world, visibility)  # (1, frames, 14, 3) metres, relative to the hips",
+        limits=(
+            "It knows the errors of one estimator, at one frame rate, on upright dancers. It cannot tell a tilted camera from a\n"
+            "leaning dancer. Trained on rendered clips, it may make single real views worse: compare on your own."
+        ),
         stages={"lifter": f"{_TRAINING}.lifter:LifterStage"},
     ),
     "cliff": ModelEntry(

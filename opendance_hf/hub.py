@@ -286,7 +286,7 @@ model = {model_class}.from_pretrained("{name}").eval()
 
 def model_card(facts: ModelFacts) -> ModelCard:
     """Write the card of a model, with its metrics as ``model-index`` in the metadata."""
-    from opendance_hf.modeling.models import MODELS  # loads torch
+    from opendance_hf.modeling.models import DANCE_LIMITS, MODELS  # loads torch
 
     kind, entry = facts.model_type, MODELS.get(facts.model_type)
     data = ModelCardData(
@@ -317,6 +317,7 @@ def model_card(facts: ModelFacts) -> ModelCard:
         command=f"opendance generate song.mp3 --model {facts.name} --out dance.mp4"
         if entry is not None and entry.dances
         else "",
+        limits=DANCE_LIMITS if entry is None else entry.limits,
         version=__version__,
         versions={
             "python": platform.python_version(),

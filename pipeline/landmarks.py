@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
-import numpy.typing as npt
-
 LANDMARKS: Final[tuple[str, ...]] = (
     "nose", "left_eye_inner", "left_eye", "left_eye_outer", "right_eye_inner", "right_eye",
     "right_eye_outer", "left_ear", "right_ear", "mouth_left", "mouth_right", "left_shoulder",
@@ -21,12 +18,3 @@ LANDMARKS: Final[tuple[str, ...]] = (
 )  # fmt: skip
 NUM_LANDMARKS: Final = len(LANDMARKS)
 LANDMARK_INDEX: Final[dict[str, int]] = {name: i for i, name in enumerate(LANDMARKS)}
-
-
-def _other_side(name: str) -> str:
-    return name.replace("left", "other").replace("right", "left").replace("other", "right")
-
-
-#: (33,) index of each landmark's counterpart on the other side, for mirrored images.
-MIRRORED: Final[npt.NDArray[np.intp]] = np.array([LANDMARK_INDEX[_other_side(name)] for name in LANDMARKS])
-MIRRORED.setflags(write=False)

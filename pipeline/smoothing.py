@@ -21,12 +21,8 @@ def frame_rate(found: Landmarks | Bodies) -> float:
     return (len(found.times_s) - 1) / float(found.times_s[-1] - found.times_s[0])
 
 
-def cancel_alternation(paths: Floats) -> Floats:
-    """Average each frame of (D, T, ...) paths with the mean of its two neighbours.
-
-    Every other frame is estimated in a mirrored image, in which the depth error has the opposite sign. The average
-    cancels errors that alternate from frame to frame.
-    """
+def average_neighbours(paths: Floats) -> Floats:
+    """Average each frame of (D, T, ...) paths with the mean of its two neighbours: errors that alternate cancel."""
     if paths.shape[1] < 3:
         return paths
     ends = ((0, 0), (1, 1), *[(0, 0)] * (paths.ndim - 2))
@@ -67,7 +63,7 @@ class FilterSmoother:
     def paths(self, values: Floats, rate_hz: float) -> Floats:
         """Smooth (D, T, N, C) paths with ``rate_hz`` frames per second along T."""
         median, window = _odd(self.median_s * rate_hz), _odd(self.window_s * rate_hz)
-        filtered = cancel_alternation(median_filter(values, size=(1, median, 1, 1), mode="nearest"))
+        filtered = average_neighbours(median_filter(values, size=(1, median, 1, 1), mode="nearest"))
         if window <= self.polynomial_order + 1 or window > values.shape[1]:
             return filtered
         smoothed = savgol_filter(filtered, window, self.polynomial_order, axis=1, mode="interp")
@@ -92,7 +88,7 @@ class SmoothNetSmoother:
         return replace(
             found,
             image=self.filters.paths(found.image, frame_rate(found)),
-            world=self.paths(cancel_alternation(found.world)),
+            world=self.paths(average_neighbours(found.world)),
         )
 
     def bodies(self, found: Bodies) -> Bodies:

@@ -70,7 +70,7 @@ def _packaged() -> Iterator[WeightLicence]:
         licence = str(card.get("license") or "")
         if not licence:
             raise LicenceCardError(f"{folder / 'README.md'}: no license: add the Hub's field to its head")
-        # The Hub's "other" says only that there is no identifier: the terms are quoted in the card.
+        # "other" names no licence: the card quotes the terms.
         named = f"{licence}: {terms}" if licence == "other" else licence
         yield WeightLicence(folder.name, WHEEL, named, "OpenDance-HF")
 

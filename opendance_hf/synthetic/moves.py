@@ -24,7 +24,7 @@ _MAX_CROUCHED_LIFT_M: Final = 0.12
 
 @dataclass(frozen=True)
 class Moves:
-    """What the dancers do besides their dance.
+    """Hold the movements that are added to a dance.
 
     Attributes:
         hold_from_s: when the dancers stop in a pose; ``hold_s``: for how long.

@@ -121,7 +121,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is random about a clip, drawn from its seed."""
+    """Hold the random choices of a clip, drawn from its seed."""
 
     num_dancers: int
     capture: Capture | None
@@ -342,8 +342,7 @@ def _visibility(people: list[list[Keypoints]], clip: Clip) -> Array:
     )
     scores = np.array([[person.score for person in frame] for frame in people]).T
     size = np.array([clip.stage.camera.width_px, clip.stage.camera.height_px])
-    inside = ((image >= 0) & (image < size)).all(axis=-1)
-    visibility = visibility * (inside & (scores >= limits.min_score)[..., None])
+    visibility = visibility * limits.usable(image, scores, size)
     if len(image) == 2:
         torso = image[:, :, _TORSO]
         length = np.linalg.norm(torso[:, :, :2].mean(axis=2) - torso[:, :, 2:].mean(axis=2), axis=-1)

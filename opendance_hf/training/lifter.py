@@ -33,14 +33,8 @@ _SPEEDS: Final = (0.75, 1.3)
 _ROLL: Final = 0.26
 #: Largest relative changes of the length of a bone, and of the focal length that is assumed.
 _BONE, _FOCAL = 0.08, 0.18
-#: Parts of the body whose size varies, each with the joints at its far end and the joints that it is measured from.
-_PARTS: Final = (
-    ("hip", ("hip",)),
-    ("knee", ("hip",)),
-    ("ankle", ("knee",)),
-    ("elbow", ("shoulder",)),
-    ("wrist", ("elbow",)),
-)
+#: Bones of the limbs: the joint at the far end, and that at the near end.
+_LIMB_BONES: Final = (("knee", "hip"), ("ankle", "knee"), ("elbow", "shoulder"), ("wrist", "elbow"))
 
 
 class LifterPairs(Dataset[dict[str, Tensor]]):
@@ -186,19 +180,18 @@ class LifterPairs(Dataset[dict[str, Tensor]]):
             return (truth[:, :, index[f"left_{name}"]] + truth[:, :, index[f"right_{name}"]]) / 2
 
         trunk = factor() * (middle("shoulder") - middle("hip"))
-        across = factor()
-        for side in ("left", "right"):
-            shoulder = index[f"{side}_shoulder"]
-            moved[:, :, shoulder] = trunk + across * (truth[:, :, shoulder] - middle("shoulder"))
+        for name, moved_with in (("shoulder", trunk), ("hip", 0.0)):
+            across = factor()
+            for side in ("left", "right"):
+                joint = index[f"{side}_{name}"]
+                moved[:, :, joint] = moved_with + across * (truth[:, :, joint] - middle(name))
         for name in ("neck", "head"):
             moved[:, :, index[name]] = trunk
-        for name, (near,) in _PARTS:
+        for end, start in _LIMB_BONES:
             change = factor()
             for side in ("left", "right"):
-                far = index[f"{side}_{name}"]
-                start = middle("hip") if name == "hip" else truth[:, :, index[f"{side}_{near}"]]
-                from_start = 0 if name == "hip" else moved[:, :, index[f"{side}_{near}"]]
-                moved[:, :, far] = from_start + change * (truth[:, :, far] - start)
+                far, near = index[f"{side}_{end}"], index[f"{side}_{start}"]
+                moved[:, :, far] = moved[:, :, near] + change * (truth[:, :, far] - truth[:, :, near])
         carriers = [index[_carrier(name, index)] for name in self.landmarks]
         by, at = moved[:, :, carriers], truth[:, :, carriers]
         after = at + by

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, ClassVar, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ from opendance_hf.assets import packaged_weights
 from opendance_hf.pipeline.backends.base import FileBackend, check_converted_model
 from opendance_hf.pipeline.clip import Floats, Landmarks, VideoInfo
 from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
+
+if TYPE_CHECKING:
+    from opendance_hf.motion.lifting import Lifting
 
 _WEIGHTS: Final = "lifter-cmu"
 #: Landmarks that are not joints of the lifter, by the joint that they are moved with.
@@ -56,9 +59,9 @@ class Lifter(FileBackend):
 
 
 class LifterCorrector:
-    """Correct landmarks with a :class:`~opendance_hf.modeling.lifter.LifterModel`."""
+    """Correct landmarks with the network of a lifter."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Lifting) -> None:
         self.model = model
 
     def correct(self, found: Landmarks, video: VideoInfo) -> Landmarks:

@@ -209,13 +209,23 @@ class Pose(Stage):
                 [[row[t].size for t in range(len(times))] for row in regions], dtype=np.float32
             ),
         )
-        inside = ((result.image >= 0) & (result.image < size)).all(axis=-1)
         scores = _stack(people, lambda person: np.asarray(person.score, np.float32))
-        visibility = result.visibility * (inside & (scores >= self.min_score)[..., None])
-        result = replace(result, visibility=visibility)
+        seen = result.visibility * self.usable(result.image, scores, size)
+        result = replace(result, visibility=seen)
         if len(regions) > 1:
             result = self._resolve_duplicates(result, np.stack([clothing for _, clothing in found], axis=1))
         return interpolated(result, np.asarray(times))
+
+    def usable(self, image: Floats, scores: Floats, size: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
+        """Return (D, T, 33) True where a landmark is in the picture and the estimate is of a person.
+
+        Args:
+            image: (D, T, 33, 2) landmarks, pixels.
+            scores: (D, T) of the estimates.
+            size: (2,) width and height of the picture.
+        """
+        inside = ((image >= 0) & (image < size)).all(axis=-1)
+        return np.asarray(inside & (scores >= self.min_score)[..., None])
 
     def _resolve_duplicates(self, found: Landmarks, clothing: Floats) -> Landmarks:
         """Resolve frames in which two estimates are of the same person, by the clothing of the dancers.

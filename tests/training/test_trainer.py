@@ -407,7 +407,7 @@ def test_every_stage_that_cuts_windows_is_checked() -> None:
     assert {stage for stage, kind in sections.items() if "stride" in inspect.signature(kind).parameters} == {
         *HELD_OUT,
         "lifter",
-    }  # whose pairs are no dataset: test_lifter.py
+    }  # its pairs: test_lifter.py
 
 
 @pytest.mark.parametrize("stage", HELD_OUT)
