@@ -73,6 +73,8 @@ class Camera:
     focal_px: Annotated[float, Column("float64", unit="px", meaning="focal length, estimated")]
     rotation: Annotated[tuple[float, ...], Column("float64", (9,), meaning="world to camera, 3 x 3, row by row")]
     translation: Annotated[tuple[float, ...], Column("float64", (3,), unit="m", meaning="world to camera")]
+    focal_sd: Annotated[float | None, Column("float64", minimum=0, meaning="standard deviation of the logarithm of `focal_px`: 0.25 if nothing is known but the usual lenses, 0.05 if the file states it; null before schema 1.3")] = None
+    tilt_sd_deg: Annotated[float | None, Column("float64", unit="deg", minimum=0, meaning="standard deviation of the camera's pitch, as `rotation` has it, and about that of its roll; null before schema 1.3")] = None
 
     def project(self, points: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         """Project world points (..., 3) in metres to image points (..., 2) in pixels."""

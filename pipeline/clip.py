@@ -39,6 +39,7 @@ class VideoInfo:
         has_audio: True if there is an audio stream.
         music_s: (start, end) of each time with music.
         sound_gaps_s: (start, end) of each time whose sound is missing or cannot be decoded.
+        focal_px: focal length that the file states; None if it does not.
     """
 
     width_px: int
@@ -48,6 +49,7 @@ class VideoInfo:
     has_audio: bool
     music_s: tuple[tuple[float, float], ...] = ((0.0, math.inf),)
     sound_gaps_s: tuple[tuple[float, float], ...] = ()
+    focal_px: float | None = None
 
 
 @dataclass(frozen=True)

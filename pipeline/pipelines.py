@@ -117,7 +117,7 @@ def paper_pipeline() -> Pipeline:
         Trim(),
         FitSkeleton(fitter=SMPLify()),
         Retime(),
-        Gate(),
+        Gate(max_back_to_camera=0.95),
         Reprojection(),
         Music(),
         Genre(),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -25,6 +26,11 @@ from opendance_hf.pipeline.stage import Rejected
 #: Longer side of the images that are compared to find cuts, as in PySceneDetect.
 _SMALL_PX: Final = 256
 _IMAGE_FORMATS: Final = ("image2", "png_pipe", "jpeg_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe", "gif_pipe")
+#: Tag in which phones state the focal length of a lens with the same view on 35 mm film, in millimetres; its limits; and
+#: the diagonal of that film.
+_FOCAL_TAG: Final = "com.apple.quicktime.camera.focal_length.35mm_equivalent"
+_FOCAL_LIMITS_MM: Final = (8.0, 800.0)
+_FULL_FRAME_MM: Final = math.hypot(36.0, 24.0)
 #: Widest and narrowest pixel that a video may have; 64:45 and 40:33 are usual.
 _MAX_PIXEL_ASPECT: Final = 4
 #: Smallest cosine between an axis of the picture and the edge of the screen that it is shown along (10 degrees).
@@ -67,12 +73,25 @@ def probe(path: Path, max_side_px: int = 8192, max_duration_s: float = 3600.0) -
             if max(width_px, height_px) > max_side_px:
                 raise Rejected(f"{width_px} x {height_px} pixels as shown; the limit is {max_side_px}")
             fps = frame_rate(stream, packets[stream.index])
-            return VideoInfo(width_px, height_px, fps, duration_s, sound is not None)
+            focal_px = _stated_focal_px((container.metadata, stream.metadata), width_px, height_px)
+            return VideoInfo(width_px, height_px, fps, duration_s, sound is not None, focal_px=focal_px)
     except av.error.FFmpegError as error:
         raise Rejected(
             f"not a readable video: damaged, cut off, or another kind of file ({error.strerror or error}); "
             "check that it plays"
         ) from None
+
+
+def _stated_focal_px(tags: Iterable[Mapping[str, str]], width_px: int, height_px: int) -> float | None:
+    """Return the focal length in pixels from a file's tags; None if it states none, or one that no lens has."""
+    for one in tags:
+        try:
+            stated_mm = float(one[_FOCAL_TAG])
+        except (KeyError, ValueError):
+            continue
+        if _FOCAL_LIMITS_MM[0] <= stated_mm <= _FOCAL_LIMITS_MM[1]:
+            return stated_mm / _FULL_FRAME_MM * math.hypot(width_px, height_px)
+    return None
 
 
 def _open(path: Path) -> av.container.InputContainer:

@@ -12,6 +12,8 @@ import numpy.typing as npt
 from opendance_hf.assets import packaged_weights
 from opendance_hf.pipeline.backends.base import FileBackend, check_converted_model
 from opendance_hf.pipeline.clip import Floats, Landmarks, VideoInfo
+from opendance_hf.pipeline.fitting.camera import camera_roll, level_landmarks
+from opendance_hf.pipeline.fitting.settings import FitSettings
 from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
 
 if TYPE_CHECKING:
@@ -68,8 +70,14 @@ class LifterCorrector:
         """Return the landmarks with other positions in metres; those in the image are unchanged.
 
         The network reads landmarks at its own frame rate, and its changes are interpolated to the frames of ``found``.
-        Landmarks that it does not know, such as fingers, move with the nearest joint that it knows.
+        Landmarks that it does not know, such as fingers, move with the nearest joint that it knows. It reads them as a
+        level camera would see them, since it has seen few rolled ones.
         """
+        roll_rad = camera_roll(found, video, FitSettings())
+        lifted = self._lifted(level_landmarks(found, video, roll_rad), video)
+        return replace(found, world=level_landmarks(lifted, video, -roll_rad).world)
+
+    def _lifted(self, found: Landmarks, video: VideoInfo) -> Landmarks:
         import torch
         from scipy.interpolate import make_interp_spline
 

@@ -9,22 +9,35 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy.ndimage import gaussian_filter1d, median_filter
 from torch import Tensor
 
+from opendance_hf.motion.balance import vertical
 from opendance_hf.motion.skeleton import JOINT_INDEX
 from opendance_hf.pipeline.clip import Fit, Landmarks, VideoInfo
 from opendance_hf.pipeline.fitting.contacts import hold_feet, resting_feet
 from opendance_hf.pipeline.fitting.kinematics import differentiable_forward_kinematics
 from opendance_hf.pipeline.fitting.losses import FEET, foot_slide, ground_distance, jitter
-from opendance_hf.pipeline.fitting.roll import camera_roll, level_landmarks, level_rotation
+from opendance_hf.pipeline.fitting.camera import (
+    Tilt,
+    assumed_focal_px,
+    camera_roll,
+    camera_tilt,
+    horizon,
+    level_landmarks,
+    level_rotation,
+)
 from opendance_hf.pipeline.fitting.settings import FitSettings
 from opendance_hf.schema import Camera
 
+#: Time, seconds, in which a dancer makes one step.
+_STEP_S: Final = 0.5
 #: Factors that convert image coordinates (y down) to the view frame (y up).
 IMAGE_TO_VIEW: Final = torch.tensor([1.0, -1.0])
 
@@ -37,6 +50,9 @@ class FitProblem(ABC):
     Attributes:
         found: landmarks as a level camera would see them.
         roll_rad: estimated roll of the camera.
+        tilt: estimated pitch and focal length of the camera; None until the ground is estimated.
+        focal_px: focal length, first the assumed, then the estimated one.
+        image: observed image points relative to the image centre, in focal lengths.
         six: (D, T, 24, 3, 2) the first two columns of each joint's local rotation, not yet orthonormal.
         transl: (D, T, 3) pelvis positions in the view frame, metres.
         ground: slope and level of the ground line y = level + slope * z; None until it is estimated.
@@ -46,6 +62,7 @@ class FitProblem(ABC):
 
     six: Tensor
     transl: Tensor
+    image: Tensor
 
     def __init__(self, found: Landmarks, video: VideoInfo, settings: FitSettings) -> None:
         self.video = video
@@ -53,7 +70,8 @@ class FitProblem(ABC):
         self.roll_rad = camera_roll(found, video, settings)
         self.found = level_landmarks(found, video, self.roll_rad)
         self.width_px, self.height_px = video.width_px, video.height_px
-        self.focal_px = float(np.hypot(video.width_px, video.height_px))
+        self.focal_px = assumed_focal_px(video)
+        self.tilt: Tilt | None = None
         self.dancers, self.frames = found.visibility.shape[:2]
         self.rate = (self.frames - 1) / float(found.times_s[-1] - found.times_s[0])
         self.ground: tuple[float, float] | None = None
@@ -143,21 +161,33 @@ class FitProblem(ABC):
 
         A plane fitted to the feet would be tilted towards the camera rays, since depth errors move feet along them.
         """
-        settings = self.settings
+        self.tilt = self._camera_tilt(self.pose()[1].numpy().astype(np.float64))
+        self.change_focal_length(self.tilt.focal_ratio)
+        slope = -math.tan(self.tilt.pitch_rad)
         _, joints, _ = self.pose()
-        neck = joints[:, :, JOINT_INDEX["neck"]]
-        ankles = (joints[:, :, JOINT_INDEX["left_ankle"]] + joints[:, :, JOINT_INDEX["right_ankle"]]) / 2
-        up = torch.nn.functional.normalize(neck - ankles, dim=-1).reshape(-1, 3)
-        tilt = float(torch.atan2(up[:, 2].median(), up[:, 1].median()))
-        # Dancers lean by several degrees for seconds, and cameras are level to within several degrees. Shrink the
-        # estimate towards 0 according to the number of independent observations.
-        observations = self.dancers * self.frames / self.rate / settings.phrase_s
-        tilt *= observations / (observations + 1)
-        slope = -math.tan(max(-settings.max_tilt_rad, min(settings.max_tilt_rad, tilt)))
         feet = joints[:, :, FEET]
         lowest = (feet[..., 1] - slope * feet[..., 2]).amin(dim=2)
         self.ground = (slope, float(lowest.median()))
         self._move_to_ground(feet)
+
+    def _camera_tilt(self, joints: npt.NDArray[np.float64]) -> Tilt:
+        """Estimate pitch and focal length from the (D, T, 24, 3) joints of a fit without a ground."""
+        priors = self.settings.camera
+        if self.video.focal_px:
+            priors = replace(priors, focal_sd=priors.stated_focal_sd)
+        up = vertical({name: joints[:, :, index] for name, index in JOINT_INDEX.items()})
+        feet = joints[:, :, FEET].reshape(-1, 2, 3)
+        lower = feet[np.arange(len(feet)), feet[..., 1].argmin(axis=1)]
+        seconds = self.dancers * self.frames / self.rate
+        depths = np.maximum(-lower[:, 2], self.settings.min_depth_m)
+        seen = horizon(lower[:, 1] / depths, depths, seconds / _STEP_S)
+        return camera_tilt(math.atan2(up[2], up[1]), seen, seconds / self.settings.phrase_s, priors)
+
+    def change_focal_length(self, ratio: float) -> None:
+        """Multiply the focal length and the depths by a factor, so that the dancers keep their size in the image."""
+        self.focal_px *= ratio
+        self.image = self.image / ratio
+        self.transl[..., 2] *= ratio
 
     def _move_to_ground(self, feet: Tensor) -> None:
         """Shift dancers along their camera ray to the depth at which the ray of the lower foot meets the ground.
@@ -188,7 +218,7 @@ class FitProblem(ABC):
     def place(self) -> Fit:
         """Return the result in a world frame with the ground at y = 0 and the origin under the dancers' first position."""
         local, joints, _ = self.pose()
-        assert self.ground is not None
+        assert self.ground is not None and self.tilt is not None
         slope, level = self.ground
         # Rotate the view frame about x so that the ground line y = level + slope * z becomes horizontal.
         tilt = float(np.arctan(slope))
@@ -218,5 +248,7 @@ class FitProblem(ABC):
             focal_px=self.focal_px,
             rotation=tuple(to_camera.ravel().tolist()),
             translation=tuple((to_camera @ origin).tolist()),
+            focal_sd=self.tilt.focal_sd,
+            tilt_sd_deg=math.degrees(self.tilt.pitch_sd_rad),
         )
         return Fit(times_s=times_s, rotations=held, transl=moved, rest_offsets=offsets, camera=camera)

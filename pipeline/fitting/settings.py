@@ -26,6 +26,33 @@ class ContactLimits(RestLimits):
 
 
 @dataclass(frozen=True)
+class CameraPriors:
+    """Hold what is known about cameras and about the estimates of them; angles in radians.
+
+    Attributes:
+        pitch_rad: usual pitch of a camera.
+        pitch_sd_rad: its standard deviation.
+        body_sd_rad: standard deviation of the pitch of the bodies' vertical, however long they are seen.
+        phrase_sd_rad: standard deviation that is added to it for one phrase of dance, as dancers may lean for seconds.
+        focal_sd: standard deviation of the logarithm of a focal length relative to the assumed one.
+        stated_focal_sd: the same if the file states the focal length.
+        max_focal_sd_share: the assumed focal length is kept unless what is seen narrows it to this share of ``focal_sd``.
+        horizon_sd: standard deviation of a horizon from bodies, in focal lengths, however far they walk.
+        horizon_factor: factor of the standard deviation that a straight line has.
+    """
+
+    pitch_rad: float = 0.09
+    pitch_sd_rad: float = 0.2
+    body_sd_rad: float = 0.05
+    phrase_sd_rad: float = 0.08
+    focal_sd: float = 0.25
+    stated_focal_sd: float = 0.05
+    max_focal_sd_share: float = 0.6
+    horizon_sd: float = 0.03
+    horizon_factor: float = 3.0
+
+
+@dataclass(frozen=True)
 class FitSettings:
     """Hold the settings that both fitters share: of the optimiser and of the losses for joint limits, motion and ground.
 
@@ -52,12 +79,12 @@ class FitSettings:
         toe_height_m: height of a resting toe joint above the ground, metres.
         ground_smooth_s: window, seconds, of the filter of the depth shift that moves dancers onto the ground.
         max_ground_shift_m: maximum depth shift, metres.
-        max_tilt_rad: limit to which the estimated tilt of the camera is clipped, radians.
-        min_roll_rad: estimated roll of the camera, radians, below which the camera counts as level. Of 19 rendered clips
-            with a level camera, 18 have an estimate below 0.04 (2.3 degrees), a cartwheel 0.075.
+        min_roll_rad: estimated roll of the camera, radians, below which the camera counts as level: it is the spread of the
+            estimate for level cameras.
+        min_lean_rad: minimum lean of trunk and of legs, radians, to the side of the roll; otherwise the roll is 0.
         max_roll_rad: estimated roll, radians, above which it is ignored, as the dancers are then not upright.
-        phrase_s: length, seconds, of a span that counts as one independent observation of the vertical. With n such
-            spans the estimated tilt is multiplied by n / (n + 1), as dancers may lean for seconds.
+        phrase_s: length, seconds, of a span that counts as one independent observation of the vertical.
+        camera: what is known about cameras.
         contacts: thresholds of foot contacts.
     """
 
@@ -81,10 +108,11 @@ class FitSettings:
     toe_height_m: float = 0.025
     ground_smooth_s: float = 0.5
     max_ground_shift_m: float = 1.0
-    max_tilt_rad: float = 0.35
     min_roll_rad: float = 0.07
+    min_lean_rad: float = 0.05
     max_roll_rad: float = 0.7
     phrase_s: float = 3.0
+    camera: CameraPriors = CameraPriors()
     contacts: ContactLimits = ContactLimits()
 
 

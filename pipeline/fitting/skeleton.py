@@ -23,7 +23,7 @@ from opendance_hf.pipeline.fitting.correspondences import BONES, JOINT_LANDMARKS
 from opendance_hf.pipeline.fitting.initial_pose import bone_scales, initial_rotations, landmarks_in_view
 from opendance_hf.pipeline.fitting.losses import HIPS, hinge, log_map, pseudo_huber
 from opendance_hf.pipeline.fitting.problem import IMAGE_TO_VIEW, FitProblem
-from opendance_hf.pipeline.fitting.roll import level_landmarks
+from opendance_hf.pipeline.fitting.camera import level_landmarks
 from opendance_hf.pipeline.fitting.settings import SkeletonSettings
 from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
 

@@ -23,7 +23,7 @@ class FitSkeleton(Stage):
     fitter: Backend = field(default_factory=Skeleton, metadata={"role": "fitter"})
 
     name: ClassVar[str] = "fit"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     reads: ClassVar[tuple[str, ...]] = ("smoothed", "video")
     writes: ClassVar[tuple[str, ...]] = ("fit",)
 
