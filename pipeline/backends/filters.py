@@ -26,7 +26,7 @@ class Filters(Backend):
     """
 
     median_s: float = 0.1
-    window_s: float = 0.3
+    window_s: float = 0.2
     polynomial_order: int = 2
 
     name: ClassVar[str] = "filters"

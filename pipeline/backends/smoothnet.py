@@ -24,7 +24,7 @@ class SmoothNet(FileBackend):
     """
 
     median_s: float = 0.1
-    window_s: float = 0.3
+    window_s: float = 0.2
     polynomial_order: int = 2
 
     name: ClassVar[str] = "smoothnet"

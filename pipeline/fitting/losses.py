@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import torch
 from torch import Tensor
 
 from opendance_hf.motion.skeleton import JOINT_INDEX
+from opendance_hf.pipeline.fitting.holds import Hold
 from opendance_hf.pipeline.fitting.settings import FitSettings
 
 # Left and right joints are adjacent, so a slice selects both; indexing would cost as much as the arithmetic.
-HIPS, KNEES, FEET, ELBOWS = (
+HIPS, KNEES, FEET, ELBOWS, HANDS = (
     slice(JOINT_INDEX[f"left_{joint}"], JOINT_INDEX[f"right_{joint}"] + 1)
-    for joint in ("hip", "knee", "foot", "elbow")
+    for joint in ("hip", "knee", "foot", "elbow", "hand")
 )
 #: Frame rate for which the weights were chosen; differences between frames are scaled to it.
 _REFERENCE_HZ: Final = 30
@@ -80,6 +82,18 @@ def foot_slide(feet: Tensor, contacts: Tensor, rate_hz: float) -> Tensor:
     """Return the mean squared step of (D, T, 2, 3) feet between two frames in contact, given by the (D, T, 2) mask."""
     step = (feet[:, 1:] - feet[:, :-1]).square().sum(-1) * (rate_hz / _REFERENCE_HZ) ** 2
     return (step * contacts[:, 1:] * contacts[:, :-1]).mean()
+
+
+def hands_apart(hands: Tensor, holds: Sequence[Hold], palm_m: float) -> Tensor:
+    """Return the squared distances beyond ``palm_m`` of the (D, T, 2, 3) hands that hold each other, averaged over poses."""
+    total = torch.zeros(())
+    for hold in holds:
+        first, second = (
+            hands[dancer, :, hand] for dancer, hand in zip(hold.dancers, hold.hands, strict=True)
+        )
+        beyond = torch.relu(((first - second).square().sum(-1) + 1e-6).sqrt() - palm_m)
+        total = total + (beyond.square() * torch.from_numpy(hold.frames)).sum()
+    return total / hands.shape[0] / hands.shape[1]
 
 
 def ground_distance(height_m: Tensor, settings: FitSettings) -> Tensor:

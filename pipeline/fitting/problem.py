@@ -21,9 +21,6 @@ from torch import Tensor
 from opendance_hf.motion.balance import vertical
 from opendance_hf.motion.skeleton import JOINT_INDEX
 from opendance_hf.pipeline.clip import Fit, Landmarks, VideoInfo
-from opendance_hf.pipeline.fitting.contacts import hold_feet, resting_feet
-from opendance_hf.pipeline.fitting.kinematics import differentiable_forward_kinematics
-from opendance_hf.pipeline.fitting.losses import FEET, foot_slide, ground_distance, jitter
 from opendance_hf.pipeline.fitting.camera import (
     Tilt,
     assumed_focal_px,
@@ -33,6 +30,10 @@ from opendance_hf.pipeline.fitting.camera import (
     level_landmarks,
     level_rotation,
 )
+from opendance_hf.pipeline.fitting.contacts import hold_feet, resting_feet
+from opendance_hf.pipeline.fitting.holds import Hold, hand_holds
+from opendance_hf.pipeline.fitting.kinematics import differentiable_forward_kinematics
+from opendance_hf.pipeline.fitting.losses import FEET, HANDS, foot_slide, ground_distance, hands_apart, jitter
 from opendance_hf.pipeline.fitting.settings import FitSettings
 from opendance_hf.schema import Camera
 
@@ -57,6 +58,7 @@ class FitProblem(ABC):
         transl: (D, T, 3) pelvis positions in the view frame, metres.
         ground: slope and level of the ground line y = level + slope * z; None until it is estimated.
         contacts: (D, T, 2) 1 where the toes are at rest; None until they are detected.
+        holds: hands that hold each other.
         resting: (2, D, T, 2) mask of toes and ankles at rest.
     """
 
@@ -76,6 +78,7 @@ class FitProblem(ABC):
         self.rate = (self.frames - 1) / float(found.times_s[-1] - found.times_s[0])
         self.ground: tuple[float, float] | None = None
         self.contacts: Tensor | None = None
+        self.holds: list[Hold] = []
         self.resting = np.zeros((2, self.dancers, self.frames, 2), dtype=bool)
 
     @abstractmethod
@@ -147,6 +150,10 @@ class FitProblem(ABC):
             total = total + settings.ground_weight * ground_distance(lowest, settings) * 0.1
         if self.contacts is not None:
             total = total + settings.contact_weight * foot_slide(feet, self.contacts, self.rate)
+        if self.holds:
+            total = total + settings.hold_weight * hands_apart(
+                joints[:, :, HANDS], self.holds, settings.holds.palm_m
+            )
         return total
 
     def _height(self, feet: Tensor) -> Tensor:
@@ -208,17 +215,20 @@ class FitProblem(ABC):
 
     @torch.no_grad()
     def find_contacts(self) -> None:
-        """Detect the feet at rest on the ground: still in the image, and low."""
+        """Detect the feet at rest on the ground, still in the image and low, and the hands that hold each other."""
         _, joints, _ = self.pose()
         low = self._height(joints[:, :, FEET]) < self.settings.contact_height_m
         self.resting = resting_feet(self.found, self.settings.contacts) & low.numpy()
         self.contacts = torch.from_numpy(self.resting[0]).float()
+        hands = joints[:, :, HANDS].numpy().astype(np.float64)
+        self.holds = hand_holds(self.found, hands, self.settings.holds)
 
     @torch.no_grad()
     def place(self) -> Fit:
         """Return the result in a world frame with the ground at y = 0 and the origin under the dancers' first position."""
         local, joints, _ = self.pose()
-        assert self.ground is not None and self.tilt is not None
+        assert self.ground is not None
+        assert self.tilt is not None
         slope, level = self.ground
         # Rotate the view frame about x so that the ground line y = level + slope * z becomes horizontal.
         tilt = float(np.arctan(slope))

@@ -26,6 +26,27 @@ class ContactLimits(RestLimits):
 
 
 @dataclass(frozen=True)
+class HoldLimits:
+    """Hold the thresholds that find hands of two dancers that hold each other.
+
+    Attributes:
+        near_m: maximum distance of two palms in the image, converted to metres by ``region_side_m``.
+        max_distance_m: maximum distance of the fitted hands, metres, which is mostly an error of depth.
+        min_seen: minimum visibility of the wrists and fingers.
+        min_hold_s: minimum duration, seconds; hands that pass each other are near for less.
+        palm_m: distance of SMPL's hand joints, the middles of the palms, in a hold, metres (10 to 13 cm in captures).
+        region_side_m: assumed side of a person's region, metres.
+    """
+
+    near_m: float = 0.25
+    max_distance_m: float = 0.6
+    min_seen: float = 0.2
+    min_hold_s: float = 0.3
+    palm_m: float = 0.12
+    region_side_m: float = 2.2
+
+
+@dataclass(frozen=True)
 class CameraPriors:
     """Hold what is known about cameras and about the estimates of them; angles in radians.
 
@@ -75,6 +96,7 @@ class FitSettings:
         ground_weight: weight of the pseudo-Huber loss of the lower foot's distance from the ground; a tenth of it is used.
         ground_huber_m: distance from the ground, metres, above which this loss grows linearly, as in a jump.
         contact_weight: weight of the squared movement of toes in contact, in metres per frame.
+        hold_weight: weight of the squared distance, metres, beyond that of a hold between hands that hold each other.
         contact_height_m: maximum height, metres, of a foot in contact above the height of a resting foot.
         toe_height_m: height of a resting toe joint above the ground, metres.
         ground_smooth_s: window, seconds, of the filter of the depth shift that moves dancers onto the ground.
@@ -86,6 +108,7 @@ class FitSettings:
         phrase_s: length, seconds, of a span that counts as one independent observation of the vertical.
         camera: what is known about cameras.
         contacts: thresholds of foot contacts.
+        holds: thresholds of hands that hold each other.
     """
 
     steps: tuple[int, int, int] = (200, 120, 80)
@@ -104,6 +127,7 @@ class FitSettings:
     ground_weight: float = 5.0
     ground_huber_m: float = 0.05
     contact_weight: float = 100.0
+    hold_weight: float = 10.0
     contact_height_m: float = 0.3
     toe_height_m: float = 0.025
     ground_smooth_s: float = 0.5
@@ -114,6 +138,7 @@ class FitSettings:
     phrase_s: float = 3.0
     camera: CameraPriors = CameraPriors()
     contacts: ContactLimits = ContactLimits()
+    holds: HoldLimits = HoldLimits()
 
 
 @dataclass(frozen=True)

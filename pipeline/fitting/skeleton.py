@@ -19,11 +19,11 @@ from torch import Tensor
 from opendance_hf.motion.rotations import matrix_to_quaternion, quaternion_to_matrix
 from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS, NUM_JOINTS
 from opendance_hf.pipeline.clip import Fit, Landmarks, Times, VideoInfo
+from opendance_hf.pipeline.fitting.camera import level_landmarks
 from opendance_hf.pipeline.fitting.correspondences import BONES, JOINT_LANDMARKS, OFFSET_LANDMARKS, STIFFNESS
 from opendance_hf.pipeline.fitting.initial_pose import bone_scales, initial_rotations, landmarks_in_view
 from opendance_hf.pipeline.fitting.losses import HIPS, hinge, log_map, pseudo_huber
 from opendance_hf.pipeline.fitting.problem import IMAGE_TO_VIEW, FitProblem
-from opendance_hf.pipeline.fitting.camera import level_landmarks
 from opendance_hf.pipeline.fitting.settings import SkeletonSettings
 from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
 

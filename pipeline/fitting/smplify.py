@@ -21,10 +21,10 @@ from torch import Tensor
 from opendance_hf.motion.skeleton import JOINT_INDEX, PARENTS
 from opendance_hf.motion.smpl import NUM_BETAS, SMPLData
 from opendance_hf.pipeline.clip import Bodies, Fit, Landmarks, VideoInfo
+from opendance_hf.pipeline.fitting.camera import level_rotation
 from opendance_hf.pipeline.fitting.correspondences import SMPL_JOINT_LANDMARKS, SMPL_VERTEX_LANDMARKS
 from opendance_hf.pipeline.fitting.losses import geman_mcclure, hinge, log_map
 from opendance_hf.pipeline.fitting.problem import FitProblem
-from opendance_hf.pipeline.fitting.camera import level_rotation
 from opendance_hf.pipeline.fitting.settings import SMPLifySettings
 from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
 

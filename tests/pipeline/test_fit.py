@@ -18,9 +18,9 @@ from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS, NUM_JOINTS, 
 from opendance_hf.pipeline.backends.filters import Filters
 from opendance_hf.pipeline.backends.skeleton import Skeleton
 from opendance_hf.pipeline.clip import Clip, Fit, Landmarks
+from opendance_hf.pipeline.fitting.camera import camera_roll, level_landmarks, level_rotation
 from opendance_hf.pipeline.fitting.initial_pose import initial_rotations
 from opendance_hf.pipeline.fitting.losses import log_map
-from opendance_hf.pipeline.fitting.camera import camera_roll, level_landmarks, level_rotation
 from opendance_hf.pipeline.fitting.skeleton import frames_to_fit
 from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
 from opendance_hf.pipeline.stages.fit import FitSkeleton

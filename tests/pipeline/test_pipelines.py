@@ -79,7 +79,7 @@ def test_the_fast_pipeline_differs_in_pose_and_fit_alone() -> None:
     assert changed == {"pose", "fit"}
 
 
-def test_both_pipelines_have_the_defaults_of_their_stages_but_for_the_papers_models() -> None:
+def test_both_pipelines_have_the_defaults_of_their_stages_but_for_the_papers_choices() -> None:
     for stage in default_pipeline():
         assert stage == STAGES[stage.name]()
     models = {
@@ -87,6 +87,7 @@ def test_both_pipelines_have_the_defaults_of_their_stages_but_for_the_papers_mod
         "lift": {"lifter": CLIFF()},
         "smooth": {"smoother": SmoothNet()},
         "fit": {"fitter": SMPLify()},
+        "gate": {"max_back_to_camera": 0.95},
     }
     for stage in paper_pipeline():
         assert stage == STAGES[stage.name](**models.get(stage.name, {}))

@@ -53,12 +53,12 @@ def test_a_dance_hit_survives(fps: float) -> None:
     time = np.arange(3 * fps) / fps
     path = 0.3 * np.sin(2 * np.pi * 2 * time)
     found = smooth(landmarks(path, fps)).world[0, :, 0, 0]
-    assert np.ptp(found[5:-5]) > 0.8 * np.ptp(path)
+    assert np.ptp(found[5:-5]) > 0.85 * np.ptp(path)
 
 
-@pytest.mark.parametrize(("fps", "limit"), [(24, 0.18), (30, 0.13), (60, 0.06)])
+@pytest.mark.parametrize(("fps", "limit"), [(24, 0.19), (30, 0.16), (60, 0.06)])
 def test_jitter_is_removed(fps: float, limit: float) -> None:
-    """Measured: 0.14, 0.08 and 0.02 of the noise; 0.22, 0.19 and 0.12 without the Savitzky-Golay filter."""
+    """Measured: 0.17, 0.15 and 0.03 of the noise; 0.22, 0.19 and 0.12 without the Savitzky-Golay filter."""
     rng = np.random.default_rng(0)
     time = np.arange(4 * fps) / fps
     path = 0.3 * np.sin(2 * np.pi * 0.5 * time)
