@@ -1,14 +1,16 @@
-"""What the pipeline makes of real videos: agreement with an estimator it never uses, and how fast it is.
+"""What the pipeline makes of real videos: agreement with two estimators it never uses, and how fast it is.
 
     python -m benchmarks.real_videos VIDEO ... [--work build/bench-videos]
 
-Builds each video alone, from nothing, with all cores; then asks MoveNet Thunder (:mod:`benchmarks.movenet`) where the
-limbs are in every frame, in a crop around the published dancer, and compares. Writes ``benchmarks/videos.json``.
+Builds each video alone, from nothing, with all cores; then asks two judges (:mod:`benchmarks.judges`) where the limbs are in
+every frame, in a crop around the published dancer, and compares. Writes ``benchmarks/videos.json``.
 
-PCK is the share of limb joints (those MoveNet is sure of) within 0.2 torso lengths, the speed correlation that of wrists
-and ankles. MoveNet finds one person in a crop; where two dancers overlap it may find the other one, which counts as an
-error here: ``apart`` leaves those frames out. MoveNet sees every frame by itself, and noise is most of its speed:
-``steady`` passes its points through the filters that our landmarks go through.
+PCK is the share of limb joints (those MoveNet Thunder is sure of) within 0.2 torso lengths of MoveNet's, the speed
+correlation that of wrists and ankles. ``judges_pck`` is the PCK of the other judge, EfficientPose, on the same joints: what
+an estimator that looks at every frame and owes nothing to a body reaches. A judge finds one person in a crop; where two
+dancers overlap it may find the other one, which counts as an error here: ``apart`` leaves those frames out. MoveNet sees
+every frame by itself, and noise is most of its speed: ``steady`` passes its points through the filters that our landmarks
+go through. ``shuffled_pck`` is a control: our joints at the times of other frames.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import json
 import shutil
 import time
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,9 +30,9 @@ import torch
 from rich.console import Console
 
 from benchmarks.__main__ import machine
-from benchmarks.movenet import KEYPOINTS, MoveNet
+from benchmarks.judges import JUDGES, Judge
 from opendance_hf.apps.build import run_build
-from opendance_hf.motion.skeleton import NUM_JOINTS
+from opendance_hf.motion.skeleton import JOINT_INDEX, LIMB_JOINTS, NUM_JOINTS
 from opendance_hf.pipeline.backends.filters import Filters
 from opendance_hf.pipeline.build import BuildOptions
 from opendance_hf.pipeline.clip import Landmarks, Motion
@@ -42,7 +45,11 @@ from opendance_hf.schema import FPS, DanceSequence, per_dancer
 from opendance_hf.storage import load_sequence
 
 OUT: Final = Path(__file__).with_name("videos.json")
-SURE: Final = 0.3
+LIMBS: Final = [LANDMARK_INDEX[name] for name in LIMB_JOINTS]
+JOINTS: Final = [JOINT_INDEX[name] for name in LIMB_JOINTS]
+SHOULDERS, HIPS = (
+    [k for k, name in enumerate(LIMB_JOINTS) if name.endswith(part)] for part in ("shoulder", "hip")
+)
 MARGIN: Final = 1.25
 #: Boxes of two dancers that share more than this of the smaller one overlap.
 OVERLAP: Final = 0.1
@@ -99,50 +106,78 @@ def count_frames(video: Path) -> int:
 
 
 def agreement(video: Path, seq: DanceSequence) -> dict[str, float]:
-    """PCK and speed correlation of a sequence's reprojected limbs with MoveNet's."""
+    """PCK and speed correlation of a sequence's reprojected limbs with MoveNet's, and the judges' PCK with each other."""
     torch.set_num_threads(1)
     camera = seq.provenance.camera
     assert camera is not None
     joints = per_dancer(seq.joints, seq.num_dancers, NUM_JOINTS, 3).astype(np.float64)
     pixels = camera.project(joints)
-    estimator = MoveNet()
-    columns = [LANDMARK_INDEX[name] for name in KEYPOINTS]
-    times, image, shown, apart = [], [], [], []
-    for time_s, picture in read_frames(video, seq.provenance.start_s, seq.provenance.end_s):
-        at = min(round((time_s - seq.provenance.start_s) * FPS), seq.num_frames - 1)
-        times.append(time_s)
-        boxes = [_box(points) for points in pixels[:, at]]
-        apart.append(len(boxes) == 1 or _overlap(boxes[0], boxes[1]) < OVERLAP)
-        for box in boxes:
-            points, scores = estimator.estimate(picture, box)
-            whole, sure = np.zeros((len(LANDMARK_INDEX), 2)), np.zeros(len(LANDMARK_INDEX))
-            whole[columns], sure[columns] = points, scores >= SURE
-            image.append(whole)
-            shown.append(sure)
-    shape = (len(times), seq.num_dancers, len(LANDMARK_INDEX))
-    found = Landmarks(
-        times_s=np.array(times),
-        image=np.stack(image).reshape(*shape, 2).swapaxes(0, 1).astype(np.float32),
-        world=np.zeros((seq.num_dancers, len(times), len(LANDMARK_INDEX), 3), np.float32),
-        visibility=np.stack(shown).reshape(shape).swapaxes(0, 1).astype(np.float32),
-        regions_px=np.ones((seq.num_dancers, len(times)), np.float32),
-    )
+    found, apart = look(video, seq, pixels, {name: judge() for name, judge in JUDGES.items()})
+    movenet, other = found["movenet"], found["efficientpose"]
     motion = Motion(
         seq.provenance.start_s, seq.provenance.end_s, joints, joints[:, :, 0], joints, seq.confidence.T
     )
     out = {}
-    for prefix, estimate in (("", found), ("steady_", Filters().load().smooth(found, None)[0])):
-        scores = Reprojection().measure(motion, camera, estimate)
-        out[f"{prefix}pck"] = scores["reprojection_pck"]
-        out[f"{prefix}speed_correlation"] = scores["speed_correlation"]
-        if not all(apart):
-            estimate = replace(estimate, visibility=estimate.visibility * np.array(apart)[:, None])
-            scores = Reprojection().measure(motion, camera, estimate)
-            out[f"{prefix}apart_pck"] = scores["reprojection_pck"]
-            out[f"{prefix}apart_speed_correlation"] = scores["speed_correlation"]
-    if not all(apart):
+    for prefix, estimate in (("", movenet), ("steady_", Filters().load().smooth(movenet, None)[0])):
+        for when, keep in (("", np.ones_like(apart)), ("apart_", apart)):
+            if when and apart.all():
+                continue
+            kept = replace(estimate, visibility=estimate.visibility * keep[:, None])
+            scores = Reprojection().measure(motion, camera, kept)
+            out[f"{prefix}{when}pck"] = scores["reprojection_pck"]
+            out[f"{prefix}{when}speed_correlation"] = scores["speed_correlation"]
+            if not prefix:
+                out[f"{when}judges_pck"] = pck(other.image[:, :, LIMBS], kept)
+    at = np.minimum(np.rint((movenet.times_s - seq.provenance.start_s) * FPS).astype(int), seq.num_frames - 1)
+    at = np.random.default_rng(0).permutation(at)
+    out["shuffled_pck"] = pck(pixels[:, at][:, :, JOINTS], movenet)
+    if not apart.all():
         out["apart_share"] = float(np.mean(apart))
+    out["limb_joints"] = int((movenet.visibility[:, :, LIMBS] > 0).sum())
     return {name: round(value, 4) for name, value in out.items()}
+
+
+def look(
+    video: Path, seq: DanceSequence, pixels: Any, judges: dict[str, Judge]
+) -> tuple[dict[str, Landmarks], Any]:
+    """What each judge finds around the (D, T, 24, 2) joints, and (F,) whether the dancers are apart."""
+    rows: dict[str, list[Any]] = {name: [] for name in judges}
+    times, apart = [], []
+    for time_s, picture in read_frames(video, seq.provenance.start_s, seq.provenance.end_s):
+        at = min(round((time_s - seq.provenance.start_s) * FPS), seq.num_frames - 1)
+        times.append(time_s)
+        boxes = [_box(points) for points in pixels[:, at]]
+        apart.append(all(_overlap(a, b) < OVERLAP for a, b in combinations(boxes, 2)))
+        for name, judge in judges.items():
+            columns = [LANDMARK_INDEX[keypoint] for keypoint in judge.keypoints]
+            for box in boxes:
+                points, scores = judge.estimate(picture, box)
+                whole = np.zeros((len(LANDMARK_INDEX), 3))
+                whole[columns] = np.column_stack([points, scores >= judge.sure])
+                rows[name].append(whole)
+    shape = (len(times), seq.num_dancers, len(LANDMARK_INDEX))
+    out = {}
+    for name, values in rows.items():
+        table = np.stack(values).reshape(*shape, 3).swapaxes(0, 1).astype(np.float32)
+        out[name] = Landmarks(
+            times_s=np.array(times),
+            image=table[..., :2],
+            world=np.zeros((*table.shape[:3], 3), np.float32),
+            visibility=table[..., 2],
+            regions_px=np.ones(table.shape[:2], np.float32),
+        )
+    return out, np.array(apart)
+
+
+def pck(points: Any, found: Landmarks) -> float:
+    """Share of the (D, T, 12, 2) limb joints within 0.2 torso lengths of those found, where these are sure."""
+    within = []
+    for own, image, seen in zip(
+        points, found.image[:, :, LIMBS], found.visibility[:, :, LIMBS] > 0, strict=True
+    ):
+        torso = np.linalg.norm(image[:, SHOULDERS].mean(axis=1) - image[:, HIPS].mean(axis=1), axis=-1)
+        within.append((np.linalg.norm(own - image, axis=-1) < 0.2 * np.median(torso))[seen])
+    return float(np.concatenate(within).mean())
 
 
 def _box(points: Any) -> Any:

