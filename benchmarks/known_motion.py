@@ -26,7 +26,7 @@ from opendance_hf.pipeline.pipelines import Pipeline
 from opendance_hf.schema import Camera, DanceSequence, flat_dancers, per_dancer
 from opendance_hf.storage import load_sequence
 from opendance_hf.synthetic.clips import Truth, truth_path
-from opendance_hf.synthetic.pairs import tilt_of
+from opendance_hf.synthetic.filming import tilt_of
 from opendance_hf.synthetic.score import hip_middle, joints_at, landmark_joints, match_dancers, score_clip
 
 Array = npt.NDArray[np.floating]

@@ -82,6 +82,12 @@ def view_camera(view: View, points: Array, width_px: int, height_px: int) -> Cam
     )
 
 
+def tilt_of(camera: Camera) -> tuple[float, float]:
+    """Return how far a camera looks down and how far its picture leans to the right, radians."""
+    up = np.asarray(camera.rotation).reshape(3, 3)[:, 1]
+    return float(np.arcsin(-up[2])), float(np.arctan2(up[0], -up[1]))
+
+
 def subframe_times(times_s: Array, exposure_s: float, count: int) -> Array:
     """Return (T * count,) times at which the shutter is open, evenly around each of the (T,) times of the pictures."""
     return (times_s[:, None] + np.linspace(-0.5, 0.5, count) * exposure_s).ravel()

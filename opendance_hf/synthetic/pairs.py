@@ -29,7 +29,7 @@ from opendance_hf.pipeline.stages.pose import Pose
 from opendance_hf.schema import Camera
 from opendance_hf.synthetic.body import BONES
 from opendance_hf.synthetic.clips import Capture, Clip, Trouble, make_clip, picture_of, truth_of
-from opendance_hf.synthetic.filming import View
+from opendance_hf.synthetic.filming import View, tilt_of
 from opendance_hf.synthetic.motion import TRUTH_JOINTS
 from opendance_hf.synthetic.moves import Moves
 
@@ -186,12 +186,6 @@ def write_shard(path: Path, seeds: Sequence[int], recipe: Recipe) -> int:
             names=np.array(list(TRUTH_JOINTS)),
         )
     return len(seeds)
-
-
-def tilt_of(camera: Camera) -> tuple[float, float]:
-    """Return how far a camera looks down and how far its picture leans to the right, radians."""
-    up = np.asarray(camera.rotation).reshape(3, 3)[:, 1]
-    return float(np.arcsin(-up[2])), float(np.arctan2(up[0], -up[1]))
 
 
 def make_pairs(seed: int, recipe: Recipe, estimator: PoseEstimator) -> list[Pair]:

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from opendance_hf.motion.procrustes import constant_pose_error, procrustes_error
 from opendance_hf.motion.skeleton import JOINT_INDEX, NUM_JOINTS
 from opendance_hf.schema import FPS, Camera, DanceSequence, per_dancer
+from opendance_hf.synthetic.filming import tilt_of
 
 if TYPE_CHECKING:
     from opendance_hf.pipeline.clip import Landmarks
@@ -58,6 +59,7 @@ class Score:
         coverage: share of the dance that was published with the right number of dancers.
         identity_swaps: how often the dancers change places by mistake.
         distance_error_mm: mean error of the distance along the floor between two dancers.
+        roll_error_deg: mean error of the camera's roll; pitch_error_deg: of its pitch.
         clock_error_ms: largest distance of a source frame's time from a time that was rendered.
         delay_ms: how much later than the truth the published motion fits it best; as uncertain as the poses.
     """
@@ -85,6 +87,8 @@ class Score:
     coverage: float
     identity_swaps: int | None
     distance_error_mm: float | None
+    roll_error_deg: float | None
+    pitch_error_deg: float | None
     clock_error_ms: float | None
     delay_ms: float | None
     seed: int
@@ -160,6 +164,8 @@ def score_clip(truth: Truth, sequences: list[DanceSequence], landmarks: list[Lan
         coverage=covered / (truth.end_s - truth.start_s),
         identity_swaps=sum(int(part["swaps"]) for _, part in parts) if parts and dancers > 1 else None,
         distance_error_mm=mean("distance") if dancers == 2 else None,
+        roll_error_deg=mean("roll"),
+        pitch_error_deg=mean("pitch"),
         seed=truth.seed,
         clock_error_ms=_clock_error(truth, landmarks) if parts else None,
         delay_ms=mean("delay"),
@@ -192,6 +198,11 @@ def _score_sequence(
         "swaps": match.swaps,
         "delay": 1000 * _delay(seq, truth, match),
     }
+    tilts = [
+        (math.nan, math.nan) if camera is None else tilt_of(camera)
+        for camera in (seq.provenance.camera, truth.camera)
+    ]
+    out |= {name: abs(math.degrees(tilts[0][k] - tilts[1][k])) for k, name in enumerate(("pitch", "roll"))}
     if len(found) == 2:
         gap, true_gap = (np.linalg.norm((r[0] - r[1])[:, [0, 2]], axis=-1) for r in (root, true_root))
         out["distance"] = 1000 * float(np.abs(gap - true_gap).mean())

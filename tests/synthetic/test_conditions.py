@@ -21,10 +21,9 @@ from opendance_hf.synthetic.clips import (
     render_clip,
     truth_of,
 )
-from opendance_hf.synthetic.filming import View
+from opendance_hf.synthetic.filming import View, tilt_of
 from opendance_hf.synthetic.motion import TRUTH_JOINTS
 from opendance_hf.synthetic.moves import Moves, held
-from opendance_hf.synthetic.pairs import tilt_of
 from tests.synthetic.support import needs_body
 
 ANKLES = [list(TRUTH_JOINTS).index(f"{side}_ankle") for side in ("left", "right")]
