@@ -183,6 +183,8 @@ class Fit:
         rest_offsets: (D, 24, 3) metres; row 0 is zero without a SMPL body.
         camera: the source camera in that world frame.
         betas: (D, 10) SMPL shape, None without a SMPL body.
+        contacts: (D, T, 4) true where the image shows a joint of a foot at rest on the ground: toe and ankle of the left
+            foot, then of the right; None if the fitter does not look.
     """
 
     times_s: Times
@@ -191,6 +193,7 @@ class Fit:
     rest_offsets: Floats
     camera: Camera
     betas: Floats | None = None
+    contacts: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,7 @@ def clean_motion(
     transl: Array | None = None,
     rest_offsets: Array | None = None,
     floor: float | None = None,
+    seen: Bools | None = None,
     settings: CleanSettings | None = None,
 ) -> CleanedMotion:
     """Clean motion of one or more dancers.
@@ -127,13 +128,15 @@ def clean_motion(
         rest_offsets: (D, 24, 3) of the poses.
         floor: height of the ground, metres; None for the lowest :func:`~opendance_hf.metrics.quality.floor_height` of the
             dancers.
+        seen: (D, T, 4) which joints of :data:`~opendance_hf.cleanup.feet.FEET` are at rest in a video of the dancers. Then
+            those that are low are the contacts, and none is guessed from the motion.
         settings: thresholds.
 
     Raises:
         CleanError: if an array has another shape, there are too few frames, or values are not finite.
     """
     s = settings or CleanSettings()
-    joints = _checked(joints, fps, floor, poses=poses, transl=transl, rest_offsets=rest_offsets)
+    joints = _checked(joints, fps, floor, poses=poses, transl=transl, rest_offsets=rest_offsets, seen=seen)
     ground = min(floor_height(one) for one in joints) if floor is None else floor
     up = np.array([0.0, ground, 0.0])
     joints = joints - up
@@ -143,7 +146,10 @@ def clean_motion(
         unchanged = [Body.of_joints(one) for one in joints]
     else:
         steadied, unchanged = [steady_body(body, fps, s.steady) for body in given], given
-    contacts = [foot_contacts(body.joints, fps, s.feet) for body in steadied]
+    shown = [None] * len(joints) if seen is None else list(seen)
+    contacts = [
+        foot_contacts(body.joints, fps, s.feet, one) for body, one in zip(steadied, shown, strict=True)
+    ]
 
     def planted(bodies: Sequence[Body]) -> list[Body]:
         return [plant_feet(body, where, fps, s.feet) for body, where in zip(bodies, contacts, strict=True)]
@@ -171,7 +177,7 @@ def clean_motion(
     )
 
 
-def _checked(joints: Array, fps: float, floor: float | None, **others: Array | None) -> Array:
+def _checked(joints: Array, fps: float, floor: float | None, **others: Array | Bools | None) -> Array:
     """Return the joints as float64, after a check of all arguments.
 
     Raises:
@@ -181,7 +187,12 @@ def _checked(joints: Array, fps: float, floor: float | None, **others: Array | N
     shape = joints.shape
     if joints.ndim != 4 or not shape[0] or shape[1] < _MIN_FRAMES or shape[2:] != (NUM_JOINTS, 3):
         raise CleanError(f"joints must be (dancers, frames, 24, 3) with at least 4 frames, got {shape}")
-    expected = {"poses": shape, "transl": (*shape[:2], 3), "rest_offsets": (shape[0], NUM_JOINTS, 3)}
+    expected = {
+        "poses": shape,
+        "transl": (*shape[:2], 3),
+        "rest_offsets": (shape[0], NUM_JOINTS, 3),
+        "seen": (*shape[:2], len(FEET)),
+    }
     for name, value in others.items():
         if value is not None and np.shape(value) != expected[name]:
             raise CleanError(f"{name} must be {expected[name]}, got {np.shape(value)}")

@@ -25,7 +25,7 @@ _LOWEST: Final = np.array([0.6, 0.5])
 _ENVELOPE_S: Final = 0.1
 
 
-def foot_contacts(joints: Array, fps: float, limits: FeetLimits) -> Bools:
+def foot_contacts(joints: Array, fps: float, limits: FeetLimits, seen: Bools | None = None) -> Bools:
     """Find which joints of the feet stand on the ground.
 
     A joint stands where it is low and slow. While the dancer is on the ground but nothing stands, the toe that is
@@ -35,6 +35,7 @@ def foot_contacts(joints: Array, fps: float, limits: FeetLimits) -> Bools:
         joints: (T, 24, 3) metres, with the ground at y = 0.
         fps: frames per second.
         limits: thresholds.
+        seen: (T, 4) joints at rest in the image, which shows rest better than estimated depths do: those that are low stand.
 
     Returns:
         (T, 4) mask of :data:`FEET`.
@@ -45,6 +46,8 @@ def foot_contacts(joints: Array, fps: float, limits: FeetLimits) -> Bools:
         [limits.toe_height_m + limits.tolerance_m, limits.ankle_height_m + limits.ankle_range_m] * 2
     )
     low[:, 1::2] |= low[:, ::2]  # on tiptoe the ankle is high, and stands with the toes
+    if seen is not None:
+        return np.asarray(seen & low)
     shortest = max(2, round(limits.min_rest_s * fps))
     out = np.zeros(low.shape, dtype=bool)
     for k in range(len(FEET)):

@@ -261,4 +261,5 @@ class FitProblem(ABC):
             focal_sd=self.tilt.focal_sd,
             tilt_sd_deg=math.degrees(self.tilt.pitch_sd_rad),
         )
-        return Fit(times_s=times_s, rotations=held, transl=moved, rest_offsets=offsets, camera=camera)
+        contacts = self.resting.transpose(1, 2, 3, 0).reshape(self.dancers, self.frames, -1)
+        return Fit(times_s, held, moved, offsets, camera, contacts=contacts)

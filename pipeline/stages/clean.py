@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from opendance_hf.cleanup.settings import CleanSettings
-from opendance_hf.pipeline.clip import Clip
+from opendance_hf.pipeline.clip import Clip, Fit, Times
 from opendance_hf.pipeline.stage import Stage
 from opendance_hf.schema import FPS
 
@@ -17,7 +18,7 @@ _DEFAULTS: Final = CleanSettings()
 
 @dataclass(frozen=True)
 class Clean(Stage):
-    """Clean the motion at 60 FPS, see :func:`opendance_hf.cleanup.clean_motion`.
+    """Clean the motion at 60 FPS, see :func:`opendance_hf.cleanup.clean_motion`, with the contacts that the image shows.
 
     Args:
         apply: False to leave the motion as it was fitted.
@@ -25,6 +26,7 @@ class Clean(Stage):
     """
 
     name = "clean"
+    version = 2
     reads = ("fit", "motion")
     changes = ("motion",)
 
@@ -45,7 +47,17 @@ class Clean(Stage):
             transl=motion.transl,
             rest_offsets=clip.fit.rest_offsets,
             floor=0.0,
+            seen=contacts_at(clip.fit, motion.times_s),
             settings=self.settings,
         )
         arrays = {name: getattr(cleaned, name).astype(np.float32) for name in ("joints", "poses", "transl")}
         return replace(clip, motion=replace(motion, **arrays))
+
+
+def contacts_at(fit: Fit, times_s: Times) -> npt.NDArray[np.bool_] | None:
+    """Return the (D, N, 4) contacts of the nearest frames of a fit at (N,) times; None if it has none."""
+    if fit.contacts is None:
+        return None
+    after = np.searchsorted(fit.times_s, times_s).clip(1, len(fit.times_s) - 1)
+    nearer_before = times_s - fit.times_s[after - 1] < fit.times_s[after] - times_s
+    return np.asarray(fit.contacts[:, after - nearer_before])

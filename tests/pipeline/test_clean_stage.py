@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from opendance_hf.cleanup.feet import FEET, foot_contacts
+from opendance_hf.cleanup.settings import FeetLimits
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.pipeline.clip import Clip, Fit, Motion
 from opendance_hf.pipeline.pipelines import default_pipeline, paper_pipeline
-from opendance_hf.pipeline.stages.clean import Clean
+from opendance_hf.pipeline.stages.clean import Clean, contacts_at
 from opendance_hf.schema import Camera
 from tests.cleanup.dancers import stepping_dancer
 
@@ -52,3 +55,29 @@ def test_feet_stand_and_everything_else_stays() -> None:
     assert found.fit is clip.fit
     assert found.motion.confidence is clip.motion.confidence
     assert (found.start_s, found.end_s) == (clip.start_s, clip.end_s)
+
+
+def test_the_contacts_that_the_image_shows_are_held() -> None:
+    clip = drifting_clip()
+    seen = foot_contacts(stepping_dancer(180).joints, 60, FeetLimits())[None]
+    found = Clean()(replace(clip, fit=replace(clip.fit, contacts=seen)))
+    assert isinstance(found, Clip)
+
+    def slide(motion: Motion) -> float:
+        steps = np.linalg.norm(np.diff(motion.joints[0][:, FEET][..., [0, 2]], axis=0), axis=-1)
+        return float(steps[seen[0, 1:] & seen[0, :-1]].mean())
+
+    assert seen.sum() > 200
+    assert slide(found.motion) < 0.2 * slide(clip.motion)
+
+
+def test_contacts_are_those_of_the_nearest_frame_of_the_source() -> None:
+    clip = drifting_clip()
+    contacts = np.zeros((1, 4, 4), dtype=bool)
+    contacts[0, 2] = True
+    fit = replace(clip.fit, times_s=np.array([0.0, 0.1, 0.2, 0.3]), contacts=contacts)
+    times_s = np.array([0.0, 0.14, 0.16, 0.24, 0.26, 0.4])
+    found = contacts_at(fit, times_s)
+    assert found is not None
+    assert found[0, :, 0].tolist() == [False, False, True, True, False, False]
+    assert contacts_at(clip.fit, times_s) is None
