@@ -42,7 +42,7 @@ class BuildScore(NamedTuple):
     wanted: str
 
 
-#: Scores of the stages reprojection, complete and gate, by name.
+#: Scores of the stages reprojection, complete, pose and gate, by name.
 BUILD_SCORES: Final = {
     "reprojection_pck": BuildScore(
         "reprojection PCK",
@@ -61,6 +61,12 @@ BUILD_SCORES: Final = {
     ),
     "legs_out": BuildScore(
         "legs out", "", "share of the frames with the legs outside the picture", "good: near 0"
+    ),
+    "exchanged": BuildScore(
+        "exchanged sides",
+        "",
+        "share of the frames in which left and right limbs were exchanged, which was undone",
+        "good: near 0",
     ),
     "upside_down": BuildScore(
         "upside down",

@@ -42,6 +42,7 @@ from tests.pipeline.truth import VIDEO, camera_at, dance, landmarks_of, together
 SHA256 = "a1" * 32
 SCORES = {
     "complete": {"legs_out"},
+    "pose": {"exchanged"},
     "gate": {
         "upside_down",
         "jitter_mps2",
