@@ -19,6 +19,7 @@ from rich.console import Console
 
 from opendance_hf.apps.build import report_of, run_build
 from opendance_hf.motion.procrustes import procrustes_error
+from opendance_hf.motion.skeleton import NUM_JOINTS
 from opendance_hf.pipeline.build import BuildOptions
 from opendance_hf.pipeline.cache import latest_results
 from opendance_hf.pipeline.clip import Landmarks
@@ -177,6 +178,7 @@ def dancers_of(truth: Truth, seq: DanceSequence) -> DanceSequence:
         rest_offsets=kept(seq.rest_offsets, 72),
         smpl_betas=None if betas is None else kept(betas, 10),
         confidence=np.ascontiguousarray(seq.confidence[:, rows]),
+        joint_confidence=None if seq.joint_confidence is None else kept(seq.joint_confidence, NUM_JOINTS),
     )
 
 

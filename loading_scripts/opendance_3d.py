@@ -16,14 +16,17 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import datasets
 
 from opendance_hf.errors import OpenDanceError
-from opendance_hf.schema import SCHEMA_VERSION, features, to_row, validate
+from opendance_hf.schema import SCHEMA_VERSION, config_of, features, to_row, validate
 from opendance_hf.storage.npz import SUFFIX, load_header, load_sequence
 from opendance_hf.storage.splits import SPLITS, assign_splits
+
+#: Largest number of dancers that has a configuration here; packed datasets have no such limit.
+MAX_DANCERS: Final = 16
 
 
 class LoadingError(OpenDanceError, FileNotFoundError):
@@ -66,8 +69,8 @@ class OpenDance3DConfig(datasets.BuilderConfig):
 class OpenDance3D(datasets.GeneratorBasedBuilder):
     """Dataset of the sequences in ``data_dir`` and its subfolders, by default solos (``individual``).
 
-    Splits are assigned by :func:`opendance_hf.storage.assign_splits` over the sequences of both configurations, so a song is
-    in the same split of both, as in a dataset packed for the first time. Packing to the same folder also keeps earlier
+    Splits are assigned by :func:`opendance_hf.storage.assign_splits` over the sequences of all configurations, so a song is
+    in the same split of each, as in a dataset packed for the first time. Packing to the same folder also keeps earlier
     training groups in ``train``; this class does not.
 
     Raises:
@@ -78,10 +81,12 @@ class OpenDance3D(datasets.GeneratorBasedBuilder):
     VERSION = datasets.Version(f"{SCHEMA_VERSION}.0")
     BUILDER_CONFIG_CLASS = OpenDance3DConfig
     BUILDER_CONFIGS = [  # noqa: RUF012 (datasets declares it so)
-        OpenDance3DConfig(name="individual", version=VERSION, num_dancers=1, description="solos"),
-        OpenDance3DConfig(name="collaborative", version=VERSION, num_dancers=2, description="duets"),
+        OpenDance3DConfig(
+            name=config_of(count), version=datasets.Version(f"{SCHEMA_VERSION}.0"), num_dancers=count
+        )
+        for count in range(1, MAX_DANCERS + 1)
     ]
-    DEFAULT_CONFIG_NAME = "individual"
+    DEFAULT_CONFIG_NAME = config_of(1)
     # A row has several megabytes, so the default of 1,000 rows would take gigabytes of memory.
     DEFAULT_WRITER_BATCH_SIZE = 16
 

@@ -90,6 +90,8 @@ class Column:
             raise TypeError(
                 "a nullable integer needs a minimum of at least 0: in WebDataset tars, -1 stands for None"
             )
+        if self.nullable and len(self.shape) == 2 and not self.dtype.startswith("float"):
+            raise TypeError("a nullable matrix must be of floats: in WebDataset tars, NaN stands for None")
 
     @property
     def required(self) -> bool:
@@ -107,12 +109,17 @@ class Column:
 
     def missing(self, letters: Letters) -> Any:
         """Return the value that stands for None in files that cannot hold None (WebDataset)."""
+        if len(self.shape) == 2:
+            # `datasets` infers the type of a column from a few samples, and cannot from a matrix without elements.
+            return np.full((1, self.sizes(letters)[1] or 1), np.nan, self.dtype)
         if self.shape:
-            return np.zeros((0, *(size or 0 for size in self.sizes(letters)[1:])), self.dtype)
+            return np.zeros(0, self.dtype)
         return {"string": "", "int32": -1, "int64": -1}.get(self.dtype, math.nan)
 
     def is_missing(self, value: Any) -> bool:
         """Return whether a value stands for None, see :meth:`missing`."""
+        if len(self.shape) == 2:
+            return bool(np.isnan(value).all())
         if self.shape:
             return np.size(value) == 0
         return {"string": value == "", "int32": value == -1, "int64": value == -1}.get(

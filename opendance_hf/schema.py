@@ -12,7 +12,8 @@ Source: paper section 3.2 (24 joints, SMPL pose, shape and translation, audio fe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -37,7 +38,7 @@ from opendance_hf.music.genres import GENRES as GENRES
 if TYPE_CHECKING:
     import datasets
 
-SCHEMA_VERSION: Final = "1.2"
+SCHEMA_VERSION: Final = "1.3"
 FPS: Final = 60
 #: Number of motion frames per row of ``music_features_7p5fps`` (one of Bailando's codes lasts 8 frames).
 FRAMES_PER_CODE: Final = 8
@@ -132,6 +133,7 @@ class DanceSequence:
     bpm: Annotated[float, Column("float64", unit="1/min", minimum=0, meaning="tempo")]
     motion_velocity: Annotated[float, Column("float64", unit="m/s", minimum=0, meaning="mean joint speed")]
     confidence: Annotated[Floats, Column("float32", ("T", "D"), minimum=0, maximum=1, meaning="mean visibility of the estimator's landmarks, 0 to 1; 0 in interpolated gaps")]
+    joint_confidence: Annotated[Floats | None, Column("float32", ("T", f"D*{NUM_JOINTS}"), minimum=0, maximum=1, meaning="certainty of each joint, 0 to 1: lower where it is hidden, outside the picture, or fitted away from its landmark; 0 in interpolated gaps; null if no stage computed it, absent before schema 1.3")] = None
     genre: Annotated[str | None, Column("string", choices=GENRES, meaning=f"one of {', '.join(GENRES)}; null if no classifier ran (`opendance build --genre-model`)")] = None
     genre_scores: Annotated[Floats | None, Column("float32", (len(GENRES),), meaning="scores of these genres, in that order; null if no classifier ran")] = None
     subset_rank: Annotated[int | None, Column("int32", minimum=0, meaning="rank in a shuffled order of the split, from 0: rows with a rank below N are the nested subset of size N (paper table 3); null before packing, absent before schema 1.1")] = None
@@ -139,13 +141,29 @@ class DanceSequence:
 
     @property
     def config(self) -> str:
-        """Dataset configuration of this sequence: ``individual`` or ``collaborative``."""
-        return "individual" if self.num_dancers == 1 else "collaborative"
+        """Dataset configuration of this sequence, see :func:`config_of`."""
+        return config_of(self.num_dancers)
 # fmt: on
 
 
 #: Every column of a row, in the order of the files.
 COLUMNS: Final[Mapping[str, Column]] = columns_of(DanceSequence)
+
+
+def config_of(num_dancers: int) -> str:
+    """Return the dataset configuration of a number of dancers: ``individual``, ``collaborative`` (2) or ``group_N``."""
+    return {1: "individual", 2: "collaborative"}.get(num_dancers, f"group_{num_dancers}")
+
+
+def sorted_configs(configs: Iterable[str]) -> list[str]:
+    """Return the names without duplicates, by number of dancers; names of other datasets follow in alphabetical order."""
+
+    def order(name: str) -> tuple[float, str]:
+        group = re.fullmatch(r"group_(\d+)", name)
+        dancers = {config_of(1): 1, config_of(2): 2}.get(name, int(group[1]) if group else float("inf"))
+        return dancers, name
+
+    return sorted(set(configs), key=order)
 
 
 def per_dancer(flat: npt.NDArray[np.floating], num_dancers: int, *shape: int) -> npt.NDArray[np.floating]:

@@ -25,6 +25,7 @@ from opendance_hf.pipeline.clip import (
     CameraMotion,
     Clip,
     Detections,
+    ExpectedErrors,
     Fit,
     Landmarks,
     Motion,
@@ -39,7 +40,19 @@ _log = logging.getLogger(__name__)
 
 _CLASSES: Final[dict[str, type]] = {
     kind.__name__: kind
-    for kind in (Bodies, Camera, CameraMotion, Detections, Dropped, Fit, Landmarks, Motion, Tracks, VideoInfo)
+    for kind in (
+        Bodies,
+        Camera,
+        CameraMotion,
+        Detections,
+        Dropped,
+        ExpectedErrors,
+        Fit,
+        Landmarks,
+        Motion,
+        Tracks,
+        VideoInfo,
+    )
 }
 #: Fields of a clip that are not results.
 _NOT_RESULTS: Final = {"path", "sha256", "key", "number", "job", "backends"}

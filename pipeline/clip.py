@@ -173,6 +173,19 @@ class Bodies:
 
 
 @dataclass(frozen=True)
+class ExpectedErrors:
+    """Errors that a network expects of its own estimate of D dancers, at T times.
+
+    Attributes:
+        times_s: (T,) seconds of the source.
+        joints_m: (D, T, 24) metres, NaN for joints that it does not estimate.
+    """
+
+    times_s: Times
+    joints_m: Floats
+
+
+@dataclass(frozen=True)
 class Fit:
     """Fitted motion of D dancers at T source times, in the world frame of :mod:`opendance_hf.schema`.
 
@@ -271,6 +284,7 @@ class Clip:
         landmarks: landmarks of the span's dancers; without gaps after the stage ``complete``.
         smoothed: smoothed landmarks.
         bodies: SMPL bodies of an estimator; None in pipelines without one.
+        expected_errors: errors that the depth stage expects of the landmarks; None in pipelines without it.
         fit: skeletons fitted to landmarks or bodies.
         motion: the fit resampled to exactly 60 FPS.
         columns: values of the row by column name, see :data:`opendance_hf.schema.COLUMNS`.
@@ -294,6 +308,7 @@ class Clip:
     landmarks: Landmarks = _UNWRITTEN
     smoothed: Landmarks = _UNWRITTEN
     bodies: Bodies | None = None
+    expected_errors: ExpectedErrors | None = None
     fit: Fit = _UNWRITTEN
     motion: Motion = _UNWRITTEN
     columns: Mapping[str, Any] = field(default_factory=dict)

@@ -18,6 +18,7 @@ from opendance_hf.pipeline.backends.yolox import YOLOX
 from opendance_hf.pipeline.stage import Stage
 from opendance_hf.pipeline.stages.clean import Clean
 from opendance_hf.pipeline.stages.complete import Complete
+from opendance_hf.pipeline.stages.confidence import Confidence
 from opendance_hf.pipeline.stages.depth import Depth
 from opendance_hf.pipeline.stages.detect import Detect
 from opendance_hf.pipeline.stages.fingerprint import Fingerprint
@@ -59,6 +60,7 @@ STAGES: Final[dict[str, type[Stage]]] = {
         Retime,
         Gate,
         Clean,
+        Confidence,
         Reprojection,
         Music,
         Genre,
@@ -86,6 +88,7 @@ def default_pipeline() -> Pipeline:
         Retime(),
         Gate(),
         Clean(),
+        Confidence(),
         Reprojection(),
         Music(),
         Genre(),
@@ -118,6 +121,7 @@ def paper_pipeline() -> Pipeline:
         FitSkeleton(fitter=SMPLify()),
         Retime(),
         Gate(max_back_to_camera=0.95),
+        Confidence(),
         Reprojection(),
         Music(),
         Genre(),

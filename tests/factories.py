@@ -67,6 +67,9 @@ def make_sequence(
             backends=(Backend("detect", "nanodet", "3.0.4"), Backend("pose", "blazepose", "0.5")),
         ),
         smpl_betas=floats(num_dancers * 10) if full else None,
+        joint_confidence=rng.uniform(0, 1, (num_frames, 24 * num_dancers)).astype(np.float32)
+        if full
+        else None,
         genre=GENRES[int(scores.argmax())] if full else None,
         genre_scores=scores if full else None,
     )

@@ -116,7 +116,9 @@ def test_what_stands_for_none_is_recognised_and_refused_as_a_value() -> None:
     for column in columns_of(Row).values():
         if column.nullable and column.record is None:
             assert column.is_missing(column.missing(LETTERS))
-    assert columns_of(Row)["energy"].missing(LETTERS).shape == (0, 6)
+    missing = columns_of(Row)["energy"].missing(LETTERS)
+    assert missing.shape == (1, 6), "datasets cannot infer a type from no elements"
+    assert np.isnan(missing).all()
 
     @dataclass
     class Free:
@@ -146,6 +148,7 @@ def test_the_table_for_documents() -> None:
         lambda: Column("string", ("T",)),
         lambda: Column("float32", ("T", 2, 3)),
         lambda: Column("float32", ("frames",)),
+        lambda: Column("int32", ("T", 2), default=None),
     ],
 )
 def test_impossible_columns(bad) -> None:

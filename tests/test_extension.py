@@ -84,7 +84,8 @@ assert rows.features["energy"] == datasets.Array2D((None, 4), "float32")
 assert np.array_equal(from_row(rows[0]).energy, energy) and from_row(rows[1]).energy is None
 
 samples = list(webdataset.WebDataset("dances/webdataset/collaborative/train-00000.tar", shardshuffle=False).decode())
-assert np.array_equal(samples[0]["energy.npy"], energy) and samples[1]["energy.npy"].shape == (0, 4)
+assert np.array_equal(samples[0]["energy.npy"], energy) and samples[1]["energy.npy"].shape == (1, 4)
+assert np.isnan(samples[1]["energy.npy"]).all()
 rows = datasets.load_dataset("webdataset", data_files="dances/webdataset/collaborative/*.tar", split="train")
 assert np.array_equal(np.asarray(rows[0]["energy.npy"], np.float32), energy)
 

@@ -58,7 +58,10 @@ def client(hub: FakeHub, tmp_path: Path) -> Callable[[str], str]:
 def test_a_pushed_dataset_loads_by_its_name(
     client: Callable[[str], str], tmp_path: Path, hub: FakeHub
 ) -> None:
-    pack([*(make_sequence(i) for i in range(6)), make_sequence(9, num_dancers=2)], tmp_path / "opendance-3d")
+    pack(
+        [*(make_sequence(i) for i in range(6)), *(make_sequence(9, count) for count in (2, 3))],
+        tmp_path / "opendance-3d",
+    )
     (tmp_path / "opendance-3d/.gitattributes").write_text("")
     local = (tmp_path / "opendance-3d/README.md").read_bytes()
     said = client(
@@ -90,7 +93,8 @@ for split in local:
 print(sorted(r["id"] for s in pushed.values() for r in s))
 streamed = load_dataset("org/opendance-3d", "individual", streaming=True)
 print(sorted(r["id"] for s in streamed.values() for r in s))
-print(load_dataset("org/opendance-3d", "collaborative", split="train")[0]["num_dancers"])
+for name in "collaborative", "group_3":
+    print(load_dataset("org/opendance-3d", name, split="train")[0]["num_dancers"])
 import re
 from huggingface_hub import DatasetCard
 blocks = re.findall(r"```python\\n(.*?)```", DatasetCard.load("org/opendance-3d").text, flags=re.DOTALL)
@@ -100,7 +104,7 @@ for block in blocks:
 """
     ).splitlines()
     assert said[0] == said[1] == str(sorted(make_sequence(i).id for i in range(6)))
-    assert said[2] == "2"
+    assert said[2:] == ["2", "3"]
 
 
 def test_the_card_of_a_pushed_model_names_the_repository(

@@ -125,6 +125,10 @@ def test_a_bystander_is_left_out_of_sequences_and_landmarks() -> None:
             kept.smpl_pose, flat_dancers(per_dancer(seq.smpl_pose, 2, 72)[[dancer]])
         )
         np.testing.assert_array_equal(kept.confidence, seq.confidence[:, [dancer]])
+        assert kept.joint_confidence is not None
+        assert seq.joint_confidence is not None
+        own = slice(24 * dancer, 24 * dancer + 24)
+        np.testing.assert_array_equal(kept.joint_confidence, seq.joint_confidence[:, own])
 
 
 def test_an_unpublished_view_has_a_reason_and_the_estimator_s_error() -> None:

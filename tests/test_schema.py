@@ -13,11 +13,13 @@ from opendance_hf.schema import (
     SCHEMA_VERSION,
     DanceSequence,
     SchemaError,
+    config_of,
     features,
     flat_dancers,
     from_row,
     mean_joint_speed,
     per_dancer,
+    sorted_configs,
     to_row,
     validate,
 )
@@ -133,16 +135,19 @@ def old_row(version: str) -> dict[str, Any]:
     """A row as the schema of that version had it."""
     row = to_row(make_sequence(1))
     row["provenance"] = {**row["provenance"], "schema_version": version}
-    del row["provenance"]["pipeline"]
+    del row["joint_confidence"]
+    if version < "1.2":
+        del row["provenance"]["pipeline"]
     if version == "1.0":
         del row["subset_rank"]
     return row
 
 
-@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("version", ["1.0", "1.1", "1.2"])
 def test_rows_of_older_schemas_load(version: str) -> None:
     seq = from_row(old_row(version))
     assert seq.subset_rank is None
+    assert seq.joint_confidence is None
     assert seq.provenance.pipeline == ""
     assert seq.provenance.schema_version == version
     validate(seq)
@@ -160,9 +165,17 @@ def test_a_row_without_a_required_column_is_refused() -> None:
         from_row(row)
 
 
-def test_the_version_counts_the_fingerprint_of_the_pipeline() -> None:
-    assert SCHEMA_VERSION == "1.2"
-    assert features(1)["provenance"]["pipeline"] == datasets.Value("string")
+def test_the_version_counts_the_confidence_of_joints() -> None:
+    assert SCHEMA_VERSION == "1.3"
+    assert features(2)["joint_confidence"] == datasets.Array2D((None, 48), "float32")
+
+
+def test_configurations_by_number_of_dancers() -> None:
+    names = [config_of(count) for count in (12, 3, 2, 1)]
+    assert names == ["group_12", "group_3", "collaborative", "individual"]
+    assert make_sequence(1, 3).config == "group_3"
+    found = sorted_configs([*names, "default", "group_3"])
+    assert found == ["individual", "collaborative", "group_3", "group_12", "default"]
 
 
 def test_no_beats_are_fine() -> None:

@@ -17,6 +17,7 @@ from opendance_hf.files import atomic_write
 from opendance_hf.music.tempo import tempo_doubt
 from opendance_hf.pipeline.ledger import DropCount
 from opendance_hf.pipeline.stages.gate import Gate
+from opendance_hf.schema import sorted_configs
 
 #: Units by the suffix of a metric's name, as in ``fit_residual_mm``.
 _UNITS: Final = {
@@ -41,7 +42,7 @@ class BuildScore(NamedTuple):
     wanted: str
 
 
-#: Scores of the stages reprojection, complete and gate, by name.
+#: Scores of the stages reprojection, complete, pose and gate, by name.
 BUILD_SCORES: Final = {
     "reprojection_pck": BuildScore(
         "reprojection PCK",
@@ -60,6 +61,12 @@ BUILD_SCORES: Final = {
     ),
     "legs_out": BuildScore(
         "legs out", "", "share of the frames with the legs outside the picture", "good: near 0"
+    ),
+    "exchanged": BuildScore(
+        "exchanged sides",
+        "",
+        "share of the frames in which left and right limbs were exchanged, which was undone",
+        "good: near 0",
     ),
     "upside_down": BuildScore(
         "upside down",
@@ -145,7 +152,7 @@ class SequenceRow:
 
     Attributes:
         id: id of the sequence.
-        config: ``individual`` or ``collaborative``.
+        config: its dataset configuration, see :func:`opendance_hf.schema.config_of`.
         num_dancers: number of dancers.
         duration_s: duration in seconds.
         bpm: beats per minute of the music.
@@ -251,7 +258,7 @@ def render_report(report: BuildReport) -> str:
         },
         dance_s=sum(row.duration_s for row in report.sequences),
         work_s=sum(row.seconds for row in report.inputs),
-        configs=sorted({row.config for row in report.sequences}, reverse=True),
+        configs=sorted_configs(row.config for row in report.sequences),
         plots=_plots(report.sequences),
         scores=explained_scores(report.sequences),
     )

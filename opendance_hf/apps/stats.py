@@ -17,6 +17,7 @@ from rich.table import Table
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.files import atomic_write, check_outputs
 from opendance_hf.render.statistics import Sample, draw_statistics
+from opendance_hf.schema import config_of, sorted_configs
 from opendance_hf.storage.statistics import SplitStatistics, statistics_of
 
 _COLUMNS: Final = [
@@ -142,7 +143,7 @@ def stats(
     if figure is not None and figure.suffix not in (".png", ".pdf", ".svg"):
         raise StatsError(f"{figure}: draw to a file that ends in .png, .pdf or .svg")
     parts = [part for part in read_parts(dataset) if len(part.groups)]
-    configs = list(dict.fromkeys(part.config for part in parts))
+    configs = sorted_configs(part.config for part in parts)
     found: dict[str, Any] = {
         "dataset": Path(os.fspath(dataset)).name or os.fspath(dataset),
         "splits": {
@@ -196,7 +197,7 @@ def tables(found: dict[str, Any]) -> list[Table]:
                 f"{n['mean_velocity_m_per_s']:.2f}",
             )
     row = Table(title="Its row of table 1", box=box.SIMPLE, title_justify="left")
-    everything, solo = found["all"], found["configs"].get("individual")
+    everything, solo = found["all"], found["configs"].get(config_of(1))
     cells = {
         "Dataset": found["dataset"],
         "Music": f"{everything['groups']:,}",

@@ -128,14 +128,24 @@ class Lifting(nn.Module):
 
     @torch.no_grad()
     def lift(self, rays: Tensor, world: Tensor, visibility: Tensor) -> Tensor:
-        """Return the (B, T, J, 3) mean of the joints of the given landmarks and of their mirror image, mirrored back."""
+        """Return the (B, T, J, 3) joints of :meth:`lift_with_errors`."""
+        return self.lift_with_errors(rays, world, visibility)[0]
+
+    @torch.no_grad()
+    def lift_with_errors(self, rays: Tensor, world: Tensor, visibility: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean of the joints of the given landmarks and of their mirror image, mirrored back, and their errors.
+
+        Returns:
+            The (B, T, J, 3) joints, and the (B, T, J) expected errors in metres.
+        """
         marks, back = (mirrored(names, rays.device) for names in (self.config.landmarks, self.config.joints))
         flip = rays.new_tensor([-1.0, 1.0, 1.0])
-        plain, _ = self.corrected(rays, world, visibility)
-        other, _ = self.corrected(
+        plain, scale = self.corrected(rays, world, visibility)
+        other, other_scale = self.corrected(
             rays[:, :, marks] * flip[:2], world[:, :, marks] * flip, visibility[:, :, marks]
         )
-        return (plain + other[:, :, back] * flip) / 2
+        scale = (scale + other_scale[:, :, back]) / 2
+        return (plain + other[:, :, back] * flip) / 2, scale.exp().norm(dim=-1)
 
 
 class LiftingNetwork(Lifting):

@@ -12,11 +12,16 @@ Array = npt.NDArray[np.floating]
 
 def procrustes_error(found: Array, true: Array) -> Array:
     """Return the (...) mean joint distance of (..., J, 3) poses after the best rotation, scale and shift of each."""
+    return np.asarray(procrustes_distances(found, true).mean(axis=-1))
+
+
+def procrustes_distances(found: Array, true: Array) -> Array:
+    """Return the (..., J) joint distances of (..., J, 3) poses after the best rotation, scale and shift of each."""
     a = found - found.mean(axis=-2, keepdims=True)
     b = true - true.mean(axis=-2, keepdims=True)
     rotated = a @ np.swapaxes(best_rotation(a, b), -1, -2)
     scale = (rotated * b).sum(axis=(-1, -2)) / np.maximum(np.square(a).sum(axis=(-1, -2)), 1e-12)
-    return np.asarray(np.linalg.norm(scale[..., None, None] * rotated - b, axis=-1).mean(axis=-1))
+    return np.asarray(np.linalg.norm(scale[..., None, None] * rotated - b, axis=-1))
 
 
 def constant_pose_error(joints: Array) -> float:

@@ -87,7 +87,7 @@ def _render(template: str, described: Mapping[str, Any], repo: str, **more: Any)
 
 
 def card_metadata(described: Mapping[str, Any], *, title: str) -> dict[str, Any]:
-    """Return the YAML front matter. The default is the first configuration with data, ``individual`` if possible."""
+    """Return the YAML front matter. The default is the first configuration, that of the fewest dancers."""
     configs: list[dict[str, Any]] = []
     for config, splits in described["configs"].items():
         files = [{"split": split, "path": f"data/{config}/{split}-*.parquet"} for split in splits]

@@ -31,7 +31,7 @@ from opendance_hf import __version__
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.files import naming_errors, new_folder
 from opendance_hf.render.statistics import Sample, draw_statistics
-from opendance_hf.schema import SCHEMA_VERSION, DanceSequence, validate
+from opendance_hf.schema import SCHEMA_VERSION, DanceSequence, sorted_configs, validate
 from opendance_hf.storage.card import dataset_card
 from opendance_hf.storage.contents import FIGURE, published_files
 from opendance_hf.storage.npz import load_sequence, save_sequence
@@ -107,8 +107,8 @@ def pack(
 
     Raises:
         SchemaError: if a sequence violates the schema.
-        PackError: if there are no sequences, an id occurs twice, sequences of one configuration have different
-            numbers of dancers, or ``out`` is not an OpenDance-HF dataset or cannot be read.
+        PackError: if there are no sequences, an id occurs twice, or ``out`` is not an OpenDance-HF dataset or cannot be
+            read.
         ContentError: if a file was written that a dataset must not contain.
     """
     out = Path(out).absolute()
@@ -171,12 +171,11 @@ def _staging(out: Path) -> Iterator[Path]:
 def _spool_sequences(sequences: Iterable[DanceSequence], spool: Path) -> list[_Entry]:
     """Validate every sequence and write it to the spool folder; return the entries sorted by id."""
     entries: dict[str, _Entry] = {}
-    first_of_config: dict[str, _Entry] = {}
     for seq in sequences:
         validate(seq)
         if seq.id in entries:
             raise PackError(f"two sequences have the id {seq.id!r}: ids must be unique")
-        entry = _Entry(
+        entries[seq.id] = _Entry(
             id=seq.id,
             group=seq.group,
             config=seq.config,
@@ -189,13 +188,6 @@ def _spool_sequences(sequences: Iterable[DanceSequence], spool: Path) -> list[_E
             backends=tuple((b.stage, b.name, b.version) for b in seq.provenance.backends),
             licence=seq.provenance.licence,
         )
-        first = first_of_config.setdefault(seq.config, entry)
-        if first.num_dancers != seq.num_dancers:
-            raise PackError(
-                f"sequence {seq.id!r} has {seq.num_dancers} dancers and {first.id!r} has {first.num_dancers}, but all "
-                f"sequences of the configuration {seq.config!r} must have the same number; pack them into separate folders"
-            )
-        entries[seq.id] = entry
         save_sequence(spool / f"{seq.id}.npz", seq)
     if not entries:
         raise PackError("no sequences to pack")
@@ -232,7 +224,7 @@ def _split_entries(
     split_of = assign_splits((entry.group for entry in entries), ratios, known_train)
     statistics: dict[str, dict[str, SplitStatistics]] = {}
     parts: dict[tuple[str, str], list[str]] = {}
-    for config in ("individual", "collaborative"):
+    for config in sorted_configs(entry.config for entry in entries):
         for split in SPLITS:
             part = [e for e in entries if e.config == config and split_of[e.group] == split]
             if part:
@@ -256,11 +248,10 @@ def _statistics(part: list[_Entry]) -> SplitStatistics:
 def _draw_figure(entries: list[_Entry], path: Path) -> None:
     path.parent.mkdir()
     samples = []
-    for config in ("individual", "collaborative"):
+    for config in sorted_configs(entry.config for entry in entries):
         part = [entry for entry in entries if entry.config == config]
-        if part:
-            seconds, bpm, velocity = np.array([(e.duration_s, e.bpm, e.velocity) for e in part]).T
-            samples.append(Sample(config, seconds, bpm, velocity, tuple(e.genre for e in part)))
+        seconds, bpm, velocity = np.array([(e.duration_s, e.bpm, e.velocity) for e in part]).T
+        samples.append(Sample(config, seconds, bpm, velocity, tuple(e.genre for e in part)))
     draw_statistics(samples, path)
 
 

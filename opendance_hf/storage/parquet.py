@@ -39,7 +39,7 @@ class ParquetWriter:
 
     Args:
         root: the dataset folder; files go to ``root/data/{config}``.
-        config: ``individual`` or ``collaborative``.
+        config: name of the configuration, see :func:`opendance_hf.schema.config_of`.
         split: ``train``, ``validation`` or ``test``.
         shard_bytes: a new shard starts once the arrays of the current one reach this size, uncompressed.
 

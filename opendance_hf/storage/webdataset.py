@@ -2,8 +2,8 @@
 
 A sample is ``{id}.json`` (scalars and strings; ``provenance`` is a JSON string in it) and one ``{id}.{column}.npy``
 for each array column. ``load_dataset("webdataset")`` infers types from the first samples and expects the same members
-in all of them, so nothing is null: an array that is None is stored without elements, text as "", a rank as -1
-(:meth:`opendance_hf.columns.Column.missing`). Tars stream about 3.5 times more sequences per CPU second than Parquet
+in all of them, so nothing is null: a vector that is None is stored without elements, a matrix as one row of NaN, text as
+"", a rank as -1 (:meth:`opendance_hf.columns.Column.missing`). Tars stream about 3.5 times more sequences per CPU second than Parquet
 but have neither random access nor column projection.
 
     webdataset.WebDataset("webdataset/individual/train-00000.tar").decode()
@@ -43,7 +43,7 @@ def write_webdataset(
 
     Args:
         root: the dataset folder; files go to ``root/webdataset/{config}``.
-        config: ``individual`` or ``collaborative``.
+        config: name of the configuration, see :func:`opendance_hf.schema.config_of`.
         split: ``train``, ``validation`` or ``test``.
         sequences: validated sequences of one number of dancers.
         shard_bytes: a new shard starts once the members of the current one reach this size.

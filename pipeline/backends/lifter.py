@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from opendance_hf.assets import packaged_weights
+from opendance_hf.motion.skeleton import JOINT_INDEX, NUM_JOINTS
 from opendance_hf.pipeline.backends.base import FileBackend, check_converted_model
-from opendance_hf.pipeline.clip import Floats, Landmarks, VideoInfo
+from opendance_hf.pipeline.clip import ExpectedErrors, Floats, Landmarks, VideoInfo
 from opendance_hf.pipeline.fitting.camera import camera_roll, level_landmarks
 from opendance_hf.pipeline.fitting.settings import FitSettings
 from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
@@ -66,18 +67,18 @@ class LifterCorrector:
     def __init__(self, model: Lifting) -> None:
         self.model = model
 
-    def correct(self, found: Landmarks, video: VideoInfo) -> Landmarks:
-        """Return the landmarks with other positions in metres; those in the image are unchanged.
+    def correct(self, found: Landmarks, video: VideoInfo) -> tuple[Landmarks, ExpectedErrors]:
+        """Return the landmarks with other positions in metres, those in the image unchanged, and their expected errors.
 
         The network reads landmarks at its own frame rate, and its changes are interpolated to the frames of ``found``.
         Landmarks that it does not know, such as fingers, move with the nearest joint that it knows. It reads them as a
         level camera would see them, since it has seen few rolled ones.
         """
         roll_rad = camera_roll(found, video, FitSettings())
-        lifted = self._lifted(level_landmarks(found, video, roll_rad), video)
-        return replace(found, world=level_landmarks(lifted, video, -roll_rad).world)
+        lifted, errors = self._lifted(level_landmarks(found, video, roll_rad), video)
+        return replace(found, world=level_landmarks(lifted, video, -roll_rad).world), errors
 
-    def _lifted(self, found: Landmarks, video: VideoInfo) -> Landmarks:
+    def _lifted(self, found: Landmarks, video: VideoInfo) -> tuple[Landmarks, ExpectedErrors]:
         import torch
         from scipy.interpolate import make_interp_spline
 
@@ -92,7 +93,8 @@ class LifterCorrector:
         values = [rays, found.world[:, :, marks], found.visibility[:, :, marks]]
         with torch.inference_mode():
             given = [torch.from_numpy(_resampled(value, found.times_s, clock)) for value in values]
-            change = self.model.lift(*given) - self.model.estimated(given[1])
+            lifted, errors_m = self.model.lift_with_errors(*given)
+            change = lifted - self.model.estimated(given[1])
         spline = make_interp_spline(clock, change.numpy(), k=min(3, count - 1), axis=1)
         moved = np.asarray(spline(found.times_s), dtype=np.float32)
         hips = [LANDMARK_INDEX["left_hip"], LANDMARK_INDEX["right_hip"]]
@@ -102,7 +104,9 @@ class LifterCorrector:
                 LANDMARK_INDEX[mark] for mark in (name, *_CARRIED.get(name, ())) if mark in LANDMARK_INDEX
             ]
             world[:, :, rows] += moved[:, :, joint, None]
-        return replace(found, world=world)
+        expected = np.full((*errors_m.shape[:2], NUM_JOINTS), np.nan, dtype=np.float32)
+        expected[..., [JOINT_INDEX[name] for name in config.joints]] = errors_m.numpy()
+        return replace(found, world=world), ExpectedErrors(clock, expected)
 
 
 def _resampled(

@@ -25,11 +25,13 @@ class Depth(Stage):
     corrector: Backend = field(default_factory=Lifter, metadata={"role": "depth"})
 
     name: ClassVar[str] = "depth"
+    version: ClassVar[int] = 2
     reads: ClassVar[tuple[str, ...]] = ("landmarks", "video")
-    writes: ClassVar[tuple[str, ...]] = ()
+    writes: ClassVar[tuple[str, ...]] = ("expected_errors",)
     changes: ClassVar[tuple[str, ...]] = ("landmarks",)
 
     def __call__(self, clip: Clip) -> Clip:
         """Correct the landmarks of one clip."""
         (corrector,) = loaded(self.corrector)
-        return replace(clip, landmarks=corrector.correct(clip.landmarks, clip.video))
+        landmarks, expected = corrector.correct(clip.landmarks, clip.video)
+        return replace(clip, landmarks=landmarks, expected_errors=expected)

@@ -20,6 +20,7 @@ from opendance_hf.pipeline.backends.base import Backend, Keypoints, Picture, Pos
 from opendance_hf.pipeline.backends.blazepose import BlazePose, BlazePoseHeavy
 from opendance_hf.pipeline.clip import Clip, Floats, Image, Landmarks, Times
 from opendance_hf.pipeline.clothing import clothing_of_torso
+from opendance_hf.pipeline.exchanges import find_exchanges, undo_exchanges
 from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
 from opendance_hf.pipeline.stage import Stage
 from opendance_hf.pipeline.video import read_pictures
@@ -52,12 +53,16 @@ class Pose(Stage):
         region_smooth_frames: standard deviation of the Gaussian after that median, in frames of the video.
         same_person_torsos: two estimates closer than this, in torso lengths, are of the same person.
         apart_torsos: frames with the dancers further apart than this give the clothing histogram of each.
+        max_exchange_s: left and right limbs that jump to each other's tracks are exchanged back if they jump back within
+            this time, see :func:`opendance_hf.pipeline.exchanges.find_exchanges`; 0 to keep them as found.
+        min_exchange_gain_m: minimum decrease of the deviation from smooth tracks.
+        max_exchange_share: maximum share of this deviation that is left.
     """
 
     name = "pose"
-    version = 2
+    version = 3
     reads = ("boxes",)
-    writes = ("landmarks",)
+    writes = ("landmarks", "scores")
 
     estimator: Backend = field(default_factory=BlazePoseHeavy, metadata={"role": "pose"})
     region_estimator: Backend = field(default_factory=BlazePose, metadata={"role": "pose"})
@@ -73,6 +78,9 @@ class Pose(Stage):
     region_smooth_frames: float = 2.0
     same_person_torsos: float = 0.25
     apart_torsos: float = 1.0
+    max_exchange_s: float = 1.0
+    min_exchange_gain_m: float = 1.0
+    max_exchange_share: float = 0.6
 
     def __call__(self, clip: Clip) -> Clip:
         """Process one span."""
@@ -88,7 +96,8 @@ class Pose(Stage):
                 yield picture
 
         models = (loaded(backend, clip.job.threads) for backend in (self.estimator, self.region_estimator))
-        return replace(clip, landmarks=self.estimate(frames, clip.boxes, *models))
+        landmarks, exchanged = self.estimate(frames, clip.boxes, *models)
+        return replace(clip, landmarks=landmarks, scores={**clip.scores, "exchanged": exchanged})
 
     def estimate(
         self,
@@ -96,8 +105,11 @@ class Pose(Stage):
         boxes: Floats,
         estimators: Sequence[PoseEstimator],
         first: Sequence[PoseEstimator],
-    ) -> Landmarks:
-        """Estimate the landmarks of the dancers of a span.
+    ) -> tuple[Landmarks, float]:
+        """Estimate the landmarks of the dancers of a span, and undo exchanges of left and right.
+
+        Returns:
+            The landmarks, and the share of the processed frames with an exchange, of the dancer with the largest share.
 
         Args:
             frames: called twice; returns an iterable over the pictures of the span.
@@ -179,8 +191,8 @@ class Pose(Stage):
         frames: Callable[[], Iterable[Picture]],
         regions: list[list[Region]],
         estimators: Sequence[PoseEstimator],
-    ) -> Landmarks:
-        """Estimate the landmarks in some frames, and interpolate them to all."""
+    ) -> tuple[Landmarks, float]:
+        """Estimate the landmarks in some frames, undo exchanges of left and right, and interpolate them to all."""
         times: list[float] = []
         sampled: list[int] = []
         size = np.zeros(2)
@@ -214,7 +226,11 @@ class Pose(Stage):
         result = replace(result, visibility=seen)
         if len(regions) > 1:
             result = self._resolve_duplicates(result, np.stack([clothing for _, clothing in found], axis=1))
-        return interpolated(result, np.asarray(times))
+        limits = (self.max_exchange_s, self.min_exchange_gain_m, self.max_exchange_share)
+        exchanged = find_exchanges(result, *limits)
+        result = undo_exchanges(result, exchanged)
+        share = float(exchanged.any(axis=-1).mean(axis=1).max())
+        return interpolated(result, np.asarray(times)), share
 
     def usable(self, image: Floats, scores: Floats, size: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
         """Return (D, T, 33) True where a landmark is in the picture and the estimate is of a person.

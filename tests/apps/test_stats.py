@@ -19,7 +19,7 @@ from tests.factories import make_sequence
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list]:
     folder = tmp_path_factory.mktemp("stats") / "opendance-3d"
-    sequences = [make_sequence(i, 1 + (i >= 24), 60 + 6 * i, full=i % 2 == 0) for i in range(30)]
+    sequences = [make_sequence(i, 1 + (i >= 24) + (i >= 28), 60 + 6 * i, full=i % 2 == 0) for i in range(30)]
     pack(sequences, folder)
     return folder, sequences
 
@@ -31,7 +31,7 @@ def test_numbers_are_those_of_the_rows(dataset: tuple[Path, list]) -> None:
     seconds = np.array([s.num_frames / 60 for s in sequences])
     assert found.sequences == 30
     assert found.groups == len({s.group for s in sequences})
-    assert found.dancers == 2
+    assert found.dancers == 3
     assert found.hours == pytest.approx(seconds.sum() / 3600)
     assert found.mean_duration_s == pytest.approx(seconds.mean())
     assert (found.min_duration_s, found.max_duration_s) == (seconds.min(), seconds.max())
@@ -53,7 +53,7 @@ def test_tables_json_and_figure(dataset: tuple[Path, list], tmp_path: Path) -> N
     assert "Collaborative" in done.output
     found = json.loads(numbers.read_text())
     assert found["all"]["sequences"] == 30
-    assert sum(split["sequences"] for split in found["splits"]["collaborative"].values()) == 6
+    assert sum(split["sequences"] for split in found["splits"]["group_3"].values()) == 2
     with Image.open(figure) as picture:
         colours = picture.convert("RGB").getcolors(1 << 24)
     assert len(colours or []) > 50

@@ -14,7 +14,9 @@ from tests.factories import make_sequence
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list]:
-    sequences = [make_sequence(i, 1 + i % 2, 90 + 7 * i, group=f"piece-{i:04d}") for i in range(5)]
+    sequences = [
+        make_sequence(i, (1, 2, 1, 2, 1, 3)[i], 90 + 7 * i, group=f"piece-{i:04d}") for i in range(6)
+    ]
     folder = tmp_path_factory.mktemp("windows") / "opendance-3d"
     pack(sequences, folder)
     return folder, sequences
@@ -24,7 +26,7 @@ def test_windows_are_the_rows_of_every_dancer(dataset: tuple[Path, list]) -> Non
     folder, sequences = dataset
     windows = MotionWindows(folder, num_frames=32, stride=10)
     expected = []
-    for config in ("individual", "collaborative"):
+    for config in ("individual", "collaborative", "group_3"):
         for seq in sorted((s for s in sequences if s.config == config), key=lambda s: s.id):
             for joints in per_dancer(seq.joints, seq.num_dancers, 24, 3):
                 expected += [joints[s : s + 32] for s in range(0, seq.num_frames - 31, 10)]
@@ -43,7 +45,7 @@ def test_a_subset_is_part_of_the_next_and_its_rows_are_still_views(dataset: tupl
     assert (len(one), len(two)) == (1, 2)
     assert set(one) < set(two) < set(ids(SequenceReader(folder, ["individual"])))
     reader = SequenceReader(folder, subset=1)
-    assert len(reader) == 2, "one of each configuration"
+    assert len(reader) == 3, "one of each configuration"
     assert not reader.matrix(reader.row(1), "joints").flags.owndata
     assert len(MotionWindows(folder, num_frames=32, stride=10, subset=1)) < len(
         MotionWindows(folder, num_frames=32, stride=10)

@@ -13,7 +13,7 @@ from tests.factories import assert_same, make_sequence
 
 @pytest.fixture(scope="module")
 def sequences() -> list:
-    return [make_sequence(i, 1 + i % 2, 8 + i, full=i % 3 > 0) for i in range(6)]
+    return [make_sequence(i, 1 + i % 3, 8 + i, full=i % 4 > 0) for i in range(9)]
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory, sequences: list) -> Path:
     return root
 
 
-@pytest.mark.parametrize("config", [None, "individual", "collaborative"])
+@pytest.mark.parametrize("config", [None, "individual", "collaborative", "group_3"])
 def test_prepare_and_load(tree: Path, tmp_path: Path, sequences: list, config: str | None) -> None:
     builder = OpenDance3D(config_name=config, data_dir=str(tree), cache_dir=str(tmp_path))
     builder.download_and_prepare()
@@ -41,12 +41,12 @@ def test_streaming(tree: Path, tmp_path: Path, sequences: list) -> None:
     builder = OpenDance3D(config_name="collaborative", data_dir=str(tree), cache_dir=str(tmp_path))
     stream = builder.as_streaming_dataset(split="train")
     assert isinstance(stream, datasets.IterableDataset)
-    for row, seq in zip(stream, sequences[1::2], strict=True):
+    for row, seq in zip(stream, sequences[1::3], strict=True):
         assert_same(from_row(row), seq)
 
 
 def test_splits_are_those_of_the_packed_dataset(tmp_path: Path) -> None:
-    many = [make_sequence(i, 1 + i % 2, 8, group=f"song-{i // 2}") for i in range(80)]
+    many = [make_sequence(i, 1 + i % 3, 8, group=f"song-{i // 3}") for i in range(90)]
     for seq in many:
         save_sequence(tmp_path / f"{seq.id}.npz", seq)
     report = pack(many, tmp_path / "packed", webdataset=False)

@@ -11,6 +11,7 @@ import torch
 
 from opendance_hf.modeling.lifter import LifterConfig, LifterModel
 from opendance_hf.motion.procrustes import procrustes_error
+from opendance_hf.motion.skeleton import JOINT_INDEX
 from opendance_hf.pipeline.backends import make_backend
 from opendance_hf.pipeline.backends.base import BackendError
 from opendance_hf.pipeline.backends.lifter import Lifter, LifterCorrector
@@ -32,12 +33,14 @@ class Pushing:
     def estimated(self, world: torch.Tensor) -> torch.Tensor:
         return torch.zeros(*world.shape[:2], 14, 3)
 
-    def lift(self, rays: torch.Tensor, world: torch.Tensor, visibility: torch.Tensor) -> torch.Tensor:
+    def lift_with_errors(
+        self, rays: torch.Tensor, world: torch.Tensor, visibility: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         self.frames = rays.shape[1]
         out = self.estimated(world)
         for number, name in enumerate(("left_wrist", "head", "right_ankle"), 1):
             out[:, :, self.config.joints.index(name), 2] = number * torch.linspace(0, 1, self.frames)
-        return out
+        return out, out[..., 2] / 10
 
 
 def landmarks(dancers: int, frames: int, fps: float) -> Landmarks:
@@ -56,7 +59,7 @@ def landmarks(dancers: int, frames: int, fps: float) -> Landmarks:
 def test_landmarks_move_with_their_joint(dancers: int, fps: float) -> None:
     before = landmarks(dancers, round(4 * fps) + 1, fps)
     network = Pushing()
-    after = LifterCorrector(network).correct(before, VIDEO)
+    after, expected = LifterCorrector(network).correct(before, VIDEO)
     assert network.frames == 4 * 12 + 1
     hips = before.world[:, :, [LANDMARK_INDEX["left_hip"], LANDMARK_INDEX["right_hip"]]].mean(axis=2)
     moved = after.world - (before.world - hips[:, :, None])
@@ -69,6 +72,9 @@ def test_landmarks_move_with_their_joint(dancers: int, fps: float) -> None:
             np.testing.assert_allclose(moved[:, :, LANDMARK_INDEX[name], 2], by, atol=1e-5)
     for name in ("left_hip", "right_wrist", "left_ankle", "right_shoulder"):
         np.testing.assert_allclose(moved[:, :, LANDMARK_INDEX[name]], 0, atol=1e-5)
+    wrist = expected.joints_m[:, :, JOINT_INDEX["left_wrist"]]
+    np.testing.assert_allclose(wrist, np.broadcast_to(np.linspace(0, 0.1, 49), wrist.shape), atol=1e-6)
+    assert np.isnan(expected.joints_m[:, :, JOINT_INDEX["left_hand"]]).all(), "not a joint of the network"
     for name in ("image", "visibility", "times_s", "regions_px"):
         assert getattr(after, name) is getattr(before, name)
 

@@ -89,7 +89,7 @@ def film(
 
 def every_frame(frames: Callable[[], list[Still]], boxes: np.ndarray, estimator: FakeEstimator) -> Landmarks:
     """Look at every frame, with one estimator for both passes."""
-    return Pose(rate_hz=1000.0).estimate(frames, boxes, [estimator], [estimator])
+    return Pose(rate_hz=1000.0).estimate(frames, boxes, [estimator], [estimator])[0]
 
 
 def test_shapes_and_values() -> None:
@@ -134,7 +134,8 @@ def test_the_second_pass_looks_twelve_times_a_second() -> None:
     people = there_and_back(90)
     estimator = FakeEstimator(people)
     first = FakeEstimator(people)
-    found = Pose().estimate(film(people, [RED]), boxes_of(people), [estimator], [first])
+    found, exchanged = Pose().estimate(film(people, [RED]), boxes_of(people), [estimator], [first])
+    assert exchanged == 0
     assert len(estimator.regions) == 36 + 1, "three seconds, and the last frame"
     assert len(first.regions) == 23
     assert found.image.shape == (1, 90, 33, 2)
@@ -148,7 +149,7 @@ def test_what_one_look_misses_is_missing_between_its_neighbours() -> None:
         strange = found.image + 500
         return Keypoints(strange, found.world, found.visibility, 0.2, found.region) if frame == 15 else found
 
-    found = Pose(rate_hz=10.0).estimate(
+    found, _ = Pose(rate_hz=10.0).estimate(
         film(people, [RED]), boxes_of(people), [FakeEstimator(people, unsure)], [FakeEstimator(people)]
     )
     missing = found.visibility[0].max(axis=-1) == 0
@@ -391,3 +392,32 @@ def test_an_estimate_of_nobody_takes_nothing_from_the_other_dancer() -> None:
     found = every_frame(film(meeting, [RED, BLUE]), boxes_of(meeting), estimator)
     assert not found.visibility[1, 45:].any()
     assert (found.visibility[0, 45:].max(axis=-1) > 0.8).all()
+
+
+def exchanged_at(*frames: int) -> Callable[[int, Keypoints], Keypoints]:
+    """Answers with left and right exchanged in these frames."""
+    sides = [
+        LANDMARK_INDEX[name.replace("left", "?").replace("right", "left").replace("?", "right")]
+        for name in LANDMARK_INDEX
+    ]
+
+    def answer(frame: int, found: Keypoints) -> Keypoints:
+        image = found.image[sides] if frame in frames else found.image
+        return Keypoints(image, found.world, found.visibility, found.score, found.region)
+
+    return answer
+
+
+def test_sides_that_are_exchanged_for_a_moment_are_exchanged_back() -> None:
+    people = there_and_back(90)
+    frames, boxes = film(people, [RED]), boxes_of(people)
+    plain, share = Pose().estimate(frames, boxes, [FakeEstimator(people)], [FakeEstimator(people)])
+    assert share == 0
+    wrong = [FakeEstimator(people, exchanged_at(*range(12, 19)))]
+    found, share = Pose().estimate(frames, boxes, wrong, [FakeEstimator(people)])
+    assert share == pytest.approx(3 / 37)
+    body = [row for name, row in LANDMARK_INDEX.items() if name.split("_")[-1] in ("wrist", "knee", "ankle")]
+    np.testing.assert_allclose(found.image[:, :, body], plain.image[:, :, body], atol=1e-3)
+    kept, share = Pose(max_exchange_s=0).estimate(frames, boxes, wrong, [FakeEstimator(people)])
+    assert share == 0
+    assert np.abs(kept.image - plain.image).max() > 20

@@ -162,6 +162,31 @@ def test_an_older_dataset_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert shard.read_bytes() == b"cut off"
 
 
+def test_dancers_in_groups_have_a_configuration_for_each_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = [12, 3, 1, 2, 3, 4]
+    sequences = [make_sequence(i, count, group=f"piece-{i:04d}") for i, count in enumerate(counts)]
+    report = pack(sequences, tmp_path / "my-dances", figure=True)
+    names = ["individual", "collaborative", "group_3", "group_4", "group_12"]
+    assert list(report.statistics) == names, "in the order of the number of dancers"
+    assert report.statistics["group_3"]["train"].dancers == 3
+    monkeypatch.chdir(tmp_path)
+    assert datasets.get_dataset_config_names("my-dances") == names
+    trios = datasets.load_dataset("my-dances", "group_3", split="train")
+    assert trios.features == features(3)
+    for row, seq in zip(trios, (sequences[1], sequences[4]), strict=True):
+        assert_same(from_row({**row, "subset_rank": None}), seq)
+    tars = list(read_webdataset(tmp_path / "my-dances", "group_3", "train"))
+    assert [seq.joints.shape for seq in tars] == [(40, 3 * 72)] * 2
+    text = (tmp_path / "my-dances/README.md").read_text()
+    assert "- `group_12` holds sequences of 12 dancers." in text
+    assert "| group_3 | train | 2 | 2 | 3 |" in text
+    assert 'group_4 = load_dataset("my-dances", "group_4", split="train")' in text
+    for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+        exec(compile(block, "README.md", "exec"), {})
+
+
 def test_one_config_is_the_default(tmp_path: Path) -> None:
     pack([make_sequence(i, 2) for i in range(2)], tmp_path / "d")
     assert datasets.load_dataset(str(tmp_path / "d"), split="train").features == features(2)
@@ -242,8 +267,6 @@ def test_refusals(tmp_path: Path) -> None:
         pack([], tmp_path / "d")
     with pytest.raises(PackError, match="two sequences have the id 'seq-0001-1'"):
         pack([make_sequence(1), make_sequence(1)], tmp_path / "d")
-    with pytest.raises(PackError, match="has 3 dancers and 'seq-0001-2' has 2"):
-        pack([make_sequence(1, 2), make_sequence(2, 3)], tmp_path / "d")
     with pytest.raises(SchemaError, match="column 'bpm'"):
         pack([make_sequence(1, bpm=-1.0)], tmp_path / "d")
     assert list(tmp_path.iterdir()) == []

@@ -76,16 +76,17 @@ def test_missing_split_is_named(tmp_path: Path) -> None:
         next(read_parquet(tmp_path, "individual", "test"))
 
 
-@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("version", ["1.0", "1.1", "1.2"])
 def test_files_of_older_schemas_load(tmp_path: Path, version: str) -> None:
-    sequences = [make_sequence(i) for i in range(3)]
+    sequences = [make_sequence(i, joint_confidence=None) for i in range(3)]
     (shard,) = write_parquet(tmp_path, "individual", "train", sequences)
-    table = pq.read_table(shard, partitioning=None)
+    table = pq.read_table(shard, partitioning=None).drop_columns("joint_confidence")
     index = table.column_names.index("provenance")
     struct = table["provenance"].combine_chunks()
     kept = [field.name for field in struct.type if field.name != "pipeline"]
     older = pa.StructArray.from_arrays([struct.field(name) for name in kept], kept)
-    table = table.set_column(index, "provenance", older)
+    if version < "1.2":
+        table = table.set_column(index, "provenance", older)
     if version == "1.0":
         table = table.drop_columns("subset_rank")
     pq.write_table(table, shard)
