@@ -157,12 +157,18 @@ class LiftingNetwork(Lifting):
         self.add_layers(config, LiftingBlock)
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Load the weights of a folder that :meth:`LifterModel.save_pretrained` wrote, in single precision."""
+    def load(cls, folder: Path) -> list[Self]:
+        """Load the networks of a folder that :meth:`LifterModel.save_pretrained` wrote, in single precision.
+
+        Beside its model there may be ``member-*.safetensors``: weights of the same recipe and other seeds.
+        """
         config = SimpleNamespace(**json.loads((folder / "config.json").read_text(encoding="utf-8")))
-        network = cls(config)
-        network.load_state_dict(load_file(folder / "model.safetensors"))
-        return network.float().eval()
+        networks = []
+        for weights in (folder / "model.safetensors", *sorted(folder.glob("member-*.safetensors"))):
+            network = cls(config)
+            network.load_state_dict(load_file(weights))
+            networks.append(network.float().eval())
+        return networks
 
 
 def mirrored(names: list[str], device: torch.device | None = None) -> Tensor:

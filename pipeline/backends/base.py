@@ -205,7 +205,8 @@ def digest_of(path: Path) -> str:
     """Return the SHA-256 of a file, or of a converted model's configuration and weights."""
     if path.is_file():
         return sha256_of(path)
-    parts = [sha256_of(path / name) for name in ("config.json", "model.safetensors")]
+    members = sorted(path.glob("member-*.safetensors"))
+    parts = [sha256_of(file) for file in (path / "config.json", path / "model.safetensors", *members)]
     return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 

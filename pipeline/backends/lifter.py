@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, Self
@@ -55,17 +56,17 @@ class Lifter(FileBackend):
         return super()._find_file() if self.file else packaged_weights(_WEIGHTS)
 
     def load(self) -> LifterCorrector:
-        """Load the network."""
+        """Load the networks."""
         from opendance_hf.motion.lifting import LiftingNetwork
 
         return LifterCorrector(LiftingNetwork.load(self._find_file()))
 
 
 class LifterCorrector:
-    """Correct landmarks with the network of a lifter."""
+    """Correct landmarks with the mean of the networks of a lifter, which differ in nothing but their weights."""
 
-    def __init__(self, model: Lifting) -> None:
-        self.model = model
+    def __init__(self, networks: Sequence[Lifting]) -> None:
+        self.networks = networks
 
     def correct(self, found: Landmarks, video: VideoInfo) -> tuple[Landmarks, ExpectedErrors]:
         """Return the landmarks with other positions in metres, those in the image unchanged, and their expected errors.
@@ -82,7 +83,7 @@ class LifterCorrector:
         import torch
         from scipy.interpolate import make_interp_spline
 
-        config = self.model.config
+        config = self.networks[0].config
         start_s, end_s = float(found.times_s[0]), float(found.times_s[-1])
         count = max(2, round((end_s - start_s) * config.frame_rate_hz) + 1)
         clock = np.linspace(start_s, end_s, count)
@@ -93,8 +94,9 @@ class LifterCorrector:
         values = [rays, found.world[:, :, marks], found.visibility[:, :, marks]]
         with torch.inference_mode():
             given = [torch.from_numpy(_resampled(value, found.times_s, clock)) for value in values]
-            lifted, errors_m = self.model.lift_with_errors(*given)
-            change = lifted - self.model.estimated(given[1])
+            found_by = [network.lift_with_errors(*given) for network in self.networks]
+            lifted, errors_m = (torch.stack(values).mean(dim=0) for values in zip(*found_by, strict=True))
+            change = lifted - self.networks[0].estimated(given[1])
         spline = make_interp_spline(clock, change.numpy(), k=min(3, count - 1), axis=1)
         moved = np.asarray(spline(found.times_s), dtype=np.float32)
         hips = [LANDMARK_INDEX["left_hip"], LANDMARK_INDEX["right_hip"]]

@@ -98,7 +98,8 @@ def test_an_even_window_is_refused() -> None:
 def test_the_network_without_transformers_is_the_same(model: LifterModel, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     given = inputs(30)
-    np.testing.assert_array_equal(LiftingNetwork.load(tmp_path).lift(*given), model.lift(*given))
+    (network,) = LiftingNetwork.load(tmp_path)
+    np.testing.assert_array_equal(network.lift(*given), model.lift(*given))
     command = "import sys, opendance_hf.motion.lifting; print('transformers' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

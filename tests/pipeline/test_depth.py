@@ -55,11 +55,29 @@ def landmarks(dancers: int, frames: int, fps: float) -> Landmarks:
     )
 
 
+def test_several_networks_are_averaged() -> None:
+    before = landmarks(1, 49, 12.0)
+
+    class Still(Pushing):
+        def lift_with_errors(
+            self, rays: torch.Tensor, world: torch.Tensor, visibility: torch.Tensor
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            _, errors = super().lift_with_errors(rays, world, visibility)
+            return self.estimated(world), 0 * errors
+
+    one, _ = LifterCorrector([Pushing()]).correct(before, VIDEO)
+    two, errors = LifterCorrector([Pushing(), Still()]).correct(before, VIDEO)
+    rest, _ = LifterCorrector([Still()]).correct(before, VIDEO)
+    np.testing.assert_allclose(two.world, (one.world + rest.world) / 2, atol=1e-6)
+    wrist = errors.joints_m[:, :, JOINT_INDEX["left_wrist"]]
+    np.testing.assert_allclose(wrist, np.linspace(0, 0.05, 49)[None], atol=1e-6)
+
+
 @pytest.mark.parametrize(("dancers", "fps"), [(1, 24.0), (2, 30.0), (1, 60.0)])
 def test_landmarks_move_with_their_joint(dancers: int, fps: float) -> None:
     before = landmarks(dancers, round(4 * fps) + 1, fps)
     network = Pushing()
-    after, expected = LifterCorrector(network).correct(before, VIDEO)
+    after, expected = LifterCorrector([network]).correct(before, VIDEO)
     assert network.frames == 4 * 12 + 1
     hips = before.world[:, :, [LANDMARK_INDEX["left_hip"], LANDMARK_INDEX["right_hip"]]].mean(axis=2)
     moved = after.world - (before.world - hips[:, :, None])
