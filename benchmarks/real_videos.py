@@ -8,7 +8,8 @@ every frame, in a crop around the published dancer, and compares. Writes ``bench
 PCK is the share of limb joints (those MoveNet Thunder is sure of) within 0.2 torso lengths of MoveNet's, the speed
 correlation that of wrists and ankles. ``judges_pck`` is the PCK of the other judge, EfficientPose, on the same joints: what
 an estimator that looks at every frame and owes nothing to a body reaches. A judge finds one person in a crop; where two
-dancers overlap it may find the other one, which counts as an error here: ``apart`` leaves those frames out. MoveNet sees
+dancers overlap both judges may find the same one in both crops, so that they agree and one of the two is wrong: ``distinct``
+leaves out the frames in which MoveNet does so, ``apart`` all in which the dancers' boxes overlap. MoveNet sees
 every frame by itself, and noise is most of its speed: ``steady`` passes its points through the filters that our landmarks
 go through. ``shuffled_pck`` is a control: our joints at the times of other frames.
 """
@@ -51,6 +52,8 @@ SHOULDERS, HIPS = (
     [k for k, name in enumerate(LIMB_JOINTS) if name.endswith(part)] for part in ("shoulder", "hip")
 )
 MARGIN: Final = 1.25
+#: Mean distance of limbs, in torso lengths, below which two estimates are of the same person.
+SAME: Final = 0.3
 #: Boxes of two dancers that share more than this of the smaller one overlap.
 OVERLAP: Final = 0.1
 
@@ -118,9 +121,10 @@ def agreement(video: Path, seq: DanceSequence) -> dict[str, float]:
         seq.provenance.start_s, seq.provenance.end_s, joints, joints[:, :, 0], joints, seq.confidence.T
     )
     out = {}
+    masks = {"": np.ones_like(apart), "distinct_": distinct(movenet), "apart_": apart}
     for prefix, estimate in (("", movenet), ("steady_", Filters().load().smooth(movenet, None)[0])):
-        for when, keep in (("", np.ones_like(apart)), ("apart_", apart)):
-            if when and apart.all():
+        for when, keep in masks.items():
+            if when and keep.all():
                 continue
             kept = replace(estimate, visibility=estimate.visibility * keep[:, None])
             scores = Reprojection().measure(motion, camera, kept)
@@ -128,11 +132,10 @@ def agreement(video: Path, seq: DanceSequence) -> dict[str, float]:
             out[f"{prefix}{when}speed_correlation"] = scores["speed_correlation"]
             if not prefix:
                 out[f"{when}judges_pck"] = pck(other.image[:, :, LIMBS], kept)
+                out[f"{when}share"] = float(keep.mean())
     at = np.minimum(np.rint((movenet.times_s - seq.provenance.start_s) * FPS).astype(int), seq.num_frames - 1)
     at = np.random.default_rng(0).permutation(at)
     out["shuffled_pck"] = pck(pixels[:, at][:, :, JOINTS], movenet)
-    if not apart.all():
-        out["apart_share"] = float(np.mean(apart))
     out["limb_joints"] = int((movenet.visibility[:, :, LIMBS] > 0).sum())
     return {name: round(value, 4) for name, value in out.items()}
 
@@ -167,6 +170,18 @@ def look(
             regions_px=np.ones(table.shape[:2], np.float32),
         )
     return out, np.array(apart)
+
+
+def distinct(found: Landmarks) -> Any:
+    """(F,) whether a judge finds different people in the crops of all dancers: limbs 0.3 torso lengths apart on average."""
+    image = found.image[:, :, LIMBS]
+    torso = np.median(
+        np.linalg.norm(image[:, :, SHOULDERS].mean(axis=2) - image[:, :, HIPS].mean(axis=2), axis=-1)
+    )
+    pairs = combinations(image, 2)
+    return np.all(
+        [np.linalg.norm(a - b, axis=-1).mean(axis=-1) >= SAME * torso for a, b in pairs] or [True], axis=0
+    ) & (np.ones(image.shape[1], dtype=bool))
 
 
 def pck(points: Any, found: Landmarks) -> float:
