@@ -62,7 +62,7 @@ class SchemaError(OpenDanceError, ValueError):
 # One line per column, for readability.
 @dataclass(frozen=True)
 class Camera:
-    """The pinhole camera of the source video, static over the sequence.
+    """The pinhole camera of the source video, static over the sequence; of one that turns or zooms, at one frame.
 
     Rotation and translation map world metres to camera metres, with x right, y down and z away from the camera. The
     principal point is the image centre.
@@ -73,6 +73,8 @@ class Camera:
     focal_px: Annotated[float, Column("float64", unit="px", meaning="focal length, estimated")]
     rotation: Annotated[tuple[float, ...], Column("float64", (9,), meaning="world to camera, 3 x 3, row by row")]
     translation: Annotated[tuple[float, ...], Column("float64", (3,), unit="m", meaning="world to camera")]
+    turn_deg: Annotated[float, Column("float64", unit="°", minimum=0, meaning="largest turn of a camera that pans or shakes from the frame that these numbers are of; it is taken out of the motion. 0 for a camera that stands still")] = 0.0
+    zoom: Annotated[float, Column("float64", minimum=0, meaning="focal length relative to that frame where it differs most, taken out of the motion; 1 for a camera that does not zoom")] = 1.0
 
     def project(self, points: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         """Project world points (..., 3) in metres to image points (..., 2) in pixels."""

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from opendance_hf.pipeline.clip import Floats, Image
+from opendance_hf.pipeline.clip import CameraPath, Floats, Image
 
 Array = npt.NDArray[np.floating]
 Bools = npt.NDArray[np.bool_]
@@ -42,29 +42,13 @@ _CELL_PX, _IN_CELL = 32, 2
 _ITERATIONS: Final = 5
 #: Smallest residual that counts as noise when corners are weighted.
 _NOISE_PX: Final = 0.15
-
-
-@dataclass(frozen=True)
-class FollowerSettings:
-    """Settings of a :class:`BackgroundFollower`; lengths are pixels of the reduced picture.
-
-    Attributes:
-        min_corners: smallest number of corners that show how the camera moves.
-        parallax_quantile: parallax is this quantile of the distances of the corners from where turn and zoom move them.
-        near_px: largest distance of a corner from where rotation and zoom move it.
-        min_followed: a keyframe is replaced if a smaller share of its corners is still followed.
-        max_shift: a keyframe is replaced if the picture's centre has moved further, as a share of the longer side.
-        max_ratio: a keyframe is replaced if the focal length has changed by a larger ratio.
-        patience: number of frames that are not understood after which the camera counts as still until then.
-    """
-
-    min_corners: int = 12
-    parallax_quantile: float = 0.75
-    near_px: float = 1.0
-    min_followed: float = 0.5
-    max_shift: float = 0.2
-    max_ratio: float = 1.08
-    patience: int = 5
+#: Parallax is this quantile of the distances of the corners from where turn and zoom move them.
+_PARALLAX_QUANTILE: Final = 0.75
+#: A keyframe is replaced if a smaller share of its corners is followed, if the middle of the picture has moved by this share
+#: of the longer side, or if the focal length has changed by this ratio.
+_MIN_FOLLOWED, _MAX_SHIFT, _MAX_RATIO = 0.5, 0.2, 1.08
+#: Number of frames that are not understood after which everything from before is forgotten.
+_PATIENCE: Final = 5
 
 
 @dataclass(frozen=True)
@@ -85,49 +69,56 @@ class _Keyframe:
 
 
 class BackgroundFollower:
-    """Measure the turn and the zoom of the camera in a stream of frames.
+    """Measure the turn and the zoom of the camera in a stream of frames; the first one is the reference.
 
-    Attributes:
-        turns: rotation vector (3,) from the first camera frame, of each frame, radians; NaN where it is unknown.
-        zooms: focal length of each frame relative to the first.
-        parallax: share of the followed corners that turn and zoom explain, of each frame; NaN where none is followed.
+    Args:
+        near_px: distance from where turn and zoom move a corner up to which they explain its motion, pixels.
+        min_corners: smallest number of such corners that show how the camera moves.
     """
 
-    def __init__(self, settings: FollowerSettings) -> None:
-        self._settings = settings
+    def __init__(self, near_px: float = 1.0, min_corners: int = 12) -> None:
+        self._near_px, self._min_corners = near_px, min_corners
         self._keys: list[_Keyframe] = []
         self._key: _Keyframe | None = None
         self._aim = Aim(np.eye(3), 1.0)
         self._missed = 0
-        self.turns: list[Array] = []
-        self.zooms: list[float] = []
-        self.parallax: list[float] = []
+        self._rows: list[tuple[float, Array, float, float]] = []
 
-    def add(self, image: Image, people: Floats) -> None:
+    def path(self) -> CameraPath:
+        """Return the path of the camera over the frames so far."""
+        times, turns, zooms, parallax = zip(*self._rows, strict=True) if self._rows else ((), (), (), ())
+        return CameraPath(
+            np.asarray(times, dtype=np.float64),
+            np.asarray(turns, dtype=np.float64).reshape(-1, 3),
+            np.asarray(zooms, dtype=np.float64),
+            np.asarray(parallax, dtype=np.float64),
+        )
+
+    def add(self, time_s: float, image: Image, people: Floats) -> None:
         """Add the next frame.
 
         Args:
+            time_s: its time.
             image: (H, W, 3) RGB, of reduced size.
             people: (N, 4) boxes of people, ``x1 y1 x2 y2`` as shares of the width and height.
         """
-        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
         free = background_mask(grey, people)
         if self._key is not None and self._key.grey.shape != grey.shape:
             self._keys, self._key = [], None
         if self._key is None:
             self._start(grey, free)
-        aim, share, followed = self._locate(grey, free)
-        self.parallax.append(share)
-        self.turns.append(cv2.Rodrigues(self._aim.turn if aim is None else aim.turn)[0].ravel())
-        self.zooms.append(self._aim.zoom if aim is None else aim.zoom)
+        aim, parallax, followed = self._locate(grey, free)
         if aim is None:
-            self.turns[-1] = np.full(3, np.nan)
+            self._rows.append((time_s, np.full(3, np.nan), self._aim.zoom, parallax))
             self._missed += 1
-            if self._missed > self._settings.patience:
+            if self._missed > _PATIENCE:
                 # Another scene: nothing from before is in the picture.
                 self._keys, self._missed = [], 0
                 self._start(grey, free)
             return
+        turn = np.asarray(cv2.Rodrigues(aim.turn)[0], dtype=np.float64).ravel()
+        self._rows.append((time_s, turn, aim.zoom, parallax))
         self._aim, self._missed = aim, 0
         self._change_key(grey, free, followed)
 
@@ -138,7 +129,7 @@ class BackgroundFollower:
 
     def _locate(self, grey: Image, free: Image) -> tuple[Aim | None, float, float]:
         """Return the aim of a frame, None if unknown; the parallax in degrees; and the share of corners followed."""
-        key, least = self._key, self._settings.min_corners
+        key, least = self._key, self._min_corners
         assert key is not None
         if len(key.corners) < least:
             return None, np.nan, 0.0
@@ -150,24 +141,25 @@ class BackgroundFollower:
         if seen.sum() < least:
             return None, np.nan, float(seen.mean())
         aim, apart = fitted_aim(key.corners[seen], found[seen], key.aim, self._aim, grey.shape)
-        near = apart < self._settings.near_px
-        if near.sum() < least:
-            return None, np.nan, float(seen.mean())
+        near = apart < self._near_px
         # A corner that moves in another way counts if it looks the same.
         others = np.flatnonzero(seen)[~near]
         alike = np.array([_alike(key.grey, key.corners[i], grey, found[i]) for i in others], dtype=bool)
+        apart = np.concatenate([apart[near], apart[~near][alike]])
+        if len(apart) < least:
+            return None, np.nan, float(seen.mean())
+        parallax = np.quantile(apart, _PARALLAX_QUANTILE) / (np.hypot(*grey.shape) * aim.zoom)
+        if near.sum() < least:
+            return None, float(np.degrees(parallax)), float(seen.mean())
         seen[others] = alike
         key.offsets[seen] = found[seen] - moved(key.corners[seen], key.aim, aim, grey.shape)
         key.offsets[others[~alike]] = 0
-        apart = np.concatenate([apart[near], apart[~near][alike]])
-        parallax = np.percentile(apart, 100 * self._settings.parallax_quantile)
-        degrees = float(np.degrees(parallax / (np.hypot(*grey.shape) * aim.zoom)))
-        return aim, degrees, float(seen.mean())
+        return aim, float(np.degrees(parallax)), float(seen.mean())
 
     def _change_key(self, grey: Image, free: Image, followed: float) -> None:
         """Go on from another keyframe if the camera has left the present one behind."""
         assert self._key is not None
-        if followed >= self._settings.min_followed and self._distance(self._key.aim, grey.shape) < 1:
+        if followed >= _MIN_FOLLOWED and self._distance(self._key.aim, grey.shape) < 1:
             return
         nearest = min(self._keys, key=lambda key: self._distance(key.aim, grey.shape))
         if nearest is not self._key and self._distance(nearest.aim, grey.shape) < 0.5:
@@ -179,8 +171,8 @@ class BackgroundFollower:
         """How far the camera is from another aim, relative to what a keyframe allows."""
         centre = np.array([[shape[1] / 2, shape[0] / 2]])
         shift = np.linalg.norm(moved(centre, aim, self._aim, shape) - centre) / max(shape[:2])
-        ratio = abs(np.log(self._aim.zoom / aim.zoom)) / np.log(self._settings.max_ratio)
-        return float(max(shift / self._settings.max_shift, ratio))
+        ratio = abs(np.log(self._aim.zoom / aim.zoom)) / np.log(_MAX_RATIO)
+        return float(max(shift / _MAX_SHIFT, ratio))
 
 
 def corners_of(grey: Image, free: Image) -> Floats:
@@ -219,7 +211,8 @@ def _follow(before: Image, after: Image, points: Array, guess: Array) -> tuple[F
         flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
     )
     jump = np.linalg.norm(found - start, axis=2)[:, 0]
-    return found[:, 0], (status[:, 0] > 0) & (unlike[:, 0] < _UNLIKE) & (jump < _MAX_JUMP_PX)
+    good = (status[:, 0] > 0) & (unlike[:, 0] < _UNLIKE) & (jump < _MAX_JUMP_PX)
+    return np.asarray(found[:, 0], dtype=np.float32), good
 
 
 def _alike(first: Image, one: Array, second: Image, other: Array) -> bool:
@@ -270,6 +263,15 @@ def moved(points: Array, before: Aim, after: Aim, shape: tuple[int, ...]) -> Arr
     """Map (N, 2) points of a frame of ``shape`` (H, W) to another frame."""
     there = np.column_stack([points, np.ones(len(points))]) @ homography(before, after, shape[1], shape[0]).T
     return there[:, :2] / there[:, 2:]
+
+
+def steady_picture(image: Image, path: CameraPath, time_s: float) -> Image:
+    """Return the picture (H, W, 3) of a time as the camera of the reference frame shows it, black where it saw nothing."""
+    at = int(np.abs(path.times_s - time_s).argmin())
+    turn = np.asarray(cv2.Rodrigues(path.turns[at])[0], dtype=np.float64)
+    height, width = image.shape[:2]
+    matrix = homography(Aim(turn, float(path.zooms[at])), Aim(np.eye(3), 1.0), width, height)
+    return np.asarray(cv2.warpPerspective(image, matrix, (width, height)), dtype=np.uint8)
 
 
 def fitted_aim(

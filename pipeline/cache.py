@@ -23,6 +23,7 @@ from opendance_hf.pipeline.arrays import load_arrays, save_arrays
 from opendance_hf.pipeline.clip import (
     Bodies,
     CameraMotion,
+    CameraPath,
     Clip,
     Detections,
     Fit,
@@ -39,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 _CLASSES: Final[dict[str, type]] = {
     kind.__name__: kind
-    for kind in (Bodies, Camera, CameraMotion, Detections, Dropped, Fit, Landmarks, Motion, Tracks, VideoInfo)
+    for kind in (Bodies, Camera, CameraMotion, CameraPath, Detections, Dropped, Fit, Landmarks, Motion, Tracks, VideoInfo)
 }
 #: Fields of a clip that are not results.
 _NOT_RESULTS: Final = {"path", "sha256", "key", "number", "job", "backends"}

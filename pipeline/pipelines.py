@@ -35,6 +35,7 @@ from opendance_hf.pipeline.stages.segment import Segment
 from opendance_hf.pipeline.stages.sequence import Sequence
 from opendance_hf.pipeline.stages.shots import Shots
 from opendance_hf.pipeline.stages.smooth import Smooth
+from opendance_hf.pipeline.stages.steady import Steady
 from opendance_hf.pipeline.stages.track import Track
 from opendance_hf.pipeline.stages.trim import Trim
 
@@ -52,6 +53,7 @@ STAGES: Final[dict[str, type[Stage]]] = {
         Pose,
         Lift,
         Complete,
+        Steady,
         Depth,
         Smooth,
         Trim,
@@ -79,6 +81,7 @@ def default_pipeline() -> Pipeline:
         Segment(),
         Pose(),
         Complete(),
+        Steady(),
         Depth(),
         Smooth(),
         Trim(),
@@ -113,6 +116,7 @@ def paper_pipeline() -> Pipeline:
         Pose(),
         Lift(lifter=CLIFF()),
         Complete(),
+        Steady(),
         Smooth(smoother=SmoothNet()),
         Trim(),
         FitSkeleton(fitter=SMPLify()),

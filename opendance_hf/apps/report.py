@@ -17,6 +17,7 @@ from opendance_hf.files import atomic_write
 from opendance_hf.music.tempo import tempo_doubt
 from opendance_hf.pipeline.ledger import DropCount
 from opendance_hf.pipeline.stages.gate import Gate
+from opendance_hf.pipeline.stages.steady import Steady
 
 #: Units by the suffix of a metric's name, as in ``fit_residual_mm``.
 _UNITS: Final = {
@@ -41,7 +42,7 @@ class BuildScore(NamedTuple):
     wanted: str
 
 
-#: Scores of the stages reprojection, complete and gate, by name.
+#: Scores of the stages reprojection, complete, steady and gate, by name.
 BUILD_SCORES: Final = {
     "reprojection_pck": BuildScore(
         "reprojection PCK",
@@ -60,6 +61,18 @@ BUILD_SCORES: Final = {
     ),
     "legs_out": BuildScore(
         "legs out", "", "share of the frames with the legs outside the picture", "good: near 0"
+    ),
+    "camera_turn_deg": BuildScore(
+        "camera turn", "°", "largest turn of the camera that was taken out of the motion", "0 for a still camera"
+    ),
+    "camera_zoom": BuildScore(
+        "camera zoom", "", "largest change of the focal length that was taken out, as a ratio", "1 for a still camera"
+    ),
+    "camera_parallax_deg": BuildScore(
+        "camera parallax",
+        "°",
+        "motion of the background that turn and zoom of the camera do not explain",
+        f"at most {Steady.max_parallax_deg:g} for a turn or zoom to be taken out",
     ),
     "upside_down": BuildScore(
         "upside down",

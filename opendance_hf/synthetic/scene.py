@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, NamedTuple
@@ -120,7 +121,7 @@ def random_camera(rng: np.random.Generator, joints: Array, width_px: int, height
 class _Things(NamedTuple):
     """What stands along a wall: (left, bottom, width, height) and colour of framed pictures, and shelves, if any."""
 
-    framed: list[tuple[tuple[float, float, float, float], Array]]
+    framed: Sequence[tuple[tuple[float, float, float, float], Array]]
     shelves: Image | None
 
 
@@ -307,23 +308,23 @@ def _paint_shelves(rng: np.random.Generator) -> Image:
     while x < width:
         colour = rng.integers(30, 220, 3).tolist()
         if rng.random() < 0.5:  # a shelf
-            wide, tall = rng.integers(90, 200), round(0.32 * _SHELVES_PPM)
+            wide, tall = int(rng.integers(90, 200)), round(0.32 * _SHELVES_PPM)
             for bottom in range(height - round(0.1 * _SHELVES_PPM), 2 * tall, -tall - 8):
-                cv2.rectangle(image, (x, bottom), (x + int(wide), bottom + 5), colour, -1)
+                cv2.rectangle(image, (x, bottom), (x + wide, bottom + 5), colour, -1)
                 book = x
                 while book < x + wide - 10:
-                    thick, size = rng.integers(5, 16), rng.integers(tall // 2, tall)
+                    thick, size = int(rng.integers(5, 16)), int(rng.integers(tall // 2, tall))
                     tone = rng.integers(20, 235, 3).tolist()
-                    cv2.rectangle(image, (book, bottom - int(size)), (book + int(thick), bottom), tone, -1)
-                    book += int(thick + (rng.random() < 0.2) * 14)
+                    cv2.rectangle(image, (book, bottom - size), (book + thick, bottom), tone, -1)
+                    book += thick + (14 if rng.random() < 0.2 else 0)
         else:  # a poster
-            wide, tall = rng.integers(60, 130), rng.integers(70, 150)
+            wide, tall = int(rng.integers(60, 130)), int(rng.integers(70, 150))
             top = int(rng.integers(20, 90))
-            cv2.rectangle(image, (x, top), (x + int(wide), top + int(tall)), colour, -1)
+            cv2.rectangle(image, (x, top), (x + wide, top + tall), colour, -1)
             for _ in range(6):
                 spot = x + int(rng.integers(10, wide - 8)), top + int(rng.integers(10, tall - 8))
                 cv2.circle(image, spot, int(rng.integers(4, 9)), rng.integers(20, 235, 3).tolist(), -1)
-        x += int(wide) + int(rng.integers(10, 60))
+        x += wide + int(rng.integers(10, 60))
     return image
 
 
