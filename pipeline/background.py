@@ -240,7 +240,9 @@ def background_mask(grey: Image, people: Floats) -> Image:
     if not len(rows) or not len(columns):
         return mask
     edge = _EDGE_PX
-    mask[rows[0] + edge : max(rows[-1] + 1 - edge, 0), columns[0] + edge : max(columns[-1] + 1 - edge, 0)] = 255
+    mask[rows[0] + edge : max(rows[-1] + 1 - edge, 0), columns[0] + edge : max(columns[-1] + 1 - edge, 0)] = (
+        255
+    )
     centres, sides = (people[:, :2] + people[:, 2:]) / 2, people[:, 2:] - people[:, :2]
     size = np.array([grey.shape[1], grey.shape[0]])
     low, high = (((centres + sign * sides * _BODY / 2) * size).clip(0) for sign in (-1, 1))

@@ -40,7 +40,19 @@ _log = logging.getLogger(__name__)
 
 _CLASSES: Final[dict[str, type]] = {
     kind.__name__: kind
-    for kind in (Bodies, Camera, CameraMotion, CameraPath, Detections, Dropped, Fit, Landmarks, Motion, Tracks, VideoInfo)
+    for kind in (
+        Bodies,
+        Camera,
+        CameraMotion,
+        CameraPath,
+        Detections,
+        Dropped,
+        Fit,
+        Landmarks,
+        Motion,
+        Tracks,
+        VideoInfo,
+    )
 }
 #: Fields of a clip that are not results.
 _NOT_RESULTS: Final = {"path", "sha256", "key", "number", "job", "backends"}

@@ -63,10 +63,16 @@ BUILD_SCORES: Final = {
         "legs out", "", "share of the frames with the legs outside the picture", "good: near 0"
     ),
     "camera_turn_deg": BuildScore(
-        "camera turn", "°", "largest turn of the camera that was taken out of the motion", "0 for a still camera"
+        "camera turn",
+        "°",
+        "largest turn of the camera that was taken out of the motion",
+        "0 for a still camera",
     ),
     "camera_zoom": BuildScore(
-        "camera zoom", "", "largest change of the focal length that was taken out, as a ratio", "1 for a still camera"
+        "camera zoom",
+        "",
+        "largest change of the focal length that was taken out, as a ratio",
+        "1 for a still camera",
     ),
     "camera_parallax_deg": BuildScore(
         "camera parallax",

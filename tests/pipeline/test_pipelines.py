@@ -42,6 +42,7 @@ from tests.pipeline.truth import VIDEO, camera_at, dance, landmarks_of, together
 SHA256 = "a1" * 32
 SCORES = {
     "complete": {"legs_out"},
+    "steady": {"camera_turn_deg", "camera_zoom", "camera_parallax_deg"},
     "gate": {
         "upside_down",
         "jitter_mps2",
@@ -61,10 +62,10 @@ GIVEN = {"path", "sha256", "start_s", "end_s", "columns", "scores", "backends", 
 def test_the_stages_of_both_pipelines_and_their_order() -> None:
     until_pose = ["probe", "detect", "shots", "track", "segment", "pose"]
     from_complete = [
-        "complete", "smooth", "trim", "fit", "retime", "gate", "reprojection", "music", "genre", "sequence",
+        "complete", "steady", "smooth", "trim", "fit", "retime", "gate", "reprojection", "music", "genre", "sequence",
         "fingerprint", "preview",
     ]  # fmt: skip
-    more = ["complete", "depth", *from_complete[1:]]
+    more = ["complete", "steady", "depth", *from_complete[2:]]
     more.insert(more.index("gate") + 1, "clean")
     assert [stage.name for stage in default_pipeline()] == [*until_pose, *more]
     assert [stage.name for stage in fast_pipeline()] == [*until_pose, *(n for n in more if n != "depth")]
@@ -103,8 +104,8 @@ def test_a_stage_declares_the_fields_that_its_code_reads_and_writes(name: str) -
         if isinstance(node, ast.Call) and ast.unparse(node).startswith("replace(clip,"):
             written |= {keyword.arg for keyword in node.keywords}
     stage = STAGES[name]
-    # Bodies may be None: a stage that takes them along where they are needs nobody to write them.
-    assert (read & known) - GIVEN - set(stage.reads) <= {"bodies"}
+    # These may be None: a stage that takes them along where they are needs nobody to write them.
+    assert (read & known) - GIVEN - set(stage.reads) <= {"bodies", "steadied"}
     assert set(stage.reads) <= read
     assert written - {"start_s", "end_s"} == {*stage.writes, *stage.changes}
     assert not set(stage.writes) & set(stage.changes)
