@@ -141,7 +141,7 @@ DEVELOPMENT: Final = (
     short(212, 2, 25, "roll", "salsa_06", 8.0),
     # Cameras that move.
     Spec(221, 1, 30, "pan", LOW, duration_s=7.0), short(222, 1, 25, "pan", "modern_05_05"), short(223, 1, 30, "zoom"),
-    short(224, 2, 24, "zoom"), short(225, 1, 30, "handheld", "modern_05_10"), short(226, 2, 30, "handheld", "salsa_02", 12.0),
+    short(224, 2, 24, "zoom"), short(225, 1, 30, "handheld", "modern_05_10"), short(226, 2, 30, "handheld"),
     short(227, 1, 30, "travel"), short(228, 2, NTSC, "travel"), short(229, 2, 25, "pan"),
 )  # fmt: skip
 SETS: Final = {"usual": USUAL, "conditions": EVALUATION, "development": DEVELOPMENT}
