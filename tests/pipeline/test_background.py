@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from opendance_hf.motion.rotations import matrix_to_axis_angle
 from opendance_hf.pipeline.background import Aim, BackgroundFollower, homography, steady_picture
-from opendance_hf.pipeline.clip import CameraPath
+from opendance_hf.pipeline.clip import CameraPath, Clip, Detections, Landmarks
+from opendance_hf.pipeline.clothing import CLOTHING_DIM
+from opendance_hf.pipeline.stage import Dropped
+from opendance_hf.pipeline.stages.shots import Shots
+from opendance_hf.pipeline.stages.steady import Steady
+from opendance_hf.pipeline.video import probe
+from opendance_hf.synthetic.clips import Trouble, Truth, render_clip, truth_path
+from opendance_hf.synthetic.filming import View
+from tests.synthetic.support import needs_body
 
 WIDTH, HEIGHT = 192, 256
 STILL = np.zeros(3), 1.0
@@ -135,3 +147,53 @@ def test_a_picture_is_shown_as_from_the_first_frame() -> None:
     assert inner.mean() > 0.6
     assert apart < 0.25 * np.abs(later.astype(float) - first).mean()
     np.testing.assert_array_equal(steady_picture(first, path, 0.0), first)
+
+
+def boxes_of(truth: Truth) -> Detections:
+    """The boxes of the dancers as the moving camera sees them."""
+    assert truth.turns is not None
+    assert truth.zooms is not None
+    rows = []
+    for frame, (turn, zoom) in enumerate(zip(truth.turns, truth.zooms, strict=True)):
+        rotation = turn @ np.asarray(truth.camera.rotation).reshape(3, 3)
+        camera = replace(
+            truth.camera,
+            focal_px=truth.camera.focal_px * float(zoom),
+            rotation=tuple(rotation.ravel()),
+            translation=tuple(turn @ truth.camera.translation),
+        )
+        pixels = camera.project(truth.joints[:, frame])
+        rows.append(np.concatenate([pixels.min(axis=1) - 8, pixels.max(axis=1) + 8, [[1.0]]], axis=1))
+    counts = np.ones(len(rows), np.int64)
+    clothing = np.zeros((len(rows), CLOTHING_DIM), np.float32)
+    return Detections(truth.times_s, counts, np.concatenate(rows).astype(np.float32), clothing)
+
+
+@pytest.mark.slow
+@needs_body
+@pytest.mark.parametrize("view", [View(pan_deg=13), View(travel_m=1.2, slack=1.3)], ids=["pan", "travel"])
+def test_a_rendered_pan_is_measured_and_a_rendered_travel_refused(view: View, tmp_path: Path) -> None:
+    trouble = Trouble(view=view)
+    video = render_clip(221, 1, tmp_path, duration_s=5, fps=15, size=(426, 240), trouble=trouble)
+    truth = Truth.load(truth_path(video))
+    (shot,) = Shots()(Clip(video, "0" * 64, video=probe(video), detections=boxes_of(truth)))
+    path = shot.camera_motion.path
+    assert path is not None
+    assert truth.turns is not None
+    assert truth.zooms is not None
+    count = len(truth.times_s)
+    marks = Landmarks(
+        truth.times_s, np.zeros((1, count, 33, 2), np.float32), np.zeros((1, count, 33, 3), np.float32),
+        np.ones((1, count, 33), np.float32), np.ones((1, count), np.float32),
+    )  # fmt: skip
+    found = Steady()(replace(shot, end_s=5.0, landmarks=marks))
+    if view.travel_m:
+        assert isinstance(found, Dropped)
+        assert "the camera travels" in found.reason
+        return
+    turns_deg = np.degrees(matrix_to_axis_angle(truth.turns))
+    turn_error, zoom_error = errors(path, turns_deg, truth.zooms)
+    assert turn_error < 0.1
+    assert zoom_error < 0.005
+    assert isinstance(found, Clip)
+    assert found.scores["camera_turn_deg"] == pytest.approx(13, abs=0.1)
