@@ -39,7 +39,7 @@ from opendance_hf.synthetic.score import Score, score_build
 DURATION_S: Final = 8.0
 MOVES_MPS: Final = 0.25
 NTSC: Final = 30_000 / 1_001
-TALL, WIDE = (720, 1280), (1280, 720)
+TALL, WIDE, LOW = (720, 1280), (1280, 720), (854, 480)
 
 #: What makes a clip hard.
 CONDITIONS: Final = {
@@ -66,9 +66,13 @@ CONDITIONS: Final = {
     "jumps": Trouble(moves=Moves(hop_m=0.22)),
     "crouch": Trouble(moves=Moves(crouch_m=0.42)),
     "held pose": Trouble(moves=Moves(hold_from_s=2.5, hold_s=2.5)),
+    "pan": Trouble(view=View(pan_deg=13)),
+    "zoom": Trouble(view=View(zoom=1.3)),
+    "handheld": Trouble(view=View(shake_deg=0.7)),
+    "travel": Trouble(view=View(travel_m=1.2, slack=1.3)),
 }
 #: Conditions whose clips must not be published.
-REFUSED: Final = ("half body",)
+REFUSED: Final = ("half body", "travel")
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,13 @@ EVALUATION: Final = (
     short(336, 2, 25, "roll", "salsa_09", 19.0), short(337, 2, 30, "back", "salsa_09", 26.0),
     short(338, 2, NTSC, "low light", "salsa_09", 34.0), short(339, 2, 30, "plain", "salsa_10", 3.0),
     short(340, 2, 60, "compression", "salsa_10", 11.0),
+    # Cameras that move.
+    Spec(361, 1, 30, "pan", LOW, duration_s=7.0), short(362, 1, 24, "zoom"), short(363, 1, 30, "handheld"),
+    short(364, 1, 25, "travel"),
+    short(365, 1, 30, "pan", "modern_05_02"), short(366, 1, 30, "zoom", "modern_05_09"),
+    short(367, 1, 24, "handheld", "modern_05_07"), short(368, 1, 30, "travel", "modern_05_04"),
+    short(369, 2, 30, "pan"), short(370, 2, NTSC, "handheld"), short(371, 2, 30, "zoom", "salsa_09", 26.0),
+    short(372, 2, 30, "travel", "salsa_10", 3.0),
 )  # fmt: skip
 DEVELOPMENT: Final = (
     short(201, 1, 30, "pitch and roll"), short(202, 1, 25, "back"), short(203, 1, 24, "motion blur"),
@@ -128,6 +139,10 @@ DEVELOPMENT: Final = (
     short(207, 1, 30, "roll", "modern_05_10"), short(208, 1, 60, "low light", "modern_05_08"),
     short(209, 2, 30, "pitch"), short(210, 2, 24, "bystander"), short(211, 2, 30, "plain", "salsa_02", 12.0),
     short(212, 2, 25, "roll", "salsa_06", 8.0),
+    # Cameras that move.
+    Spec(221, 1, 30, "pan", LOW, duration_s=7.0), short(222, 1, 25, "pan", "modern_05_05"), short(223, 1, 30, "zoom"),
+    short(224, 2, 24, "zoom"), short(225, 1, 30, "handheld", "modern_05_10"), short(226, 2, 30, "handheld"),
+    short(227, 1, 30, "travel"), short(228, 2, NTSC, "travel"), short(229, 2, 25, "pan"),
 )  # fmt: skip
 SETS: Final = {"usual": USUAL, "conditions": EVALUATION, "development": DEVELOPMENT}
 OUT: Final = {

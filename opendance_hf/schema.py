@@ -63,7 +63,7 @@ class SchemaError(OpenDanceError, ValueError):
 # One line per column, for readability.
 @dataclass(frozen=True)
 class Camera:
-    """The pinhole camera of the source video, static over the sequence.
+    """The pinhole camera of the source video, static over the sequence; of one that turns or zooms, at one frame.
 
     Rotation and translation map world metres to camera metres, with x right, y down and z away from the camera. The
     principal point is the image centre.
@@ -76,6 +76,8 @@ class Camera:
     translation: Annotated[tuple[float, ...], Column("float64", (3,), unit="m", meaning="world to camera")]
     focal_sd: Annotated[float | None, Column("float64", minimum=0, meaning="standard deviation of the logarithm of `focal_px`: 0.25 if nothing is known but the usual lenses, 0.05 if the file states it; null before schema 1.3")] = None
     tilt_sd_deg: Annotated[float | None, Column("float64", unit="deg", minimum=0, meaning="standard deviation of the camera's pitch, as `rotation` has it, and about that of its roll; null before schema 1.3")] = None
+    turn_deg: Annotated[float, Column("float64", unit="deg", minimum=0, meaning="largest turn of a camera that pans or shakes from the frame that these numbers are of; it is taken out of the motion. 0 for a camera that stands still")] = 0.0
+    zoom: Annotated[float, Column("float64", minimum=0, meaning="focal length relative to that frame where it differs most, taken out of the motion; 1 for a camera that does not zoom")] = 1.0
 
     def project(self, points: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         """Project world points (..., 3) in metres to image points (..., 2) in pixels."""

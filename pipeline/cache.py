@@ -23,6 +23,7 @@ from opendance_hf.pipeline.arrays import load_arrays, save_arrays
 from opendance_hf.pipeline.clip import (
     Bodies,
     CameraMotion,
+    CameraPath,
     Clip,
     Detections,
     ExpectedErrors,
@@ -44,6 +45,7 @@ _CLASSES: Final[dict[str, type]] = {
         Bodies,
         Camera,
         CameraMotion,
+        CameraPath,
         Detections,
         Dropped,
         ExpectedErrors,

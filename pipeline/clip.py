@@ -53,21 +53,59 @@ class VideoInfo:
 
 
 @dataclass(frozen=True)
+class CameraPath:
+    """How the camera turns and zooms, measured from the background in T frames.
+
+    The camera frame has x right, y down and z away from the camera. The focal length of a frame with zoom 1 is the diagonal
+    of the picture, as in the fit.
+
+    Attributes:
+        times_s: (T,) presentation times.
+        turns: (T, 3) rotation from the camera frame of a reference frame to that of each frame, as a rotation vector in
+            radians; NaN where it is unknown.
+        zooms: (T,) focal length relative to the reference frame.
+        parallax_deg: (T,) upper quartile of the motion of the background that turn and zoom do not explain, degrees; NaN
+            where no background is followed.
+    """
+
+    times_s: Times
+    turns: Times
+    zooms: Times
+    parallax_deg: Times
+
+    def between(self, start_s: float, end_s: float) -> CameraPath:
+        """Return the frames from ``start_s`` until before ``end_s``."""
+        inside = (self.times_s >= start_s - 1e-6) & (self.times_s < end_s - 1e-6)
+        return CameraPath(*(getattr(self, f.name)[inside] for f in fields(self)))
+
+    def largest(self) -> tuple[float, float]:
+        """Return the largest turn from the reference frame in degrees, and the zoom that differs most from 1."""
+        if not len(self.zooms):
+            return 0.0, 1.0
+        turn = float(np.degrees(np.linalg.norm(self.turns, axis=1).max()))
+        return turn, float(self.zooms[np.abs(np.log(self.zooms)).argmax()])
+
+
+@dataclass(frozen=True)
 class CameraMotion:
     """Motion of the image background, frame by frame.
 
     Attributes:
         times_s: (F,) presentation times of all frames.
         shifts: (F,) shift of the background since the previous frame, in image heights.
+        path: how the camera turns and zooms in some of the frames, relative to the first frame of the video; not all of
+            it is known across cuts. None if it is not measured.
     """
 
     times_s: Times
     shifts: Times
+    path: CameraPath | None = None
 
     def between(self, start_s: float, end_s: float) -> CameraMotion:
         """Return the frames from ``start_s`` until before ``end_s``."""
         inside = (self.times_s >= start_s - 1e-6) & (self.times_s < end_s - 1e-6)
-        return CameraMotion(self.times_s[inside], self.shifts[inside])
+        path = None if self.path is None else self.path.between(start_s, end_s)
+        return CameraMotion(self.times_s[inside], self.shifts[inside], path)
 
     def speed(self) -> float:
         """Return the mean shift per second, in image heights; the first frame is excluded, as it follows a cut."""
@@ -278,6 +316,8 @@ class Clip:
         end_s: end of the span; infinite until the video's duration is known.
         video: size, frame rate and duration.
         camera_motion: background motion in all frames of the span.
+        steadied: turn and zoom of the camera relative to the first frame of the span that are taken out of the landmarks;
+            None if it stands still.
         detections: boxes of people in some of the frames.
         tracks: one box per dancer in these frames.
         boxes: (D, F, 4) boxes of the span's dancers in all frames, NaN where a dancer was not detected.
@@ -302,6 +342,7 @@ class Clip:
     end_s: float = math.inf
     video: VideoInfo = _UNWRITTEN
     camera_motion: CameraMotion = _UNWRITTEN
+    steadied: CameraPath | None = None
     detections: Detections = _UNWRITTEN
     tracks: Tracks = _UNWRITTEN
     boxes: Floats = _UNWRITTEN

@@ -36,6 +36,7 @@ from opendance_hf.pipeline.stages.segment import Segment
 from opendance_hf.pipeline.stages.sequence import Sequence
 from opendance_hf.pipeline.stages.shots import Shots
 from opendance_hf.pipeline.stages.smooth import Smooth
+from opendance_hf.pipeline.stages.steady import Steady
 from opendance_hf.pipeline.stages.track import Track
 from opendance_hf.pipeline.stages.trim import Trim
 
@@ -53,6 +54,7 @@ STAGES: Final[dict[str, type[Stage]]] = {
         Pose,
         Lift,
         Complete,
+        Steady,
         Depth,
         Smooth,
         Trim,
@@ -81,6 +83,7 @@ def default_pipeline() -> Pipeline:
         Segment(),
         Pose(),
         Complete(),
+        Steady(),
         Depth(),
         Smooth(),
         Trim(),
@@ -116,6 +119,7 @@ def paper_pipeline() -> Pipeline:
         Pose(),
         Lift(lifter=CLIFF()),
         Complete(),
+        Steady(),
         Smooth(smoother=SmoothNet()),
         Trim(),
         FitSkeleton(fitter=SMPLify()),

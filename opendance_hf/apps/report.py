@@ -17,6 +17,7 @@ from opendance_hf.files import atomic_write
 from opendance_hf.music.tempo import tempo_doubt
 from opendance_hf.pipeline.ledger import DropCount
 from opendance_hf.pipeline.stages.gate import Gate
+from opendance_hf.pipeline.stages.steady import Steady
 from opendance_hf.schema import sorted_configs
 
 #: Units by the suffix of a metric's name, as in ``fit_residual_mm``.
@@ -42,7 +43,7 @@ class BuildScore(NamedTuple):
     wanted: str
 
 
-#: Scores of the stages reprojection, complete, pose and gate, by name.
+#: Scores of the stages reprojection, pose, complete, steady and gate, by name.
 BUILD_SCORES: Final = {
     "reprojection_pck": BuildScore(
         "reprojection PCK",
@@ -67,6 +68,24 @@ BUILD_SCORES: Final = {
         "",
         "share of the frames in which left and right limbs were exchanged, which was undone",
         "good: near 0",
+    ),
+    "camera_turn_deg": BuildScore(
+        "camera turn",
+        "°",
+        "largest turn of the camera that was taken out of the motion",
+        "0 for a still camera",
+    ),
+    "camera_zoom": BuildScore(
+        "camera zoom",
+        "",
+        "largest change of the focal length that was taken out, as a ratio",
+        "1 for a still camera",
+    ),
+    "camera_parallax_deg": BuildScore(
+        "camera parallax",
+        "°",
+        "motion of the background that turn and zoom of the camera do not explain",
+        f"at most {Steady.max_parallax_deg:g} for a turn or zoom to be taken out",
     ),
     "upside_down": BuildScore(
         "upside down",

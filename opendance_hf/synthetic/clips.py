@@ -15,7 +15,7 @@ from opendance_hf.render.video import VideoWriter
 from opendance_hf.schema import Camera
 from opendance_hf.synthetic.choreography import Count, Part, Pattern, compose
 from opendance_hf.synthetic.figure import Figure, Look, dress, random_looks
-from opendance_hf.synthetic.filming import View, blurred, dimmed, subframe_times, view_camera
+from opendance_hf.synthetic.filming import View, blurred, dimmed, moving_cameras, subframe_times, view_camera
 from opendance_hf.synthetic.mocap import perform_joints
 from opendance_hf.synthetic.motion import TRUTH_JOINTS, Performance, perform
 from opendance_hf.synthetic.moves import SWAY_S, Moves, crouched, held, hopped, spun, turned
@@ -52,6 +52,10 @@ class Truth:
         video_sha256: of the MP4 file, by which a sequence finds its truth.
         planted: (D, T, 2) whether the left and right foot rest on the floor.
         start_s: when the dance begins, after the title if there is one; ``end_s`` when it ends: what follows is still.
+        camera: of the first frame, after the title.
+        turns: (T, 3, 3) rotations from the camera frame of the first frame to that of each; None if the camera does not
+            move, and in files from before cameras moved.
+        zooms: (T,) focal length of each frame relative to the first; None likewise.
     """
 
     name: str
@@ -68,11 +72,17 @@ class Truth:
     planted: npt.NDArray[np.bool_]
     start_s: float
     end_s: float
+    turns: Array | None = None
+    zooms: Array | None = None
 
     def save(self, path: Path) -> None:
         """Write to an npz file."""
         camera = {f"camera_{key}": np.asarray(value) for key, value in asdict(self.camera).items()}
-        own = {f.name: np.asarray(getattr(self, f.name)) for f in fields(self) if f.name != "camera"}
+        own = {
+            f.name: np.asarray(getattr(self, f.name))
+            for f in fields(self)
+            if f.name != "camera" and getattr(self, f.name) is not None
+        }
         np.savez(path, **own, **camera)  # type: ignore[arg-type]
 
     @classmethod
@@ -97,7 +107,17 @@ class Truth:
                 end_s=float(data["end_s"]),
                 **{
                     key: data[key]
-                    for key in ("joints", "facing_rad", "root", "times_s", "beats_s", "planted")
+                    for key in (
+                        "joints",
+                        "facing_rad",
+                        "root",
+                        "times_s",
+                        "beats_s",
+                        "planted",
+                        "turns",
+                        "zooms",
+                    )
+                    if key in data
                 },
             )
 
@@ -110,6 +130,7 @@ class Clip:
         title_s: times of the title's pictures; ``times_s``: of the others.
         dances: of each dancer at ``times_s``; ``subframes``: at all times at which the shutter is open.
         bystander: rotations and positions of the bones of somebody who watches, if anybody does.
+        cameras: at all times at which the shutter is open; empty if the camera does not move.
     """
 
     name: str
@@ -126,6 +147,7 @@ class Clip:
     bystander: tuple[Array, Array] | None
     trouble: Trouble
     stage: Stage
+    cameras: tuple[Camera, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -212,6 +234,9 @@ def make_clip(
     dances = _moved(dances, trouble, beats_s, moments)
     camera_size = size or _SIZES[num_dancers]
     stage, bystander = _set_stage(seed, rng, trouble, (figures, dances), camera_size, supersample)
+    view, cameras = trouble.view, tuple[Camera, ...]()
+    if view is not None and view.moves:
+        cameras = tuple(moving_cameras(view, stage.camera, open_s, seed))
     return Clip(
         name=f"{'solo' if num_dancers == 1 else 'duo'}_{seed:03d}",
         seed=seed,
@@ -227,6 +252,7 @@ def make_clip(
         bystander=bystander,
         trouble=trouble,
         stage=stage,
+        cameras=cameras,
     )
 
 
@@ -249,7 +275,8 @@ def _set_stage(
     crate = _crate(rng, points) if trouble.obstacle else None
     room = Room.random(rng)
     if trouble.view is not None:
-        room = replace(room, wall_z=min(room.wall_z, float(reach[:, 2].min()) - _ROOM_BEHIND_M))
+        behind = float(reach[:, 2].min()) - _ROOM_BEHIND_M
+        room = replace(room, wall_z=min(room.wall_z, behind), furnished=trouble.view.moves)
     bystander = None
     if trouble.bystander:
         behind = float(points[:, 2].min()) - _BYSTANDER_M
@@ -397,7 +424,10 @@ def picture_of(clip: Clip, frame: int) -> Image:
     """Draw one frame (H, W, 3), with its blur and light."""
     count = len(clip.subframes[0].positions) // len(clip.times_s)
     moments = range(frame * count, (frame + 1) * count)
-    picture = blurred([clip.stage.draw(_poses(clip.subframes, moment, clip)) for moment in moments])
+    cameras = clip.cameras or [None] * moments.stop
+    picture = blurred(
+        [clip.stage.draw(_poses(clip.subframes, moment, clip), cameras[moment]) for moment in moments]
+    )
     if clip.trouble.light < 1:
         return dimmed(picture, clip.trouble.light, np.random.default_rng([clip.seed, 11, frame]))
     return picture
@@ -410,6 +440,15 @@ def _poses(dances: list[Performance], moment: int, clip: Clip) -> list[tuple[Any
 
 def truth_of(clip: Clip, video_sha256: str = "") -> Truth:
     """The truth of a clip."""
+    camera, turns, zooms = clip.stage.camera, None, None
+    if clip.cameras:
+        # The shutter is open evenly around the time of a picture.
+        count = len(clip.cameras) // len(clip.times_s)
+        shown = clip.cameras[count // 2 :: count]
+        camera = shown[0]
+        rotations = np.array([each.rotation for each in shown]).reshape(-1, 3, 3)
+        turns = rotations @ rotations[0].T
+        zooms = np.array([each.focal_px for each in shown]) / camera.focal_px
     return Truth(
         name=clip.name,
         seed=clip.seed,
@@ -420,7 +459,9 @@ def truth_of(clip: Clip, video_sha256: str = "") -> Truth:
         root=np.stack([dance.root() for dance in clip.dances]),
         times_s=clip.times_s,
         beats_s=clip.music.beats_s,
-        camera=clip.stage.camera,
+        camera=camera,
+        turns=turns,
+        zooms=zooms,
         video_sha256=video_sha256,
         planted=np.stack([dance.planted for dance in clip.dances]),
         start_s=float(clip.times_s[0]),

@@ -54,6 +54,7 @@ class Gate(Stage):
         max_back_to_camera: maximum share of the time with the hips facing away from the camera; 1 leaves it to annotators,
             as backs are reconstructed about as well as fronts.
         max_camera_motion: maximum mean speed of the image background, image heights per second.
+        max_steadied_motion: the same where stage ``steady`` has taken the camera's turn and zoom out of the motion.
         max_missing_picture: maximum share of the time between source frames more than 0.2 s apart.
         max_missing_sound: maximum share of the time whose sound is missing or damaged.
         compare_hz: rate at which poses are compared to find repetition.
@@ -74,6 +75,7 @@ class Gate(Stage):
     max_repetition: float = 0.85
     max_back_to_camera: float = 1.0
     max_camera_motion: float = 0.4
+    max_steadied_motion: float = 1.0
     max_missing_picture: float = 0.3
     max_missing_sound: float = 0.1
     compare_hz: int = 12
@@ -85,7 +87,10 @@ class Gate(Stage):
         """Process one sequence."""
         camera_motion = clip.camera_motion.between(clip.start_s, clip.end_s)
         scores = self.measure(clip.motion, clip.fit.camera, camera_motion.speed()) | missing_shares(clip)
-        broken = self.first_broken(scores) if self.reject else None
+        limits = self
+        if clip.steadied is not None:
+            limits = replace(self, max_camera_motion=self.max_steadied_motion)
+        broken = limits.first_broken(scores) if self.reject else None
         if broken is not None:
             return Dropped(clip.start_s, clip.end_s, *broken)
         return replace(clip, scores={**clip.scores, **scores})

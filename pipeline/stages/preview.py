@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from opendance_hf.music import decode_audio
+from opendance_hf.pipeline.background import steady_picture
 from opendance_hf.pipeline.clip import Clip
 from opendance_hf.pipeline.stage import Stage
 from opendance_hf.pipeline.video import read_pictures
@@ -13,6 +14,8 @@ from opendance_hf.pipeline.video import read_pictures
 @dataclass(frozen=True)
 class Preview(Stage):
     """Write ``previews/{id}.mp4`` and ``clips/{id}.mp4``, which stay in the build folder.
+
+    Where a turn or zoom of the camera was taken out of the landmarks, it is taken out of the pictures as well.
 
     Args:
         height_px: height of the source and of the reconstruction.
@@ -44,6 +47,9 @@ class Preview(Stage):
         longer_px = max(source.camera.width_px, source.camera.height_px)
         side_px = round(self.height_px / source.camera.height_px * longer_px)
         frames = ((picture.time_s, picture.rgb(side_px)) for picture in pictures)
+        if clip.steadied is not None:
+            path = clip.steadied
+            frames = ((time_s, steady_picture(image, path, time_s)) for time_s, image in frames)
         write_preview(
             preview,
             frames,

@@ -10,6 +10,7 @@ from opendance_hf.pipeline.clip import Clip
 from opendance_hf.pipeline.stage import Stage
 from opendance_hf.schema import (
     Backend,
+    Camera,
     DanceSequence,
     Provenance,
     flat_dancers,
@@ -44,6 +45,13 @@ class Sequence(Stage):
         save_sequence(target, sequence)
         return replace(clip, sequence=sequence)
 
+    def camera(self, clip: Clip) -> Camera:
+        """Return the camera of the fit, with the largest turn and zoom within the sequence that were taken out."""
+        if clip.steadied is None:
+            return clip.fit.camera
+        turn_deg, zoom = clip.steadied.between(clip.motion.start_s, clip.motion.end_s).largest()
+        return replace(clip.fit.camera, turn_deg=turn_deg, zoom=zoom)
+
     def row(self, clip: Clip) -> dict[str, Any]:
         """Return the values of all columns."""
         motion = clip.motion
@@ -66,7 +74,7 @@ class Sequence(Stage):
                 source_fps=clip.video.fps,
                 licence=UNDECIDED,
                 opendance_version=__version__,
-                camera=clip.fit.camera,
+                camera=self.camera(clip),
                 backends=tuple(Backend(*backend) for backend in clip.backends),
                 pipeline=clip.job.pipeline,
             ),

@@ -1,7 +1,8 @@
-"""Cut a video into shots (PySceneDetect, paper section 3.1), and measure the camera motion in each."""
+"""Cut a video into shots (PySceneDetect, paper section 3.1), and measure how the camera moves in each."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from importlib.metadata import version
@@ -12,7 +13,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from opendance_hf.pipeline.clip import CameraMotion, Clip, Image
+from opendance_hf.pipeline.background import BackgroundFollower
+from opendance_hf.pipeline.clip import CameraMotion, Clip, Detections, Floats, Image, VideoInfo
 from opendance_hf.pipeline.stage import Stage
 from opendance_hf.pipeline.video import read_pictures
 
@@ -31,9 +33,15 @@ class Shots(Stage):
             95 of 100 pairs of one frame from each video are below 0.2 (median 0.08), and 95 of 100 pairs of neighbouring
             frames, shifted by an eighth of the image, are above (median 0.50).
         camera_min_contrast: standard deviation of grey levels below which no shift is measured (a black frame).
+        path_rate_hz: largest number of frames per second in which turn and zoom of the camera are measured.
+        path_near_px: distance from where turn and zoom move a corner of the background up to which they explain its motion,
+            in pixels of pictures of 256 pixels.
+        path_min_corners: smallest number of such corners that show how the camera moves.
+        person_score: minimum score of a box whose middle does not count as background.
     """
 
     name = "shots"
+    version = 2
     reads = ("video", "detections")
     writes = ("camera_motion",)
     changes = ("detections",)
@@ -45,18 +53,30 @@ class Shots(Stage):
     camera_side_px: int = 128
     camera_min_response: float = 0.2
     camera_min_contrast: float = 2.0
+    path_rate_hz: float = 30.0
+    path_near_px: float = 1.0
+    path_min_corners: int = 12
+    person_score: float = 0.2
 
     def __call__(self, clip: Clip) -> list[Clip]:
         """Process a whole video; return one clip per shot. The last one has an infinite end."""
         cuts, camera = CutFinder(self.cut_threshold, self.min_shot_s), ShiftMeter(self)
+        background = BackgroundFollower(self.path_near_px, self.path_min_corners)
+        people = _People(clip.detections, clip.video, self.person_score)
         times: list[float] = []
+        measured_s = -math.inf
         for picture in read_pictures(clip.path):
             clip.job.report(picture.time_s / max(clip.video.duration_s, 1e-3))
             times.append(picture.time_s)
             cuts.add(picture.time_s, picture.small)
             camera.add(picture.small)
+            if picture.time_s - measured_s > 0.9 / self.path_rate_hz:
+                background.add(picture.time_s, picture.small, people.around(picture.time_s))
+                measured_s = picture.time_s
         motion = CameraMotion(
-            np.asarray(times, dtype=np.float64), np.asarray(camera.shifts, dtype=np.float64)
+            np.asarray(times, dtype=np.float64),
+            np.asarray(camera.shifts, dtype=np.float64),
+            background.path(),
         )
         edges = [0.0, *sorted(cut for cut in cuts.found_s if cut > 0), float("inf")]
         return [
@@ -73,6 +93,23 @@ class Shots(Stage):
     def provenance(self) -> tuple[tuple[str, str, str], ...]:
         """Return the version of PySceneDetect, see :meth:`Stage.provenance`."""
         return ((self.name, "scenedetect-content", version("scenedetect")),)
+
+
+class _People:
+    """The boxes of people, as shares of the picture's width and height."""
+
+    def __init__(self, detections: Detections, video: VideoInfo, min_score: float) -> None:
+        size = np.array([video.width_px, video.height_px] * 2, dtype=np.float32)
+        self._times_s = detections.times_s
+        self._boxes: list[Floats] = [
+            boxes[boxes[:, 4] >= min_score, :4] / size for boxes in detections.by_frame()[0]
+        ]
+
+    def around(self, time_s: float) -> Floats:
+        """Return the (N, 4) boxes of the frames before and after a time."""
+        after = int(np.searchsorted(self._times_s, time_s + 1e-6))
+        near = self._boxes[max(after - 1, 0) : after + 1]
+        return np.concatenate([np.zeros((0, 4), np.float32), *near])
 
 
 class CutFinder:

@@ -8,7 +8,7 @@ import pytest
 
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.rotations import axis_angle_to_matrix
-from opendance_hf.pipeline.clip import CameraMotion, Clip, Fit, Motion
+from opendance_hf.pipeline.clip import CameraMotion, CameraPath, Clip, Fit, Motion
 from opendance_hf.pipeline.stage import Dropped
 from opendance_hf.pipeline.stages.gate import Gate
 from opendance_hf.pipeline.stages.shots import ShiftMeter, Shots
@@ -165,6 +165,19 @@ def test_a_sequence_beyond_a_limit_is_dropped_and_one_within_them_keeps_its_scor
     assert dropped == Dropped(2.0, 8.0, reason, "0.50, at most 0.4 allowed")
     still = GATE(filmed(np.repeat(danced()[:1], FRAMES, axis=0)))
     assert str(still) == "standing still: mean speed of the joints in m/s (0.00, at least 0.15 required)"
+
+
+def test_a_camera_whose_turn_and_zoom_are_taken_out_may_move_more_but_not_wildly() -> None:
+    times = np.arange(60 * 10) / 60
+    path = CameraPath(times, np.zeros((600, 3)), np.ones(600), np.zeros(600))
+    shaken = replace(filmed(danced(), speed=0.7), steadied=path)
+    kept = GATE(shaken)
+    assert isinstance(kept, Clip)
+    assert kept.scores["camera_motion"] == pytest.approx(0.7)
+    assert isinstance(GATE(filmed(danced(), speed=0.7)), Dropped)
+    wild = GATE(replace(filmed(danced(), speed=1.2), steadied=path))
+    reason = "the camera moves too much: image heights per second"
+    assert wild == Dropped(2.0, 8.0, reason, "1.20, at most 1 allowed")
 
 
 def test_missing_frames_and_missing_sound_are_measured_and_limited() -> None:

@@ -43,6 +43,7 @@ SHA256 = "a1" * 32
 SCORES = {
     "complete": {"legs_out"},
     "pose": {"exchanged"},
+    "steady": {"camera_turn_deg", "camera_zoom", "camera_parallax_deg"},
     "gate": {
         "upside_down",
         "jitter_mps2",
@@ -62,10 +63,10 @@ GIVEN = {"path", "sha256", "start_s", "end_s", "columns", "scores", "backends", 
 def test_the_stages_of_both_pipelines_and_their_order() -> None:
     until_pose = ["probe", "detect", "shots", "track", "segment", "pose"]
     from_complete = [
-        "complete", "smooth", "trim", "fit", "retime", "gate", "confidence", "reprojection", "music", "genre",
+        "complete", "steady", "smooth", "trim", "fit", "retime", "gate", "confidence", "reprojection", "music", "genre",
         "sequence", "fingerprint", "preview",
     ]  # fmt: skip
-    more = ["complete", "depth", *from_complete[1:]]
+    more = ["complete", "steady", "depth", *from_complete[2:]]
     more.insert(more.index("gate") + 1, "clean")
     assert [stage.name for stage in default_pipeline()] == [*until_pose, *more]
     assert [stage.name for stage in fast_pipeline()] == [*until_pose, *(n for n in more if n != "depth")]
@@ -106,7 +107,7 @@ def test_a_stage_declares_the_fields_that_its_code_reads_and_writes(name: str) -
             written |= {keyword.arg for keyword in node.keywords}
     stage = STAGES[name]
     # These may be None: a stage that uses them where they are needs nobody to write them.
-    assert (read & known) - GIVEN - set(stage.reads) <= {"bodies", "expected_errors"}
+    assert (read & known) - GIVEN - set(stage.reads) <= {"bodies", "expected_errors", "steadied"}
     assert set(stage.reads) <= read
     assert written - {"start_s", "end_s"} == {*stage.writes, *stage.changes}
     assert not set(stage.writes) & set(stage.changes)

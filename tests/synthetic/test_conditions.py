@@ -9,12 +9,14 @@ import pytest
 from scipy.ndimage import laplace
 
 from opendance_hf.motion.body import forward_kinematics
+from opendance_hf.motion.rotations import matrix_to_axis_angle
 from opendance_hf.motion.skeleton import MEAN_OFFSETS
 from opendance_hf.synthetic.clips import (
     Capture,
     Clip,
     Image,
     Trouble,
+    Truth,
     make_clip,
     picture_of,
     pose_of,
@@ -185,3 +187,45 @@ def test_a_pose_is_held_for_a_while() -> None:
     np.testing.assert_allclose(pace[times[1:] < 1.9], 1, atol=0.02)
     np.testing.assert_allclose(pace[times[:-1] > 3.6], 1, atol=0.02)
     assert moments.max() < times.max() - 1.0
+
+
+@pytest.mark.parametrize(
+    "view", [View(pan_deg=13), View(zoom=1.3), View(shake_deg=0.7), View(travel_m=1.2)], ids=str
+)
+def test_a_camera_moves_and_the_truth_says_how(view: View, tmp_path: Path) -> None:
+    clip = clip_of(Trouble(view=view))
+    truth = truth_of(clip)
+    assert truth.turns is not None
+    assert truth.zooms is not None
+    turned = np.degrees(np.linalg.norm(matrix_to_axis_angle(truth.turns), axis=1))
+    assert turned[0] == pytest.approx(0, abs=1e-6)
+    assert turned[-1] == pytest.approx(view.pan_deg, abs=0.1 if not view.shake_deg else 5)
+    assert (turned.max() > 0.5) == (view.pan_deg > 0 or view.shake_deg > 0)
+    assert truth.zooms[-1] == pytest.approx(view.zoom)
+    eyes = [-np.reshape(each.rotation, (3, 3)).T @ each.translation for each in clip.cameras]
+    assert np.linalg.norm(eyes[-1] - eyes[0]) == pytest.approx(view.travel_m, abs=1e-6)
+    # Everyone is seen by every camera, and the truth's camera is the first.
+    for frame, camera in enumerate(clip.cameras):
+        pixels = camera.project(clip.dances[0].positions[frame])
+        assert pixels.min() > 0
+        assert (pixels < [120, 214]).all()
+    assert truth.camera == clip.cameras[0]
+    truth.save(tmp_path / "truth.npz")
+    again = Truth.load(tmp_path / "truth.npz")
+    np.testing.assert_array_equal(again.turns, truth.turns)
+    np.testing.assert_array_equal(again.zooms, truth.zooms)
+
+
+def test_a_clip_before_a_still_camera_has_no_movement_of_it(usual: Clip, tmp_path: Path) -> None:
+    truth_of(usual).save(tmp_path / "truth.npz")
+    again = Truth.load(tmp_path / "truth.npz")
+    assert (again.turns, again.zooms, usual.cameras) == (None, None, ())
+
+
+def test_a_moving_camera_that_stands_where_a_still_one_does_shows_the_same() -> None:
+    clip = clip_of(Trouble(view=View(pan_deg=13)))
+    poses = pose_of(clip, 3)
+    still, moved = (clip.stage.draw(poses, camera).astype(float) for camera in (None, clip.stage.camera))
+    assert np.abs(still - moved).mean() < 3
+    assert np.median(np.abs(still - moved)) <= 2
+    assert np.abs(clip.stage.draw(poses, clip.cameras[0]) - still).mean() > 10
