@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from opendance_hf.motion.skeleton import JOINT_INDEX
 from opendance_hf.pipeline.clip import Clip, Image, Job
 from opendance_hf.pipeline.pipelines import default_pipeline
 from opendance_hf.pipeline.stage import Dropped
@@ -18,8 +19,17 @@ from opendance_hf.render.video import VideoWriter
 REASON = "lower body not in the picture"
 
 
-def until_complete(path: Path) -> list[Clip | Dropped]:
-    """Run the stages up to the completion of the landmarks."""
+#: Bottom of a crop, as a share of the height of the picture, at the hips, the thighs and the knees of the dancers.
+CUTS = {
+    "solo": (0.55, 0.64, 0.72),
+    "duo": (0.71, 0.75, 0.78),
+    "solo_sea": (0.48, 0.57, 0.65),
+    "solo_pier": (0.51, 0.60, 0.70),
+}
+
+
+def until(path: Path, last: str = "complete") -> list[Clip | Dropped]:
+    """Run the stages up to one, by default the completion of the landmarks."""
     results: list[Clip | Dropped] = [Clip(path, "0" * 64, job=Job(path.parent))]
     for stage in default_pipeline():
         following: list[Clip | Dropped] = []
@@ -27,7 +37,7 @@ def until_complete(path: Path) -> list[Clip | Dropped]:
             out = stage(result) if isinstance(result, Clip) else result
             following += [out] if isinstance(out, Clip | Dropped) else out
         results = following
-        if stage.name == "complete":
+        if stage.name == last:
             break
     return results
 
@@ -38,6 +48,23 @@ def crop(source: Path, target: Path, part: Callable[[float], tuple[float, float]
         for time_s, image in read_frames(source):
             video.write(rows_of(image, *part(time_s)))
     return target
+
+
+def cut_off(source: Path, target: Path, bottom: float) -> Path:
+    """Write eight seconds of a video without the rows below ``bottom``, a share of the height."""
+    with VideoWriter(target, 24, audio=np.sin(np.arange(16000 * 9) / 8) / 3, sample_rate=16000) as video:
+        for _, image in read_frames(source, 1.5, 9.5):
+            video.write(np.ascontiguousarray(image[: round(bottom * image.shape[0]) // 2 * 2]))
+    return target
+
+
+def seconds_by_reason(results: list[Clip | Dropped]) -> dict[str, float]:
+    """Duration of the dropped spans by reason; of the kept ones under "kept"."""
+    seconds: dict[str, float] = {}
+    for result in results:
+        reason = result.reason if isinstance(result, Dropped) else "kept"
+        seconds[reason] = seconds.get(reason, 0.0) + result.end_s - result.start_s
+    return seconds
 
 
 def rows_of(image: Image, top: float, bottom: float) -> Image:
@@ -55,13 +82,39 @@ def rows_of(image: Image, top: float, bottom: float) -> Image:
 @pytest.mark.parametrize("bottom", [0.62, 0.5], ids=["thighs up", "waist up"])
 def test_a_half_body_is_rejected_by_that_name(shared: Path, tmp_path: Path, bottom: float) -> None:
     source = shared / "data/videos/solo_pier.mp4"
-    results = until_complete(crop(source, tmp_path / "half.mp4", lambda _: (0.04, bottom)))
-    assert not [result for result in results if isinstance(result, Clip)]
-    seconds = {REASON: 0.0}
-    for result in results:
-        assert isinstance(result, Dropped)
-        seconds[result.reason] = seconds.get(result.reason, 0.0) + result.end_s - result.start_s
+    seconds = seconds_by_reason(until(crop(source, tmp_path / "half.mp4", lambda _: (0.04, bottom))))
+    assert "kept" not in seconds
     assert seconds[REASON] > 0.7 * sum(seconds.values())
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+@pytest.mark.parametrize("at", [0, 1, 2], ids=["hips", "thighs", "knees"])
+@pytest.mark.parametrize("name", CUTS)
+def test_every_video_cut_off_above_the_shins_is_rejected_by_that_name(
+    shared: Path, tmp_path: Path, name: str, at: int
+) -> None:
+    source = shared / f"data/videos/{name}.mp4"
+    seconds = seconds_by_reason(until(cut_off(source, tmp_path / "half.mp4", CUTS[name][at])))
+    assert "kept" not in seconds
+    assert seconds[REASON] > 0.7 * sum(seconds.values())
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+def test_a_picture_that_cuts_off_the_feet_is_kept_and_the_feet_are_doubted(
+    shared: Path, tmp_path: Path
+) -> None:
+    source = shared / "data/videos/solo_pier.mp4"
+    means = []
+    for bottom in (1.0, 0.93):
+        results = until(cut_off(source, tmp_path / "feet.mp4", bottom), "confidence")
+        (clip,) = [result for result in results if isinstance(result, Clip)]
+        means.append(clip.columns["joint_confidence"].mean(axis=0))
+    feet = [JOINT_INDEX[f"{side}_foot"] for side in ("left", "right")]
+    arms = [JOINT_INDEX[f"{side}_elbow"] for side in ("left", "right")]
+    assert means[1][feet].mean() < 0.6 * means[0][feet].mean()
+    assert means[1][arms].mean() > 0.8 * means[0][arms].mean()
 
 
 @pytest.mark.slow
@@ -72,7 +125,7 @@ def test_a_zoom_to_the_upper_body_drops_only_that_part(shared: Path, tmp_path: P
         return 0.04 * share, 1 - 0.4 * share
 
     source = shared / "data/videos/solo_pier.mp4"
-    kept, dropped, *_ = until_complete(crop(source, tmp_path / "zoom.mp4", zoom))
+    kept, dropped, *_ = until(crop(source, tmp_path / "zoom.mp4", zoom))
     assert isinstance(kept, Clip)
     assert (kept.start_s, kept.end_s) == pytest.approx((0, 4.8), abs=0.4)
     assert isinstance(dropped, Dropped)
@@ -83,7 +136,7 @@ def test_a_zoom_to_the_upper_body_drops_only_that_part(shared: Path, tmp_path: P
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["solo", "duo", "solo_sea", "solo_pier"])
 def test_whole_bodies_stay(shared: Path, name: str) -> None:
-    results = until_complete(shared / f"data/videos/{name}.mp4")
+    results = until(shared / f"data/videos/{name}.mp4")
     kept = [result for result in results if isinstance(result, Clip)]
     assert max(clip.end_s - clip.start_s for clip in kept) > 8
     # Wide trousers at the bottom of the picture: 0.26 in one of them. Half bodies have 0.6 and more.
