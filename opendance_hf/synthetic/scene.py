@@ -134,7 +134,13 @@ class Stage:
         """(H, W, 3) picture of the figures, each with its bones' (rotations, positions)."""
         image = self._background.copy()
         low, high = self._rasterise(poses)
-        blobs = np.concatenate([_shadow_blobs(positions) for _, positions in poses])
+        blobs = np.concatenate(
+            [
+                _shadow_blobs(positions)
+                for figure, (_, positions) in zip(self._figures, poses, strict=True)
+                if figure.casts_shadow
+            ]
+        )
         cast_shadows(image, self._ground, blobs, self._blob_boxes(blobs))
         box = int(low[0]), int(high[0]), int(low[1]), int(high[1])
         resolve(image, self._depth, self._fine, self._supersample, *box)

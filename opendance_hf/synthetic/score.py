@@ -57,7 +57,7 @@ class Score:
         start_error_s: when the first sequence begins less when the dance does; end_error_s: when the last one ends.
         coverage: share of the dance that was published with the right number of dancers.
         identity_swaps: how often the dancers change places by mistake.
-        distance_error_mm: mean error of the distance along the floor between two dancers.
+        distance_error_mm: mean error of the distance along the floor between every two dancers.
         clock_error_ms: largest distance of a source frame's time from a time that was rendered.
         delay_ms: how much later than the truth the published motion fits it best; as uncertain as the poses.
     """
@@ -159,7 +159,7 @@ def score_clip(truth: Truth, sequences: list[DanceSequence], landmarks: list[Lan
         end_error_s=max(b for _, b in spans) - truth.end_s if spans else None,
         coverage=covered / (truth.end_s - truth.start_s),
         identity_swaps=sum(int(part["swaps"]) for _, part in parts) if parts and dancers > 1 else None,
-        distance_error_mm=mean("distance") if dancers == 2 else None,
+        distance_error_mm=mean("distance") if dancers > 1 else None,
         seed=truth.seed,
         clock_error_ms=_clock_error(truth, landmarks) if parts else None,
         delay_ms=mean("delay"),
@@ -192,8 +192,9 @@ def _score_sequence(
         "swaps": match.swaps,
         "delay": 1000 * _delay(seq, truth, match),
     }
-    if len(found) == 2:
-        gap, true_gap = (np.linalg.norm((r[0] - r[1])[:, [0, 2]], axis=-1) for r in (root, true_root))
+    if len(found) > 1:
+        a, b = np.triu_indices(len(found), 1)
+        gap, true_gap = (np.linalg.norm((r[a] - r[b])[..., [0, 2]], axis=-1) for r in (root, true_root))
         out["distance"] = 1000 * float(np.abs(gap - true_gap).mean())
     out |= {"raw": math.nan, "raw_mpjpe": math.nan, "raw_accel": math.nan, "raw_facing": math.nan}
     if raw.shape[1]:

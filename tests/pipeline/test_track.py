@@ -15,7 +15,8 @@ from opendance_hf.pipeline.backends.bytetrack import ByteTrack
 from opendance_hf.pipeline.clip import Clip, Detections, Tracks, VideoInfo
 from opendance_hf.pipeline.clothing import CLOTHING_DIM
 from opendance_hf.pipeline.stage import Dropped
-from opendance_hf.pipeline.stages.track import Track, box_iou
+from opendance_hf.pipeline.box_overlap import box_iou
+from opendance_hf.pipeline.stages.track import Track
 
 FPS = 30
 HEIGHT, WIDTH = 400.0, 140.0
@@ -161,9 +162,9 @@ def test_count_needs_a_fifth_of_the_frames() -> None:
     assert Track().count_people(detections([])) == 0
 
 
-@pytest.mark.parametrize("num_dancers", [0, 5])
+@pytest.mark.parametrize("num_dancers", [0, 7])
 def test_impossible_number_of_dancers(num_dancers: int) -> None:
-    with pytest.raises(ValueError, match="1 to 4"):
+    with pytest.raises(ValueError, match="1 to 6"):
         track(detections([[(box(300), RED)]] * 3), num_dancers)
 
 
@@ -322,7 +323,7 @@ def test_a_shot_with_the_right_number_of_people_is_followed_at_its_own_rate() ->
     [
         (Track(), 3, "3, at most 2 allowed"),
         (replace(Track(), max_dancers=1), 2, "2, at most 1 allowed"),
-        (replace(Track(), max_dancers=9), 5, "5, at most 4 allowed"),
+        (replace(Track(), max_dancers=9), 7, "7, at most 6 allowed"),
     ],
 )
 def test_a_shot_with_too_many_people_is_dropped_with_their_number(
