@@ -61,6 +61,9 @@ BUILD_SCORES: Final = {
     "legs_out": BuildScore(
         "legs out", "", "share of the frames with the legs outside the picture", "good: near 0"
     ),
+    "bystanders": BuildScore(
+        "bystanders", "people", "number of people in the shot who were not taken as dancers", "good: near 0"
+    ),
     "upside_down": BuildScore(
         "upside down",
         "",

@@ -17,6 +17,7 @@ from opendance_hf.pipeline.backends import loaded
 from opendance_hf.pipeline.backends.base import Backend, Tracker
 from opendance_hf.pipeline.backends.bytetrack import ByteTrack
 from opendance_hf.pipeline.box_overlap import box_iou, box_nesting
+from opendance_hf.pipeline.bystanders import likeness, measure
 from opendance_hf.pipeline.clip import Clip, Detections, Floats, Tracks
 from opendance_hf.pipeline.relinking import Costs, Frame, assign, clothing_distance
 from opendance_hf.pipeline.stage import Dropped, Stage
@@ -27,11 +28,11 @@ MOST_DANCERS: Final = 6
 
 @dataclass(frozen=True)
 class Track(Stage):
-    """Count the people of a shot, track each of them, and keep the dancers.
+    """Count the people of a shot, track each of them, and keep the dancers; the score ``bystanders`` counts the others.
 
     Args:
         tracker: backend that links boxes by motion.
-        max_dancers: shots with more dancers are dropped; at most 6.
+        max_dancers: shots with more dancers are dropped; at most 6, as many people as MoveNet MultiPose finds.
         count_score: minimum detection score of a box that counts as a person.
         count_nested: boxes that overlap a box of higher score by this fraction of the smaller box do not count.
         count_height: minimum height of a box that counts, relative to the tallest box of the frame.
@@ -45,6 +46,12 @@ class Track(Stage):
         bystander_overlap: a box that shares more than this with another person's box, of the smaller of the two, may show
             only a part of the person and is not compared.
         border_share: margin at the left and right edge, as a share of the image width, within which a box is cut off.
+        picture_extent: a person whose box moves less than this is a picture or a figure, of whatever size.
+        passing_s: a person who is visible for less than this, and only walks in one direction, passes by.
+        cut_off_aspect: a person at the left or right edge whose box is narrower than this, relative to its height, is hardly
+            in the picture.
+        image_likeness: a person whose box moves like that of a larger person is its image in a mirror or on a screen:
+            minimum of the mean correlation of the heights, widths and (mirrored or not) places of the two boxes.
         unseen_cost: cost, per dancer and frame, of having no box.
         weak_box_cost: cost, per dancer and frame, of a box with score 0; it falls linearly to 0 at score 1.
         jump_cost: cost of a box that does not overlap the dancer's box in the frame before.
@@ -53,9 +60,9 @@ class Track(Stage):
     """
 
     name = "track"
-    version = 2
+    version = 3
     reads = ("video", "detections")
-    writes = ("tracks",)
+    writes = ("tracks", "scores")
 
     tracker: Backend = field(default_factory=ByteTrack, metadata={"role": "tracker"})
     max_dancers: int = 2
@@ -67,6 +74,10 @@ class Track(Stage):
     bystander_height: float = 0.85
     bystander_overlap: float = 0.5
     border_share: float = 0.01
+    picture_extent: float = 0.01
+    passing_s: float = 5.0
+    cut_off_aspect: float = 0.22
+    image_likeness: float = 0.92
     max_boxes: int = 6
     clothing_cost: float = 2.0
     unseen_cost: float = 0.4
@@ -93,7 +104,8 @@ class Track(Stage):
         dancers = people.boxes[self.are_dancers(people, clip.video.width_px)]
         if len(dancers) > most:
             return Dropped(clip.start_s, end_s, "too many people", f"{len(dancers)}, at most {most} allowed")
-        return replace(clip, tracks=Tracks(times, dancers))
+        scores = {**clip.scores, "bystanders": float(count - len(dancers))}
+        return replace(clip, tracks=Tracks(times, dancers), scores=scores)
 
     def provenance(self) -> tuple[tuple[str, str, str], ...]:
         """Return the rows of the tracker and of the re-linking, see :meth:`Stage.provenance`."""
@@ -121,27 +133,25 @@ class Track(Stage):
         return max((k for k, share in shares.items() if share >= self.count_share), default=0)
 
     def are_dancers(self, tracks: Tracks, width_px: int) -> npt.NDArray[np.bool_]:
-        """Return (K,) false for the people of a shot who are bystanders.
+        """Return (K,) false for the people of a shot who are bystanders; all are dancers if nobody else would be.
 
         A bystander stands still over the whole shot while somebody else moves, and is smaller than those who move, as
-        people in the background are, or is cut off by the left or right edge. A still partner of a dancer's size counts as
-        a dancer. The movement of a box is the distance between the 10 and 90 percent quantiles of an edge's positions, the
-        median of the four edges.
+        people in the background are, is cut off by the left or right edge, or does not even sway, as a picture. A still
+        partner of a dancer's size counts as a dancer. Whoever walks through the picture, is hardly in it, or is the
+        smaller image of somebody else is a bystander as well.
         """
-        count, margin = len(tracks.boxes), self.border_share * width_px
-        heights, moves, at_border = np.zeros(count), np.zeros(count), np.zeros(count, dtype=bool)
-        for k, alone in enumerate(self._alone(tracks)):
-            if not alone.any():
-                continue
-            boxes = tracks.boxes[k, alone].astype(np.float64)
-            heights[k] = np.median(boxes[:, 3] - boxes[:, 1])
-            low, high = np.quantile(boxes, (0.1, 0.9), axis=0)
-            moves[k] = np.median(high - low) / max(heights[k], 1.0)
-            left, right = np.median(boxes[:, 0]), np.median(boxes[:, 2])
-            at_border[k] = left <= margin or right >= width_px - margin
-        still = moves < self.bystander_extent
-        smaller = heights < self.bystander_height * heights[~still].max(initial=0.0)
-        return np.asarray(still.all() | ~(still & (smaller | at_border)))
+        people = measure(tracks, self._alone(tracks), self.border_share * width_px, width_px)
+        still = people.extents < self.bystander_extent
+        smaller = people.heights < self.bystander_height * people.heights[~still].max(initial=0.0)
+        picture = people.extents < self.picture_extent
+        out = still & (smaller | people.at_border | picture)
+        out |= (people.visit_s < self.passing_s) & (people.seen_shares < 0.5) & people.walk_straight
+        out |= people.at_border & (people.aspects < self.cut_off_aspect)
+        out |= (people.border_shares > 0.5) & (people.seen_shares < 0.5)
+        for k in np.flatnonzero(~out):
+            larger = ~out & (self.bystander_height * people.heights > people.heights[k])
+            out[k] = any(likeness(people, k, other) > self.image_likeness for other in np.flatnonzero(larger))
+        return np.asarray(still.all() | out.all() | ~out)
 
     def _alone(self, tracks: Tracks) -> npt.NDArray[np.bool_]:
         """Return (K, T) true where a person's box overlaps no other's; all of a person's boxes if none is so."""

@@ -41,6 +41,7 @@ from tests.pipeline.truth import VIDEO, camera_at, dance, landmarks_of, together
 
 SHA256 = "a1" * 32
 SCORES = {
+    "track": {"bystanders"},
     "complete": {"legs_out"},
     "gate": {
         "upside_down",
