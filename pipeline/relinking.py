@@ -25,8 +25,8 @@ MAX_STATES: Final = 512
 _X, _X_PER_S, _BOTTOM, _BOTTOM_PER_S, _LOG_HEIGHT = 0.2, 0.3, 0.08, 0.15, 0.2
 #: Distance of the clothing of two dancers from which it tells them apart, so that motion does not count.
 _CLEAR_CLOTHING: Final = 0.35
-#: Weight of the newest step in a dancer's velocity, and the longest time that it is extrapolated.
-_NEWEST, _AHEAD_S = 0.3, 0.7
+#: Time over which a dancer's velocity is averaged, and the longest time that it is extrapolated.
+_VELOCITY_S, _AHEAD_S = 0.37, 0.7
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,9 @@ class _Memory:
         x_scale, bottom_scale = (
             (scale + per_s * gap_s)[..., None] for scale, per_s in ((_X, _X_PER_S), (_BOTTOM, _BOTTOM_PER_S))
         )
-        square = (off[..., 0] / x_scale) ** 2 + (off[..., 1] / bottom_scale) ** 2 + (growth / _LOG_HEIGHT) ** 2
+        square = (
+            (off[..., 0] / x_scale) ** 2 + (off[..., 1] / bottom_scale) ** 2 + (growth / _LOG_HEIGHT) ** 2
+        )
         off = np.nan_to_num(1 - np.exp(-square / 2), nan=0.0)
         # As with clothing, use differences between dancers only: a leap makes a box as unexpected for all of them.
         return np.asarray(off - off.min(axis=1, keepdims=True))
@@ -103,10 +105,10 @@ class _Memory:
         if not here.any():
             return _Memory(seen_s, place, velocity)
         found = frame.places()[np.maximum(states, 0)]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            step = (found[..., :2] - place[..., :2]) / (frame.time_s - seen_s)[..., None]
         known = here & np.isfinite(seen_s)
-        mixed = velocity + _NEWEST * (np.where(known[..., None], step, 0.0) - velocity)
+        gap_s = np.where(known, frame.time_s - seen_s, 1.0)[..., None]
+        step = np.where(known[..., None], found[..., :2] - place[..., :2], 0.0) / gap_s
+        mixed = velocity + (1 - np.exp(-gap_s / _VELOCITY_S)) * (step - velocity)
         return _Memory(
             np.where(here, frame.time_s, seen_s),
             np.where(here[..., None], found, place),

@@ -190,9 +190,7 @@ def _group(
         marks.append((start, len(counts[0]), pattern))
     marks = [(a, min(b, num_beats), pattern) for a, b, pattern in marks if a < num_beats]
     middle = (num_dancers - 1) / 2
-    parts = [
-        Part((_GROUP_M * (d - middle), 0.0), tuple(own[:num_beats])) for d, own in enumerate(counts)
-    ]
+    parts = [Part((_GROUP_M * (d - middle), 0.0), tuple(own[:num_beats])) for d, own in enumerate(counts)]
     return parts, marks
 
 

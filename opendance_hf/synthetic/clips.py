@@ -307,14 +307,15 @@ def _on_wall(
 def _at_edge(camera: Camera, dancers: list[tuple[Figure, Performance]], left: bool) -> Camera:
     """Return a camera moved sideways so that an edge cuts somebody off in some of the pictures."""
     joints = np.concatenate([dance.positions for _, dance in dancers], axis=1)
-    columns = camera.project(joints)[..., 0]
-    outermost = columns.min(axis=1) if left else columns.max(axis=1)
     rotation, shift = np.asarray(camera.rotation).reshape(3, 3), np.asarray(camera.translation)
-    depth = float((joints.mean(axis=(0, 1)) @ rotation.T + shift)[2])
-    share = _EDGE_SHARE if left else 1 - _EDGE_SHARE
+    depth = (joints @ rotation.T + shift)[..., 2]
     edge = 0 if left else camera.width_px
-    moved_m = (edge - float(np.quantile(outermost, share))) * depth / camera.focal_px
-    return replace(camera, translation=(shift[0] + moved_m, float(shift[1]), float(shift[2])))
+    # How far each joint has to move to the edge, metres; the outermost one of each frame arrives first.
+    way = (edge - camera.project(joints)[..., 0]) * depth / camera.focal_px
+    moved_m = float(
+        np.quantile(way.max(axis=1) if left else way.min(axis=1), 1 - _EDGE_SHARE if left else _EDGE_SHARE)
+    )
+    return replace(camera, translation=(float(shift[0]) + moved_m, float(shift[1]), float(shift[2])))
 
 
 def _moved(dances: list[Performance], trouble: Trouble, beats_s: Array, times_s: Array) -> list[Performance]:

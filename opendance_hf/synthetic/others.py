@@ -118,7 +118,9 @@ def passer_by(seed: int, camera: Camera, z: float, times_s: Array) -> Other:
     steps = int(np.ceil((right - left + 2 * _OUTSIDE_M) / _STEP_M))
     way = int(rng.choice([-1, 1]))
     # Walk towards +z from the origin, then turn the whole walk and move it to its place.
-    counts = [Count("left" if k % 2 else "right", (0.0, _STEP_M), arms=("rest", "rest")) for k in range(steps)]
+    counts = [
+        Count("left" if k % 2 else "right", (0.0, _STEP_M), arms=("rest", "rest")) for k in range(steps)
+    ]
     middle_s = 0.5 * (times_s[0] + times_s[-1])
     beats_s = middle_s + (np.arange(steps) - steps / 2) * _STEP_S
     walk = perform(Part((0.0, 0.0), tuple(counts)), figure.body, beats_s, times_s)

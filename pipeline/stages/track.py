@@ -148,9 +148,11 @@ class Track(Stage):
         out |= (people.visit_s < self.passing_s) & (people.seen_shares < 0.5) & people.walk_straight
         out |= people.at_border & (people.aspects < self.cut_off_aspect)
         out |= (people.border_shares > 0.5) & (people.seen_shares < 0.5)
-        for k in np.flatnonzero(~out):
-            larger = ~out & (self.bystander_height * people.heights > people.heights[k])
-            out[k] = any(likeness(people, k, other) > self.image_likeness for other in np.flatnonzero(larger))
+        for k in np.flatnonzero(~out).tolist():
+            larger = np.flatnonzero(
+                ~out & (self.bystander_height * people.heights > people.heights[k])
+            ).tolist()
+            out[k] = any(likeness(people, k, other) > self.image_likeness for other in larger)
         return np.asarray(still.all() | out.all() | ~out)
 
     def _alone(self, tracks: Tracks) -> npt.NDArray[np.bool_]:

@@ -89,7 +89,14 @@ def test_every_input_and_number_is_listed(tmp_path: Path) -> None:
 
 
 def test_every_score_of_the_pipeline_is_explained(tmp_path: Path) -> None:
-    names = {*gate._SCORES, "reprojection_pck", "speed_correlation", "foot_slide_mps", "legs_out", "bystanders"}
+    names = {
+        *gate._SCORES,
+        "reprojection_pck",
+        "speed_correlation",
+        "foot_slide_mps",
+        "legs_out",
+        "bystanders",
+    }
     assert set(BUILD_SCORES) == names
     for name, (field, _) in gate._SCORES.items():
         side = "at least" if field.startswith("min") else "at most"
