@@ -12,11 +12,11 @@ from opendance_hf.pipeline.clip import Tracks
 
 _Numbers = npt.NDArray[np.float64]
 
-#: Least correlation of the place with time, and least distance in heights, of somebody who walks through the picture.
-_STRAIGHT: Final = 0.93
-_WALKED: Final = 0.8
-#: Longest time without a box within a visit.
-_MAX_GAP_S: Final = 1.0
+#: Somebody walks through the picture if most boxes are this close to a straight line, in heights, and it is so long.
+_OFF_LINE, _ON_LINE, _WALKED = 0.3, 2 / 3, 0.8
+#: Least pace of somebody who walks, heights per second.
+_PACE: Final = 0.4
+_MAX_LINE_FRAMES: Final = 100
 #: Least number of frames in which both people are seen apart, and least of the three correlations, of an image.
 _MIN_FRAMES: Final = 15
 _LEAST_CORRELATION: Final = 0.75
@@ -34,8 +34,8 @@ class People:
         at_border: (K,) true if the median box touches the left or right edge of the picture.
         border_shares: (K,) share of the frames in which the box does.
         seen_shares: (K,) share of the frames with a box.
-        visit_s: (K,) seconds from the first to the last box, without strays that are far from the others in time.
-        walk_straight: (K,) true if the box moves in one direction in this time, by about a height or more.
+        walk_s: (K,) seconds for which the box moves at an even pace in one direction, by about a height or more; infinite
+            for people who do not walk so in most of their frames.
         shapes: (K, T, 3) height, width and middle of the box in each frame, in median heights, NaN without a box.
     """
 
@@ -45,8 +45,7 @@ class People:
     at_border: npt.NDArray[np.bool_]
     border_shares: _Numbers
     seen_shares: _Numbers
-    visit_s: _Numbers
-    walk_straight: npt.NDArray[np.bool_]
+    walk_s: _Numbers
     shapes: _Numbers
 
 
@@ -61,9 +60,9 @@ def measure(tracks: Tracks, alone: npt.NDArray[np.bool_], margin_px: float, widt
     """
     boxes = np.where(alone[..., None], tracks.boxes, np.nan).astype(np.float64)
     count, (x1, y1, x2, y2) = len(boxes), np.moveaxis(boxes, -1, 0)
-    heights, aspects, extents, border_shares, visit_s = np.zeros((5, count))
-    at_border, straight = np.zeros((2, count), dtype=bool)
-    step_s = float(np.median(np.diff(tracks.times_s))) if len(tracks.times_s) > 1 else 0.0
+    heights, aspects, extents, border_shares = np.zeros((4, count))
+    walk_s = np.full(count, np.inf)
+    at_border = np.zeros(count, dtype=bool)
     middles = (x1 + x2) / 2
     for k in np.flatnonzero(alone.any(axis=1)):
         own = boxes[k, alone[k]]
@@ -75,21 +74,29 @@ def measure(tracks: Tracks, alone: npt.NDArray[np.bool_], margin_px: float, widt
         left, right = np.median(own[:, 0]), np.median(own[:, 2])
         at_border[k] = left <= margin_px or right >= width_px - margin_px
         border_shares[k] = ((own[:, 0] <= margin_px) | (own[:, 2] >= width_px - margin_px)).mean()
-        visit = _longest_visit(tracks.times_s, alone[k])
-        visit_s[k] = np.ptp(tracks.times_s[visit]) + step_s
-        walked = np.ptp(np.quantile(middles[k, visit], (0.1, 0.9))) / size
-        along = _correlation(middles[k, visit], tracks.times_s[visit])
-        straight[k] = walked >= _WALKED and abs(along) >= _STRAIGHT
+        walk_s[k] = _walk_s(tracks.times_s[alone[k]], middles[k, alone[k]] / size)
     shapes = np.stack([y2 - y1, x2 - x1, middles], axis=-1) / np.maximum(heights, 1.0)[:, None, None]
     shares = alone.mean(axis=1)
-    return People(heights, aspects, extents, at_border, border_shares, shares, visit_s, straight, shapes)
+    return People(heights, aspects, extents, at_border, border_shares, shares, walk_s, shapes)
 
 
-def _longest_visit(times_s: _Numbers, alone: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
-    """Return the most frames of a (T,) mask between which there is no long gap."""
-    frames = np.flatnonzero(alone)
-    groups = np.split(frames, np.flatnonzero(np.diff(times_s[frames]) > _MAX_GAP_S) + 1)
-    return np.asarray(max(groups, key=len))
+def _walk_s(times_s: _Numbers, middles: _Numbers) -> float:
+    """Return how long somebody walks at an even pace, given the (N,) middles of their boxes in heights; see :class:`People`.
+
+    Of the lines through every two boxes, the one that is close to the most boxes is chosen: a few boxes are of others.
+    """
+    few = np.unique(np.linspace(0, len(times_s) - 1, min(len(times_s), _MAX_LINE_FRAMES)).astype(np.intp))
+    times_s, middles = times_s[few], middles[few]
+    a, b = np.triu_indices(len(few), 1)
+    if len(a) == 0:
+        return float("inf")
+    pace = (middles[b] - middles[a]) / (times_s[b] - times_s[a])
+    lines = middles[a, None] + pace[:, None] * (times_s - times_s[a, None])
+    near = np.abs(middles - lines) <= _OFF_LINE
+    best = int(np.argmax(near.sum(axis=1)))
+    walked_s = float(np.ptp(times_s[near[best]]))
+    walks = near[best].mean() >= _ON_LINE and abs(pace[best]) >= max(_PACE, _WALKED / max(walked_s, 1e-6))
+    return walked_s if walks else float("inf")
 
 
 def likeness(people: People, one: int, other: int) -> float:

@@ -145,7 +145,7 @@ class Track(Stage):
         smaller = people.heights < self.bystander_height * people.heights[~still].max(initial=0.0)
         picture = people.extents < self.picture_extent
         out = still & (smaller | people.at_border | picture)
-        out |= (people.visit_s < self.passing_s) & (people.seen_shares < 0.5) & people.walk_straight
+        out |= (people.walk_s < self.passing_s) & (people.seen_shares < 0.5)
         out |= people.at_border & (people.aspects < self.cut_off_aspect)
         out |= (people.border_shares > 0.5) & (people.seen_shares < 0.5)
         for k in np.flatnonzero(~out).tolist():
