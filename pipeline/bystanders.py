@@ -13,13 +13,14 @@ from opendance_hf.pipeline.clip import Tracks
 _Numbers = npt.NDArray[np.float64]
 
 #: Somebody walks through the picture if most boxes are this close to a straight line, in heights, and it is so long.
-_OFF_LINE, _ON_LINE, _WALKED = 0.3, 2 / 3, 0.8
+_OFF_LINE, _ON_LINE, _WALKED = 0.3, 0.55, 0.8
 #: Least pace of somebody who walks, heights per second.
 _PACE: Final = 0.4
 _MAX_LINE_FRAMES: Final = 100
-#: Least number of frames in which both people are seen apart, and least of the three correlations, of an image.
+#: Least number of frames in which both people are seen apart, and least correlation, of an image; height of a small one.
 _MIN_FRAMES: Final = 15
 _LEAST_CORRELATION: Final = 0.75
+_MUCH_SMALLER: Final = 0.7
 
 
 @dataclass(frozen=True)
@@ -83,35 +84,47 @@ def measure(tracks: Tracks, alone: npt.NDArray[np.bool_], margin_px: float, widt
 def _walk_s(times_s: _Numbers, middles: _Numbers) -> float:
     """Return how long somebody walks at an even pace, given the (N,) middles of their boxes in heights; see :class:`People`.
 
-    Of the lines through every two boxes, the one that is close to the most boxes is chosen: a few boxes are of others.
+    Of the lines through every two boxes, of those that are steep enough, the one that is close to the most boxes is chosen:
+    some boxes are of other people.
     """
     few = np.unique(np.linspace(0, len(times_s) - 1, min(len(times_s), _MAX_LINE_FRAMES)).astype(np.intp))
     times_s, middles = times_s[few], middles[few]
     a, b = np.triu_indices(len(few), 1)
+    pace = (middles[b] - middles[a]) / (times_s[b] - times_s[a])
+    fast = np.abs(pace) >= _PACE
+    a, pace = a[fast], pace[fast]
     if len(a) == 0:
         return float("inf")
-    pace = (middles[b] - middles[a]) / (times_s[b] - times_s[a])
     lines = middles[a, None] + pace[:, None] * (times_s - times_s[a, None])
     near = np.abs(middles - lines) <= _OFF_LINE
     best = int(np.argmax(near.sum(axis=1)))
     walked_s = float(np.ptp(times_s[near[best]]))
-    walks = near[best].mean() >= _ON_LINE and abs(pace[best]) >= max(_PACE, _WALKED / max(walked_s, 1e-6))
+    walks = near[best].mean() >= _ON_LINE and abs(pace[best]) * walked_s >= _WALKED
     return walked_s if walks else float("inf")
 
 
-def likeness(people: People, one: int, other: int) -> float:
-    """Return how much the boxes of two people move alike, at most 1; the places may be mirrored.
+def is_image(people: People, one: int, other: int, least: float) -> bool:
+    """Return true if somebody's box follows that of a taller person, as an image in a mirror or on a screen does.
 
-    It is the mean of the correlations of the heights, widths and places, or 0 if one of them is small: people who dance in
-    unison are as high at the same times, but not as wide.
+    The correlations of heights, widths and places (in either direction) are compared. People who dance in unison are as high
+    at the same times, but not as wide, and hardly ever at the same places. Of a much smaller person it is enough that the
+    place and one of the others agree: an image of a dancer of even height has noise instead of heights.
+
+    Args:
+        people: of the shot.
+        one: index of the smaller person.
+        other: index of the taller person.
+        least: minimum of the mean correlation; of a much smaller person, of the correlation of places.
     """
     a, b = people.shapes[one], people.shapes[other]
     both = np.isfinite(a[:, 0]) & np.isfinite(b[:, 0])
     if both.sum() < _MIN_FRAMES:
-        return 0.0
+        return False
     height, width, place = (_correlation(a[both, c], b[both, c]) for c in range(3))
-    values = (height, width, abs(place))
-    return float(np.mean(values)) if min(values) >= _LEAST_CORRELATION else 0.0
+    place = abs(place)
+    if people.heights[one] < _MUCH_SMALLER * people.heights[other]:
+        return place >= least and max(height, width) >= _LEAST_CORRELATION
+    return (height + width + place) / 3 >= least and min(height, width, place) >= _LEAST_CORRELATION
 
 
 def _correlation(a: _Numbers, b: _Numbers) -> float:

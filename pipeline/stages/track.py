@@ -17,7 +17,7 @@ from opendance_hf.pipeline.backends import loaded
 from opendance_hf.pipeline.backends.base import Backend, Tracker
 from opendance_hf.pipeline.backends.bytetrack import ByteTrack
 from opendance_hf.pipeline.box_overlap import box_iou, box_nesting
-from opendance_hf.pipeline.bystanders import likeness, measure
+from opendance_hf.pipeline.bystanders import is_image, measure
 from opendance_hf.pipeline.clip import Clip, Detections, Floats, Tracks
 from opendance_hf.pipeline.relinking import Costs, Frame, assign, clothing_distance
 from opendance_hf.pipeline.stage import Dropped, Stage
@@ -50,8 +50,8 @@ class Track(Stage):
         passing_s: a person who is visible for less than this, and only walks in one direction, passes by.
         cut_off_aspect: a person at the left or right edge whose box is narrower than this, relative to its height, is hardly
             in the picture.
-        image_likeness: a person whose box moves like that of a larger person is its image in a mirror or on a screen:
-            minimum of the mean correlation of the heights, widths and (mirrored or not) places of the two boxes.
+        image_likeness: a person whose box moves like that of a taller person is its image in a mirror or on a screen:
+            minimum of the correlation of the two boxes, see :func:`~opendance_hf.pipeline.bystanders.is_image`.
         unseen_cost: cost, per dancer and frame, of having no box.
         weak_box_cost: cost, per dancer and frame, of a box with score 0; it falls linearly to 0 at score 1.
         jump_cost: cost of a box that does not overlap the dancer's box in the frame before.
@@ -152,7 +152,7 @@ class Track(Stage):
             larger = np.flatnonzero(
                 ~out & (self.bystander_height * people.heights > people.heights[k])
             ).tolist()
-            out[k] = any(likeness(people, k, other) > self.image_likeness for other in larger)
+            out[k] = any(is_image(people, k, other, self.image_likeness) for other in larger)
         return np.asarray(still.all() | out.all() | ~out)
 
     def _alone(self, tracks: Tracks) -> npt.NDArray[np.bool_]:
