@@ -8,7 +8,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from opendance_hf.pipeline.clip import Tracks
+from opendance_hf.pipeline.box_overlap import covered_shares, filled_boxes
+from opendance_hf.pipeline.clip import Floats, Tracks
 
 _Numbers = npt.NDArray[np.float64]
 
@@ -17,6 +18,8 @@ _OFF_LINE, _ON_LINE, _WALKED = 0.3, 0.55, 0.8
 #: Least pace of somebody who walks, heights per second.
 _PACE: Final = 0.4
 _MAX_LINE_FRAMES: Final = 100
+#: Two boxes are in the same place if each covers this share of the other.
+_SAME_PLACE: Final = 0.5
 #: Least number of frames in which both people are seen apart, and least correlation, of an image; height of a small one.
 _MIN_FRAMES: Final = 15
 _LEAST_CORRELATION: Final = 0.75
@@ -50,6 +53,17 @@ class People:
     shapes: _Numbers
 
 
+def without_bystanders(tracks: Tracks, are_dancers: npt.NDArray[np.bool_]) -> Tracks:
+    """Return the tracks of the dancers, with the boxes that bystanders got where a dancer without a box is expected."""
+    taken = taken_boxes(tracks)
+    boxes: Floats = tracks.boxes.copy()
+    for dancer in np.flatnonzero(are_dancers):
+        for other in np.flatnonzero(~are_dancers):
+            back = taken[other, dancer] & np.isnan(boxes[dancer, :, 0])
+            boxes[dancer, back] = tracks.boxes[other, back]
+    return Tracks(tracks.times_s, boxes[are_dancers])
+
+
 def measure(tracks: Tracks, alone: npt.NDArray[np.bool_], margin_px: float, width_px: int) -> People:
     """Measure the people of a shot.
 
@@ -65,6 +79,7 @@ def measure(tracks: Tracks, alone: npt.NDArray[np.bool_], margin_px: float, widt
     walk_s = np.full(count, np.inf)
     at_border = np.zeros(count, dtype=bool)
     middles = (x1 + x2) / 2
+    taken = taken_boxes(tracks)
     for k in np.flatnonzero(alone.any(axis=1)):
         own = boxes[k, alone[k]]
         heights[k] = np.median(own[:, 3] - own[:, 1])
@@ -75,10 +90,27 @@ def measure(tracks: Tracks, alone: npt.NDArray[np.bool_], margin_px: float, widt
         left, right = np.median(own[:, 0]), np.median(own[:, 2])
         at_border[k] = left <= margin_px or right >= width_px - margin_px
         border_shares[k] = ((own[:, 0] <= margin_px) | (own[:, 2] >= width_px - margin_px)).mean()
-        walk_s[k] = _walk_s(tracks.times_s[alone[k]], middles[k, alone[k]] / size)
+        certain = alone[k] & ~taken[k].any(axis=0)
+        walk_s[k] = _walk_s(tracks.times_s[certain], middles[k, certain] / size)
     shapes = np.stack([y2 - y1, x2 - x1, middles], axis=-1) / np.maximum(heights, 1.0)[:, None, None]
     shares = alone.mean(axis=1)
     return People(heights, aspects, extents, at_border, border_shares, shares, walk_s, shapes)
+
+
+def taken_boxes(tracks: Tracks) -> npt.NDArray[np.bool_]:
+    """Return (K, K, T) true where the box of the first person is where the second, who has none, is expected.
+
+    Somebody who is not in the picture yet may have got the boxes of a dancer whose clothes look different for a moment.
+    """
+    count, frames = tracks.seen.shape
+    out = np.zeros((count, count, frames), dtype=bool)
+    for other in range(count):
+        expected = filled_boxes(tracks.times_s, tracks.boxes[other])
+        for one in np.flatnonzero(np.arange(count) != other):
+            covered = covered_shares(expected, tracks.boxes[one])
+            size = covered_shares(tracks.boxes[one], expected)
+            out[one, other] = ~tracks.seen[other] & (np.fmin(covered, size) >= _SAME_PLACE)
+    return out
 
 
 def _walk_s(times_s: _Numbers, middles: _Numbers) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from opendance_hf.motion.intervals import inside, outside, true_intervals
+from opendance_hf.pipeline.box_overlap import covered_shares, filled_boxes
 from opendance_hf.pipeline.clip import Clip, Floats, Times, Tracks
 from opendance_hf.pipeline.stage import Dropped, Stage
 
@@ -147,20 +148,12 @@ class Segment(Stage):
 
     def _is_hidden(self, tracks: Tracks, dancer: int) -> npt.NDArray[np.bool_]:
         """Return (T,) true where a dancer has no box, and another's box covers the place where it would be."""
-        boxes, seen = tracks.boxes[dancer], tracks.seen[dancer]
-        out = np.zeros(len(seen), dtype=bool)
-        if not seen.any():
-            return out
-        columns = (np.interp(tracks.times_s, tracks.times_s[seen], boxes[seen, c]) for c in range(4))
-        expected = np.stack(list(columns), axis=1)
-        for other in np.delete(tracks.boxes, dancer, axis=0):
-            low, high = np.maximum(expected[:, :2], other[:, :2]), np.minimum(expected[:, 2:], other[:, 2:])
-            covered = np.prod(np.maximum(high - low, 0), axis=1)
-            size = np.prod(expected[:, 2:] - expected[:, :2], axis=1)
-            out |= covered >= self.hidden_overlap * np.maximum(
-                size, 1.0
-            )  # false where the other has no box: NaN
-        return out & ~seen
+        expected = filled_boxes(tracks.times_s, tracks.boxes[dancer])
+        others = np.delete(tracks.boxes, dancer, axis=0)
+        covered = np.array([covered_shares(expected, other) for other in others]).reshape(
+            len(others), len(expected)
+        )
+        return np.asarray((covered >= self.hidden_overlap).any(axis=0) & ~tracks.seen[dancer])
 
     def _fill_short_gaps(
         self, detected: npt.NDArray[np.bool_], times: Times, hidden: npt.NDArray[np.bool_]

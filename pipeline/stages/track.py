@@ -17,7 +17,7 @@ from opendance_hf.pipeline.backends import loaded
 from opendance_hf.pipeline.backends.base import Backend, Tracker
 from opendance_hf.pipeline.backends.bytetrack import ByteTrack
 from opendance_hf.pipeline.box_overlap import box_iou, box_nesting
-from opendance_hf.pipeline.bystanders import is_image, measure
+from opendance_hf.pipeline.bystanders import is_image, measure, without_bystanders
 from opendance_hf.pipeline.clip import Clip, Detections, Floats, Tracks
 from opendance_hf.pipeline.relinking import Costs, Frame, assign, clothing_distance
 from opendance_hf.pipeline.stage import Dropped, Stage
@@ -101,11 +101,12 @@ class Track(Stage):
         step_s = float(np.median(np.diff(times)))
         (start,) = loaded(self.tracker)
         people = self.follow(clip.detections, count, start(1 / step_s))
-        dancers = people.boxes[self.are_dancers(people, clip.video.width_px)]
-        if len(dancers) > most:
-            return Dropped(clip.start_s, end_s, "too many people", f"{len(dancers)}, at most {most} allowed")
-        scores = {**clip.scores, "bystanders": float(count - len(dancers))}
-        return replace(clip, tracks=Tracks(times, dancers), scores=scores)
+        are_dancers = self.are_dancers(people, clip.video.width_px)
+        dancers = int(are_dancers.sum())
+        if dancers > most:
+            return Dropped(clip.start_s, end_s, "too many people", f"{dancers}, at most {most} allowed")
+        scores = {**clip.scores, "bystanders": float(count - dancers)}
+        return replace(clip, tracks=without_bystanders(people, are_dancers), scores=scores)
 
     def provenance(self) -> tuple[tuple[str, str, str], ...]:
         """Return the rows of the tracker and of the re-linking, see :meth:`Stage.provenance`."""

@@ -14,6 +14,7 @@ from opendance_hf.pipeline import relinking
 from opendance_hf.pipeline.backends.base import Backend, Tracker
 from opendance_hf.pipeline.backends.bytetrack import ByteTrack
 from opendance_hf.pipeline.box_overlap import box_iou
+from opendance_hf.pipeline.bystanders import without_bystanders
 from opendance_hf.pipeline.clip import Clip, Detections, Tracks, VideoInfo
 from opendance_hf.pipeline.clothing import CLOTHING_DIM
 from opendance_hf.pipeline.stage import Dropped
@@ -586,6 +587,19 @@ def test_few_of_the_assignments_are_enough(monkeypatch: pytest.MonkeyPatch) -> N
     usual = track(found, 3)
     monkeypatch.setattr(relinking, "MAX_STATES", 8)
     np.testing.assert_array_equal(track(found, 3).boxes, usual.boxes)
+
+
+def test_a_dancer_gets_back_the_boxes_that_a_bystander_got() -> None:
+    """At first the passer-by, who is not there yet, has the dancer's boxes; then both have their own."""
+    dancer = np.array([box(600.0 + t)[:4] for t in range(20)], np.float32)
+    passing = np.array([box(100.0 + 60 * t, height=0.7 * HEIGHT)[:4] for t in range(20)], np.float32)
+    boxes = np.stack([dancer, passing])
+    boxes[1, :4], boxes[0, :4] = dancer[:4], np.nan
+    kept = without_bystanders(Tracks(np.arange(20) / 7.5, boxes), np.array([True, False]))
+    np.testing.assert_array_equal(kept.boxes, dancer[None])
+    boxes[1, :4] = np.nan  # nobody has them
+    kept = without_bystanders(Tracks(np.arange(20) / 7.5, boxes), np.array([True, False]))
+    np.testing.assert_array_equal(kept.seen[0], np.arange(20) >= 4)
 
 
 def test_the_score_counts_bystanders() -> None:
