@@ -24,7 +24,7 @@ MAX_STATES: Final = 512
 #: Scales of the motion cost: distance along x and of the lower edge, in heights, and of the logarithm of the height.
 _X, _X_PER_S, _BOTTOM, _BOTTOM_PER_S, _LOG_HEIGHT = 0.2, 0.3, 0.08, 0.15, 0.2
 #: Distance of the clothing of two dancers from which it tells them apart, so that motion does not count.
-_CLEAR_CLOTHING: Final = 0.35
+_CLEAR_CLOTHING: Final = 0.25
 #: Time over which a dancer's velocity is averaged, and the longest time that it is extrapolated.
 _VELOCITY_S, _AHEAD_S = 0.37, 0.7
 
