@@ -27,11 +27,10 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.__main__ import machine
-from opendance_hf.apps.build import run_build
+from opendance_hf.apps.build import Shortcuts, make_pipeline, run_build
 from opendance_hf.motion.skeleton import JOINT_INDEX
 from opendance_hf.pipeline.build import BuildOptions
-from opendance_hf.pipeline.pipelines import default_pipeline
-from opendance_hf.synthetic.clips import Capture, Trouble, render_clip, truth_path
+from opendance_hf.synthetic.clips import Capture, Trouble, clip_name, render_clip, truth_path
 from opendance_hf.synthetic.filming import View
 from opendance_hf.synthetic.moves import Moves
 from opendance_hf.synthetic.score import Score, score_build
@@ -39,7 +38,7 @@ from opendance_hf.synthetic.score import Score, score_build
 DURATION_S: Final = 8.0
 MOVES_MPS: Final = 0.25
 NTSC: Final = 30_000 / 1_001
-TALL, WIDE, LOW = (720, 1280), (1280, 720), (854, 480)
+TALL, WIDE, SMALL_WIDE = (720, 1280), (1280, 720), (854, 480)
 
 #: What makes a clip hard.
 CONDITIONS: Final = {
@@ -58,6 +57,12 @@ CONDITIONS: Final = {
     "side": Trouble(view=View(yaw_deg=90)),
     "bystander": Trouble(bystander=True, view=View(slack=1.25)),
     "half body": Trouble(view=View(legs=False)),
+    "dressed alike": Trouble(alike=True),
+    "trio": Trouble(),
+    "poster": Trouble(poster=True),
+    "mirror": Trouble(mirror=True),
+    "passer-by": Trouble(passer_by=True),
+    "edge": Trouble(edge=True),
     "loose clothes": Trouble(loose_m=0.045),
     "motion blur": Trouble(exposure_s=1 / 30),
     "compression": Trouble(crf=40),
@@ -90,10 +95,16 @@ class Spec:
 
 
 def short(
-    seed: int, num_dancers: int, fps: float, condition: str, trial: str = "", from_s: float = 0.5
+    seed: int,
+    num_dancers: int,
+    fps: float,
+    condition: str,
+    trial: str = "",
+    from_s: float = 0.5,
+    size: tuple[int, int] | None = None,
 ) -> Spec:
     """A clip of a small picture."""
-    return Spec(seed, num_dancers, fps, condition, None, trial, from_s, 7.0)
+    return Spec(seed, num_dancers, fps, condition, size, trial, from_s, 7.0)
 
 
 USUAL: Final = (
@@ -125,8 +136,14 @@ EVALUATION: Final = (
     short(336, 2, 25, "roll", "salsa_09", 19.0), short(337, 2, 30, "back", "salsa_09", 26.0),
     short(338, 2, NTSC, "low light", "salsa_09", 34.0), short(339, 2, 30, "plain", "salsa_10", 3.0),
     short(340, 2, 60, "compression", "salsa_10", 11.0),
+    short(341, 2, 30, "dressed alike"), short(342, 2, 24, "dressed alike"),
+    short(343, 2, 30, "dressed alike", "salsa_09", 7.0), short(344, 2, 25, "dressed alike", "salsa_10", 7.0),
+    short(345, 3, 30, "trio"), short(346, 3, 25, "trio"), short(347, 1, 30, "poster", size=SMALL_WIDE),
+    short(348, 2, 25, "poster"), short(349, 1, 30, "mirror", size=SMALL_WIDE),
+    short(350, 1, 24, "mirror", "modern_05_06", size=SMALL_WIDE), short(351, 1, 30, "passer-by"),
+    short(352, 2, 30, "passer-by"), short(353, 1, 25, "edge"), short(354, 2, 30, "edge"),
     # Cameras that move.
-    Spec(361, 1, 30, "pan", LOW, duration_s=7.0), short(362, 1, 24, "zoom"), short(363, 1, 30, "handheld"),
+    Spec(361, 1, 30, "pan", SMALL_WIDE, duration_s=7.0), short(362, 1, 24, "zoom"), short(363, 1, 30, "handheld"),
     short(364, 1, 25, "travel"),
     short(365, 1, 30, "pan", "modern_05_02"), short(366, 1, 30, "zoom", "modern_05_09"),
     short(367, 1, 24, "handheld", "modern_05_07"), short(368, 1, 30, "travel", "modern_05_04"),
@@ -138,9 +155,12 @@ DEVELOPMENT: Final = (
     short(204, 1, 30, "jumps"), short(205, 1, 30, "half body"), short(206, 1, NTSC, "bystander", "modern_05_05"),
     short(207, 1, 30, "roll", "modern_05_10"), short(208, 1, 60, "low light", "modern_05_08"),
     short(209, 2, 30, "pitch"), short(210, 2, 24, "bystander"), short(211, 2, 30, "plain", "salsa_02", 12.0),
-    short(212, 2, 25, "roll", "salsa_06", 8.0),
+    short(212, 2, 25, "roll", "salsa_06", 8.0), short(213, 2, 30, "dressed alike"),
+    short(214, 2, 30, "dressed alike", "salsa_02", 20.0), short(215, 2, 25, "dressed alike", "salsa_06", 2.0),
+    short(216, 3, 30, "trio"), short(217, 1, 30, "poster", size=SMALL_WIDE), short(218, 1, 25, "mirror", size=SMALL_WIDE),
+    short(219, 1, 30, "passer-by"), short(220, 1, 24, "edge"),
     # Cameras that move.
-    Spec(221, 1, 30, "pan", LOW, duration_s=7.0), short(222, 1, 25, "pan", "modern_05_05"), short(223, 1, 30, "zoom"),
+    Spec(221, 1, 30, "pan", SMALL_WIDE, duration_s=7.0), short(222, 1, 25, "pan", "modern_05_05"), short(223, 1, 30, "zoom"),
     short(224, 2, 24, "zoom"), short(225, 1, 30, "handheld", "modern_05_10"), short(226, 2, 30, "handheld"),
     short(227, 1, 30, "travel"), short(228, 2, NTSC, "travel"), short(229, 2, 25, "pan"),
 )  # fmt: skip
@@ -193,22 +213,29 @@ def main() -> None:
 
     started = time.perf_counter()
     suffix = "" if arguments.clips == "usual" else f"-{arguments.clips}"
-    build = arguments.work / f"build{suffix}"
-    run_build(
-        videos,
-        arguments.work / f"dataset{suffix}",
-        build,
-        arguments.work / f"index{suffix}.html",
-        BuildOptions(
-            tuple(stage for stage in default_pipeline() if stage.changes_rows),
-            licence="apache-2.0",
-            workers=arguments.workers,
-        ),
-        console,
-    )
+    scores: list[Score] = []
+    for most in sorted({_most(spec) for spec in clips}):
+        # More than two dancers are off by default.
+        wanted = {spec.seed: video for spec, video in zip(clips, videos, strict=True) if _most(spec) == most}
+        name = suffix if most == 2 else f"{suffix}-{most}"
+        build = arguments.work / f"build{name}"
+        pipeline = make_pipeline("default", None, Shortcuts(max_dancers=most), ())
+        run_build(
+            list(wanted.values()),
+            arguments.work / f"dataset{name}",
+            build,
+            arguments.work / f"index{name}.html",
+            BuildOptions(
+                tuple(stage for stage in pipeline if stage.changes_rows),
+                licence="apache-2.0",
+                workers=arguments.workers,
+            ),
+            console,
+        )
+        scores += [
+            score for score in score_build(build, truth_path(videos[0]).parent) if score.seed in wanted
+        ]
     seconds = time.perf_counter() - started
-    wanted = {spec.seed for spec in clips}
-    scores = [score for score in score_build(build, truth_path(videos[0]).parent) if score.seed in wanted]
     result = summary(scores, {spec.seed: spec for spec in clips}, bool(arguments.mocap))
     result |= {"build_s": round(seconds, 1), "machine": machine()}
     show(result, console)
@@ -217,9 +244,14 @@ def main() -> None:
         console.print(f"written: {OUT[arguments.clips]}")
 
 
+def _most(spec: Spec) -> int:
+    """The largest number of dancers with which a clip is built."""
+    return max(2, spec.num_dancers)
+
+
 def name_of(spec: Spec) -> str:
     """The name of a clip."""
-    return f"{'solo' if spec.num_dancers == 1 else 'duo'}_{spec.seed:03d}"
+    return clip_name(spec.seed, spec.num_dancers)
 
 
 def render(spec: Spec, mocap: Path | None, folder: Path) -> Path:

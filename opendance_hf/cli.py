@@ -137,6 +137,15 @@ def build(
             rich_help_panel=_PIPELINE,
         ),
     ] = None,
+    max_dancers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=6,
+            help="Drop shots with more dancers than this. Default: 2, as in the paper. The detector finds at most 6 people.",
+            rich_help_panel=_PIPELINE,
+        ),
+    ] = None,
     previews: Annotated[
         bool, typer.Option(help="Write a preview video of every sequence.", rich_help_panel=_PIPELINE)
     ] = True,
@@ -161,7 +170,7 @@ def build(
     if fast and profile not in ("default", "fast"):
         raise typer.BadParameter(f"--fast and --profile {profile}: choose one")
     profile = "fast" if fast else profile
-    shortcuts = Shortcuts(detector, pose, smoother, genre_model, quality_gate, previews)
+    shortcuts = Shortcuts(detector, pose, smoother, genre_model, max_dancers, quality_gate, previews)
     if continue_:
         if (profile, config, changes, shortcuts) != ("default", None, None, Shortcuts()):
             raise typer.BadParameter(

@@ -50,6 +50,7 @@ class Shortcuts:
     pose: str | None = None
     smoother: str | None = None
     genre_model: str | None = None
+    max_dancers: int | None = None
     quality_gate: bool = True
     previews: bool = True
 
@@ -61,6 +62,8 @@ class Shortcuts:
             "pose.estimator": self.pose,
             "smooth.smoother": self.smoother,
             "genre.classifier": genre,
+            "track.max_dancers": self.max_dancers,
+            "segment.max_dancers": self.max_dancers,
             "gate.reject": None if self.quality_gate else False,
         }
         return {place: value for place, value in values.items() if value is not None}

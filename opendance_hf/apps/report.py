@@ -43,7 +43,7 @@ class BuildScore(NamedTuple):
     wanted: str
 
 
-#: Scores of the stages reprojection, pose, complete, steady and gate, by name.
+#: Scores of the stages reprojection, track, pose, complete, steady and gate, by name.
 BUILD_SCORES: Final = {
     "reprojection_pck": BuildScore(
         "reprojection PCK",
@@ -86,6 +86,9 @@ BUILD_SCORES: Final = {
         "°",
         "motion of the background that turn and zoom of the camera do not explain",
         f"at most {Steady.max_parallax_deg:g} for a turn or zoom to be taken out",
+    ),
+    "bystanders": BuildScore(
+        "bystanders", "people", "number of people in the shot who were not taken as dancers", "good: near 0"
     ),
     "upside_down": BuildScore(
         "upside down",

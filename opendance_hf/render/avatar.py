@@ -21,7 +21,9 @@ Image = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
 #: One colour per dancer, told apart by colour-blind viewers too; further dancers start over.
-DANCER_COLOURS: Final[tuple[Colour, ...]] = ((240, 122, 52), (46, 134, 222), (38, 166, 118), (196, 92, 168))
+DANCER_COLOURS: Final[tuple[Colour, ...]] = (
+    (240, 122, 52), (46, 134, 222), (38, 166, 118), (196, 92, 168), (222, 196, 60), (118, 86, 214),
+)  # fmt: skip
 
 #: Colour of a material, and the share of the dancer's own colour in it.
 _PAINT: Final[dict[str, tuple[Colour, float]]] = {

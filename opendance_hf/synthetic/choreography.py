@@ -1,4 +1,4 @@
-"""Seeded dances: what each dancer does on every beat, for one dancer or for two who relate to each other.
+"""Seeded dances: what each dancer does on every beat, for one dancer or for up to four who relate to each other.
 
 A dance is a list of :class:`Count`, one a beat: which foot lands where, how low the body is, where the trunk and the
 arms go. :mod:`opendance_hf.synthetic.motion` turns it into poses. Places are world metres seen by the audience, which
@@ -16,6 +16,11 @@ Side = Literal["left", "right"]
 Pattern = Literal["mirrored", "canon", "call", "crossing"]
 
 PATTERNS: Final[tuple[Pattern, ...]] = ("mirrored", "canon", "crossing", "call")
+_GROUP_PATTERNS: Final[tuple[Pattern, ...]] = ("mirrored", "crossing", "canon")
+_MOST_DANCERS: Final = 4
+#: Distance between neighbours of a duo, and of a group.
+_DUO_M: Final = 1.52
+_GROUP_M: Final = 1.3
 
 #: Arm poses of the left arm in the chest's frame (x to the dancer's left, y up, z ahead): upper arm, then forearm.
 ARMS: Final[dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]]] = {
@@ -94,17 +99,19 @@ def compose(seed: int, num_dancers: int, num_beats: int) -> tuple[list[Part], li
     """Compose a dance of ``num_beats`` counts.
 
     Returns:
-        One part per dancer, and for two the (first beat, end beat, pattern) of their phrases; for one, none.
+        One part per dancer, and for two or more the (first beat, end beat, pattern) of their phrases; for one, none.
 
     Raises:
-        ValueError: for another number of dancers than one or two.
+        ValueError: for another number of dancers than one to four.
     """
     rng = np.random.default_rng([seed, num_dancers, 1])
     if num_dancers == 1:
         return [Part((0.0, 0.0), tuple(_solo(rng, num_beats)[:num_beats]))], []
-    if num_dancers != 2:
-        raise ValueError(f"dances are for one or two dancers, got {num_dancers}")
-    return _duo(rng, num_beats)
+    if num_dancers == 2:
+        return _duo(rng, num_beats)
+    if not 3 <= num_dancers <= _MOST_DANCERS:
+        raise ValueError(f"dances are for one to {_MOST_DANCERS} dancers, got {num_dancers}")
+    return _group(rng, num_dancers, num_beats)
 
 
 def _solo(rng: np.random.Generator, num_beats: int) -> list[Count]:
@@ -149,6 +156,42 @@ def _duo(rng: np.random.Generator, num_beats: int) -> tuple[list[Part], list[tup
     marks = [(a, min(b, num_beats), pattern) for a, b, pattern in marks if a < num_beats]
     left, right = Part((-0.76, 0.0), tuple(ours[:num_beats])), Part((0.76, 0.0), tuple(theirs[:num_beats]))
     return [left, right], marks
+
+
+def _group(
+    rng: np.random.Generator, num_dancers: int, num_beats: int
+) -> tuple[list[Part], list[tuple[int, int, Pattern]]]:
+    """Compose a dance of three or more in a row: in unison, one after the other, and two neighbours change places."""
+    counts: list[list[Count]] = [[] for _ in range(num_dancers)]
+    order = list(range(num_dancers))  # dancers from left to right
+    marks: list[tuple[int, int, Pattern]] = []
+    while len(counts[0]) < num_beats:
+        pattern = _GROUP_PATTERNS[len(marks) % len(_GROUP_PATTERNS)]
+        start = len(counts[0])
+        if pattern == "mirrored":
+            way = int(rng.choice([-1, 1]))
+            mine = _half_turn(rng, way) + _phrase(rng)[:2]
+            mine += _half_turn(rng, way, _moved(mine))
+            for place, dancer in enumerate(order):
+                counts[dancer] += [c.mirrored() for c in mine] if place % 2 else mine
+        elif pattern == "canon":
+            mine = _phrase(rng)
+            for place, dancer in enumerate(order):
+                counts[dancer] += _groove(rng, 2 * place) + mine + _groove(rng, 2 * (num_dancers - 1 - place))
+        else:
+            left = int(rng.integers(num_dancers - 1))
+            for place, dancer in enumerate(order):
+                if place in (left, left + 1):
+                    way = 1 if place == left else -1
+                    counts[dancer] += _cross(rng, way, 0.30 * way, _GROUP_M)
+                else:
+                    counts[dancer] += _groove(rng, 6)
+            order[left], order[left + 1] = order[left + 1], order[left]
+        marks.append((start, len(counts[0]), pattern))
+    marks = [(a, min(b, num_beats), pattern) for a, b, pattern in marks if a < num_beats]
+    middle = (num_dancers - 1) / 2
+    parts = [Part((_GROUP_M * (d - middle), 0.0), tuple(own[:num_beats])) for d, own in enumerate(counts)]
+    return parts, marks
 
 
 def _arm_phrase(rng: np.random.Generator, length: int) -> list[tuple[str, str]]:
@@ -282,12 +325,12 @@ def _groove(rng: np.random.Generator, length: int) -> list[Count]:
     ]
 
 
-def _cross(rng: np.random.Generator, way: int, depth_m: float) -> list[Count]:
+def _cross(rng: np.random.Generator, way: int, depth_m: float, apart_m: float = _DUO_M) -> list[Count]:
     """Six counts to the other side: step out in depth, four across, step back in."""
     lead: Side = "left" if way > 0 else "right"
     trail: Side = "right" if way > 0 else "left"
     arms = _arm_phrase(rng, 6)
-    across = way * 1.52 / 4
+    across = way * apart_m / 4
     steps = [
         Count(trail, (0.0, depth_m)),
         Count(lead, (across, 0.0), wide_m=0.20, bend_deg=14.0 * way, level_m=0.06),

@@ -13,13 +13,14 @@ import numpy.typing as npt
 from opendance_hf.motion.procrustes import constant_pose_error
 from opendance_hf.render.video import VideoWriter
 from opendance_hf.schema import Camera
-from opendance_hf.synthetic.choreography import Count, Part, Pattern, compose
-from opendance_hf.synthetic.figure import Figure, Look, dress, random_looks
+from opendance_hf.synthetic.choreography import Pattern, compose
+from opendance_hf.synthetic.figure import Figure, Look, dress, dressed_like, random_looks
 from opendance_hf.synthetic.filming import View, blurred, dimmed, moving_cameras, subframe_times, view_camera
 from opendance_hf.synthetic.mocap import perform_joints
 from opendance_hf.synthetic.motion import TRUTH_JOINTS, Performance, perform
 from opendance_hf.synthetic.moves import SWAY_S, Moves, crouched, held, hopped, spun, turned
 from opendance_hf.synthetic.music import SAMPLE_RATE, Music, make_music
+from opendance_hf.synthetic.others import FlatFigure, Other, bystander, passer_by, poster, screen_images
 from opendance_hf.synthetic.scene import Crate, Room, Stage, random_camera, title_card
 
 Array = npt.NDArray[np.floating]
@@ -30,13 +31,17 @@ MIN_LIVELINESS_M: Final = 0.132
 MIN_AWAY: Final = 0.16
 _TAKES: Final = 60
 _BODY_M: Final = 0.13  # what a body reaches beyond its bones
-_SIZES: Final = {1: (480, 854), 2: (854, 480)}
+_SIZES: Final = {1: (480, 854), 2: (854, 480), 3: (1024, 576), 4: (1024, 576)}
+_NAMES: Final = {1: "solo", 2: "duo", 3: "trio", 4: "quartet"}
 _REST_S: Final = 0.3  # from dancing to standing
 _ROOM_BEHIND_M: Final = 0.6  # between the dancers and the wall
 _NO_MOVES: Final = Moves()
 _SUBFRAMES: Final = 5  # of a blurred picture
 #: Distance of somebody who watches from behind the dancers.
 _BYSTANDER_M: Final = 1.5
+_PASSER_BY_M: Final = 0.8
+#: Share of the pictures in which somebody's outermost joint is beyond the edge, if the dance is filmed so.
+_EDGE_SHARE: Final = 0.25
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,7 @@ class Clip:
     Attributes:
         title_s: times of the title's pictures; ``times_s``: of the others.
         dances: of each dancer at ``times_s``; ``subframes``: at all times at which the shutter is open.
-        bystander: rotations and positions of the bones of somebody who watches, if anybody does.
+        others: people who do not dance, at the times of ``subframes``.
         cameras: at all times at which the shutter is open; empty if the camera does not move.
     """
 
@@ -144,7 +149,7 @@ class Clip:
     patterns: list[tuple[int, int, Pattern]]
     dances: list[Performance]
     subframes: list[Performance]
-    bystander: tuple[Array, Array] | None
+    others: list[Other]
     trouble: Trouble
     stage: Stage
     cameras: tuple[Camera, ...] = ()
@@ -171,6 +176,11 @@ class Trouble:
         view: another camera than the usual one.
         loose_m: how much further than usual the clothes stand off the bodies.
         bystander: somebody stands at the edge of the picture, behind the dancers.
+        passer_by: somebody walks through the picture behind the dancers, in the middle of the dance.
+        poster: a life-size picture of somebody is on the wall.
+        mirror: a screen on the wall shows the dancers, mirrored and smaller.
+        edge: the left or right edge of the picture cuts dancers off in a quarter of the pictures.
+        alike: all dancers wear the same clothes.
         exposure_s: how long the shutter is open: what moves is blurred.
         light: share of the usual light; below 1 the picture is dark and has noise.
         crf: of the video's compression, up to 51.
@@ -184,6 +194,11 @@ class Trouble:
     view: View | None = None
     loose_m: float = 0.0
     bystander: bool = False
+    passer_by: bool = False
+    poster: bool = False
+    mirror: bool = False
+    edge: bool = False
+    alike: bool = False
     exposure_s: float = 0.0
     light: float = 1.0
     crf: int = 20
@@ -203,11 +218,11 @@ def make_clip(
     """Choreograph a clip; see :func:`render_clip` for the arguments, :class:`Stage` for ``supersample``.
 
     Raises:
-        ValueError: for another number of dancers than one or two, or a clip shorter than two beats.
+        ValueError: for more than four dancers, or a clip shorter than two beats.
         MissingBodyError: if the package with the body's data is not installed.
     """
     if num_dancers not in _SIZES:
-        raise ValueError(f"a clip has one or two dancers, not {num_dancers}")
+        raise ValueError(f"a clip has one to {max(_SIZES)} dancers, not {num_dancers}")
     end_s = trouble.title_s + duration_s
     music = make_music(seed, end_s + trouble.still_s)
     beats_s = music.beats_s[music.beats_s >= trouble.title_s]
@@ -215,6 +230,8 @@ def make_clip(
         raise ValueError(f"{duration_s} s are too short to dance")
     rng = np.random.default_rng([seed, num_dancers, 3])
     looks = [replace(look, loose_m=trouble.loose_m) for look in random_looks(rng, num_dancers)]
+    if trouble.alike:
+        looks = [dressed_like(look, looks[0]) for look in looks]
     figures = [dress(look) for look in looks]
     clock = _clock(seed, end_s + trouble.still_s, fps, trouble.variable)
     title_s, times_s = clock[clock < trouble.title_s - 1e-9], clock[clock >= trouble.title_s - 1e-9]
@@ -233,12 +250,13 @@ def make_clip(
         ]
     dances = _moved(dances, trouble, beats_s, moments)
     camera_size = size or _SIZES[num_dancers]
-    stage, bystander = _set_stage(seed, rng, trouble, (figures, dances), camera_size, supersample)
     view, cameras = trouble.view, tuple[Camera, ...]()
+    dancers = list(zip(figures, dances, strict=True))
+    stage, others = _set_stage(seed, rng, trouble, dancers, open_s, camera_size, supersample)
     if view is not None and view.moves:
         cameras = tuple(moving_cameras(view, stage.camera, open_s, seed))
     return Clip(
-        name=f"{'solo' if num_dancers == 1 else 'duo'}_{seed:03d}",
+        name=clip_name(seed, num_dancers),
         seed=seed,
         fps=fps,
         title_s=title_s,
@@ -249,41 +267,82 @@ def make_clip(
         patterns=patterns,
         dances=[dance.every(count) for dance in dances],
         subframes=dances,
-        bystander=bystander,
+        others=others,
         trouble=trouble,
         stage=stage,
         cameras=cameras,
     )
 
 
+def clip_name(seed: int, num_dancers: int) -> str:
+    """Return the name of the clip of a seed, such as ``duo_007``."""
+    return f"{_NAMES[num_dancers]}_{seed:03d}"
+
+
 def _set_stage(
     seed: int,
     rng: np.random.Generator,
     trouble: Trouble,
-    dancers: tuple[list[Figure], list[Performance]],
+    dancers: list[tuple[Figure, Performance]],
+    times_s: Array,
     size: tuple[int, int],
     supersample: int,
-) -> tuple[Stage, tuple[Array, Array] | None]:
-    """Place the camera, the room and whatever else is in it around the dancers; return also the pose of a bystander."""
-    figures, dances = dancers
-    points = np.concatenate([dance.positions.reshape(-1, 3) for dance in dances])
+) -> tuple[Stage, list[Other]]:
+    """Place the camera, the room and whatever else is in it around the dancers; return also the people who do not dance."""
+    points = np.concatenate([dance.positions.reshape(-1, 3) for _, dance in dancers])
     reach = np.concatenate([points - _BODY_M, points + _BODY_M])
+    behind_z = float(points[:, 2].min())
+    on_wall = _on_wall(seed, trouble, dancers, behind_z - _ROOM_BEHIND_M)
+    seen = np.concatenate([reach, *(o.figure.reach() for o in on_wall if isinstance(o.figure, FlatFigure))])
     if trouble.view is None:
-        camera = random_camera(rng, reach, *size)
+        camera = random_camera(rng, seen, *size)
     else:
-        camera = view_camera(trouble.view, reach, *size)
+        camera = view_camera(trouble.view, seen, *size)
+    if trouble.edge:
+        camera = _at_edge(camera, dancers, left=seed % 2 == 0)
     crate = _crate(rng, points) if trouble.obstacle else None
     room = Room.random(rng)
     if trouble.view is not None:
         behind = float(reach[:, 2].min()) - _ROOM_BEHIND_M
         room = replace(room, wall_z=min(room.wall_z, behind), furnished=trouble.view.moves)
-    bystander = None
+    others = list(on_wall)
     if trouble.bystander:
-        behind = float(points[:, 2].min()) - _BYSTANDER_M
-        room = replace(room, wall_z=min(room.wall_z, behind - _ROOM_BEHIND_M))
-        figure, bystander = _bystander(seed, camera, behind)
-        figures = [*figures, figure]
-    return Stage(camera, room, figures, rng, crate, supersample), bystander
+        others.append(bystander(seed, camera, behind_z - _BYSTANDER_M))
+        room = replace(room, wall_z=min(room.wall_z, behind_z - _BYSTANDER_M - _ROOM_BEHIND_M))
+    if trouble.passer_by:
+        others.append(passer_by(seed, camera, behind_z - _PASSER_BY_M, times_s))
+        room = replace(room, wall_z=min(room.wall_z, behind_z - _PASSER_BY_M - _ROOM_BEHIND_M))
+    if on_wall:
+        room = replace(room, wall_z=behind_z - _ROOM_BEHIND_M)
+    figures = [figure for figure, _ in dancers] + [other.figure for other in others]
+    return Stage(camera, room, figures, rng, crate, supersample), others
+
+
+def _on_wall(
+    seed: int, trouble: Trouble, dancers: list[tuple[Figure, Performance]], wall_z: float
+) -> list[Other]:
+    """Return the pictures of people on the wall."""
+    found: list[Other] = []
+    if trouble.poster:
+        x = np.concatenate([dance.positions[..., 0].ravel() for _, dance in dancers])
+        found.append(poster(seed, wall_z, float(x.min()), float(x.max())))
+    if trouble.mirror:
+        found += screen_images(seed, wall_z, dancers)
+    return found
+
+
+def _at_edge(camera: Camera, dancers: list[tuple[Figure, Performance]], left: bool) -> Camera:
+    """Return a camera moved sideways so that an edge cuts somebody off in some of the pictures."""
+    joints = np.concatenate([dance.positions for _, dance in dancers], axis=1)
+    rotation, shift = np.asarray(camera.rotation).reshape(3, 3), np.asarray(camera.translation)
+    depth = (joints @ rotation.T + shift)[..., 2]
+    edge = 0 if left else camera.width_px
+    # How far each joint has to move to the edge, metres; the outermost one of each frame arrives first.
+    way = (edge - camera.project(joints)[..., 0]) * depth / camera.focal_px
+    moved_m = float(
+        np.quantile(way.max(axis=1) if left else way.min(axis=1), 1 - _EDGE_SHARE if left else _EDGE_SHARE)
+    )
+    return replace(camera, translation=(float(shift[0]) + moved_m, float(shift[1]), float(shift[2])))
 
 
 def _moved(dances: list[Performance], trouble: Trouble, beats_s: Array, times_s: Array) -> list[Performance]:
@@ -296,20 +355,6 @@ def _moved(dances: list[Performance], trouble: Trouble, beats_s: Array, times_s:
         middle = np.mean([dance.root().mean(axis=0) for dance in dances], axis=0)
         dances = [turned(dance, float(np.radians(trouble.view.yaw_deg)), middle) for dance in dances]
     return dances
-
-
-def _bystander(seed: int, camera: Camera, z: float) -> tuple[Figure, tuple[Array, Array]]:
-    """Return somebody who stands still near the left or right edge of the picture, and the pose of their bones."""
-    rng = np.random.default_rng([seed, 12])
-    figure = dress(random_looks(rng, 1)[0])
-    across = np.linspace(-8, 8, 401)
-    columns = camera.project(np.stack([across, np.full(401, 0.9), np.full(401, z)], axis=1))[:, 0]
-    share = float(rng.uniform(0.08, 0.13))
-    x = float(np.interp(camera.width_px * (share if rng.random() < 0.5 else 1 - share), columns, across))
-    part = Part((x, z), (Count(arms=("rest", "hip")),) * 4)
-    pose = perform(part, figure.body, np.arange(4.0), np.array([1.0]))
-    pose = turned(pose, rng.uniform(-0.7, 0.7), pose.root()[0])
-    return figure, (pose.rotations[0], pose.positions[0])
 
 
 def _clock(seed: int, duration_s: float, fps: float, variable: bool) -> Array:
@@ -377,11 +422,11 @@ def render_clip(
 
     Args:
         seed: of everything: music, steps, bodies, clothes, room, camera.
-        num_dancers: one or two.
+        num_dancers: one to four.
         folder: made if need be.
         duration_s: length of the dance.
         fps: frames per second.
-        size: width and height in pixels; by default upright for one dancer, wide for two.
+        size: width and height in pixels; by default upright for one dancer, wide for more.
         trouble: what makes the clip hard, a title or a crate; nothing by default.
         capture: what the dancers do, instead of a choreography.
 
@@ -389,7 +434,7 @@ def render_clip(
         The path of the video; :func:`truth_path` gives that of its truth.
 
     Raises:
-        ValueError: for another number of dancers than one or two, or a clip shorter than two beats.
+        ValueError: for more than four dancers, or a clip shorter than two beats.
         MissingBodyError: if the package with the body's data is not installed.
     """
     clip = make_clip(
@@ -417,25 +462,29 @@ def truth_path(video: Path) -> Path:
 
 def pose_of(clip: Clip, frame: int) -> list[tuple[Any, Any]]:
     """Rotations and positions of the bones of everybody in one frame, as :meth:`Stage.draw` takes them."""
-    return _poses(clip.dances, frame, clip)
+    count = _subframes(clip)
+    return _poses(clip, frame * count + count // 2)
 
 
 def picture_of(clip: Clip, frame: int) -> Image:
     """Draw one frame (H, W, 3), with its blur and light."""
-    count = len(clip.subframes[0].positions) // len(clip.times_s)
+    count = _subframes(clip)
     moments = range(frame * count, (frame + 1) * count)
     cameras = clip.cameras or [None] * moments.stop
-    picture = blurred(
-        [clip.stage.draw(_poses(clip.subframes, moment, clip), cameras[moment]) for moment in moments]
-    )
+    picture = blurred([clip.stage.draw(_poses(clip, moment), cameras[moment]) for moment in moments])
     if clip.trouble.light < 1:
         return dimmed(picture, clip.trouble.light, np.random.default_rng([clip.seed, 11, frame]))
     return picture
 
 
-def _poses(dances: list[Performance], moment: int, clip: Clip) -> list[tuple[Any, Any]]:
-    poses = [(dance.rotations[moment], dance.positions[moment]) for dance in dances]
-    return poses if clip.bystander is None else [*poses, clip.bystander]
+def _subframes(clip: Clip) -> int:
+    """Number of moments of a picture."""
+    return len(clip.subframes[0].positions) // len(clip.times_s)
+
+
+def _poses(clip: Clip, moment: int) -> list[tuple[Any, Any]]:
+    poses = [(dance.rotations[moment], dance.positions[moment]) for dance in clip.subframes]
+    return poses + [other.pose(moment) for other in clip.others]
 
 
 def truth_of(clip: Clip, video_sha256: str = "") -> Truth:

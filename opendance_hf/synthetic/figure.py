@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -72,6 +72,7 @@ class Figure:
     vertices: Array
     faces: npt.NDArray[np.int32]
     colour: Array
+    casts_shadow: ClassVar[bool] = True
 
     def pose(self, rotations: Array, positions: Array) -> Array:
         """(V, 3) vertices for one pose.
@@ -111,6 +112,13 @@ def random_looks(rng: np.random.Generator, count: int) -> list[Look]:
             )
         )
     return looks
+
+
+def dressed_like(look: Look, other: Look) -> Look:
+    """Return a look in the clothes of another, with its own body, skin and hair."""
+    return replace(
+        look, top=other.top, trousers=other.trousers, shoes=other.shoes, sleeve=other.sleeve, leg=other.leg, stripes=other.stripes
+    )  # fmt: skip
 
 
 def dress(look: Look) -> Figure:

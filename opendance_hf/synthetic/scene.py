@@ -181,7 +181,13 @@ class Stage:
         sight = self._still if camera is None else self._moved(camera)
         image = sight.background.copy()
         low, high = self._rasterise(poses, sight)
-        blobs = np.concatenate([_shadow_blobs(positions) for _, positions in poses])
+        blobs = np.concatenate(
+            [
+                _shadow_blobs(positions)
+                for figure, (_, positions) in zip(self._figures, poses, strict=True)
+                if figure.casts_shadow
+            ]
+        )
         cast_shadows(image, sight.ground, blobs, self._blob_boxes(blobs, sight))
         box = int(low[0]), int(high[0]), int(low[1]), int(high[1])
         resolve(image, self._depth, self._fine, self._supersample, *box)

@@ -58,7 +58,7 @@ class Score:
         start_error_s: when the first sequence begins less when the dance does; end_error_s: when the last one ends.
         coverage: share of the dance that was published with the right number of dancers.
         identity_swaps: how often the dancers change places by mistake.
-        distance_error_mm: mean error of the distance along the floor between two dancers.
+        distance_error_mm: mean error of the distance along the floor between every two dancers.
         roll_error_deg: mean error of the camera's roll; pitch_error_deg: of its pitch.
         clock_error_ms: largest distance of a source frame's time from a time that was rendered.
         delay_ms: how much later than the truth the published motion fits it best; as uncertain as the poses.
@@ -163,7 +163,7 @@ def score_clip(truth: Truth, sequences: list[DanceSequence], landmarks: list[Lan
         end_error_s=max(b for _, b in spans) - truth.end_s if spans else None,
         coverage=covered / (truth.end_s - truth.start_s),
         identity_swaps=sum(int(part["swaps"]) for _, part in parts) if parts and dancers > 1 else None,
-        distance_error_mm=mean("distance") if dancers == 2 else None,
+        distance_error_mm=mean("distance") if dancers > 1 else None,
         roll_error_deg=mean("roll"),
         pitch_error_deg=mean("pitch"),
         seed=truth.seed,
@@ -203,8 +203,9 @@ def _score_sequence(
         for camera in (seq.provenance.camera, truth.camera)
     ]
     out |= {name: abs(math.degrees(tilts[0][k] - tilts[1][k])) for k, name in enumerate(("pitch", "roll"))}
-    if len(found) == 2:
-        gap, true_gap = (np.linalg.norm((r[0] - r[1])[:, [0, 2]], axis=-1) for r in (root, true_root))
+    if len(found) > 1:
+        a, b = np.triu_indices(len(found), 1)
+        gap, true_gap = (np.linalg.norm((r[a] - r[b])[..., [0, 2]], axis=-1) for r in (root, true_root))
         out["distance"] = 1000 * float(np.abs(gap - true_gap).mean())
     out |= {"raw": math.nan, "raw_mpjpe": math.nan, "raw_accel": math.nan, "raw_facing": math.nan}
     if raw.shape[1]:

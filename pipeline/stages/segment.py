@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from opendance_hf.motion.intervals import inside, outside, true_intervals
+from opendance_hf.pipeline.box_overlap import covered_shares, filled_boxes
 from opendance_hf.pipeline.clip import Clip, Floats, Times, Tracks
 from opendance_hf.pipeline.stage import Dropped, Stage
 
@@ -36,12 +37,14 @@ class Segment(Stage):
         max_duration_s: longer spans are cut into equal parts.
         max_dancers: spans with more dancers are dropped.
         max_gap_s: longest time without a detection, or without a frame, during which a dancer still counts as present.
+        max_hidden_s: the same for a dancer who is hidden by another: whose place another dancer's box covers meanwhile.
+        hidden_overlap: minimum share of the dancer's interpolated box that another dancer's box covers.
         min_presence_s: shorter presences (false detections, people passing by) are ignored.
         edge_share: margin at the top and bottom edge, as a share of the image height, within which a box is cropped.
     """
 
     name = "segment"
-    version = 2
+    version = 3
     reads = ("video", "camera_motion", "tracks")
     writes = ("boxes",)
     changes = ("camera_motion",)
@@ -50,6 +53,8 @@ class Segment(Stage):
     max_duration_s: float = 120.0
     max_dancers: int = 2
     max_gap_s: float = 1.0
+    max_hidden_s: float = 2.0
+    hidden_overlap: float = 0.4
     min_presence_s: float = 0.5
     edge_share: float = 0.01
 
@@ -101,7 +106,11 @@ class Segment(Stage):
         times = tracks.times_s
         present = np.stack(
             [
-                self._fill_short_gaps(tracks.seen[k] & ~self._is_cropped(tracks.boxes[k], height_px), times)
+                self._fill_short_gaps(
+                    tracks.seen[k] & ~self._is_cropped(tracks.boxes[k], height_px),
+                    times,
+                    self._is_hidden(tracks, k),
+                )
                 for k in range(len(tracks.boxes))
             ]
         )
@@ -137,11 +146,24 @@ class Segment(Stage):
         with np.errstate(invalid="ignore"):
             return (boxes[:, 1] <= margin) & (boxes[:, 3] >= height_px - margin)
 
-    def _fill_short_gaps(self, detected: npt.NDArray[np.bool_], times: Times) -> npt.NDArray[np.bool_]:
+    def _is_hidden(self, tracks: Tracks, dancer: int) -> npt.NDArray[np.bool_]:
+        """Return (T,) true where a dancer has no box, and another's box covers the place where it would be."""
+        expected = filled_boxes(tracks.times_s, tracks.boxes[dancer])
+        others = np.delete(tracks.boxes, dancer, axis=0)
+        covered = np.array([covered_shares(expected, other) for other in others]).reshape(
+            len(others), len(expected)
+        )
+        return np.asarray((covered >= self.hidden_overlap).any(axis=0) & ~tracks.seen[dancer])
+
+    def _fill_short_gaps(
+        self, detected: npt.NDArray[np.bool_], times: Times, hidden: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.bool_]:
         """Return (T,) presence: detections with short gaps filled and short presences removed."""
         out = detected.copy()
         for a, b in pairwise(np.flatnonzero(detected)):
-            if times[b] - times[a] <= self.max_gap_s:
+            is_hidden = 2 * np.count_nonzero(hidden[a + 1 : b]) > b - a - 1
+            most_s = self.max_hidden_s if is_hidden else self.max_gap_s
+            if times[b] - times[a] <= most_s:
                 out[a:b] = True
         for start, end in true_intervals(out):
             if times[end - 1] - times[start] < self.min_presence_s:

@@ -8,7 +8,6 @@ tracker's track. Dancers who are hidden by others may have no box.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from itertools import permutations, product
 from typing import Final
 
 import numpy as np
@@ -17,20 +16,23 @@ import numpy.typing as npt
 from opendance_hf.pipeline.backends import loaded
 from opendance_hf.pipeline.backends.base import Backend, Tracker
 from opendance_hf.pipeline.backends.bytetrack import ByteTrack
+from opendance_hf.pipeline.box_overlap import box_iou, box_nesting
+from opendance_hf.pipeline.bystanders import is_image, measure, without_bystanders
 from opendance_hf.pipeline.clip import Clip, Detections, Floats, Tracks
+from opendance_hf.pipeline.relinking import Costs, Frame, assign, clothing_distance
 from opendance_hf.pipeline.stage import Dropped, Stage
 
-#: Maximum number of dancers; the number of assignments of boxes grows with its factorial.
-_MOST_DANCERS: Final = 4
+#: Maximum number of people that are followed; MoveNet MultiPose detects no more.
+MOST_DANCERS: Final = 6
 
 
 @dataclass(frozen=True)
 class Track(Stage):
-    """Count the people of a shot, track each of them, and keep the dancers.
+    """Count the people of a shot, track each of them, and keep the dancers; the score ``bystanders`` counts the others.
 
     Args:
         tracker: backend that links boxes by motion.
-        max_dancers: shots with more dancers are dropped; at most 4.
+        max_dancers: shots with more dancers are dropped; at most 6, as many people as MoveNet MultiPose finds.
         count_score: minimum detection score of a box that counts as a person.
         count_nested: boxes that overlap a box of higher score by this fraction of the smaller box do not count.
         count_height: minimum height of a box that counts, relative to the tallest box of the frame.
@@ -44,16 +46,23 @@ class Track(Stage):
         bystander_overlap: a box that shares more than this with another person's box, of the smaller of the two, may show
             only a part of the person and is not compared.
         border_share: margin at the left and right edge, as a share of the image width, within which a box is cut off.
+        picture_extent: a person whose box moves less than this is a picture or a figure, of whatever size.
+        passing_s: a person who is visible for less than this, and only walks in one direction, passes by.
+        cut_off_aspect: a person at the left or right edge whose box is narrower than this, relative to its height, is hardly
+            in the picture.
+        image_likeness: a person whose box moves like that of a taller person is its image in a mirror or on a screen:
+            minimum of the correlation of the two boxes, see :func:`~opendance_hf.pipeline.bystanders.is_image`.
         unseen_cost: cost, per dancer and frame, of having no box.
         weak_box_cost: cost, per dancer and frame, of a box with score 0; it falls linearly to 0 at score 1.
         jump_cost: cost of a box that does not overlap the dancer's box in the frame before.
         track_change_cost: cost of a box with another track than the dancer's box in the frame before.
+        motion_cost: maximum cost of a box with another place or size than expected from the dancer's last boxes and velocity.
     """
 
     name = "track"
-    version = 2
+    version = 3
     reads = ("video", "detections")
-    writes = ("tracks",)
+    writes = ("tracks", "scores")
 
     tracker: Backend = field(default_factory=ByteTrack, metadata={"role": "tracker"})
     max_dancers: int = 2
@@ -65,12 +74,17 @@ class Track(Stage):
     bystander_height: float = 0.85
     bystander_overlap: float = 0.5
     border_share: float = 0.01
+    picture_extent: float = 0.01
+    passing_s: float = 5.0
+    cut_off_aspect: float = 0.22
+    image_likeness: float = 0.92
     max_boxes: int = 6
     clothing_cost: float = 2.0
     unseen_cost: float = 0.4
     weak_box_cost: float = 0.3
     jump_cost: float = 0.5
     track_change_cost: float = 0.1
+    motion_cost: float = 4.0
 
     def __call__(self, clip: Clip) -> Clip | Dropped:
         """Process one shot."""
@@ -78,8 +92,8 @@ class Track(Stage):
         count = self.count_people(clip.detections)
         if count == 0:
             return Dropped(clip.start_s, end_s, "nobody in the picture")
-        most = min(self.max_dancers, _MOST_DANCERS)
-        if count > _MOST_DANCERS:
+        most = min(self.max_dancers, MOST_DANCERS)
+        if count > MOST_DANCERS:
             return Dropped(clip.start_s, end_s, "too many people", f"{count}, at most {most} allowed")
         times = clip.detections.times_s
         if len(times) < 2:
@@ -87,10 +101,12 @@ class Track(Stage):
         step_s = float(np.median(np.diff(times)))
         (start,) = loaded(self.tracker)
         people = self.follow(clip.detections, count, start(1 / step_s))
-        dancers = people.boxes[self.are_dancers(people, clip.video.width_px)]
-        if len(dancers) > most:
-            return Dropped(clip.start_s, end_s, "too many people", f"{len(dancers)}, at most {most} allowed")
-        return replace(clip, tracks=Tracks(times, dancers))
+        are_dancers = self.are_dancers(people, clip.video.width_px)
+        dancers = int(are_dancers.sum())
+        if dancers > most:
+            return Dropped(clip.start_s, end_s, "too many people", f"{dancers}, at most {most} allowed")
+        scores = {**clip.scores, "bystanders": float(count - dancers)}
+        return replace(clip, tracks=without_bystanders(people, are_dancers), scores=scores)
 
     def provenance(self) -> tuple[tuple[str, str, str], ...]:
         """Return the rows of the tracker and of the re-linking, see :meth:`Stage.provenance`."""
@@ -118,27 +134,27 @@ class Track(Stage):
         return max((k for k, share in shares.items() if share >= self.count_share), default=0)
 
     def are_dancers(self, tracks: Tracks, width_px: int) -> npt.NDArray[np.bool_]:
-        """Return (K,) false for the people of a shot who are bystanders.
+        """Return (K,) false for the people of a shot who are bystanders; all are dancers if nobody else would be.
 
         A bystander stands still over the whole shot while somebody else moves, and is smaller than those who move, as
-        people in the background are, or is cut off by the left or right edge. A still partner of a dancer's size counts as
-        a dancer. The movement of a box is the distance between the 10 and 90 percent quantiles of an edge's positions, the
-        median of the four edges.
+        people in the background are, is cut off by the left or right edge, or does not even sway, as a picture. A still
+        partner of a dancer's size counts as a dancer. Whoever walks through the picture, is hardly in it, or is the
+        smaller image of somebody else is a bystander as well.
         """
-        count, margin = len(tracks.boxes), self.border_share * width_px
-        heights, moves, at_border = np.zeros(count), np.zeros(count), np.zeros(count, dtype=bool)
-        for k, alone in enumerate(self._alone(tracks)):
-            if not alone.any():
-                continue
-            boxes = tracks.boxes[k, alone].astype(np.float64)
-            heights[k] = np.median(boxes[:, 3] - boxes[:, 1])
-            low, high = np.quantile(boxes, (0.1, 0.9), axis=0)
-            moves[k] = np.median(high - low) / max(heights[k], 1.0)
-            left, right = np.median(boxes[:, 0]), np.median(boxes[:, 2])
-            at_border[k] = left <= margin or right >= width_px - margin
-        still = moves < self.bystander_extent
-        smaller = heights < self.bystander_height * heights[~still].max(initial=0.0)
-        return np.asarray(still.all() | ~(still & (smaller | at_border)))
+        people = measure(tracks, self._alone(tracks), self.border_share * width_px, width_px)
+        still = people.extents < self.bystander_extent
+        smaller = people.heights < self.bystander_height * people.heights[~still].max(initial=0.0)
+        picture = people.extents < self.picture_extent
+        out = still & (smaller | people.at_border | picture)
+        out |= (people.walk_s < self.passing_s) & (people.seen_shares < 0.5)
+        out |= people.at_border & (people.aspects < self.cut_off_aspect)
+        out |= (people.border_shares > 0.5) & (people.seen_shares < 0.5)
+        for k in np.flatnonzero(~out).tolist():
+            larger = np.flatnonzero(
+                ~out & (self.bystander_height * people.heights > people.heights[k])
+            ).tolist()
+            out[k] = any(is_image(people, k, other, self.image_likeness) for other in larger)
+        return np.asarray(still.all() | out.all() | ~out)
 
     def _alone(self, tracks: Tracks) -> npt.NDArray[np.bool_]:
         """Return (K, T) true where a person's box overlaps no other's; all of a person's boxes if none is so."""
@@ -151,27 +167,34 @@ class Track(Stage):
         return np.where(alone.any(axis=1, keepdims=True), alone, tracks.seen)
 
     def follow(self, detections: Detections, num_dancers: int, tracker: Tracker) -> Tracks:
-        """Track ``num_dancers`` dancers (1 to 4) through a shot.
+        """Track ``num_dancers`` dancers (1 to 6) through a shot.
 
         Dancers are ordered from left to right by their first positions in the image.
         """
-        if not 1 <= num_dancers <= _MOST_DANCERS:
-            raise ValueError(f"num_dancers must be 1 to {_MOST_DANCERS}, got {num_dancers}")
+        if not 1 <= num_dancers <= MOST_DANCERS:
+            raise ValueError(f"num_dancers must be 1 to {MOST_DANCERS}, got {num_dancers}")
         all_boxes, all_clothing = detections.by_frame()
         track_ids = [tracker.update(boxes) for boxes in all_boxes]
         kept = [np.argsort(-boxes[:, 4], kind="stable")[: self.max_boxes] for boxes in all_boxes]
-        boxes = [b[k] for b, k in zip(all_boxes, kept, strict=True)]
-        clothing = [c[k] for c, k in zip(all_clothing, kept, strict=True)]
-        ids = [i[k] for i, k in zip(track_ids, kept, strict=True)]
+        frames = [
+            Frame(float(time_s), b[k], c[k], i[k])
+            for time_s, b, c, i, k in zip(
+                detections.times_s, all_boxes, all_clothing, track_ids, kept, strict=True
+            )
+        ]
+        boxes, clothing = [frame.boxes for frame in frames], [frame.clothing for frame in frames]
+        costs = Costs(
+            self.clothing_cost, self.unseen_cost, self.weak_box_cost, self.jump_cost, self.track_change_cost, self.motion_cost
+        )  # fmt: skip
 
         dancer_clothing = self._mean_clothing(boxes, clothing, num_dancers)
-        choice = self._assign(boxes, clothing, ids, dancer_clothing)
+        choice = assign(frames, dancer_clothing, costs)
         for _ in range(2):  # recompute each dancer's histogram from the assigned boxes
             rows = [_rows(clothing, choice[:, k]) for k in range(num_dancers)]
             dancer_clothing = np.stack(
                 [np.mean(own, axis=0) if own else dancer_clothing[k] for k, own in enumerate(rows)]
             )
-            choice = self._assign(boxes, clothing, ids, dancer_clothing)
+            choice = assign(frames, dancer_clothing, costs)
 
         out = np.full((num_dancers, len(boxes), 4), np.nan, dtype=np.float32)
         for t, frame in enumerate(choice):
@@ -204,51 +227,13 @@ class Track(Stage):
         for start in frames[:: max(1, len(frames) // 5)]:
             means = start
             for _ in range(5):
-                order = np.stack([linear_sum_assignment(_distance(f, means).T)[1] for f in frames])
+                order = np.stack([linear_sum_assignment(clothing_distance(f, means).T)[1] for f in frames])
                 sorted_frames = np.take_along_axis(frames, order[..., None], axis=1)
                 means = sorted_frames.mean(axis=0)
-            cost = sum(_distance(f, means).diagonal().sum() for f in sorted_frames)
+            cost = sum(clothing_distance(f, means).diagonal().sum() for f in sorted_frames)
             if cost < best_cost:
                 best, best_cost = means, cost
         return best
-
-    def _assign(
-        self,
-        boxes: list[Floats],
-        clothing: list[Floats],
-        ids: list[npt.NDArray[np.int64]],
-        dancer_clothing: Floats,
-    ) -> npt.NDArray[np.intp]:
-        """Return the (T, K) index of each dancer's box in each frame, -1 for none, on the path of least cost."""
-        num_dancers = len(dancer_clothing)
-        states = [_states(len(b), num_dancers) for b in boxes]
-        back: list[npt.NDArray[np.intp]] = []
-        cost = np.zeros(len(states[0]))
-        for t, b in enumerate(boxes):
-            # Use differences between dancers only: light and posture change the distances to all dancers alike.
-            distance = _distance(clothing[t], dancer_clothing)
-            contrast = distance - distance.min(axis=1, keepdims=True)
-            seen = self.clothing_cost * contrast + self.weak_box_cost * (1 - b[:, 4:5])
-            # The last row is the cost of having no box, so that index -1 selects it.
-            unary = np.concatenate([seen, np.full((1, num_dancers), self.unseen_cost)])
-            here = sum(unary[states[t][:, k], k] for k in range(num_dancers))
-            if t == 0:
-                cost = np.asarray(here)
-                continue
-            jump = self.jump_cost * (1 - box_iou(boxes[t - 1], b)) + self.track_change_cost * (
-                ids[t - 1][:, None] != ids[t][None]
-            )
-            move = np.zeros((len(boxes[t - 1]) + 1, len(b) + 1))
-            move[:-1, :-1] = jump
-            step = sum(move[states[t - 1][:, k][:, None], states[t][:, k][None]] for k in range(num_dancers))
-            total = cost[:, None] + step
-            back.append(np.argmin(total, axis=0))
-            cost = total.min(axis=0) + here
-        path = [int(np.argmin(cost))]
-        for pointers in reversed(back):
-            path.append(int(pointers[path[-1]]))
-        path.reverse()
-        return np.stack([states[t][s] for t, s in enumerate(path)])
 
 
 def _start_x(track: Floats) -> float:
@@ -258,36 +243,3 @@ def _start_x(track: Floats) -> float:
 
 def _rows(values: list[Floats], index: npt.NDArray[np.intp]) -> list[Floats]:
     return [values[t][i] for t, i in enumerate(index) if i >= 0]
-
-
-def _distance(clothing: Floats, dancer_clothing: Floats) -> Floats:
-    """Return the (N, K) total variation distance of histograms, 0 (equal) to 1 (no overlap)."""
-    return 0.5 * np.abs(clothing[:, None] - dancer_clothing[None]).sum(-1)
-
-
-def box_iou(a: Floats, b: Floats) -> Floats:
-    """Return the (N, M) intersection over union of (N, 4+) and (M, 4+) boxes."""
-    import supervision  # takes a second to import
-
-    return np.asarray(supervision.box_iou_batch(a[:, :4], b[:, :4]))
-
-
-def box_nesting(a: Floats, b: Floats) -> Floats:
-    """Return the (N, M) intersection over the area of the smaller box of (N, 4+) and (M, 4+) boxes."""
-    import supervision
-
-    overlap = supervision.OverlapMetric.IOS
-    return np.asarray(supervision.box_iou_batch(a[:, :4], b[:, :4], overlap_metric=overlap))
-
-
-def _states(num_boxes: int, num_dancers: int) -> npt.NDArray[np.intp]:
-    """Return the (S, K) assignments that give each dancer a different box or none (-1)."""
-    found = {(-1,) * num_dancers}
-    for present in product((False, True), repeat=num_dancers):
-        dancers = [k for k in range(num_dancers) if present[k]]
-        for chosen in permutations(range(num_boxes), len(dancers)):
-            state = [-1] * num_dancers
-            for dancer, box in zip(dancers, chosen, strict=True):
-                state[dancer] = box
-            found.add(tuple(state))
-    return np.asarray(sorted(found), dtype=np.intp)

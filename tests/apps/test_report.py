@@ -96,6 +96,7 @@ def test_every_score_of_the_pipeline_is_explained(tmp_path: Path) -> None:
         "foot_slide_mps",
         "legs_out",
         "exchanged",
+        "bystanders",
     }
     names |= {"camera_turn_deg", "camera_zoom", "camera_parallax_deg"}
     assert set(BUILD_SCORES) == names

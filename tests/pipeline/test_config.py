@@ -221,6 +221,14 @@ def test_the_shortcuts_of_the_command_are_fields(monkeypatch: pytest.MonkeyPatch
     assert stage_of(pipeline, "gate") == stage_of(default_pipeline(), "gate"), "changes come last"
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+def test_one_option_sets_the_number_of_dancers_everywhere(profile: str) -> None:
+    for most in (1, 3, 6):
+        pipeline = make_pipeline(profile, None, Shortcuts(max_dancers=most), ())
+        limits = {s.name: s.max_dancers for s in pipeline if hasattr(s, "max_dancers")}
+        assert limits == {"track": most, "segment": most}
+
+
 def test_a_list_without_a_required_column_is_refused() -> None:
     without = tuple(stage for stage in default_pipeline() if stage.name != "music")
     with pytest.raises(ConfigError, match=r"'music_features'.*add music"):

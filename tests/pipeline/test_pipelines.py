@@ -41,6 +41,7 @@ from tests.pipeline.truth import VIDEO, camera_at, dance, landmarks_of, together
 
 SHA256 = "a1" * 32
 SCORES = {
+    "track": {"bystanders"},
     "complete": {"legs_out"},
     "pose": {"exchanged"},
     "steady": {"camera_turn_deg", "camera_zoom", "camera_parallax_deg"},

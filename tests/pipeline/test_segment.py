@@ -61,6 +61,20 @@ def test_a_change_of_company_cuts() -> None:
     assert not dropped
 
 
+@pytest.mark.parametrize(
+    ("gap_s", "partner_x", "parts"),
+    [(1.6, 150, 1), (1.6, 500, 3), (2.4, 150, 3)],
+    ids=["hidden", "away", "too long"],
+)
+def test_a_dancer_whom_the_partner_hides_has_not_left(gap_s: float, partner_x: float, parts: int) -> None:
+    shot = tracks([(0, 5), (5 + gap_s, 12)], [(0, 12)], length_s=12)
+    shot.boxes[1, :, [0, 2]] += partner_x - 100
+    spans, dropped = find_spans(shot, HEIGHT_PX)
+    assert len(spans) + len(dropped) == parts
+    assert spans[0].dancers == (0, 1)
+    assert spans[0].end_s == pytest.approx(12 if parts == 1 else 5)
+
+
 def test_a_lone_moment_does_not_cut() -> None:
     """A second box for a few frames is a false one."""
     (span,), dropped = find_spans(tracks([(0, 10)], [(5, 5.2)], length_s=10), HEIGHT_PX)

@@ -60,6 +60,25 @@ def test_a_mirror_undoes_itself() -> None:
         assert count.mirrored().mirrored() == count
 
 
-def test_three_are_a_crowd() -> None:
-    with pytest.raises(ValueError, match="one or two dancers, got 3"):
-        compose(0, 3, 8)
+@pytest.mark.parametrize("num_dancers", [0, 5])
+def test_there_are_dances_for_one_to_four(num_dancers: int) -> None:
+    with pytest.raises(ValueError, match=f"one to 4 dancers, got {num_dancers}"):
+        compose(0, num_dancers, 8)
+
+
+@pytest.mark.parametrize("num_dancers", [3, 4])
+def test_a_group_stays_in_its_row_except_for_neighbours_who_change_places(num_dancers: int) -> None:
+    for seed in range(6):
+        parts, marks = compose(seed, num_dancers, 30)
+        assert [len(part.counts) for part in parts] == [30] * num_dancers
+        assert {pattern for _, _, pattern in marks} >= {"mirrored", "crossing"}
+        for start, end, pattern in marks:
+            before, after = (
+                np.argsort([part.place_m[0] + sum(c.step_m[0] for c in part.counts[:k]) for part in parts])
+                for k in (start, end)
+            )
+            if end - start == 6 and pattern == "crossing":
+                changed = np.flatnonzero(before != after)
+                assert changed.tolist() == [changed[0], changed[0] + 1]
+            elif end < 30:
+                assert (before == after).all()

@@ -112,6 +112,76 @@ def test_a_bystander_stands_still_at_the_edge() -> None:
     np.testing.assert_array_equal((first == 1) & ~dancer, (last == 1) & ~dancer)
 
 
+def shapes(clip: Clip, number: int) -> list[tuple[float, float, float]]:
+    """Middle, width and height in pixels of a figure's silhouette in each frame in which more than a little is seen."""
+    out = []
+    for frame in range(len(clip.times_s)):
+        rows, columns = np.nonzero(clip.stage.silhouettes(pose_of(clip, frame)) == number)
+        if len(rows) > 40:
+            out.append((float(columns.mean()), float(np.ptp(columns)), float(np.ptp(rows))))
+    return out
+
+
+def test_a_passer_by_walks_through_the_picture_behind_the_dancer() -> None:
+    clip = make_clip(1, 1, duration_s=5.0, fps=5, size=(120, 214), trouble=Trouble(passer_by=True))
+    assert truth_of(clip).joints.shape[0] == 1
+    seen = shapes(clip, 1)
+    middles = np.array([middle for middle, _, _ in seen])
+    assert 1.0 < len(seen) / 5 < 4.0, "seconds"
+    assert np.ptp(middles) > 50
+    assert abs(np.corrcoef(middles, np.arange(len(middles)))[0, 1]) > 0.95
+    assert np.median([height for *_, height in seen]) < np.median([height for *_, height in shapes(clip, 0)])
+
+
+def test_a_poster_does_not_move_and_is_beside_the_dancer() -> None:
+    clip = make_clip(1, 1, duration_s=2.0, fps=5, size=(214, 120), trouble=Trouble(poster=True))
+    figure = shapes(clip, 1)
+    assert len(figure) == 10
+    assert np.ptp(figure, axis=0) == pytest.approx([0, 0, 0], abs=1)
+    dancer = np.median(shapes(clip, 0), axis=0)
+    assert 0.6 < figure[0][2] / dancer[2] < 1.1
+    assert abs(figure[0][0] - dancer[0]) > figure[0][1] / 2
+
+
+def test_a_screen_shows_the_dancers_mirrored_and_smaller() -> None:
+    clip = make_clip(1, 2, duration_s=3.0, fps=5, size=(428, 240), trouble=Trouble(mirror=True))
+    assert truth_of(clip).joints.shape[0] == 2
+    for dancer in (0, 1):
+        own, image = np.array(shapes(clip, dancer)), np.array(shapes(clip, dancer + 2))
+        assert (image[:, 2] < 0.75 * own[:, 2]).all()
+        assert np.corrcoef(own[:, 0], image[:, 0])[0, 1] < -0.9
+        assert np.corrcoef(own[:, 2], image[:, 2])[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_edge_cuts_the_dancer_off_for_a_while(seed: int) -> None:
+    clip = make_clip(seed, 1, duration_s=4.0, fps=10, size=(120, 214), trouble=Trouble(edge=True))
+    columns = clip.stage.camera.project(clip.dances[0].positions)[..., 0]
+    off = columns.min(axis=1) < 0 if seed % 2 == 0 else columns.max(axis=1) > 120
+    assert 0.15 < off.mean() < 0.35
+    assert ((columns > 0) & (columns < 120)).mean() > 0.8
+
+
+def test_dancers_dressed_alike_are_different_people(usual: Clip) -> None:
+    first, second = make_clip(1, 2, duration_s=2.0, fps=5, size=(160, 90), trouble=Trouble(alike=True)).looks
+    assert (first.top, first.trousers, first.shoes) == (second.top, second.trousers, second.shoes)
+    assert first.build != second.build
+
+
+@pytest.mark.parametrize("num_dancers", [3, 4])
+def test_a_group_is_in_the_picture_and_comes_from_its_seed(num_dancers: int) -> None:
+    clip, again = (make_clip(5, num_dancers, duration_s=3.0, fps=5, size=(256, 144)) for _ in range(2))
+    truth = truth_of(clip)
+    assert truth.joints.shape[:2] == (num_dancers, 15)
+    np.testing.assert_array_equal(truth.joints, truth_of(again).joints)
+    assert clip.name == {3: "trio_005", 4: "quartet_005"}[num_dancers]
+    seen = np.unique(clip.stage.silhouettes(pose_of(clip, 0)))
+    assert set(seen) == {-1, *range(num_dancers)}
+    pixels = clip.stage.camera.project(truth.joints)
+    assert pixels.min() > 0
+    assert (pixels < [256, 144]).all()
+
+
 def test_loose_clothes_make_a_wider_figure_and_the_same_dance(usual: Clip) -> None:
     clip = clip_of(Trouble(loose_m=0.05))
     np.testing.assert_array_equal(truth_of(clip).joints, truth_of(usual).joints)
