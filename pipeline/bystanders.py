@@ -35,6 +35,7 @@ class People:
         aspects: (K,) median width of the box, relative to its height.
         extents: (K,) movement of the box in heights: the distance between the 10 and 90 percent quantiles of an edge's
             positions, the second largest of the four edges.
+        middle_extents: (K,) the same movement, the median of the four edges.
         at_border: (K,) true if the median box touches the left or right edge of the picture.
         border_shares: (K,) share of the frames in which the box does.
         seen_shares: (K,) share of the frames with a box.
@@ -46,6 +47,7 @@ class People:
     heights: _Numbers
     aspects: _Numbers
     extents: _Numbers
+    middle_extents: _Numbers
     at_border: npt.NDArray[np.bool_]
     border_shares: _Numbers
     seen_shares: _Numbers
@@ -75,7 +77,7 @@ def measure(tracks: Tracks, alone: npt.NDArray[np.bool_], margin_px: float, widt
     """
     boxes = np.where(alone[..., None], tracks.boxes, np.nan).astype(np.float64)
     count, (x1, y1, x2, y2) = len(boxes), np.moveaxis(boxes, -1, 0)
-    heights, aspects, extents, border_shares = np.zeros((4, count))
+    heights, aspects, extents, middle_extents, border_shares = np.zeros((5, count))
     walk_s = np.full(count, np.inf)
     at_border = np.zeros(count, dtype=bool)
     middles = (x1 + x2) / 2
@@ -86,7 +88,7 @@ def measure(tracks: Tracks, alone: npt.NDArray[np.bool_], margin_px: float, widt
         size = max(heights[k], 1.0)
         aspects[k] = np.median(own[:, 2] - own[:, 0]) / size
         low, high = np.quantile(own, (0.1, 0.9), axis=0)
-        extents[k] = np.sort(high - low)[-2] / size
+        extents[k], middle_extents[k] = np.sort(high - low)[-2] / size, np.median(high - low) / size
         left, right = np.median(own[:, 0]), np.median(own[:, 2])
         at_border[k] = left <= margin_px or right >= width_px - margin_px
         border_shares[k] = ((own[:, 0] <= margin_px) | (own[:, 2] >= width_px - margin_px)).mean()
@@ -94,7 +96,7 @@ def measure(tracks: Tracks, alone: npt.NDArray[np.bool_], margin_px: float, widt
         walk_s[k] = _walk_s(tracks.times_s[certain], middles[k, certain] / size)
     shapes = np.stack([y2 - y1, x2 - x1, middles], axis=-1) / np.maximum(heights, 1.0)[:, None, None]
     shares = alone.mean(axis=1)
-    return People(heights, aspects, extents, at_border, border_shares, shares, walk_s, shapes)
+    return People(heights, aspects, extents, middle_extents, at_border, border_shares, shares, walk_s, shapes)
 
 
 def taken_boxes(tracks: Tracks) -> npt.NDArray[np.bool_]:

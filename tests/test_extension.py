@@ -329,7 +329,7 @@ assert done.returncode == 0 and "model weights" not in done.stdout
 assert load_dataset("set", split="train")[0]["provenance"]["licence"] == "mit"
 done, computed, _ = build("--set", "gate.max_camera_motion=0.6")
 assert done.returncode == 0
-assert computed == ["gate", "clean", "reprojection", "music", "genre", "bounce", "sequence", "fingerprint"], computed
+assert computed == ["gate", "clean", "confidence", "reprojection", "music", "genre", "bounce", "sequence", "fingerprint"], computed
 done, computed, _ = build("--set", "gate.max_camera_motion=0.6", "--set", "bounce.max_m=4")
 assert computed == ["bounce", "sequence", "fingerprint"], computed
 done, computed, dropped = build("--set", "bounce.max_m=0.001")

@@ -42,6 +42,7 @@ class Track(Stage):
             and dancer. The box's distance to the most similar dancer is subtracted first.
         bystander_extent: a person whose box moves less than this during the whole shot, in heights of the person, stands
             still; see :meth:`are_dancers`.
+        hidden_extent: the same for somebody smaller than the dancers, whom they hide in part: the median of the four edges.
         bystander_height: maximum height of a bystander's box, relative to the tallest moving person; medians over the shot.
         bystander_overlap: a box that shares more than this with another person's box, of the smaller of the two, may show
             only a part of the person and is not compared.
@@ -71,6 +72,7 @@ class Track(Stage):
     count_height: float = 0.4
     count_share: float = 0.2
     bystander_extent: float = 0.1
+    hidden_extent: float = 0.15
     bystander_height: float = 0.85
     bystander_overlap: float = 0.5
     border_share: float = 0.01
@@ -146,6 +148,9 @@ class Track(Stage):
         smaller = people.heights < self.bystander_height * people.heights[~still].max(initial=0.0)
         picture = people.extents < self.picture_extent
         out = still & (smaller | people.at_border | picture)
+        # Somebody behind the dancers is hidden now at the left and now at the right, but neither rises nor walks.
+        hidden = people.seen_shares < 0.9
+        out |= smaller & ~still & hidden & (people.middle_extents < self.hidden_extent)
         out |= (people.walk_s < self.passing_s) & (people.seen_shares < 0.5)
         out |= people.at_border & (people.aspects < self.cut_off_aspect)
         out |= (people.border_shares > 0.5) & (people.seen_shares < 0.5)

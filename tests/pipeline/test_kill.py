@@ -130,10 +130,10 @@ def _wait_for(process: subprocess.Popen[str], text: str) -> bool:
 @pytest.mark.shared
 @pytest.mark.timeout(900)
 def test_a_killed_build_gives_the_same_dataset(shared: Path, tmp_path: Path) -> None:
-    source = shared / "data" / "videos" / "solo.mp4"
+    source = shared / "data" / "videos" / "solo_sea.mp4"
     if not source.is_file():
         pytest.skip(f"{source} is not there")
-    video = trim(source, tmp_path / "solo.mp4", seconds=7.0)
+    video = trim(source, tmp_path / "solo_sea.mp4", seconds=7.0)
 
     calm = tmp_path / "calm" / "opendance-3d"
     process = _start(video, calm)
