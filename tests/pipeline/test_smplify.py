@@ -131,6 +131,16 @@ def test_a_rolled_camera_is_found(data: SMPLData) -> None:
     assert np.linalg.norm(result.camera.project(joints) - camera.project(truth.joints), axis=-1).mean() < 13
 
 
+def test_a_stated_focal_length_moves_the_bodies_in_depth(data: SMPLData) -> None:
+    truth, bodies = danced(data, np.zeros((2, 10), np.float32), 4)
+    found = landmarks_of(truth)
+    twice = replace(VIDEO, focal_px=2 * float(np.hypot(VIDEO.width_px, VIDEO.height_px)))
+    plain, stated = (SMPLifyProblem(bodies, found, data, video, SMPLify()) for video in (VIDEO, twice))
+    torch.testing.assert_close(stated.transl[..., 2], 2 * plain.transl[..., 2])
+    torch.testing.assert_close(stated.image, plain.image / 2)
+    torch.testing.assert_close(stated.transl[..., :2], plain.transl[..., :2])
+
+
 def test_a_keypoint_far_off_pulls_little(data: SMPLData) -> None:
     truth, exact = danced(data, np.zeros((2, 10), np.float32), frames=24)
     found = landmarks_of(truth)
