@@ -35,8 +35,10 @@ from benchmarks.judges import JUDGES, Judge
 from opendance_hf.apps.build import run_build
 from opendance_hf.motion.skeleton import JOINT_INDEX, LIMB_JOINTS, NUM_JOINTS
 from opendance_hf.pipeline.backends.filters import Filters
+from opendance_hf.pipeline.background import steady_picture
 from opendance_hf.pipeline.build import BuildOptions
-from opendance_hf.pipeline.clip import Landmarks, Motion
+from opendance_hf.pipeline.cache import latest_results
+from opendance_hf.pipeline.clip import CameraPath, Landmarks, Motion
 from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
 from opendance_hf.pipeline.ledger import Ledger
 from opendance_hf.pipeline.pipelines import default_pipeline
@@ -98,7 +100,7 @@ def measure(video: Path, work: Path, workers: int) -> dict[str, Any]:
     }
     for path in sorted((work / "build" / "sequences").glob("*.npz")):
         seq = load_sequence(path)
-        out[path.stem] = agreement(video, seq)
+        out[path.stem] = agreement(video, seq, camera_path(work / "build", seq))
     return out
 
 
@@ -108,14 +110,22 @@ def count_frames(video: Path) -> int:
         return sum(1 for _ in container.decode(video=0))
 
 
-def agreement(video: Path, seq: DanceSequence) -> dict[str, float]:
+def camera_path(build: Path, seq: DanceSequence) -> CameraPath | None:
+    """Return the turn and zoom that were taken out of a sequence, None for a camera that stands still."""
+    found = latest_results(build, seq.provenance.source_sha256, "steady")
+    return next(
+        (clip.steadied for clip in found if clip.start_s <= seq.provenance.start_s < clip.end_s), None
+    )
+
+
+def agreement(video: Path, seq: DanceSequence, path: CameraPath | None) -> dict[str, float]:
     """PCK and speed correlation of a sequence's reprojected limbs with MoveNet's, and the judges' PCK with each other."""
     torch.set_num_threads(1)
     camera = seq.provenance.camera
     assert camera is not None
     joints = per_dancer(seq.joints, seq.num_dancers, NUM_JOINTS, 3).astype(np.float64)
     pixels = camera.project(joints)
-    found, apart = look(video, seq, pixels, {name: judge() for name, judge in JUDGES.items()})
+    found, apart = look(video, seq, pixels, {name: judge() for name, judge in JUDGES.items()}, path)
     movenet, other = found["movenet"], found["efficientpose"]
     motion = Motion(
         seq.provenance.start_s, seq.provenance.end_s, joints, joints[:, :, 0], joints, seq.confidence.T
@@ -141,14 +151,19 @@ def agreement(video: Path, seq: DanceSequence) -> dict[str, float]:
 
 
 def look(
-    video: Path, seq: DanceSequence, pixels: Any, judges: dict[str, Judge]
+    video: Path, seq: DanceSequence, pixels: Any, judges: dict[str, Judge], path: CameraPath | None
 ) -> tuple[dict[str, Landmarks], Any]:
-    """What each judge finds around the (D, T, 24, 2) joints, and (F,) whether the dancers are apart."""
+    """Return what each judge finds around the (D, T, 24, 2) joints, and (F,) whether the dancers are apart.
+
+    Where the camera turns, pictures are mapped to that of the first frame, in which the joints are.
+    """
     rows: dict[str, list[Any]] = {name: [] for name in judges}
     times, apart = [], []
     for time_s, picture in read_frames(video, seq.provenance.start_s, seq.provenance.end_s):
         at = min(round((time_s - seq.provenance.start_s) * FPS), seq.num_frames - 1)
         times.append(time_s)
+        if path is not None:
+            picture = steady_picture(picture, path, time_s)
         boxes = [_box(points) for points in pixels[:, at]]
         apart.append(all(_overlap(a, b) < OVERLAP for a, b in combinations(boxes, 2)))
         for name, judge in judges.items():

@@ -39,6 +39,7 @@ class People:
         at_border: (K,) true if the median box touches the left or right edge of the picture.
         border_shares: (K,) share of the frames in which the box does.
         seen_shares: (K,) share of the frames with a box.
+        alone_shares: (K,) share of the frames with a box that overlaps nobody's.
         walk_s: (K,) seconds for which the box moves at an even pace in one direction, by about a height or more; infinite
             for people who do not walk so in most of their frames.
         shapes: (K, T, 3) height, width and middle of the box in each frame, in median heights, NaN without a box.
@@ -51,6 +52,7 @@ class People:
     at_border: npt.NDArray[np.bool_]
     border_shares: _Numbers
     seen_shares: _Numbers
+    alone_shares: _Numbers
     walk_s: _Numbers
     shapes: _Numbers
 
@@ -95,8 +97,10 @@ def measure(tracks: Tracks, alone: npt.NDArray[np.bool_], margin_px: float, widt
         certain = alone[k] & ~taken[k].any(axis=0)
         walk_s[k] = _walk_s(tracks.times_s[certain], middles[k, certain] / size)
     shapes = np.stack([y2 - y1, x2 - x1, middles], axis=-1) / np.maximum(heights, 1.0)[:, None, None]
-    shares = alone.mean(axis=1)
-    return People(heights, aspects, extents, middle_extents, at_border, border_shares, shares, walk_s, shapes)
+    seen_shares, alone_shares = tracks.seen.mean(axis=1), alone.mean(axis=1)
+    return People(
+        heights, aspects, extents, middle_extents, at_border, border_shares, seen_shares, alone_shares, walk_s, shapes
+    )  # fmt: skip
 
 
 def taken_boxes(tracks: Tracks) -> npt.NDArray[np.bool_]:

@@ -120,7 +120,7 @@ def horizon(feet: Array, depths: Array, independent: float) -> tuple[float, floa
         The horizon in focal lengths above the centre, and its standard deviation, which is infinite if nobody moves.
     """
     near = 1 / depths
-    if np.ptp(near) < 1e-6 * near.mean() or independent <= 2:
+    if not np.isfinite([*near, *feet]).all() or np.ptp(near) < 1e-6 * near.mean() or independent <= 2:
         return 0.0, math.inf
     table = np.stack([np.ones_like(near), near], axis=1)
     weight = np.ones(len(near))

@@ -1,7 +1,7 @@
 """Define the base class of all fits: unknowns, optimiser, losses for motion and ground, and conversion to the world frame.
 
 All dancers are optimised together over the whole span, in the view frame: the camera frame with x right, y up and z
-towards the camera, after the camera's estimated roll has been removed (:mod:`.roll`). :meth:`FitProblem.place` then
+towards the camera, after the camera's estimated roll has been removed (:mod:`.camera`). :meth:`FitProblem.place` then
 transforms the result to a world frame whose ground is y = 0.
 """
 

@@ -14,6 +14,8 @@ from opendance_hf.pipeline.stage import Stage
 from opendance_hf.schema import FPS
 
 _DEFAULTS: Final = CleanSettings()
+#: Least share of the frames in which the image shows a foot of a dancer at rest; in a picture that shakes, none rests.
+_MIN_CONTACT: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,9 @@ class Clean(Stage):
 
 
 def contacts_at(fit: Fit, times_s: Times) -> npt.NDArray[np.bool_] | None:
-    """Return the (D, N, 4) contacts of the nearest frames of a fit at (N,) times; None if it has none."""
-    if fit.contacts is None:
+    """Return the (D, N, 4) contacts of the nearest frames of a fit at (N,) times; None if it has none, or
+    hardly any for one of the dancers."""
+    if fit.contacts is None or fit.contacts.any(axis=-1).mean(axis=1).min() < _MIN_CONTACT:
         return None
     after = np.searchsorted(fit.times_s, times_s).clip(1, len(fit.times_s) - 1)
     nearer_before = times_s - fit.times_s[after - 1] < fit.times_s[after] - times_s

@@ -23,7 +23,7 @@ class Probe(Stage):
     """
 
     name = "probe"
-    version = 2
+    version = 3
     writes = ("video",)
     runs_while_loading = True
 

@@ -28,6 +28,7 @@ class Sequence(Stage):
     """Write ``sequences/{id}.npz``, the annotation that datasets are packed from."""
 
     name = "sequence"
+    version = 2
     reads = ("video", "fit", "motion", "columns")
     writes = ("sequence",)
     files = ("sequences/{id}.npz",)

@@ -38,6 +38,7 @@ class Steady(Stage):
         parallax_share: share of the frames of which the largest parallax is compared.
         max_parallax_deg: maximum parallax for which turn and zoom explain the motion of the background.
         max_unexplained_deg: maximum motion of the camera that turn and zoom do not explain.
+        max_turn_deg: maximum turn from the first frame; beyond the edge of its picture landmarks would be flung away.
     """
 
     name: ClassVar[str] = "steady"
@@ -50,6 +51,7 @@ class Steady(Stage):
     parallax_share: float = 0.2
     max_parallax_deg: float = 0.2
     max_unexplained_deg: float = 5.0
+    max_turn_deg: float = 35.0
 
     def __call__(self, clip: Clip) -> Clip | Dropped:
         """Process one span."""
@@ -68,6 +70,10 @@ class Steady(Stage):
                 )
                 return Dropped(clip.start_s, clip.end_s, _TRAVELS, detail)
             motion = 0.0
+        turn_deg, _ = path.largest()
+        if motion >= self.min_motion_deg and turn_deg > self.max_turn_deg:
+            detail = f"{turn_deg:.0f} degrees from the first frame, at most {self.max_turn_deg:g} allowed"
+            return Dropped(clip.start_s, clip.end_s, "the camera turns too far", detail)
         if motion < self.min_motion_deg:
             return replace(clip, scores={**clip.scores, **_scores(0.0, 1.0, parallax)})
         return replace(
@@ -103,7 +109,13 @@ def relative_path(path: CameraPath, times_s: Times) -> CameraPath:
     values = np.column_stack([path.turns, np.log(path.zooms)])[known].T
     x, y, z, zoom = (np.interp(times_s, path.times_s[known], row) for row in values)
     turns = axis_angle_to_matrix(np.stack([x, y, z], axis=1))
-    nearest = np.abs(path.times_s[:, None] - times_s).argmin(axis=0)
+    after = (
+        np.searchsorted(path.times_s, times_s)
+        .clip(1, max(len(path.times_s) - 1, 1))
+        .clip(0, len(path.times_s) - 1)
+    )
+    before = (after - 1).clip(0)
+    nearest = np.where(times_s - path.times_s[before] < path.times_s[after] - times_s, before, after)
     return CameraPath(
         times_s,
         np.asarray(matrix_to_axis_angle(turns @ turns[0].T), dtype=np.float64),

@@ -149,7 +149,7 @@ class Track(Stage):
         picture = people.extents < self.picture_extent
         out = still & (smaller | people.at_border | picture)
         # Somebody behind the dancers is hidden now at the left and now at the right, but neither rises nor walks.
-        hidden = people.seen_shares < 0.9
+        hidden = people.alone_shares < 0.9
         out |= smaller & ~still & hidden & (people.middle_extents < self.hidden_extent)
         out |= (people.walk_s < self.passing_s) & (people.seen_shares < 0.5)
         out |= people.at_border & (people.aspects < self.cut_off_aspect)

@@ -81,3 +81,12 @@ def test_contacts_are_those_of_the_nearest_frame_of_the_source() -> None:
     assert found is not None
     assert found[0, :, 0].tolist() == [False, False, True, True, False, False]
     assert contacts_at(clip.fit, times_s) is None
+
+
+def test_in_a_picture_that_shakes_contacts_come_from_the_motion() -> None:
+    clip = drifting_clip()
+    nothing = replace(clip, fit=replace(clip.fit, contacts=np.zeros((1, 180, 4), dtype=bool)))
+    plain, shaken = Clean()(clip), Clean()(nothing)
+    assert isinstance(plain, Clip)
+    assert isinstance(shaken, Clip)
+    np.testing.assert_array_equal(shaken.motion.joints, plain.motion.joints)

@@ -174,3 +174,12 @@ def test_bodies_turn_with_the_camera() -> None:
     steady = steady_bodies(found, path)
     np.testing.assert_allclose(steady.rotations[0, :, 0], roots.as_matrix(), atol=1e-6)
     np.testing.assert_allclose(steady.transl[0], places, atol=1e-5)
+
+
+def test_a_camera_that_turns_too_far_is_refused_by_name() -> None:
+    turns, zooms = moving()
+    turns = turns * (60 / np.linalg.norm(turns, axis=1).max())
+    dropped = Steady()(clip_of(landmarks_of(shown()), turns, zooms))
+    assert isinstance(dropped, Dropped)
+    assert dropped.reason == "the camera turns too far"
+    assert "35" in dropped.detail

@@ -14,7 +14,7 @@ from opendance_hf.pipeline import relinking
 from opendance_hf.pipeline.backends.base import Backend, Tracker
 from opendance_hf.pipeline.backends.bytetrack import ByteTrack
 from opendance_hf.pipeline.box_overlap import box_iou
-from opendance_hf.pipeline.bystanders import without_bystanders
+from opendance_hf.pipeline.bystanders import measure, without_bystanders
 from opendance_hf.pipeline.clip import Clip, Detections, Tracks, VideoInfo
 from opendance_hf.pipeline.clothing import CLOTHING_DIM
 from opendance_hf.pipeline.stage import Dropped
@@ -605,3 +605,15 @@ def test_a_dancer_gets_back_the_boxes_that_a_bystander_got() -> None:
 def test_the_score_counts_bystanders() -> None:
     for others, bystanders in (([], 0), ([still(300, 0.6 * HEIGHT), AT_THE_EDGE], 2)):
         assert dancers_of(shot_with(*others, dancers=2))[1] == bystanders
+
+
+def test_shares_of_frames_seen_and_seen_alone_differ_where_people_overlap() -> None:
+    boxes = np.zeros((2, 40, 4), np.float32)
+    boxes[:] = (100, 50, 200, 450)
+    boxes[1, :20] += (300, 0, 300, 0)
+    tracks = Tracks(np.arange(40) / 7.5, boxes)
+    alone = np.zeros((2, 40), dtype=bool)
+    alone[:, :20] = True
+    people = measure(tracks, alone, 5.0, 800)
+    np.testing.assert_array_equal(people.seen_shares, 1.0)
+    np.testing.assert_array_equal(people.alone_shares, 0.5)
