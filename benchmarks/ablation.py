@@ -35,7 +35,7 @@ from opendance_hf.pipeline.config import (
     prepare_pipeline,
 )
 from opendance_hf.pipeline.pipelines import Pipeline
-from opendance_hf.synthetic.clips import truth_path
+from opendance_hf.synthetic.truth import truth_path
 
 OUT: Final = Path(__file__).with_name("ablation.json")
 #: Name to the profile and the changes of its pipeline: ``STAGE.FIELD=VALUE``, or ``-STAGE`` to leave a stage out.

@@ -38,8 +38,8 @@ from opendance_hf.motion.skeleton import JOINT_INDEX
 from opendance_hf.pipeline.cache import latest_results
 from opendance_hf.schema import DanceSequence, flat_dancers
 from opendance_hf.storage import load_sequence
-from opendance_hf.synthetic.clips import Truth
 from opendance_hf.synthetic.score import joints_at, match_dancers, score_clip
+from opendance_hf.synthetic.truth import Truth
 from tests.cleanup.dancers import stepping_dancer
 
 OUT: Final = Path(__file__).with_name("cleanup.json")

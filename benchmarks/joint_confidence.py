@@ -1,4 +1,4 @@
-"""How far ``joint_confidence`` tells joints with large errors from those with small ones, on clips whose truth is known.
+"""Measure how far ``joint_confidence`` tells joints with large errors from those with small ones, on clips whose truth is known.
 
     python -m benchmarks.joint_confidence BUILD TRUTH
 
@@ -24,8 +24,8 @@ from opendance_hf.motion.procrustes import procrustes_distances
 from opendance_hf.motion.skeleton import JOINT_INDEX, NUM_JOINTS
 from opendance_hf.schema import FPS, DanceSequence, per_dancer
 from opendance_hf.storage import load_sequence
-from opendance_hf.synthetic.clips import Truth
 from opendance_hf.synthetic.score import joints_at, match_dancers
+from opendance_hf.synthetic.truth import Truth
 
 Array = npt.NDArray[np.floating]
 

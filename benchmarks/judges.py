@@ -28,7 +28,7 @@ _MOVENET: Final = (
     "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
     "right_ankle",
 )  # fmt: skip
-#: Keypoints of MPII; the empty ones are no landmarks of ours.
+#: Keypoints of MPII; an empty name stands for a keypoint that has no landmark.
 _MPII: Final = (
     "", "", "right_shoulder", "right_elbow", "right_wrist", "", "left_shoulder", "left_elbow", "left_wrist", "",
     "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle",
@@ -44,7 +44,7 @@ class Judge(Protocol):
     sure: float
 
     def estimate(self, image: npt.NDArray[np.uint8], box: npt.NDArray[np.floating]) -> tuple[Any, Any]:
-        """(K, 2) pixels and (K,) scores of the person in a box ``x1 y1 x2 y2`` of an (H, W, 3) RGB picture."""
+        """Return (K, 2) pixels and (K,) scores of the person in a box ``x1 y1 x2 y2`` of an (H, W, 3) RGB picture."""
 
 
 class Graph:
@@ -57,7 +57,7 @@ class Graph:
         self.nodes = {node["name"]: node for node in document["modelTopology"]["node"]}
 
     def value(self, name: str, values: dict[str, Tensor]) -> Tensor:
-        """The output of a node, (1, C, H, W); what it depends on is computed first, once."""
+        """Return the output of a node, (1, C, H, W); what it depends on is computed first, once."""
         if name not in values:
             node = self.nodes[name]
             source = self.value(node["input"][0], values)
@@ -100,7 +100,7 @@ class Graph:
 def _crop(
     image: npt.NDArray[np.uint8], box: npt.NDArray[np.floating], side: int
 ) -> tuple[Tensor, float, Any]:
-    """The square around a box as (1, 3, side, side) from -1 to 1; pixels of the picture per pixel of it; its corner."""
+    """Return the square around a box as (1, 3, side, side) from -1 to 1; pixels of the picture per pixel of it; its corner."""
     centre, size = (box[:2] + box[2:]) / 2, float((box[2:] - box[:2]).max())
     scale = size / side
     to_image = np.array([[scale, 0, centre[0] - size / 2], [0, scale, centre[1] - size / 2]])

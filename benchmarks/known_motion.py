@@ -1,6 +1,6 @@
 """Build clips whose 3D motion is known, and score what was published, also in the camera's own frame.
 
-Clips lie in ``FOLDER/videos`` and their truth in ``FOLDER/truth``, see :func:`opendance_hf.synthetic.clips.truth_path`.
+Clips lie in ``FOLDER/videos`` and their truth in ``FOLDER/truth``, see :func:`opendance_hf.synthetic.truth.truth_path`.
 :mod:`benchmarks.real_truth` and :mod:`benchmarks.ablation` share these functions.
 """
 
@@ -26,9 +26,9 @@ from opendance_hf.pipeline.clip import Landmarks
 from opendance_hf.pipeline.pipelines import Pipeline
 from opendance_hf.schema import Camera, DanceSequence, flat_dancers, per_dancer
 from opendance_hf.storage import load_sequence
-from opendance_hf.synthetic.clips import Truth, truth_path
 from opendance_hf.synthetic.filming import tilt_of
 from opendance_hf.synthetic.score import hip_middle, joints_at, landmark_joints, match_dancers, score_clip
+from opendance_hf.synthetic.truth import Truth, truth_path
 
 Array = npt.NDArray[np.floating]
 Row = dict[str, Any]

@@ -38,9 +38,9 @@ from opendance_hf.pipeline.pipelines import Pipeline
 from opendance_hf.pipeline.video import read_frames
 from opendance_hf.render.video import VideoWriter
 from opendance_hf.schema import Camera
-from opendance_hf.synthetic.clips import Truth, truth_path
 from opendance_hf.synthetic.music import SAMPLE_RATE, make_music
 from opendance_hf.synthetic.score import facing, hip_middle
+from opendance_hf.synthetic.truth import Truth, truth_path
 
 OUT: Final = Path(__file__).with_name("real_truth.json")
 NOTE: Final = "One man for 1.7 seconds, seen from four sides: a test. Nothing is tuned on it."

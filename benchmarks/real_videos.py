@@ -1,4 +1,4 @@
-"""What the pipeline makes of real videos: agreement with two estimators it never uses, and how fast it is.
+"""Measure the pipeline on real videos: its agreement with two estimators it never uses, and its speed.
 
     python -m benchmarks.real_videos VIDEO ... [--work build/bench-videos]
 
@@ -188,7 +188,7 @@ def look(
 
 
 def distinct(found: Landmarks) -> Any:
-    """(F,) whether a judge finds different people in the crops of all dancers: limbs 0.3 torso lengths apart on average."""
+    """Return (F,) whether a judge finds different people in the crops of all dancers: limbs 0.3 torso lengths apart on average."""
     image = found.image[:, :, LIMBS]
     torso = np.median(
         np.linalg.norm(image[:, :, SHOULDERS].mean(axis=2) - image[:, :, HIPS].mean(axis=2), axis=-1)
@@ -200,7 +200,7 @@ def distinct(found: Landmarks) -> Any:
 
 
 def pck(points: Any, found: Landmarks) -> float:
-    """Share of the (D, T, 12, 2) limb joints within 0.2 torso lengths of those found, where these are sure."""
+    """Return the share of the (D, T, 12, 2) limb joints within 0.2 torso lengths of those found, where these are sure."""
     within = []
     for own, image, seen in zip(
         points, found.image[:, :, LIMBS], found.visibility[:, :, LIMBS] > 0, strict=True

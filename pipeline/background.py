@@ -53,7 +53,7 @@ _PATIENCE: Final = 5
 
 @dataclass(frozen=True)
 class Aim:
-    """How a camera is turned and zoomed: ``turn`` (3, 3) from the first camera frame to its own, and the focal length's ratio."""
+    """Hold how a camera is turned and zoomed: ``turn`` (3, 3) from the first camera frame to its own, and the focal length's ratio."""
 
     turn: Array
     zoom: float
@@ -168,7 +168,7 @@ class BackgroundFollower:
             self._start(grey, free)
 
     def _distance(self, aim: Aim, shape: tuple[int, ...]) -> float:
-        """How far the camera is from another aim, relative to what a keyframe allows."""
+        """Return how far the camera is from another aim, relative to what a keyframe allows."""
         centre = np.array([[shape[1] / 2, shape[0] / 2]])
         shift = np.linalg.norm(moved(centre, aim, self._aim, shape) - centre) / max(shape[:2])
         ratio = abs(np.log(self._aim.zoom / aim.zoom)) / np.log(_MAX_RATIO)

@@ -54,7 +54,7 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class CameraPath:
-    """How the camera turns and zooms, measured from the background in T frames.
+    """Hold how the camera turns and zooms, measured from the background in T frames.
 
     The camera frame has x right, y down and z away from the camera. The focal length of a frame with zoom 1 is the diagonal
     of the picture, as in the fit.

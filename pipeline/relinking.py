@@ -43,7 +43,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class Frame:
-    """The N boxes of a frame.
+    """Hold the N boxes of a frame.
 
     Attributes:
         time_s: presentation time.

@@ -18,8 +18,8 @@ from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
 from opendance_hf.pipeline.video import read_frames
 from opendance_hf.render.video import VideoWriter
 from opendance_hf.schema import Camera, DanceSequence, flat_dancers, per_dancer
-from opendance_hf.synthetic.clips import Truth, truth_path
 from opendance_hf.synthetic.score import hip_middle
+from opendance_hf.synthetic.truth import Truth, truth_path
 from tests.synthetic.test_score import FRONT, joints_of, moved, sequence, truth_of
 
 

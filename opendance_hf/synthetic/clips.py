@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from opendance_hf.synthetic.moves import SWAY_S, Moves, crouched, held, hopped, 
 from opendance_hf.synthetic.music import SAMPLE_RATE, Music, make_music
 from opendance_hf.synthetic.others import FlatFigure, Other, bystander, passer_by, poster, screen_images
 from opendance_hf.synthetic.scene import Crate, Room, Stage, random_camera, title_card
+from opendance_hf.synthetic.truth import Truth, truth_path
 
 Array = npt.NDArray[np.floating]
 Image = npt.NDArray[np.uint8]
@@ -42,89 +43,6 @@ _BYSTANDER_M: Final = 1.5
 _PASSER_BY_M: Final = 0.8
 #: Share of the pictures in which somebody's outermost joint is beyond the edge, if the dance is filmed so.
 _EDGE_SHARE: Final = 0.25
-
-
-@dataclass(frozen=True)
-class Truth:
-    """What really happens in a clip of D dancers and T frames, in the world frame of :mod:`opendance_hf.schema`.
-
-    Attributes:
-        names: of the 14 joints.
-        joints: (D, T, 14, 3) metres.
-        facing_rad: (D, T) yaw of the hips, 0 towards +z, positive towards the dancer's left.
-        root: (D, T, 3) the middle of the hips, metres.
-        times_s: (T,) when each frame is shown; ``beats_s`` (K,) the beats of the music.
-        video_sha256: of the MP4 file, by which a sequence finds its truth.
-        planted: (D, T, 2) whether the left and right foot rest on the floor.
-        start_s: when the dance begins, after the title if there is one; ``end_s`` when it ends: what follows is still.
-        camera: of the first frame, after the title.
-        turns: (T, 3, 3) rotations from the camera frame of the first frame to that of each; None if the camera does not
-            move, and in files from before cameras moved.
-        zooms: (T,) focal length of each frame relative to the first; None likewise.
-    """
-
-    name: str
-    seed: int
-    fps: float
-    names: tuple[str, ...]
-    joints: Array
-    facing_rad: Array
-    root: Array
-    times_s: Array
-    beats_s: Array
-    camera: Camera
-    video_sha256: str
-    planted: npt.NDArray[np.bool_]
-    start_s: float
-    end_s: float
-    turns: Array | None = None
-    zooms: Array | None = None
-
-    def save(self, path: Path) -> None:
-        """Write to an npz file."""
-        camera = {f"camera_{key}": np.asarray(value) for key, value in asdict(self.camera).items()}
-        own = {
-            f.name: np.asarray(getattr(self, f.name))
-            for f in fields(self)
-            if f.name != "camera" and getattr(self, f.name) is not None
-        }
-        np.savez(path, **own, **camera)  # type: ignore[arg-type]
-
-    @classmethod
-    def load(cls, path: Path) -> Truth:
-        """Read what :meth:`save` wrote."""
-        with np.load(path, allow_pickle=False) as data:
-            camera = Camera(
-                width_px=int(data["camera_width_px"]),
-                height_px=int(data["camera_height_px"]),
-                focal_px=float(data["camera_focal_px"]),
-                rotation=tuple(data["camera_rotation"].tolist()),
-                translation=tuple(data["camera_translation"].tolist()),
-            )
-            return cls(
-                name=str(data["name"]),
-                seed=int(data["seed"]),
-                fps=float(data["fps"]),
-                names=tuple(data["names"].tolist()),
-                camera=camera,
-                video_sha256=str(data["video_sha256"]),
-                start_s=float(data["start_s"]),
-                end_s=float(data["end_s"]),
-                **{
-                    key: data[key]
-                    for key in (
-                        "joints",
-                        "facing_rad",
-                        "root",
-                        "times_s",
-                        "beats_s",
-                        "planted",
-                        "turns",
-                        "zooms",
-                    )
-                    if key in data
-                },
-            )
 
 
 @dataclass(frozen=True)
@@ -455,11 +373,6 @@ def render_clip(
     return video
 
 
-def truth_path(video: Path) -> Path:
-    """Where :func:`render_clip` puts the truth of a video."""
-    return video.parent.parent / "truth" / f"{video.stem}.truth.npz"
-
-
 def pose_of(clip: Clip, frame: int) -> list[tuple[Any, Any]]:
     """Rotations and positions of the bones of everybody in one frame, as :meth:`Stage.draw` takes them."""
     count = _subframes(clip)
@@ -478,7 +391,7 @@ def picture_of(clip: Clip, frame: int) -> Image:
 
 
 def _subframes(clip: Clip) -> int:
-    """Number of moments of a picture."""
+    """Return the number of moments of a picture."""
     return len(clip.subframes[0].positions) // len(clip.times_s)
 
 

@@ -119,14 +119,14 @@ def random_camera(rng: np.random.Generator, joints: Array, width_px: int, height
 
 
 class _Things(NamedTuple):
-    """What stands along a wall: (left, bottom, width, height) and colour of framed pictures, and shelves, if any."""
+    """List what stands along a wall: (left, bottom, width, height) and colour of framed pictures, and shelves, if any."""
 
     framed: Sequence[tuple[tuple[float, float, float, float], Array]]
     shelves: Image | None
 
 
 class _Sight(NamedTuple):
-    """What a camera at ``eye`` sees of the empty room: a picture, and (H, W, 2) x and z of the floor, NaN elsewhere."""
+    """Hold what a camera at ``eye`` sees of the empty room: a picture, and (H, W, 2) x and z of the floor, NaN elsewhere."""
 
     camera: Camera
     rotation: Array
@@ -172,7 +172,7 @@ class Stage:
         self._crate = crate
 
     def draw(self, poses: list[tuple[Array, Array]], camera: Camera | None = None) -> Image:
-        """(H, W, 3) picture of the figures, each with its bones' (rotations, positions).
+        """Draw the figures, (H, W, 3), each with its bones' (rotations, positions).
 
         Args:
             poses: of each figure.
@@ -196,7 +196,7 @@ class Stage:
         return image
 
     def _moved(self, camera: Camera) -> _Sight:
-        """What another camera sees of the empty room: the room's planes, painted once, in its perspective."""
+        """Return what another camera sees of the empty room: the room's planes, painted once, in its perspective."""
         rotation, eye = _pose_of(camera)
         scale = self._supersample
         size = camera.width_px * scale, camera.height_px * scale
@@ -225,7 +225,7 @@ class Stage:
 
     @cached_property
     def _planes(self) -> list[tuple[Image, Array, tuple[tuple[int, int, int], tuple[int, int, int]]]]:
-        """Picture, corner and directions of rows and columns of the wall and of the floor before it."""
+        """Return picture, corner and directions of rows and columns of the wall and of the floor before it."""
         wide, high, room = _PLANES_M[0], _PLANES_M[1], self._room
         deep = float(self._still.eye[2]) - _NEAREST_M - room.wall_z
         out = []
@@ -307,7 +307,7 @@ def _shadow_blobs(positions: Array) -> npt.NDArray[np.float32]:
 
 
 def _paint_shelves(rng: np.random.Generator) -> Image:
-    """(H, W, 3) rows of books, boxes and posters along a wall, from its top; 0 where the wall is bare."""
+    """Return (H, W, 3) rows of books, boxes and posters along a wall, from its top; 0 where the wall is bare."""
     width, height = (round(_SHELVES_PPM * size) for size in (2 * _SHELVES_M[0], _SHELVES_M[1]))
     image = np.zeros((height, width, 3), dtype=np.uint8)
     x = 0
@@ -361,7 +361,7 @@ def _paint_room(
 
 
 def _room_points(camera: Camera, eye: Array, room: Room, scale: int) -> tuple[Array, npt.NDArray[np.bool_]]:
-    """The (H, W, 3) point of the room seen at each sample of a picture, and (H, W) whether it is on the floor."""
+    """Return the (H, W, 3) point of the room seen at each sample of a picture, and (H, W) whether it is on the floor."""
     columns = (np.arange(camera.width_px * scale) + 0.5) / scale - camera.width_px / 2
     rows = (np.arange(camera.height_px * scale) + 0.5) / scale - camera.height_px / 2
     x, y = np.meshgrid(columns / camera.focal_px, rows / camera.focal_px)
@@ -375,7 +375,7 @@ def _room_points(camera: Camera, eye: Array, room: Room, scale: int) -> tuple[Ar
 
 
 def _paint_points(point: Array, floor: npt.NDArray[np.bool_], room: Room, things: _Things) -> Array:
-    """The (H, W, 3) colours of (H, W, 3) points of the floor or the wall."""
+    """Return the (H, W, 3) colours of (H, W, 3) points of the floor or the wall."""
     plank = np.floor(point[..., 0] / room.plank_m)
     tone = np.sin(plank * 12.9898 + 4.1) * 0.05
     seam = np.abs(point[..., 0] / room.plank_m - plank - 0.5) > 0.47

@@ -27,7 +27,7 @@ from opendance_hf.synthetic.filming import tilt_of
 
 if TYPE_CHECKING:
     from opendance_hf.pipeline.clip import Landmarks
-    from opendance_hf.synthetic.clips import Truth
+    from opendance_hf.synthetic.truth import Truth
 
 Array = npt.NDArray[np.floating]
 
@@ -115,7 +115,7 @@ def score_build(build: Path, truth_folder: Path) -> list[Score]:
     """Scores of all clips whose truth lies in a folder, from the sequences and landmarks of a build."""
     from opendance_hf.pipeline.cache import latest_results
     from opendance_hf.storage import load_sequence
-    from opendance_hf.synthetic.clips import Truth
+    from opendance_hf.synthetic.truth import Truth
 
     sequences = [load_sequence(path) for path in sorted((build / "sequences").glob("*.npz"))]
     out = []

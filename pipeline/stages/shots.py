@@ -96,7 +96,7 @@ class Shots(Stage):
 
 
 class _People:
-    """The boxes of people, as shares of the picture's width and height."""
+    """Hold the boxes of people, as shares of the picture's width and height."""
 
     def __init__(self, detections: Detections, video: VideoInfo, min_score: float) -> None:
         size = np.array([video.width_px, video.height_px] * 2, dtype=np.float32)

@@ -18,8 +18,9 @@ from opendance_hf.pipeline.stage import Dropped
 from opendance_hf.pipeline.stages.shots import Shots
 from opendance_hf.pipeline.stages.steady import Steady
 from opendance_hf.pipeline.video import probe
-from opendance_hf.synthetic.clips import Trouble, Truth, render_clip, truth_path
+from opendance_hf.synthetic.clips import Trouble, render_clip
 from opendance_hf.synthetic.filming import View
+from opendance_hf.synthetic.truth import Truth, truth_path
 from tests.synthetic.support import needs_body
 
 WIDTH, HEIGHT = 192, 256
@@ -38,7 +39,7 @@ def wall(seed: int = 0) -> np.ndarray:
 
 
 def seen(picture: np.ndarray, turn_deg: np.ndarray, zoom: float) -> np.ndarray:
-    """What a camera shows of a far wall that is turned to it when it is not."""
+    """Return what a camera shows of a far wall that is turned to it when it is not."""
     aim = Aim(Rotation.from_rotvec(turn_deg, degrees=True).as_matrix(), zoom)
     middle = np.array([[1, 0, -WIDTH], [0, 1, -HEIGHT], [0, 0, 1]], dtype=float)
     matrix = homography(Aim(np.eye(3), 1.0), aim, WIDTH, HEIGHT) @ middle

@@ -1,4 +1,4 @@
-"""What the pipeline finds out about a camera that stands still: its tilt, and its focal length."""
+"""Test the estimates of a camera that stands still: its tilt, and its focal length."""
 
 from __future__ import annotations
 

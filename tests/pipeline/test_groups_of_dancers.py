@@ -12,8 +12,9 @@ from opendance_hf.apps.build import Shortcuts, make_pipeline, run_build
 from opendance_hf.pipeline.build import BuildOptions, BuildResult
 from opendance_hf.pipeline.ledger import Ledger
 from opendance_hf.storage import load_sequence
-from opendance_hf.synthetic.clips import Truth, render_clip, truth_path
+from opendance_hf.synthetic.clips import render_clip
 from opendance_hf.synthetic.score import score_build
+from opendance_hf.synthetic.truth import Truth, truth_path
 from tests.synthetic.support import needs_body
 
 pytestmark = [pytest.mark.slow, needs_body]

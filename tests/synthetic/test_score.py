@@ -12,7 +12,6 @@ from opendance_hf.motion.skeleton import JOINT_INDEX
 from opendance_hf.pipeline.clip import Landmarks
 from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
 from opendance_hf.schema import Camera, DanceSequence, flat_dancers, per_dancer
-from opendance_hf.synthetic.clips import Truth
 from opendance_hf.synthetic.motion import TRUTH_JOINTS
 from opendance_hf.synthetic.score import (
     acceleration,
@@ -22,6 +21,7 @@ from opendance_hf.synthetic.score import (
     match_dancers,
     score_clip,
 )
+from opendance_hf.synthetic.truth import Truth
 from tests.factories import make_sequence
 
 NAMES = tuple(TRUTH_JOINTS)
