@@ -4,8 +4,7 @@ Corners of the background are followed from keyframes (Lucas-Kanade), so errors 
 that turns around its centre and zooms moves all of them by K' R inv(K), whatever their distance. If it travels, near
 and far corners move apart, and this motion explains only a part of them.
 
-Camera frames have x to the right, y down and z away from the camera, and the focal length of a frame with zoom 1 is the
-diagonal of the picture, as in the fit.
+Camera frames have x to the right, y down and z away from the camera.
 """
 
 from __future__ import annotations
@@ -53,10 +52,15 @@ _PATIENCE: Final = 5
 
 @dataclass(frozen=True)
 class Aim:
-    """Hold how a camera is turned and zoomed: ``turn`` (3, 3) from the first camera frame to its own, and the focal length's ratio."""
+    """Hold how a camera is turned and zoomed.
+
+    Attributes:
+        turn: (3, 3) rotation from the camera frame of the reference frame to its own.
+        focal: focal length, relative to the diagonal of the picture.
+    """
 
     turn: Array
-    zoom: float
+    focal: float
 
 
 @dataclass
@@ -72,27 +76,37 @@ class BackgroundFollower:
     """Measure the turn and the zoom of the camera in a stream of frames; the first one is the reference.
 
     Args:
+        focal_ratio: focal length of that frame, relative to the diagonal of the picture. A wrong one makes turns look as if
+            the camera travelled a little.
         near_px: distance from where turn and zoom move a corner up to which they explain its motion, pixels.
         min_corners: smallest number of such corners that show how the camera moves.
     """
 
-    def __init__(self, near_px: float = 1.0, min_corners: int = 12) -> None:
-        self._near_px, self._min_corners = near_px, min_corners
+    def __init__(self, focal_ratio: float = 1.0, near_px: float = 1.0, min_corners: int = 12) -> None:
+        self._focal_ratio, self._near_px, self._min_corners = focal_ratio, near_px, min_corners
         self._keys: list[_Keyframe] = []
         self._key: _Keyframe | None = None
-        self._aim = Aim(np.eye(3), 1.0)
-        self._missed = 0
-        self._rows: list[tuple[float, Array, float, float]] = []
+        self._aim = Aim(np.eye(3), focal_ratio)
+        self._missed = self._part = 0
+        self._rows: list[tuple[float, Array, float, float, int]] = []
 
     def path(self) -> CameraPath:
         """Return the path of the camera over the frames so far."""
-        times, turns, zooms, parallax = zip(*self._rows, strict=True) if self._rows else ((), (), (), ())
+        times, turns, zooms, parallax, parts = zip(*self._rows, strict=True) if self._rows else ((),) * 5
         return CameraPath(
             np.asarray(times, dtype=np.float64),
             np.asarray(turns, dtype=np.float64).reshape(-1, 3),
             np.asarray(zooms, dtype=np.float64),
             np.asarray(parallax, dtype=np.float64),
+            np.asarray(parts, dtype=np.int64),
+            self._focal_ratio,
         )
+
+    def restart(self) -> None:
+        """Forget everything, as after a cut: the next frame is the reference of those after it."""
+        self._keys, self._key, self._missed = [], None, 0
+        self._aim = Aim(np.eye(3), self._focal_ratio)
+        self._part += 1
 
     def add(self, time_s: float, image: Image, people: Floats) -> None:
         """Add the next frame.
@@ -105,20 +119,22 @@ class BackgroundFollower:
         grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
         free = background_mask(grey, people)
         if self._key is not None and self._key.grey.shape != grey.shape:
-            self._keys, self._key = [], None
+            self.restart()
         if self._key is None:
             self._start(grey, free)
         aim, parallax, followed = self._locate(grey, free)
         if aim is None:
-            self._rows.append((time_s, np.full(3, np.nan), self._aim.zoom, parallax))
+            self._rows.append(
+                (time_s, np.full(3, np.nan), self._aim.focal / self._focal_ratio, parallax, self._part)
+            )
             self._missed += 1
             if self._missed > _PATIENCE:
-                # Another scene: nothing from before is in the picture.
-                self._keys, self._missed = [], 0
+                # Nothing from before is in the picture, and how the camera has turned meanwhile is not known.
+                self.restart()
                 self._start(grey, free)
             return
         turn = np.asarray(cv2.Rodrigues(aim.turn)[0], dtype=np.float64).ravel()
-        self._rows.append((time_s, turn, aim.zoom, parallax))
+        self._rows.append((time_s, turn, aim.focal / self._focal_ratio, parallax, self._part))
         self._aim, self._missed = aim, 0
         self._change_key(grey, free, followed)
 
@@ -148,7 +164,7 @@ class BackgroundFollower:
         apart = np.concatenate([apart[near], apart[~near][alike]])
         if len(apart) < least:
             return None, np.nan, float(seen.mean())
-        parallax = np.quantile(apart, _PARALLAX_QUANTILE) / (np.hypot(*grey.shape) * aim.zoom)
+        parallax = np.quantile(apart, _PARALLAX_QUANTILE) / (np.hypot(*grey.shape) * aim.focal)
         if near.sum() < least:
             return None, float(np.degrees(parallax)), float(seen.mean())
         seen[others] = alike
@@ -171,7 +187,7 @@ class BackgroundFollower:
         """Return how far the camera is from another aim, relative to what a keyframe allows."""
         centre = np.array([[shape[1] / 2, shape[0] / 2]])
         shift = np.linalg.norm(moved(centre, aim, self._aim, shape) - centre) / max(shape[:2])
-        ratio = abs(np.log(self._aim.zoom / aim.zoom)) / np.log(_MAX_RATIO)
+        ratio = abs(np.log(self._aim.focal / aim.focal)) / np.log(_MAX_RATIO)
         return float(max(shift / _MAX_SHIFT, ratio))
 
 
@@ -253,9 +269,9 @@ def background_mask(grey: Image, people: Floats) -> Image:
 
 def homography(before: Aim, after: Aim, width: float, height: float) -> Array:
     """Return the (3, 3) matrix that maps pixels of a frame to those of another frame of the same camera."""
-    focal, centre = np.hypot(width, height), (width / 2, height / 2)
+    diagonal, centre = np.hypot(width, height), (width / 2, height / 2)
     first, second = (
-        np.array([[focal * aim.zoom, 0, centre[0]], [0, focal * aim.zoom, centre[1]], [0, 0, 1]])
+        np.array([[diagonal * aim.focal, 0, centre[0]], [0, diagonal * aim.focal, centre[1]], [0, 0, 1]])
         for aim in (before, after)
     )
     return second @ after.turn @ before.turn.T @ np.linalg.inv(first)
@@ -272,7 +288,8 @@ def steady_picture(image: Image, path: CameraPath, time_s: float) -> Image:
     at = int(np.abs(path.times_s - time_s).argmin())
     turn = np.asarray(cv2.Rodrigues(path.turns[at])[0], dtype=np.float64)
     height, width = image.shape[:2]
-    matrix = homography(Aim(turn, float(path.zooms[at])), Aim(np.eye(3), 1.0), width, height)
+    reference = Aim(np.eye(3), path.focal_ratio)
+    matrix = homography(Aim(turn, path.focal_ratio * float(path.zooms[at])), reference, width, height)
     return np.asarray(cv2.warpPerspective(image, matrix, (width, height)), dtype=np.uint8)
 
 
@@ -294,15 +311,17 @@ def fitted_aim(
     Returns:
         The aim, and the (N,) distances of the points from where it moves them, pixels.
     """
-    centre, focal = np.array([shape[1] / 2, shape[0] / 2]), float(np.hypot(shape[1], shape[0]))
-    rays = np.column_stack([(points - centre) / (focal * before.zoom), np.ones(len(points))]) @ before.turn
-    turn, zoom = guess.turn, guess.zoom
+    centre, diagonal = np.array([shape[1] / 2, shape[0] / 2]), float(np.hypot(shape[1], shape[0]))
+    rays = (
+        np.column_stack([(points - centre) / (diagonal * before.focal), np.ones(len(points))]) @ before.turn
+    )
+    turn, focal = guess.turn, guess.focal
     target = (found - centre).T
     rows = np.empty((2, 4, len(points)))
     for iteration in range(_ITERATIONS + 1):
         there = turn @ rays.T
         x, y = flat = there[:2] / there[2]
-        miss = target - focal * zoom * flat
+        miss = target - diagonal * focal * flat
         apart = np.hypot(miss[0], miss[1])
         if iteration == _ITERATIONS:
             break
@@ -314,11 +333,11 @@ def fitted_aim(
         # How far a point moves in the picture for a small turn around each axis, and for a zoom.
         rows[0] = -x * y, 1 + x * x, -y, x
         rows[1] = -1 - y * y, x * y, x, y
-        flat_rows = rows.transpose(1, 0, 2).reshape(4, -1) * (focal * zoom)
+        flat_rows = rows.transpose(1, 0, 2).reshape(4, -1) * (diagonal * focal)
         weighted = flat_rows * np.concatenate([weight, weight])
         normal = weighted @ flat_rows.T
         normal[np.diag_indices(4)] += 1e-6 * np.trace(normal)
         step = np.linalg.solve(normal, weighted @ miss.ravel())
         turn = cv2.Rodrigues(step[:3])[0] @ turn
-        zoom *= float(np.exp(step[3].clip(-0.5, 0.5)))
-    return Aim(turn, zoom), apart
+        focal *= float(np.exp(step[3].clip(-0.5, 0.5)))
+    return Aim(turn, focal), apart

@@ -20,6 +20,8 @@ _PACE: Final = 0.4
 _MAX_LINE_FRAMES: Final = 100
 #: Two boxes are in the same place if each covers this share of the other.
 _SAME_PLACE: Final = 0.5
+#: Longest time before the first and after the last box of somebody for which the box is expected to stay there.
+_MAX_AWAY_S: Final = 2.0
 #: Least number of frames in which both people are seen apart, and least correlation, of an image; height of a small one.
 _MIN_FRAMES: Final = 15
 _LEAST_CORRELATION: Final = 0.75
@@ -112,6 +114,11 @@ def taken_boxes(tracks: Tracks) -> npt.NDArray[np.bool_]:
     out = np.zeros((count, count, frames), dtype=bool)
     for other in range(count):
         expected = filled_boxes(tracks.times_s, tracks.boxes[other])
+        # Somebody who has left for longer is not expected where they were last.
+        seen_s = tracks.times_s[tracks.seen[other]]
+        if len(seen_s):
+            away_s = np.maximum(seen_s[0] - tracks.times_s, tracks.times_s - seen_s[-1])
+            expected[away_s > _MAX_AWAY_S] = np.nan
         for one in np.flatnonzero(np.arange(count) != other):
             covered = covered_shares(expected, tracks.boxes[one])
             size = covered_shares(tracks.boxes[one], expected)

@@ -51,13 +51,22 @@ class VideoInfo:
     sound_gaps_s: tuple[tuple[float, float], ...] = ()
     focal_px: float | None = None
 
+    @property
+    def diagonal_px(self) -> float:
+        """Diagonal of the picture, the focal length that CLIFF assumes (Li et al. 2022)."""
+        return math.hypot(self.width_px, self.height_px)
+
+    @property
+    def assumed_focal_px(self) -> float:
+        """Focal length that the file states, or the diagonal of the picture."""
+        return self.focal_px or self.diagonal_px
+
 
 @dataclass(frozen=True)
 class CameraPath:
     """Hold how the camera turns and zooms, measured from the background in T frames.
 
-    The camera frame has x right, y down and z away from the camera. The focal length of a frame with zoom 1 is the diagonal
-    of the picture, as in the fit.
+    The camera frame has x right, y down and z away from the camera.
 
     Attributes:
         times_s: (T,) presentation times.
@@ -66,17 +75,29 @@ class CameraPath:
         zooms: (T,) focal length relative to the reference frame.
         parallax_deg: (T,) upper quartile of the motion of the background that turn and zoom do not explain, degrees; NaN
             where no background is followed.
+        parts: (T,) number of the part of the video; turns and zooms of different parts have different reference frames,
+            as the background was lost between them.
+        focal_ratio: focal length of a frame with zoom 1, relative to the diagonal of the picture.
     """
 
     times_s: Times
     turns: Times
     zooms: Times
     parallax_deg: Times
+    parts: npt.NDArray[np.int64]
+    focal_ratio: float = 1.0
 
     def between(self, start_s: float, end_s: float) -> CameraPath:
         """Return the frames from ``start_s`` until before ``end_s``."""
         inside = (self.times_s >= start_s - 1e-6) & (self.times_s < end_s - 1e-6)
-        return CameraPath(*(getattr(self, f.name)[inside] for f in fields(self)))
+        return CameraPath(
+            self.times_s[inside],
+            self.turns[inside],
+            self.zooms[inside],
+            self.parallax_deg[inside],
+            self.parts[inside],
+            self.focal_ratio,
+        )
 
     def largest(self) -> tuple[float, float]:
         """Return the largest turn from the reference frame in degrees, and the zoom that differs most from 1."""

@@ -89,7 +89,7 @@ class LifterCorrector:
         clock = np.linspace(start_s, end_s, count)
         marks = [LANDMARK_INDEX[name] for name in config.landmarks]
         centre = np.array([video.width_px / 2, video.height_px / 2])
-        focal_px = np.hypot(video.width_px, video.height_px)
+        focal_px = video.diagonal_px
         rays = (found.image[:, :, marks] - centre) / focal_px * (1.0, -1.0)
         values = [rays, found.world[:, :, marks], found.visibility[:, :, marks]]
         with torch.inference_mode():

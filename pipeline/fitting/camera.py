@@ -48,11 +48,6 @@ class Tilt:
     focal_sd: float
 
 
-def assumed_focal_px(video: VideoInfo) -> float:
-    """Return the focal length that the file states, or the diagonal of the image, as CLIFF assumes (Li et al. 2022)."""
-    return video.focal_px or float(np.hypot(video.width_px, video.height_px))
-
-
 def camera_roll(found: Landmarks, video: VideoInfo, settings: FitSettings) -> float:
     """Estimate the camera's roll in radians: the angle by which the vertical leans to the right in the image.
 
@@ -61,7 +56,7 @@ def camera_roll(found: Landmarks, video: VideoInfo, settings: FitSettings) -> fl
     side by ``settings.min_lean_rad``: a rolled camera tilts both, and a bend or a lunge only one of them.
     """
     width_px, height_px = video.width_px, video.height_px
-    world = landmarks_in_view(found, width_px, height_px, assumed_focal_px(video))
+    world = landmarks_in_view(found, width_px, height_px, video.assumed_focal_px)
     points = _points(world)
     up = vertical(points)
     roll_rad = math.atan2(up[0], up[1])

@@ -23,7 +23,6 @@ from opendance_hf.motion.skeleton import JOINT_INDEX
 from opendance_hf.pipeline.clip import Fit, Landmarks, VideoInfo
 from opendance_hf.pipeline.fitting.camera import (
     Tilt,
-    assumed_focal_px,
     camera_roll,
     camera_tilt,
     horizon,
@@ -72,7 +71,7 @@ class FitProblem(ABC):
         self.roll_rad = camera_roll(found, video, settings)
         self.found = level_landmarks(found, video, self.roll_rad)
         self.width_px, self.height_px = video.width_px, video.height_px
-        self.focal_px = assumed_focal_px(video)
+        self.focal_px = video.assumed_focal_px
         self.tilt: Tilt | None = None
         self.dancers, self.frames = found.visibility.shape[:2]
         self.rate = (self.frames - 1) / float(found.times_s[-1] - found.times_s[0])

@@ -74,7 +74,7 @@ class SMPLifyProblem(FitProblem):
         self.betas = torch.from_numpy(betas).requires_grad_()
         pelvis = (data.rest_offsets(start.betas)[:, :, 0] + start.transl) @ to_view.T
         # The estimator takes the diagonal of the image for the focal length (CLIFF), also where the file states another.
-        pelvis[..., 2] *= self.focal_px / float(np.hypot(video.width_px, video.height_px))
+        pelvis[..., 2] *= self.focal_px / video.diagonal_px
         pelvis[..., 2] = np.minimum(pelvis[..., 2], -settings.nearest_m)
         self.transl = torch.from_numpy(pelvis.astype(np.float32)).requires_grad_()
 

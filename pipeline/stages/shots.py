@@ -41,7 +41,7 @@ class Shots(Stage):
     """
 
     name = "shots"
-    version = 2
+    version = 3
     reads = ("video", "detections")
     writes = ("camera_motion",)
     changes = ("detections",)
@@ -61,14 +61,16 @@ class Shots(Stage):
     def __call__(self, clip: Clip) -> list[Clip]:
         """Process a whole video; return one clip per shot. The last one has an infinite end."""
         cuts, camera = CutFinder(self.cut_threshold, self.min_shot_s), ShiftMeter(self)
-        background = BackgroundFollower(self.path_near_px, self.path_min_corners)
+        focal_ratio = clip.video.assumed_focal_px / clip.video.diagonal_px
+        background = BackgroundFollower(focal_ratio, self.path_near_px, self.path_min_corners)
         people = _People(clip.detections, clip.video, self.person_score)
         times: list[float] = []
         measured_s = -math.inf
         for picture in read_pictures(clip.path):
             clip.job.report(picture.time_s / max(clip.video.duration_s, 1e-3))
             times.append(picture.time_s)
-            cuts.add(picture.time_s, picture.small)
+            if cuts.add(picture.time_s, picture.small):
+                background.restart()
             camera.add(picture.small)
             if picture.time_s - measured_s > 0.9 / self.path_rate_hz:
                 background.add(picture.time_s, picture.small, people.around(picture.time_s))
@@ -122,14 +124,16 @@ class CutFinder:
         self._detector = ContentDetector(threshold, min_scene_len=min_shot_s)
         self.found_s: set[float] = set()
 
-    def add(self, time_s: float, image: Image) -> None:
-        """Add the next frame, (H, W, 3) RGB, of reduced size."""
+    def add(self, time_s: float, image: Image) -> bool:
+        """Add the next frame, (H, W, 3) RGB, of reduced size; return whether a cut was found."""
         from scenedetect import FrameTimecode
         from scenedetect.common import Timecode
 
         # The rate only affects frame numbers, which are not used.
         clock = FrameTimecode(Timecode(round(time_s / _TICK), _TICK), fps=30.0)
-        self.found_s.update(cut.seconds for cut in self._detector.process_frame(clock, image[..., ::-1]))
+        found_s = {cut.seconds for cut in self._detector.process_frame(clock, image[..., ::-1])}
+        self.found_s |= found_s
+        return bool(found_s)
 
 
 class ShiftMeter:

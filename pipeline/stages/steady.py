@@ -18,6 +18,8 @@ Array = npt.NDArray[np.floating]
 _HIPS: Final = [LANDMARK_INDEX["left_hip"], LANDMARK_INDEX["right_hip"]]
 #: From the axes of landmarks, y up and z towards the camera, to those of the camera, and back.
 _FLIP: Final = np.diag([1.0, -1.0, -1.0])
+#: Pelvis of SMPL's neutral body of mean shape relative to its origin; ``transl`` moves that origin.
+_SMPL_PELVIS_M: Final = np.array([-0.0018, -0.2233, 0.0282])
 #: Angle between the middle of the picture and where most of it is, radians: what zooms out there counts as a turn.
 _OFF_AXIS_RAD: Final = 0.25
 _TRAVELS: Final = "the camera travels: its movement is not a rotation or zoom"
@@ -85,8 +87,10 @@ class Steady(Stage):
         )
 
     def is_known(self, path: CameraPath) -> bool:
-        """Return whether turn and zoom are known in enough frames."""
-        return bool(len(path.times_s) and np.isfinite(path.turns[:, 0]).mean() >= self.min_known)
+        """Return whether turn and zoom are known in enough frames, relative to one and the same frame."""
+        known = np.isfinite(path.turns[:, 0])
+        enough = len(known) > 0 and known.mean() >= self.min_known
+        return bool(enough and len(np.unique(path.parts[known])) == 1)
 
     def parallax(self, path: CameraPath) -> float:
         """Return the parallax in degrees that is exceeded in ``parallax_share`` of the frames in which it is known."""
@@ -102,25 +106,24 @@ def relative_path(path: CameraPath, times_s: Times) -> CameraPath:
     """Return a path at other times, relative to the first of them; unknown frames are interpolated linearly.
 
     Args:
-        path: path in which the turn of at least one frame is known.
+        path: path in which the turn of at least one frame is known; those that are known belong to one part.
         times_s: (T,) times.
     """
     known = np.flatnonzero(np.isfinite(path.turns[:, 0]))
-    values = np.column_stack([path.turns, np.log(path.zooms)])[known].T
+    # Rotation vectors are interpolated near zero, where they are continuous.
+    turns = axis_angle_to_matrix(path.turns[known])
+    near = matrix_to_axis_angle(turns @ turns[0].T)
+    values = np.column_stack([near, np.log(path.zooms[known])]).T
     x, y, z, zoom = (np.interp(times_s, path.times_s[known], row) for row in values)
     turns = axis_angle_to_matrix(np.stack([x, y, z], axis=1))
-    after = (
-        np.searchsorted(path.times_s, times_s)
-        .clip(1, max(len(path.times_s) - 1, 1))
-        .clip(0, len(path.times_s) - 1)
-    )
-    before = (after - 1).clip(0)
-    nearest = np.where(times_s - path.times_s[before] < path.times_s[after] - times_s, before, after)
+    nearest = np.searchsorted((path.times_s[1:] + path.times_s[:-1]) / 2, times_s)
     return CameraPath(
         times_s,
         np.asarray(matrix_to_axis_angle(turns @ turns[0].T), dtype=np.float64),
         np.exp(zoom - zoom[0]),
         path.parallax_deg[nearest],
+        path.parts[nearest],
+        path.focal_ratio,
     )
 
 
@@ -142,7 +145,7 @@ def steady_landmarks(found: Landmarks, path: CameraPath, video: VideoInfo) -> La
         video: size of the picture.
     """
     centre = np.array([video.width_px, video.height_px]) / 2
-    focal_px = float(np.hypot(video.width_px, video.height_px))
+    focal_px = path.focal_ratio * video.diagonal_px
     back = np.swapaxes(axis_angle_to_matrix(path.turns), -1, -2)
     zooms = path.zooms[None, :, None, None]
 
@@ -171,14 +174,17 @@ def steady_landmarks(found: Landmarks, path: CameraPath, video: VideoInfo) -> La
 def steady_bodies(found: Bodies, path: CameraPath) -> Bodies:
     """Return SMPL bodies in the camera frame of the reference frame.
 
-    The estimator assumes one focal length, so a body that is seen larger is estimated nearer.
+    The estimator assumes one focal length, so a body that is seen larger is estimated nearer. The pelvis moves on the ray of
+    the camera; of bodies of other shapes than the mean it is off by the difference of their pelvis, about 2 cm, times the
+    turn.
     """
     back = np.swapaxes(axis_angle_to_matrix(path.turns), -1, -2)
-    transl = found.transl * np.stack([np.ones_like(path.zooms)] * 2 + [path.zooms], axis=-1)
+    pelvis = found.transl + _SMPL_PELVIS_M
+    pelvis = pelvis * np.stack([np.ones_like(path.zooms)] * 2 + [path.zooms], axis=-1)
     rotations = found.rotations.copy()
     rotations[:, :, 0] = back @ rotations[:, :, 0]
     return replace(
         found,
         rotations=rotations.astype(np.float32),
-        transl=np.einsum("tij,dtj->dti", back, transl).astype(np.float32),
+        transl=(np.einsum("tij,dtj->dti", back, pelvis) - _SMPL_PELVIS_M).astype(np.float32),
     )

@@ -38,16 +38,16 @@ def wall(seed: int = 0) -> np.ndarray:
     return rough
 
 
-def seen(picture: np.ndarray, turn_deg: np.ndarray, zoom: float) -> np.ndarray:
+def seen(picture: np.ndarray, turn_deg: np.ndarray, zoom: float, focal_ratio: float = 1.0) -> np.ndarray:
     """Return what a camera shows of a far wall that is turned to it when it is not."""
-    aim = Aim(Rotation.from_rotvec(turn_deg, degrees=True).as_matrix(), zoom)
+    aim = Aim(Rotation.from_rotvec(turn_deg, degrees=True).as_matrix(), focal_ratio * zoom)
     middle = np.array([[1, 0, -WIDTH], [0, 1, -HEIGHT], [0, 0, 1]], dtype=float)
-    matrix = homography(Aim(np.eye(3), 1.0), aim, WIDTH, HEIGHT) @ middle
+    matrix = homography(Aim(np.eye(3), focal_ratio), aim, WIDTH, HEIGHT) @ middle
     return cv2.warpPerspective(picture, matrix, (WIDTH, HEIGHT), flags=cv2.INTER_AREA)
 
 
-def follow(pictures: list[np.ndarray], people: np.ndarray = NOBODY) -> CameraPath:
-    follower = BackgroundFollower()
+def follow(pictures: list[np.ndarray], people: np.ndarray = NOBODY, focal_ratio: float = 1.0) -> CameraPath:
+    follower = BackgroundFollower(focal_ratio)
     for number, picture in enumerate(pictures):
         follower.add(number / 30, picture, people)
     return follower.path()
@@ -136,11 +136,51 @@ def test_nothing_is_known_of_a_picture_without_corners_nor_across_a_cut() -> Non
     assert errors(second, np.array(pans[10:]), np.ones(20))[0] < 0.1
 
 
+@pytest.mark.parametrize("focal_ratio", [0.6, 0.8, 1.5])
+def test_a_stated_focal_length_is_used(focal_ratio: float) -> None:
+    turns, zooms = path_of("pan")
+    pictures = [seen(wall(), turn, zoom, focal_ratio) for turn, zoom in zip(turns, zooms, strict=True)]
+    path = follow(pictures, focal_ratio=focal_ratio)
+    assert path.focal_ratio == focal_ratio
+    assert errors(path, turns, zooms)[0] < 0.15
+    found, assumed = (np.nanquantile(p.parallax_deg, 0.8) for p in (path, follow(pictures)))
+    assert found < 0.12
+    assert found < 0.6 * assumed, "with the diagonal, the turn looks like travel"
+
+
+def test_after_a_cut_the_first_frame_is_the_reference() -> None:
+    turns, zooms = path_of("pan")
+    pictures = [seen(wall(), turn, zoom) for turn, zoom in zip(turns, zooms, strict=True)]
+    follower = BackgroundFollower()
+    for number, picture in enumerate([*pictures, *pictures]):
+        if number == len(pictures):
+            follower.restart()
+        follower.add(number / 30, picture, NOBODY)
+    path = follower.path()
+    assert path.parts.tolist() == [0] * 60 + [1] * 60
+    second = path.between(2.0, 4.0)
+    assert np.isfinite(second.turns).all(), "no frame is lost at a cut that is known"
+    assert not second.turns[0].any()
+    assert errors(second, turns, zooms)[0] < 0.15
+
+
+def test_a_turn_while_the_background_is_lost_is_not_taken_for_none() -> None:
+    before, after = seen(wall(), *STILL), seen(wall(), np.array([0.0, 12.0, 0.0]), 1.0)
+    bare = np.full_like(before, 128)
+    path = follow([before] * 20 + [bare] * 10 + [after] * 20)
+    known = np.isfinite(path.turns[:, 0])
+    assert len(np.unique(path.parts[known])) == 2
+
+
 def test_a_picture_is_shown_as_from_the_first_frame() -> None:
     turn = np.array([0.5, 4.0, -2.0])
     first, later = seen(wall(), *STILL), seen(wall(), turn, 1.1)
     path = CameraPath(
-        np.array([0.0, 1.0]), np.radians([np.zeros(3), turn]), np.array([1.0, 1.1]), np.zeros(2)
+        np.array([0.0, 1.0]),
+        np.radians([np.zeros(3), turn]),
+        np.array([1.0, 1.1]),
+        np.zeros(2),
+        np.zeros(2, int),
     )
     shown = steady_picture(later, path, 1.02)
     inner = (shown.max(axis=2) > 0)[..., None]

@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from opendance_hf.motion.balance import SEGMENTS, centre_of_mass, vertical
 from opendance_hf.motion.skeleton import JOINT_INDEX
-from opendance_hf.pipeline.fitting.camera import assumed_focal_px, camera_tilt, horizon
+from opendance_hf.pipeline.fitting.camera import camera_tilt, horizon
 from opendance_hf.pipeline.fitting.settings import CameraPriors
 from opendance_hf.pipeline.video import probe
 from opendance_hf.schema import Camera
@@ -120,8 +120,8 @@ def test_the_focal_length_that_a_phone_states_is_used(
     info = probe(video)
     diagonal = math.hypot(info.width_px, info.height_px)
     assert info.focal_px == (None if ratio is None else pytest.approx(ratio * diagonal))
-    assert assumed_focal_px(info) == pytest.approx((ratio or 1) * diagonal)
+    assert info.assumed_focal_px == pytest.approx((ratio or 1) * diagonal)
 
 
 def test_the_focal_length_of_a_file_that_states_none_is_the_diagonal() -> None:
-    assert assumed_focal_px(VIDEO) == pytest.approx(math.hypot(1280, 720))
+    assert VIDEO.assumed_focal_px == pytest.approx(math.hypot(1280, 720))

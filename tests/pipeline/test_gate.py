@@ -176,7 +176,7 @@ def test_a_sequence_beyond_a_limit_is_dropped_and_one_within_them_keeps_its_scor
 
 def test_a_camera_whose_turn_and_zoom_are_taken_out_may_move_more_but_not_wildly() -> None:
     times = np.arange(60 * 10) / 60
-    path = CameraPath(times, np.zeros((600, 3)), np.ones(600), np.zeros(600))
+    path = CameraPath(times, np.zeros((600, 3)), np.ones(600), np.zeros(600), np.zeros(600, int))
     shaken = replace(filmed(danced(), speed=0.7), steadied=path)
     kept = GATE(shaken)
     assert isinstance(kept, Clip)

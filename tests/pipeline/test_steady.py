@@ -62,7 +62,13 @@ def clip_of(
     landmarks: Landmarks, turns_deg: np.ndarray, zooms: np.ndarray, parallax_deg: float | np.ndarray = 0.02
 ) -> Clip:
     times = landmarks.times_s
-    path = CameraPath(times, np.radians(turns_deg), zooms, np.broadcast_to(parallax_deg, len(times)))
+    path = CameraPath(
+        times,
+        np.radians(turns_deg),
+        zooms,
+        np.broadcast_to(parallax_deg, len(times)),
+        np.zeros(len(times), int),
+    )
     return Clip(
         Path("v.mp4"), "0" * 64, start_s=0.0, end_s=2.0, video=VIDEO, landmarks=landmarks,
         camera_motion=CameraMotion(times, np.zeros(len(times)), path), scores={"earlier": 1.0},
@@ -108,7 +114,9 @@ def test_the_reference_is_the_first_frame_of_the_span() -> None:
 
 def test_unknown_frames_are_interpolated() -> None:
     turns, zooms = moving()
-    path = CameraPath(np.arange(FRAMES) / 30, np.radians(turns), zooms, np.zeros(FRAMES))
+    path = CameraPath(
+        np.arange(FRAMES) / 30, np.radians(turns), zooms, np.zeros(FRAMES), np.zeros(FRAMES, int)
+    )
     path.turns[10:13] = np.nan
     path.parallax_deg[11] = np.nan
     found = relative_path(path, path.times_s)
@@ -166,10 +174,15 @@ def test_bodies_turn_with_the_camera() -> None:
     rng = np.random.default_rng(0)
     roots, places = Rotation.random(FRAMES, random_state=0), rng.uniform((-1, -1, 4), (1, 1, 6), (FRAMES, 3))
     cameras = Rotation.from_rotvec(turns, degrees=True)
-    path = CameraPath(np.arange(FRAMES) / 30, np.radians(turns), zooms, np.zeros(FRAMES))
+    path = CameraPath(
+        np.arange(FRAMES) / 30, np.radians(turns), zooms, np.zeros(FRAMES), np.zeros(FRAMES, int)
+    )
     rotations = np.broadcast_to(np.eye(3), (1, FRAMES, 24, 3, 3)).copy()
     rotations[0, :, 0] = (cameras * roots).as_matrix()
-    transl = cameras.apply(places) / np.stack([np.ones(FRAMES), np.ones(FRAMES), zooms], axis=1)
+    pelvis = np.array([-0.0018, -0.2233, 0.0282])
+    transl = (
+        cameras.apply(places + pelvis) / np.stack([np.ones(FRAMES), np.ones(FRAMES), zooms], axis=1) - pelvis
+    )
     found = Bodies(path.times_s, rotations, np.zeros((1, FRAMES, 10)), transl[None])
     steady = steady_bodies(found, path)
     np.testing.assert_allclose(steady.rotations[0, :, 0], roots.as_matrix(), atol=1e-6)
@@ -183,3 +196,25 @@ def test_a_camera_that_turns_too_far_is_refused_by_name() -> None:
     assert isinstance(dropped, Dropped)
     assert dropped.reason == "the camera turns too far"
     assert "35" in dropped.detail
+
+
+def test_landmarks_are_not_touched_where_the_background_was_lost_between_two_parts() -> None:
+    turns, zooms = moving()
+    clip = clip_of(landmarks_of(shown()), turns, zooms)
+    path = clip.camera_motion.path
+    assert path is not None
+    lost = replace(path, parts=(np.arange(FRAMES) > FRAMES // 2).astype(int))
+    kept = Steady()(replace(clip, camera_motion=replace(clip.camera_motion, path=lost)))
+    assert isinstance(kept, Clip)
+    assert kept.landmarks is clip.landmarks
+
+
+def test_a_path_far_from_its_reference_is_continuous() -> None:
+    turns = np.zeros((FRAMES, 3))
+    turns[:, 1] = np.linspace(170, 190, FRAMES)
+    vectors = Rotation.from_rotvec(turns, degrees=True).as_rotvec()
+    path = CameraPath(
+        np.arange(FRAMES) / 30, vectors, np.ones(FRAMES), np.zeros(FRAMES), np.zeros(FRAMES, int)
+    )
+    found = relative_path(path, np.arange(2 * FRAMES - 1) / 60)
+    np.testing.assert_allclose(np.degrees(found.turns[:, 1]), np.linspace(0, 20, 2 * FRAMES - 1), atol=1e-6)

@@ -617,3 +617,11 @@ def test_shares_of_frames_seen_and_seen_alone_differ_where_people_overlap() -> N
     people = measure(tracks, alone, 5.0, 800)
     np.testing.assert_array_equal(people.seen_shares, 1.0)
     np.testing.assert_array_equal(people.alone_shares, 0.5)
+
+
+def test_who_has_left_does_not_get_the_boxes_of_who_comes_later() -> None:
+    boxes = np.full((2, 90, 4), np.nan, np.float32)
+    boxes[0, :30] = boxes[1, 60:] = (100, 50, 200, 450)
+    tracks = Tracks(np.arange(90) / 7.5, boxes)
+    kept = without_bystanders(tracks, np.array([True, False]))
+    np.testing.assert_array_equal(kept.seen[0], np.arange(90) < 30)
