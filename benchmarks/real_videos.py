@@ -193,10 +193,10 @@ def distinct(found: Landmarks) -> Any:
     torso = np.median(
         np.linalg.norm(image[:, :, SHOULDERS].mean(axis=2) - image[:, :, HIPS].mean(axis=2), axis=-1)
     )
-    pairs = combinations(image, 2)
-    return np.all(
-        [np.linalg.norm(a - b, axis=-1).mean(axis=-1) >= SAME * torso for a, b in pairs] or [True], axis=0
-    ) & (np.ones(image.shape[1], dtype=bool))
+    out = np.ones(image.shape[1], dtype=bool)
+    for a, b in combinations(image, 2):
+        out &= np.linalg.norm(a - b, axis=-1).mean(axis=-1) >= SAME * torso
+    return out
 
 
 def pck(points: Any, found: Landmarks) -> float:

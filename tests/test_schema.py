@@ -135,6 +135,10 @@ def old_row(version: str) -> dict[str, Any]:
     """A row as the schema of that version had it."""
     row = to_row(make_sequence(1))
     row["provenance"] = {**row["provenance"], "schema_version": version}
+    camera = row["provenance"]["camera"]
+    assert camera is not None
+    added = ("focal_sd", "tilt_sd_deg", "turn_deg", "zoom")
+    row["provenance"]["camera"] = {key: value for key, value in camera.items() if key not in added}
     del row["joint_confidence"]
     if version < "1.2":
         del row["provenance"]["pipeline"]
@@ -150,6 +154,9 @@ def test_rows_of_older_schemas_load(version: str) -> None:
     assert seq.joint_confidence is None
     assert seq.provenance.pipeline == ""
     assert seq.provenance.schema_version == version
+    camera = seq.provenance.camera
+    assert camera is not None
+    assert (camera.focal_sd, camera.tilt_sd_deg, camera.turn_deg, camera.zoom) == (None, None, 0.0, 1.0)
     validate(seq)
 
 

@@ -73,7 +73,7 @@ class LifterCorrector:
 
         The network reads landmarks at its own frame rate, and its changes are interpolated to the frames of ``found``.
         Landmarks that it does not know, such as fingers, move with the nearest joint that it knows. It reads them as a
-        level camera would see them, since it has seen few rolled ones.
+        level camera would see them, since it has seen few rolled ones; what counts as rolled are the defaults of the fit.
         """
         roll_rad = camera_roll(found, video, FitSettings())
         lifted, errors = self._lifted(level_landmarks(found, video, roll_rad), video)
