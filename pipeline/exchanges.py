@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from opendance_hf.motion.intervals import true_intervals
 from opendance_hf.pipeline.clip import Landmarks
-from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
+from opendance_hf.pipeline.landmarks import LANDMARK_INDEX, REGION_SIDE_M
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -31,8 +31,6 @@ _COMPARED: Final[dict[str, tuple[str, ...]]] = {
     "arms": ("shoulder", "elbow", "wrist"),
     "legs": ("hip", "knee", "ankle"),
 }
-#: Assumed side of a person's region, which holds the whole body with a margin, metres.
-_REGION_SIDE_M: Final = 2.2
 #: Limit of the deviation of one landmark in one frame, metres: more is an outlier.
 _MAX_DEVIATION_M: Final = 1.0
 
@@ -52,7 +50,7 @@ def find_exchanges(found: Landmarks, max_duration_s: float, min_gain_m: float, m
     for dancer, parts in product(range(len(out)), ([0, 1], [0], [1])):
         names = [list(_COMPARED.values())[part] for part in parts]
         sides = [[row for part in names for row in _rows(part, side)] for side in ("left", "right")]
-        scale = _REGION_SIDE_M / np.median(found.regions_px[dancer])
+        scale = REGION_SIDE_M / np.median(found.regions_px[dancer])
         path = found.image[dancer][:, sides].astype(np.float64) * scale
         path = _undone(path, out[dancer][:, parts].all(axis=-1))
         for start, end in true_intervals(found.visibility[dancer].max(axis=-1) > 0):

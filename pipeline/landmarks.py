@@ -17,4 +17,6 @@ LANDMARKS: Final[tuple[str, ...]] = (
     "right_foot_index",
 )  # fmt: skip
 NUM_LANDMARKS: Final = len(LANDMARKS)
+#: Assumed side of a person's region, which holds the whole body with a margin, metres.
+REGION_SIDE_M: Final = 2.2
 LANDMARK_INDEX: Final[dict[str, int]] = {name: i for i, name in enumerate(LANDMARKS)}

@@ -13,7 +13,7 @@ from opendance_hf.motion.intervals import true_intervals
 from opendance_hf.pipeline.clip import Landmarks
 from opendance_hf.pipeline.fitting.correspondences import SIDES
 from opendance_hf.pipeline.fitting.settings import HoldLimits
-from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
+from opendance_hf.pipeline.landmarks import LANDMARK_INDEX, REGION_SIDE_M
 
 Array = npt.NDArray[np.floating]
 Bools = npt.NDArray[np.bool_]
@@ -48,7 +48,7 @@ def hand_holds(found: Landmarks, hands: Array, limits: HoldLimits) -> list[Hold]
     shortest = max(2, round(limits.min_hold_s / frame_s))
     pairs, apart = [], []
     for a, b in combinations(range(len(palms)), 2):
-        size_m = limits.region_side_m / ((found.regions_px[a] + found.regions_px[b]) / 2)
+        size_m = REGION_SIDE_M / ((found.regions_px[a] + found.regions_px[b]) / 2)
         for one, other in product(_HANDS, _HANDS):
             distance = np.linalg.norm(palms[a, :, one] - palms[b, :, other], axis=-1) * size_m
             depth = np.linalg.norm(hands[a, :, one] - hands[b, :, other], axis=-1)

@@ -10,6 +10,7 @@ from importlib.metadata import version
 
 import opendance_hf
 from opendance_hf.motion.contacts import RestLimits
+from opendance_hf.pipeline.landmarks import REGION_SIDE_M
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class ContactLimits(RestLimits):
         region_side_m: assumed side of a person's region, metres; it contains the whole body with a margin.
     """
 
-    region_side_m: float = 2.2
+    region_side_m: float = REGION_SIDE_M
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,11 @@ class HoldLimits:
     """Hold the thresholds that find hands of two dancers that hold each other.
 
     Attributes:
-        near_m: maximum distance of two palms in the image, converted to metres by ``region_side_m``.
+        near_m: maximum distance of two palms in the image, converted to metres by the size of the dancers' regions.
         max_distance_m: maximum distance of the fitted hands, metres, which is mostly an error of depth.
         min_seen: minimum visibility of the wrists and fingers.
         min_hold_s: minimum duration, seconds; hands that pass each other are near for less.
         palm_m: distance of SMPL's hand joints, the middles of the palms, in a hold, metres (10 to 13 cm in captures).
-        region_side_m: assumed side of a person's region, metres.
     """
 
     near_m: float = 0.25
@@ -43,7 +43,6 @@ class HoldLimits:
     min_seen: float = 0.2
     min_hold_s: float = 0.3
     palm_m: float = 0.12
-    region_side_m: float = 2.2
 
 
 @dataclass(frozen=True)

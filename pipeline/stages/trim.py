@@ -12,7 +12,7 @@ import numpy.typing as npt
 from opendance_hf.motion.intervals import true_intervals
 from opendance_hf.motion.skeleton import LIMB_JOINTS
 from opendance_hf.pipeline.clip import Clip, Landmarks
-from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
+from opendance_hf.pipeline.landmarks import LANDMARK_INDEX, REGION_SIDE_M
 from opendance_hf.pipeline.stage import Dropped, Stage
 
 _LIMBS: Final = [LANDMARK_INDEX[name] for name in LIMB_JOINTS]
@@ -42,7 +42,7 @@ class Trim(Stage):
     max_hold_s: float = 3.0
     min_move_s: float = 0.2
     window_s: float = 0.25
-    region_side_m: float = 2.2
+    region_side_m: float = REGION_SIDE_M
 
     def __call__(self, clip: Clip) -> list[Clip | Dropped]:
         """Process one span; return one clip per dance."""
