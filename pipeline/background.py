@@ -87,7 +87,7 @@ class BackgroundFollower:
         self._keys: list[_Keyframe] = []
         self._key: _Keyframe | None = None
         self._aim = Aim(np.eye(3), focal_ratio)
-        self._missed = self._part = 0
+        self._missed = self._unseen = self._part = 0
         self._rows: list[tuple[float, Array, float, float, int]] = []
 
     def path(self) -> CameraPath:
@@ -104,7 +104,7 @@ class BackgroundFollower:
 
     def restart(self) -> None:
         """Forget everything, as after a cut: the next frame is the reference of those after it."""
-        self._keys, self._key, self._missed = [], None, 0
+        self._keys, self._key, self._missed, self._unseen = [], None, 0, 0
         self._aim = Aim(np.eye(3), self._focal_ratio)
         self._part += 1
 
@@ -128,14 +128,19 @@ class BackgroundFollower:
                 (time_s, np.full(3, np.nan), self._aim.focal / self._focal_ratio, parallax, self._part)
             )
             self._missed += 1
-            if self._missed > _PATIENCE:
+            self._unseen = self._unseen + 1 if np.isnan(parallax) else 0
+            if self._unseen > _PATIENCE:
                 # Nothing from before is in the picture, and how the camera has turned meanwhile is not known.
                 self.restart()
+                self._start(grey, free)
+            elif self._missed > _PATIENCE:
+                # Corners move in another way than a turn and a zoom move them. The last aim is the best guess.
+                self._keys, self._missed = [], 0
                 self._start(grey, free)
             return
         turn = np.asarray(cv2.Rodrigues(aim.turn)[0], dtype=np.float64).ravel()
         self._rows.append((time_s, turn, aim.focal / self._focal_ratio, parallax, self._part))
-        self._aim, self._missed = aim, 0
+        self._aim, self._missed, self._unseen = aim, 0, 0
         self._change_key(grey, free, followed)
 
     def _start(self, grey: Image, free: Image) -> None:

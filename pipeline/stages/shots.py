@@ -41,7 +41,7 @@ class Shots(Stage):
     """
 
     name = "shots"
-    version = 3
+    version = 4
     reads = ("video", "detections")
     writes = ("camera_motion",)
     changes = ("detections",)

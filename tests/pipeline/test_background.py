@@ -115,6 +115,24 @@ def test_a_camera_that_travels_leaves_parallax() -> None:
     assert np.nanquantile(path.parallax_deg, 0.8) > 0.5
 
 
+@pytest.mark.parametrize(("parallax_deg", "parts"), [(0.4, 1), (np.nan, 2)], ids=["unexplained", "lost"])
+def test_frames_in_which_corners_move_otherwise_do_not_end_a_part(
+    parallax_deg: float, parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A camera that travels is refused for its whole motion, not for that between two places where it was lost."""
+    measured = BackgroundFollower._locate
+    follower = BackgroundFollower()
+    for frame in range(60):
+        unknown = 20 <= frame < 35
+        failure = (None, parallax_deg, 0.8)
+        monkeypatch.setattr(
+            BackgroundFollower, "_locate", (lambda *_, failure=failure: failure) if unknown else measured
+        )
+        follower.add(frame / 30, seen(wall(), np.array([0.0, 0.1 * frame, 0.0]), 1.0), NOBODY)
+    path = follower.path()
+    assert len(np.unique(path.parts[np.isfinite(path.turns[:, 0])])) == parts
+
+
 def test_black_bars_are_not_background() -> None:
     turns, zooms = path_of("pan")
     pictures = [seen(wall(), turn, zoom) for turn, zoom in zip(turns, zooms, strict=True)]
