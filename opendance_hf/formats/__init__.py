@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FORMATS: Final[dict[str, str]] = {
     "aistpp": "opendance_hf.formats.aistpp",
     "amass": "opendance_hf.formats.amass",
+    "bvh": "opendance_hf.formats.bvh",
     "edge": "opendance_hf.formats.edge",
     "gvhmr": "opendance_hf.formats.gvhmr",
     "humandata": "opendance_hf.formats.humandata",
