@@ -21,6 +21,7 @@ FORMATS: Final[dict[str, str]] = {
     "amass": "opendance_hf.formats.amass",
     "bvh": "opendance_hf.formats.bvh",
     "edge": "opendance_hf.formats.edge",
+    "glb": "opendance_hf.formats.glb",
     "gvhmr": "opendance_hf.formats.gvhmr",
     "humandata": "opendance_hf.formats.humandata",
     "lodge": "opendance_hf.formats.lodge",

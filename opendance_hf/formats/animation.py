@@ -39,7 +39,16 @@ _LEGS_M: Final = (0.5, 1.15)
 #: The rest pose of a file is a T-pose if no long bone points farther from SMPL's than this.
 _MAX_REST_DEG: Final = 25.0
 #: Long bones, by the joint at their end.
-_LONG: Final = ("left_knee", "right_knee", "left_ankle", "right_ankle", "left_elbow", "right_elbow", "left_wrist", "right_wrist")
+_LONG: Final = (
+    "left_knee",
+    "right_knee",
+    "left_ankle",
+    "right_ankle",
+    "left_elbow",
+    "right_elbow",
+    "left_wrist",
+    "right_wrist",
+)
 #: Joints without which a body cannot be posed.
 _NEEDED: Final = (*_LONG, "left_hip", "right_hip", "left_shoulder", "right_shoulder", "pelvis", "neck")
 #: Angle of the arms of an A-pose below the horizontal, degrees.
@@ -93,8 +102,8 @@ def chain(parents: Sequence[int], rotations: Array, translations: Array) -> tupl
     turned, placed = np.array(rotations, dtype=np.float64), np.array(translations, dtype=np.float64)
     for joint, parent in enumerate(parents):
         if parent >= 0:
-            placed[:, joint] = (
-                placed[:, parent] + np.einsum("tij,tj->ti", turned[:, parent], placed[:, joint])
+            placed[:, joint] = placed[:, parent] + np.einsum(
+                "tij,tj->ti", turned[:, parent], placed[:, joint]
             )
             turned[:, joint] = turned[:, parent] @ turned[:, joint]
     return turned, placed
@@ -148,7 +157,9 @@ def to_motion(
         "%s: read as %s: names of %s, %g FPS, %s up, unit %s, %s; joints move by up to %.1f mm to keep bones rigid",
         path, kind, found[0].table.name, rate, measured, unit_name, results[0].rest, max(r.error_mm for r in results),
     )  # fmt: skip
-    poses, transl, offsets = (np.stack([getattr(r, n) for r in results]) for n in ("poses", "transl", "offsets"))
+    poses, transl, offsets = (
+        np.stack([getattr(r, n) for r in results]) for n in ("poses", "transl", "offsets")
+    )
     joints = forward_kinematics(poses, transl, offsets[:, None])
     try:
         return Motion(joints, rate, poses, transl, offsets, meta={"id": path.stem})
@@ -185,7 +196,10 @@ class _Found:
         ]  # fmt: skip
         for array, axis in zip(arrays, (1, 1, 0, 0), strict=True):
             array[(slice(None),) * axis + (lacking,)] = np.nan
-        if not all(np.isfinite(np.delete(array, lacking, axis)).all() for array, axis in zip(arrays, (1, 1, 0, 0), strict=True)):
+        if not all(
+            np.isfinite(np.delete(array, lacking, axis)).all()
+            for array, axis in zip(arrays, (1, 1, 0, 0), strict=True)
+        ):
             raise FormatError(f"{path}: NaN or infinity in the motion")
         return cls(table, *arrays)
 
@@ -239,7 +253,9 @@ def _upward(path: Path, found: Sequence[_Found], up: Axis | None) -> tuple[str, 
         feet = [_at(one.joints, f"{s}_foot") - _at(one.joints, f"{s}_ankle") for s in ("left", "right")]
         across = (_at(one.joints, "left_hip") - _at(one.joints, "right_hip")) @ turn.T
         ahead = unit(np.cross(across, [0.0, 1.0, 0.0]))
-        toes = np.nanmean([(foot @ turn.T * ahead).sum(-1) for foot in feet if np.isfinite(foot).all()] or [1.0])
+        toes = np.nanmean(
+            [(foot @ turn.T * ahead).sum(-1) for foot in feet if np.isfinite(foot).all()] or [1.0]
+        )
         if toes < 0:
             raise FormatError(
                 f"{path}: feet point backwards when the joint named left is on the left: left and right are exchanged, or "
@@ -265,7 +281,9 @@ def _fit(path: Path, found: _Found) -> _Fitted:
     offsets = MEAN_OFFSETS.astype(np.float64)
     lengths = np.linalg.norm(offsets, axis=-1)
     shin = JOINT_INDEX["left_ankle"]
-    size = float(np.median(np.linalg.norm(joints[:, shin] - joints[:, PARENTS[shin]], axis=-1)) / lengths[shin])
+    size = float(
+        np.median(np.linalg.norm(joints[:, shin] - joints[:, PARENTS[shin]], axis=-1)) / lengths[shin]
+    )
     for joint, parent in enumerate(PARENTS):
         if not given[joint]:
             # Joints that the file lacks do not turn, and lie where the mean skeleton's do.

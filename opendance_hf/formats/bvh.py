@@ -71,7 +71,9 @@ def read_animations(path: Path) -> list[Animation]:
         FormatError: if it is damaged or too large.
     """
     if path.stat().st_size > _MAX_BYTES:
-        raise FormatError(f"{path}: {path.stat().st_size:,} bytes, at most {_MAX_BYTES:,} are read; split the file")
+        raise FormatError(
+            f"{path}: {path.stat().st_size:,} bytes, at most {_MAX_BYTES:,} are read; split the file"
+        )
     with path.open(encoding="utf-8", errors="replace") as file:
         lines = ((number, line.split()) for number, line in enumerate(file, start=1))
         filled = ((number, words) for number, words in lines if words)
@@ -83,9 +85,7 @@ def read_animations(path: Path) -> list[Animation]:
     roots = [index for index, joint in enumerate(joints) if joint.parent < 0]
     parts = zip(roots, [*roots[1:], len(joints)], strict=True)
     starts = np.cumsum([0, *(len(joint.channels) for joint in joints)])
-    return [
-        _animation(path, joints[a:b], a, values[:, starts[a] : starts[b]], 1 / frame_s) for a, b in parts
-    ]
+    return [_animation(path, joints[a:b], a, values[:, starts[a] : starts[b]], 1 / frame_s) for a, b in parts]
 
 
 def _hierarchy(path: Path, lines: Iterator[tuple[int, list[str]]]) -> list[_Joint]:
@@ -100,7 +100,7 @@ def _hierarchy(path: Path, lines: Iterator[tuple[int, list[str]]]) -> list[_Join
 
         key = words[0].upper()
         if number == 1 and key.lstrip("\ufeff") != "HIERARCHY":
-            raise fail(f"starts with {ascii(words[0][:20])}, expected HIERARCHY")
+            raise fail(f"starts with {words[0][:20]!a}, expected HIERARCHY")
         if number > _MAX_HEADER_LINES:
             raise fail("the hierarchy does not end")
         if key == "MOTION":
@@ -111,7 +111,9 @@ def _hierarchy(path: Path, lines: Iterator[tuple[int, list[str]]]) -> list[_Join
             if (key == "ROOT") != (not above):
                 raise fail(f"{key} {'inside' if above else 'outside'} of another joint")
             parent = above[-1] if above else -1
-            name = f"{joints[parent].name}_end" if key == "END" else " ".join(words[1:]) or f"joint{len(joints)}"
+            name = (
+                f"{joints[parent].name}_end" if key == "END" else " ".join(words[1:]) or f"joint{len(joints)}"
+            )
             joints.append(_Joint(name, parent))
             current = len(joints) - 1
         elif key == "{":
@@ -126,13 +128,13 @@ def _hierarchy(path: Path, lines: Iterator[tuple[int, list[str]]]) -> list[_Join
             count = int(words[1]) if len(words) > 1 and words[1].isdigit() else -1
             found = [_CHANNEL.match(word) for word in words[2:]]
             if count != len(found) or count > 6 or not all(found):
-                raise fail(f"channels {ascii(' '.join(words[1:8]))} are not up to six of Xposition ... Zrotation")
+                raise fail(f"channels {' '.join(words[1:8])!a} are not up to six of Xposition ... Zrotation")
             channels = [(match[1].upper(), match[2].lower()) for match in found if match]
             if len(set(channels)) != len(channels):
                 raise fail("a channel is there twice")
             joints[above[-1]].channels = channels
         elif key != "HIERARCHY":
-            raise fail(f"unknown word {ascii(words[0][:20])}")
+            raise fail(f"unknown word {words[0][:20]!a}")
     raise FormatError(f"{path}: ends in the hierarchy, before MOTION; the file is truncated or not a BVH")
 
 
@@ -142,7 +144,7 @@ def _numbers(words: list[str], count: int, fail: object) -> list[float]:
     except ValueError:
         numbers = []
     if len(numbers) != count or not all(math.isfinite(number) for number in numbers):
-        raise fail(f"{ascii(' '.join(words)[:40])} are not {count} finite numbers")  # type: ignore[operator]
+        raise fail(f"{' '.join(words)[:40]!a} are not {count} finite numbers")  # type: ignore[operator]
     return numbers
 
 
@@ -159,7 +161,7 @@ def _motion_header(path: Path, lines: Iterator[tuple[int, list[str]]]) -> tuple[
                 raise ValueError
         except (ValueError, IndexError):
             raise FormatError(
-                f"{path}, line {number}: {ascii(' '.join(words)[:40])}; expected 'Frames: N' and 'Frame Time: seconds'"
+                f"{path}, line {number}: {' '.join(words)[:40]!a}; expected 'Frames: N' and 'Frame Time: seconds'"
             ) from None
         if frames >= 0 and frame_s:
             break
@@ -176,7 +178,9 @@ def _values(path: Path, file: TextIO, frames: int, width: int) -> np.ndarray:
     try:
         values = np.array(text.split(), dtype=np.float64)
     except ValueError:
-        raise FormatError(f"{path}: the motion has something other than numbers; the file is damaged") from None
+        raise FormatError(
+            f"{path}: the motion has something other than numbers; the file is damaged"
+        ) from None
     if len(values) != frames * width:
         raise FormatError(
             f"{path}: has {len(values):,} numbers, but {frames:,} frames of {width} channels need {frames * width:,}; the file "
@@ -256,7 +260,9 @@ def _text(animation: Animation) -> str:
         lines.append(f"{tab}{{")
         lines.append(f"{tab}\tOFFSET {' '.join(f'{value * _CM:.6f}' for value in offset)}")
         lines.append(
-            f"{tab}\tCHANNELS 6 Xposition Yposition Zposition {rotations}" if moves else f"{tab}\tCHANNELS 3 {rotations}"
+            f"{tab}\tCHANNELS 6 Xposition Yposition Zposition {rotations}"
+            if moves
+            else f"{tab}\tCHANNELS 3 {rotations}"
         )
         for child in children[joint]:
             add(child, depth + 1)

@@ -16,7 +16,7 @@ from opendance_hf.formats.animation import A_POSE_DEG, Animation, rest_rotations
 from opendance_hf.formats.motion import Motion
 from opendance_hf.formats.rigs import NameTable
 from opendance_hf.motion.body import pose_joints
-from opendance_hf.motion.rotations import axis_angle_to_matrix, unit
+from opendance_hf.motion.rotations import axis_angle_to_matrix, matrix_to_axis_angle, unit
 from opendance_hf.motion.skeleton import JOINT_INDEX, JOINT_NAMES, NUM_JOINTS, PARENTS
 
 Array = npt.NDArray[np.floating]
@@ -49,10 +49,12 @@ class Rigged:
     Attributes:
         animation: in metres, y up.
         joints: for each joint of the animation the joint of SMPL that it moves with, or None for a root.
+        rest_poses: (24, 3) axis-angle of SMPL's joints, relative to their parents, in the rest pose of the rig.
     """
 
     animation: Animation
     joints: tuple[int | None, ...]
+    rest_poses: Array
 
 
 def rigged(path: Path, motion: Motion, table: NameTable, *, bone_axes: bool = True) -> Rigged:
@@ -95,7 +97,10 @@ def rigged(path: Path, motion: Motion, table: NameTable, *, bone_axes: bool = Tr
         still = np.broadcast_to(np.eye(3), turned[:, 0].shape), np.zeros_like(placed[:, 0])
         bones = [replace(bone, parent=bone.parent or table.root) for bone in bones]
         bones.insert(0, _Bone(table.root, "", np.eye(3), np.zeros(3), *still, None))
-    return Rigged(_relative(table.prefix, bones, motion.fps), tuple(bone.joint for bone in bones))
+    local = posed.copy()
+    local[1:] = np.swapaxes(posed[list(PARENTS[1:])], -1, -2) @ posed[1:]
+    animation = _relative(table.prefix, bones, motion.fps)
+    return Rigged(animation, tuple(bone.joint for bone in bones), matrix_to_axis_angle(local))
 
 
 @dataclass(frozen=True)

@@ -102,13 +102,17 @@ def load_names(path: Path) -> NameTable:
         FormatError: naming the file and what is wrong in it.
     """
     if path.stat().st_size > _MAX_BYTES:
-        raise FormatError(f"{path}: {path.stat().st_size:,} bytes, expected a table of names of at most {_MAX_BYTES:,}")
+        raise FormatError(
+            f"{path}: {path.stat().st_size:,} bytes, expected a table of names of at most {_MAX_BYTES:,}"
+        )
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise FormatError(f"{path}: not YAML ({str(error).splitlines()[0]})") from None
     if not isinstance(content, dict) or not isinstance(content.get("joints"), dict):
-        raise FormatError(f"{path}: expected 'joints:' with a name for each joint of SMPL, such as 'pelvis: Hips'")
+        raise FormatError(
+            f"{path}: expected 'joints:' with a name for each joint of SMPL, such as 'pelvis: Hips'"
+        )
     known = {"joints", "rest", "axes", "prefix", "root", "between"}
     unknown = [f"{key!r}" for key in content if key not in known]
     unknown += [f"joint {key!r}" for key in content["joints"] if key not in JOINT_NAMES]
@@ -125,7 +129,9 @@ def load_names(path: Path) -> NameTable:
 def _alternatives(path: Path, joint: str, value: Any) -> tuple[str, ...]:
     values = value if isinstance(value, list) else [] if value is None else [value]
     if not all(isinstance(name, str) for name in values):
-        raise FormatError(f"{path}: {joint} is {value!r}, expected the name of a bone, a list of names, or null")
+        raise FormatError(
+            f"{path}: {joint} is {value!r}, expected the name of a bone, a list of names, or null"
+        )
     return tuple(values)
 
 
@@ -141,7 +147,9 @@ def table_of(names: str | Path | None) -> NameTable | None:
         return names_of(str(names))
     path = Path(names)
     if not path.is_file():
-        raise FormatError(f"{path}: no such table of names: expected one of {', '.join(NAMES)}, or a YAML file")
+        raise FormatError(
+            f"{path}: no such table of names: expected one of {', '.join(NAMES)}, or a YAML file"
+        )
     return load_names(path)
 
 
