@@ -316,11 +316,7 @@ def _body_rotations(path: Path, found: _Found) -> tuple[str, Array]:
             return f"{name} at rest", found.rotations @ fixed
     # Bones of the rest pose point anywhere: a joint of the file differs from SMPL's by a constant rotation, that which
     # makes the mean twist of its bones zero.
-    if not np.isfinite(found.joints).all():
-        filled = _filled(found.joints)
-    else:
-        filled = found.joints
-    poses, _, _ = joints_to_poses(filled)
+    poses, _, _ = joints_to_poses(_filled(found.joints))
     local = axis_angle_to_matrix(poses)
     plain = local.copy()
     for joint, parent in enumerate(PARENTS[1:], start=1):

@@ -255,7 +255,11 @@ def read_animations(file: GltfFile, fps: float | None = None) -> list[Animation]
         raise FormatError(f"{file.path}: has no animation")
     channels = _channels(file, animated[0])
     times = _sample_times(file, [keys for keys, _, _ in channels.values()], fps)
-    skins = [_chain_of(joints, parents) for item in file.items("skins") if (joints := _indices(file, item))]
+    skins = [
+        _chain_of(joints, parents)
+        for item in file.items("skins")
+        if (joints := _list_of_nodes(file, item, "joints"))
+    ]
     skeletons = skins or [_chain_of(range(len(parents)), parents)]
     out = []
     for nodes in skeletons:
@@ -275,8 +279,7 @@ def _node_parents(file: GltfFile) -> list[int]:
     check_size(file.path, 1, len(nodes))
     parents = [-1] * len(nodes)
     for number, node in enumerate(nodes):
-        for child in node.get("children", []) if isinstance(node.get("children", []), list) else [None]:
-            file.item("nodes", child)
+        for child in _list_of_nodes(file, node, "children"):
             if parents[child] >= 0:
                 raise FormatError(f"{file.path}: node {child} has two parents; the file is damaged")
             parents[child] = number
@@ -289,13 +292,13 @@ def _node_parents(file: GltfFile) -> list[int]:
     return parents
 
 
-def _indices(file: GltfFile, item: dict[str, Any]) -> list[int]:
-    joints = item.get("joints", [])
-    if not isinstance(joints, list):
-        raise FormatError(f"{file.path}: the joints of a skin are damaged")
-    for joint in joints:
-        file.item("nodes", joint)
-    return joints
+def _list_of_nodes(file: GltfFile, item: dict[str, Any], name: str) -> list[int]:
+    nodes = item.get(name, [])
+    if not isinstance(nodes, list):
+        raise FormatError(f"{file.path}: '{name}' is not a list of nodes; the file is damaged")
+    for node in nodes:
+        file.item("nodes", node)
+    return nodes
 
 
 def _chain_of(joints: Sequence[int], parents: Sequence[int]) -> list[int]:
@@ -402,7 +405,7 @@ def _animation(
         rest[number] = still[number] if above < 0 else rest[above] @ still[number]
     names = [str(nodes[node].get("name", f"node{node}")) for node in chain_nodes]
     for item in file.items("skins"):
-        joints = _indices(file, item)
+        joints = _list_of_nodes(file, item, "joints")
         if not joints or set(_chain_of(joints, parents)) != set(chain_nodes):
             continue
         names = [name if node in joints else "" for name, node in zip(names, chain_nodes, strict=True)]

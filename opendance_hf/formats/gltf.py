@@ -196,7 +196,7 @@ class GltfFile:
         raw = np.ndarray((count, size), kind, self.buffers[buffer], start, (stride, np.dtype(kind).itemsize))
         values = raw.astype(np.float64)
         if accessor.get("normalized"):
-            values = np.maximum(values / np.iinfo(kind).max, -1)
+            values = np.maximum(values / np.iinfo(raw.dtype).max, -1)
         if not np.isfinite(values).all():
             raise FormatError(f"{self.path}: NaN or infinity in accessor {index}")
         return values[:, 0] if size == 1 else values
