@@ -11,7 +11,7 @@ import numpy as np
 
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.formats import FormatError, format_named
-from opendance_hf.formats.detect import OTHER_SUFFIXES, SUFFIXES, format_of
+from opendance_hf.formats.detect import SUFFIXES, format_of
 from opendance_hf.metrics import Clip
 from opendance_hf.motion.skeleton import MEAN_OFFSETS
 from opendance_hf.schema import per_dancer
@@ -66,7 +66,7 @@ def load_clips(source: str | Path) -> Iterator[Clip]:
 
 def _files_in(folder: Path) -> list[Path]:
     """Return the motion files of a folder; arrays of other names only without an archive or a pickle."""
-    for suffixes in (SUFFIXES, OTHER_SUFFIXES):
+    for suffixes in SUFFIXES:
         if files := sorted(file for suffix in suffixes for file in folder.glob(f"*{suffix}")):
             return files
     return []

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FORMATS: Final[dict[str, str]] = {
     "aistpp": "opendance_hf.formats.aistpp",
     "amass": "opendance_hf.formats.amass",
+    "amc": "opendance_hf.formats.amc",
     "bvh": "opendance_hf.formats.bvh",
     "edge": "opendance_hf.formats.edge",
     "glb": "opendance_hf.formats.glb",

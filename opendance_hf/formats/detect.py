@@ -9,9 +9,17 @@ from typing import Final
 from opendance_hf.formats import amass, edge, lodge, wham
 from opendance_hf.formats.body import load_pickle
 
-#: Suffixes of motion files. Those of the second row are looked for in a folder that has none of the first.
-SUFFIXES: Final = (".npz", ".pkl")
-OTHER_SUFFIXES: Final = (".pt", ".npy")
+#: Suffixes of motion files. In a folder those of a row are looked for if it has none of the rows before; tables come last,
+#: since scores are tables too.
+SUFFIXES: Final = (
+    (".npz", ".pkl"),
+    (".pt", ".npy", ".bvh", ".glb", ".gltf", ".amc", ".c3d", ".smpl"),
+    (".csv",),
+)
+#: Formats whose files have a suffix of their own.
+_BY_SUFFIX: Final = {
+    ".bvh": "bvh", ".glb": "glb", ".gltf": "glb", ".amc": "amc", ".c3d": "c3d", ".smpl": "smplcodec", ".csv": "csv",
+}  # fmt: skip
 
 
 def format_of(path: Path) -> str:
@@ -21,7 +29,10 @@ def format_of(path: Path) -> str:
         FileNotFoundError: if the file does not exist.
         FormatError: if it is not a pickle of plain data.
     """
-    match path.suffix.lower():
+    suffix = path.suffix.lower()
+    if suffix in _BY_SUFFIX:
+        return _BY_SUFFIX[suffix]
+    match suffix:
         case ".pkl":
             return _of_pickle(path)
         case ".pt":
