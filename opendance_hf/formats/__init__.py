@@ -21,12 +21,14 @@ FORMATS: Final[dict[str, str]] = {
     "amass": "opendance_hf.formats.amass",
     "amc": "opendance_hf.formats.amc",
     "bvh": "opendance_hf.formats.bvh",
+    "csv": "opendance_hf.formats.csvtable",
     "edge": "opendance_hf.formats.edge",
     "glb": "opendance_hf.formats.glb",
     "gvhmr": "opendance_hf.formats.gvhmr",
     "humandata": "opendance_hf.formats.humandata",
     "lodge": "opendance_hf.formats.lodge",
     "opendance": "opendance_hf.formats.opendance",
+    "smplcodec": "opendance_hf.formats.smplcodec",
     "wham": "opendance_hf.formats.wham",
 }
 

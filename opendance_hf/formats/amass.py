@@ -1,11 +1,12 @@
-"""Read motion capture of AMASS (Mahmood et al., ICCV 2019): ``.npz``, z up, metres, with its frame rate.
+"""Read and write motion capture of AMASS (Mahmood et al., ICCV 2019): ``.npz``, z up, metres, with its frame rate.
 
 A file has ``poses`` (T, 156) axis-angle of SMPL-H, (T, 165) of SMPL-X or (T, 72) of SMPL, ``trans`` (T, 3), ``betas``,
 ``gender`` and ``mocap_framerate`` (SMPL-H) or ``mocap_frame_rate`` (SMPL-X). Files of SMPL-X also have the parts
 ``root_orient`` (T, 3) and ``pose_body`` (T, 63). Source: the loaders of github.com/nghorbani/amass (``notebooks``) and of
 the many projects that read both names of the rate.
 
-Shape (``betas``), hands and soft tissue are not read: joints are those of the mean skeleton.
+Shape (``betas``), hands and soft tissue are not read: joints are those of the mean skeleton. Files are written as those of
+SMPL-H, one a dancer, with the mean shape.
 """
 
 from __future__ import annotations
@@ -13,16 +14,27 @@ from __future__ import annotations
 import logging
 import zipfile
 import zlib
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from opendance_hf.errors import without_unsafe_advice
+from opendance_hf.files import atomic_write
 from opendance_hf.formats import FormatError
 from opendance_hf.formats.archives import Member, check_members, read_member
-from opendance_hf.formats.body import Axis, body_poses, given_rate, make_motion, other_content
-from opendance_hf.formats.motion import Motion
+from opendance_hf.formats.body import (
+    NUM_BODY,
+    REST_PELVIS,
+    Axis,
+    body_poses,
+    given_rate,
+    make_motion,
+    other_content,
+    to_z_up,
+)
+from opendance_hf.formats.motion import Motion, check_suffix, needs_poses, one_file_a_dancer
 
 _MAX_BYTES: Final = 2**30
 _RATES: Final = ("mocap_framerate", "mocap_frame_rate")
@@ -83,3 +95,41 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         wanted = {name: member for name, member in _MEMBERS.items() if name in names}
         check_members(path, archive, wanted, _MAX_BYTES)
         return {name: read_member(archive, name) for name in wanted}
+
+
+def write(motion: Motion, path: Path) -> list[Path]:
+    """Write one file per dancer: SMPL-H, neutral, z up, with the mean shape and straight hands.
+
+    Args:
+        motion: the motion; it needs poses. The rotation of its hands against the wrists is lost.
+        path: the file; numbered if there are several dancers.
+
+    Raises:
+        FormatError: if the motion has no poses, or ``path`` does not end in ``.npz``.
+        OSError: if a file cannot be written.
+    """
+    check_suffix(path, ".npz")
+    poses, pelvis = needs_poses(motion, path)
+    if np.abs(poses[:, :, NUM_BODY:]).max(initial=0) > 0:
+        log.warning(
+            "%s: SMPL-H has fingers in place of SMPL's hands, whose rotation against the wrists is lost", path
+        )
+    rest = np.array(REST_PELVIS["smplh"])
+    poses, transl = to_z_up(poses, pelvis - rest, rest)
+    written = []
+    with ExitStack() as files:  # after an error none is written
+        for index, (dancer, file) in enumerate(one_file_a_dancer(motion, path)):
+            full = np.zeros((dancer.num_frames, 156))
+            full[:, : NUM_BODY * 3] = poses[index, :, :NUM_BODY].reshape(dancer.num_frames, -1)
+            members = {
+                "poses": full,
+                "trans": transl[index],
+                "betas": np.zeros(16),
+                "dmpls": np.zeros((dancer.num_frames, 8)),
+                "gender": np.array("neutral"),
+                "mocap_framerate": np.float64(dancer.fps),
+            }
+            with files.enter_context(atomic_write(file)).open("wb") as opened:
+                np.savez_compressed(opened, allow_pickle=False, **members)
+            written.append(file)
+    return written

@@ -114,6 +114,13 @@ def to_y_up(poses: Floats, transl: Floats, pelvis: Floats) -> tuple[Floats, Floa
     return poses, (transl + pelvis) @ _Z_TO_Y.T - pelvis
 
 
+def to_z_up(poses: Floats, transl: Floats, pelvis: Floats) -> tuple[Floats, Floats]:
+    """Turn a motion from axes with y up to axes with z up, the inverse of :func:`to_y_up`, with the same arguments."""
+    poses = poses.copy()
+    poses[..., 0, :] = matrix_to_axis_angle(_Z_TO_Y.T @ axis_angle_to_matrix(poses[..., 0, :]))
+    return poses, (transl + pelvis) @ _Z_TO_Y - pelvis
+
+
 def make_motion(
     path: Path,
     poses: Floats,

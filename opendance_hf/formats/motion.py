@@ -119,6 +119,20 @@ def one_file_a_dancer(motion: Motion, path: Path) -> Iterator[tuple[Motion, Path
         yield motion.dancer(index), path if is_solo else path.with_name(f"{path.stem}_{index}{path.suffix}")
 
 
+def needs_poses(motion: Motion, path: Path) -> tuple[Floats, Floats]:
+    """Return the poses and the (D, T, 3) positions of the pelvis of a motion, float64.
+
+    Raises:
+        FormatError: if the motion has only joints; ``path`` is the output file, for the message.
+    """
+    if motion.poses is None or motion.transl is None or motion.rest_offsets is None:
+        raise FormatError(
+            f"{path}: needs rotations, but this motion has only joint positions; opendance clean writes a dance with both"
+        )
+    pelvis = motion.transl.astype(np.float64) + motion.rest_offsets[:, None, 0].astype(np.float64)
+    return motion.poses.astype(np.float64), pelvis
+
+
 def check_suffix(path: Path, suffix: str) -> None:
     """Raise FormatError if the name of an output file has another suffix.
 
