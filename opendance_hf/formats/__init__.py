@@ -21,6 +21,7 @@ FORMATS: Final[dict[str, str]] = {
     "amass": "opendance_hf.formats.amass",
     "amc": "opendance_hf.formats.amc",
     "bvh": "opendance_hf.formats.bvh",
+    "c3d": "opendance_hf.formats.c3d",
     "csv": "opendance_hf.formats.csvtable",
     "edge": "opendance_hf.formats.edge",
     "glb": "opendance_hf.formats.glb",

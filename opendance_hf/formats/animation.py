@@ -149,8 +149,8 @@ def to_motion(
     if len({(len(dancer.rotations), dancer.fps) for dancer in dancers}) != 1:
         raise FormatError(f"{path}: dancers have different numbers of frames or rates; split the file")
     found = [_Found.of(path, dancer, names) for dancer in dancers]
-    unit_name, scale = _unit(path, found[0].joints)
-    measured, turn = _upward(path, found, up)
+    unit_name, scale = measured_unit(path, found[0].joints)
+    measured, turn = upward(path, [one.joints for one in found], up)
     results = [_fit(path, one.turned(turn, scale)) for one in found]
     rate = fps or dancers[0].fps
     log.info(
@@ -218,8 +218,12 @@ def _at(joints: Array, name: str) -> Array:
     return joints[..., JOINT_INDEX[name], :]
 
 
-def _unit(path: Path, joints: Array) -> tuple[str, float]:
-    """Return the unit in which the legs have the length of a person's."""
+def measured_unit(path: Path, joints: Array) -> tuple[str, float]:
+    """Return the name of the unit in which the legs of (T, 24, 3) joints have the length of a person's, and its metres.
+
+    Raises:
+        FormatError: if there is none.
+    """
     legs = [
         np.linalg.norm(_at(joints, f"{side}_{a}") - _at(joints, f"{side}_{b}"), axis=-1)
         for side in ("left", "right")
@@ -236,9 +240,18 @@ def _unit(path: Path, joints: Array) -> tuple[str, float]:
     return best, UNITS_M[best]
 
 
-def _upward(path: Path, found: Sequence[_Found], up: Axis | None) -> tuple[str, Array]:
-    """Return the axis that points up and the rotation that makes it y; check that left is on the left."""
-    bodies = np.concatenate([one.joints for one in found])
+def upward(path: Path, dancers: Sequence[Array], up: Axis | None) -> tuple[str, Array]:
+    """Return the axis that points up and the (3, 3) rotation that makes it y; check that left is on the left.
+
+    Args:
+        path: the file, for messages.
+        dancers: (T, 24, 3) joints of each; NaN where one is missing.
+        up: the axis, if the user gave it.
+
+    Raises:
+        FormatError: if bodies stand along no axis, or left and right are exchanged.
+    """
+    bodies = np.concatenate(list(dancers))
     spine = unit(_at(bodies, "neck") - (_at(bodies, "left_ankle") + _at(bodies, "right_ankle")) / 2)
     mean = spine.mean(axis=0)
     axis = "xyz"[int(np.abs(mean).argmax())] if up is None else up
@@ -249,9 +262,9 @@ def _upward(path: Path, found: Sequence[_Found], up: Axis | None) -> tuple[str, 
             "points up? Answer with --up y or --up z"
         )
     turn = np.eye(3) if axis == "y" else np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
-    for one in found:
-        feet = [_at(one.joints, f"{s}_foot") - _at(one.joints, f"{s}_ankle") for s in ("left", "right")]
-        across = (_at(one.joints, "left_hip") - _at(one.joints, "right_hip")) @ turn.T
+    for joints in dancers:
+        feet = [_at(joints, f"{s}_foot") - _at(joints, f"{s}_ankle") for s in ("left", "right")]
+        across = (_at(joints, "left_hip") - _at(joints, "right_hip")) @ turn.T
         ahead = unit(np.cross(across, [0.0, 1.0, 0.0]))
         toes = np.nanmean(
             [(foot @ turn.T * ahead).sum(-1) for foot in feet if np.isfinite(foot).all()] or [1.0]

@@ -30,7 +30,7 @@ def duet(frames: int = 30, *, fps: float = 60, hands: bool = False) -> Motion:
     transl = np.stack(
         [np.sin(time[0, :, 0, 0]), 0.9 + 0 * time[0, :, 0, 0], np.cos(time[0, :, 0, 0])], axis=-1
     )
-    transl = np.stack([transl, transl + [1.0, 0, 0]])
+    transl = np.stack([transl, np.add(transl, [1.0, 0, 0])])
     rest = np.repeat(MEAN_OFFSETS[None].astype(np.float64), 2, axis=0)
     return Motion(forward_kinematics(poses, transl, rest[:, None]), fps, poses, transl, rest)
 
@@ -52,7 +52,7 @@ def test_amass_comes_back(tmp_path: Path) -> None:
     assert [file.name for file in files] == ["d_0.npz", "d_1.npz"]
     for index, file in enumerate(files):
         assert format_of(file) == "amass"
-        same(amass.read(file), motion.dancer(index), 1e-8)
+        same(amass.read(file), motion.dancer(index), 1e-7)
     content = np.load(files[0])
     assert {name: content[name].shape for name in content.files} == {
         "poses": (30, 156), "trans": (30, 3), "betas": (16,), "dmpls": (30, 8), "gender": (), "mocap_framerate": (),
