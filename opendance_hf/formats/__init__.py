@@ -21,11 +21,14 @@ FORMATS: Final[dict[str, str]] = {
     "amass": "opendance_hf.formats.amass",
     "bvh": "opendance_hf.formats.bvh",
     "edge": "opendance_hf.formats.edge",
+    "fbx": "opendance_hf.formats.fbx",
     "glb": "opendance_hf.formats.glb",
     "gvhmr": "opendance_hf.formats.gvhmr",
     "humandata": "opendance_hf.formats.humandata",
     "lodge": "opendance_hf.formats.lodge",
     "opendance": "opendance_hf.formats.opendance",
+    "usd": "opendance_hf.formats.usd",
+    "vrma": "opendance_hf.formats.vrma",
     "wham": "opendance_hf.formats.wham",
 }
 

@@ -29,6 +29,9 @@ from opendance_hf.formats.motion import Motion, check_suffix, one_file_a_dancer
 from opendance_hf.formats.rigged import rigged
 from opendance_hf.formats.rigs import check_rig, table_of
 
+#: Suffix of the files that are written, one a dancer.
+SUFFIX: Final = ".bvh"
+FILE_A_DANCER: Final = True
 _MAX_BYTES: Final = 2**30
 _MAX_HEADER_LINES: Final = 20_000
 _CHANNEL: Final = re.compile(r"^([XYZ])(position|rotation)$", re.IGNORECASE)

@@ -23,7 +23,10 @@ from opendance_hf.formats.motion import Motion, check_suffix
 from opendance_hf.motion.skeleton import JOINT_INDEX, NUM_JOINTS
 from opendance_hf.schema import BETAS_DIM, FPS, DanceSequence, SchemaError, per_dancer
 from opendance_hf.storage import load_sequence
+from opendance_hf.terms import terms_of
 
+#: Suffix of the files that are written.
+SUFFIX: Final = ".npz"
 #: Maximum unpacked size of the arrays of a dance, bytes, since a few kilobytes can unpack to any size. An hour of two
 #: dancers in float64 has 510 MB. A sequence has more arrays.
 MAX_UNPACKED: Final = 640 * 1024**2
@@ -136,6 +139,8 @@ def motion_of(seq: DanceSequence) -> Motion:
             "group": str(seq.group),
             "ground": 0.0,
             "music_beats": tuple(seq.music_beats.tolist()),
+            "licence": terms_of(seq.provenance.licence),
+            "start_s": seq.provenance.start_s,
         },
     )
 
