@@ -19,6 +19,7 @@ EXTRAS: Final = {
     "anny": "synthetic",
     "starlette": "inspect",
     "uvicorn": "inspect",
+    "pxr": "usd",
 }
 
 

@@ -108,7 +108,7 @@ def export(source: str, to: str, out: Path | None, options: ExportOptions) -> li
         if not 1 <= options.dancer <= motion.num_dancers:
             raise ExportError(f"--dancer {options.dancer}: the dance has {motion.num_dancers} dancer(s)")
         motion = motion.dancer(options.dancer - 1)
-    rate = float(options.fps or getattr(module, "FIXED_FPS", motion.fps))
+    rate = options.fps or float(getattr(module, "FIXED_FPS", motion.fps))
     motion = resampled(_with_poses(motion), rate)
     out = out or Path(f"{_file_name(motion)}{module.SUFFIX}")
     inputs = [Path(source), *([options.audio] if options.audio else [])]

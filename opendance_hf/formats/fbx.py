@@ -28,8 +28,10 @@ def read(path: Path) -> NoReturn:
     """Refuse to read: FBX is only written.
 
     Raises:
-        FormatError: always.
+        FileNotFoundError: if the file does not exist.
+        FormatError: otherwise.
     """
+    path.stat()
     raise FormatError(
         f"{path}: FBX is written, not read; convert it to .glb or .bvh in Blender, and read that"
     )

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scipy.spatial.transform import Rotation, Slerp
 
 from opendance_hf.formats import FormatError
-from opendance_hf.formats.animation import Animation, check_size, to_motion
+from opendance_hf.formats.animation import Animation, check_size, even_rate, to_motion
 from opendance_hf.formats.body import Axis
 from opendance_hf.formats.gltf import INDICES, VERTICES, GltfFile, GltfWriter, is_number
 from opendance_hf.formats.motion import Motion, check_suffix
@@ -294,12 +294,12 @@ def _sample_times(file: GltfFile, keys: list[Array], fps: float | None) -> Array
     step = np.diff(longest)
     even = len(longest) > 1 and float(np.ptp(step)) < 0.02 * float(step.mean()) and longest[-1] == end
     rate = fps or (1 / float(np.median(step)) if even else _DEFAULT_FPS)
-    rate = round(rate) if abs(rate - round(rate)) < 1e-3 else rate
+    rate = even_rate(rate)
     if not 0 <= end - start <= _MAX_SECONDS or not 0.1 <= rate <= 1000:
         raise FormatError(
             f"{file.path}: lasts {end - start:g} s at {rate:g} frames a second, which is not read"
         )
-    return start + np.arange(round((end - start) * rate) + 1) / rate
+    return start + np.arange(int((end - start) * rate + 1e-3) + 1) / rate
 
 
 def _sampled(keys: Array, values: Array, kind: str, times: Array, *, rotation: bool) -> Array:
@@ -366,10 +366,10 @@ def _animation(
                 rest[index[joint]] = np.linalg.inv(matrix.T)
     rotations, translations = _relative(own, world)
     rest_rotations, rest_translations = _relative(own, rest[None])
-    fps = 1 / float(times[1] - times[0]) if frames > 1 else _DEFAULT_FPS
+    fps = even_rate(1 / float(times[1] - times[0])) if frames > 1 else _DEFAULT_FPS
     return Animation(
         tuple(names), own, rest_rotations[0], rest_translations[0], rotations, translations,
-        round(fps) if abs(fps - round(fps)) < 1e-3 else fps,
+        fps,
     )  # fmt: skip
 
 

@@ -30,8 +30,10 @@ def read(path: Path) -> NoReturn:
     """Refuse to read: USD is only written.
 
     Raises:
-        FormatError: always.
+        FileNotFoundError: if the file does not exist.
+        FormatError: otherwise.
     """
+    path.stat()
     raise FormatError(
         f"{path}: USD is written, not read; convert it to .glb, in Blender for example, and read that"
     )
@@ -47,7 +49,8 @@ def write(motion: Motion, path: Path, *, rig: str = "smpl", detail: str = "full"
         detail: of the body: ``full``, ``low`` or ``none``, for skeletons alone.
 
     Raises:
-        FormatError: if the extra is not installed, the motion has no poses, or the name of ``path`` ends otherwise.
+        FormatError: if the motion has no poses, or the name of ``path`` ends otherwise.
+        ModuleNotFoundError: if the extra is not installed.
         OSError: if the file cannot be written.
     """
     if path.suffix.lower() not in _SUFFIXES:
@@ -55,11 +58,9 @@ def write(motion: Motion, path: Path, *, rig: str = "smpl", detail: str = "full"
             f"{path}: the name of this file must end in {', '.join(_SUFFIXES)}, got {path.suffix!r}"
         )
     check_detail(detail)
+    from pxr import Usd, UsdGeom
+
     table = check_rig(rig)
-    try:
-        from pxr import Usd, UsdGeom
-    except ImportError:
-        raise FormatError("USD needs the package usd-core: pip install 'opendance-hf[usd]'") from None
     stage = Usd.Stage.CreateInMemory()
     UsdGeom.SetStageUpAxis(stage, UsdGeom.Tokens.y)
     UsdGeom.SetStageMetersPerUnit(stage, 1.0)

@@ -93,7 +93,7 @@ def test_every_format_reads_and_most_write(tmp_path: Path) -> None:
         missing = tmp_path / "missing.npz"
         with pytest.raises(FileNotFoundError):
             module.read(missing)
-        assert isinstance(module, WritableFormat) == (name in ("aistpp", "humandata", "opendance"))
+        assert isinstance(module, WritableFormat) == (name not in ("edge", "gvhmr", "lodge", "wham", "amass"))
         if isinstance(module, WritableFormat):
             with pytest.raises(FormatError, match=r"wrong\.suffix"):
                 module.write(motion(), tmp_path / "wrong.suffix")
@@ -103,10 +103,8 @@ def test_every_format_reads_and_most_write(tmp_path: Path) -> None:
 
 
 def test_an_unknown_format_is_answered_with_the_list() -> None:
-    with pytest.raises(
-        FormatError, match=r"'c3d'.*aistpp, amass, edge, gvhmr, humandata, lodge, opendance, wham"
-    ):
-        format_named("c3d")
+    with pytest.raises(FormatError, match=r"'maya'.*aistpp, amass, .*opendance, .*wham"):
+        format_named("maya")
 
 
 def test_the_table_is_cheap_to_import() -> None:
