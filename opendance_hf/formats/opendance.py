@@ -2,9 +2,8 @@
 
 A dance has ``joints`` (T, 24, 3) or (D, T, 24, 3) in metres, y up. Optional are ``smpl_pose`` (D, T, 24, 3),
 ``smpl_transl`` (D, T, 3), ``rest_offsets`` (D, 24, 3), ``smpl_betas`` (D, 10), ``confidence`` (D, T), ``music_beats``
-(frame indices), ``fps`` (60 by default), ``ground`` (its height), ``id``, ``group`` (the song), ``licence`` and
-``start_s``. A sequence has the
-columns of :mod:`opendance_hf.schema`. :func:`write` writes dances only.
+(frame indices), ``fps`` (60 by default), ``ground`` (its height), ``id``, ``group`` (the song), ``licence`` (its terms) and
+``start_s`` (in its source). A sequence has the columns of :mod:`opendance_hf.schema`. :func:`write` writes dances only.
 """
 
 from __future__ import annotations
