@@ -676,6 +676,58 @@ def convert(
 
 
 @app.command()
+def export(
+    dance: Annotated[str, typer.Argument(help="A motion file of any format, a dataset folder, or a Hub id.")],
+    to: Annotated[
+        str, typer.Option(help="Format: bvh, glb, vrma, usd, fbx, amass, smplcodec, aistpp, csv ...")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The file; numbered where a format has one dancer a file. Default: the dance's name."
+        ),
+    ] = None,
+    row: Annotated[str | None, typer.Option(help="Id of a row, for datasets of more than one.")] = None,
+    dancer: Annotated[int | None, typer.Option(min=1, help="Only this dancer, from 1.")] = None,
+    rig: Annotated[
+        str | None, typer.Option(help="Names, rest pose and bone axes: smpl, mixamo, ue5, unity or vrm.")
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(min=1, max=1000, help="Frames a second. Default: the dance's.")
+    ] = None,
+    detail: Annotated[
+        str | None,
+        typer.Option(help="Skinned body of glb, usd and fbx: full, low, or none (skeleton alone)."),
+    ] = None,
+    audio: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="Song, or a row's video; its part is written beside the file as .wav.",
+        ),
+    ] = None,
+    audio_start: Annotated[
+        float | None,
+        typer.Option(min=0, help="Where the dance begins in it, in seconds. Default: as the row says."),
+    ] = None,
+    blender: Annotated[
+        str | None, typer.Option(help="For fbx: Blender 4.2 or newer, or a Python with bpy.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a dance for Blender, Unity, Unreal, VRM avatars and other tools; docs/formats.md has them all."""
+    from opendance_hf.apps.console import show_log
+    from opendance_hf.apps.export import ExportOptions
+    from opendance_hf.apps.export import export as write
+
+    options = ExportOptions(row, dancer, fps, rig, detail, blender, audio, audio_start, overwrite)
+    with _plain_errors(out or Path()) as console, show_log(console):
+        for path in write(dance, to, out, options):
+            console.print(f"written:  {path}", markup=False, highlight=False)
+
+
+@app.command()
 def push(
     folder: Annotated[Path, typer.Argument(help="Folder of a dataset or of a trained model.")],
     repo: Annotated[str, typer.Argument(help="Repository on the Hub: user/name.")],

@@ -20,6 +20,7 @@ EXTRAS: Final = {
     "starlette": "inspect",
     "uvicorn": "inspect",
     "ezc3d": "c3d",
+    "pxr": "usd",
 }
 
 

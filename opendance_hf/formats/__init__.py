@@ -24,12 +24,15 @@ FORMATS: Final[dict[str, str]] = {
     "c3d": "opendance_hf.formats.c3d",
     "csv": "opendance_hf.formats.csvtable",
     "edge": "opendance_hf.formats.edge",
+    "fbx": "opendance_hf.formats.fbx",
     "glb": "opendance_hf.formats.glb",
     "gvhmr": "opendance_hf.formats.gvhmr",
     "humandata": "opendance_hf.formats.humandata",
     "lodge": "opendance_hf.formats.lodge",
     "opendance": "opendance_hf.formats.opendance",
     "smplcodec": "opendance_hf.formats.smplcodec",
+    "usd": "opendance_hf.formats.usd",
+    "vrma": "opendance_hf.formats.vrma",
     "wham": "opendance_hf.formats.wham",
 }
 

@@ -22,6 +22,11 @@ from opendance_hf.formats.body import Axis, load_pickle, make_motion, other_cont
 from opendance_hf.formats.motion import Motion, check_suffix, one_file_a_dancer
 from opendance_hf.motion.skeleton import NUM_JOINTS
 
+#: Suffix of the files that are written, one a dancer.
+SUFFIX: Final = ".pkl"
+FILE_A_DANCER: Final = True
+#: The only rate that is written.
+FIXED_FPS: Final = 60
 FPS: Final = 60
 #: gBR_sBM_cAll_d04_mBR0_ch01: genre, situation, cameras, dancer, music, choreography.
 _MUSIC: Final = re.compile(r"_(m[A-Z]{2}\d)_")

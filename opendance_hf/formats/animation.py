@@ -109,6 +109,11 @@ def chain(parents: Sequence[int], rotations: Array, translations: Array) -> tupl
     return turned, placed
 
 
+def even_rate(fps: float) -> float:
+    """Return a rate without the digits that a file cut off: 120.0005 is 120."""
+    return float(round(fps)) if abs(fps - round(fps)) < 1e-4 * fps else fps
+
+
 def check_size(path: Path, frames: int, joints: int) -> None:
     """Raise FormatError if an animation has no frame or joint, or too many to be held in memory."""
     if not frames or not joints:

@@ -23,12 +23,15 @@ from scipy.spatial.transform import Rotation
 
 from opendance_hf.files import atomic_write
 from opendance_hf.formats import FormatError
-from opendance_hf.formats.animation import Animation, check_size, to_motion
+from opendance_hf.formats.animation import Animation, check_size, even_rate, to_motion
 from opendance_hf.formats.body import Axis
 from opendance_hf.formats.motion import Motion, check_suffix, one_file_a_dancer
 from opendance_hf.formats.rigged import rigged
 from opendance_hf.formats.rigs import check_rig, table_of
 
+#: Suffix of the files that are written, one a dancer.
+SUFFIX: Final = ".bvh"
+FILE_A_DANCER: Final = True
 _MAX_BYTES: Final = 2**30
 _MAX_HEADER_LINES: Final = 20_000
 _CHANNEL: Final = re.compile(r"^([XYZ])(position|rotation)$", re.IGNORECASE)
@@ -85,7 +88,10 @@ def read_animations(path: Path) -> list[Animation]:
     roots = [index for index, joint in enumerate(joints) if joint.parent < 0]
     parts = zip(roots, [*roots[1:], len(joints)], strict=True)
     starts = np.cumsum([0, *(len(joint.channels) for joint in joints)])
-    return [_animation(path, joints[a:b], a, values[:, starts[a] : starts[b]], 1 / frame_s) for a, b in parts]
+    return [
+        _animation(path, joints[a:b], a, values[:, starts[a] : starts[b]], even_rate(1 / frame_s))
+        for a, b in parts
+    ]
 
 
 def _hierarchy(path: Path, lines: Iterator[tuple[int, list[str]]]) -> list[_Joint]:
@@ -149,7 +155,7 @@ def _numbers(words: list[str], count: int, fail: object) -> list[float]:
 
 
 def _motion_header(path: Path, lines: Iterator[tuple[int, list[str]]]) -> tuple[int, float]:
-    frames, frame_s = -1, 0.0
+    frames, frame_s = -1, math.nan
     for number, words in lines:
         text = " ".join(words).replace(":", " ").lower().split()
         try:
@@ -163,7 +169,7 @@ def _motion_header(path: Path, lines: Iterator[tuple[int, list[str]]]) -> tuple[
             raise FormatError(
                 f"{path}, line {number}: {' '.join(words)[:40]!a}; expected 'Frames: N' and 'Frame Time: seconds'"
             ) from None
-        if frames >= 0 and frame_s:
+        if frames != -1 and not math.isnan(frame_s):
             break
     if frames < 1 or not 1e-4 <= frame_s <= 10:
         raise FormatError(

@@ -17,27 +17,19 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.transform import Rotation, Slerp
 
-from opendance_hf.body import BodyMesh, BodyShapeError, load_mesh, shape_body, skin
-from opendance_hf.body.mesh import MATERIALS
 from opendance_hf.formats import FormatError
-from opendance_hf.formats.animation import Animation, check_size, to_motion
+from opendance_hf.formats.animation import Animation, check_size, even_rate, to_motion
 from opendance_hf.formats.body import Axis
 from opendance_hf.formats.gltf import INDICES, VERTICES, GltfFile, GltfWriter, is_number
 from opendance_hf.formats.motion import Motion, check_suffix
 from opendance_hf.formats.rigged import Rigged, rigged
-from opendance_hf.formats.rigs import NameTable, check_rig, table_of
-from opendance_hf.motion.body import pose_joints
-from opendance_hf.motion.skeleton import NUM_JOINTS, PARENTS
+from opendance_hf.formats.rigs import check_rig, table_of
+from opendance_hf.formats.skinned import SkinnedBody, bind_body, check_detail, colour_of
 
+#: Suffix of the files that are written.
+SUFFIX: Final = ".glb"
 Array = npt.NDArray[np.floating]
 
-#: Colours of the body's materials, linear RGB; tops differ from dancer to dancer.
-_COLOURS: Final[dict[str, tuple[float, float, float]]] = {
-    "skin": (0.56, 0.31, 0.21), "hair": (0.035, 0.022, 0.016), "top": (0.40, 0.05, 0.05),
-    "trousers": (0.035, 0.04, 0.07), "shoes": (0.02, 0.02, 0.02), "lips": (0.42, 0.13, 0.12),
-    "brow": (0.035, 0.022, 0.016), "lid": (0.50, 0.27, 0.19), "eye": (0.85, 0.85, 0.85), "iris": (0.08, 0.05, 0.03),
-}  # fmt: skip
-_TOPS: Final = ((0.40, 0.05, 0.05), (0.05, 0.13, 0.42), (0.06, 0.30, 0.12), (0.50, 0.30, 0.03))
 _MAX_SECONDS: Final = 3 * 3600
 #: Rate at which animations are read whose keys are not evenly spaced.
 _DEFAULT_FPS: Final = 60.0
@@ -57,6 +49,7 @@ def write(motion: Motion, path: Path, *, rig: str = "smpl", detail: str = "full"
         OSError: if the file cannot be written.
     """
     check_suffix(path, ".glb")
+    check_detail(detail)
     table, writer = check_rig(rig), GltfWriter()
     scene = Scene(writer, str(motion.meta.get("id", path.stem)), motion.fps, motion.num_frames)
     for index in range(motion.num_dancers):
@@ -64,7 +57,7 @@ def write(motion: Motion, path: Path, *, rig: str = "smpl", detail: str = "full"
         body = rigged(path, dancer, table)
         joints = scene.add_skeleton(body, f"dancer_{index + 1}")
         if detail != "none":
-            scene.add_body(path, dancer, body, joints, table, detail)
+            scene.add_body(bind_body(path, dancer, body, detail), joints)
     scene.save(path, copyright_=str(motion.meta.get("licence", "")))
     return [path]
 
@@ -120,41 +113,27 @@ class Scene:
                 self._animate(first + joint, "translation", moved.astype(np.float32))
         return [first + joint for joint in range(len(animation.names))]
 
-    def add_body(
-        self, path: Path, dancer: Motion, body: Rigged, nodes: list[int], table: NameTable, detail: str
-    ) -> None:
-        """Add the skinned body of a dancer, bound in the rest pose of the rig."""
-        assert dancer.rest_offsets is not None
-        try:
-            mesh = shape_body(load_mesh("low" if detail == "low" else "full"), dancer.rest_offsets[0])
-        except BodyShapeError as error:
-            raise FormatError(f"{path}: {error}; write the skeleton alone with --detail none") from None
-        vertices, rotations, positions = _bound(mesh, body)
-        bind = np.broadcast_to(np.eye(4), (len(nodes), 4, 4)).copy()
-        bind[:, :3, :3] = np.swapaxes(rotations, -1, -2)
-        bind[:, :3, 3] = -np.einsum("jba,jb->ja", rotations, positions)
-        attributes = {
-            "POSITION": self._writer.add(vertices.astype(np.float32), target=VERTICES, bounds=True),
-            "NORMAL": self._writer.add(_normals(vertices, mesh.faces), target=VERTICES),
-            **self._weights(mesh, body),
-        }
+    def add_body(self, body: SkinnedBody, nodes: list[int]) -> None:
+        """Add the skinned body of a dancer to the nodes of its joints."""
         number = len(self._skins)
-        primitives = []
-        material = mesh.material[mesh.faces].max(axis=1)
-        for index, name in enumerate(MATERIALS):
-            faces = mesh.faces[material == index]
-            if len(faces):
-                indices = self._writer.add(faces.reshape(-1).astype(np.uint16), target=INDICES)
-                primitives.append(
-                    {"attributes": attributes, "indices": indices, "material": self._material(name, number)}
-                )
-        self._skins.append(
+        attributes = {
+            "POSITION": self._writer.add(body.vertices, target=VERTICES, bounds=True),
+            "NORMAL": self._writer.add(body.normals, target=VERTICES),
+            "JOINTS_0": self._writer.add(body.bones, target=VERTICES),
+            "WEIGHTS_0": self._writer.add(body.weights, target=VERTICES),
+        }
+        primitives = [
             {
-                "inverseBindMatrices": self._writer.add(bind.astype(np.float32)),
-                "joints": nodes,
-                "skeleton": nodes[0],
+                "attributes": attributes,
+                "indices": self._writer.add(faces.reshape(-1).astype(np.uint16), target=INDICES),
+                "material": self._material(name, number),
             }
-        )
+            for name, faces in body.parts.items()
+        ]
+        inverse = np.linalg.inv(body.bind)
+        inverse[:, 3] = 0, 0, 0, 1
+        bind = self._writer.add(inverse.astype(np.float32))
+        self._skins.append({"inverseBindMatrices": bind, "joints": nodes, "skeleton": nodes[0]})
         self._meshes.append({"name": f"body_{number + 1}", "primitives": primitives})
         self._roots.append(len(self._nodes))
         self._nodes.append({"name": f"body_{number + 1}", "mesh": len(self._meshes) - 1, "skin": number})
@@ -177,50 +156,14 @@ class Scene:
         self._channels.append({"sampler": len(self._samplers) - 1, "target": {"node": node, "path": what}})
 
     def _material(self, name: str, dancer: int) -> int:
-        colour = _TOPS[dancer % len(_TOPS)] if name == "top" else _COLOURS[name]
         own = f"{name}_{dancer + 1}" if name == "top" else name
         for index, material in enumerate(self._materials):
             if material["name"] == own:
                 return index
-        pbr = {"baseColorFactor": [*colour, 1.0], "metallicFactor": 0.0, "roughnessFactor": 0.8}
+        colour = [*colour_of(name, dancer), 1.0]
+        pbr = {"baseColorFactor": colour, "metallicFactor": 0.0, "roughnessFactor": 0.8}
         self._materials.append({"name": own, "pbrMetallicRoughness": pbr})
         return len(self._materials) - 1
-
-    def _weights(self, mesh: BodyMesh, body: Rigged) -> dict[str, int]:
-        """Return the accessors of the joints that vertices follow; joints that the rig lacks move with those above."""
-        at: dict[int, int] = {}
-        for index, of in enumerate(body.joints):
-            if of is not None:  # a bone between two others comes after the upper one, with the same joint
-                at.setdefault(of, index)
-        for joint in range(NUM_JOINTS):
-            at.setdefault(joint, at.get(PARENTS[joint], 0))
-        weights = mesh.weights / mesh.weights.sum(axis=1, keepdims=True)
-        bones = np.vectorize(at.__getitem__)(mesh.bones)
-        bones = np.where(weights > 0, bones, 0).astype(np.uint8)
-        return {
-            "JOINTS_0": self._writer.add(bones, target=VERTICES),
-            "WEIGHTS_0": self._writer.add(weights.astype(np.float32), target=VERTICES),
-        }
-
-
-def _bound(mesh: BodyMesh, body: Rigged) -> tuple[Array, Array, Array]:
-    """Return the vertices in the rest pose of the rig, and the (J, 3, 3) and (J, 3) world rest transforms of its bones."""
-    rotations, positions = body.animation.world_at_rest()
-    poses, transl = body.rest_poses, np.zeros(3)
-    vertices = skin(mesh, poses, transl)
-    joints, _ = pose_joints(Rotation.from_rotvec(poses).as_matrix(), transl, mesh.rest_offsets.astype(float))
-    pelvis = next(index for index, joint in enumerate(body.joints) if joint == 0)
-    return vertices + (positions[pelvis] - joints[0]), rotations, positions
-
-
-def _normals(vertices: Array, faces: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-    corners = vertices[faces].astype(np.float64)
-    area = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = np.zeros((len(vertices), 3))
-    for corner in range(3):
-        np.add.at(normals, faces[:, corner], area)
-    length = np.linalg.norm(normals, axis=1, keepdims=True)
-    return np.where(length > 1e-12, normals / np.maximum(length, 1e-12), [0.0, 1.0, 0.0]).astype(np.float32)
 
 
 def read(
@@ -351,12 +294,12 @@ def _sample_times(file: GltfFile, keys: list[Array], fps: float | None) -> Array
     step = np.diff(longest)
     even = len(longest) > 1 and float(np.ptp(step)) < 0.02 * float(step.mean()) and longest[-1] == end
     rate = fps or (1 / float(np.median(step)) if even else _DEFAULT_FPS)
-    rate = round(rate) if abs(rate - round(rate)) < 1e-3 else rate
+    rate = even_rate(rate)
     if not 0 <= end - start <= _MAX_SECONDS or not 0.1 <= rate <= 1000:
         raise FormatError(
             f"{file.path}: lasts {end - start:g} s at {rate:g} frames a second, which is not read"
         )
-    return start + np.arange(round((end - start) * rate) + 1) / rate
+    return start + np.arange(int((end - start) * rate + 1e-3) + 1) / rate
 
 
 def _sampled(keys: Array, values: Array, kind: str, times: Array, *, rotation: bool) -> Array:
@@ -423,10 +366,10 @@ def _animation(
                 rest[index[joint]] = np.linalg.inv(matrix.T)
     rotations, translations = _relative(own, world)
     rest_rotations, rest_translations = _relative(own, rest[None])
-    fps = 1 / float(times[1] - times[0]) if frames > 1 else _DEFAULT_FPS
+    fps = even_rate(1 / float(times[1] - times[0])) if frames > 1 else _DEFAULT_FPS
     return Animation(
         tuple(names), own, rest_rotations[0], rest_translations[0], rotations, translations,
-        round(fps) if abs(fps - round(fps)) < 1e-3 else fps,
+        fps,
     )  # fmt: skip
 
 

@@ -30,6 +30,9 @@ from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS, NUM_JOINTS
 from opendance_hf.pickles import PickleError, pickled_array_item
 from opendance_hf.schema import FPS
 
+#: Suffix of the files that are written, one a dancer.
+SUFFIX: Final = ".npz"
+FILE_A_DANCER: Final = True
 NUM_KEYPOINTS: Final = 190
 #: Indices of SMPL's 24 joints among the 190 keypoints: the first 22 of the body, and the hands at the end.
 SMPL_TO_HUMAN_DATA: Final = (*range(22), 188, 189)

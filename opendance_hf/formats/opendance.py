@@ -2,8 +2,8 @@
 
 A dance has ``joints`` (T, 24, 3) or (D, T, 24, 3) in metres, y up. Optional are ``smpl_pose`` (D, T, 24, 3),
 ``smpl_transl`` (D, T, 3), ``rest_offsets`` (D, 24, 3), ``smpl_betas`` (D, 10), ``confidence`` (D, T), ``music_beats``
-(frame indices), ``fps`` (60 by default), ``ground`` (its height), ``id`` and ``group`` (the song). A sequence has the
-columns of :mod:`opendance_hf.schema`. :func:`write` writes dances only.
+(frame indices), ``fps`` (60 by default), ``ground`` (its height), ``id``, ``group`` (the song), ``licence`` (its terms) and
+``start_s`` (in its source). A sequence has the columns of :mod:`opendance_hf.schema`. :func:`write` writes dances only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from opendance_hf.formats.motion import Motion, check_suffix
 from opendance_hf.motion.skeleton import JOINT_INDEX, NUM_JOINTS
 from opendance_hf.schema import BETAS_DIM, FPS, DanceSequence, SchemaError, per_dancer
 from opendance_hf.storage import load_sequence
+from opendance_hf.terms import terms_of
 
+#: Suffix of the files that are written.
+SUFFIX: Final = ".npz"
 #: Maximum unpacked size of the arrays of a dance, bytes, since a few kilobytes can unpack to any size. An hour of two
 #: dancers in float64 has 510 MB. A sequence has more arrays.
 MAX_UNPACKED: Final = 640 * 1024**2
@@ -41,6 +44,8 @@ MEMBERS: Final[dict[str, Member]] = {
     "ground": Member("iuf", "one number, the height of the ground in metres", single=True),
     "id": Member("Uiu", "one text, the name of the dance", single=True),
     "group": Member("Uiu", "one text, the name of the song", single=True),
+    "licence": Member("U", "one text, the terms of the motion", single=True),
+    "start_s": Member("iuf", "one number, the start in the source in seconds", single=True),
 }
 #: Names of the arrays in files, and of the fields of a motion.
 _NAMES: Final = {
@@ -50,7 +55,7 @@ _NAMES: Final = {
     "smpl_betas": "betas",
     "confidence": "confidence",
 }
-_META: Final = ("id", "group", "ground")
+_META: Final = ("id", "group", "ground", "licence", "start_s")
 #: A smaller distance from pelvis to head means that the unit is not metres.
 _MIN_TORSO_M: Final = 0.05
 # Exceptions of numpy and zipfile for archives that are damaged, encrypted or declare absurd sizes.
@@ -136,6 +141,8 @@ def motion_of(seq: DanceSequence) -> Motion:
             "group": str(seq.group),
             "ground": 0.0,
             "music_beats": tuple(seq.music_beats.tolist()),
+            "licence": terms_of(seq.provenance.licence),
+            "start_s": seq.provenance.start_s,
         },
     )
 
@@ -173,7 +180,7 @@ def _dance(arrays: dict[str, np.ndarray]) -> Motion:
 
 
 def write(motion: Motion, path: Path) -> list[Path]:
-    """Write a dance, all dancers in one file, with ``id``, ``group``, ``ground`` and ``music_beats`` of ``meta``.
+    """Write a dance, all dancers in one file, with what :data:`MEMBERS` has of ``meta``.
 
     Raises:
         FormatError: if ``path`` does not end in ``.npz``.

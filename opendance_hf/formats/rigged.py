@@ -125,10 +125,14 @@ def _parent(table: NameTable, joint: int) -> str:
 
 
 def _rest_positions(posed: Array, offsets: Array) -> Array:
-    """Return the (24, 3) positions of the rest pose, standing on the ground at the origin."""
+    """Return the (24, 3) positions of the rest pose, standing on the ground, the origin between the ankles.
+
+    A pelvis exactly above a root at the origin would be taken for connected to it, and not move, by Blender's FBX importer.
+    """
     placed = np.zeros((NUM_JOINTS, 3))
     for joint, parent in enumerate(PARENTS[1:], start=1):
         placed[joint] = placed[parent] + posed[parent] @ offsets[joint]
+    placed -= placed[[JOINT_INDEX["left_ankle"], JOINT_INDEX["right_ankle"]]].mean(axis=0)
     placed[:, 1] += TOE_ABOVE_SOLE_M - placed[:, 1].min()
     return placed
 

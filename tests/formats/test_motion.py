@@ -17,7 +17,6 @@ from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.skeleton import MEAN_OFFSETS
 
 RNG = np.random.default_rng(0)
-WRITTEN = ("aistpp", "amass", "bvh", "csv", "glb", "humandata", "opendance", "smplcodec")
 
 
 def motion(num_dancers: int = 2, num_frames: int = 5) -> Motion:
@@ -94,7 +93,9 @@ def test_every_format_reads_and_most_write(tmp_path: Path) -> None:
         missing = tmp_path / "missing.npz"
         with pytest.raises(FileNotFoundError):
             module.read(missing)
-        assert isinstance(module, WritableFormat) == (name in WRITTEN)
+        assert isinstance(module, WritableFormat) == (
+            name not in ("amc", "c3d", "edge", "gvhmr", "lodge", "wham")
+        )
         if isinstance(module, WritableFormat):
             with pytest.raises(FormatError, match=r"wrong\.suffix"):
                 module.write(motion(), tmp_path / "wrong.suffix")
@@ -104,11 +105,8 @@ def test_every_format_reads_and_most_write(tmp_path: Path) -> None:
 
 
 def test_an_unknown_format_is_answered_with_the_list() -> None:
-    with pytest.raises(
-        FormatError,
-        match=r"'mp4'.*aistpp, amass, amc, bvh, c3d, csv, edge, glb, gvhmr, humandata, lodge, opendance, smplcodec, wham",
-    ):
-        format_named("mp4")
+    with pytest.raises(FormatError, match=r"'maya'.*aistpp, amass, .*opendance, .*wham"):
+        format_named("maya")
 
 
 def test_the_table_is_cheap_to_import() -> None:

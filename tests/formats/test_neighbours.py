@@ -320,7 +320,7 @@ def test_wham_of_persons_who_never_meet(tmp_path: Path) -> None:
         wham.read(tmp_path / "w.pkl", fps=30)
 
 
-@pytest.mark.parametrize("name", ["amass", "edge", "gvhmr", "lodge", "wham"])
+@pytest.mark.parametrize("name", ["amc", "c3d", "edge", "gvhmr", "lodge", "wham"])
 def test_formats_that_are_only_read(name: str, tmp_path: Path) -> None:
     opendance.write(Motion(dance()[2][None], 30), tmp_path / "d.npz")
     done = CliRunner().invoke(

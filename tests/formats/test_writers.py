@@ -57,8 +57,10 @@ def test_amass_comes_back(tmp_path: Path) -> None:
     assert {name: content[name].shape for name in content.files} == {
         "poses": (30, 156), "trans": (30, 3), "betas": (16,), "dmpls": (30, 8), "gender": (), "mocap_framerate": (),
     }  # fmt: skip
-    # z points up, and the translation is that of SMPL-H, whose pelvis at rest is 0.24 m below its origin.
-    np.testing.assert_allclose(content["trans"][:, 2] - 0.2408, motion.joints[0, :, 0, 1], atol=1e-3)
+    # z points up; the translation is that of SMPL-H, whose pelvis at rest is (-0.002, -0.241, 0.029) from its origin.
+    x, y, z = motion.joints[0, :, 0].T
+    pelvis = content["trans"] + [-0.00217, -0.24079, 0.02858]
+    np.testing.assert_allclose(pelvis, np.column_stack([x, -z, y]), atol=1e-4)
     assert content["gender"] == "neutral"
 
 

@@ -1,0 +1,229 @@
+"""``opendance export``: dances for animation tools."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import re
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from opendance_hf.errors import OpenDanceError
+from opendance_hf.files import atomic_write, check_output
+from opendance_hf.formats import FORMATS, WritableFormat, format_named
+from opendance_hf.formats.detect import format_of
+from opendance_hf.formats.motion import Motion, one_file_a_dancer
+from opendance_hf.formats.opendance import motion_of
+from opendance_hf.formats.resample import resampled
+from opendance_hf.motion.body import forward_kinematics
+from opendance_hf.motion.generated import posed
+from opendance_hf.music.decode import decode_audio
+
+_HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
+_SHARDS: Final = "data/*/*-?????-of-?????.parquet"
+_SAMPLE_RATE: Final = 48_000
+
+log = logging.getLogger(__name__)
+
+
+class ExportError(OpenDanceError, ValueError):
+    """Raised if a dance cannot be exported; the message has the cause and the remedy."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Options of :func:`export`.
+
+    Attributes:
+        row: id of the row, for datasets of more than one.
+        dancer: number of one dancer to export alone, from 1; None for all.
+        fps: frames per second of the file; by default those of the dance.
+        rig: of formats with named bones, see :data:`opendance_hf.formats.rigs.RIGS`; by default the format's.
+        detail: of the skinned body, see :data:`opendance_hf.formats.skinned.DETAILS`; by default the format's.
+        blender: program for FBX.
+        audio: song, or the source video of a row, whose part that belongs to the dance is written beside the file.
+        audio_start_s: where that part begins; by default the start of the row in its source, or 0.
+        overwrite: True to replace files that exist.
+    """
+
+    row: str | None = None
+    dancer: int | None = None
+    fps: float | None = None
+    rig: str | None = None
+    detail: str | None = None
+    blender: str | None = None
+    audio: Path | None = None
+    audio_start_s: float | None = None
+    overwrite: bool = False
+
+
+def writable() -> list[str]:
+    """Return the names of the formats that dances are exported to."""
+    return [name for name in FORMATS if isinstance(format_named(name), WritableFormat)]
+
+
+def format_for(to: str) -> str:
+    """Return the format of a name or a suffix, such as ``glb`` or ``.smpl``.
+
+    Raises:
+        ExportError: if no format has it.
+    """
+    name = to.lower()
+    found = [n for n in writable() if n == name or getattr(import_module(FORMATS[n]), "SUFFIX", "") == name]
+    if not found:
+        raise ExportError(f"unknown format {to!r}: expected one of {', '.join(writable())}")
+    return found[0]
+
+
+def export(source: str, to: str, out: Path | None, options: ExportOptions) -> list[Path]:
+    """Write a dance for another tool, with its part of a song and its terms beside it.
+
+    Args:
+        source: a motion file of any format that is read, a dataset folder, or a Hub id.
+        to: name or suffix of the format.
+        out: the file; by default the name of the dance in the current folder. Formats with one dancer a file number it.
+        options: see :class:`ExportOptions`.
+
+    Returns:
+        The files: the dance, the song, the terms.
+
+    Raises:
+        ExportError: if the source has no such dance, or the format does not take an option.
+        FormatError: if a file cannot be read or the format cannot hold the dance.
+        OutputError, DiskError: if a file exists or cannot be written.
+    """
+    name = format_for(to)
+    module = import_module(FORMATS[name])
+    extra = {key: getattr(options, key) for key in ("rig", "detail", "blender")}
+    extra = {key: value for key, value in extra.items() if value is not None}
+    taken = inspect.signature(module.write).parameters
+    if unknown := [key for key in extra if key not in taken]:
+        raise ExportError(f"{name} files have no --{unknown[0]}")
+    motion = load_dance(source, options.row)
+    if options.dancer is not None:
+        if not 1 <= options.dancer <= motion.num_dancers:
+            raise ExportError(f"--dancer {options.dancer}: the dance has {motion.num_dancers} dancer(s)")
+        motion = motion.dancer(options.dancer - 1)
+    rate = options.fps or float(getattr(module, "FIXED_FPS", motion.fps))
+    motion = resampled(_with_poses(motion), rate)
+    out = out or Path(f"{_file_name(motion)}{module.SUFFIX}")
+    inputs = [Path(source), *([options.audio] if options.audio else [])]
+    beside = {"audio": out.with_suffix(".wav"), "terms": out.with_suffix(".licence.txt")}
+    numbered = [file for _, file in one_file_a_dancer(motion, out)]
+    for file in numbered if getattr(module, "FILE_A_DANCER", False) else [out]:
+        check_output(file, inputs, overwrite=options.overwrite)
+    if options.audio:
+        check_output(beside["audio"], inputs, overwrite=options.overwrite)
+    written: list[Path] = list(module.write(motion, out, **extra))
+    if options.audio:
+        _write_audio(motion, options, beside["audio"])
+        written.append(beside["audio"])
+    if licence := motion.meta.get("licence"):
+        with atomic_write(beside["terms"]) as partial:
+            partial.write_text(f"{licence}\n", encoding="utf-8")
+        written.append(beside["terms"])
+    return written
+
+
+def load_dance(source: str, row: str | None) -> Motion:
+    """Load one dance from a motion file or a dataset.
+
+    Args:
+        source: a file of :data:`opendance_hf.formats.FORMATS`, a dataset folder, or a Hub id.
+        row: id of the row, if there are several.
+
+    Raises:
+        ExportError: if there is no such file or row, or which row is not said.
+        FormatError: if the file cannot be read.
+    """
+    path = Path(source)
+    if path.is_file():
+        if row is not None:
+            raise ExportError(f"{path}: is one dance; --row is for datasets")
+        return format_named(format_of(path)).read(path)
+    if path.is_dir():
+        return _row_of_folder(path, row)
+    if _HUB_ID.fullmatch(source):
+        return _row_of_hub(source, row)
+    raise ExportError(f"{source}: no such file, folder or dataset")
+
+
+def _row_of_folder(folder: Path, row: str | None) -> Motion:
+    from opendance_hf.schema import from_row
+    from opendance_hf.storage import read_rows
+
+    shards = sorted(folder.glob(_SHARDS))
+    if not shards:
+        raise ExportError(f"{folder}: not a dataset (data/CONFIG/*.parquet); name one motion file")
+    splits = dict.fromkeys((shard.parent.name, shard.name.rsplit("-", 3)[0]) for shard in shards)
+    ids = {str(found["id"]): part for part in splits for found in read_rows(folder, *part, ["id"])}
+    chosen = _choose(str(folder), list(ids), row)
+    rows = (found for found in read_rows(folder, *ids[chosen]) if found["id"] == chosen)
+    return motion_of(from_row(next(rows)))
+
+
+def _row_of_hub(name: str, row: str | None) -> Motion:
+    from datasets import get_dataset_config_names, load_dataset
+
+    from opendance_hf.schema import from_row
+
+    try:
+        splits = [
+            split
+            for config in get_dataset_config_names(name)
+            for split in load_dataset(name, config).with_format("numpy").values()
+        ]
+    except Exception as error:  # of datasets and the Hub: many types
+        raise ExportError(f"{name}: not a dataset that can be loaded ({error})") from None
+    ids = {str(found): (split, at) for split in splits for at, found in enumerate(split["id"])}
+    split, at = ids[_choose(name, list(ids), row)]
+    return motion_of(from_row(split[at]))
+
+
+def _choose(source: str, ids: list[str], row: str | None) -> str:
+    if row in ids or (row is None and len(ids) == 1):
+        return row or ids[0]
+    asked = "has several dances" if row is None else f"has no row {row!r}"
+    shown = ", ".join(ids[:8]) + (", ..." if len(ids) > 8 else "")
+    raise ExportError(f"{source}: {asked}; choose one with --row: {shown}")
+
+
+def _with_poses(motion: Motion) -> Motion:
+    """Return a motion with rotations; those of a motion that has joints alone are found by inverse kinematics."""
+    if motion.poses is not None and motion.transl is not None and motion.rest_offsets is not None:
+        return motion
+    log.warning(
+        "the dance has joint positions only: its rotations are computed from them, without twist of the bones"
+    )
+    poses, transl, offsets = posed(motion.joints)
+    joints = forward_kinematics(poses, transl, offsets[:, None])
+    return replace(motion, joints=joints, poses=poses, transl=transl, rest_offsets=offsets, betas=None)
+
+
+def _file_name(motion: Motion) -> str:
+    name = re.sub(r"[^\w.-]+", "_", str(motion.meta.get("id", "")))[:100].strip("._")
+    return name or "dance"
+
+
+def _write_audio(motion: Motion, options: ExportOptions, path: Path) -> None:
+    """Write the part of a song that belongs to a dance."""
+    import soundfile
+
+    assert options.audio is not None
+    start = options.audio_start_s
+    start = float(motion.meta.get("start_s", 0.0)) if start is None else start
+    duration = motion.num_frames / motion.fps
+    samples = decode_audio(options.audio, _SAMPLE_RATE, start)[: round(duration * _SAMPLE_RATE)]
+    missing = round(duration * _SAMPLE_RATE) - len(samples)
+    if missing > _SAMPLE_RATE / 10:
+        raise ExportError(
+            f"{options.audio}: ends {missing / _SAMPLE_RATE:.1f} s before the dance, which begins at {start:g} s of it; is it "
+            "another song? Give the start with --audio-start"
+        )
+    samples = np.pad(samples, (0, missing))
+    with atomic_write(path) as partial, partial.open("wb") as file:
+        soundfile.write(file, samples, _SAMPLE_RATE, format="WAV", subtype="PCM_16")

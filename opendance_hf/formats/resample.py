@@ -1,0 +1,61 @@
+"""Change the frame rate of a motion."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from opendance_hf.formats.motion import Motion
+from opendance_hf.motion.body import forward_kinematics
+from opendance_hf.motion.rotations import (
+    axis_angle_to_matrix,
+    matrix_to_quaternion,
+    quaternion_to_axis_angle,
+    slerp,
+)
+
+
+def resampled(motion: Motion, fps: float) -> Motion:
+    """Return the same motion at another rate, with round(T fps / motion.fps) frames; the last pose is held to the end.
+
+    Rotations are interpolated spherically, positions linearly; joints of a motion with poses are their forward kinematics.
+    ``meta["music_beats"]`` are moved to the new frames.
+
+    Args:
+        motion: at any rate.
+        fps: the new rate, positive.
+    """
+    if fps == motion.fps:
+        return motion
+    last = motion.num_frames - 1
+    clock = (np.arange(max(1, round(motion.num_frames * fps / motion.fps))) * (motion.fps / fps)).clip(
+        0, last
+    )
+    before = np.floor(clock).astype(int).clip(0, max(last - 1, 0))
+    after = np.minimum(before + 1, last)
+    share = clock - before
+
+    def lerp(values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+        part = share.reshape(-1, *[1] * (values.ndim - 2))
+        return (values[:, before] * (1 - part) + values[:, after] * part).astype(values.dtype)
+
+    changed: dict[str, Any] = {"joints": lerp(motion.joints)}
+    if motion.poses is not None:
+        quaternions = matrix_to_quaternion(axis_angle_to_matrix(motion.poses.astype(np.float64)))
+        shares = np.broadcast_to(share[:, None], (motion.num_dancers, len(share), quaternions.shape[2]))
+        turned = quaternion_to_axis_angle(slerp(quaternions[:, before], quaternions[:, after], shares))
+        changed["poses"] = turned.astype(motion.poses.dtype)
+    if motion.transl is not None:
+        changed["transl"] = lerp(motion.transl)
+    if motion.confidence is not None:
+        changed["confidence"] = lerp(motion.confidence)
+    if motion.poses is not None and motion.transl is not None and motion.rest_offsets is not None:
+        posed = forward_kinematics(changed["poses"], changed["transl"], motion.rest_offsets[:, None])
+        changed["joints"] = posed.astype(motion.joints.dtype)
+    meta = dict(motion.meta)
+    if "music_beats" in meta:
+        meta["music_beats"] = tuple(round(beat * fps / motion.fps) for beat in meta["music_beats"])
+    return replace(motion, **changed, fps=float(fps), meta=meta)
