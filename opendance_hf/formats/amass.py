@@ -36,6 +36,9 @@ from opendance_hf.formats.body import (
 )
 from opendance_hf.formats.motion import Motion, check_suffix, needs_poses, one_file_a_dancer
 
+#: Suffix of the files that are written, one a dancer.
+SUFFIX: Final = ".npz"
+FILE_A_DANCER: Final = True
 _MAX_BYTES: Final = 2**30
 _RATES: Final = ("mocap_framerate", "mocap_frame_rate")
 #: Body models by the number of columns of the poses; that of files with parts alone is SMPL-X.

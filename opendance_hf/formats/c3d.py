@@ -291,11 +291,11 @@ def _scale(path: Path, unit: str, people: Mapping[str, Mapping[str, Array]]) -> 
 
 def _longest_part(path: Path, people: Mapping[str, dict[str, Array]], fps: float) -> slice:
     """Fill short gaps in place, and return the longest run of frames in which all markers are there."""
-    seen = None
+    seen: npt.NDArray[np.bool_] | None = None
     for markers in people.values():
         for name, values in markers.items():
             markers[name] = filled = _filled(values, round(MAX_GAP_S * fps))
-            whole = np.isfinite(filled).all(-1)
+            whole = np.isfinite(filled[:, 0])
             seen = whole if seen is None else seen & whole
     assert seen is not None
     start, end = max(_runs(seen), key=lambda run: run[1] - run[0], default=(0, 0))
@@ -320,9 +320,8 @@ def _runs(mask: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
 
 def _filled(values: Array, longest: int) -> Array:
     """Return (T, 3) positions with gaps of up to ``longest`` frames between two that are seen filled linearly."""
-    seen = np.isfinite(values).all(-1)
+    seen = np.isfinite(values[:, 0])  # a gap is NaN in all axes
     out = values.copy()
-    out[~seen] = np.nan
     for start, end in _runs(~seen):
         if start > 0 and end < len(seen) and end - start <= longest:
             share = np.arange(1, end - start + 1)[:, None] / (end - start + 1)

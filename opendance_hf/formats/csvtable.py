@@ -28,6 +28,8 @@ from opendance_hf.motion.skeleton import JOINT_NAMES, NUM_JOINTS, PARENTS
 
 Floats = npt.NDArray[np.floating]
 
+#: Suffix of the files that are written.
+SUFFIX: Final = ".csv"
 _MAX_BYTES: Final = 2**30
 _KEYS: Final = ("frame", "time_s", "dancer")
 _JOINTS: Final = tuple(f"{joint}_{axis}_m" for joint in JOINT_NAMES for axis in "xyz")
@@ -76,13 +78,13 @@ def read(path: Path, *, fps: float | None = None) -> Motion:
             return Motion(joints, rate, meta={"id": path.stem})
         poses = np.ascontiguousarray(columns[1])
         rest = _rest_offsets(joints, poses)
-        error = np.abs(forward_kinematics(poses, joints[:, :, 0], rest[:, None]) - joints).max()
-        if error > _MAX_ERROR_M:
-            log.warning("%s: joints and angles disagree by %.3g m; only the joints are read", path, error)
+        apart = np.abs(forward_kinematics(poses, joints[:, :, 0], rest[:, None]) - joints).max()
+        if not apart <= _MAX_ERROR_M:
+            log.warning("%s: joints and angles disagree by %.3g m; only the joints are read", path, apart)
             return Motion(joints, rate, meta={"id": path.stem})
         return Motion(joints, rate, poses, joints[:, :, 0].copy(), rest, meta={"id": path.stem})
-    except FormatError as error_:
-        raise FormatError(f"{path}: {error_}") from None
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}") from None
 
 
 def _rows(path: Path) -> tuple[bool, Floats]:

@@ -140,8 +140,8 @@ def _hips(markers: Mapping[str, Array], joints: Array) -> tuple[Array, Array, Ar
     width = float(np.median(np.linalg.norm(left - right, axis=-1)))
     depth = float(np.median(np.linalg.norm(front - back, axis=-1)))
     side = unit(left - right)
-    ahead = front - back
-    ahead = unit(ahead - (ahead * side).sum(-1, keepdims=True) * side)
+    depths = front - back
+    ahead = unit(depths - (depths * side).sum(-1, keepdims=True) * side)
     up = np.cross(ahead, side)
     # Harrington et al., table 3: millimetres from the middle between the front markers.
     centre = front + ahead * (-0.24 * depth - 0.0099) + up * (-0.30 * width - 0.0109)
@@ -198,8 +198,8 @@ def _chord(marker: Array, above: Array, between: Array | None, half_width: float
         return marker
     line = above - marker
     length = np.linalg.norm(line, axis=-1, keepdims=True)
-    outwards = between - marker
-    outwards = unit(outwards - (outwards * unit(line)).sum(-1, keepdims=True) * unit(line))
+    aside = between - marker
+    outwards = unit(aside - (aside * unit(line)).sum(-1, keepdims=True) * unit(line))
     # The centre has a right angle between the line to the joint above and that to the marker.
     sine = np.clip(half_width / np.maximum(length, 1e-9), 0, 0.9)
     return marker + half_width * (sine * unit(line) - np.sqrt(1 - sine**2) * outwards)

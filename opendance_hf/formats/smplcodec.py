@@ -35,6 +35,9 @@ from opendance_hf.formats.body import (
 )
 from opendance_hf.formats.motion import Motion, check_suffix, needs_poses, one_file_a_dancer
 
+#: Suffix of the files that are written, one a dancer.
+SUFFIX: Final = ".smpl"
+FILE_A_DANCER: Final = True
 _MAX_BYTES: Final = 2**30
 #: Version of the package that the layout is that of.
 _CODEC_VERSION: Final = 1
