@@ -24,7 +24,7 @@ from typing import Any
 import numpy
 import scipy
 
-SECTIONS = ("motion_features", "music_features", "evaluation", "generation", "training_reader")
+SECTIONS = ("motion_features", "music_features", "evaluation", "generation", "training_reader", "exporting")
 LATEST = Path(__file__).with_name("latest.json")
 
 

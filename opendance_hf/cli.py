@@ -659,6 +659,10 @@ def convert(
         ),
     ] = None,
     up: Annotated[str | None, typer.Option(help="Axis that points up in a motion file: y or z.")] = None,
+    names: Annotated[
+        str | None,
+        typer.Option(help="Names of the joints of a BVH or GLB: a table of docs/formats.md, or a YAML file."),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Convert official models and motion files of other projects for OpenDance-HF, or motions to their formats.
@@ -669,9 +673,11 @@ def convert(
     from opendance_hf.apps.convert import convert as convert_files
 
     with _plain_errors(out) as console, show_log(console):
-        for what, names in convert_files(kind, files, out, fps=fps, up=up, overwrite=overwrite).items():
-            if names and what != "dropped":
-                console.print(f"{what}: {', '.join(names)}", markup=False, highlight=False)
+        for what, listed in convert_files(
+            kind, files, out, fps=fps, up=up, names=names, overwrite=overwrite
+        ).items():
+            if listed and what != "dropped":
+                console.print(f"{what}: {', '.join(listed)}", markup=False, highlight=False)
         console.print(f"written:  {out}", markup=False, highlight=False)
 
 

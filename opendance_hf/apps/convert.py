@@ -26,6 +26,7 @@ def convert(
     *,
     fps: float | None = None,
     up: str | None = None,
+    names: str | None = None,
     overwrite: bool = False,
 ) -> Report:
     """Convert the official files of a model, or a motion file from or to a format.
@@ -36,6 +37,7 @@ def convert(
         out: output folder; for smpl and motions the output file.
         fps: frames per second of a motion file, for formats that may lack them.
         up: axis that points up in a motion file, ``y`` or ``z``, for formats that may use either.
+        names: table of the names of joints, for formats with a skeleton of their own.
         overwrite: True to replace files that exist; inputs are never replaced.
 
     Returns:
@@ -51,7 +53,9 @@ def convert(
         raise ConversionError(f"unknown kind {kind!r}: expected one of {', '.join([*OFFICIAL, *FORMATS])}")
     if kind != "bailando" and len(files) != 1:
         raise ConversionError(f"{kind}: expected one file, got {len(files)}")
-    answers = {name: value for name, value in (("fps", fps), ("up", up)) if value is not None}
+    answers = {
+        name: value for name, value in (("fps", fps), ("up", up), ("names", names)) if value is not None
+    }
     if kind in OFFICIAL and answers:
         raise ConversionError(f"{kind}: takes no --{' or --'.join(answers)}, which are for motions")
     if kind in OFFICIAL and kind != "smpl":
@@ -75,7 +79,7 @@ def convert_motion(
         source: the input file; its type determines the direction.
         out: the output file; numbered for several dancers if the format has one per file.
         overwrite: True to replace files that exist.
-        answers: what a file of the format does not tell, ``fps`` or ``up``.
+        answers: what a file of the format does not tell: ``fps``, ``up`` or ``names``.
 
     Returns:
         The written files.
@@ -94,7 +98,7 @@ def convert_motion(
     if opendance.is_opendance_file(source):
         if not isinstance(motion_format, WritableFormat):
             raise FormatError(
-                f"{out}: motions are read from {name}, not written; write aistpp or humandata instead"
+                f"{out}: motions are read from {name}, not written; opendance export lists what is"
             )
         motion = opendance.read(source)
         for _, file in one_file_a_dancer(motion, out) if name != "opendance" else ():

@@ -49,6 +49,8 @@ _LONG: Final = (
     "left_wrist",
     "right_wrist",
 )
+#: Joints nearer to each other than this share of the size of the skeleton are one.
+_COINCIDE: Final = 0.005
 #: Joints without which a body cannot be posed.
 _NEEDED: Final = (*_LONG, "left_hip", "right_hip", "left_shoulder", "right_shoulder", "pelvis", "neck")
 #: Angle of the arms of an A-pose below the horizontal, degrees.
@@ -137,7 +139,7 @@ def to_motion(
     """Convert animations of the same frames, one a dancer, to the 24 joints of SMPL, in metres with y up.
 
     Positions of the joints that the table names are kept where their distances are constant; rotations keep the twist of
-    the bones of the file. Joints that the file lacks lie where those of the mean skeleton do.
+    the bones of the file. Joints that the file lacks lie halfway between their neighbours, hands beyond the forearms.
 
     Args:
         path: the file, for messages.
@@ -191,9 +193,9 @@ class _Found:
     @classmethod
     def of(cls, path: Path, animation: Animation, names: NameTable | None) -> _Found:
         table = names or detect_names(path, animation.names)
-        index = table.find(path, animation.names, _NEEDED)
         rotations, positions = animation.world()
         rest_rotations, rest_positions = animation.world_at_rest()
+        index = _apart(table.find(path, animation.names, _NEEDED), rest_positions)
         lacking = [joint for joint, at in enumerate(index) if at is None]
         taken = [0 if at is None else at for at in index]
         arrays = [
@@ -217,6 +219,23 @@ class _Found:
             turn @ self.rest_rotations,
             self.rest_joints @ turn.T * scale,
         )
+
+
+def _apart(found: Sequence[Sequence[int]], rest: Array) -> list[int | None]:
+    """Choose for each of SMPL's joints the first alternative that is not where the joint above it is.
+
+    Skeletons of other tools have joints without a bone between them, as CMU's LowerBack, which is at the hips.
+    """
+    size = float(np.ptp(rest, axis=0).max())
+    index: list[int | None] = []
+    for joint, alternatives in enumerate(found):
+        above = PARENTS[joint]
+        while above >= 0 and index[above] is None:
+            above = PARENTS[above]
+        place = None if above < 0 else rest[index[above]]
+        far = [a for a in alternatives if place is None or np.linalg.norm(rest[a] - place) > _COINCIDE * size]
+        index.append(far[0] if far else None)
+    return index
 
 
 def _at(joints: Array, name: str) -> Array:
@@ -295,18 +314,11 @@ def _fit(path: Path, found: _Found) -> _Fitted:
     """Return SMPL's rotations and a rigid skeleton, see :func:`to_motion`."""
     given = np.isfinite(found.joints[0, :, 0])
     rest, turned = _body_rotations(path, found)
-    joints = found.joints.copy()
-    offsets = MEAN_OFFSETS.astype(np.float64)
-    lengths = np.linalg.norm(offsets, axis=-1)
-    shin = JOINT_INDEX["left_ankle"]
-    size = float(
-        np.median(np.linalg.norm(joints[:, shin] - joints[:, PARENTS[shin]], axis=-1)) / lengths[shin]
-    )
+    joints = _filled(found.joints)
+    offsets = np.zeros((NUM_JOINTS, 3))
     for joint, parent in enumerate(PARENTS):
         if not given[joint]:
-            # Joints that the file lacks do not turn, and lie where the mean skeleton's do.
-            turned[:, joint] = turned[:, parent]
-            joints[:, joint] = joints[:, parent] + turned[:, parent] @ (offsets[joint] * size)
+            turned[:, joint] = turned[:, parent]  # joints that the file lacks do not turn
     rigid = True
     for joint, parent in enumerate(PARENTS[1:], start=1):
         bones = np.einsum("tji,tj->ti", turned[:, parent], joints[:, joint] - joints[:, parent])
@@ -347,17 +359,22 @@ def _body_rotations(path: Path, found: _Found) -> tuple[str, Array]:
 
 
 def _filled(joints: Array) -> Array:
-    """Return (T, 24, 3) joints with those that are NaN placed between or beyond their neighbours."""
+    """Return (T, 24, 3) joints with those that are NaN halfway between their neighbours, or beyond, for hands and feet."""
     out = joints.copy()
-    for joint in range(NUM_JOINTS):
-        if np.isnan(out[0, joint, 0]):
-            parent = PARENTS[joint]
-            children = [c for c in range(NUM_JOINTS) if PARENTS[c] == joint and np.isfinite(joints[0, c, 0])]
-            if children:
-                out[:, joint] = (out[:, parent] + joints[:, children[0]]) / 2
-            else:
-                bone = unit(out[:, parent] - out[:, PARENTS[parent]])
-                out[:, joint] = out[:, parent] + bone * np.linalg.norm(MEAN_OFFSETS[joint])
+    shin = JOINT_INDEX["left_ankle"]
+    length = np.linalg.norm(joints[:, shin] - joints[:, PARENTS[shin]], axis=-1)
+    size = float(np.median(length) / np.linalg.norm(MEAN_OFFSETS[shin]))
+    for joint, parent in enumerate(PARENTS):
+        if np.isfinite(out[0, joint, 0]):
+            continue
+        below = joint
+        while below >= 0 and np.isnan(joints[0, below, 0]):
+            below = next((child for child in range(NUM_JOINTS) if PARENTS[child] == below), -1)
+        if below >= 0:
+            out[:, joint] = (out[:, parent] + joints[:, below]) / 2
+        else:
+            bone = unit(out[:, parent] - out[:, PARENTS[parent]])
+            out[:, joint] = out[:, parent] + bone * np.linalg.norm(MEAN_OFFSETS[joint]) * size
     return out
 
 

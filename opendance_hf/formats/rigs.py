@@ -8,7 +8,7 @@ A rig is a YAML file in ``rigs/``, or the user's (``--names FILE``); all fields 
     root: root              # a bone at the origin, above the pelvis
     between: {spine_02: [spine_01, spine_03]}   # bones halfway between two others
     joints:
-      pelvis: Hips          # joint of SMPL: bone; a list has alternatives, null means that there is none
+      pelvis: Hips          # joint of SMPL: bone, null if there is none; a list has alternatives in order of preference
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class NameTable:
     root: str = ""
     between: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
-    def find(self, path: Path, names: Sequence[str], needed: Sequence[str] = ()) -> list[int | None]:
-        """Return the index of each of SMPL's 24 joints in the names of a skeleton, None for those that it lacks.
+    def find(self, path: Path, names: Sequence[str], needed: Sequence[str] = ()) -> list[list[int]]:
+        """Return the indices of the alternatives of SMPL's 24 joints in the names of a skeleton, none for those that it lacks.
 
         Raises:
             FormatError: if a needed joint is not there.
@@ -63,12 +63,12 @@ class NameTable:
         at: dict[str, int] = {}
         for index, name in enumerate(names):
             at.setdefault(_bare(name), index)
-        found = [next((at[_bare(n)] for n in self.joints[j] if _bare(n) in at), None) for j in JOINT_NAMES]
-        lacking = [name for name in needed if found[JOINT_NAMES.index(name)] is None]
+        found = [[at[_bare(n)] for n in self.joints[joint] if _bare(n) in at] for joint in JOINT_NAMES]
+        lacking = [name for name in needed if not found[JOINT_NAMES.index(name)]]
         if lacking:
+            wanted = ", ".join("/".join(self.joints[name]) or name for name in lacking)
             raise FormatError(
-                f"{path}: the joints {', '.join(lacking)} are missing: no {', '.join('/'.join(self.joints[n]) or n for n in lacking)} "
-                f"(names of {self.name}) among {_shown(names)}"
+                f"{path}: the joints {', '.join(lacking)} are missing: no {wanted} (names of {self.name}) among {_shown(names)}"
             )
         return found
 
@@ -160,14 +160,15 @@ def detect_names(path: Path, names: Sequence[str]) -> NameTable:
         FormatError: if none fits; the message says how to give one.
     """
 
-    def fit(table: NameTable) -> tuple[bool, int]:
-        wanted = [joint for joint in JOINT_NAMES if table.joints[joint]]
+    def fit(table: NameTable) -> tuple[bool, int, int]:
         found = table.find(path, names)
-        count = sum(index is not None for index in found)
         # Hands and toes may be left out.
         tips = {"left_hand", "right_hand", "left_foot", "right_foot"}
-        whole = all(found[JOINT_NAMES.index(joint)] is not None for joint in wanted if joint not in tips)
-        return whole, count
+        wanted = [joint for joint in JOINT_NAMES if table.joints[joint] and joint not in tips]
+        whole = all(found[JOINT_NAMES.index(joint)] for joint in wanted)
+        count = len({alternatives[0] for alternatives in found if alternatives})
+        spare = sum(map(len, table.joints.values())) - sum(map(len, found))
+        return whole, count, -spare
 
     best = max((names_of(name) for name in NAMES), key=fit)
     if not fit(best)[0]:

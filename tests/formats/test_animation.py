@@ -166,7 +166,7 @@ def test_a_rest_pose_that_is_no_body_keeps_positions_and_the_mean_twist(
     assert np.abs(angles[0] - angles[1]).max() < 3
 
 
-def test_joints_that_a_file_lacks_are_those_of_the_mean_body() -> None:
+def test_hands_that_a_file_lacks_are_beyond_the_forearms() -> None:
     motion, made = dance(), animation_of(dance())
     keep = [index for index, name in enumerate(made.names) if name not in ("left_hand", "right_hand")]
     few = Animation(
@@ -177,7 +177,7 @@ def test_joints_that_a_file_lacks_are_those_of_the_mean_body() -> None:
     )  # fmt: skip
     found = read_back(few)
     assert joint_error_mm(found.joints[:, :, :22], motion.joints[:, :, :22]) < 1e-6
-    assert joint_error_mm(found.joints, motion.joints) < 5
+    assert 1 < joint_error_mm(found.joints, motion.joints) < 100
 
 
 def test_joints_between_that_move_are_said_and_bones_stay_rigid(caplog: pytest.LogCaptureFixture) -> None:

@@ -68,7 +68,8 @@ def test_names_of_unreal_are_those_of_the_cited_table() -> None:
 
 def test_names_of_cmu_are_those_of_the_cited_table() -> None:
     theirs = mpfb_rig("cmu_mb")
-    assert {name for names in names_of("cmu").joints.values() for name in names} <= set(theirs)
+    ours = {name for names in names_of("cmu").joints.values() for name in names}
+    assert ours - set(theirs) == {"LeftHandIndex1", "RightHandIndex1"}, "named LeftHandFinger1 there"
 
 
 @pytest.mark.parametrize("rig", RIGS)
@@ -141,9 +142,9 @@ def test_a_table_of_the_user(tmp_path: Path) -> None:
     table = table_of(file)
     assert table is not None
     found = table.find(file, ["HL", "Becken"])
-    assert found[JOINT_INDEX["pelvis"]] == 1
-    assert found[JOINT_INDEX["left_hip"]] == 0
-    assert found[JOINT_INDEX["left_hand"]] is None
+    assert found[JOINT_INDEX["pelvis"]] == [1]
+    assert found[JOINT_INDEX["left_hip"]] == [0]
+    assert not found[JOINT_INDEX["left_hand"]]
 
 
 @pytest.mark.parametrize(
