@@ -21,7 +21,13 @@ from opendance_hf.formats.motion import Motion
 from opendance_hf.formats.rigs import NameTable, detect_names
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.ik import aim, joints_to_poses
-from opendance_hf.motion.rotations import axis_angle_to_matrix, best_rotation, matrix_to_axis_angle, unit
+from opendance_hf.motion.rotations import (
+    axis_angle_to_matrix,
+    best_rotation,
+    matrix_to_axis_angle,
+    smallest_rotation,
+    unit,
+)
 from opendance_hf.motion.skeleton import JOINT_INDEX, JOINT_NAMES, MEAN_OFFSETS, NUM_JOINTS, PARENTS
 
 Array = npt.NDArray[np.floating]
@@ -38,6 +44,9 @@ _LEG_M: Final = 0.82
 _LEGS_M: Final = (0.5, 1.15)
 #: The rest pose of a file is a T-pose if no long bone points farther from SMPL's than this.
 _MAX_REST_DEG: Final = 25.0
+#: Limbs that rest farther from SMPL's than this, as CMU's legs, which are 20 degrees apart, are turned to rest as SMPL's.
+#: Bodies differ by less.
+_STRAIGHT_DEG: Final = 10.0
 #: Long bones, by the joint at their end.
 _LONG: Final = (
     "left_knee",
@@ -342,7 +351,8 @@ def _body_rotations(path: Path, found: _Found) -> tuple[str, Array]:
         posed = rest_rotations(degrees)
         facing = _facing(found.rest_joints, posed)
         if _rest_error(found.rest_joints, facing @ posed) < _MAX_REST_DEG:
-            fixed = np.swapaxes(found.rest_rotations, -1, -2) @ facing @ posed
+            resting = _resting(found.rest_joints, facing @ posed)
+            fixed = np.swapaxes(found.rest_rotations, -1, -2) @ resting
             return f"{name} at rest", found.rotations @ fixed
     # Bones of the rest pose point anywhere: a joint of the file differs from SMPL's by a constant rotation, that which
     # makes the mean twist of its bones zero.
@@ -411,12 +421,26 @@ def _facing(rest_joints: Array, posed: Array) -> Array:
 
 def _rest_error(rest_joints: Array, turned: Array) -> float:
     """Return the largest angle between a long bone of a file at rest and that of SMPL's body, degrees."""
-    angles = []
-    for joint in (JOINT_INDEX[name] for name in _LONG):
-        parent = PARENTS[joint]
-        own = unit(turned[parent] @ MEAN_OFFSETS[joint])
-        true = rest_joints[joint] - rest_joints[parent]
-        if not np.linalg.norm(true):
-            return 180.0
-        angles.append(np.degrees(np.arccos(np.clip(own @ unit(true), -1, 1))))
-    return float(max(angles))
+    return max(_rest_angle(rest_joints, turned, JOINT_INDEX[name]) for name in _LONG)
+
+
+def _rest_angle(rest_joints: Array, turned: Array, joint: int) -> float:
+    """Return the angle between the bone to a joint of a file at rest and that of SMPL's body, degrees."""
+    parent = PARENTS[joint]
+    own, true = turned[parent] @ MEAN_OFFSETS[joint], rest_joints[joint] - rest_joints[parent]
+    if not np.linalg.norm(true):
+        return 180.0
+    return float(np.degrees(np.arccos(np.clip(unit(own) @ unit(true), -1, 1))))
+
+
+def _resting(rest_joints: Array, turned: Array) -> Array:
+    """Return the (24, 3, 3) rotations of SMPL's joints in the rest pose of a file, whose limbs may be aside of a T-pose."""
+    out = turned.copy()
+    for pair in zip(_LONG[::2], _LONG[1::2], strict=True):
+        joints = [JOINT_INDEX[name] for name in pair]
+        if max(_rest_angle(rest_joints, turned, joint) for joint in joints) > _STRAIGHT_DEG:
+            for joint in joints:
+                parent = PARENTS[joint]
+                own, true = turned[parent] @ MEAN_OFFSETS[joint], rest_joints[joint] - rest_joints[parent]
+                out[parent] = smallest_rotation(own, true) @ turned[parent]
+    return out

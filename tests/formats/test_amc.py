@@ -237,3 +237,18 @@ def test_a_bone_without_angles_stays_at_rest(tmp_path: Path, caplog: pytest.LogC
     path.write_text(path.read_text().replace("lfingers 0\n", ""))
     assert amc.read(path).num_frames == 2
     assert "lfingers" in caplog.text
+
+
+def test_legs_that_rest_apart_are_apart_on_smpls_body_too(tmp_path: Path) -> None:
+    motion = amc.read(cmu(tmp_path))
+    assert motion.poses is not None
+    assert motion.rest_offsets is not None
+    for side, sign in (("left", 1), ("right", -1)):
+        hip, knee = JOINT_INDEX[f"{side}_hip"], JOINT_INDEX[f"{side}_knee"]
+        # SMPL's thigh leans out by 6 degrees at rest, so that about 14 are left of the 20.
+        assert np.degrees(motion.poses[0, 0, hip, 2]) * sign == pytest.approx(14, abs=1)
+        along = motion.rest_offsets[0, knee] / np.linalg.norm(motion.rest_offsets[0, knee])
+        np.testing.assert_allclose(along, MEAN_OFFSETS[knee] / np.linalg.norm(MEAN_OFFSETS[knee]), atol=1e-6)
+    np.testing.assert_allclose(
+        bone(motion, "left_hip", "left_knee"), np.multiply([0.34202, -0.939693, 0], 0.4), atol=1e-6
+    )
