@@ -26,7 +26,7 @@ from scipy.spatial.transform import Rotation
 from opendance_hf.formats import FormatError
 from opendance_hf.formats.animation import MAX_JOINTS, Animation, check_size, to_motion
 from opendance_hf.formats.body import Axis
-from opendance_hf.formats.motion import Motion
+from opendance_hf.formats.motion import Motion, check_input
 from opendance_hf.formats.rigs import table_of
 
 #: Rate of most trials of the CMU database; files do not have it.
@@ -98,8 +98,7 @@ def read_animation(path: Path, *, fps: float | None = None, skeleton: Path | Non
         FileNotFoundError: if a file does not exist.
         FormatError: if a file is damaged or too large.
     """
-    if path.stat().st_size > _MAX_BYTES:
-        raise FormatError(f"{path}: {path.stat().st_size:,} bytes, at most {_MAX_BYTES:,} are read")
+    size = check_input(path, _MAX_BYTES)
     if path.suffix.lower() == ".asf":
         raise FormatError(f"{path}: this is the skeleton; give the .amc file, which has the motion")
     found = _read_skeleton(skeleton or _skeleton_of(path))
@@ -114,7 +113,7 @@ def read_animation(path: Path, *, fps: float | None = None, skeleton: Path | Non
     names += [f"{names[index]}_end" for index in ends]
     offsets += [found.bones[index].vector for index in ends]
     parents += ends
-    check_size(path, frames, len(names))
+    check_size(path, frames, len(names), size)
     rotations = np.broadcast_to(np.eye(3), (frames, len(names), 3, 3)).copy()
     translations = np.broadcast_to(np.array(offsets), (frames, len(names), 3)).copy()
     for index, bone in enumerate(found.bones):
@@ -156,8 +155,7 @@ def _skeleton_of(path: Path) -> Path:
 
 def _lines(path: Path, limit: int) -> Iterator[tuple[int, list[str]]]:
     """Yield number and words of each line that has any."""
-    if path.stat().st_size > limit:
-        raise FormatError(f"{path}: {path.stat().st_size:,} bytes, at most {limit:,} are read")
+    check_input(path, limit)
     with path.open(encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, start=1):
             words = line.partition("#")[0].translate(_SPACES).split()
@@ -322,6 +320,10 @@ def _frames(path: Path, skeleton: _Skeleton) -> tuple[int, bool, dict[str, np.nd
     _check_frame(path, number, frames, widths, numbers)
     given = {name: values for name, values in numbers.items() if values}
     still = sorted(set(numbers) - set(given))
+    if still and (frames == 1 or len(still) > len(given)):
+        raise FormatError(
+            f"{path}: has no angles of {', '.join(still)[:200]}; the file is truncated, or of another subject"
+        )
     if still:
         log.warning("%s: has no angles of %s, which stay as at rest", path, ", ".join(still))
     return frames, degrees, {n: np.array(v).reshape(frames, widths[n]) for n, v in given.items()}
@@ -360,7 +362,7 @@ def _check_frame(
 ) -> None:
     """Refuse a frame in which a bone that others have is missing or there twice."""
     for name, values in numbers.items():
-        if len(values) not in (0, frames * widths[name]):
+        if len(values) != frames * widths[name] and (values or name == "root"):
             raise FormatError(
                 f"{path}, line {number}: before this line bone {name[:40]!a} has {len(values) // widths[name]} poses in "
                 f"{frames} frames; the file is truncated or damaged"

@@ -35,6 +35,10 @@ Array = npt.NDArray[np.floating]
 #: Most joints of a hierarchy, and most joints times frames: an hour at 120 Hz of 60 joints takes 2.7 GB.
 MAX_JOINTS: Final = 1_000
 MAX_VALUES: Final = 30_000_000
+#: Joints times frames that a file may have beside four for each of its bytes: three minutes at 60 Hz of 37 joints.
+_SPARE_VALUES: Final = 400_000
+#: Larger coordinates are not those of a person in any unit.
+_MAX_COORDINATE: Final = 1e9
 #: Units of files in metres. CMU's conversions keep the unit of its ASF files, inches divided by 0.45.
 UNITS_M: Final[dict[str, float]] = {
     "m": 1.0, "dm": 0.1, "CMU's unit (inch / 0.45)": 0.0254 / 0.45, "in": 0.0254, "cm": 0.01, "mm": 0.001,
@@ -125,14 +129,19 @@ def even_rate(fps: float) -> float:
     return float(round(fps)) if abs(fps - round(fps)) < 1e-4 * fps else fps
 
 
-def check_size(path: Path, frames: int, joints: int) -> None:
-    """Raise FormatError if an animation has no frame or joint, or too many to be held in memory."""
+def check_size(path: Path, frames: int, joints: int, num_bytes: int) -> None:
+    """Raise FormatError if an animation has no frame or joint, or too many for memory or for a file of that size."""
     if not frames or not joints:
         raise FormatError(f"{path}: has {joints} joints and {frames} frames, expected at least one of each")
     if joints > MAX_JOINTS or frames * joints > MAX_VALUES:
         raise FormatError(
             f"{path}: {joints:,} joints and {frames:,} frames are too many: at most {MAX_JOINTS:,} joints, and "
             f"{MAX_VALUES:,} of both multiplied, are read; split the file"
+        )
+    # A pose of a joint takes some bytes; only files with few keys are longer than they look.
+    if frames * joints > _SPARE_VALUES + 4 * num_bytes:
+        raise FormatError(
+            f"{path}: {joints:,} joints and {frames:,} frames are too many for a file of {num_bytes:,} bytes; it is damaged"
         )
 
 
@@ -167,7 +176,10 @@ def to_motion(
     found = [_Found.of(path, dancer, names) for dancer in dancers]
     unit_name, scale = measured_unit(path, found[0].joints)
     measured, turn = upward(path, [one.joints for one in found], up)
-    results = [_fit(path, one.turned(turn, scale)) for one in found]
+    try:
+        results = [_fit(path, one.turned(turn, scale)) for one in found]
+    except np.linalg.LinAlgError:
+        raise FormatError(f"{path}: the skeleton at rest has no shape; the file is damaged") from None
     rate = fps or dancers[0].fps
     log.info(
         "%s: read as %s: names of %s, %g FPS, %s up, unit %s, %s; joints move by up to %.1f mm to keep bones rigid",
@@ -202,9 +214,14 @@ class _Found:
     @classmethod
     def of(cls, path: Path, animation: Animation, names: NameTable | None) -> _Found:
         table = names or detect_names(path, animation.names)
-        rotations, positions = animation.world()
-        rest_rotations, rest_positions = animation.world_at_rest()
-        index = _apart(table.find(path, animation.names, _NEEDED), rest_positions)
+        with np.errstate(all="ignore"):  # numbers may be as large as they like, until they are checked
+            rotations, positions = animation.world()
+            rest_rotations, rest_positions = animation.world_at_rest()
+            index = _apart(table.find(path, animation.names, _NEEDED), rest_positions)
+        if same := [name for name in _NEEDED if index[JOINT_INDEX[name]] is None]:
+            raise FormatError(
+                f"{path}: at rest {', '.join(same)} are where the joints above them are; the skeleton is damaged"
+            )
         lacking = [joint for joint, at in enumerate(index) if at is None]
         taken = [0 if at is None else at for at in index]
         arrays = [
@@ -213,10 +230,10 @@ class _Found:
         for array, axis in zip(arrays, (1, 1, 0, 0), strict=True):
             array[(slice(None),) * axis + (lacking,)] = np.nan
         if not all(
-            np.isfinite(np.delete(array, lacking, axis)).all()
+            (np.abs(np.delete(array, lacking, axis)) < _MAX_COORDINATE).all()
             for array, axis in zip(arrays, (1, 1, 0, 0), strict=True)
         ):
-            raise FormatError(f"{path}: NaN or infinity in the motion")
+            raise FormatError(f"{path}: NaN, infinity or absurd coordinates in the motion")
         return cls(table, *arrays)
 
     def turned(self, turn: Array, scale: float) -> _Found:

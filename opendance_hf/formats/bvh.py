@@ -25,7 +25,7 @@ from opendance_hf.files import atomic_write
 from opendance_hf.formats import FormatError
 from opendance_hf.formats.animation import Animation, check_size, even_rate, to_motion
 from opendance_hf.formats.body import Axis
-from opendance_hf.formats.motion import Motion, check_suffix, one_file_a_dancer
+from opendance_hf.formats.motion import Motion, check_input, check_suffix, one_file_a_dancer
 from opendance_hf.formats.rigged import rigged
 from opendance_hf.formats.rigs import check_rig, table_of
 
@@ -33,6 +33,7 @@ from opendance_hf.formats.rigs import check_rig, table_of
 SUFFIX: Final = ".bvh"
 FILE_A_DANCER: Final = True
 _MAX_BYTES: Final = 2**30
+_CHUNK: Final = 2**20
 _MAX_HEADER_LINES: Final = 20_000
 _CHANNEL: Final = re.compile(r"^([XYZ])(position|rotation)$", re.IGNORECASE)
 #: Centimetres in a metre.
@@ -73,16 +74,13 @@ def read_animations(path: Path) -> list[Animation]:
         FileNotFoundError: if the file does not exist.
         FormatError: if it is damaged or too large.
     """
-    if path.stat().st_size > _MAX_BYTES:
-        raise FormatError(
-            f"{path}: {path.stat().st_size:,} bytes, at most {_MAX_BYTES:,} are read; split the file"
-        )
+    size = check_input(path, _MAX_BYTES)
     with path.open(encoding="utf-8", errors="replace") as file:
         lines = ((number, line.split()) for number, line in enumerate(file, start=1))
         filled = ((number, words) for number, words in lines if words)
         joints = _hierarchy(path, filled)
         frames, frame_s = _motion_header(path, filled)
-        check_size(path, frames, len(joints))
+        check_size(path, frames, len(joints), size)
         width = sum(len(joint.channels) for joint in joints)
         values = _values(path, file, frames, width)
     roots = [index for index, joint in enumerate(joints) if joint.parent < 0]
@@ -180,13 +178,12 @@ def _motion_header(path: Path, lines: Iterator[tuple[int, list[str]]]) -> tuple[
 
 def _values(path: Path, file: TextIO, frames: int, width: int) -> np.ndarray:
     """Return the (frames, width) numbers; a frame may be broken over several lines."""
-    text = file.read()
-    try:
-        values = np.array(text.split(), dtype=np.float64)
-    except ValueError:
-        raise FormatError(
-            f"{path}: the motion has something other than numbers; the file is damaged"
-        ) from None
+    parts, tail = [np.zeros(0)], ""
+    while text := file.read(_CHUNK):  # words of a whole file take ten times its size
+        words = (tail + text).split()
+        tail = "" if text[-1].isspace() else words.pop()
+        parts.append(_reals(path, words))
+    values = np.concatenate([*parts, _reals(path, [tail] if tail else [])])
     if len(values) != frames * width:
         raise FormatError(
             f"{path}: has {len(values):,} numbers, but {frames:,} frames of {width} channels need {frames * width:,}; the file "
@@ -196,6 +193,15 @@ def _values(path: Path, file: TextIO, frames: int, width: int) -> np.ndarray:
         frame = int(np.flatnonzero(~np.isfinite(values))[0] // max(width, 1))
         raise FormatError(f"{path}: NaN or infinity in frame {frame}; cut the file there")
     return values.reshape(frames, width)
+
+
+def _reals(path: Path, words: list[str]) -> np.ndarray:
+    try:
+        return np.array(words, dtype=np.float64)
+    except ValueError:
+        raise FormatError(
+            f"{path}: the motion has something other than numbers; the file is damaged"
+        ) from None
 
 
 def _animation(path: Path, joints: list[_Joint], first: int, values: np.ndarray, fps: float) -> Animation:

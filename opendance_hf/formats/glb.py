@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scipy.spatial.transform import Rotation, Slerp
 
 from opendance_hf.formats import FormatError
-from opendance_hf.formats.animation import Animation, check_size, even_rate, to_motion
+from opendance_hf.formats.animation import MAX_VALUES, Animation, check_size, even_rate, to_motion
 from opendance_hf.formats.body import Axis
 from opendance_hf.formats.gltf import INDICES, VERTICES, GltfFile, GltfWriter, is_number
 from opendance_hf.formats.motion import Motion, check_suffix
@@ -30,6 +30,7 @@ from opendance_hf.formats.skinned import SkinnedBody, bind_body, check_detail, c
 SUFFIX: Final = ".glb"
 Array = npt.NDArray[np.floating]
 
+_MAX_SKINS: Final = 256
 _MAX_SECONDS: Final = 3 * 3600
 #: Rate at which animations are read whose keys are not evenly spaced.
 _DEFAULT_FPS: Final = 60.0
@@ -182,7 +183,11 @@ def read(
         FormatError: if it is damaged, has no animation of a person, or dancers of different skeletons.
     """
     file = GltfFile.load(path)
-    animations = read_animations(file, fps)
+    try:
+        with np.errstate(all="ignore"):  # numbers may be as large as they like, until they are checked
+            animations = read_animations(file, fps)
+    except np.linalg.LinAlgError:
+        raise FormatError(f"{path}: matrices have no rotation; the file is damaged") from None
     return to_motion(path, animations, kind="glTF", names=table_of(names), up=up)
 
 
@@ -200,15 +205,24 @@ def read_animations(file: GltfFile, fps: float | None = None) -> list[Animation]
     times = _sample_times(file, [keys for keys, _, _ in channels.values()], fps)
     skins = [
         _chain_of(joints, parents)
-        for item in file.items("skins")
+        for item in file.items("skins")[:_MAX_SKINS]
         if (joints := _list_of_nodes(file, item, "joints"))
     ]
-    skeletons = skins or [_chain_of(range(len(parents)), parents)]
-    out = []
-    for nodes in skeletons:
-        check_size(file.path, len(times), len(nodes))
-        out.append(_animation(file, nodes, parents, channels, times))
-    return out
+    # Clothes are skins of their own, with the joints of the body or some of them.
+    largest = sorted(skins, key=len, reverse=True)
+    kept: list[list[int]] = []
+    for nodes in largest:
+        if not any(set(nodes) <= set(other) for other in kept):
+            kept.append(nodes)
+    skeletons = [nodes for nodes in skins if any(nodes is one for one in kept)]
+    skeletons = skeletons or [_chain_of(range(len(parents)), parents)]
+    num_bytes = sum(map(len, file.buffers))
+    check_size(file.path, len(times), max(map(len, skeletons)), num_bytes)
+    if len(times) * sum(map(len, skeletons)) > MAX_VALUES:
+        raise FormatError(
+            f"{file.path}: {len(skeletons)} skeletons and {len(times):,} frames are too many; split the file"
+        )
+    return [_animation(file, nodes, parents, channels, times) for nodes in skeletons]
 
 
 #: Animated values of one node: key times, values and interpolation, by node and ``translation``, ``rotation`` or ``scale``.
@@ -219,7 +233,7 @@ _WIDTHS: Final = {"translation": 3, "rotation": 4, "scale": 3}
 def _node_parents(file: GltfFile) -> list[int]:
     """Return the parent of each node, -1 for roots; refuse nodes below themselves or below two others."""
     nodes = file.items("nodes")
-    check_size(file.path, 1, len(nodes))
+    check_size(file.path, 1, len(nodes), sum(map(len, file.buffers)))
     parents = [-1] * len(nodes)
     for number, node in enumerate(nodes):
         for child in _list_of_nodes(file, node, "children"):
@@ -253,7 +267,10 @@ def _chain_of(joints: Sequence[int], parents: Sequence[int]) -> list[int]:
             joint = parents[joint]
 
     def depth(node: int) -> int:
-        return 0 if parents[node] < 0 else 1 + depth(parents[node])
+        steps = 0
+        while parents[node] >= 0:
+            node, steps = parents[node], steps + 1
+        return steps
 
     return sorted(wanted, key=depth)
 
@@ -266,7 +283,7 @@ def _channels(file: GltfFile, animation: dict[str, Any]) -> _Channels:
     for channel in inner.items("channels"):
         target = channel.get("target", {})
         what = target.get("path") if isinstance(target, dict) else None
-        if what not in _WIDTHS or "node" not in target:
+        if not isinstance(what, str) or what not in _WIDTHS or "node" not in target:
             continue
         file.item("nodes", target["node"])
         sampler = inner.item("samplers", channel.get("sampler"))
@@ -277,6 +294,10 @@ def _channels(file: GltfFile, animation: dict[str, Any]) -> _Channels:
             raise FormatError(
                 f"{file.path}: the {what} of node {target['node']} has {values.shape} values at {len(keys)} times, which must "
                 "increase; the file is damaged"
+            )
+        if what == "rotation" and each == 1 and np.linalg.norm(values, axis=1).min() < 1e-6:
+            raise FormatError(
+                f"{file.path}: a rotation of node {target['node']} is zero; the file is damaged"
             )
         if kind not in ("LINEAR", "STEP", "CUBICSPLINE"):
             raise FormatError(f"{file.path}: unknown interpolation {ascii(kind)[:20]}")

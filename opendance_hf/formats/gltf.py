@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,10 +19,12 @@ import numpy as np
 import opendance_hf
 from opendance_hf.files import atomic_write
 from opendance_hf.formats import FormatError
+from opendance_hf.formats.motion import check_input
 
 _MAGIC, _VERSION = 0x46546C67, 2
 _JSON_CHUNK, _BIN_CHUNK = 0x4E4F534A, 0x004E4942
 _MAX_BYTES: Final = 2**30
+_LARGEST: Final = 1e30
 _MAX_JSON_BYTES: Final = 64 * 2**20
 _COMPONENTS: Final = {
     5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5125: np.uint32, 5126: np.float32,
@@ -108,6 +109,7 @@ class GltfFile:
     path: Path
     content: dict[str, Any]
     buffers: list[bytes]
+    _lists: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path) -> GltfFile:
@@ -117,8 +119,7 @@ class GltfFile:
             FileNotFoundError: if the file does not exist.
             FormatError: if it is damaged or too large.
         """
-        if path.stat().st_size > _MAX_BYTES:
-            raise FormatError(f"{path}: {path.stat().st_size:,} bytes, at most {_MAX_BYTES:,} are read")
+        check_input(path, _MAX_BYTES)
         data = path.read_bytes()
         text, binary = _chunks(path, data) if data[:4] == b"glTF" else (data, None)
         if len(text) > _MAX_JSON_BYTES:
@@ -144,10 +145,12 @@ class GltfFile:
         Raises:
             FormatError: if it is something else.
         """
-        found = self.content.get(name, [])
-        if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-            raise FormatError(f"{self.path}: '{name}' is not a list of objects; the file is damaged")
-        return found
+        if name not in self._lists:  # checked once: files may have many
+            found = self.content.get(name, [])
+            if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+                raise FormatError(f"{self.path}: '{name}' is not a list of objects; the file is damaged")
+            self._lists[name] = found
+        return self._lists[name]
 
     def item(self, name: str, index: Any) -> dict[str, Any]:
         """Return one object of a list.
@@ -169,9 +172,10 @@ class GltfFile:
             FormatError: if the file is damaged or the accessor is sparse.
         """
         accessor = self.item("accessors", index)
-        kind, count = _COMPONENTS.get(accessor.get("componentType", 0)), accessor.get("count")
+        code, count = accessor.get("componentType"), accessor.get("count")
+        kind = _COMPONENTS.get(code) if type(code) is int else None
         size = _SIZES.get(str(accessor.get("type")))
-        if kind is None or size is None or not isinstance(count, int) or count < 1:
+        if kind is None or size is None or type(count) is not int or count < 1:
             raise FormatError(f"{self.path}: accessor {index} has an unknown type; the file is damaged")
         if "sparse" in accessor or "bufferView" not in accessor:
             raise FormatError(
@@ -181,7 +185,7 @@ class GltfFile:
         numbers = [
             view.get("buffer"), view.get("byteOffset", 0), accessor.get("byteOffset", 0), view.get("byteStride", 0),
         ]  # fmt: skip
-        if not all(isinstance(number, int) and 0 <= number < _MAX_BYTES for number in numbers):
+        if not all(type(number) is int and 0 <= number < _MAX_BYTES for number in numbers):
             raise FormatError(f"{self.path}: accessor {index} is damaged")
         buffer, start, inner, stride = numbers
         item = np.dtype(kind).itemsize * size
@@ -237,12 +241,15 @@ def _outside(path: Path, uri: Any) -> bytes:
     name = unquote(uri)
     if not name or "/" in name or "\\" in name or name.startswith(".") or any(ord(c) < 32 for c in name):
         raise FormatError(f"{path}: names a buffer outside its folder, {name[:60]!a}, which is not read")
-    beside = path.with_name(name)
-    if beside.is_symlink() or not beside.is_file() or beside.stat().st_size > _MAX_BYTES:
-        raise FormatError(f"{path}: its buffer {name[:60]!a} is missing, too large, or a link")
-    return beside.read_bytes()
+    try:
+        beside = path.with_name(name)
+        if not beside.is_symlink() and beside.is_file() and beside.stat().st_size <= _MAX_BYTES:
+            return beside.read_bytes()
+    except (OSError, ValueError):  # such as a name that is too long
+        pass
+    raise FormatError(f"{path}: its buffer {name[:60]!a} is missing, too large, or a link")
 
 
 def is_number(value: Any) -> bool:
     """Return True for a finite real number of a JSON file."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
