@@ -152,6 +152,8 @@ def pickled_array_item(data: bytes, name: str) -> Any:
         header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         shape, _, dtype = header[version](stream)
         if not dtype.hasobject:
+            if math.prod(shape) * dtype.itemsize != len(data) - stream.tell():
+                raise _Refused(f"holds another number of bytes than the shape {_shown(shape)} needs")
             stream.seek(0)
             return np.lib.format.read_array(stream, allow_pickle=False)
         if shape != ():

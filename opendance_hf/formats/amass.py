@@ -34,7 +34,7 @@ from opendance_hf.formats.body import (
     other_content,
     to_z_up,
 )
-from opendance_hf.formats.motion import Motion, check_suffix, needs_poses, one_file_a_dancer
+from opendance_hf.formats.motion import Motion, check_input, check_suffix, needs_poses, one_file_a_dancer
 
 #: Suffix of the files that are written, one a dancer.
 SUFFIX: Final = ".npz"
@@ -79,7 +79,9 @@ def read(path: Path, *, fps: float | None = None, up: Axis | None = None) -> Mot
     except FileNotFoundError:
         raise
     except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise FormatError(f"{path}: not an .npz archive of AMASS ({without_unsafe_advice(error)})") from None
+        raise FormatError(
+            f"{path}: not an .npz archive of AMASS ({ascii(without_unsafe_advice(error))[1:200]})"
+        ) from None
     rate = next((float(arrays[name].reshape(())) for name in _RATES if name in arrays), None)
     rate = given_rate(path, fps or rate, "AMASS without mocap_framerate")
     poses = arrays["poses"] if "poses" in arrays else np.hstack([arrays[name] for name in _PARTS])
@@ -91,6 +93,7 @@ def read(path: Path, *, fps: float | None = None, up: Axis | None = None) -> Mot
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
+    check_input(path, _MAX_BYTES)
     with zipfile.ZipFile(path) as archive:
         names = {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
         if not recognises(names):

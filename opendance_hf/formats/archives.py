@@ -12,7 +12,11 @@ from typing import IO, Final
 import numpy as np
 
 from opendance_hf.formats import FormatError
+from opendance_hf.formats.motion import check_input
 
+#: Bytes of an archive unpack to at most this many, beside some that any archive may have. Zeros pack a thousandfold.
+_MAX_RATIO: Final = 60
+_SPARE_BYTES: Final = 48 * 2**20
 _KIND_NAMES: Final = {"O": "Python objects", "V": "structures", "U": "text", "S": "bytes", "b": "booleans"}
 #: Maximum size of a name.
 _MAX_TEXT_BYTES: Final = 4096
@@ -39,10 +43,46 @@ def is_array_file(path: Path) -> bool:
         return file.read(6) == b"\x93NUMPY"
 
 
+def read_array_file(path: Path, max_bytes: int) -> np.ndarray:
+    """Read a ``.npy`` file; nothing is unpickled.
+
+    Raises:
+        FileNotFoundError: if the file does not exist.
+        FormatError: if it is too large, damaged, or an array of Python objects.
+    """
+    size = check_input(path, max_bytes)
+    with path.open("rb") as file:
+        shape, dtype = _header(path, path.name, file)
+        if dtype.hasobject:
+            raise FormatError(f"{path}: contains Python objects, which are never read")
+        if math.prod(shape) * dtype.itemsize != size - file.tell():
+            raise FormatError(
+                f"{path}: {size:,} bytes do not match the shape {shape}; the file is damaged or truncated"
+            )
+        file.seek(0)
+        try:
+            return np.lib.format.read_array(file, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise FormatError(f"{path}: not an .npy array ({ascii(str(error))[1:200]})") from None
+
+
 def read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     """Read the array of a member; nothing is unpickled."""
     with archive.open(f"{name}.npy") as opened:
         return np.lib.format.read_array(opened, allow_pickle=False)
+
+
+def check_unpacked(path: Path, total: int, limit: int) -> None:
+    """Refuse members of an archive that unpack to too many bytes, or to far more than motions do.
+
+    Raises:
+        FormatError: naming the file and both numbers.
+    """
+    allowed = min(limit, _SPARE_BYTES + _MAX_RATIO * path.stat().st_size)
+    if total > allowed:
+        raise FormatError(
+            f"{path}: unpacks to {total:,} bytes, at most {allowed:,} are allowed for an archive of this size: split the dance"
+        )
 
 
 def check_members(path: Path, archive: zipfile.ZipFile, members: dict[str, Member], limit: int) -> None:
@@ -58,11 +98,7 @@ def check_members(path: Path, archive: zipfile.ZipFile, members: dict[str, Membe
         FormatError: naming the file, the member and what was expected.
     """
     infos = {name: archive.getinfo(f"{name}.npy") for name in members}
-    total = sum(info.file_size for info in infos.values())
-    if total > limit:
-        raise FormatError(
-            f"{path}: unpacks to {total:,} bytes, at most {limit:,} are allowed: split the dance"
-        )
+    check_unpacked(path, sum(info.file_size for info in infos.values()), limit)
     for name, info in infos.items():
         with archive.open(info) as opened:
             shape, dtype = _header(path, name, opened)

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from opendance_hf.formats import FormatError
-from opendance_hf.formats.motion import Motion
+from opendance_hf.formats.motion import Motion, check_input
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS, NUM_JOINTS
-from opendance_hf.pickles import PickleError, load_pickled_arrays
+from opendance_hf.pickles import MAX_BYTES, PickleError, load_pickled_arrays
 
 Floats = npt.NDArray[np.floating]
 Axis = Literal["y", "z"]
@@ -47,6 +47,7 @@ def load_pickle(path: Path, *, max_bytes: int | None = None) -> dict[str, Any]:
         FileNotFoundError: if the file does not exist.
         FormatError: if it is not a pickle of plain data, or too large.
     """
+    check_input(path, MAX_BYTES if max_bytes is None else max_bytes)
     try:
         return load_pickled_arrays(path, max_bytes=max_bytes)
     except PickleError as error:

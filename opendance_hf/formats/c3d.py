@@ -27,10 +27,10 @@ import numpy.typing as npt
 
 from opendance_hf.errors import install_hint
 from opendance_hf.formats import FormatError
-from opendance_hf.formats.animation import UNITS_M, check_size, measured_unit, upward
+from opendance_hf.formats.animation import UNITS_M, measured_unit, upward
 from opendance_hf.formats.body import Axis
 from opendance_hf.formats.markers import joints_of, marker_of, missing_markers
-from opendance_hf.formats.motion import Motion
+from opendance_hf.formats.motion import Motion, check_input
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.ik import joints_to_poses
 from opendance_hf.motion.skeleton import JOINT_INDEX, NUM_JOINTS
@@ -88,7 +88,6 @@ def read(path: Path, *, fps: float | None = None, up: Axis | None = None) -> Mot
             f"{path}: {rate:g} frames a second; what is the rate? Answer with opendance convert --fps"
         )
     people = _people(path, found)
-    check_size(path, len(found.points), len(found.labels))
     part = _longest_part(path, people, rate)
     bodies = [
         joints_of({name: values[part] for name, values in person.items()}) for person in people.values()
@@ -118,9 +117,7 @@ def check_header(path: Path) -> None:
         FileNotFoundError: if the file does not exist.
         FormatError: naming what does not.
     """
-    size = path.stat().st_size
-    if size > _MAX_BYTES:
-        raise FormatError(f"{path}: {size:,} bytes, at most {_MAX_BYTES:,} are read; split the recording")
+    size = check_input(path, _MAX_BYTES)
     with path.open("rb") as file:
         header = file.read(_BLOCK)
         if len(header) < _BLOCK or header[1] != _KEY:

@@ -11,7 +11,6 @@ Only tensors are loaded, no code of the file runs. Shape (``betas``) is not read
 from __future__ import annotations
 
 import logging
-import pickle
 import zipfile
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +19,7 @@ import numpy as np
 
 from opendance_hf.formats import FormatError
 from opendance_hf.formats.body import Floats, body_poses, given_rate, make_motion, other_content, real_array
-from opendance_hf.formats.motion import Motion
+from opendance_hf.formats.motion import Motion, check_input
 
 _SECTION: Final = "smpl_params_global"
 _NAMES: Final = ("global_orient", "body_pose", "transl")
@@ -59,8 +58,7 @@ def read(path: Path, *, fps: float | None = None) -> Motion:
 def _load(path: Path) -> Any:
     import torch
 
-    if path.stat().st_size > _MAX_BYTES:
-        raise FormatError(f"{path}: {path.stat().st_size:,} bytes, at most {_MAX_BYTES:,} are allowed")
+    check_input(path, _MAX_BYTES)
     # Without the advice of torch's errors, which is to load the file unsafely.
     refused = "holds more than tensors and plain values, or is damaged; nothing of it was executed"
     if not zipfile.is_zipfile(path):
@@ -69,7 +67,7 @@ def _load(path: Path) -> Any:
         )
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, ValueError, KeyError, EOFError, AttributeError, TypeError):
+    except Exception:  # what torch raises for a damaged archive is not documented to be anything narrower
         raise FormatError(f"{path}: {refused}") from None
 
 

@@ -24,7 +24,8 @@ import numpy.typing as npt
 
 from opendance_hf.files import atomic_write
 from opendance_hf.formats import FormatError
-from opendance_hf.formats.motion import Motion, check_suffix, one_file_a_dancer
+from opendance_hf.formats.archives import check_unpacked
+from opendance_hf.formats.motion import Motion, check_input, check_suffix, one_file_a_dancer
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS, NUM_JOINTS
 from opendance_hf.pickles import PickleError, pickled_array_item
@@ -62,6 +63,7 @@ def read(path: Path) -> Motion:
             the head is below the hips most of the time.
     """
     path = Path(path)
+    check_input(path, _MAX_BYTES)
     with _add_path_to_errors(path):
         content = _read_members(path)
         meta = _meta(content)
@@ -148,7 +150,7 @@ def _add_path_to_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except FormatError as error:
-        raise FormatError(f"{path}: {error}") from None
+        raise FormatError(str(error) if str(error).startswith(f"{path}: ") else f"{path}: {error}") from None
 
 
 def _meta(content: dict[str, Any]) -> dict[str, Any]:
@@ -272,8 +274,7 @@ def _read_members(path: Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
             members = [archive.getinfo(f"{name}.npy") for name in _MEMBERS if f"{name}.npy" in names]
-            if sum(info.file_size for info in members) > _MAX_BYTES:
-                raise FormatError(f"unpacks to more than {_MAX_BYTES:,} bytes, which is the limit")
+            check_unpacked(path, sum(info.file_size for info in members), _MAX_BYTES)
             for info in members:
                 name = info.filename.removesuffix(".npy")
                 with archive.open(info) as file:
@@ -283,7 +284,7 @@ def _read_members(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise FormatError(f"not an .npz file: {error}") from None
+        raise FormatError(f"not an .npz file: {ascii(str(error))[1:200]}") from None
     except PickleError as error:
         raise FormatError(str(error)) from None
     return out

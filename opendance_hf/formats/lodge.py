@@ -20,8 +20,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from opendance_hf.errors import without_unsafe_advice
 from opendance_hf.formats import FormatError
+from opendance_hf.formats.archives import read_array_file
 from opendance_hf.formats.body import (
     Axis,
     Floats,
@@ -79,15 +79,7 @@ def _from_pickle(path: Path) -> tuple[Floats, Floats]:
 
 
 def _from_array(path: Path) -> tuple[Floats, Floats]:
-    if path.stat().st_size > _MAX_BYTES:
-        raise FormatError(
-            f"{path}: {path.stat().st_size:,} bytes, at most {_MAX_BYTES:,} are allowed: split the dance"
-        )
-    try:
-        with path.open("rb") as file:
-            values = np.lib.format.read_array(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError, MemoryError) as error:
-        raise FormatError(f"{path}: not an .npy array ({without_unsafe_advice(error)})") from None
+    values = read_array_file(path, _MAX_BYTES)
     rows = real_array(path, "the array", values)
     rows = rows.reshape(-1, rows.shape[-1]) if rows.ndim == 3 else rows
     if rows.ndim != 2 or rows.shape[1] not in _CONTACTS or not len(rows):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -132,6 +133,24 @@ def needs_poses(motion: Motion, path: Path) -> tuple[Floats, Floats]:
         )
     pelvis = motion.transl.astype(np.float64) + motion.rest_offsets[:, None, 0].astype(np.float64)
     return motion.poses.astype(np.float64), pelvis
+
+
+def check_input(path: Path, max_bytes: int) -> int:
+    """Return the size of a file that will be read, bytes.
+
+    Raises:
+        FileNotFoundError: if it does not exist.
+        FormatError: if it is a folder or a device, or larger than ``max_bytes``.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a device or a pipe"
+        raise FormatError(f"{path}: this is {kind}; expected a file with a motion")
+    if found.st_size > max_bytes:
+        raise FormatError(
+            f"{path}: {found.st_size:,} bytes, at most {max_bytes:,} are read: split the motion"
+        )
+    return found.st_size
 
 
 def check_suffix(path: Path, suffix: str) -> None:

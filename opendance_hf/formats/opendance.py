@@ -19,7 +19,7 @@ import numpy as np
 from opendance_hf.files import atomic_write
 from opendance_hf.formats import FormatError
 from opendance_hf.formats.archives import Member, check_members, is_array_file, read_member
-from opendance_hf.formats.motion import Motion, check_suffix
+from opendance_hf.formats.motion import Motion, check_input, check_suffix
 from opendance_hf.motion.skeleton import JOINT_INDEX, NUM_JOINTS
 from opendance_hf.schema import BETAS_DIM, FPS, DanceSequence, SchemaError, per_dancer
 from opendance_hf.storage import load_sequence
@@ -81,6 +81,7 @@ def read(path: Path) -> Motion:
         FileNotFoundError: if the file does not exist.
         FormatError: if it is damaged, too large, or neither.
     """
+    check_input(path, MAX_UNPACKED_SEQUENCE)
     try:
         if not zipfile.is_zipfile(path):
             found = "a single .npy array" if is_array_file(path) else "not an .npz archive"

@@ -101,10 +101,9 @@ def load_names(path: Path) -> NameTable:
         FileNotFoundError: if the file does not exist.
         FormatError: naming the file and what is wrong in it.
     """
-    if path.stat().st_size > _MAX_BYTES:
-        raise FormatError(
-            f"{path}: {path.stat().st_size:,} bytes, expected a table of names of at most {_MAX_BYTES:,}"
-        )
+    size = path.stat().st_size
+    if size > _MAX_BYTES:
+        raise FormatError(f"{path}: {size:,} bytes, expected a table of names of at most {_MAX_BYTES:,}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:

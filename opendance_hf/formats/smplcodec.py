@@ -33,7 +33,7 @@ from opendance_hf.formats.body import (
     make_motion,
     other_content,
 )
-from opendance_hf.formats.motion import Motion, check_suffix, needs_poses, one_file_a_dancer
+from opendance_hf.formats.motion import Motion, check_input, check_suffix, needs_poses, one_file_a_dancer
 
 #: Suffix of the files that are written, one a dancer.
 SUFFIX: Final = ".smpl"
@@ -73,7 +73,9 @@ def read(path: Path, *, fps: float | None = None, up: Axis | None = None) -> Mot
     except (
         OSError, ValueError, EOFError, KeyError, RuntimeError, OverflowError, zipfile.BadZipFile, zlib.error,
     ) as error:  # fmt: skip
-        raise FormatError(f"{path}: not an archive of smplcodec ({without_unsafe_advice(error)})") from None
+        raise FormatError(
+            f"{path}: not an archive of smplcodec ({ascii(without_unsafe_advice(error))[1:200]})"
+        ) from None
     numbers = {
         name: value.reshape(()).item() for name, value in arrays.items() if value.size == 1 and value.ndim < 2
     }
@@ -106,6 +108,7 @@ def read(path: Path, *, fps: float | None = None, up: Axis | None = None) -> Mot
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
+    check_input(path, _MAX_BYTES)
     with zipfile.ZipFile(path) as archive:
         names = {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
         if "bodyPose" not in names:
