@@ -79,7 +79,9 @@ def test_the_script_still_makes_the_committed_files(make, tmp_path, group, names
 def test_every_file_has_a_note_and_no_file_is_large(notes):
     for path in FOLDER.rglob("*"):
         name = path.relative_to(FOLDER).as_posix()
-        if path.suffix in (".bvh", ".glb", ".amc", ".asf", ".c3d", ".pt", ".smpl", ".pkl") or name.startswith("amass"):
+        if path.suffix in (".bvh", ".glb", ".amc", ".asf", ".c3d", ".pt", ".smpl", ".pkl") or name.startswith(
+            "amass"
+        ):
             assert name in notes, name
             assert path.stat().st_size < 60_000, name
     assert all(note["source"] for note in notes.values())
@@ -182,7 +184,11 @@ def accessor(tree, blob, index):
     width = {"SCALAR": 1, "VEC3": 3, "VEC4": 4, "MAT4": 16}[entry["type"]]
     dtype = {5126: "<f4", 5122: "<i2"}[entry["componentType"]]
     view = tree["bufferViews"][entry["bufferView"]]
-    values = np.frombuffer(blob, dtype, entry["count"] * width, view["byteOffset"]).reshape(-1, width).astype(float)
+    values = (
+        np.frombuffer(blob, dtype, entry["count"] * width, view["byteOffset"])
+        .reshape(-1, width)
+        .astype(float)
+    )
     return values / 32767 if entry.get("normalized") else values
 
 
@@ -206,7 +212,9 @@ def test_glb_holds_the_truth(make, notes, name):
         local = np.tile(np.eye(4), (count, 1, 1))
         rotation = moved.get((index, "rotation"), np.tile(node.get("rotation", [0, 0, 0, 1]), (count, 1)))
         local[:, :3, :3] = Rotation.from_quat(rotation).as_matrix() * np.array(node.get("scale", [1, 1, 1]))
-        local[:, :3, 3] = moved.get((index, "translation"), np.array(node.get("translation", [0, 0, 0]), float))
+        local[:, :3, 3] = moved.get(
+            (index, "translation"), np.array(node.get("translation", [0, 0, 0]), float)
+        )
         matrix = matrix @ local
         points[node["name"]] = matrix[:, :3, 3]
         for child in node.get("children", []):
@@ -216,7 +224,9 @@ def test_glb_holds_the_truth(make, notes, name):
     joints = truth_of(make, note)
     names = note.get("joints", {joint: joint for joint in make.J})
     for node, joint in names.items():
-        assert np.abs(points[node] - joints[:, make.J[joint]]).max() < (2e-4 if name == "shorts" else 1e-5), node
+        assert np.abs(points[node] - joints[:, make.J[joint]]).max() < (2e-4 if name == "shorts" else 1e-5), (
+            node
+        )
 
 
 def test_c3d_points(make, notes):
@@ -227,7 +237,9 @@ def test_c3d_points(make, notes):
         _, key, count, _, first, last = struct.unpack_from("<BBHHHH", data)
         scale, start = struct.unpack_from("<fH", data, 12)
         assert (key, count, last - first + 1, data[515]) == (80, 41, notes[name]["frames"], 84)
-        words = np.frombuffer(data, dtype, 4 * count * (last - first + 1), 512 * (start - 1)).reshape(-1, count, 4)
+        words = np.frombuffer(data, dtype, 4 * count * (last - first + 1), 512 * (start - 1)).reshape(
+            -1, count, 4
+        )
         points = words[..., :3] * (scale if scale > 0 else 1.0) / 1000 @ make.Z_UP
         seen = words[..., 3] >= 0
         assert np.abs(points - kept["markers"])[seen].max() < tolerance
