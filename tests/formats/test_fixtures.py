@@ -5,6 +5,7 @@ The evaluators here are written from the formats' descriptions and share no code
 
 import importlib.util
 import json
+import pickle
 import re
 import struct
 from pathlib import Path
@@ -261,3 +262,83 @@ def test_humanml3d_positions_come_back(make):
     turn = Rotation.align_vectors(b.reshape(-1, 3), a.reshape(-1, 3))[0]
     assert np.abs(turn.as_rotvec()[[0, 2]]).max() < 1e-4
     assert np.abs(turn.apply(a.reshape(-1, 3)) - b.reshape(-1, 3)).max() < 1e-4
+
+
+def smpl_files():
+    """Yield (name, poses (T, joints, 3), translation (T, 3), turn of the file's axes to y up)."""
+    same, z_up, down = (
+        np.eye(3),
+        Rotation.from_euler("x", -90, degrees=True).as_matrix(),
+        np.diag([1.0, -1, -1]),
+    )
+    for name in ("amass_smpl.npz", "amass_smplh_poses.npz", "amass_smplx_stageii.npz"):
+        with np.load(FOLDER / name) as file:
+            yield name, file["poses"][:, :66], file["trans"], z_up
+    for name in ("dance_smplx.smpl", "dance_smplh.smpl"):
+        with np.load(FOLDER / name) as file:
+            assert {file[key].dtype.str for key in file.files} == {"<i4", "<f4"}
+            yield name, file["bodyPose"], file["bodyTranslation"], same
+    with np.load(FOLDER / "humandata.npz", allow_pickle=True) as file:
+        smpl = file["smpl"].item()
+        yield (
+            "humandata.npz",
+            np.concatenate([smpl["global_orient"][:, None], smpl["body_pose"]], axis=1),
+            smpl["transl"],
+            same,
+        )
+    name = "aist_plusplus_final/motions/gBR_sBM_cAll_d04_mBR0_ch03.pkl"
+    data = pickle.loads((FOLDER / name).read_bytes())
+    yield name, data["smpl_poses"], data["smpl_trans"] / data["smpl_scaling"], same
+    name = "gdance/motions_smpl/sBM_two_00_120.pkl"
+    data = pickle.loads((FOLDER / name).read_bytes())
+    yield name, data["smpl_poses"][0], data["root_trans"][0], same
+    name = "dd100/motion/smplx/all/Waltz_5_0_00.npy"
+    data = np.load(FOLDER / name, allow_pickle=True).item()
+    yield name, data["poses"][:, :66], data["transl"], down
+    for name, start in (("finedance/motion/063.npy", 0), ("finedance/motion_fea319/001.npy", 4)):
+        data = np.load(FOLDER / name).astype(float)[:, start:]
+        rows = data[:, 3:].reshape(len(data), 52, 2, 3)
+        matrices = np.concatenate([rows, np.cross(rows[..., :1, :], rows[..., 1:, :])], axis=-2)
+        poses = Rotation.from_matrix(matrices[:, :22].reshape(-1, 3, 3)).as_rotvec().reshape(len(data), 22, 3)
+        yield name, poses, data[:, :3], same
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_parameter_files_hold_the_truth(make, notes):
+    for name, poses, translation, turn in smpl_files():
+        count = len(translation)
+        full = np.zeros((count, 24, 3))
+        poses = np.asarray(poses, float).reshape(count, -1, 3)[:, :22]
+        full[:, : poses.shape[1]] = poses
+        joints, _ = make.forward(full, translation + np.array(notes[name]["rest_pelvis"]))
+        note = notes[name] | {"fps": notes[name]["fps"] or 30}
+        error = np.abs(joints[:, :22] @ turn.T - truth_of(make, note)[:, :22]).max()
+        assert error < 1e-5, (name, error)
+
+
+def test_phantomdance_holds_the_truth(make, notes):
+    """In Unity's axes a child is at its parent plus the parent's world rotation of the mirrored rest offset."""
+    data = json.loads((FOLDER / "phantomdance/motion/001.json").read_text())
+    joints = truth_of(make, notes["phantomdance/motion/001.json"]) * [-1, 1, 1]
+    q = np.array(data["rotations"])
+    points = [np.array(data["root_positions"])]
+    for j in range(1, 24):
+        p = make.PARENTS[j]
+        points.append(points[p] + Rotation.from_quat(q[:, p]).apply(make.OFFSETS[j] * [-1, 1, 1]))
+    assert np.abs(np.stack(points, axis=1) - joints).max() < 1e-5
+
+
+def test_estimators_project_where_the_camera_sees_them(make, notes):
+    torch = pytest.importorskip("torch")
+    data = torch.load(FOLDER / "hmr4d_results.pt", weights_only=True)
+    note = notes["hmr4d_results.pt"]
+    smpl = data["smpl_params_incam"]
+    poses = np.zeros((note["frames"], 24, 3))
+    poses[:, 0], poses[:, 1:22] = smpl["global_orient"], smpl["body_pose"].numpy().reshape(-1, 21, 3)
+    joints, _ = make.forward(poses, smpl["transl"].numpy() + note["rest_pelvis"])
+    camera = note["camera"]
+    seen = (truth_of(make, note) - camera["position"]) * [1, -1, -1]
+    assert np.abs(joints[:, :22] - seen[:, :22]).max() < 1e-5
+    pixels = joints @ data["K_fullimg"][0].numpy().T
+    centre = pixels[:, 0, :2] / pixels[:, 0, 2:]
+    assert np.abs(centre - [camera["width"] / 2, camera["height"] / 2]).max() < 200
