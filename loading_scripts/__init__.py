@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
 from opendance_hf.errors import OpenDanceError
-from opendance_hf.loading_scripts.opendance_3d import OpenDance3D, OpenDance3DConfig
+from opendance_hf.loading_scripts.opendance_3d import LoadingError, OpenDance3D, OpenDance3DConfig
 
 #: Modules of the datasets by name.
 DATASETS: Final[dict[str, str]] = {}
@@ -74,4 +74,13 @@ def layout_named(name: str) -> Layout:
     return cast(Layout, import_module(DATASETS[name]))
 
 
-__all__ = ["DATASETS", "Item", "Layout", "LayoutError", "OpenDance3D", "OpenDance3DConfig", "layout_named"]
+__all__ = [
+    "DATASETS",
+    "Item",
+    "Layout",
+    "LayoutError",
+    "LoadingError",
+    "OpenDance3D",
+    "OpenDance3DConfig",
+    "layout_named",
+]
