@@ -26,7 +26,7 @@ from opendance_hf.formats import bvh
 from opendance_hf.formats.motion import Motion
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.generated import posed
-from opendance_hf.synthetic.music import make_music
+from opendance_hf.synthetic.music import SAMPLE_RATE, make_music
 from opendance_hf.terms import TERMS
 from tests.formats.acclaim import write_acclaim
 
@@ -54,7 +54,7 @@ def write_songs(names: Iterable[str], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for seed, name in enumerate(sorted(names)):
         music = make_music(seed, SECONDS + 1)
-        soundfile.write(folder / f"{name}.wav", music.samples, music.sample_rate)
+        soundfile.write(folder / f"{name}.wav", music.samples, SAMPLE_RATE)
 
 
 def opendance(*arguments: object) -> None:
