@@ -11,6 +11,7 @@ may store keypoints compressed: the file then has only those of the mask.
 
 from __future__ import annotations
 
+import logging
 import math
 import zipfile
 import zlib
@@ -50,11 +51,13 @@ _NUM_BETAS: Final = 10
 
 Floats = npt.NDArray[np.float32]
 
+log = logging.getLogger(__name__)
 
-def read(path: Path) -> Motion:
+
+def read(path: Path, *, fps: float | None = None) -> Motion:
     """Read the person of a file written by MMHuman3D or OpenDance-HF, without executing code.
 
-    The rate is ``meta['fps']``, or 60 without it. If the file lacks SMPL's 24 joints, joints are those of the mean skeleton
+    The rate is ``fps``, otherwise ``meta['fps']``, otherwise 60, which is said. If the file lacks SMPL's 24 joints, joints are those of the mean skeleton
     with its pelvis at ``transl``. Axes are assumed to be y up.
 
     Raises:
@@ -67,9 +70,14 @@ def read(path: Path) -> Motion:
     with _add_path_to_errors(path):
         content = _read_members(path)
         meta = _meta(content)
-        fps = meta.pop("fps", FPS)
-        if not isinstance(fps, int | float) or not 0 < fps < math.inf:
-            raise FormatError(f"meta['fps'] is {fps!r}, expected a positive number of frames a second")
+        given = meta.pop("fps", None)
+        if given is None and fps is None:
+            log.warning(
+                "%s: the frame rate is not in the file: %d FPS assumed; --fps gives another", path, FPS
+            )
+        rate = fps or (FPS if given is None else given)
+        if not isinstance(rate, int | float) or not 0 < rate < math.inf:
+            raise FormatError(f"meta['fps'] is {rate!r}, expected a positive number of frames a second")
         arrays = _smpl(content)
         joints, confidence = _joints(content)
         if joints is None:
@@ -85,7 +93,7 @@ def read(path: Path) -> Motion:
             arrays["confidence"] = confidence
         _check_upright(joints)
         arrays = {name: value[None] for name, value in arrays.items()}
-        return Motion(joints[None], float(fps), **arrays, meta=meta)
+        return Motion(joints[None], float(rate), **arrays, meta=meta)
 
 
 def write(motion: Motion, path: Path, *, compressed: bool = False) -> list[Path]:

@@ -1,0 +1,232 @@
+"""Measure every format: what is written and read back, and independent fixtures beside their truth.
+
+``python -m tests.formats.table`` prints the tables of docs/formats.md; ``--write`` puts them there.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from opendance_hf.formats import FORMATS, format_named
+from opendance_hf.formats.motion import Motion
+from opendance_hf.motion.skeleton import JOINT_INDEX, JOINT_NAMES
+from tests.formats.support import dance, rotation_error_deg
+
+REPO = Path(__file__).parents[2]
+FIXTURES = REPO / "tests" / "fixtures" / "formats"
+DOCUMENT = REPO / "docs" / "formats.md"
+#: Formats that are written, with the rigs that they are measured on; the other tools that read them are in the slow suite.
+WRITTEN = {
+    "amass": ("",), "aistpp": ("",), "bvh": ("smpl", "ue5"), "csv": ("",), "glb": ("smpl", "mixamo", "ue5"),
+    "humandata": ("",), "opendance": ("",), "smplcodec": ("",), "vrma": ("",),
+}  # fmt: skip
+BODY = JOINT_NAMES[:22]
+
+
+#: Of an ASF skeleton, wrists are where lhand begins and spine3 is where the thorax ends; the author of the fixture put them
+#: where lwrist and the thorax begin.
+_AMC_JOINTS = tuple(
+    name
+    for name in BODY
+    if name not in ("spine2", "spine3", "left_collar", "right_collar", "left_wrist", "right_wrist")
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One fixture: its reader, the user's answers, and what its source was checked against.
+
+    Attributes:
+        file: under tests/fixtures/formats.
+        format: key of FORMATS.
+        checked: real file, the official code, or description only.
+        answers: for the reader.
+        joints: that the file holds exactly; by default those of fixtures.json, or all but the hands.
+        with_rotations: True if rotations are compared.
+    """
+
+    file: str
+    format: str
+    checked: str
+    answers: dict[str, Any] | None = None
+    joints: tuple[str, ...] = ()
+    with_rotations: bool = False
+
+
+def cases() -> list[Case]:
+    """Return the fixtures of motion formats."""
+    odd = {"names": str(FIXTURES / "odd_names.yaml")}
+    return [
+        Case("cmu.bvh", "bvh", "real file (CMU 05_03)"),
+        Case("mixamo.bvh", "bvh", "skeleton of a real file", with_rotations=True),
+        Case("lafan1.bvh", "bvh", "official code: lafan1/extract.py, read_bvh"),
+        Case("motorica.bvh", "bvh", "skeleton of a real file"),
+        Case("bandai_namco.bvh", "bvh", "skeleton of a real file"),
+        Case("odd.bvh", "bvh", "description only", odd, with_rotations=True),
+        Case("01_01.amc", "amc", "parts of real files in public code", joints=_AMC_JOINTS),
+        Case("linear.glb", "glb", "specification; Blender 5.0.1", joints=JOINT_NAMES, with_rotations=True),
+        Case("shorts.glb", "glb", "specification", joints=JOINT_NAMES, with_rotations=True),
+        Case("amass_smpl.npz", "amass", "code of smplcodec (from_amass_npz)", with_rotations=True),
+        Case("amass_smplh_poses.npz", "amass", "code of smplcodec (from_amass_npz)", with_rotations=True),
+        Case("amass_smplx_stageii.npz", "amass", "code of smplcodec (from_amass_npz)", with_rotations=True),
+        Case("dance_smplx.smpl", "smplcodec", "official code: smplcodec/codec.py", with_rotations=True),
+        Case(
+            "humandata.npz",
+            "humandata",
+            "official code: mmhuman3d human_data.py",
+            {"fps": 30},
+            with_rotations=True,
+        ),
+        Case(
+            "markers.c3d",
+            "c3d",
+            "specification; library ezc3d; joints lie inside of the markers, by regression",
+            joints=JOINT_NAMES,
+        ),
+    ]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Errors of a reader: joints in mm and rotations in degrees, after the shift and turn about y that were taken out."""
+
+    joints_mm: float
+    rotations_deg: float | None
+    shift_mm: float
+
+
+@cache
+def _maker() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_fixtures", FIXTURES / "make_fixtures.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@cache
+def notes() -> dict[str, Any]:
+    """Return what the fixtures' author wrote about each."""
+    content: dict[str, Any] = json.loads((FIXTURES / "fixtures.json").read_text(encoding="utf-8"))
+    return content
+
+
+def truth(note: dict[str, Any], num_frames: int, fps: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the (D, T, 24, 3) joints and poses that a fixture was made from."""
+    clock = note.get("first_time", 0.0) + np.arange(num_frames) / fps
+    made = [_maker().motion(clock, dancer) for dancer in note["dancers"]]
+    return np.stack([one[2] for one in made]), np.stack([one[0] for one in made])
+
+
+def measure(case: Case) -> Measured:
+    """Read a fixture and compare it with its truth; a constant shift is taken out and said.
+
+    Files of SMPL have the pelvis at the translation plus the rest pelvis of their body model, which depends on its sex: the
+    author of the fixtures took that of another than the reader does, 17 mm apart.
+    """
+    note = notes()[case.file]
+    module: Any = format_named(case.format)
+    found: Motion = module.read(FIXTURES / case.file, **(case.answers or {}))
+    joints, poses = truth(note, found.num_frames, found.fps)
+    held = case.joints or tuple((note.get("joints") or note.get("bone_ends") or dict.fromkeys(BODY)).values())
+    held = tuple(name for name in held if name) or BODY
+    index = [JOINT_INDEX[name] for name in dict.fromkeys(held)]
+    between = (found.joints - joints)[:, :, index]
+    shift = between.mean(axis=(0, 1, 2))
+    error = float(np.linalg.norm(between - shift, axis=-1).max() * 1000)
+    turns = None
+    if case.with_rotations:
+        assert found.poses is not None
+        turns = rotation_error_deg(found.poses[:, :, :22], poses[:, :, :22])
+    return Measured(error, turns, float(np.linalg.norm(shift) * 1000))
+
+
+def written_row(name: str, rig: str) -> Measured:
+    """Write a dance of two, read it back and compare."""
+    motion, module = dance(2), format_named(name)
+    assert name in FORMATS
+    writer: Any = module
+    with tempfile.TemporaryDirectory() as folder:
+        options = {"rig": rig} if rig else {}
+        files = writer.write(motion, Path(folder) / f"dance{writer.SUFFIX}", **options)
+        found = [writer.read(file) for file in files]
+    joints = np.concatenate([one.joints for one in found])
+    poses = np.concatenate([one.poses for one in found])
+    # Files of SMPL do not hold the lengths of bones: joints are compared where the body is the mean one.
+    mean_only = {"aistpp", "amass", "smplcodec", "humandata"}
+    count = 1 if name in mean_only else 2
+    between = joints[:count] - motion.joints[:count]
+    shift = between.mean(axis=(0, 1, 2)) if name in mean_only else np.zeros(3)
+    joint_mm = float(np.linalg.norm((between - shift)[:, :, :22], axis=-1).max() * 1000)
+    return Measured(
+        joint_mm,
+        rotation_error_deg(poses[:, :, :22], motion.poses[:, :, :22]),
+        float(np.linalg.norm(shift) * 1000),
+    )
+
+
+def _number(value: float | None, step: float, unit: str) -> str:
+    """Return a number in steps that do not depend on the machine's last digits."""
+    if value is None:
+        return "not held"
+    return (
+        f"< {step:g} {unit}"
+        if value < step
+        else f"{np.ceil(value / step) * step:.{1 if step < 1 else 0}f} {unit}"
+    )
+
+
+def written_table() -> str:
+    """Return the table of formats that are written."""
+    lines = ["| command | positions | rotations |", "|---|---|---|"]
+    for name, rigs in WRITTEN.items():
+        for rig in rigs:
+            found = written_row(name, rig)
+            option = f" --rig {rig}" if rig else ""
+            lines.append(
+                f"| `opendance export dance.npz --to {name}{option}` | {_number(found.joints_mm, 0.1, 'mm')} | "
+                f"{_number(found.rotations_deg, 0.1, '°')} |"
+            )
+    return "\n".join(lines)
+
+
+def read_table() -> str:
+    """Return the table of fixtures."""
+    lines = ["| command | checked against | positions | rotations |", "|---|---|---|---|"]
+    for case in cases():
+        found = measure(case)
+        lines.append(
+            f"| `opendance import {case.format} {case.file}` | {case.checked} | {_number(found.joints_mm, 0.1, 'mm')} | "
+            f"{_number(found.rotations_deg, 0.1, '°')} |"
+        )
+    return "\n".join(lines)
+
+
+TABLES = {"written": written_table, "read": read_table}
+
+
+def updated(document: str) -> str:
+    """Return the document with its tables made anew."""
+    for name, table in TABLES.items():
+        begin, end = f"<!-- table: {name} -->", f"<!-- end: {name} -->"
+        before, rest = document.split(begin)
+        document = f"{before}{begin}\n{table()}\n{end}{rest.split(end)[1]}"
+    return document
+
+
+if __name__ == "__main__":
+    if "--write" in sys.argv:
+        DOCUMENT.write_text(updated(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
+    else:
+        print("\n\n".join(table() for table in TABLES.values()))
