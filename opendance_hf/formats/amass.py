@@ -80,7 +80,7 @@ def read(path: Path, *, fps: float | None = None, up: Axis | None = None) -> Mot
         raise
     except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise FormatError(
-            f"{path}: not an .npz archive of AMASS ({ascii(without_unsafe_advice(error))[1:200]})"
+            f"{path}: not an .npz archive of AMASS ({ascii(without_unsafe_advice(error))[1:-1][:200]})"
         ) from None
     rate = next((float(arrays[name].reshape(())) for name in _RATES if name in arrays), None)
     rate = given_rate(path, fps or rate, "AMASS without mocap_framerate")

@@ -63,7 +63,7 @@ def read_array_file(path: Path, max_bytes: int) -> np.ndarray:
         try:
             return np.lib.format.read_array(file, allow_pickle=False)
         except (ValueError, EOFError) as error:
-            raise FormatError(f"{path}: not an .npy array ({ascii(str(error))[1:200]})") from None
+            raise FormatError(f"{path}: not an .npy array ({ascii(str(error))[1:-1][:200]})") from None
 
 
 def read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:

@@ -292,7 +292,7 @@ def _read_members(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise FormatError(f"not an .npz file: {ascii(str(error))[1:200]}") from None
+        raise FormatError(f"not an .npz file: {ascii(str(error))[1:-1][:200]}") from None
     except PickleError as error:
         raise FormatError(str(error)) from None
     return out

@@ -74,7 +74,7 @@ def read(path: Path, *, fps: float | None = None, up: Axis | None = None) -> Mot
         OSError, ValueError, EOFError, KeyError, RuntimeError, OverflowError, zipfile.BadZipFile, zlib.error,
     ) as error:  # fmt: skip
         raise FormatError(
-            f"{path}: not an archive of smplcodec ({ascii(without_unsafe_advice(error))[1:200]})"
+            f"{path}: not an archive of smplcodec ({ascii(without_unsafe_advice(error))[1:-1][:200]})"
         ) from None
     numbers = {
         name: value.reshape(()).item() for name, value in arrays.items() if value.size == 1 and value.ndim < 2

@@ -14,7 +14,7 @@ from opendance_hf.formats.motion import Motion
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.rotations import axis_angle_to_matrix
 from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS
-from tests.formats import acclaim
+from tests.formats import asffile
 
 #: A person with the names of CMU's files, whose legs are 20 degrees apart at rest, as those of Vicon's skeletons are. Lengths
 #: are in metres.
@@ -162,7 +162,7 @@ def dance(frames: int = 40) -> Motion:
 @pytest.mark.parametrize("degrees", [True, False])
 def test_a_dance_comes_back(degrees: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     motion = dance()
-    path = acclaim.write(motion, tmp_path / "60_12.amc", degrees=degrees)
+    path = asffile.write(motion, tmp_path / "60_12.amc", degrees=degrees)
     with caplog.at_level(logging.INFO):
         again = amc.read(path)
     np.testing.assert_allclose(again.joints, motion.joints, atol=1e-6)

@@ -25,7 +25,7 @@ from opendance_hf.formats import FORMATS, FormatError, bvh, csvtable, format_nam
 from opendance_hf.formats.motion import Motion
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.skeleton import MEAN_OFFSETS
-from tests.formats import acclaim, c3dfile
+from tests.formats import asffile, c3dfile
 from tests.formats.support import dance
 from tests.formats.test_c3d import walk
 
@@ -55,7 +55,7 @@ def read(name: str, path: Path) -> Motion | None:
 
 
 def _amc(folder: Path) -> Path:
-    return acclaim.write(dance(1, 6), folder / "a.amc")
+    return asffile.write(dance(1, 6), folder / "a.amc")
 
 
 def _c3d(folder: Path) -> Path:
