@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.formats import FORMATS, FormatError, bvh, csvtable, format_named, glb, smplcodec, vrma
 from opendance_hf.formats.motion import Motion
+from opendance_hf.formats.rigs import load_names
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.skeleton import MEAN_OFFSETS
 from tests.formats import asffile, c3dfile
@@ -577,3 +578,25 @@ def test_errors_are_of_this_package() -> None:
         ".csv",
         ".smpl",
     }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "joints: {pelvis: Hips}\nbetween: [1]", "joints: {pelvis: Hips}\nbetween: {a: 1}", "joints: {pelvis: Hips}\nbetween: {a: [b]}",
+        "joints: {pelvis: Hips}\nrest: [T]", "joints: {pelvis: {a: b}}", "joints: {pelvis: [[Hips]]}", "joints: {1: a}",
+        "joints: {[1]: a}", "a: &a [1]\njoints: *a", "&a joints: {pelvis: *a}", "[" * 9000, "? [a]\n: b", "\0", "joints: !!python/name:os.system",
+        "joints: {pelvis: Hips}\n1: 2", "joints: {pelvis: 2024-01-01}", "- joints",
+        "\n".join(["a0: &a0 [x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)), "joints: *a8"]),
+    ],
+)  # fmt: skip
+def test_hostile_tables_of_names(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "names.yaml"
+    path.write_text(text)
+    tracemalloc.start()
+    try:
+        with pytest.raises(FormatError, match=r"names\.yaml"):
+            load_names(path)
+        assert tracemalloc.get_traced_memory()[1] < MAX_MEMORY
+    finally:
+        tracemalloc.stop()
