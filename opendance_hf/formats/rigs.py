@@ -30,6 +30,8 @@ NAMES: Final[tuple[str, ...]] = tuple(sorted(path.stem for path in _FOLDER.glob(
 #: Rigs for ``opendance export --rig``.
 RIGS: Final[tuple[str, ...]] = ("smpl", "mixamo", "ue5", "unity", "vrm")
 _MAX_BYTES: Final = 100_000
+#: The time that PyYAML takes grows with the square of open lists: 9,000 take a minute.
+_MAX_LISTS: Final = 200
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,10 @@ def load_names(path: Path) -> NameTable:
     if size > _MAX_BYTES:
         raise FormatError(f"{path}: {size:,} bytes, expected a table of names of at most {_MAX_BYTES:,}")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if text.count("[") + text.count("{") > _MAX_LISTS:
+            raise FormatError(f"{path}: expected a table of names, with at most {_MAX_LISTS} lists")
+        content = yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise FormatError(f"{path}: not YAML ({str(error).splitlines()[0]})") from None
     if not isinstance(content, dict) or not isinstance(content.get("joints"), dict):
@@ -120,9 +125,15 @@ def load_names(path: Path) -> NameTable:
     joints = {joint: _alternatives(path, joint, content["joints"].get(joint)) for joint in JOINT_NAMES}
     if content.get("rest", "T") not in ("T", "A"):
         raise FormatError(f"{path}: rest is {content['rest']!r}, expected T or A")
-    between = {str(name): tuple(map(str, ends)) for name, ends in (content.get("between") or {}).items()}
+    between = content.get("between") or {}
+    if not isinstance(between, dict) or not all(
+        isinstance(ends, list) and len(ends) == 2 and all(isinstance(end, str) for end in ends)
+        for ends in between.values()
+    ):
+        raise FormatError(f"{path}: between is {ascii(between)[:60]}, expected bones with two others each")
+    between = {str(name): tuple(ends) for name, ends in between.items()}
     texts = {name: str(content.get(name) or "") for name in ("axes", "prefix", "root")}
-    return NameTable(path.stem, joints, rest=content.get("rest", "T"), between=between, **texts)  # type: ignore[arg-type]
+    return NameTable(path.stem, joints, rest=content.get("rest", "T"), between=between, **texts)
 
 
 def _alternatives(path: Path, joint: str, value: Any) -> tuple[str, ...]:

@@ -585,7 +585,7 @@ def test_errors_are_of_this_package() -> None:
     [
         "joints: {pelvis: Hips}\nbetween: [1]", "joints: {pelvis: Hips}\nbetween: {a: 1}", "joints: {pelvis: Hips}\nbetween: {a: [b]}",
         "joints: {pelvis: Hips}\nrest: [T]", "joints: {pelvis: {a: b}}", "joints: {pelvis: [[Hips]]}", "joints: {1: a}",
-        "joints: {[1]: a}", "a: &a [1]\njoints: *a", "&a joints: {pelvis: *a}", "[" * 9000, "? [a]\n: b", "\0", "joints: !!python/name:os.system",
+        "joints: {[1]: a}", "a: &a [1]\njoints: *a", "[" * 9000, "? [a]\n: b", "\0", "joints: !!python/name:os.system",
         "joints: {pelvis: Hips}\n1: 2", "joints: {pelvis: 2024-01-01}", "- joints",
         "\n".join(["a0: &a0 [x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)), "joints: *a8"]),
     ],
