@@ -167,13 +167,13 @@ def test_a_row_of_a_newer_schema_is_read_as_far_as_it_goes() -> None:
 
 def test_a_row_without_a_required_column_is_refused() -> None:
     row = to_row(make_sequence(1))
-    del row["bpm"]
-    with pytest.raises(KeyError, match="bpm"):
+    del row["joints"]
+    with pytest.raises(KeyError, match="joints"):
         from_row(row)
 
 
-def test_the_version_counts_the_confidence_of_joints() -> None:
-    assert SCHEMA_VERSION == "1.3"
+def test_the_version_counts_the_changes() -> None:
+    assert SCHEMA_VERSION == "1.4"
     assert features(2)["joint_confidence"] == datasets.Array2D((None, 48), "float32")
 
 
@@ -183,6 +183,19 @@ def test_configurations_by_number_of_dancers() -> None:
     assert make_sequence(1, 3).config == "group_3"
     found = sorted_configs([*names, "default", "group_3"])
     assert found == ["individual", "collaborative", "group_3", "group_12", "default"]
+
+
+MUSIC = ("music_features", "music_features_7p5fps", "music_features_fact", "bpm")
+
+
+def test_a_dance_without_a_song_has_no_music_at_all() -> None:
+    silent = dataclasses.replace(GOOD, **dict.fromkeys(MUSIC), music_beats=np.zeros(0, np.int32))
+    assert_same(from_row(to_row(validate(silent))), silent)
+    for name in MUSIC:
+        with pytest.raises(SchemaError, match="all or none of"):
+            validate(dataclasses.replace(GOOD, **{name: None}))
+    with pytest.raises(SchemaError, match="music_beats.*no song"):
+        validate(dataclasses.replace(silent, music_beats=np.array([3], np.int32)))
 
 
 def test_no_beats_are_fine() -> None:

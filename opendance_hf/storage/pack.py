@@ -224,18 +224,13 @@ def _split_entries(
     entries: list[_Entry], ratios: Mapping[str, float], known_train: set[str], official: Mapping[str, str]
 ) -> tuple[dict[str, dict[str, SplitStatistics]], dict[tuple[str, str], list[str]]]:
     """Assign splits; return the statistics and the ids by configuration and split, without empty ones."""
-    free = (entry.group for entry in entries if entry.id not in official)
-    split_of = assign_splits(free, ratios, known_train)
+    free = assign_splits((e.group for e in entries if e.id not in official), ratios, known_train)
+    split_of = {e.id: official.get(e.id) or free[e.group] for e in entries}
     statistics: dict[str, dict[str, SplitStatistics]] = {}
     parts: dict[tuple[str, str], list[str]] = {}
     for config in sorted_configs(entry.config for entry in entries):
         for split in SPLITS:
-            part = [
-                e
-                for e in entries
-                if (e.config == config and official.get(e.id) == split)
-                or (split_of.get(e.group) == split and e.id not in official)
-            ]
+            part = [e for e in entries if e.config == config and split_of[e.id] == split]
             if part:
                 statistics.setdefault(config, {})[split] = _statistics(part)
                 parts[config, split] = [entry.id for entry in part]
