@@ -569,6 +569,36 @@ def test_smplcodec_counts(valid: dict[str, Path], tmp_path: Path) -> None:
         bounded("smplcodec", path)
 
 
+def test_parts_of_amass_that_do_not_match(tmp_path: Path) -> None:
+    for orient, body in (
+        ((6, 3), (5, 63)),
+        ((3,), (6, 63)),
+        ((6, 3, 1), (6, 63)),
+        ((), ()),
+        ((6, 3), (6, 3)),
+    ):
+        path = tmp_path / "a.npz"
+        np.savez(
+            path,
+            root_orient=np.zeros(orient),
+            pose_body=np.zeros(body),
+            trans=np.zeros((6, 3)),
+            mocap_frame_rate=60.0,
+        )
+        bounded("amass", path)
+
+
+@pytest.mark.parametrize("name", ["amass", "humandata", "opendance", "smplcodec", "gvhmr"])
+def test_archives_with_names_that_are_no_text(name: str, valid: dict[str, Path], tmp_path: Path) -> None:
+    whole = valid[name].read_bytes()
+    for place in range(len(whole) - 1000, len(whole), 9):
+        for value in (0xFF, 0x08):
+            data = bytearray(whole)
+            data[place] = value
+            (tmp_path / "a.npz").write_bytes(data)
+            read(name, tmp_path / "a.npz")
+
+
 def test_errors_are_of_this_package() -> None:
     assert issubclass(FormatError, OpenDanceError)
     assert {bvh.SUFFIX, glb.SUFFIX, vrma.SUFFIX, csvtable.SUFFIX, smplcodec.SUFFIX} == {
