@@ -121,7 +121,10 @@ def _hierarchy(path: Path, lines: Iterator[tuple[int, list[str]]]) -> list[_Join
             joints.append(_Joint(name, parent))
             current = len(joints) - 1
         elif key == "{":
+            if current < 0:
+                raise fail("a bracket opens without a joint")
             above.append(current)
+            current = -1
         elif key == "}":
             if not above:
                 raise fail("a bracket closes that was not opened")
