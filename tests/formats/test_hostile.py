@@ -318,6 +318,7 @@ def bvh_text(hierarchy: str, motion: str) -> str:
         bvh_text("ROOT a\n{\nOFFSET 0 0 0\nCHANNELS 1 Xposition\n}", "Frames: 1\nFrame Time: 1e-320\n0"),
         bvh_text("ROOT a\n{\nOFFSET 0 0 0\nCHANNELS 1 Xposition\n}", "Frames: -5\nFrame Time: 0.01\n0"),
         bvh_text("ROOT a\n{\nOFFSET 0 0 0\nCHANNELS 1 Xposition\n}", f"Frames: {'9' * 5000}\nFrame Time: 0.01\n0"),
+        bvh_text("ROOT a\n{\nCHANNELS \u00b2 Xposition Yposition\n}", "Frames: 1\nFrame Time: 0.01\n0 0"),
         bvh_text("{\nOFFSET 0 0 0\n}", "Frames: 1\nFrame Time: 0.01\n0"),
         bvh_text("ROOT a\n{\n{\nOFFSET 0 0 0\n}\n}", "Frames: 1\nFrame Time: 0.01\n0"),
         "HIERARCHY " + "x" * 10_000_000,
