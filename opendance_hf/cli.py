@@ -681,6 +681,45 @@ def convert(
         console.print(f"written:  {out}", markup=False, highlight=False)
 
 
+@app.command(name="import")
+def import_(
+    format_: Annotated[
+        str,
+        typer.Argument(
+            metavar="FORMAT", help="A dance dataset or a motion format; docs/formats.md has them all."
+        ),
+    ],
+    path: Annotated[Path, typer.Argument(exists=True, help="Its folder, or a folder or file of the format.")],
+    out: Annotated[Path, typer.Option(help="Folder of the dataset.")],
+    audio: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="Folder of the songs. Without it rows have no music."
+        ),
+    ] = None,
+    licence: Annotated[
+        str, typer.Option(help="Licence of the rows, such as cc-by-4.0 or cmu-mocap. Default: the dataset's.")
+    ] = "",
+    fps: Annotated[
+        float | None, typer.Option(min=0.1, help="Frames a second, where files do not tell.")
+    ] = None,
+    up: Annotated[str | None, typer.Option(help="Axis that points up in the files: y or z.")] = None,
+    names: Annotated[str | None, typer.Option(help="Names of the joints: a table, or a YAML file.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = min(os.cpu_count() or 1, 8),
+    allow_empty: Annotated[bool, typer.Option(help="Exit 0 even if nothing was published.")] = False,
+) -> None:
+    """Make a dataset of motion captures, or of a published dance dataset, with their songs."""
+    from opendance_hf.apps.console import show_log
+    from opendance_hf.apps.importing import ImportOptions, print_report, run_import
+
+    answers = {
+        name: value for name, value in (("fps", fps), ("up", up), ("names", names)) if value is not None
+    }
+    options = ImportOptions(audio, licence, answers, workers, allow_empty)
+    with _plain_errors(out) as console, show_log(console):
+        print_report(console, run_import(format_, path, out, options, console), out)
+
+
 @app.command()
 def export(
     dance: Annotated[str, typer.Argument(help="A motion file of any format, a dataset folder, or a Hub id.")],

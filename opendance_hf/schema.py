@@ -38,7 +38,7 @@ from opendance_hf.music.genres import GENRES as GENRES
 if TYPE_CHECKING:
     import datasets
 
-SCHEMA_VERSION: Final = "1.3"
+SCHEMA_VERSION: Final = "1.4"
 FPS: Final = 60
 #: Number of motion frames per row of ``music_features_7p5fps`` (one of Bailando's codes lasts 8 frames).
 FRAMES_PER_CODE: Final = 8
@@ -128,11 +128,11 @@ class DanceSequence:
     smpl_transl: Annotated[Floats, Column("float32", ("T", "D*3"), unit="m", meaning="SMPL's `transl`: pelvis = `smpl_transl` + `rest_offsets[0]`")]
     rest_offsets: Annotated[Floats, Column("float32", ("D*72",), unit="m", meaning="offset of each joint from its parent in the rest pose; forward kinematics of these and `smpl_pose` gives `joints`")]
     smpl_betas: Annotated[Floats | None, Column("float32", ("D*10",), meaning="SMPL shape; null if no SMPL file was given")] = None
-    music_features: Annotated[Floats, Column("float32", ("T", MUSIC_DIM), meaning="60 Hz: MFCC 20, MFCC delta 20, chroma 12, onset 1, beat 1, tempogram 384")]
-    music_features_7p5fps: Annotated[Floats, Column("float32", (f"ceil(T/{FRAMES_PER_CODE})", MUSIC_DIM), meaning="7.5 Hz: the same features from audio at 3,840 Hz, the input of Bailando's GPT")]
-    music_features_fact: Annotated[Floats, Column("float32", ("T", FACT_MUSIC_DIM), meaning="60 Hz: onset 1, MFCC 20, chroma 12, peak 1, beat 1, the input of FACT")]
-    music_beats: Annotated[Ints, Column("int32", ("B",), unit="frames", minimum=0, meaning="frames of the B music beats, increasing")]
-    bpm: Annotated[float, Column("float64", unit="1/min", minimum=0, meaning="tempo")]
+    music_features: Annotated[Floats | None, Column("float32", ("T", MUSIC_DIM), meaning="60 Hz: MFCC 20, MFCC delta 20, chroma 12, onset 1, beat 1, tempogram 384; null if there is no song (schema 1.4)")] = None
+    music_features_7p5fps: Annotated[Floats | None, Column("float32", (f"ceil(T/{FRAMES_PER_CODE})", MUSIC_DIM), meaning="7.5 Hz: the same features from audio at 3,840 Hz, the input of Bailando's GPT; null if there is no song")] = None
+    music_features_fact: Annotated[Floats | None, Column("float32", ("T", FACT_MUSIC_DIM), meaning="60 Hz: onset 1, MFCC 20, chroma 12, peak 1, beat 1, the input of FACT; null if there is no song")] = None
+    music_beats: Annotated[Ints, Column("int32", ("B",), unit="frames", minimum=0, meaning="frames of the B music beats, increasing; none if there is no song")]
+    bpm: Annotated[float | None, Column("float64", unit="1/min", minimum=0, meaning="tempo; null if there is no song (schema 1.4)")] = None
     motion_velocity: Annotated[float, Column("float64", unit="m/s", minimum=0, meaning="mean joint speed")]
     confidence: Annotated[Floats, Column("float32", ("T", "D"), minimum=0, maximum=1, meaning="mean visibility of the estimator's landmarks, 0 to 1; 0 in interpolated gaps")]
     joint_confidence: Annotated[Floats | None, Column("float32", ("T", f"D*{NUM_JOINTS}"), minimum=0, maximum=1, meaning="certainty of each joint, 0 to 1: lower where it is hidden, outside the picture, or fitted away from its landmark; 0 in interpolated gaps; null if no stage computed it, absent before schema 1.3")] = None

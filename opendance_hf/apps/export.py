@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Final
@@ -18,9 +18,7 @@ from opendance_hf.formats import FORMATS, WritableFormat, format_named
 from opendance_hf.formats.detect import format_of
 from opendance_hf.formats.motion import Motion, one_file_a_dancer
 from opendance_hf.formats.opendance import motion_of
-from opendance_hf.formats.resample import resampled
-from opendance_hf.motion.body import forward_kinematics
-from opendance_hf.motion.generated import posed
+from opendance_hf.formats.resample import resampled, with_poses
 from opendance_hf.music.decode import decode_audio
 
 _HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
@@ -108,8 +106,12 @@ def export(source: str, to: str, out: Path | None, options: ExportOptions) -> li
         if not 1 <= options.dancer <= motion.num_dancers:
             raise ExportError(f"--dancer {options.dancer}: the dance has {motion.num_dancers} dancer(s)")
         motion = motion.dancer(options.dancer - 1)
+    if motion.poses is None:
+        log.warning(
+            "the dance has joint positions only: its rotations are computed from them, without twist of the bones"
+        )
     rate = options.fps or float(getattr(module, "FIXED_FPS", motion.fps))
-    motion = resampled(_with_poses(motion), rate)
+    motion = resampled(with_poses(motion), rate)
     out = out or Path(f"{_file_name(motion)}{module.SUFFIX}")
     inputs = [Path(source), *([options.audio] if options.audio else [])]
     beside = {"audio": out.with_suffix(".wav"), "terms": out.with_suffix(".licence.txt")}
@@ -190,18 +192,6 @@ def _choose(source: str, ids: list[str], row: str | None) -> str:
     asked = "has several dances" if row is None else f"has no row {row!r}"
     shown = ", ".join(ids[:8]) + (", ..." if len(ids) > 8 else "")
     raise ExportError(f"{source}: {asked}; choose one with --row: {shown}")
-
-
-def _with_poses(motion: Motion) -> Motion:
-    """Return a motion with rotations; those of a motion that has joints alone are found by inverse kinematics."""
-    if motion.poses is not None and motion.transl is not None and motion.rest_offsets is not None:
-        return motion
-    log.warning(
-        "the dance has joint positions only: its rotations are computed from them, without twist of the bones"
-    )
-    poses, transl, offsets = posed(motion.joints)
-    joints = forward_kinematics(poses, transl, offsets[:, None])
-    return replace(motion, joints=joints, poses=poses, transl=transl, rest_offsets=offsets, betas=None)
 
 
 def _file_name(motion: Motion) -> str:

@@ -193,7 +193,7 @@ def tables(found: dict[str, Any]) -> list[Table]:
                 f"{n['groups']:,}",
                 _hours(n["hours"]),
                 f"{n['mean_duration_s']:.2f}\n({n['min_duration_s']:.1f} to\n{n['max_duration_s']:.1f})",
-                f"{n['min_bpm']:.1f} to\n{n['max_bpm']:.1f}",
+                "no songs" if n["min_bpm"] is None else f"{n['min_bpm']:.1f} to\n{n['max_bpm']:.1f}",
                 f"{n['mean_velocity_m_per_s']:.2f}",
             )
     row = Table(title="Its row of table 1", box=box.SIMPLE, title_justify="left")

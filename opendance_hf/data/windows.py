@@ -27,6 +27,10 @@ Floats = npt.NDArray[np.float32]
 _TORSO_M: Final = (0.05, 5.0)
 
 
+class NoMusicError(OpenDanceError, ValueError):
+    """Raised for a row without music where music is needed; the message has the dataset, the row and the remedy."""
+
+
 class NoWindowsError(OpenDanceError, ValueError):
     """No sequence is long enough for a window."""
 
@@ -107,7 +111,16 @@ class SequenceReader:
         return found
 
     def matrix(self, row: Any, column: str, start: int = 0, length: int | None = None) -> Floats:
-        """Return (length, C) rows of a float matrix column, a view of the file."""
+        """Return (length, C) rows of a float matrix column, a view of the file.
+
+        Raises:
+            NoMusicError: if the row has no such column, as the music of a dance whose song was not given.
+        """
+        if row[column].null_count:
+            raise NoMusicError(
+                f"{self.name}: the row {self.scalar(row, 'id')} has no {column}: its song was not given. Import the dances again "
+                "with their songs (opendance import --audio), or train a stage that hears no music (vqvae)"
+            )
         array = row[column].chunk(0)
         frames = array.storage.flatten()
         width = len(frames.flatten()) // max(len(frames), 1)

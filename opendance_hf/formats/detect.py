@@ -19,6 +19,16 @@ SUFFIXES: Final = (
 #: Formats whose files have a suffix of their own.
 _BY_SUFFIX: Final = {
     ".bvh": "bvh", ".glb": "glb", ".gltf": "glb", ".amc": "amc", ".c3d": "c3d", ".smpl": "smplcodec", ".csv": "csv",
+    ".vrma": "vrma",
+}  # fmt: skip
+#: Suffixes of the files of a format, for those that are read.
+SUFFIXES_OF: Final[dict[str, tuple[str, ...]]] = {
+    "aistpp": (".pkl",), "amass": (".npz",), "edge": (".pkl",), "gvhmr": (".pt",), "humandata": (".npz",),
+    "lodge": (".npy", ".pkl"), "opendance": (".npz",), "wham": (".pkl",),
+    **{
+        name: tuple(suffix for suffix, other in _BY_SUFFIX.items() if other == name)
+        for name in dict.fromkeys(_BY_SUFFIX.values())
+    },
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Change the frame rate of a motion."""
+"""Change the frame rate of a motion, and give rotations to one that has joints alone."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from opendance_hf.formats.motion import Motion
 from opendance_hf.motion.body import forward_kinematics
+from opendance_hf.motion.generated import posed
 from opendance_hf.motion.rotations import (
     axis_angle_to_matrix,
     matrix_to_quaternion,
@@ -59,3 +60,12 @@ def resampled(motion: Motion, fps: float) -> Motion:
     if "music_beats" in meta:
         meta["music_beats"] = tuple(round(beat * fps / motion.fps) for beat in meta["music_beats"])
     return replace(motion, **changed, fps=float(fps), meta=meta)
+
+
+def with_poses(motion: Motion) -> Motion:
+    """Return a motion with rotations; those of joints alone are found by inverse kinematics, without twist of the bones."""
+    if motion.poses is not None and motion.transl is not None and motion.rest_offsets is not None:
+        return motion
+    poses, transl, offsets = posed(motion.joints)
+    joints = forward_kinematics(poses, transl, offsets[:, None])
+    return replace(motion, joints=joints, poses=poses, transl=transl, rest_offsets=offsets, betas=None)

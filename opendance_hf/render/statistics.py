@@ -45,6 +45,7 @@ def draw_statistics(parts: Sequence[Sample], path: Path) -> None:
     )
     for panel, column, label in panels:
         values = {c: np.concatenate([getattr(p, column) for p in parts if p.config == c]) for c in configs}
+        values = {c: v[np.isfinite(v)] for c, v in values.items()}  # rows without a song have no tempo
         # As many bins as square root of the number, the same for all configurations.
         everything = np.concatenate(list(values.values()))
         edges = np.histogram_bin_edges(everything, bins=int(np.clip(np.sqrt(len(everything)), 5, 60)))

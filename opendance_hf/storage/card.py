@@ -10,6 +10,7 @@ import jinja2
 
 from opendance_hf.columns import markdown_table
 from opendance_hf.schema import DanceSequence
+from opendance_hf.terms import TERMS
 
 if TYPE_CHECKING:
     from huggingface_hub import DatasetCard  # takes half a second to import
@@ -83,7 +84,9 @@ def _render(template: str, described: Mapping[str, Any], repo: str, **more: Any)
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template(template).render(repo=repo, on_hub="/" in repo, **described, **more)
+    return environment.get_template(template).render(
+        repo=repo, on_hub="/" in repo, terms=TERMS, **described, **more
+    )
 
 
 def card_metadata(described: Mapping[str, Any], *, title: str) -> dict[str, Any]:

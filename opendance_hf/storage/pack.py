@@ -71,7 +71,7 @@ class _Entry:
     config: str
     num_dancers: int
     duration_s: float
-    bpm: float
+    bpm: float | None
     velocity: float
     genre: str | None
     has_betas: bool
@@ -89,6 +89,7 @@ def pack(
     webdataset: bool = True,
     figure: bool = False,
     title: str = "",
+    official: Mapping[str, str] | None = None,
 ) -> PackReport:
     """Validate ``sequences`` and write them as a dataset folder.
 
@@ -104,6 +105,7 @@ def pack(
         webdataset: True to write WebDataset tars too.
         figure: True to draw the statistics (figure 3) for the card.
         title: title of the card; derived from the folder's name if empty.
+        official: split of sequences, by id, that the source of the dataset prescribes; all others are split by group.
 
     Raises:
         SchemaError: if a sequence violates the schema.
@@ -118,7 +120,7 @@ def pack(
         spool.mkdir()
         fresh.mkdir()
         entries = _spool_sequences(sequences, spool)
-        statistics, parts = _split_entries(entries, splits, _known_train(out, entries))
+        statistics, parts = _split_entries(entries, splits, _known_train(out, entries), official or {})
         for (config, split), ids in parts.items():
             ranks = subset_ranks(ids)
             write_parquet(fresh, config, split, _load_spooled(spool, ranks), shard_bytes=shard_bytes)
@@ -127,6 +129,7 @@ def pack(
         if figure:
             _draw_figure(entries, fresh / FIGURE)
         described = _statistics_json(fresh, entries, statistics, licence, webdataset=webdataset)
+        described["official_splits"] = len(official or {})
         (fresh / STATISTICS).write_text(json.dumps(described, indent=2) + "\n")
         dataset_card(described, out.name, title=title).save(fresh / "README.md")
         files = _check_files(fresh)
@@ -218,15 +221,21 @@ def _known_train(out: Path, entries: list[_Entry]) -> set[str]:
 
 
 def _split_entries(
-    entries: list[_Entry], ratios: Mapping[str, float], known_train: set[str]
+    entries: list[_Entry], ratios: Mapping[str, float], known_train: set[str], official: Mapping[str, str]
 ) -> tuple[dict[str, dict[str, SplitStatistics]], dict[tuple[str, str], list[str]]]:
     """Assign splits; return the statistics and the ids by configuration and split, without empty ones."""
-    split_of = assign_splits((entry.group for entry in entries), ratios, known_train)
+    free = (entry.group for entry in entries if entry.id not in official)
+    split_of = assign_splits(free, ratios, known_train)
     statistics: dict[str, dict[str, SplitStatistics]] = {}
     parts: dict[tuple[str, str], list[str]] = {}
     for config in sorted_configs(entry.config for entry in entries):
         for split in SPLITS:
-            part = [e for e in entries if e.config == config and split_of[e.group] == split]
+            part = [
+                e
+                for e in entries
+                if (e.config == config and official.get(e.id) == split)
+                or (split_of.get(e.group) == split and e.id not in official)
+            ]
             if part:
                 statistics.setdefault(config, {})[split] = _statistics(part)
                 parts[config, split] = [entry.id for entry in part]
@@ -250,7 +259,8 @@ def _draw_figure(entries: list[_Entry], path: Path) -> None:
     samples = []
     for config in sorted_configs(entry.config for entry in entries):
         part = [entry for entry in entries if entry.config == config]
-        seconds, bpm, velocity = np.array([(e.duration_s, e.bpm, e.velocity) for e in part]).T
+        rows = [(e.duration_s, e.bpm, e.velocity) for e in part]
+        seconds, bpm, velocity = np.array(rows, dtype=np.float64).T
         samples.append(Sample(config, seconds, bpm, velocity, tuple(e.genre for e in part)))
     draw_statistics(samples, path)
 

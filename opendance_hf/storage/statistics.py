@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SplitStatistics:
-    """Statistics of one configuration and split; durations in seconds, velocity in metres per second."""
+    """Statistics of one configuration and split; durations in seconds, velocity in metres per second, no bpm without songs."""
 
     sequences: int
     groups: int
@@ -18,8 +18,8 @@ class SplitStatistics:
     mean_duration_s: float
     min_duration_s: float
     max_duration_s: float
-    min_bpm: float
-    max_bpm: float
+    min_bpm: float | None
+    max_bpm: float | None
     mean_velocity_m_per_s: float
     with_smpl_betas: int
     genres: dict[str, int]
@@ -30,7 +30,7 @@ def statistics_of(
     groups: Sequence[str],
     dancers: Sequence[int],
     durations_s: Sequence[float],
-    bpm: Sequence[float],
+    bpm: Sequence[float | None],
     velocities: Sequence[float],
     genres: Sequence[str | None],
     with_smpl_betas: int,
@@ -40,6 +40,7 @@ def statistics_of(
     All arguments except ``with_smpl_betas``, a count, have one value per sequence.
     """
     seconds = sum(durations_s)
+    tempi = [tempo for tempo in bpm if tempo is not None and tempo == tempo]  # NaN is unequal to itself
     return SplitStatistics(
         sequences=len(groups),
         groups=len(set(groups)),
@@ -48,8 +49,8 @@ def statistics_of(
         mean_duration_s=seconds / len(durations_s),
         min_duration_s=min(durations_s),
         max_duration_s=max(durations_s),
-        min_bpm=min(bpm),
-        max_bpm=max(bpm),
+        min_bpm=min(tempi, default=None),
+        max_bpm=max(tempi, default=None),
         mean_velocity_m_per_s=sum(v * s for v, s in zip(velocities, durations_s, strict=True)) / seconds,
         with_smpl_betas=with_smpl_betas,
         genres=dict(sorted(Counter(genre for genre in genres if genre is not None).items())),
