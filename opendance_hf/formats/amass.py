@@ -13,17 +13,15 @@ from __future__ import annotations
 
 import logging
 import zipfile
-import zlib
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from opendance_hf.errors import without_unsafe_advice
 from opendance_hf.files import atomic_write
 from opendance_hf.formats import FormatError
-from opendance_hf.formats.archives import Member, check_members, read_member
+from opendance_hf.formats.archives import DAMAGED, Member, cause, check_members, read_member
 from opendance_hf.formats.body import (
     NUM_BODY,
     REST_PELVIS,
@@ -74,22 +72,25 @@ def read(path: Path, *, fps: float | None = None, up: Axis | None = None) -> Mot
     """
     try:
         arrays = _read(path)
-    except FormatError:
+    except (FormatError, FileNotFoundError):
         raise
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise FormatError(
-            f"{path}: not an .npz archive of AMASS ({ascii(without_unsafe_advice(error))[1:-1][:200]})"
-        ) from None
+    except DAMAGED as error:
+        raise FormatError(f"{path}: not an .npz archive of AMASS ({cause(error)})") from None
     rate = next((float(arrays[name].reshape(())) for name in _RATES if name in arrays), None)
     rate = given_rate(path, fps or rate, "AMASS without mocap_framerate")
-    poses = arrays["poses"] if "poses" in arrays else np.hstack([arrays[name] for name in _PARTS])
+    poses = arrays["poses"] if "poses" in arrays else _joined(path, [arrays[name] for name in _PARTS])
     body = body_poses(path, "poses", poses.astype(np.float64))
     log.info("%s: read as AMASS: %g FPS, %s up, metres, on the mean skeleton", path, rate, up or "z")
     transl = arrays["trans"].astype(np.float64)
     model = _MODELS.get(poses.shape[1], "smplx")
     return make_motion(path, body[None], transl[None], rate, up=up or "z", asked=up is None, body=model)
+
+
+def _joined(path: Path, parts: list[np.ndarray]) -> np.ndarray:
+    if any(part.ndim != 2 or len(part) != len(parts[0]) for part in parts):
+        shapes = ", ".join(f"{name} {part.shape}" for name, part in zip(_PARTS, parts, strict=True))
+        raise FormatError(f"{path}: {shapes} do not match")
+    return np.hstack(parts)
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import lzma
 import math
 import warnings
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
 import numpy as np
 
+from opendance_hf.errors import without_unsafe_advice
 from opendance_hf.formats import FormatError
 from opendance_hf.formats.motion import check_input
 
@@ -20,6 +23,18 @@ _SPARE_BYTES: Final = 48 * 2**20
 _KIND_NAMES: Final = {"O": "Python objects", "V": "structures", "U": "text", "S": "bytes", "b": "booleans"}
 #: Maximum size of a name.
 _MAX_TEXT_BYTES: Final = 4096
+
+
+#: Exceptions of numpy and zipfile for archives that are damaged, encrypted or declare absurd sizes.
+DAMAGED: Final = (
+    ValueError, EOFError, KeyError, OSError, RuntimeError, OverflowError, MemoryError, zipfile.BadZipFile, zlib.error,
+    lzma.LZMAError,
+)  # fmt: skip
+
+
+def cause(error: BaseException) -> str:
+    """Return what an exception of numpy or zipfile says, on one line: it may have names of the file, of any length."""
+    return ascii(without_unsafe_advice(error) or type(error).__name__)[1:-1][:200]
 
 
 @dataclass(frozen=True)
@@ -63,7 +78,7 @@ def read_array_file(path: Path, max_bytes: int) -> np.ndarray:
         try:
             return np.lib.format.read_array(file, allow_pickle=False)
         except (ValueError, EOFError) as error:
-            raise FormatError(f"{path}: not an .npy array ({ascii(str(error))[1:-1][:200]})") from None
+            raise FormatError(f"{path}: not an .npy array ({cause(error)})") from None
 
 
 def read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:

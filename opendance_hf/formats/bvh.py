@@ -35,6 +35,7 @@ FILE_A_DANCER: Final = True
 _MAX_BYTES: Final = 2**30
 _CHUNK: Final = 2**20
 _MAX_HEADER_LINES: Final = 20_000
+_COUNTS: Final = ("0", "1", "2", "3", "4", "5", "6")
 _CHANNEL: Final = re.compile(r"^([XYZ])(position|rotation)$", re.IGNORECASE)
 #: Centimetres in a metre.
 _CM: Final = 100.0
@@ -121,7 +122,10 @@ def _hierarchy(path: Path, lines: Iterator[tuple[int, list[str]]]) -> list[_Join
             joints.append(_Joint(name, parent))
             current = len(joints) - 1
         elif key == "{":
+            if current < 0:
+                raise fail("a bracket opens without a joint")
             above.append(current)
+            current = -1
         elif key == "}":
             if not above:
                 raise fail("a bracket closes that was not opened")
@@ -129,9 +133,9 @@ def _hierarchy(path: Path, lines: Iterator[tuple[int, list[str]]]) -> list[_Join
         elif key == "OFFSET" and above:
             joints[above[-1]].offset = _numbers(words[1:4], 3, fail)
         elif key == "CHANNELS" and above:
-            count = int(words[1]) if len(words) > 1 and words[1].isdigit() else -1
+            count = int(words[1]) if len(words) > 1 and words[1] in _COUNTS else -1
             found = [_CHANNEL.match(word) for word in words[2:]]
-            if count != len(found) or count > 6 or not all(found):
+            if count != len(found) or not all(found):
                 raise fail(f"channels {' '.join(words[1:8])!a} are not up to six of Xposition ... Zrotation")
             channels = [(match[1].upper(), match[2].lower()) for match in found if match]
             if len(set(channels)) != len(channels):

@@ -61,7 +61,11 @@ def _load(path: Path) -> Any:
     check_input(path, _MAX_BYTES)
     # Without the advice of torch's errors, which is to load the file unsafely.
     refused = "holds more than tensors and plain values, or is damaged; nothing of it was executed"
-    if not zipfile.is_zipfile(path):
+    try:
+        is_archive = zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:
+        is_archive = False
+    if not is_archive:
         raise FormatError(
             f"{path}: not an archive that torch.save wrote (the format before PyTorch 1.6 is not read)"
         )

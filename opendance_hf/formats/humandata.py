@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import math
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -25,7 +24,7 @@ import numpy.typing as npt
 
 from opendance_hf.files import atomic_write
 from opendance_hf.formats import FormatError
-from opendance_hf.formats.archives import check_unpacked
+from opendance_hf.formats.archives import DAMAGED, cause, check_unpacked
 from opendance_hf.formats.motion import Motion, check_input, check_suffix, one_file_a_dancer
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS, NUM_JOINTS
@@ -289,10 +288,10 @@ def _read_members(path: Path) -> dict[str, Any]:
                     value = pickled_array_item(file.read(info.file_size), name)
                 plain = isinstance(value, np.ndarray) and value.ndim == 0
                 out[name] = value.item() if plain else value
-    except FileNotFoundError:
+    except (FormatError, FileNotFoundError):
         raise
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise FormatError(f"not an .npz file: {ascii(str(error))[1:-1][:200]}") from None
     except PickleError as error:
         raise FormatError(str(error)) from None
+    except DAMAGED as error:
+        raise FormatError(f"not an .npz file: {cause(error)}") from None
     return out

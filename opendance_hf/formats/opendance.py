@@ -8,9 +8,7 @@ A dance has ``joints`` (T, 24, 3) or (D, T, 24, 3) in metres, y up. Optional are
 
 from __future__ import annotations
 
-import lzma
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +16,7 @@ import numpy as np
 
 from opendance_hf.files import atomic_write
 from opendance_hf.formats import FormatError
-from opendance_hf.formats.archives import Member, check_members, is_array_file, read_member
+from opendance_hf.formats.archives import DAMAGED, Member, cause, check_members, is_array_file, read_member
 from opendance_hf.formats.motion import Motion, check_input, check_suffix
 from opendance_hf.motion.skeleton import JOINT_INDEX, NUM_JOINTS
 from opendance_hf.schema import BETAS_DIM, FPS, DanceSequence, SchemaError, per_dancer
@@ -58,11 +56,6 @@ _NAMES: Final = {
 _META: Final = ("id", "group", "ground", "licence", "start_s")
 #: A smaller distance from pelvis to head means that the unit is not metres.
 _MIN_TORSO_M: Final = 0.05
-# Exceptions of numpy and zipfile for archives that are damaged, encrypted or declare absurd sizes.
-_DAMAGED: Final = (
-    ValueError, EOFError, KeyError, OSError, RuntimeError, OverflowError, MemoryError, zipfile.BadZipFile, zlib.error,
-    lzma.LZMAError,
-)  # fmt: skip
 
 
 def is_opendance_file(path: Path) -> bool:
@@ -91,9 +84,9 @@ def read(path: Path) -> Motion:
         return _read(path)
     except (FormatError, FileNotFoundError):
         raise
-    except _DAMAGED as error:
-        text = str(error) or type(error).__name__
-        raise FormatError(text if text.startswith(str(path)) else f"{path}: {text}") from None
+    except DAMAGED as error:
+        text = str(error)
+        raise FormatError(text if text.startswith(str(path)) else f"{path}: {cause(error)}") from None
 
 
 def _read(path: Path) -> Motion:

@@ -13,17 +13,15 @@ from __future__ import annotations
 
 import logging
 import zipfile
-import zlib
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from opendance_hf.errors import without_unsafe_advice
 from opendance_hf.files import atomic_write
 from opendance_hf.formats import FormatError
-from opendance_hf.formats.archives import Member, check_members, read_member
+from opendance_hf.formats.archives import DAMAGED, Member, cause, check_members, read_member
 from opendance_hf.formats.body import (
     NUM_BODY,
     REST_PELVIS,
@@ -70,12 +68,8 @@ def read(path: Path, *, fps: float | None = None, up: Axis | None = None) -> Mot
         arrays = _read(path)
     except (FormatError, FileNotFoundError):
         raise
-    except (
-        OSError, ValueError, EOFError, KeyError, RuntimeError, OverflowError, zipfile.BadZipFile, zlib.error,
-    ) as error:  # fmt: skip
-        raise FormatError(
-            f"{path}: not an archive of smplcodec ({ascii(without_unsafe_advice(error))[1:-1][:200]})"
-        ) from None
+    except DAMAGED as error:
+        raise FormatError(f"{path}: not an archive of smplcodec ({cause(error)})") from None
     numbers = {
         name: value.reshape(()).item() for name, value in arrays.items() if value.size == 1 and value.ndim < 2
     }
