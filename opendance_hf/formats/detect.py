@@ -6,14 +6,14 @@ import zipfile
 from pathlib import Path
 from typing import Final
 
-from opendance_hf.formats import amass, edge, lodge, wham
+from opendance_hf.formats import amass, coco, edge, gdance, humanml3d, lodge, wham
 from opendance_hf.formats.body import load_pickle
 
 #: Suffixes of motion files. In a folder those of a row are looked for if it has none of the rows before; tables come last,
 #: since scores are tables too.
 SUFFIXES: Final = (
     (".npz", ".pkl"),
-    (".pt", ".npy", ".bvh", ".glb", ".gltf", ".amc", ".c3d", ".smpl"),
+    (".pt", ".npy", ".json", ".bvh", ".glb", ".gltf", ".amc", ".c3d", ".smpl"),
     (".csv",),
 )
 #: Formats whose files have a suffix of their own.
@@ -24,7 +24,8 @@ _BY_SUFFIX: Final = {
 #: Suffixes of the files of a format, for those that are read.
 SUFFIXES_OF: Final[dict[str, tuple[str, ...]]] = {
     "aistpp": (".pkl",), "amass": (".npz",), "edge": (".pkl",), "gvhmr": (".pt",), "humandata": (".npz",),
-    "lodge": (".npy", ".pkl"), "opendance": (".npz",), "wham": (".pkl",),
+    "lodge": (".npy", ".pkl"), "coco": (".pkl",), "dd100": (".npy",), "gdance": (".pkl",),
+    "humanml3d": (".npy",), "phantomdance": (".json",), "opendance": (".npz",), "wham": (".pkl",),
     **{
         name: tuple(suffix for suffix, other in _BY_SUFFIX.items() if other == name)
         for name in dict.fromkeys(_BY_SUFFIX.values())
@@ -48,16 +49,36 @@ def format_of(path: Path) -> str:
         case ".pt":
             return "gvhmr"
         case ".npy":
-            return "lodge"
+            return _of_array(path)
+        case ".json":
+            return "phantomdance"
     return _of_archive(path)
 
 
 def _of_pickle(path: Path) -> str:
     content = load_pickle(path, max_bytes=2**30)
-    for name, module in (("edge", edge), ("lodge", lodge), ("wham", wham)):
+    for name, module in (
+        ("edge", edge),
+        ("lodge", lodge),
+        ("wham", wham),
+        ("gdance", gdance),
+        ("coco", coco),
+    ):
         if module.recognises(content):
             return name
     return "aistpp"
+
+
+def _of_array(path: Path) -> str:
+    """Tell arrays by their header: objects are DD100's, 263 columns HumanML3D's."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(512)
+    except OSError:
+        return "lodge"  # whose reader says what is wrong
+    if b"'descr': '|O'" in header:
+        return "dd100"
+    return "humanml3d" if f", {humanml3d.WIDTH})".encode() in header else "lodge"
 
 
 def _of_archive(path: Path) -> str:

@@ -33,12 +33,12 @@ WRITTEN = {
 BODY = JOINT_NAMES[:22]
 
 
-#: Of an ASF skeleton, wrists are where lhand begins and spine3 is where the thorax ends; the author of the fixture put them
-#: where lwrist and the thorax begin.
+#: The wrist of an ASF skeleton is where lhand begins; the author of the fixture put it where lwrist begins. The fixture has the
+#: collars where the thorax ends.
 _AMC_JOINTS = tuple(
     name
     for name in BODY
-    if name not in ("spine2", "spine3", "left_collar", "right_collar", "left_wrist", "right_wrist")
+    if name not in ("spine2", "left_collar", "right_collar", "left_wrist", "right_wrist")
 )
 
 
