@@ -11,7 +11,8 @@ from opendance_hf.formats.motion import Motion
 from opendance_hf.formats.rigs import names_of
 from opendance_hf.motion.skeleton import JOINT_NAMES, PARENTS
 
-NAMES = {joint: names_of("asf").joints[joint][0] for joint in JOINT_NAMES}
+#: Joints that an ASF skeleton lacks keep the names of SMPL.
+NAMES = {joint: (*names_of("asf").joints[joint], joint)[0] for joint in JOINT_NAMES}
 
 
 def write(motion: Motion, path: Path, *, degrees: bool = True, unit_m: float = 0.0254 / 0.45) -> Path:

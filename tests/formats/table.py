@@ -42,6 +42,14 @@ _AMC_JOINTS = tuple(
 )
 
 
+_AIST = "aist_plusplus_final"
+_LIMBS = tuple(
+    f"{side}_{name}"
+    for name in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
+    for side in ("left", "right")
+)
+
+
 @dataclass(frozen=True)
 class Case:
     """One fixture: its reader, the user's answers, and what its source was checked against.
@@ -53,6 +61,7 @@ class Case:
         answers: for the reader.
         joints: that the file holds exactly; by default those of fixtures.json, or all but the hands.
         with_rotations: True if rotations are compared.
+        size: of the person in the file, relative to the truth.
     """
 
     file: str
@@ -61,6 +70,7 @@ class Case:
     answers: dict[str, Any] | None = None
     joints: tuple[str, ...] = ()
     with_rotations: bool = False
+    size: float = 1.0
 
 
 def cases() -> list[Case]:
@@ -142,7 +152,10 @@ def measure(case: Case) -> Measured:
     held = case.joints or tuple((note.get("joints") or note.get("bone_ends") or dict.fromkeys(BODY)).values())
     held = tuple(name for name in held if name) or BODY
     index = [JOINT_INDEX[name] for name in dict.fromkeys(held)]
-    between = (found.joints - joints)[:, :, index]
+    places = found.joints[:, :, index]
+    if "yaw" in note:  # the format does not hold where and which way a motion begins
+        places = _faced(places, joints[:, :, index])
+    between = places - joints[:, :, index] * case.size
     shift = between.mean(axis=(0, 1, 2))
     error = float(np.linalg.norm(between - shift, axis=-1).max() * 1000)
     turns = None
@@ -150,6 +163,16 @@ def measure(case: Case) -> Measured:
         assert found.poses is not None
         turns = rotation_error_deg(found.poses[:, :, :22], poses[:, :, :22])
     return Measured(error, turns, float(np.linalg.norm(shift) * 1000))
+
+
+def _faced(places: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Return places turned about y, and shifted, to lie on the true ones as well as they can."""
+    flat = [points - points.mean(axis=(0, 1, 2)) for points in (places, true)]
+    (ax, _, az), (bx, _, bz) = (np.moveaxis(points, -1, 0) for points in flat)
+    angle = np.arctan2((az * bx - ax * bz).sum(), (ax * bx + az * bz).sum())
+    cos, sin = np.cos(angle), np.sin(angle)
+    turn = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
+    return flat[0] @ turn.T + true.mean(axis=(0, 1, 2))
 
 
 def written_row(name: str, rig: str) -> Measured:

@@ -154,6 +154,7 @@ def dance(frames: int = 40) -> Motion:
     time = np.linspace(0, 2, frames)[:, None, None]
     poses = (0.5 * np.sin(2 * np.pi * (time + rng.uniform(size=(1, 24, 3)))))[None]
     poses[:, :, 0, 1] = 3 * time[:, 0, 0]
+    poses[:, :, JOINT_INDEX["spine2"]] = 0  # an ASF skeleton has two joints in the spine
     transl = np.stack([np.sin(time[:, 0, 0]), 0.95 + 0 * time[:, 0, 0], time[:, 0, 0]], axis=-1)[None]
     rest = MEAN_OFFSETS[None].astype(np.float64)
     return Motion(forward_kinematics(poses, transl, rest), 120, poses, transl, rest)
@@ -165,7 +166,8 @@ def test_a_dance_comes_back(degrees: bool, tmp_path: Path, caplog: pytest.LogCap
     path = asffile.write(motion, tmp_path / "60_12.amc", degrees=degrees)
     with caplog.at_level(logging.INFO):
         again = amc.read(path)
-    np.testing.assert_allclose(again.joints, motion.joints, atol=1e-6)
+    held = [joint for joint in range(24) if joint != JOINT_INDEX["spine2"]]
+    np.testing.assert_allclose(again.joints[:, :, held], motion.joints[:, :, held], atol=1e-6)
     assert again.poses is not None
     assert motion.poses is not None
     between = np.swapaxes(axis_angle_to_matrix(motion.poses), -1, -2) @ axis_angle_to_matrix(again.poses)
