@@ -98,6 +98,44 @@ def cases() -> list[Case]:
             with_rotations=True,
         ),
         Case(
+            f"{_AIST}/motions/gBR_sBM_cAll_d04_mBR0_ch03.pkl",
+            "aistpp",
+            "official code: aist_plusplus/loader.py",
+            with_rotations=True,
+        ),
+        Case(
+            f"{_AIST}/keypoints3d/gBR_sBM_cAll_d04_mBR0_ch03.pkl",
+            "coco",
+            "official code: aist_plusplus/loader.py",
+            joints=_LIMBS,
+            size=0.9378,
+        ),
+        Case(
+            "finedance/motion/001.npy", "lodge", "official code: data/code/pre_motion.py", with_rotations=True
+        ),
+        Case(
+            "dd100/motion/smplx/all/Waltz_5_0_00.npy",
+            "dd100",
+            "official code: _prepare_motion_data.py, tools/vis_smplx_w_blender_01.py",
+            with_rotations=True,
+        ),
+        Case(
+            "gdance/motions_smpl/sBM_two_00_120.pkl",
+            "gdance",
+            "official code: vis_smpl_kpt.py",
+            with_rotations=True,
+        ),
+        Case(
+            "phantomdance/motion/001.json",
+            "phantomdance",
+            "official code: Assets/Scripts/Json2yaml.cs",
+            joints=JOINT_NAMES,
+            with_rotations=True,
+        ),
+        Case(
+            "humanml3d/new_joint_vecs/000001.npy", "humanml3d", "official code: motion_representation.ipynb"
+        ),
+        Case(
             "markers.c3d",
             "c3d",
             "specification; library ezc3d; joints lie inside of the markers, by regression",
