@@ -469,7 +469,12 @@ def _name(kind: str, text: str) -> str:
 
 def run_import(name: str, source: Path, out: Path, options: ImportOptions, console: Console) -> ImportReport:
     """Import with a progress bar; arguments and errors as of :func:`import_dataset`."""
-    check_folder(out, [source, *([options.audio] if options.audio else [])], overwrite=True)
+    inputs = [source, *([options.audio] if options.audio else [])]
+    check_folder(out, inputs, overwrite=True)
+    if within := [path for path in inputs if path.is_dir() and out.resolve().is_relative_to(path.resolve())]:
+        raise ImportingError(
+            f"{out}: is in the input folder {within[0]}, which is not changed; choose another --out"
+        )
     columns = (TextColumn("importing"), BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
         task = bars.add_task("", total=None)
