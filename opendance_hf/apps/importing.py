@@ -47,7 +47,7 @@ from opendance_hf.schema import (
     mean_joint_speed,
     validate,
 )
-from opendance_hf.storage import PackReport, load_sequence, pack, save_sequence
+from opendance_hf.storage import PackReport, Splits, load_sequence, pack, save_sequence
 from opendance_hf.storage.licences import LICENCES
 
 #: Largest difference between the lengths of the dancers' files, of music and motion, seconds.
@@ -214,7 +214,12 @@ def import_dataset(
     packed = None
     if published:
         sequences = (load_sequence(rows / f"{row}.npz") for row in sorted(published))
-        packed = pack(sequences, out, licence=licence if licence in LICENCES else "other", official=splits)
+        packed = pack(
+            sequences,
+            out,
+            licence=licence if licence in LICENCES else "other",
+            splits=Splits(official=splits),
+        )
     with atomic_write(work / "report.json") as partial:
         partial.write_text(
             json.dumps([asdict(outcome) for outcome in outcomes], indent=2) + "\n", encoding="utf-8"

@@ -36,7 +36,7 @@ from opendance_hf.storage.card import dataset_card
 from opendance_hf.storage.contents import FIGURE, published_files
 from opendance_hf.storage.npz import load_sequence, save_sequence
 from opendance_hf.storage.parquet import SHARD_BYTES, write_parquet
-from opendance_hf.storage.splits import RATIOS, SPLITS, assign_splits, subset_ranks
+from opendance_hf.storage.splits import RATIOS, SPLITS, Splits, assign_splits, subset_ranks
 from opendance_hf.storage.statistics import SplitStatistics, statistics_of
 from opendance_hf.storage.webdataset import write_webdataset
 
@@ -84,12 +84,11 @@ def pack(
     out: Path | str,
     *,
     licence: str = "other",
-    splits: Mapping[str, float] = RATIOS,
+    splits: Mapping[str, float] | Splits = RATIOS,
     shard_bytes: int = SHARD_BYTES,
     webdataset: bool = True,
     figure: bool = False,
     title: str = "",
-    official: Mapping[str, str] | None = None,
 ) -> PackReport:
     """Validate ``sequences`` and write them as a dataset folder.
 
@@ -100,12 +99,11 @@ def pack(
         out: the dataset folder, for example ``opendance-3d``. An existing OpenDance-HF dataset is replaced; groups in its
             ``train`` split stay in ``train``. To assign all splits again, write to another folder.
         licence: a licence identifier of the Hub for the whole dataset; ``other`` refers to the provenance of each row.
-        splits: share of each split by group, see :func:`assign_splits`.
+        splits: share of each split by group, see :func:`assign_splits`, or :class:`Splits`.
         shard_bytes: uncompressed size at which a new Parquet or tar shard starts.
         webdataset: True to write WebDataset tars too.
         figure: True to draw the statistics (figure 3) for the card.
         title: title of the card; derived from the folder's name if empty.
-        official: split of sequences, by id, that the source of the dataset prescribes; all others are split by group.
 
     Raises:
         SchemaError: if a sequence violates the schema.
@@ -113,14 +111,14 @@ def pack(
             read.
         ContentError: if a file was written that a dataset must not contain.
     """
-    out = Path(out).absolute()
+    out, chosen = Path(out).absolute(), splits if isinstance(splits, Splits) else Splits(splits)
     check_replaceable(out)
     with naming_errors(out), new_folder(out.parent), _staging(out) as staging:
         spool, fresh = staging / "spool", staging / "dataset"
         spool.mkdir()
         fresh.mkdir()
         entries = _spool_sequences(sequences, spool)
-        statistics, parts = _split_entries(entries, splits, _known_train(out, entries), official or {})
+        statistics, parts = _split_entries(entries, chosen, _known_train(out, entries))
         for (config, split), ids in parts.items():
             ranks = subset_ranks(ids)
             write_parquet(fresh, config, split, _load_spooled(spool, ranks), shard_bytes=shard_bytes)
@@ -129,7 +127,7 @@ def pack(
         if figure:
             _draw_figure(entries, fresh / FIGURE)
         described = _statistics_json(fresh, entries, statistics, licence, webdataset=webdataset)
-        described["official_splits"] = len(official or {})
+        described["official_splits"] = len(chosen.official)
         (fresh / STATISTICS).write_text(json.dumps(described, indent=2) + "\n")
         dataset_card(described, out.name, title=title).save(fresh / "README.md")
         files = _check_files(fresh)
@@ -221,10 +219,11 @@ def _known_train(out: Path, entries: list[_Entry]) -> set[str]:
 
 
 def _split_entries(
-    entries: list[_Entry], ratios: Mapping[str, float], known_train: set[str], official: Mapping[str, str]
+    entries: list[_Entry], chosen: Splits, known_train: set[str]
 ) -> tuple[dict[str, dict[str, SplitStatistics]], dict[tuple[str, str], list[str]]]:
     """Assign splits; return the statistics and the ids by configuration and split, without empty ones."""
-    free = assign_splits((e.group for e in entries if e.id not in official), ratios, known_train)
+    official = chosen.official
+    free = assign_splits((e.group for e in entries if e.id not in official), chosen.ratios, known_train)
     split_of = {e.id: official.get(e.id) or free[e.group] for e in entries}
     statistics: dict[str, dict[str, SplitStatistics]] = {}
     parts: dict[tuple[str, str], list[str]] = {}
