@@ -41,6 +41,9 @@ BACKENDS: Final[dict[str, dict[str, str]]] = {
         "skeleton": "opendance_hf.pipeline.backends.skeleton:Skeleton",
         "smplify": "opendance_hf.pipeline.backends.smplify:SMPLify",
     },
+    "results": {
+        "gvhmr": "opendance_hf.pipeline.backends.results:GVHMR",
+    },
     "genre": {
         "transformers": "opendance_hf.pipeline.backends.audio_classifier:AudioClassifier",
     },

@@ -1,0 +1,234 @@
+"""The stages poses and dancers: what GVHMR, WHAM and 4DHumans found becomes landmarks and boxes of our pipeline."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from opendance_hf.formats import FormatError, gvhmr
+from opendance_hf.formats.body import REST_PELVIS
+from opendance_hf.motion.skeleton import JOINT_INDEX, LIMB_JOINTS
+from opendance_hf.pipeline.backends.base import BackendError
+from opendance_hf.pipeline.backends.results import GVHMR, results_at
+from opendance_hf.pipeline.clip import CameraMotion, Clip, FoundPeople, Landmarks, VideoInfo
+from opendance_hf.pipeline.fitting.initial_pose import landmarks_in_view
+from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
+from opendance_hf.pipeline.stage import Dropped, Rejected
+from opendance_hf.pipeline.stages.dancers import Dancers
+from opendance_hf.pipeline.stages.poses import Poses
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "formats"
+NOTES = json.loads((FIXTURES / "fixtures.json").read_text())
+FRAMES, FPS, FOCAL_PX = 12, 30.0, 700.0
+VIDEO = VideoInfo(640, 360, FPS, FRAMES / FPS, has_audio=True)
+TIMES = np.arange(FRAMES) / FPS
+JOINTS = [JOINT_INDEX[name] for name in LIMB_JOINTS]
+LIMBS = [LANDMARK_INDEX[name] for name in LIMB_JOINTS]
+HIPS = [LANDMARK_INDEX["left_hip"], LANDMARK_INDEX["right_hip"]]
+
+
+def truth_in_camera(dancer: int, file: str, body: str) -> np.ndarray:
+    """(12, 24, 3) joints of the fixture in the camera frame, with the pelvis that we assume for the body."""
+    joints = np.load(FIXTURES / "truth.npz")["joints"][dancer, :FRAMES]
+    ours, theirs = np.array(REST_PELVIS[body]), np.array(NOTES[file]["rest_pelvis"])
+    camera = (joints - NOTES[file]["camera"]["position"]) * [1, -1, -1]
+    return np.asarray(camera + ours - theirs)
+
+
+def projected(points: np.ndarray, focal_px: float = FOCAL_PX) -> np.ndarray:
+    return np.asarray(points[..., :2] / points[..., 2:] * focal_px + [320, 180])
+
+
+def rows(people: FoundPeople, person: int) -> np.ndarray:
+    return np.flatnonzero(people.people == person)
+
+
+def check_body(people: FoundPeople, row: np.ndarray, joints: np.ndarray, focal_px: float = FOCAL_PX) -> None:
+    """Landmarks are where the joints are seen, and in metres where they are, once the crop's rotation is undone."""
+    np.testing.assert_allclose(people.image[row][:, LIMBS], projected(joints[:, JOINTS], focal_px), atol=2.0)
+    one = {"image": people.image[row][None], "world": people.world[row][None]}
+    visibility, regions = np.ones((1, len(row), 33), np.float32), np.ones((1, len(row)), np.float32)
+    found = Landmarks(people.times_s[: len(row)], one["image"], one["world"], visibility, regions)
+    seen = landmarks_in_view(found, 640, 360, focal_px)[0][:, LIMBS] * [1, -1, -1]
+    hips = joints[:, [JOINT_INDEX["left_hip"], JOINT_INDEX["right_hip"]]].mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(seen, joints[:, JOINTS] - hips, atol=0.01)
+
+
+def placed(tool: str, file: str) -> FoundPeople:
+    stage = Poses(results_at(f"{tool}:{FIXTURES / file}"))
+    return stage.placed(stage.results.read(FIXTURES / file), TIMES, VIDEO)  # type: ignore[attr-defined]
+
+
+def test_gvhmrs_person_is_seen_where_the_camera_saw_them() -> None:
+    people = placed("gvhmr", "hmr4d_results.pt")
+    assert set(people.people) == {0}
+    np.testing.assert_array_equal(people.frames, np.arange(FRAMES))
+    check_body(people, rows(people, 0), truth_in_camera(0, "hmr4d_results.pt", "smplx"))
+    shown = people.image.clip(0, [640, 360])
+    assert (shown >= people.boxes[:, None, :2]).all()
+    assert (shown <= people.boxes[:, None, 2:]).all()
+    out = people.image[..., 1] >= 360
+    assert out.any(), "toes leave the picture at the bottom"
+    np.testing.assert_array_equal(people.visibility, ~out)
+
+
+def test_results_of_a_reduced_video_are_scaled_to_its_size() -> None:
+    found = gvhmr.read_people(FIXTURES / "hmr4d_results.pt")
+    small = Poses().placed(found, TIMES, VIDEO)
+    large = Poses().placed(found, TIMES, replace(VIDEO, width_px=1280, height_px=720))
+    np.testing.assert_allclose(large.image, 2 * small.image, rtol=1e-4)
+
+
+def test_the_face_the_feet_and_the_fingers_are_on_the_right_sides() -> None:
+    people = placed("gvhmr", "hmr4d_results.pt")
+    world = people.world.astype(np.float64)
+
+    def at(name: str) -> np.ndarray:
+        return world[:, LANDMARK_INDEX[name]]
+
+    ears = at("left_ear") - at("right_ear")
+    shoulders = at("left_shoulder") - at("right_shoulder")
+    assert ((ears * shoulders).sum(axis=1) > 0).all()
+    nose = at("nose") - (at("left_ear") + at("right_ear")) / 2
+    np.testing.assert_allclose(np.linalg.norm(nose, axis=1), np.hypot(0.01, 0.11), atol=1e-3)
+    for side in ("left", "right"):
+        toes, heel, ankle = at(f"{side}_foot_index"), at(f"{side}_heel"), at(f"{side}_ankle")
+        assert (
+            ((toes - ankle) * (heel - ankle)).sum(axis=1) < np.linalg.norm(toes - ankle, axis=1) * 0.05
+        ).all()
+        assert (np.linalg.norm(at(f"{side}_thumb") - at(f"{side}_index"), axis=1) < 0.1).all()
+
+
+@pytest.mark.parametrize(("frames", "refused"), [(10, False), (14, False), (9, True), (15, True)])
+def test_results_with_another_number_of_frames_are_those_of_another_video(frames: int, refused: bool) -> None:
+    found = gvhmr.read_people(FIXTURES / "hmr4d_results.pt")
+    times = np.arange(frames) / FPS
+    if refused:
+        with pytest.raises(Rejected, match=f"another video: 12 frames, the video has {frames}"):
+            Poses().placed(found, times, VIDEO)
+    else:
+        assert len(Poses().placed(found, times, VIDEO).frames) == min(frames, FRAMES)
+
+
+def shot(people: FoundPeople, frames: int) -> Clip:
+    times = np.arange(frames) / FPS
+    motion = CameraMotion(times, np.zeros(frames))
+    video = replace(VIDEO, duration_s=frames / FPS)
+    return Clip(Path("dance.mp4"), "0" * 64, 0.0, video.duration_s, video, motion, people=people)
+
+
+def walking(*spans: tuple[int, int], frames: int = 300) -> FoundPeople:
+    """People who each move about their own place during a span of frames."""
+    parts = []
+    for number, (start, end) in enumerate(spans):
+        at = np.arange(start, end)
+        x = 150.0 + 300 * number + 60 * np.sin(at / 20)
+        image = np.stack([np.repeat(x[:, None], 33, 1), np.tile(np.linspace(60, 300, 33), (len(at), 1))], -1)
+        boxes = np.stack([x - 40, np.full(len(at), 50.0), x + 40, np.full(len(at), 310.0)], 1)
+        parts.append((np.full(len(at), number), at, boxes, image))
+    number, at, boxes, image = (np.concatenate(values) for values in zip(*parts, strict=True))
+    count = len(at)
+    return FoundPeople(
+        np.arange(frames) / FPS, number, at, boxes.astype(np.float32), image.astype(np.float32),
+        np.zeros((count, 33, 3), np.float32), np.ones((count, 33), np.float32), np.full(count, 300, np.float32),
+    )  # fmt: skip
+
+
+def test_spans_have_an_unchanged_set_of_dancers() -> None:
+    """The second dancer comes after 5 s: one span alone and one together, each with its own frames."""
+    results = Dancers()(shot(walking((0, 300), (150, 300)), 300))
+    clips = [clip for clip in results if isinstance(clip, Clip)]
+    assert [len(clip.landmarks.image) for clip in clips] == [1, 2]
+    assert [clip.boxes.shape[:2] for clip in clips] == [(1, 150), (2, 150)]
+    assert all((clip.landmarks.visibility == 1).all() for clip in clips)
+    np.testing.assert_allclose(clips[1].landmarks.times_s, np.arange(150, 300) / FPS)
+    x = clips[1].landmarks.image[:, 0, 0, 0]
+    np.testing.assert_allclose(x, [150 + 60 * np.sin(7.5), 450 + 60 * np.sin(7.5)], rtol=1e-4)
+
+
+def test_people_of_a_moment_are_not_dancers() -> None:
+    results = Dancers()(shot(walking((0, 300), (100, 110)), 300))
+    clips = [clip for clip in results if isinstance(clip, Clip)]
+    dropped = [part for part in results if isinstance(part, Dropped)]
+    assert [clip.landmarks.image.shape[:2] for clip in clips] == [(1, 300)]
+    assert [(part.reason, part.detail) for part in dropped] == [
+        ("people who are found for too short a time", "1, the longest for 0.3 s, at least 1 s needed")
+    ]
+
+
+def test_a_frame_without_the_dancer_has_visibility_0() -> None:
+    people = walking((0, 300))
+    keep = (people.frames < 100) | (people.frames >= 110)
+    arrays = {name: value[keep] for name, value in vars(people).items() if name != "times_s"}
+    (clip,) = Dancers()(shot(FoundPeople(people.times_s, **arrays), 300))
+    assert isinstance(clip, Clip)
+    assert np.flatnonzero(clip.landmarks.visibility[0, :, 0] == 0).tolist() == list(range(100, 110))
+
+
+def test_a_shot_without_people_says_so() -> None:
+    results = Dancers()(shot(walking((0, 20)), 300))
+    assert [part.reason for part in results if isinstance(part, Dropped)][-1] == "nobody in the picture"
+
+
+def test_files_are_found_by_the_name_of_the_video(tmp_path: Path) -> None:
+    (tmp_path / "tango").mkdir()
+    for name in ("tango/hmr4d_results.pt", "waltz.pt"):
+        (tmp_path / name).write_bytes((FIXTURES / "hmr4d_results.pt").read_bytes())
+    results = results_at(str(tmp_path)).prepare()
+    assert isinstance(results, GVHMR)
+    assert results.of_video(Path("videos/tango.mp4")) == tmp_path / "tango" / "hmr4d_results.pt"
+    assert results.of_video(Path("waltz.mov")) == tmp_path / "waltz.pt"
+    assert results.of_video(Path("salsa.mp4")) is None
+    before = results.sha256
+    (tmp_path / "waltz.pt").write_bytes(b"other")
+    assert results_at(f"gvhmr:{tmp_path}").prepare().sha256 != before
+
+
+def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match="no results of a known program; write gvhmr:"):
+        results_at(str(tmp_path))
+    with pytest.raises(BackendError, match="no such file or folder"):
+        results_at(str(tmp_path / "nothing"))
+    with pytest.raises(
+        BackendError, match=r"holds no results of gvhmr, expected VIDEO/hmr4d_results.pt or VIDEO.pt"
+    ):
+        GVHMR(str(tmp_path)).prepare()
+
+
+def test_a_video_without_results_is_rejected(tmp_path: Path) -> None:
+    (tmp_path / "waltz.pt").write_bytes((FIXTURES / "hmr4d_results.pt").read_bytes())
+    with pytest.raises(Rejected, match="no results of gvhmr for this video"):
+        Poses(GVHMR(str(tmp_path)))(shot(walking((0, 20)), 20))
+
+
+def test_a_damaged_file_costs_its_own_video_alone(tmp_path: Path) -> None:
+    (tmp_path / "dance.pt").write_bytes((FIXTURES / "hmr4d_results.pt").read_bytes()[:2000])
+    with pytest.raises(Rejected, match=r"results of gvhmr cannot be read: .*dance\.pt"):
+        Poses(GVHMR(str(tmp_path)))(shot(walking((0, 20)), 20))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"K_fullimg": None}, "K_fullimg"),
+        ({"smpl_params_incam": None}, "smpl_params_incam"),
+        ({"transl": np.nan}, "not finite"),
+        ({"transl": 1e9}, "absurdly large"),
+    ],
+)
+def test_a_file_of_gvhmr_that_is_not_a_body_is_refused(change: dict, message: str, tmp_path: Path) -> None:  # type: ignore[type-arg]
+    import torch
+
+    content = torch.load(FIXTURES / "hmr4d_results.pt", weights_only=True)
+    for name, value in change.items():
+        if value is None:
+            del content[name]
+        else:
+            content["smpl_params_incam"][name][:] = value
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(FormatError, match=message):
+        gvhmr.read_people(tmp_path / "a.pt")
