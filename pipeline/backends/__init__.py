@@ -43,6 +43,8 @@ BACKENDS: Final[dict[str, dict[str, str]]] = {
     },
     "results": {
         "gvhmr": "opendance_hf.pipeline.backends.results:GVHMR",
+        "phalp": "opendance_hf.pipeline.backends.results:PHALP",
+        "wham": "opendance_hf.pipeline.backends.results:WHAM",
     },
     "genre": {
         "transformers": "opendance_hf.pipeline.backends.audio_classifier:AudioClassifier",

@@ -7,12 +7,14 @@ line in ``BACKENDS``.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from opendance_hf.assets import sha256_of
+from opendance_hf.formats import FormatError, phalp, wham
 from opendance_hf.formats.people import People
 from opendance_hf.pipeline.backends.base import BackendError, FileBackend
 
@@ -69,8 +71,8 @@ class Results(FileBackend):
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        """Return whether a file with one of the names is of this program."""
-        return True
+        """Return whether a file is of this program."""
+        raise NotImplementedError
 
     def load(self) -> Self:
         """Return the backend itself: there is nothing to load."""
@@ -96,9 +98,55 @@ class GVHMR(Results):
     names: ClassVar[tuple[str, ...]] = ("*/hmr4d_results.pt", "*.pt")
     how_to_get: ClassVar[str] = "Run GVHMR on the videos: tools/demo/demo.py writes VIDEO/hmr4d_results.pt"
 
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Return whether torch.save may have written the file."""
+        return path.suffix == ".pt"
+
+
+@dataclass(frozen=True)
+class WHAM(Results):
+    """Results of WHAM (Shin et al., CVPR 2024), all people of the video."""
+
+    name: ClassVar[str] = "wham"
+    licence: ClassVar[str] = "that of your results: read the terms of WHAM and of SMPL"
+    module: ClassVar[str] = "opendance_hf.formats.wham"
+    names: ClassVar[tuple[str, ...]] = ("*/wham_output.pkl", "*.pkl")
+    how_to_get: ClassVar[str] = "Run WHAM on the videos: demo.py --save_pkl writes VIDEO/wham_output.pkl"
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Return whether a pickle holds people with their frames."""
+        if path.name == "wham_output.pkl":
+            return True
+        return not path.name.startswith("demo_") and _holds(path, wham.recognises)
+
+
+@dataclass(frozen=True)
+class PHALP(Results):
+    """Results of 4DHumans (Goel et al., ICCV 2023), all people of the video."""
+
+    name: ClassVar[str] = "phalp"
+    licence: ClassVar[str] = "that of your results: read the terms of 4DHumans and of SMPL"
+    module: ClassVar[str] = "opendance_hf.formats.phalp"
+    names: ClassVar[tuple[str, ...]] = ("demo_*.pkl", "*.pkl")
+    how_to_get: ClassVar[str] = "Run 4DHumans on the videos: track.py writes results/demo_VIDEO.pkl"
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Return whether a pickle holds frames with their people."""
+        return path.name.startswith("demo_") or _holds(path, phalp.recognises)
+
+
+def _holds(path: Path, recognises: Callable[[dict[str, Any]], bool]) -> bool:
+    try:
+        return recognises(phalp.load(path))
+    except (FormatError, OSError):
+        return False
+
 
 #: Classes of results by name, in the order in which a file is tried.
-_TOOLS: Final[tuple[type[Results], ...]] = (GVHMR,)
+_TOOLS: Final[tuple[type[Results], ...]] = (GVHMR, WHAM, PHALP)
 
 
 def results_at(text: str) -> Results:

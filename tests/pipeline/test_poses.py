@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+import joblib
 import numpy as np
 import pytest
 
-from opendance_hf.formats import FormatError, gvhmr
+from opendance_hf.formats import FormatError, gvhmr, phalp, wham
 from opendance_hf.formats.body import REST_PELVIS
 from opendance_hf.motion.skeleton import JOINT_INDEX, LIMB_JOINTS
 from opendance_hf.pipeline.backends.base import BackendError
@@ -232,3 +236,110 @@ def test_a_file_of_gvhmr_that_is_not_a_body_is_refused(change: dict, message: st
     torch.save(content, tmp_path / "a.pt")
     with pytest.raises(FormatError, match=message):
         gvhmr.read_people(tmp_path / "a.pt")
+
+
+def test_whams_people_share_the_camera_and_one_of_them_comes_late() -> None:
+    """The file has no focal length: pixels are those of the one that WHAM assumes, the diagonal."""
+    people = placed("wham", "wham_output.pkl")
+    for person, first in ((0, 0), (1, 4)):
+        row = rows(people, person)
+        np.testing.assert_array_equal(people.frames[row], np.arange(first, FRAMES))
+        check_body(people, row, truth_in_camera(person, "wham_output.pkl", "smpl")[first:], VIDEO.diagonal_px)
+
+
+def test_phalps_people_keep_their_numbers_where_the_order_in_the_file_changes() -> None:
+    people = placed("phalp", "demo_clip.pkl")
+    focal_px = 5000 / 256 * 640
+    for person in (0, 1):
+        row = rows(people, person)
+        frames = [k for k in range(FRAMES) if not (person == 1 and k == 7)]
+        np.testing.assert_array_equal(people.frames[row], frames, err_msg="the ghost of frame 7 is left out")
+        joints = truth_in_camera(person, "demo_clip.pkl", "smpl")[frames]
+        # Seen from afar along the ray of the body's translation, as the tool's own 2D joints are.
+        transl = joints[:, :1] - REST_PELVIS["smpl"]
+        far = joints - transl + transl * [1, 1, focal_px / FOCAL_PX]
+        check_body(people, row, far, focal_px)
+        np.testing.assert_allclose(people.regions_px[row], 2.2 * FOCAL_PX / transl[:, 0, 2], rtol=0.02)
+
+
+def test_two_people_are_not_in_one_place() -> None:
+    for tool, file in (("wham", "wham_output.pkl"), ("phalp", "demo_clip.pkl")):
+        people = placed(tool, file)
+        both = np.intersect1d(people.frames[rows(people, 0)], people.frames[rows(people, 1)])
+        x = [
+            people.image[rows(people, k)[np.isin(people.frames[rows(people, k)], both)]][:, 23, 0]
+            for k in (0, 1)
+        ]
+        assert (np.abs(x[0] - x[1]) > 20).all()
+
+
+def test_files_of_several_programs_are_told_apart(tmp_path: Path) -> None:
+    for name, file in (
+        ("a.pkl", "wham_output.pkl"),
+        ("b.pkl", "demo_clip.pkl"),
+        ("c.pt", "hmr4d_results.pt"),
+    ):
+        (tmp_path / name).write_bytes((FIXTURES / file).read_bytes())
+    assert [results_at(str(tmp_path / name)).name for name in ("a.pkl", "b.pkl", "c.pt")] == [
+        "wham",
+        "phalp",
+        "gvhmr",
+    ]
+    with pytest.raises(
+        BackendError, match=r"results of several programs; write gvhmr:.* or wham:.* or phalp:"
+    ):
+        results_at(str(tmp_path))
+    assert results_at(f"phalp:{tmp_path}").of_video(Path("b.mp4")) == tmp_path / "b.pkl"
+
+
+@pytest.mark.parametrize(("module", "file"), [(wham, "wham_output.pkl"), (phalp, "demo_clip.pkl")])
+@pytest.mark.parametrize("length", [0, 10, 1000, 5000])
+def test_a_truncated_pickle_is_one_error(module: ModuleType, file: str, length: int, tmp_path: Path) -> None:
+    (tmp_path / "a.pkl").write_bytes((FIXTURES / file).read_bytes()[:length])
+    with pytest.raises(FormatError, match=r"a\.pkl"):
+        module.read_people(tmp_path / "a.pkl")
+
+
+def changed_phalp(tmp_path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    content = joblib.load(FIXTURES / "demo_clip.pkl")
+    change(content["outputs/_DEMO/clip/img/000003.jpg"])
+    joblib.dump(content, tmp_path / "demo_a.pkl", compress=3)
+    return tmp_path / "demo_a.pkl"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda frame: frame["tid"].pop(), "not lists of the same length"),
+        (lambda frame: frame.update(tid=["a", "b"]), "a person of frame .*000003.jpg has no number"),
+        (lambda frame: frame.update(camera=[np.zeros(2)] * 2), "other shapes"),
+        (lambda frame: frame.update(smpl=["body"] * 2), "smpl of frame .*000003.jpg is a NoneType"),
+        (lambda frame: frame.update(size=[[720, 1280]] * 2), "several sizes"),
+        (lambda frame: frame["smpl"][0].update(global_orient=np.ones((1, 3, 3))), "should be rotations"),
+        (lambda frame: frame.update(camera=[np.full(3, np.nan)] * 2), "not finite"),
+        (lambda frame: frame.pop("camera"), "expected frames with tid"),
+    ],
+)
+def test_a_damaged_file_of_phalp_is_one_error(
+    change: Callable[[dict[str, Any]], object], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(FormatError, match=message):
+        phalp.read_people(changed_phalp(tmp_path, change))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("frame_ids", np.zeros(12), "ascending"),
+        ("trans", np.zeros((3, 3)), "shape"),
+        ("pose", np.full((12, 72), np.inf), "finite"),
+    ],
+)
+def test_a_damaged_file_of_wham_is_one_error(
+    key: str, value: np.ndarray, message: str, tmp_path: Path
+) -> None:
+    content = joblib.load(FIXTURES / "wham_output.pkl")
+    content[0][key] = value
+    joblib.dump(content, tmp_path / "a.pkl")
+    with pytest.raises(FormatError, match=message):
+        wham.read_people(tmp_path / "a.pkl")
