@@ -12,15 +12,20 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
+import yaml
+from typer.testing import CliRunner
 
+from opendance_hf.cli import app
 from opendance_hf.formats import FormatError, gvhmr, phalp, wham
 from opendance_hf.formats.body import REST_PELVIS
 from opendance_hf.motion.skeleton import JOINT_INDEX, LIMB_JOINTS
 from opendance_hf.pipeline.backends.base import BackendError
 from opendance_hf.pipeline.backends.results import GVHMR, results_at
 from opendance_hf.pipeline.clip import CameraMotion, Clip, FoundPeople, Landmarks, VideoInfo
+from opendance_hf.pipeline.config import dump_config, pipeline_fingerprint, prepare_pipeline, read_config
 from opendance_hf.pipeline.fitting.initial_pose import landmarks_in_view
 from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
+from opendance_hf.pipeline.pipelines import results_pipeline
 from opendance_hf.pipeline.stage import Dropped, Rejected
 from opendance_hf.pipeline.stages.dancers import Dancers
 from opendance_hf.pipeline.stages.poses import Poses
@@ -134,7 +139,7 @@ def walking(*spans: tuple[int, int], frames: int = 300) -> FoundPeople:
         image = np.stack([np.repeat(x[:, None], 33, 1), np.tile(np.linspace(60, 300, 33), (len(at), 1))], -1)
         boxes = np.stack([x - 40, np.full(len(at), 50.0), x + 40, np.full(len(at), 310.0)], 1)
         parts.append((np.full(len(at), number), at, boxes, image))
-    number, at, boxes, image = (np.concatenate(values) for values in zip(*parts, strict=True))
+    numbers, at, boxes, image = (np.concatenate(values) for values in zip(*parts, strict=True))
     count = len(at)
     return FoundPeople(
         np.arange(frames) / FPS, number, at, boxes.astype(np.float32), image.astype(np.float32),
@@ -224,7 +229,9 @@ def test_a_damaged_file_costs_its_own_video_alone(tmp_path: Path) -> None:
         ({"transl": 1e9}, "absurdly large"),
     ],
 )
-def test_a_file_of_gvhmr_that_is_not_a_body_is_refused(change: dict, message: str, tmp_path: Path) -> None:  # type: ignore[type-arg]
+def test_a_file_of_gvhmr_that_is_not_a_body_is_refused(
+    change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
     import torch
 
     content = torch.load(FIXTURES / "hmr4d_results.pt", weights_only=True)
@@ -343,3 +350,47 @@ def test_a_damaged_file_of_wham_is_one_error(
     joblib.dump(content, tmp_path / "a.pkl")
     with pytest.raises(FormatError, match=message):
         wham.read_people(tmp_path / "a.pkl")
+
+
+def test_the_option_selects_the_pipeline_and_the_program(tmp_path: Path) -> None:
+    file = FIXTURES / "wham_output.pkl"
+    done = CliRunner().invoke(app, ["build", "--print-config", "--poses", str(file), "--max-dancers", "3"])
+    assert done.exit_code == 0, done.output
+    stages = {name: values for entry in yaml.safe_load(done.output) for name, values in entry.items()}
+    assert stages["poses"]["results"]["wham"]["file"] == str(file)
+    assert stages["dancers"]["max_dancers"] == 3
+    assert not set(stages) & {"detect", "track", "segment", "pose", "depth"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--profile", "fast"], "--poses has a pipeline of its own: leave out --profile fast"),
+        (["--detector", "yolox"], "no stage 'detect' in the pipeline"),
+        (["second.mp4"], "is the file of one video: name that video, or a folder of results"),
+    ],
+)
+def test_options_that_do_not_go_with_poses(options: list[str], message: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(
+        app,
+        [
+            "build",
+            "first.mp4",
+            *options,
+            "--poses",
+            str(FIXTURES / "wham_output.pkl"),
+            "--out",
+            str(tmp_path / "out"),
+        ],
+    )
+    assert done.exit_code != 0
+    assert message in " ".join(done.output.replace("│", " ").split())
+
+
+def test_the_configuration_is_read_back(tmp_path: Path) -> None:
+    pipeline = prepare_pipeline(results_pipeline(results_at(str(FIXTURES / "demo_clip.pkl"))))
+    (tmp_path / "pipeline.yaml").write_text(dump_config(pipeline))
+    assert read_config(tmp_path / "pipeline.yaml") == pipeline
+    assert pipeline_fingerprint(
+        prepare_pipeline(read_config(tmp_path / "pipeline.yaml"))
+    ) == pipeline_fingerprint(pipeline)
