@@ -32,7 +32,7 @@ from opendance_hf.formats.body import (
     real_array,
 )
 from opendance_hf.formats.motion import Motion
-from opendance_hf.formats.people import People, make_person
+from opendance_hf.formats.people import People, check_length, make_person
 from opendance_hf.motion.rotations import axis_angle_to_matrix
 
 _SECTION: Final = "smpl_params_global"
@@ -73,6 +73,7 @@ def read_people(path: Path) -> People:
     """
     content = _load(path)
     orient, body, transl = _parameters(path, content, _IN_CAMERA)
+    check_length(path, len(orient))
     if _CAMERA not in content:
         raise other_content(path, content, f"{_CAMERA}, the camera matrices, as GVHMR saves them")
     camera = _numbers(path, _CAMERA, content[_CAMERA])

@@ -15,6 +15,8 @@ from opendance_hf.formats.body import Floats
 #: Largest absolute value of a coordinate, metres; PHALP's depths are those of a lens of a focal length of up to 80 times
 #: the picture's width.
 _MAX_M: Final = 1e5
+#: More than an hour at 120 frames per second; the matrices of a body of so many frames take 1 GB.
+_MAX_FRAMES: Final = 500_000
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,16 @@ class People:
     num_frames: int | None = None
     focal_px: float | None = None
     width_px: float | None = None
+
+
+def check_length(path: Path, frames: int) -> None:
+    """Check the number of frames before matrices are made of them.
+
+    Raises:
+        FormatError: if there are too many.
+    """
+    if frames > _MAX_FRAMES:
+        raise FormatError(f"{path}: {frames:,} frames, at most {_MAX_FRAMES:,} are read")
 
 
 def make_person(path: Path, name: str, frames: npt.NDArray[Any], rotations: Floats, pelvis: Floats) -> Person:

@@ -34,7 +34,7 @@ from opendance_hf.formats.body import (
     real_array,
 )
 from opendance_hf.formats.motion import Motion
-from opendance_hf.formats.people import People, make_person
+from opendance_hf.formats.people import People, check_length, make_person
 from opendance_hf.motion.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 
 KEYS: Final = ("pose_world", "trans_world", "pose", "trans", "frame_ids")
@@ -108,6 +108,7 @@ def read_people(path: Path) -> People:
     pelvis = np.array(REST_PELVIS["smpl"])
     found = []
     for name, values in content.items():
+        check_length(path, np.size(values["frame_ids"]))
         person = _person(path, name, values)
         rotations = axis_angle_to_matrix(body_poses(path, f"pose of person {name}", person["pose"]))
         found.append(make_person(path, name, person["frame_ids"], rotations, person["trans"] + pelvis))

@@ -142,7 +142,7 @@ def walking(*spans: tuple[int, int], frames: int = 300) -> FoundPeople:
     numbers, at, boxes, image = (np.concatenate(values) for values in zip(*parts, strict=True))
     count = len(at)
     return FoundPeople(
-        np.arange(frames) / FPS, number, at, boxes.astype(np.float32), image.astype(np.float32),
+        np.arange(frames) / FPS, numbers, at, boxes.astype(np.float32), image.astype(np.float32),
         np.zeros((count, 33, 3), np.float32), np.ones((count, 33), np.float32), np.full(count, 300, np.float32),
     )  # fmt: skip
 
@@ -305,6 +305,15 @@ def test_a_truncated_pickle_is_one_error(module: ModuleType, file: str, length: 
     (tmp_path / "a.pkl").write_bytes((FIXTURES / file).read_bytes()[:length])
     with pytest.raises(FormatError, match=r"a\.pkl"):
         module.read_people(tmp_path / "a.pkl")
+
+
+def test_a_body_of_too_many_frames_is_refused_before_its_matrices_are_made(tmp_path: Path) -> None:
+    content = joblib.load(FIXTURES / "wham_output.pkl")
+    count = 500_001
+    person = {key: np.zeros((count, 1), np.float32) for key in ("trans", "trans_world", "pose", "pose_world")}
+    joblib.dump({0: content[0] | person | {"frame_ids": np.arange(count)}}, tmp_path / "a.pkl")
+    with pytest.raises(FormatError, match="500,001 frames, at most 500,000"):
+        wham.read_people(tmp_path / "a.pkl")
 
 
 def changed_phalp(tmp_path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
