@@ -61,9 +61,9 @@ _HIPS: Final = [LANDMARKS.index("left_hip"), LANDMARKS.index("right_hip")]
 
 def landmarks_in_camera(person: Person) -> Array:
     """Return the (T, 33, 3) landmarks of a body of mean proportions, metres, in the camera frame."""
-    offsets = MEAN_OFFSETS.astype(np.float64)
+    offsets = MEAN_OFFSETS.astype(np.float64) * person.size
     joints, turned = pose_joints(person.rotations, person.pelvis, offsets)
-    carried = np.einsum("tjab,jb->tja", turned[:, _JOINTS], _OFFSETS)
+    carried = np.einsum("tjab,jb->tja", turned[:, _JOINTS], _OFFSETS * person.size)
     return np.asarray(joints[:, _JOINTS] + carried)
 
 

@@ -17,6 +17,8 @@ from opendance_hf.formats.body import Floats
 _MAX_M: Final = 1e5
 #: More than an hour at 120 frames per second; the matrices of a body of so many frames take 1 GB.
 _MAX_FRAMES: Final = 500_000
+#: Sizes of bodies, relative to the mean skeleton.
+_SIZES: Final = (0.4, 1.6)
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,14 @@ class Person:
         frames: (T,) numbers of the frames, ascending, from 0.
         rotations: (T, 24, 3, 3) each joint of SMPL relative to its parent, the root relative to the camera.
         pelvis: (T, 3) metres, in the camera frame: x right, y down, z away from the camera.
+        size: size of the body relative to the mean skeleton; 1 if the file does not tell.
     """
 
     name: str
     frames: npt.NDArray[np.int64]
     rotations: Floats
     pelvis: Floats
+    size: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -63,12 +67,14 @@ def check_length(path: Path, frames: int) -> None:
         raise FormatError(f"{path}: {frames:,} frames, at most {_MAX_FRAMES:,} are read")
 
 
-def make_person(path: Path, name: str, frames: npt.NDArray[Any], rotations: Floats, pelvis: Floats) -> Person:
+def make_person(
+    path: Path, name: str, frames: npt.NDArray[Any], rotations: Floats, pelvis: Floats, size: float = 1.0
+) -> Person:
     """Check and return a person; see :class:`Person` for the arrays.
 
     Raises:
         FormatError: naming the file and the person: shapes that do not match, frames that do not ascend, values that are not
-            finite or absurd, or matrices that are not rotations.
+            finite or absurd, matrices that are not rotations, or an absurd size.
     """
     where = f"{path}: person {name}"
     count = len(frames)
@@ -83,4 +89,8 @@ def make_person(path: Path, name: str, frames: npt.NDArray[Any], rotations: Floa
     error = np.abs(rotations @ np.swapaxes(rotations, -1, -2) - np.eye(3)).max()
     if error > 0.01 or (np.linalg.det(rotations) < 0).any():
         raise FormatError(f"{where}: matrices that should be rotations are not (off by {error:.3g})")
-    return Person(name, frames.astype(np.int64), rotations, pelvis)
+    if not _SIZES[0] <= size <= _SIZES[1]:
+        raise FormatError(
+            f"{where}: a body of {size:.3g} times the mean size, expected {_SIZES[0]:g} to {_SIZES[1]:g}"
+        )
+    return Person(name, frames.astype(np.int64), rotations, pelvis, size)

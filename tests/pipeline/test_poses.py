@@ -21,6 +21,7 @@ from opendance_hf.formats.body import REST_PELVIS
 from opendance_hf.motion.skeleton import JOINT_INDEX, LIMB_JOINTS
 from opendance_hf.pipeline.backends.base import BackendError
 from opendance_hf.pipeline.backends.results import GVHMR, results_at
+from opendance_hf.pipeline.body_landmarks import landmarks_in_camera
 from opendance_hf.pipeline.clip import CameraMotion, Clip, FoundPeople, Landmarks, VideoInfo
 from opendance_hf.pipeline.config import dump_config, pipeline_fingerprint, prepare_pipeline, read_config
 from opendance_hf.pipeline.fitting.initial_pose import landmarks_in_view
@@ -269,6 +270,19 @@ def test_phalps_people_keep_their_numbers_where_the_order_in_the_file_changes() 
         np.testing.assert_allclose(people.regions_px[row], 2.2 * FOCAL_PX / transl[:, 0, 2], rtol=0.02)
 
 
+def test_the_size_of_phalps_body_is_that_of_its_joints(tmp_path: Path) -> None:
+    content = joblib.load(FIXTURES / "demo_clip.pkl")
+    for frame in content.values():
+        frame["3d_joints"] = [1.1 * joints for joints in frame["3d_joints"]]
+    joblib.dump(content, tmp_path / "demo_a.pkl", compress=3)
+    mean = phalp.read_people(FIXTURES / "demo_clip.pkl").persons
+    tall = phalp.read_people(tmp_path / "demo_a.pkl").persons
+    np.testing.assert_allclose([person.size for person in mean], 1, atol=1e-3)
+    np.testing.assert_allclose([person.size for person in tall], 1.1, atol=1e-3)
+    spread = [np.ptp(landmarks_in_camera(person)[:, :, 1], axis=1) for person in (mean[0], tall[0])]
+    np.testing.assert_allclose(spread[1] / spread[0], 1.1, atol=2e-3)
+
+
 def test_two_people_are_not_in_one_place() -> None:
     for tool, file in (("wham", "wham_output.pkl"), ("phalp", "demo_clip.pkl")):
         people = placed(tool, file)
@@ -333,6 +347,7 @@ def changed_phalp(tmp_path: Path, change: Callable[[dict[str, Any]], object]) ->
         (lambda frame: frame.update(size=[[720, 1280]] * 2), "several sizes"),
         (lambda frame: frame["smpl"][0].update(global_orient=np.ones((1, 3, 3))), "should be rotations"),
         (lambda frame: frame.update(camera=[np.full(3, np.nan)] * 2), "not finite"),
+        (lambda frame: frame.update({"3d_joints": [np.zeros((25, 3))] * 2}), "other shapes"),
         (lambda frame: frame.pop("camera"), "expected frames with tid"),
     ],
 )
