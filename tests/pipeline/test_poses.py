@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +16,8 @@ import joblib
 import numpy as np
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from opendance_hf.cli import app
@@ -418,3 +423,34 @@ def test_the_configuration_is_read_back(tmp_path: Path) -> None:
     assert pipeline_fingerprint(
         prepare_pipeline(read_config(tmp_path / "pipeline.yaml"))
     ) == pipeline_fingerprint(pipeline)
+
+
+@pytest.mark.parametrize("program", [b"\x80\x02.", b"\x80\x02q\x00.", b"", b"\x80\x02)R."])
+def test_a_file_of_gvhmr_whose_program_is_damaged_is_one_error(program: bytes, tmp_path: Path) -> None:
+    with (
+        zipfile.ZipFile(FIXTURES / "hmr4d_results.pt") as source,
+        zipfile.ZipFile(tmp_path / "a.pt", "w") as target,
+    ):
+        for name in source.namelist():
+            target.writestr(name, program if name.endswith("data.pkl") else source.read(name))
+    with pytest.raises(FormatError, match=r"a\.pt.*nothing of it was executed"):
+        gvhmr.read_people(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize(
+    ("module", "file"), [(gvhmr, "hmr4d_results.pt"), (wham, "wham_output.pkl"), (phalp, "demo_clip.pkl")]
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=6))
+def test_changed_bytes_give_people_or_one_error(
+    module: ModuleType, file: str, tmp_path: Path, changes: list[tuple[int, int]]
+) -> None:
+    data = (FIXTURES / file).read_bytes()
+    inside = bytearray(zlib.decompress(data) if module is phalp else data)
+    for place, value in changes:
+        inside[place % len(inside)] = value
+    path = tmp_path / f"demo_a{Path(file).suffix}"
+    path.write_bytes(zlib.compress(inside) if module is phalp else inside)
+    with suppress(FormatError):
+        for person in module.read_people(path).persons:
+            assert np.isfinite(landmarks_in_camera(person)).all()
