@@ -123,6 +123,15 @@ def build(
         str | None,
         typer.Option(help="Such as blazepose-heavy. A wrong name lists all.", rich_help_panel=_PIPELINE),
     ] = None,
+    poses: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RESULTS",
+            help="Use the people that GVHMR, WHAM or 4DHumans found: the file of the video, or a folder with those of all "
+            "videos (docs/backends.md has the names).",
+            rich_help_panel=_PIPELINE,
+        ),
+    ] = None,
     smoother: Annotated[
         str | None,
         typer.Option(
@@ -170,7 +179,7 @@ def build(
     if fast and profile not in ("default", "fast"):
         raise typer.BadParameter(f"--fast and --profile {profile}: choose one")
     profile = "fast" if fast else profile
-    shortcuts = Shortcuts(detector, pose, smoother, genre_model, max_dancers, quality_gate, previews)
+    shortcuts = Shortcuts(detector, pose, smoother, genre_model, max_dancers, poses, quality_gate, previews)
     if continue_:
         if (profile, config, changes, shortcuts) != ("default", None, None, Shortcuts()):
             raise typer.BadParameter(
@@ -180,6 +189,10 @@ def build(
             raise typer.BadParameter("--selected needs PATHS: name the videos or their folder as well")
     elif not paths and not print_config:
         raise typer.BadParameter("PATHS are missing: name videos or folders of videos, or use --continue")
+    if poses is not None and Path(poses.partition(":")[2] or poses).is_file() and not _is_one_file(paths):
+        raise typer.BadParameter(
+            f"--poses {poses} is the file of one video: name that video, or a folder of results"
+        )
     # Path("..").with_name would be a folder beside "..", not beside the folder that it leads to.
     named = out if out.name not in ("", "..") else Path(os.path.abspath(out))
     folder = build_dir or Path(f"{named}.build")
@@ -427,6 +440,10 @@ def synthesize(
         recipe = Recipe(files, _share_of_duos(dancers), seconds, pose)
         run_synthesize(out, SynthesizeOptions(recipe, clips, seed, workers), console)
         console.print(f"written:  {out}", markup=False, highlight=False)
+
+
+def _is_one_file(paths: list[Path] | None) -> bool:
+    return paths is None or (len(paths) == 1 and not paths[0].is_dir())
 
 
 def _share_of_duos(dancers: str) -> float:

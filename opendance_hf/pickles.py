@@ -14,6 +14,7 @@ import math
 import pickletools
 import re
 import sys
+import zlib
 from pathlib import Path
 from typing import Any, Final
 
@@ -71,7 +72,8 @@ for _builtins, _copyreg in (("builtins", "copyreg"), ("__builtin__", "copy_reg")
 _WRAPPERS: Final = ("Ch", "Select", "csc_matrix")
 
 
-#: First bytes of compressed files, which joblib.dump writes if told to. No pickle of a dictionary begins with them.
+#: First bytes of compressed files, which joblib.dump writes if told to. No pickle of a dictionary begins with them. Only
+#: zlib, the default of ``joblib.dump(compress=3)``, is read.
 _COMPRESSED: Final = {
     b"\x78\x01": "zlib",
     b"\x78\x5e": "zlib",
@@ -90,12 +92,16 @@ class PickleError(OpenDanceError, ValueError):
     """A pickle that holds anything but plain data and arrays of numbers; the message names the file and the cause."""
 
 
-def load_pickled_arrays(path: Path | str, *, max_bytes: int | None = None) -> dict[str, Any]:
+def load_pickled_arrays(
+    path: Path | str, *, max_bytes: int | None = None, max_instructions: int = MAX_INSTRUCTIONS
+) -> dict[str, Any]:
     """Read a pickled dictionary of arrays and plain values without executing anything in it.
 
     Args:
-        path: a file written by ``pickle.dump`` in any protocol, also by Python 2, or by ``joblib.dump`` uncompressed.
-        max_bytes: size of the largest file that is read; 256 MiB by default.
+        path: a file written by ``pickle.dump`` in any protocol, also by Python 2, or by ``joblib.dump`` uncompressed
+            or compressed by zlib.
+        max_bytes: size of the largest file that is read, and of the largest content of a compressed one; 256 MiB by default.
+        max_instructions: length of the longest program that is executed.
 
     Returns:
         The dictionary; arrays are ``numpy.ndarray`` of booleans or numbers, keys are text. What the file holds once
@@ -113,13 +119,15 @@ def load_pickled_arrays(path: Path | str, *, max_bytes: int | None = None) -> di
         raise PickleError(f"{path}: {size:,} bytes; pickles above {limit:,} are refused")
     with path.open("rb") as file:
         data = file.read(size)  # no more, should it be growing
-    if compression := next((name for magic, name in _COMPRESSED.items() if data.startswith(magic)), None):
+    compression = next((name for magic, name in _COMPRESSED.items() if data.startswith(magic)), None)
+    if compression not in (None, "zlib"):
         raise PickleError(
             f"{path}: compressed by {compression}, which is not read; write it again without, as joblib.dump does by default"
         )
     try:
+        data = _decompressed(data, limit) if compression else data
         budget = 4 * len(data) + _SLACK_BYTES
-        result = _Machine(budget).run(data)
+        result = _Machine(budget, max_instructions).run(data)
         if isinstance(result, dict):
             _weigh(result, 0, budget, {})
     except _Refused as error:
@@ -170,6 +178,17 @@ def pickled_array_item(data: bytes, name: str) -> Any:
     except Exception as error:
         cause = f"{type(error).__name__}: {_shown(error, 120)}"
         raise PickleError(f"{name}: damaged ({cause})") from None
+
+
+def _decompressed(data: bytes, limit: int) -> bytes:
+    """Decompress zlib, no more than the limit."""
+    stream = zlib.decompressobj()
+    out = stream.decompress(data, limit + 1)
+    if len(out) > limit:
+        raise _Refused(f"holds more than {limit:,} bytes when decompressed")
+    if not stream.eof:
+        raise ValueError("the end of the compressed data is missing")
+    return out
 
 
 class _Boxed:
@@ -244,8 +263,9 @@ class _Machine:
     Nothing here hashes, compares or prints a container: nested a hundred thousand deep, that would crash Python.
     """
 
-    def __init__(self, budget: int) -> None:
+    def __init__(self, budget: int, max_instructions: int = MAX_INSTRUCTIONS) -> None:
         self._left = budget
+        self._max_instructions = max_instructions
         self._stack: list[Any] = []
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
@@ -254,8 +274,8 @@ class _Machine:
         """The value that the program leaves behind."""
         self._source = _Source(data)
         for i, (opcode, argument, _) in enumerate(pickletools.genops(self._source)):
-            if i >= MAX_INSTRUCTIONS:
-                raise _Refused(f"more than {MAX_INSTRUCTIONS:,} instructions")
+            if i >= self._max_instructions:
+                raise _Refused(f"more than {self._max_instructions:,} instructions")
             if opcode.name == "STOP":
                 return self._taken("STOP")[0]
             self._step(opcode.name, argument)
@@ -301,7 +321,7 @@ class _Machine:
                 target.extend(items)
             case "PUT" | "BINPUT" | "LONG_BINPUT" | "MEMOIZE":
                 index = len(self._memo) if instruction == "MEMOIZE" else argument
-                if not 0 <= index <= MAX_INSTRUCTIONS:
+                if not 0 <= index <= self._max_instructions:
                     raise _Refused(f"stores a value at the absurd index {_shown(index)}")
                 self._memo[index] = self._top()
             case "GET" | "BINGET" | "LONG_BINGET":

@@ -166,6 +166,31 @@ class Detections:
 
 
 @dataclass(frozen=True)
+class FoundPeople:
+    """People that another program found in a whole video: N rows, one for each person and frame, by person, then by time.
+
+    Attributes:
+        times_s: (F,) presentation times of all frames.
+        people: (N,) number of the person.
+        frames: (N,) number of the frame.
+        boxes: (N, 4) ``x1 y1 x2 y2``, pixels.
+        image: (N, 33, 2) pixels.
+        world: (N, 33, 3) metres, as in :class:`Landmarks`.
+        visibility: (N, 33) 1, or 0 outside the picture.
+        regions_px: (N,) as in :class:`Landmarks`.
+    """
+
+    times_s: Times
+    people: npt.NDArray[np.int64]
+    frames: npt.NDArray[np.int64]
+    boxes: Floats
+    image: Floats
+    world: Floats
+    visibility: Floats
+    regions_px: Floats
+
+
+@dataclass(frozen=True)
 class Tracks:
     """Tracks of K dancers over the T processed frames of a shot.
 
@@ -340,6 +365,7 @@ class Clip:
         steadied: turn and zoom of the camera relative to the first frame of the span that are taken out of the landmarks;
             None if it stands still.
         detections: boxes of people in some of the frames.
+        people: people that another program found in the whole video; None in pipelines that look for them.
         tracks: one box per dancer in these frames.
         boxes: (D, F, 4) boxes of the span's dancers in all frames, NaN where a dancer was not detected.
         landmarks: landmarks of the span's dancers; without gaps after the stage ``complete``.
@@ -365,6 +391,7 @@ class Clip:
     camera_motion: CameraMotion = _UNWRITTEN
     steadied: CameraPath | None = None
     detections: Detections = _UNWRITTEN
+    people: FoundPeople = _UNWRITTEN
     tracks: Tracks = _UNWRITTEN
     boxes: Floats = _UNWRITTEN
     landmarks: Landmarks = _UNWRITTEN

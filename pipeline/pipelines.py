@@ -11,6 +11,7 @@ from typing import Final
 
 from opendance_hf.pipeline.backends.blazepose import BlazePose
 from opendance_hf.pipeline.backends.cliff import CLIFF
+from opendance_hf.pipeline.backends.results import GVHMR, Results
 from opendance_hf.pipeline.backends.skeleton import Skeleton
 from opendance_hf.pipeline.backends.smoothnet import SmoothNet
 from opendance_hf.pipeline.backends.smplify import SMPLify
@@ -19,6 +20,7 @@ from opendance_hf.pipeline.stage import Stage
 from opendance_hf.pipeline.stages.clean import Clean
 from opendance_hf.pipeline.stages.complete import Complete
 from opendance_hf.pipeline.stages.confidence import Confidence
+from opendance_hf.pipeline.stages.dancers import Dancers
 from opendance_hf.pipeline.stages.depth import Depth
 from opendance_hf.pipeline.stages.detect import Detect
 from opendance_hf.pipeline.stages.fingerprint import Fingerprint
@@ -28,6 +30,7 @@ from opendance_hf.pipeline.stages.genre import Genre
 from opendance_hf.pipeline.stages.lift import Lift
 from opendance_hf.pipeline.stages.music import Music
 from opendance_hf.pipeline.stages.pose import Pose
+from opendance_hf.pipeline.stages.poses import Poses
 from opendance_hf.pipeline.stages.preview import Preview
 from opendance_hf.pipeline.stages.probe import Probe
 from opendance_hf.pipeline.stages.reprojection import Reprojection
@@ -52,6 +55,8 @@ STAGES: Final[dict[str, type[Stage]]] = {
         Track,
         Segment,
         Pose,
+        Poses,
+        Dancers,
         Lift,
         Complete,
         Steady,
@@ -133,6 +138,14 @@ def paper_pipeline() -> Pipeline:
         Fingerprint(),
         Preview(),
     )
+
+
+def results_pipeline(results: Results | None = None) -> Pipeline:
+    """Return the default pipeline with the people that another program found, in place of our detector and landmarks."""
+    found = (Probe(), Poses(results or GVHMR()), Shots(), Dancers())
+    names = [stage.name for stage in default_pipeline()]
+    rest = default_pipeline()[names.index("complete") :]
+    return (*found, *(stage for stage in rest if stage.name != "depth"))
 
 
 #: Pipelines by the name that ``--profile`` takes.

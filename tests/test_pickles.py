@@ -355,7 +355,31 @@ def test_programs_at_random_give_one_error(tmp_path: Path, program: list[int]) -
     assert message.startswith(f"{path}: ")
 
 
-@pytest.mark.parametrize("method", ["zlib", "gzip", "bz2", "xz", "lzma"])
+@pytest.mark.parametrize("level", [1, 3, 6, 9])
+def test_zlib_of_joblib_is_read(level: int, tmp_path: Path) -> None:
+    joblib.dump({"a": np.arange(9), "b": [np.ones((2, 3))]}, tmp_path / "a.pkl", compress=level)
+    content = load_pickled_arrays(tmp_path / "a.pkl")
+    np.testing.assert_array_equal(content["a"], np.arange(9))
+    np.testing.assert_array_equal(content["b"][0], np.ones((2, 3)))
+
+
+def test_zlib_that_is_large_inside_or_cut_off_is_refused(tmp_path: Path) -> None:
+    joblib.dump({"a": np.zeros(10**6)}, tmp_path / "a.pkl", compress=9)
+    with pytest.raises(PickleError, match="more than 1,000,000 bytes when decompressed"):
+        load_pickled_arrays(tmp_path / "a.pkl", max_bytes=10**6)
+    data = (tmp_path / "a.pkl").read_bytes()
+    (tmp_path / "a.pkl").write_bytes(data[: len(data) // 2])
+    with pytest.raises(PickleError, match="damaged"):
+        load_pickled_arrays(tmp_path / "a.pkl")
+
+
+def test_the_length_of_a_program_is_limited(tmp_path: Path) -> None:
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"a": list(range(1000))}))
+    with pytest.raises(PickleError, match="more than 500 instructions"):
+        load_pickled_arrays(tmp_path / "a.pkl", max_instructions=500)
+
+
+@pytest.mark.parametrize("method", ["gzip", "bz2", "xz", "lzma"])
 @pytest.mark.parametrize("level", [1, 3, 6, 9])
 def test_compression_of_joblib_is_named(method: str, level: int, tmp_path: Path) -> None:
     joblib.dump({"a": np.arange(9)}, tmp_path / "a.pkl", compress=(method, level))

@@ -13,10 +13,11 @@ from rich.console import Console
 
 from opendance_hf.apps.console import ConsoleProgress, print_report, show_log
 from opendance_hf.apps.report import BuildReport, InputRow, SequenceRow, write_report
+from opendance_hf.pipeline.backends.results import results_at
 from opendance_hf.pipeline.build import BuildError, BuildOptions, BuildResult, build_dataset
 from opendance_hf.pipeline.config import ConfigError, change_pipeline, read_config, set_field
 from opendance_hf.pipeline.ledger import DroppedSpan, Ledger
-from opendance_hf.pipeline.pipelines import PROFILES, Pipeline
+from opendance_hf.pipeline.pipelines import PROFILES, Pipeline, results_pipeline
 from opendance_hf.pipeline.printable import printable
 from opendance_hf.pipeline.stages.preview import Preview
 from opendance_hf.schema import FPS, SchemaError
@@ -51,19 +52,20 @@ class Shortcuts:
     smoother: str | None = None
     genre_model: str | None = None
     max_dancers: int | None = None
+    poses: str | None = None
     quality_gate: bool = True
     previews: bool = True
 
     def fields(self) -> dict[str, Any]:
         """Return the values of the fields to set, by ``stage.field``."""
         genre = None if self.genre_model is None else f"transformers:{self.genre_model}"
+        counting = ("track", "segment") if self.poses is None else ("dancers",)
         values = {
             "detect.detector": self.detector,
             "pose.estimator": self.pose,
             "smooth.smoother": self.smoother,
             "genre.classifier": genre,
-            "track.max_dancers": self.max_dancers,
-            "segment.max_dancers": self.max_dancers,
+            **{f"{stage}.max_dancers": self.max_dancers for stage in counting},
             "gate.reject": None if self.quality_gate else False,
         }
         return {place: value for place, value in values.items() if value is not None}
@@ -78,11 +80,17 @@ def make_pipeline(
         ConfigError: if the profile, a field or a stage is unknown.
         BackendError: if a backend is unknown.
     """
+    if shortcuts.poses is not None and (profile != "default" or config is not None):
+        other = f"--profile {profile}" if config is None else f"--config {config}"
+        raise ConfigError(f"--poses has a pipeline of its own: leave out {other}")
     if profile not in PROFILES:
         raise ConfigError(f"unknown profile {profile!r}: expected {' or '.join(PROFILES)}")
     if config is not None and profile != "default":
         raise ConfigError(f"--config {config} lists the stages itself: leave out --profile {profile}")
-    pipeline = PROFILES[profile]() if config is None else read_config(config)
+    if shortcuts.poses is not None:
+        pipeline = results_pipeline(results_at(shortcuts.poses))
+    else:
+        pipeline = PROFILES[profile]() if config is None else read_config(config)
     for place, value in shortcuts.fields().items():
         pipeline = set_field(pipeline, place, value)
     if not shortcuts.previews:

@@ -7,7 +7,10 @@ github.com/yohanshin/WHAM, MIT licence, ``demo.py`` (the file; ``return_y_up=Tru
 
 Several persons are dancers of one motion, over the longest span in which all are there. Each has a world of their own, with
 the same vertical: in the first frame of the span the camera tells where they are, and they are turned about the vertical
-and moved accordingly. Shape (``betas``) is not read: joints are those of the mean skeleton. No code of the file runs.
+and moved accordingly. :func:`read_people` reads ``pose`` and ``trans`` instead, which share the camera. Its focal length is
+not in the file: without ``--calib`` it is the diagonal of the picture (``lib/utils/imutils.py``, ``compute_cam_intrinsics``).
+
+Shape (``betas``) is not read: joints are those of the mean skeleton. No code of the file runs.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import numpy.typing as npt
 
 from opendance_hf.formats import FormatError
 from opendance_hf.formats.body import (
+    REST_PELVIS,
     Floats,
     body_poses,
     given_rate,
@@ -30,6 +34,7 @@ from opendance_hf.formats.body import (
     real_array,
 )
 from opendance_hf.formats.motion import Motion
+from opendance_hf.formats.people import People, check_length, make_person
 from opendance_hf.motion.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 
 KEYS: Final = ("pose_world", "trans_world", "pose", "trans", "frame_ids")
@@ -88,6 +93,26 @@ def read(path: Path, *, fps: float | None = None) -> Motion:
     name = path.parent.name if path.stem == "wham_output" and path.parent.name else path.stem
     transl = np.stack([transl for _, transl in placed])
     return make_motion(path, poses, transl, rate, up="y", asked=False, body="smpl", meta={"id": name})
+
+
+def read_people(path: Path) -> People:
+    """Read the persons of a video in the frame of the camera.
+
+    Raises:
+        FileNotFoundError: if the file does not exist.
+        FormatError: if it is not such a file, holds anything but arrays and plain values, or numbers that are not a body.
+    """
+    content = load_pickle(path, max_bytes=_MAX_BYTES)
+    if not recognises(content):
+        raise other_content(path, content, f"persons with {', '.join(KEYS)}, as WHAM saves them")
+    pelvis = np.array(REST_PELVIS["smpl"])
+    found = []
+    for name, values in content.items():
+        check_length(path, np.size(values["frame_ids"]))
+        person = _person(path, name, values)
+        rotations = axis_angle_to_matrix(body_poses(path, f"pose of person {name}", person["pose"]))
+        found.append(make_person(path, name, person["frame_ids"], rotations, person["trans"] + pelvis))
+    return People(tuple(found))
 
 
 def _person(path: Path, name: str, values: dict[str, Any]) -> dict[str, Floats]:

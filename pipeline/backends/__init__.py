@@ -41,6 +41,11 @@ BACKENDS: Final[dict[str, dict[str, str]]] = {
         "skeleton": "opendance_hf.pipeline.backends.skeleton:Skeleton",
         "smplify": "opendance_hf.pipeline.backends.smplify:SMPLify",
     },
+    "results": {
+        "gvhmr": "opendance_hf.pipeline.backends.results:GVHMR",
+        "phalp": "opendance_hf.pipeline.backends.results:PHALP",
+        "wham": "opendance_hf.pipeline.backends.results:WHAM",
+    },
     "genre": {
         "transformers": "opendance_hf.pipeline.backends.audio_classifier:AudioClassifier",
     },

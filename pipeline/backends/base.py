@@ -130,12 +130,16 @@ class FileBackend(Backend):
         """Raise ``ValueError`` if the file is of another type."""
         raise NotImplementedError
 
+    def digest(self, path: Path) -> str:
+        """Return the SHA-256 of the content."""
+        return digest_of(path)
+
     def prepare(self) -> Self:
         """Find and check the file, see :meth:`Backend.prepare`."""
         path = self._find_file()
         try:
             self.check(path)
-            sha256 = digest_of(path)
+            sha256 = self.digest(path)
         except (ValueError, OSError) as error:
             raise BackendError(f"{self.name} {path}: {error}. {self.how_to_get}") from None
         if self.sha256 not in ("", sha256):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +46,7 @@ class Segment(Stage):
     name = "segment"
     version = 3
     reads = ("video", "camera_motion", "tracks")
-    writes = ("boxes",)
+    writes: ClassVar[tuple[str, ...]] = ("boxes",)
     changes = ("camera_motion",)
 
     min_duration_s: float = 4.0
@@ -61,21 +61,26 @@ class Segment(Stage):
     def __call__(self, clip: Clip) -> list[Clip | Dropped]:
         """Process one shot; return one clip per span."""
         results: list[Clip | Dropped] = []
+        for span in self.usable_spans(clip, clip.tracks):
+            if isinstance(span, Dropped):
+                results.append(span)
+                continue
+            frames = clip.camera_motion.between(span.start_s, span.end_s)
+            boxes = boxes_at(clip.tracks.times_s, clip.tracks.boxes[list(span.dancers)], frames.times_s)
+            results.append(
+                replace(clip, start_s=span.start_s, end_s=span.end_s, boxes=boxes, camera_motion=frames)
+            )
+        return results
+
+    def usable_spans(self, clip: Clip, tracks: Tracks) -> list[Span | Dropped]:
+        """Return the spans of a shot with an unchanged set of dancers, music and a picture, and what is dropped."""
+        results: list[Span | Dropped] = []
         frames_s = clip.camera_motion.times_s
         if clip.start_s == 0 and len(frames_s) and frames_s[0] > self.max_gap_s:
             results.append(self._missing(0.0, float(frames_s[0]), _NO_PICTURE))
-        for found in self.find_spans(clip.tracks, clip.video.height_px):
+        for found in self.find_spans(tracks, clip.video.height_px):
             # A span ends one detection interval after its last detected frame, which may lie in the next shot.
-            spans = [found] if isinstance(found, Dropped) else self._cut(found, clip)
-            for span in spans:
-                if isinstance(span, Dropped):
-                    results.append(span)
-                    continue
-                frames = clip.camera_motion.between(span.start_s, span.end_s)
-                boxes = boxes_at(clip.tracks.times_s, clip.tracks.boxes[list(span.dancers)], frames.times_s)
-                results.append(
-                    replace(clip, start_s=span.start_s, end_s=span.end_s, boxes=boxes, camera_motion=frames)
-                )
+            results += [found] if isinstance(found, Dropped) else self._cut(found, clip)
         return results
 
     def _cut(self, span: Span, clip: Clip) -> list[Span | Dropped]:

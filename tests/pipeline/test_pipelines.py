@@ -27,6 +27,7 @@ from opendance_hf.pipeline.pipelines import (
     default_pipeline,
     fast_pipeline,
     paper_pipeline,
+    results_pipeline,
 )
 from opendance_hf.pipeline.process import StageTimes, process
 from opendance_hf.pipeline.stage import Dropped, Rejected, Stage
@@ -72,7 +73,10 @@ def test_the_stages_of_both_pipelines_and_their_order() -> None:
     assert [stage.name for stage in default_pipeline()] == [*until_pose, *more]
     assert [stage.name for stage in fast_pipeline()] == [*until_pose, *(n for n in more if n != "depth")]
     assert [stage.name for stage in paper_pipeline()] == [*until_pose, "lift", *from_complete]
-    assert set(STAGES) == {stage.name for stage in (*default_pipeline(), *paper_pipeline())}
+    names = [name for name in more if name != "depth"]
+    assert [stage.name for stage in results_pipeline()] == ["probe", "poses", "shots", "dancers", *names]
+    every = (*default_pipeline(), *paper_pipeline(), *results_pipeline())
+    assert set(STAGES) == {stage.name for stage in every}
 
 
 def test_the_fast_pipeline_differs_in_pose_and_fit_alone() -> None:
