@@ -681,6 +681,57 @@ def convert(
         console.print(f"written:  {out}", markup=False, highlight=False)
 
 
+@app.command("import")
+def import_(
+    format_: Annotated[
+        str,
+        typer.Argument(
+            metavar="FORMAT",
+            help=f"A dataset of docs/formats.md, or a format of files: {', '.join(FORMATS)}.",
+        ),
+    ],
+    path: Annotated[
+        Path, typer.Argument(help="Folder of the dataset, or of files of the format, or one file.")
+    ],
+    out: Annotated[Path, typer.Option(help="The dataset folder to write; OUT.import keeps finished items.")],
+    audio: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="Folder of the songs. Without it, rows have no music."
+        ),
+    ] = None,
+    licence: Annotated[
+        str | None,
+        typer.Option(
+            "--licence",
+            "--license",
+            help="Licence of the motion, for the rows: an identifier of the Hub, or cmu-mocap. Default: the dataset's.",
+        ),
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(min=0.1, help="Frames a second, of files that do not tell.")
+    ] = None,
+    up: Annotated[str | None, typer.Option(help="Axis that points up in the files: y or z.")] = None,
+    names: Annotated[
+        str | None, typer.Option(help="Names of the joints: a table of docs/formats.md, or a YAML file.")
+    ] = None,
+    workers: Workers = _DEFAULT_WORKERS,
+    allow_empty: Annotated[bool, typer.Option(help="Exit 0 even if nothing was published.")] = False,
+) -> None:
+    """Make a dataset from motion of other projects, with its songs if you have them.
+
+    Run it again to continue an import that was stopped, or after files changed.
+    """
+    from opendance_hf.apps.importing import ImportOptions, run_import
+
+    given = {"fps": fps, "up": up, "names": names}
+    answers = {name: value for name, value in given.items() if value is not None}
+    options = ImportOptions(audio, licence, answers, workers, allow_empty)
+    with _plain_errors(out) as console:
+        result = run_import(format_, path, out, options, console)
+    raise typer.Exit(0 if result.packed is not None or allow_empty else 1)
+
+
 @app.command()
 def export(
     dance: Annotated[str, typer.Argument(help="A motion file of any format, a dataset folder, or a Hub id.")],

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: Number of joint coordinates of one dancer in one frame.
 NUM_VALUES: Final = MEAN_OFFSETS.size
-_COLUMNS: Final = ["id", "group", "num_dancers", "joints", "music_beats"]
+_COLUMNS: Final = ["id", "group", "num_dancers", "joints", "music_beats", "bpm"]
 _HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -97,7 +97,7 @@ def _row_clip(row: dict[str, Any]) -> Clip:
     return Clip(
         row["id"],
         per_dancer(joints, count, NUM_VALUES // 3, 3),
-        np.asarray(row["music_beats"]),
+        None if row["bpm"] is None else np.asarray(row["music_beats"]),  # null: no song
         group=row["group"],
         ground=0.0,
     )

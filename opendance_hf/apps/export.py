@@ -109,7 +109,7 @@ def export(source: str, to: str, out: Path | None, options: ExportOptions) -> li
             raise ExportError(f"--dancer {options.dancer}: the dance has {motion.num_dancers} dancer(s)")
         motion = motion.dancer(options.dancer - 1)
     rate = options.fps or float(getattr(module, "FIXED_FPS", motion.fps))
-    motion = resampled(_with_poses(motion), rate)
+    motion = resampled(with_poses(motion), rate)
     out = out or Path(f"{_file_name(motion)}{module.SUFFIX}")
     inputs = [Path(source), *([options.audio] if options.audio else [])]
     beside = {"audio": out.with_suffix(".wav"), "terms": out.with_suffix(".licence.txt")}
@@ -192,7 +192,7 @@ def _choose(source: str, ids: list[str], row: str | None) -> str:
     raise ExportError(f"{source}: {asked}; choose one with --row: {shown}")
 
 
-def _with_poses(motion: Motion) -> Motion:
+def with_poses(motion: Motion) -> Motion:
     """Return a motion with rotations; those of a motion that has joints alone are found by inverse kinematics."""
     if motion.poses is not None and motion.transl is not None and motion.rest_offsets is not None:
         return motion

@@ -31,6 +31,10 @@ class NoWindowsError(OpenDanceError, ValueError):
     """No sequence is long enough for a window."""
 
 
+class NoMusicError(OpenDanceError, ValueError):
+    """A sequence has no song, and what reads it needs one."""
+
+
 class SequenceReader:
     """Rows of one or more configurations of a dataset, column by column, memory-mapped.
 
@@ -107,8 +111,17 @@ class SequenceReader:
         return found
 
     def matrix(self, row: Any, column: str, start: int = 0, length: int | None = None) -> Floats:
-        """Return (length, C) rows of a float matrix column, a view of the file."""
+        """Return (length, C) rows of a float matrix column, a view of the file.
+
+        Raises:
+            NoMusicError: if it is null, as features of music are in rows without a song.
+        """
         array = row[column].chunk(0)
+        if array.null_count:
+            raise NoMusicError(
+                f"{self.name}: sequence {self.scalar(row, 'id')} has no {column}, since it was imported without its song; train "
+                "on sequences with music (import them with --audio), or leave it out"
+            )
         frames = array.storage.flatten()
         width = len(frames.flatten()) // max(len(frames), 1)
         values = frames.slice(start, length).flatten()
