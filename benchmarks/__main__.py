@@ -24,7 +24,15 @@ from typing import Any
 import numpy
 import scipy
 
-SECTIONS = ("motion_features", "music_features", "evaluation", "generation", "training_reader", "exporting")
+SECTIONS = (
+    "motion_features",
+    "music_features",
+    "evaluation",
+    "generation",
+    "training_reader",
+    "exporting",
+    "importing",
+)
 LATEST = Path(__file__).with_name("latest.json")
 
 

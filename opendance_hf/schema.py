@@ -119,7 +119,7 @@ class DanceSequence:
     __repr__ = brief_repr
 
     id: Annotated[str, Column("string", pattern=_NAME, meaning="unique, equal in every rebuild: the start of the source's hash and a number")]
-    group: Annotated[str, Column("string", pattern=_NAME, meaning="group of sequences with the same song or nearly the same motion; splits never share a group")]
+    group: Annotated[str, Column("string", pattern=_NAME, meaning="group of sequences with the same song or nearly the same motion; splits share none, but for official splits of other datasets that do")]
     num_dancers: Annotated[int, Column("int32", minimum=1, meaning="D")]
     num_frames: Annotated[int, Column("int32", minimum=2, meaning="T")]
     fps: Annotated[float, Column("float32", unit="1/s", choices=(FPS,), remedy="resample the motion first", meaning="always 60")] = float(FPS)

@@ -167,13 +167,13 @@ def test_a_row_of_a_newer_schema_is_read_as_far_as_it_goes() -> None:
 
 def test_a_row_without_a_required_column_is_refused() -> None:
     row = to_row(make_sequence(1))
-    del row["bpm"]
-    with pytest.raises(KeyError, match="bpm"):
+    del row["joints"]
+    with pytest.raises(KeyError, match="joints"):
         from_row(row)
 
 
-def test_the_version_counts_the_confidence_of_joints() -> None:
-    assert SCHEMA_VERSION == "1.3"
+def test_the_version_counts_the_rows_without_songs() -> None:
+    assert SCHEMA_VERSION == "1.4"
     assert features(2)["joint_confidence"] == datasets.Array2D((None, 48), "float32")
 
 

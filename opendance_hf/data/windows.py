@@ -120,7 +120,7 @@ class SequenceReader:
         if array.null_count:
             raise NoMusicError(
                 f"{self.name}: sequence {self.scalar(row, 'id')} has no {column}, since it was imported without its song; train "
-                "on sequences with music (import them with --audio), or leave it out"
+                "on sequences with music (import them with --audio), or leave it out with data.leave_out"
             )
         frames = array.storage.flatten()
         width = len(frames.flatten()) // max(len(frames), 1)

@@ -226,12 +226,13 @@ def _splits(
     """Return the split of every sequence by its id.
 
     Raises:
-        ValueError: if a split is unknown, see also :func:`assign_splits`.
+        PackError: if a split is unknown.
+        ValueError: see :func:`assign_splits`.
     """
     ratios = {name: share for name, share in splits.items() if not isinstance(share, str)}
     given = {key: split for key, split in splits.items() if isinstance(split, str)}
     if unknown := set(given.values()) - set(SPLITS):
-        raise ValueError(f"unknown split {min(unknown)!r}: expected one of {', '.join(SPLITS)}")
+        raise PackError(f"unknown split {min(unknown)!r}: expected one of {', '.join(SPLITS)}")
     others = [entry.group for entry in entries if entry.id not in given]
     split_of = assign_splits(others, ratios or RATIOS, known_train)
     return {entry.id: given.get(entry.id) or split_of[entry.group] for entry in entries}

@@ -74,7 +74,7 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
             load_sequence(path)
 
     np.savez(tmp_path / "poor.npz", id="a")
-    with pytest.raises(SchemaError, match=r"poor\.npz: the column\(s\) bpm, confidence"):
+    with pytest.raises(SchemaError, match=r"poor\.npz: the column\(s\) confidence, group"):
         load_sequence(tmp_path / "poor.npz")
 
 
