@@ -698,43 +698,55 @@ def convert(
         console.print(f"written:  {out}", markup=False, highlight=False)
 
 
-@app.command(name="import")
+@app.command("import")
 def import_(
     format_: Annotated[
         str,
         typer.Argument(
-            metavar="FORMAT", help="A dance dataset or a motion format; docs/formats.md has them all."
+            metavar="FORMAT",
+            help=f"A dataset of docs/formats.md, or a format of files: {', '.join(FORMATS)}.",
         ),
     ],
-    path: Annotated[Path, typer.Argument(exists=True, help="Its folder, or a folder or file of the format.")],
-    out: Annotated[Path, typer.Option(help="Folder of the dataset.")],
+    path: Annotated[
+        Path, typer.Argument(help="Folder of the dataset, or of files of the format, or one file.")
+    ],
+    out: Annotated[Path, typer.Option(help="The dataset folder to write; OUT.import keeps finished items.")],
     audio: Annotated[
         Path | None,
         typer.Option(
-            exists=True, file_okay=False, help="Folder of the songs. Without it rows have no music."
+            exists=True, file_okay=False, help="Folder of the songs. Without it, rows have no music."
         ),
     ] = None,
     licence: Annotated[
-        str, typer.Option(help="Licence of the rows, such as cc-by-4.0 or cmu-mocap. Default: the dataset's.")
-    ] = "",
+        str | None,
+        typer.Option(
+            "--licence",
+            "--license",
+            help="Licence of the motion, for the rows: an identifier of the Hub, or cmu-mocap. Default: the dataset's.",
+        ),
+    ] = None,
     fps: Annotated[
-        float | None, typer.Option(min=0.1, help="Frames a second, where files do not tell.")
+        float | None, typer.Option(min=0.1, help="Frames a second, of files that do not tell.")
     ] = None,
     up: Annotated[str | None, typer.Option(help="Axis that points up in the files: y or z.")] = None,
-    names: Annotated[str | None, typer.Option(help="Names of the joints: a table, or a YAML file.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = min(os.cpu_count() or 1, 8),
+    names: Annotated[
+        str | None, typer.Option(help="Names of the joints: a table of docs/formats.md, or a YAML file.")
+    ] = None,
+    workers: Workers = _DEFAULT_WORKERS,
     allow_empty: Annotated[bool, typer.Option(help="Exit 0 even if nothing was published.")] = False,
 ) -> None:
-    """Make a dataset of motion captures, or of a published dance dataset, with their songs."""
-    from opendance_hf.apps.console import show_log
-    from opendance_hf.apps.importing import ImportOptions, print_report, run_import
+    """Make a dataset from motion of other projects, with its songs if you have them.
 
-    answers = {
-        name: value for name, value in (("fps", fps), ("up", up), ("names", names)) if value is not None
-    }
+    Run it again to continue an import that was stopped, or after files changed.
+    """
+    from opendance_hf.apps.importing import ImportOptions, run_import
+
+    given = {"fps": fps, "up": up, "names": names}
+    answers = {name: value for name, value in given.items() if value is not None}
     options = ImportOptions(audio, licence, answers, workers, allow_empty)
-    with _plain_errors(out) as console, show_log(console):
-        print_report(console, run_import(format_, path, out, options, console), out)
+    with _plain_errors(out) as console:
+        result = run_import(format_, path, out, options, console)
+    raise typer.Exit(0 if result.packed is not None or allow_empty else 1)
 
 
 @app.command()

@@ -13,7 +13,7 @@ Source: paper section 3.2 (24 joints, SMPL pose, shape and translation, audio fe
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -121,7 +121,7 @@ class DanceSequence:
     __repr__ = brief_repr
 
     id: Annotated[str, Column("string", pattern=_NAME, meaning="unique, equal in every rebuild: the start of the source's hash and a number")]
-    group: Annotated[str, Column("string", pattern=_NAME, meaning="group of sequences with the same song or nearly the same motion; splits never share a group")]
+    group: Annotated[str, Column("string", pattern=_NAME, meaning="group of sequences with the same song or nearly the same motion; splits share none, but for official splits of other datasets that do")]
     num_dancers: Annotated[int, Column("int32", minimum=1, meaning="D")]
     num_frames: Annotated[int, Column("int32", minimum=2, meaning="T")]
     fps: Annotated[float, Column("float32", unit="1/s", choices=(FPS,), remedy="resample the motion first", meaning="always 60")] = float(FPS)
@@ -130,11 +130,11 @@ class DanceSequence:
     smpl_transl: Annotated[Floats, Column("float32", ("T", "D*3"), unit="m", meaning="SMPL's `transl`: pelvis = `smpl_transl` + `rest_offsets[0]`")]
     rest_offsets: Annotated[Floats, Column("float32", ("D*72",), unit="m", meaning="offset of each joint from its parent in the rest pose; forward kinematics of these and `smpl_pose` gives `joints`")]
     smpl_betas: Annotated[Floats | None, Column("float32", ("D*10",), meaning="SMPL shape; null if no SMPL file was given")] = None
-    music_features: Annotated[Floats | None, Column("float32", ("T", MUSIC_DIM), meaning="60 Hz: MFCC 20, MFCC delta 20, chroma 12, onset 1, beat 1, tempogram 384; null if there is no song (schema 1.4)")] = None
+    music_features: Annotated[Floats | None, Column("float32", ("T", MUSIC_DIM), meaning="60 Hz: MFCC 20, MFCC delta 20, chroma 12, onset 1, beat 1, tempogram 384; null if the motion has no song")] = None
     music_features_7p5fps: Annotated[Floats | None, Column("float32", (f"ceil(T/{FRAMES_PER_CODE})", MUSIC_DIM), meaning="7.5 Hz: the same features from audio at 3,840 Hz, the input of Bailando's GPT; null if there is no song")] = None
     music_features_fact: Annotated[Floats | None, Column("float32", ("T", FACT_MUSIC_DIM), meaning="60 Hz: onset 1, MFCC 20, chroma 12, peak 1, beat 1, the input of FACT; null if there is no song")] = None
-    music_beats: Annotated[Ints, Column("int32", ("B",), unit="frames", minimum=0, meaning="frames of the B music beats, increasing; none if there is no song")]
-    bpm: Annotated[float | None, Column("float64", unit="1/min", minimum=0, meaning="tempo; null if there is no song (schema 1.4)")] = None
+    music_beats: Annotated[Ints, Column("int32", ("B",), unit="frames", minimum=0, meaning="frames of the B music beats, increasing; empty if there is no song")]
+    bpm: Annotated[float | None, Column("float64", unit="1/min", minimum=0, meaning="tempo; null if there is no song")] = None
     motion_velocity: Annotated[float, Column("float64", unit="m/s", minimum=0, meaning="mean joint speed")]
     confidence: Annotated[Floats, Column("float32", ("T", "D"), minimum=0, maximum=1, meaning="mean visibility of the estimator's landmarks, 0 to 1; 0 in interpolated gaps")]
     joint_confidence: Annotated[Floats | None, Column("float32", ("T", f"D*{NUM_JOINTS}"), minimum=0, maximum=1, meaning="certainty of each joint, 0 to 1: lower where it is hidden, outside the picture, or fitted away from its landmark; 0 in interpolated gaps; null if no stage computed it, absent before schema 1.3")] = None
@@ -144,12 +144,19 @@ class DanceSequence:
     provenance: Annotated[Provenance, Column("struct", meaning="source of the row")]
 
     @property
+    def has_music(self) -> bool:
+        """True if the row has the features of a song; imported motion may have none."""
+        return self.bpm is not None
+
+    @property
     def config(self) -> str:
         """Dataset configuration of this sequence, see :func:`config_of`."""
         return config_of(self.num_dancers)
 # fmt: on
 
 
+#: Features of the song; null in rows without one.
+MUSIC_COLUMNS: Final = ("music_features", "music_features_7p5fps", "music_features_fact")
 #: Every column of a row, in the order of the files.
 COLUMNS: Final[Mapping[str, Column]] = columns_of(DanceSequence)
 
@@ -233,6 +240,7 @@ def validate(seq: DanceSequence) -> DanceSequence:
         fail(column, violation)
     if len(seq.music_beats) and (seq.music_beats[-1] >= t or (np.diff(seq.music_beats) <= 0).any()):
         fail("music_beats", f"must increase strictly within [0, {t})")
+    _check_music(seq, fail)
 
     missing = [name for name in _MUSIC if getattr(seq, name) is None]
     if missing and len(missing) < len(_MUSIC):
@@ -258,6 +266,17 @@ def validate(seq: DanceSequence) -> DanceSequence:
     if span_frames != t:
         fail("provenance", f"the span from start_s to end_s has {span_frames} frames, but num_frames is {t}")
     return seq
+
+
+def _check_music(seq: DanceSequence, fail: Callable[[str, str], None]) -> None:
+    """Call ``fail`` with the first column of music that is there without the others, or the other way round."""
+    for column in MUSIC_COLUMNS:
+        if (getattr(seq, column) is not None) != seq.has_music:
+            fail(
+                column, f"a song has all of {', '.join(MUSIC_COLUMNS)} and bpm, and no song has none of them"
+            )
+    if len(seq.music_beats) and not seq.has_music:
+        fail("music_beats", "must be empty, since the row has no song")
 
 
 def markdown_tables() -> dict[str, str]:

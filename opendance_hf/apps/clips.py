@@ -97,7 +97,7 @@ def _row_clip(row: dict[str, Any]) -> Clip:
     return Clip(
         row["id"],
         per_dancer(joints, count, NUM_VALUES // 3, 3),
-        None if row["bpm"] is None else np.asarray(row["music_beats"]),
+        None if row["bpm"] is None else np.asarray(row["music_beats"]),  # null: no song
         group=row["group"],
         ground=0.0,
     )

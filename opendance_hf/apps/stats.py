@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -39,7 +40,7 @@ class Part:
         groups: songs, or near-duplicates, as splits are made of.
         dancers: number of dancers.
         duration_s: seconds.
-        bpm: beats per minute.
+        bpm: beats per minute; NaN without a song.
         velocity: mean joint speed, metres per second.
         genres: of the music, None where no classifier ran.
         with_smpl_betas: how many sequences have SMPL shapes.
@@ -107,7 +108,7 @@ def summarise(parts: list[Part]) -> SplitStatistics:
         groups=[group for part in parts for group in part.groups],
         dancers=dancers,
         durations_s=durations,
-        bpm=bpm,
+        bpm=[None if math.isnan(one) else one for one in bpm],
         velocities=velocity,
         genres=[genre for part in parts for genre in part.genres],
         with_smpl_betas=sum(part.with_smpl_betas for part in parts),
@@ -193,7 +194,7 @@ def tables(found: dict[str, Any]) -> list[Table]:
                 f"{n['groups']:,}",
                 _hours(n["hours"]),
                 f"{n['mean_duration_s']:.2f}\n({n['min_duration_s']:.1f} to\n{n['max_duration_s']:.1f})",
-                "no songs" if n["min_bpm"] is None else f"{n['min_bpm']:.1f} to\n{n['max_bpm']:.1f}",
+                "-" if n["min_bpm"] is None else f"{n['min_bpm']:.1f} to\n{n['max_bpm']:.1f}",
                 f"{n['mean_velocity_m_per_s']:.2f}",
             )
     row = Table(title="Its row of table 1", box=box.SIMPLE, title_justify="left")

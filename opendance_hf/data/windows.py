@@ -35,6 +35,10 @@ class NoWindowsError(OpenDanceError, ValueError):
     """No sequence is long enough for a window."""
 
 
+class NoMusicError(OpenDanceError, ValueError):
+    """A sequence has no song, and what reads it needs one."""
+
+
 class SequenceReader:
     """Rows of one or more configurations of a dataset, column by column, memory-mapped.
 
@@ -114,14 +118,14 @@ class SequenceReader:
         """Return (length, C) rows of a float matrix column, a view of the file.
 
         Raises:
-            NoMusicError: if the row has no such column, as the music of a dance whose song was not given.
+            NoMusicError: if it is null, as features of music are in rows without a song.
         """
-        if row[column].null_count:
-            raise NoMusicError(
-                f"{self.name}: the row {self.scalar(row, 'id')} has no {column}: its song was not given. Import the dances again "
-                "with their songs (opendance import --audio), or train a stage that hears no music (vqvae)"
-            )
         array = row[column].chunk(0)
+        if array.null_count:
+            raise NoMusicError(
+                f"{self.name}: sequence {self.scalar(row, 'id')} has no {column}, since it was imported without its song; train "
+                "on sequences with music (import them with --audio), or leave it out with data.leave_out"
+            )
         frames = array.storage.flatten()
         width = len(frames.flatten()) // max(len(frames), 1)
         values = frames.slice(start, length).flatten()

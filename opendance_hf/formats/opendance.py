@@ -134,7 +134,7 @@ def motion_of(seq: DanceSequence) -> Motion:
             "id": str(seq.id),
             "group": str(seq.group),
             "ground": 0.0,
-            **({} if seq.bpm is None else {"music_beats": tuple(seq.music_beats.tolist())}),
+            **({"music_beats": tuple(seq.music_beats.tolist())} if seq.has_music else {}),
             "licence": terms_of(seq.provenance.licence),
             "start_s": seq.provenance.start_s,
         },

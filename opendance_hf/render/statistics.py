@@ -16,7 +16,7 @@ from opendance_hf.schema import GENRES
 
 @dataclass(frozen=True)
 class Sample:
-    """Sequences of one configuration, a value each: seconds, beats per minute, metres per second, genre or None."""
+    """Sequences of one configuration, a value each: seconds, beats per minute (NaN without a song), metres per second, genre or None."""
 
     config: str
     duration_s: npt.NDArray[np.float64]
@@ -45,7 +45,7 @@ def draw_statistics(parts: Sequence[Sample], path: Path) -> None:
     )
     for panel, column, label in panels:
         values = {c: np.concatenate([getattr(p, column) for p in parts if p.config == c]) for c in configs}
-        values = {c: v[np.isfinite(v)] for c, v in values.items()}  # rows without a song have no tempo
+        values = {config: known[np.isfinite(known)] for config, known in values.items()}
         # As many bins as square root of the number, the same for all configurations.
         everything = np.concatenate(list(values.values()))
         edges = np.histogram_bin_edges(everything, bins=int(np.clip(np.sqrt(len(everything)), 5, 60)))

@@ -10,7 +10,7 @@ import jinja2
 
 from opendance_hf.columns import markdown_table
 from opendance_hf.schema import DanceSequence
-from opendance_hf.terms import TERMS
+from opendance_hf.terms import terms_of
 
 if TYPE_CHECKING:
     from huggingface_hub import DatasetCard  # takes half a second to import
@@ -37,7 +37,8 @@ def dataset_card(described: Mapping[str, Any], repo: str, *, title: str = "") ->
     from huggingface_hub import DatasetCard, DatasetCardData
 
     title = title or title_of(repo)
-    body = _render(TEMPLATE, described, repo, title=title, columns=markdown_table(DanceSequence))
+    terms = [terms_of(licence) for licence in described["row_licences"] if terms_of(licence) != licence]
+    body = _render(TEMPLATE, described, repo, title=title, columns=markdown_table(DanceSequence), terms=terms)
     front_matter = DatasetCardData(**card_metadata(described, title=title)).to_yaml()
     return DatasetCard(f"---\n{front_matter}\n---\n{body}")
 

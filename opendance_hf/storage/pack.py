@@ -84,7 +84,7 @@ def pack(
     out: Path | str,
     *,
     licence: str = "other",
-    splits: Mapping[str, float] | Splits = RATIOS,
+    splits: Mapping[str, float | str] = RATIOS,
     shard_bytes: int = SHARD_BYTES,
     webdataset: bool = True,
     figure: bool = False,
@@ -99,7 +99,8 @@ def pack(
         out: the dataset folder, for example ``opendance-3d``. An existing OpenDance-HF dataset is replaced; groups in its
             ``train`` split stay in ``train``. To assign all splits again, write to another folder.
         licence: a licence identifier of the Hub for the whole dataset; ``other`` refers to the provenance of each row.
-        splits: share of each split by group, see :func:`assign_splits`, or :class:`Splits`.
+        splits: share of each split by group, see :func:`assign_splits`; and the split of each sequence that has one of its
+            own, by id, whatever its group is. Without shares those of :data:`RATIOS` count for the others.
         shard_bytes: uncompressed size at which a new Parquet or tar shard starts.
         webdataset: True to write WebDataset tars too.
         figure: True to draw the statistics (figure 3) for the card.
@@ -118,7 +119,8 @@ def pack(
         spool.mkdir()
         fresh.mkdir()
         entries = _spool_sequences(sequences, spool)
-        statistics, parts = _split_entries(entries, chosen, _known_train(out, entries))
+        split_of = _splits(entries, splits, _known_train(out, entries))
+        statistics, parts = _split_entries(entries, split_of)
         for (config, split), ids in parts.items():
             ranks = subset_ranks(ids)
             write_parquet(fresh, config, split, _load_spooled(spool, ranks), shard_bytes=shard_bytes)
@@ -127,7 +129,7 @@ def pack(
         if figure:
             _draw_figure(entries, fresh / FIGURE)
         described = _statistics_json(fresh, entries, statistics, licence, webdataset=webdataset)
-        described["official_splits"] = len(chosen.official)
+        described |= _given_splits(entries, splits, split_of)
         (fresh / STATISTICS).write_text(json.dumps(described, indent=2) + "\n")
         dataset_card(described, out.name, title=title).save(fresh / "README.md")
         files = _check_files(fresh)
@@ -218,13 +220,40 @@ def _known_train(out: Path, entries: list[_Entry]) -> set[str]:
     return groups | {entry.group for entry in entries if entry.id in ids}
 
 
+def _splits(
+    entries: list[_Entry], splits: Mapping[str, float | str], known_train: set[str]
+) -> dict[str, str]:
+    """Return the split of every sequence by its id.
+
+    Raises:
+        PackError: if a split is unknown.
+        ValueError: see :func:`assign_splits`.
+    """
+    ratios = {name: share for name, share in splits.items() if not isinstance(share, str)}
+    given = {key: split for key, split in splits.items() if isinstance(split, str)}
+    if unknown := set(given.values()) - set(SPLITS):
+        raise PackError(f"unknown split {min(unknown)!r}: expected one of {', '.join(SPLITS)}")
+    others = [entry.group for entry in entries if entry.id not in given]
+    split_of = assign_splits(others, ratios or RATIOS, known_train)
+    return {entry.id: given.get(entry.id) or split_of[entry.group] for entry in entries}
+
+
+def _given_splits(
+    entries: list[_Entry], splits: Mapping[str, float | str], split_of: Mapping[str, str]
+) -> dict[str, int]:
+    """Return how many sequences have a split of their own, and how many groups are in several; empty if none has."""
+    given = sum(isinstance(splits.get(entry.id), str) for entry in entries)
+    if not given:
+        return {}
+    pairs = {(entry.group, split_of[entry.id]) for entry in entries}
+    shared = sum(count > 1 for count in Counter(group for group, _ in pairs).values())
+    return {"given_splits": given, "shared_groups": shared}
+
+
 def _split_entries(
-    entries: list[_Entry], chosen: Splits, known_train: set[str]
+    entries: list[_Entry], split_of: Mapping[str, str]
 ) -> tuple[dict[str, dict[str, SplitStatistics]], dict[tuple[str, str], list[str]]]:
-    """Assign splits; return the statistics and the ids by configuration and split, without empty ones."""
-    official = chosen.official
-    free = assign_splits((e.group for e in entries if e.id not in official), chosen.ratios, known_train)
-    split_of = {e.id: official.get(e.id) or free[e.group] for e in entries}
+    """Return the statistics and the ids by configuration and split, without empty ones."""
     statistics: dict[str, dict[str, SplitStatistics]] = {}
     parts: dict[tuple[str, str], list[str]] = {}
     for config in sorted_configs(entry.config for entry in entries):
@@ -253,8 +282,7 @@ def _draw_figure(entries: list[_Entry], path: Path) -> None:
     samples = []
     for config in sorted_configs(entry.config for entry in entries):
         part = [entry for entry in entries if entry.config == config]
-        rows = [(e.duration_s, e.bpm, e.velocity) for e in part]
-        seconds, bpm, velocity = np.array(rows, dtype=np.float64).T
+        seconds, bpm, velocity = np.array([(e.duration_s, e.bpm, e.velocity) for e in part], np.float64).T
         samples.append(Sample(config, seconds, bpm, velocity, tuple(e.genre for e in part)))
     draw_statistics(samples, path)
 

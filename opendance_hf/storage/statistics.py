@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SplitStatistics:
-    """Statistics of one configuration and split; durations in seconds, velocity in metres per second, no bpm without songs."""
+    """Statistics of one configuration and split; durations in seconds, velocity in metres per second; tempo None without songs."""
 
     sequences: int
     groups: int
@@ -37,10 +37,10 @@ def statistics_of(
 ) -> SplitStatistics:
     """Compute the statistics of one or more sequences.
 
-    All arguments except ``with_smpl_betas``, a count, have one value per sequence.
+    All arguments except ``with_smpl_betas``, a count, have one value per sequence; ``bpm`` is None without a song.
     """
     seconds = sum(durations_s)
-    tempi = [tempo for tempo in bpm if tempo is not None and tempo == tempo]  # NaN is unequal to itself
+    tempos = [one for one in bpm if one is not None]
     return SplitStatistics(
         sequences=len(groups),
         groups=len(set(groups)),
@@ -49,8 +49,8 @@ def statistics_of(
         mean_duration_s=seconds / len(durations_s),
         min_duration_s=min(durations_s),
         max_duration_s=max(durations_s),
-        min_bpm=min(tempi, default=None),
-        max_bpm=max(tempi, default=None),
+        min_bpm=min(tempos, default=None),
+        max_bpm=max(tempos, default=None),
         mean_velocity_m_per_s=sum(v * s for v, s in zip(velocities, durations_s, strict=True)) / seconds,
         with_smpl_betas=with_smpl_betas,
         genres=dict(sorted(Counter(genre for genre in genres if genre is not None).items())),

@@ -44,6 +44,8 @@ class FACTWindows(Dataset[dict[str, Tensor]]):
         self.motion_frames = config.motion_frames + config.target_frames
         self.num_frames = max(self.motion_frames, config.audio_frames)
         self.windows = self.reader.windows(self.num_frames, stride)
+        for index in range(len(self.reader)):  # a row without a song is named before the first step
+            self.reader.matrix(self.reader.row(index), "music_features_fact", 0, 0)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the motion and the music that the windows are cut from, as hex digits."""

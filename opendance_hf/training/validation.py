@@ -140,14 +140,17 @@ def songs_of(
     *,
     dancers: int | None = None,
 ) -> list[Song]:
-    """Read the first sequences of a split; with ``dancers``, that many dancers of sequences that have as many."""
+    """Read the first sequences of a split; with ``dancers``, that many dancers of sequences that have as many.
+
+    Sequences without a song are left out.
+    """
     reader, found = SequenceReader(dataset, configs, split), []
     for index in range(len(reader)):
         row = reader.row(index)
         count = reader.scalar(row, "num_dancers")
         length = min(reader.scalar(row, "num_frames"), round(options.seconds * FPS))
         wanted = count if dancers is None else dancers
-        if count < wanted or length < FPS:
+        if count < wanted or length < FPS or reader.scalar(row, "bpm") is None:
             continue
         columns = {
             name: torch.from_numpy(

@@ -1,7 +1,6 @@
-"""``opendance import``: from files to a dataset that loads, with songs or without, and nothing is lost."""
-
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -18,324 +17,487 @@ import datasets
 import numpy as np
 import pytest
 import soundfile
-from typer.testing import CliRunner
+from rich.console import Console
 
-from opendance_hf.apps.importing import ImportingError, ImportOptions, ImportReport, import_dataset
-from opendance_hf.apps.plausible import ImplausibleError, check, ground_height
-from opendance_hf.cli import app
+import opendance_hf.apps.importing as importing
+from opendance_hf.apps.clips import load_clips
+from opendance_hf.apps.import_item import Job, Outcome, import_item, valid_name
+from opendance_hf.apps.importing import ImportingError, ImportOptions, ImportResult, run_import
+from opendance_hf.apps.stats import stats, tables
 from opendance_hf.data import MotionWindows
-from opendance_hf.formats import bvh
+from opendance_hf.data.windows import NoMusicError, SequenceReader
+from opendance_hf.errors import OpenDanceError
+from opendance_hf.files import OutputError
+from opendance_hf.formats import aistpp, amass, bvh
 from opendance_hf.formats.motion import Motion
-from opendance_hf.motion.body import forward_kinematics
-from opendance_hf.motion.skeleton import JOINT_INDEX, mirror_index
-from opendance_hf.schema import from_row, per_dancer, validate
-from opendance_hf.storage import read_parquet
-from opendance_hf.synthetic.music import SAMPLE_RATE, make_music
+from opendance_hf.loading_scripts import Item, OpenDance3D
+from opendance_hf.metrics.person import fall_doubt, measure_person
+from opendance_hf.music import extract
+from opendance_hf.schema import MUSIC_COLUMNS, SchemaError, from_row, validate
+from opendance_hf.storage import load_sequence, read_parquet, read_webdataset
 from opendance_hf.terms import TERMS
-from tests.formats.support import dance, joint_error_mm
-from tests.formats.table import FIXTURES
+from tests.formats.support import dance
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "formats"
 
 
-def standing(seconds: float = 5.0, fps: float = 60.0, dancers: int = 1, seed: int = 0) -> Motion:
-    """A dance whose lower foot is on the ground at zero."""
-    motion = dance(dancers, round(seconds * fps), fps)
-    turn = np.array([0.0, 0.7 * seed, 0.0])
-    poses = motion.poses.copy()
-    poses[:, :, 16] += turn * 0.2
-    joints = forward_kinematics(poses, motion.transl, motion.rest_offsets[:, None])
-    height = ground_height(joints)
-    return replace(motion, poses=poses, transl=motion.transl - [0, height, 0], joints=joints - [0, height, 0])
+def imported(
+    name: str, path: Path, out: Path, *, said: io.StringIO | None = None, **options: Any
+) -> ImportResult:
+    console = Console(file=said or io.StringIO(), width=400)
+    return run_import(name, path, out, ImportOptions(**options), console)
 
 
-def captures(folder: Path, count: int = 2, seconds: float = 5.0, rig: str = "mixamo") -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
+def reasons(result: ImportResult) -> dict[str, str]:
+    return {o.name: f"{o.status}: {o.reason}" for o in result.outcomes if o.status != "published"}
+
+
+def write_song(path: Path, seconds: float, rate: int = 22050) -> Path:
+    clock = np.arange(round(seconds * rate)) / rate
+    clicks = np.sin(2 * np.pi * 440 * clock) * (clock % 0.5 < 0.05)
+    path.parent.mkdir(exist_ok=True)
+    soundfile.write(path, 0.5 * clicks, rate)
+    return path
+
+
+def folder_of(tmp_path: Path, count: int = 2, frames: int = 300) -> Path:
+    folder = tmp_path / "in"
+    folder.mkdir(exist_ok=True)
     for number in range(count):
-        bvh.write(standing(seconds, seed=number), folder / f"take{number}.bvh", rig=rig)
+        bvh.write(dance(1, frames + 30 * number), folder / f"d{number}.bvh")
     return folder
 
 
-def songs(folder: Path, names: list[str], seconds: float = 5.5) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for seed, name in enumerate(names):
-        soundfile.write(folder / f"{name}.wav", make_music(seed, seconds).samples, SAMPLE_RATE)
-    return folder
+def rows_of(out: Path, config: str = "individual", cache: Path | None = None) -> dict[str, Any]:
+    loaded = datasets.load_dataset(str(out), config, cache_dir=str(cache or out.parent / "cache"))
+    return {row["id"]: row for split in loaded.values() for row in split.with_format("numpy")}
 
 
-def run(name: str, source: Path, out: Path, **options: Any) -> ImportReport:
-    return import_dataset(name, source, out, ImportOptions(**options))
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def reasons(report: ImportReport) -> dict[str, str]:
-    return {outcome.item: f"{outcome.status}: {outcome.reason}" for outcome in report.outcomes}
+def test_bvh_without_songs_is_loaded_with_null_music_and_its_motion(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    result = imported("bvh", folder, tmp_path / "out")
+    assert reasons(result) == {}
+    rows = rows_of(tmp_path / "out")
+    assert set(rows) == {"d0", "d1"}
+    for number in range(2):
+        seq = validate(from_row(rows[f"d{number}"]))
+        assert not seq.has_music
+        assert [getattr(seq, column) for column in MUSIC_COLUMNS] == [None] * 3
+        assert seq.bpm is None
+        assert seq.music_beats.size == 0
+        joints, true = seq.joints.reshape(-1, 24, 3), dance(1, 300 + 30 * number).joints[0]
+        shift = (joints - true).reshape(-1, 3).mean(axis=0)  # one constant shift, upwards alone
+        assert np.abs(joints - true - shift).max() < 2e-3
+        assert np.abs(shift[[0, 2]]).max() < 1e-3
+        assert (seq.provenance.licence, seq.provenance.source_fps) == ("unknown", 60.0)
+        assert [(b.stage, b.name) for b in seq.provenance.backends] == [("import", "bvh")]
 
 
-def rows(out: Path) -> list[Any]:
-    parts = {(shard.parent.name, shard.name.rsplit("-", 3)[0]) for shard in out.glob("data/*/*.parquet")}
-    return [row for config, split in sorted(parts) for row in read_parquet(out, config, split)]
+def test_feet_stand_at_the_height_of_the_ground(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    motion = dance(1, 300)
+    assert motion.transl is not None
+    up = np.array([0, 3.0, 0])
+    bvh.write(replace(motion, joints=motion.joints + up, transl=motion.transl + up), folder / "a.bvh")
+    imported("bvh", folder, tmp_path / "out")
+    joints = rows_of(tmp_path / "out")["a"]["joints"].reshape(-1, 24, 3)
+    assert np.percentile(joints[:, [7, 8, 10, 11], 1].min(axis=1), 5) == pytest.approx(0.025, abs=2e-3)
 
 
-def test_a_folder_of_captures_becomes_a_dataset_that_loads(tmp_path: Path) -> None:
-    source = captures(tmp_path / "bvh")
-    tunes = songs(tmp_path / "songs", ["take0", "take1"])
-    done = CliRunner().invoke(
-        app,
-        [
-            "import",
-            "bvh",
-            str(source),
-            "--audio",
-            str(tunes),
-            "--out",
-            str(tmp_path / "set"),
-            "--licence",
-            "cmu-mocap",
-        ],
+def test_datasets_stream_rows_without_songs(tmp_path: Path) -> None:
+    imported("bvh", folder_of(tmp_path), tmp_path / "out")
+    streamed = datasets.load_dataset(str(tmp_path / "out"), "individual", split="train", streaming=True)
+    assert all(from_row(row).bpm is None for row in streamed)
+    for read in (read_parquet, read_webdataset):
+        assert all(seq.bpm is None for seq in read(tmp_path / "out", "individual", "train"))
+    folder = tmp_path / "out.import" / "sequences"
+    builder = OpenDance3D(data_dir=str(folder), cache_dir=str(tmp_path / "cache"))
+    builder.download_and_prepare()
+    assert all(from_row(row).bpm is None for row in builder.as_dataset(split="train"))
+
+
+def test_consumers_without_music_work_and_those_with_music_name_the_row(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    imported("bvh", folder_of(tmp_path), out)
+    assert MotionWindows(str(out), 120)[0]["joints"].shape == (120, 24, 3)
+    assert all(clip.music_beats is None for clip in load_clips(out))
+    found = stats(out, json_file=tmp_path / "s.json", figure=tmp_path / "s.png")
+    assert found["all"]["min_bpm"] is None
+    assert len(tables(found)) == 2
+    assert "no songs" in (out / "README.md").read_text()
+    reader = SequenceReader(str(out))
+    for column in MUSIC_COLUMNS:
+        with pytest.raises(NoMusicError, match=f"sequence d. has no {column}.*--audio"):
+            reader.matrix(reader.row(0), column)
+
+
+def test_songs_are_annotated_as_by_the_pipeline(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, 1)
+    song = write_song(tmp_path / "songs" / "d0.wav", 5.9)
+    assert reasons(imported("bvh", folder, tmp_path / "out", audio=tmp_path / "songs")) == {}
+    seq = validate(from_row(rows_of(tmp_path / "out")["d0"]))
+    want = extract(song, 0.0, 5.0, 300)
+    assert seq.num_frames == 300
+    for column in MUSIC_COLUMNS:
+        assert np.array_equal(getattr(seq, column), getattr(want, column))
+    assert np.array_equal(seq.music_beats, want.music_beats)
+    assert (seq.bpm, seq.group) == (want.bpm, "d0")
+
+
+def test_the_shorter_of_song_and_motion_counts(tmp_path: Path) -> None:
+    write_song(tmp_path / "songs" / "d0.wav", 4.5)
+    result = imported("bvh", folder_of(tmp_path, 1), tmp_path / "out", audio=tmp_path / "songs")
+    assert result.outcomes[0].rows[0].seconds == pytest.approx(4.5, abs=0.03)
+
+
+def test_songs_of_another_length_and_missing_songs_are_rejected_by_name(tmp_path: Path) -> None:
+    write_song(tmp_path / "songs" / "d0.wav", 9)
+    result = imported("bvh", folder_of(tmp_path), tmp_path / "out", audio=tmp_path / "songs")
+    found = reasons(result)
+    assert "rejected: the song d0.wav lasts 9.0" in found["d0.bvh"]
+    assert "the motion 5.00 s" in found["d0.bvh"]
+    assert found["d1.bvh"].startswith("rejected: no song d1 in")
+    assert result.packed is None
+    assert not (tmp_path / "out").exists()
+
+
+def test_aist_pickles_find_the_song_of_the_code_in_their_name(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("gBR_sBM_cAll_d04_mBR0_ch01", "gBR_sBM_cAll_d05_mBR0_ch02"):
+        aistpp.write(dance(1, 300), folder / f"{name}.pkl")
+    write_song(tmp_path / "songs" / "mBR0.wav", 5)
+    assert reasons(imported("aistpp", folder, tmp_path / "out", audio=tmp_path / "songs")) == {}
+    rows = rows_of(tmp_path / "out")
+    assert {row["group"] for row in rows.values()} == {"mBR0"}
+    assert all(from_row(row).has_music for row in rows.values())
+
+
+def test_amass_is_imported_upright(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    amass.write(dance(1, 600, 120.0), folder / "a_poses.npz")
+    assert reasons(imported("amass", folder, tmp_path / "out")) == {}
+    row = rows_of(tmp_path / "out")["a_poses"]
+    assert row["joints"].reshape(-1, 24, 3)[:, 15, 1].mean() > 1.3
+    assert row["provenance"]["source_fps"] == 120
+    assert row["num_frames"] == 300
+
+
+def test_fixtures_are_read_and_too_short(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for path in FIXTURES.glob("*.bvh"):
+        shutil.copy(path, folder)
+    found = reasons(imported("bvh", folder, tmp_path / "out"))
+    assert found.pop("odd.bvh").startswith("failed: odd.bvh: the joints have the names of no known skeleton")
+    assert len(found) == 5
+    assert all("s, a row at least 4 s" in reason for reason in found.values())
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ImportingError, match=r"no \.bvh files"):
+        imported("bvh", tmp_path / "empty", tmp_path / "out")
+
+
+def test_a_damaged_file_costs_itself_alone(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, 2)
+    text = (folder / "d0.bvh").read_text()
+    (folder / "cut.bvh").write_text(text[: len(text) // 2])
+    (folder / "noise.bvh").write_bytes(os.urandom(2000))
+    lines = text.splitlines()
+    (folder / "nan.bvh").write_text("\n".join([*lines[:-3], lines[-3].replace(lines[-3].split()[0], "nan"), *lines[-2:]]))  # fmt: skip
+    result = imported("bvh", folder, tmp_path / "out")
+    assert {name: why.split(":")[0] for name, why in reasons(result).items()} == dict.fromkeys(
+        ("cut.bvh", "noise.bvh", "nan.bvh"), "failed"
     )
-    assert done.exit_code == 0, done.output
-    assert "2 item(s): 2 published, 0 rejected, 0 failed; 2 row(s), 10.0 s of dance" in done.output
-    loaded = datasets.load_dataset(str(tmp_path / "set"), cache_dir=str(tmp_path / "cache"))
-    (row, *_), count = loaded["train"], sum(map(len, loaded.values()))
-    assert count == 2
-    seq = validate(from_row(row))
-    number = next(
-        n for n in range(2) if joint_error_mm(per_dancer(seq.joints, 1, 24, 3), standing(seed=n).joints) < 1
-    )
-    assert seq.bpm == pytest.approx(make_music(number, 5.5).bpm, rel=0.02)
-    assert seq.music_features.shape == (300, 438)
-    assert seq.provenance.licence == "cmu-mocap"
-    assert [(b.stage, b.name) for b in seq.provenance.backends] == [("import", "bvh")]
-    assert not {"take0", "take1"} & set(json.dumps(row, default=str).split('"')), (
-        "no file names are published"
-    )
-    card = (tmp_path / "set" / "README.md").read_text()
-    assert TERMS["cmu-mocap"] in card
+    assert set(rows_of(tmp_path / "out")) == {"d0", "d1"}
+    report = json.loads((tmp_path / "out.import" / "report.json").read_text())
+    assert report["counts"] == {"published": 2, "failed": 3}
+    assert len(report["items"]) == 5
 
 
-def test_without_songs_rows_have_no_music_and_train_what_hears_none(tmp_path: Path) -> None:
-    run("bvh", captures(tmp_path / "bvh"), tmp_path / "set")
-    seq = rows(tmp_path / "set")[0]
-    assert seq.bpm is seq.music_features is seq.music_features_7p5fps is seq.music_features_fact is None
-    assert len(MotionWindows(tmp_path / "set", 120, 60)) > 0
-    for streaming in (True, False):
-        loaded = datasets.load_dataset(
-            str(tmp_path / "set"), split="train", streaming=streaming, cache_dir=str(tmp_path / "cache")
-        )
-        assert from_row(next(iter(loaded))).music_features is None
-    done = CliRunner().invoke(
-        app,
-        [
-            "train",
-            "gpt",
-            "--dataset",
-            str(tmp_path / "set"),
-            "--vqvae",
-            "x",
-            "--output-dir",
-            str(tmp_path / "m"),
-        ],
-    )
-    assert done.exit_code != 0
-    done = CliRunner().invoke(app, ["stats", str(tmp_path / "set")])
-    assert done.exit_code == 0, done.output
-    assert "no songs" in done.output
+def test_long_motions_are_cut_to_equal_rows(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    amass.write(dance(1, 30 * 130, 30.0), folder / "long.npz")
+    result = imported("amass", folder, tmp_path / "out")
+    assert [(row.id, row.seconds) for row in result.outcomes[0].rows] == [("long-1", 65), ("long-2", 65)]
+    rows = rows_of(tmp_path / "out")
+    assert [rows[f"long-{n}"]["provenance"]["start_s"] for n in (1, 2)] == [0, 65]
+    assert {row["group"] for row in rows.values()} == {"long"}
 
 
-def test_official_splits_are_kept_and_the_ignored_accounted_for(tmp_path: Path) -> None:
-    source = Path(shutil.copytree(FIXTURES / "aist_plusplus_final", tmp_path / "aist"))
-    for number, name in enumerate(["gBR_sBM_cAll_d04_mBR0_ch03", "gLH_sBM_cAll_d16_mLH0_ch01"]):
-        motion = standing(5, seed=number)
-        content = {
-            "smpl_poses": motion.poses[0].reshape(-1, 72), "smpl_trans": motion.transl[0] * 93.0,
-            "smpl_scaling": np.array([93.0]),
-        }  # fmt: skip
-        (source / "motions" / f"{name}.pkl").write_bytes(pickle.dumps(content, protocol=4))
-    report = run("aistpp", source, tmp_path / "set")
-    assert report.count("published") == 2
-    found = reasons(report)
-    assert "ignore_list.txt" in found["gBR_sFM_cAll_d05_mBR5_ch14"]
-    assert "is missing" in found["gKR_sBM_cAll_d28_mKR2_ch02"]
-    splits = {path.name.rsplit("-", 3)[0] for path in (tmp_path / "set").glob("data/individual/*.parquet")}
-    assert splits == {"train", "validation"}
-    assert {seq.provenance.licence for seq in rows(tmp_path / "set")} == {"cc-by-4.0"}
+def test_two_items_of_one_id_are_one_row(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, 1)
+    (folder / "b").mkdir()
+    shutil.copy(folder / "d0.bvh", folder / "b" / "d0.bvh")
+    result = imported("bvh", folder, tmp_path / "out")
+    assert reasons(result) == {"d0.bvh": "rejected: b/d0.bvh has the same id 'd0'; rename one"}
 
 
-def test_partners_in_two_files_are_one_row(tmp_path: Path) -> None:
-    from opendance_hf.loading_scripts import Item
-
-    files = bvh.write(standing(5, dancers=2), tmp_path / "d.bvh")
-    from opendance_hf.apps.importing import _Task, import_item
-
-    (tmp_path / "rows").mkdir()
-    item = Item("d", tuple(files), "bvh", "song")
-    outcome = import_item(_Task(item, None, tmp_path / "rows", "unknown", {}))
-    assert outcome.status == "published", outcome
-    from opendance_hf.storage import load_sequence
-
-    seq = load_sequence(tmp_path / "rows" / f"{outcome.rows[0]}.npz")
-    assert seq.num_dancers == 2
-    assert joint_error_mm(per_dancer(seq.joints, 2, 24, 3), standing(5, dancers=2).joints) < 1
+def test_links_that_leave_the_folder_are_rejected(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, 1)
+    bvh.write(dance(1, 300), tmp_path / "private.bvh")
+    (folder / "link.bvh").symlink_to(tmp_path / "private.bvh")
+    found = reasons(imported("bvh", folder, tmp_path / "out"))
+    assert found == {"link.bvh": "rejected: link.bvh is a link that leaves the folder; copy the file into it"}
 
 
-def test_every_input_is_accounted_for_and_a_damaged_file_costs_itself_only(tmp_path: Path) -> None:
-    source = captures(tmp_path / "bvh", 2)
-    (source / "cut.bvh").write_text((source / "take0.bvh").read_text()[:-5000])
-    (source / "empty.bvh").write_text("")
-    bvh.write(standing(2), source / "short.bvh")
-    nan = (source / "take1.bvh").read_text().splitlines()
-    (source / "nan.bvh").write_text("\n".join([*nan[:-1], nan[-1].replace(nan[-1].split()[7], "nan", 1)]))
-    (source / "od\nd.bvh").write_text("no\x1b[31m")
-    tunes = songs(tmp_path / "songs", ["take0", "short", "cut", "empty", "nan", "od\nd"])
-    report = run("bvh", source, tmp_path / "set", audio=tunes, workers=2)
-    found = reasons(report)
-    assert len(found) == 7
-    assert found["take0"].startswith("published")
-    assert found["take1"] == "rejected: no song 'take1' in the folder of --audio"
-    assert "numbers" in found["cut"]
-    assert found["empty"].startswith("failed")
-    assert "2.0 s and its song 5.5 s" in found["short"]
-    assert "NaN" in found["nan"]
-    saved = json.loads((tmp_path / "set.import" / "report.json").read_text())
-    assert [entry["item"] for entry in saved] == [outcome.item for outcome in report.outcomes]
-    done = CliRunner().invoke(
-        app, ["import", "bvh", str(source), "--audio", str(tunes), "--out", str(tmp_path / "set")]
-    )
-    assert done.exit_code == 0, done.output
-    assert "\x1b" not in done.output
+def test_control_characters_in_names_reach_neither_terminal_nor_dataset(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    bvh.write(dance(1, 300), folder / "a\x1b[31m b.bvh")
+    (folder / "bad\x1b[2J.bvh").write_text("nothing")
+    said = io.StringIO()
+    imported("bvh", folder, tmp_path / "out", said=said)
+    assert "\x1b" not in said.getvalue()
+    assert set(rows_of(tmp_path / "out")) == {valid_name("a\x1b[31m b")}
 
 
-def test_the_shorter_of_music_and_motion_counts(tmp_path: Path) -> None:
-    source = captures(tmp_path / "bvh", 1, seconds=6)
-    report = run("bvh", source, tmp_path / "set", audio=songs(tmp_path / "songs", ["take0"], 5.2))
-    assert report.outcomes[0].seconds == pytest.approx(5.2, abs=0.02)
+def test_outputs_in_the_input_and_bad_answers_are_refused(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, 1)
+    before = tree(folder)
+    for out in (folder / "out", folder, tmp_path):
+        with pytest.raises(OutputError, match="choose another --out"):
+            imported("bvh", folder, out)
+    with pytest.raises(ImportingError, match="unknown format 'nonsense'"):
+        imported("nonsense", folder, tmp_path / "out")
+    with pytest.raises(ImportingError, match="expected y or z"):
+        imported("bvh", folder, tmp_path / "out", answers={"up": "x"})
+    with pytest.raises(ImportingError, match="takes no --names"):
+        imported("aistpp", folder, tmp_path / "out", answers={"names": "cmu"})
+    with pytest.raises(ImportingError, match="no such file"):
+        imported("bvh", tmp_path / "none", tmp_path / "out")
+    assert tree(folder) == before
+    assert not (tmp_path / "out").exists()
 
 
-def test_long_dances_become_several_rows(tmp_path: Path) -> None:
-    (tmp_path / "bvh").mkdir()
-    bvh.write(standing(121), tmp_path / "bvh" / "long.bvh")
-    report = run("bvh", tmp_path / "bvh", tmp_path / "set")
-    found = sorted(rows(tmp_path / "set"), key=lambda seq: seq.provenance.start_s)
-    assert [seq.num_frames for seq in found] == [3630, 3630]
-    assert found[1].provenance.start_s == pytest.approx(60.5)
-    assert len({seq.group for seq in found}) == 1
-    assert report.outcomes[0].seconds == pytest.approx(121)
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_read_only_places_are_named(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, 1)
+    (tmp_path / "locked").mkdir(mode=0o500)
+    with pytest.raises(OpenDanceError, match="locked"):
+        imported("bvh", folder, tmp_path / "locked" / "out")
 
 
-def test_an_import_continues_and_redoes_what_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = captures(tmp_path / "bvh", 3)
-    run("bvh", source, tmp_path / "set")
-    before = {
-        path.name: path.stat().st_mtime_ns for path in (tmp_path / "set.import" / "sequences").glob("*.npz")
-    }
-    bvh.write(standing(5, seed=9), source / "take1.bvh")
-    run("bvh", source, tmp_path / "set")
-    after = {
-        path.name: path.stat().st_mtime_ns for path in (tmp_path / "set.import" / "sequences").glob("*.npz")
-    }
-    assert sum(after.get(name) == at for name, at in before.items()) == 3, "kept, also the former take"
-    assert len(after) == 4
-    assert len(rows(tmp_path / "set")) == 3
+def test_reads_a_read_only_folder(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, 1)
+    folder.chmod(0o500)
+    try:
+        assert reasons(imported("bvh", folder, tmp_path / "out")) == {}
+    finally:
+        folder.chmod(0o700)
 
 
-def test_a_killed_import_gives_the_same_dataset(tmp_path: Path) -> None:
-    source = captures(tmp_path / "bvh", 6)
+def test_one_file_is_imported(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, 2)
+    assert len(imported("bvh", folder / "d1.bvh", tmp_path / "out").outcomes) == 1
+
+
+def test_finished_items_are_kept_and_changed_files_redone(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, 2)
+    imported("bvh", folder, tmp_path / "out")
+    before = tree(tmp_path / "out")
+    result = imported("bvh", folder, tmp_path / "out")
+    assert [outcome.reused for outcome in result.outcomes] == [True, True]
+    assert tree(tmp_path / "out") == before
+    bvh.write(dance(1, 360), folder / "d0.bvh")
+    result = imported("bvh", folder, tmp_path / "out")
+    assert [outcome.reused for outcome in result.outcomes] == [False, True]
+    assert rows_of(tmp_path / "out")["d0"]["num_frames"] == 360
+    assert len(list((tmp_path / "out.import" / "sequences").iterdir())) == 2
+
+
+def test_a_killed_import_continues_to_the_same_dataset(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, 10)
     code = "import sys; from opendance_hf.cli import main; main()"
-    command = [
-        sys.executable,
-        "-c",
-        code,
-        "import",
-        "bvh",
-        str(source),
-        "--out",
-        str(tmp_path / "set"),
-        "--workers",
-        "1",
-    ]
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    work = tmp_path / "set.import" / "sequences"
+    command = [sys.executable, "-c", code, "import", "bvh", str(folder), "--workers", "2", "--out"]
+    store = tmp_path / "killed.import" / "items"
+    running = subprocess.Popen([*command, str(tmp_path / "killed")], stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while len(list(work.glob("*.json"))) < 2 and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "set").exists() or process.returncode == 0
-    run("bvh", source, tmp_path / "set")
-    run("bvh", source, tmp_path / "other")
-    contents = [
-        json.loads((tmp_path / name / "statistics.json").read_text())["contents"] for name in ("set", "other")
-    ]
-    assert contents[0] == contents[1]
+    while len(list(store.glob("*.json"))) < 3 and running.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    running.send_signal(signal.SIGKILL)
+    assert running.wait() == -signal.SIGKILL
+    assert not (tmp_path / "killed").exists()
+    done = subprocess.run([*command, str(tmp_path / "killed")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "imported before" in done.stdout
+    imported("bvh", folder, tmp_path / "calm")
+    calm, killed = tree(tmp_path / "calm"), tree(tmp_path / "killed")
+    for text in ("README.md",):  # has the name of the folder
+        assert calm.pop(text).replace(b"calm", b"").replace(b"Calm", b"") == killed.pop(text).replace(
+            b"killed", b""
+        ).replace(b"Killed", b"")
+    assert killed == calm
 
 
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [("maya", "unknown format 'maya': expected one of"), ("c3d", r"no files of the format c3d \(\.c3d\)")],
-)
-def test_nothing_to_import_is_said(name: str, said: str, tmp_path: Path) -> None:
-    with pytest.raises(ImportingError, match=said):
-        run(name, captures(tmp_path / "bvh"), tmp_path / "set")
+def _dies(job: Job) -> Outcome:
+    if job.item.id == "d1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return import_item(job)
 
 
-def test_nothing_to_publish_is_an_error_unless_allowed(tmp_path: Path) -> None:
-    (tmp_path / "bvh").mkdir()
-    bvh.write(standing(2), tmp_path / "bvh" / "short.bvh")
-    with pytest.raises(ImportingError, match=r"none of 1 item\(s\) can be published .*at least 4 s"):
-        run("bvh", tmp_path / "bvh", tmp_path / "set")
-    assert run("bvh", tmp_path / "bvh", tmp_path / "set", allow_empty=True).pack is None
+def test_a_worker_that_dies_costs_its_item_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importing, "import_item", _dies)
+    result = imported("bvh", folder_of(tmp_path, 4), tmp_path / "out", workers=2)
+    assert [o.status for o in result.outcomes] == ["published", "failed", "published", "published"]
+    assert "died" in result.outcomes[1].reason
 
 
-def test_an_output_in_the_input_is_refused(tmp_path: Path) -> None:
-    source = captures(tmp_path / "bvh")
-    for out in (source, source / "set", tmp_path):
-        done = CliRunner().invoke(app, ["import", "bvh", str(source), "--out", str(out)])
-        assert done.exit_code != 0, out
-    assert sorted(path.name for path in source.iterdir()) == ["take0.bvh", "take1.bvh"]
+class _Duets:
+    """A dataset of pairs of files, with official splits."""
+
+    LICENCE = "cc-by-4.0"
+
+    def items(self, root: Path, /) -> list[Item]:
+        names = sorted({path.stem[:-2] for path in root.glob("*.pkl")})
+        return [
+            Item(
+                name,
+                (root / f"{name}_0.pkl", root / f"{name}_1.pkl"),
+                "aistpp",
+                group="song",
+                split=("test", "train", "train")[number],
+                ignored="broken" if name == "c" else "",
+            )
+            for number, name in enumerate(names)
+        ]
 
 
-# What is measured.
+def write_duets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: int = 0) -> Path:
+    monkeypatch.setitem(importing.DATASETS, "duets", "none")
+    monkeypatch.setattr(importing, "layout_named", lambda _: _Duets())
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in "abc":
+        motion = dance(2, 300)
+        aistpp.write(motion.dancer(0), folder / f"{name}_0.pkl")
+        aistpp.write(dance(2, 300 + later).dancer(1), folder / f"{name}_1.pkl")
+    return folder
 
 
-def test_a_dance_is_plausible_and_the_ground_is_found() -> None:
-    motion = standing()
-    assert check(motion) == []
-    assert ground_height(motion.joints + np.array([0, 0.37, 0])) == pytest.approx(0.37, abs=1e-6)
+def test_official_splits_are_kept_and_shared_songs_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = io.StringIO()
+    result = imported("duets", write_duets(tmp_path, monkeypatch, later=3), tmp_path / "out", said=said)
+    assert reasons(result) == {"c": "rejected: left out by the authors of the dataset: broken"}
+    loaded = datasets.load_dataset(str(tmp_path / "out"), "collaborative", cache_dir=str(tmp_path / "cache"))
+    assert {split: rows["id"][:] for split, rows in loaded.items()} == {"train": ["b"], "test": ["a"]}
+    assert {row["num_frames"] for rows in loaded.values() for row in rows} == {300}
+    assert "official splits share 1 song(s)" in said.getvalue()
+    report = json.loads((tmp_path / "out.import" / "report.json").read_text())
+    assert report["shared_groups"] == {"song": ["test", "train"]}
+    assert report["licence"] == "cc-by-4.0"
+    assert "1 `group`(s), each one song" in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_lengths_axes_and_sides_are_measured() -> None:
-    motion = standing()
-    with pytest.raises(ImplausibleError, match=r"leg is \d\.\d+ m long"):
-        check(replace(motion, joints=motion.joints * 2))
-    with pytest.raises(ImplausibleError, match="the axis that points up is another"):
-        check(replace(motion, joints=motion.joints * [1, -1, -1]))
-    with pytest.raises(ImplausibleError, match="left and right are exchanged"):
-        check(replace(motion, joints=motion.joints[:, :, mirror_index()]))
-
-
-def test_a_sloping_ground_and_a_wrong_gravity_are_said() -> None:
-    motion = standing(8)
-    tilt = np.radians(9)
-    turn = np.array([[1, 0, 0], [0, np.cos(tilt), -np.sin(tilt)], [0, np.sin(tilt), np.cos(tilt)]])
-    walked = motion.joints + np.linspace(0, 3, motion.num_frames)[:, None, None] * [0.3, 0, 1.0]
-    # Feet that rest: each stands still on the ground for half a second in turn.
-    for number, side in enumerate(("left", "right")):
-        foot, ankle = JOINT_INDEX[f"{side}_foot"], JOINT_INDEX[f"{side}_ankle"]
-        at = (np.arange(motion.num_frames) // 30 * 30 + 15 * number).clip(max=motion.num_frames - 1)
-        shift = walked[0, at, foot] * [1, 0, 1] + [0, 0.025, 0] - walked[0, :, foot]
-        walked[0, :, foot] += shift
-        walked[0, :, ankle] += shift
-    assert any(
-        "slope of 9" in note or "slope of 8" in note
-        for note in check(replace(motion, joints=walked @ turn.T))
+def test_dancers_of_other_lengths_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = imported("duets", write_duets(tmp_path, monkeypatch, later=7), tmp_path / "out")
+    assert reasons(result)["a"] == (
+        "rejected: the files of its dancers last 5.00, 5.12 s; they may differ by 0.1 s"
     )
 
-    def jumps(gravity: float) -> Motion:
-        time = np.arange(motion.num_frames) / motion.fps % 1.0
-        height = np.maximum(2.2 * time - 0.5 * gravity * time**2, 0)
-        return replace(
-            motion, joints=motion.joints * 0 + motion.joints[:, :1] + height[:, None, None] * [0, 1.0, 0]
-        )
 
-    assert not any("fall" in note for note in check(jumps(9.8)))
-    assert any("bodies fall with 4" in note for note in check(jumps(4.0)))
+def test_the_card_quotes_terms(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, 1)
+    imported("bvh", folder, tmp_path / "out", licence="cmu-mocap")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert TERMS["cmu-mocap"] in card
+    assert "license: other" in card
+    assert rows_of(tmp_path / "out")["d0"]["provenance"]["licence"] == "cmu-mocap"
+    imported("bvh", folder, tmp_path / "other", licence="cc-by-4.0")
+    assert TERMS["cmu-mocap"] not in (tmp_path / "other" / "README.md").read_text()
+    with pytest.raises(OpenDanceError, match="unknown licence"):
+        imported("bvh", folder, tmp_path / "third", licence="nonsense")
+
+
+def fault(joints: np.ndarray) -> str:
+    return measure_person(joints, 60).fault()
+
+
+def test_measures_tell_wrong_units_axes_sides_and_slopes() -> None:
+    joints = dance(1, 600).joints[0]
+    assert fault(joints) == ""
+    assert "is the unit another one" in fault(joints * 2)
+    assert "--up" in fault(joints[..., [0, 2, 1]] * [1, 1, -1])
+    assert "left and right" in fault(joints * [-1, 1, 1])
+
+
+def walk(slope_deg: float) -> np.ndarray:
+    """Feet that rest on a grid of places; a standing body above them."""
+    stand = dance(1, 2).joints[0, 0]
+    places = [(x, z) for x in (0.0, 1.5, 3.0, 4.5) for z in (0.0, 1.5, 3.0, 4.5)]
+    frames = []
+    for at, then in zip(places, [*places[1:], places[0]], strict=True):
+        for share in [0.0] * 20 + list(np.linspace(0, 1, 20)):
+            x, z = (a + (b - a) * share for a, b in zip(at, then, strict=True))
+            frames.append(stand + np.array([x, np.tan(np.radians(slope_deg)) * x, z]))
+    return np.array(frames)
+
+
+@pytest.mark.parametrize("slope", [0.0, 3.0, 10.0])
+def test_slope_of_the_ground_is_measured(slope: float) -> None:
+    person = measure_person(walk(slope), 60)
+    assert person.slope_deg == pytest.approx(slope, abs=0.5)
+    assert ("slopes" in person.fault()) == (slope == 10)
+
+
+@pytest.mark.parametrize(("rate", "doubt"), [(1.0, False), (2.0, True)])
+def test_free_fall_tells_a_wrong_rate(rate: float, doubt: bool) -> None:
+    stand = dance(1, 2).joints[0, 0]
+    stand = stand - [0, stand[:, 1].min(), 0]
+    time_s = np.arange(120) / 60 * rate
+    height = np.maximum(0, 3.0 * (time_s - 0.5) - 9.81 / 2 * (time_s - 0.5) ** 2) * (time_s > 0.5)
+    joints = stand + np.stack([0 * height, height, 0 * height], 1)[:, None]
+    (fall,) = measure_person(joints, 60).falls_mps2
+    assert fall == pytest.approx(9.81 * rate**2, rel=0.02)
+    assert bool(fall_doubt((fall,))) == doubt
+
+
+def test_a_motion_of_joints_alone_gets_rotations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Reader:
+        @staticmethod
+        def read(path: Path, /) -> Motion:
+            return Motion(dance(1, 300).joints, 60.0)
+
+    monkeypatch.setattr("opendance_hf.apps.import_item.format_named", lambda _: Reader)
+    file = tmp_path / "a.bvh"
+    file.touch()
+    said = io.StringIO()
+    result = imported("bvh", file, tmp_path / "out", said=said)
+    assert reasons(result) == {}
+    assert "rotations of 1 item(s) computed from positions" in said.getvalue()
+    (path,) = (tmp_path / "out.import" / "sequences").iterdir()
+    seq = load_sequence(path)
+    error = seq.joints.reshape(-1, 24, 3) - dance(1, 300).joints[0]
+    assert np.abs(error - error.mean(axis=(0, 1))).max() < 0.03
+
+
+def test_music_is_there_in_full_or_not_at_all(tmp_path: Path) -> None:
+    imported("bvh", folder_of(tmp_path, 1), tmp_path / "out")
+    (path,) = (tmp_path / "out.import" / "sequences").iterdir()
+    seq = load_sequence(path)
+    with pytest.raises(SchemaError, match="music_features"):
+        validate(replace(seq, bpm=120.0))
+    with pytest.raises(SchemaError, match="music_beats"):
+        validate(replace(seq, music_beats=np.array([3], np.int32)))
+
+
+def test_pickles_with_code_fail_and_run_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    (folder / "evil.pkl").write_bytes(pickle.dumps({"smpl_poses": Evil()}))
+    result = imported("aistpp", folder, tmp_path / "out", allow_empty=True)
+    assert result.count("failed") == 1
+    assert not (tmp_path / "ran").exists()

@@ -434,3 +434,21 @@ def test_a_foreign_folder_is_refused_before_and_after_the_work(tmp_path: Path) -
     with pytest.raises(PackError, match="is not an OpenDance-HF dataset"):
         pack(sequences(appears=False), tmp_path / "d")
     assert read == [], "nothing was read in vain"
+
+
+def test_given_splits_count_before_groups(tmp_path: Path) -> None:
+    rows = [dataclasses.replace(make_sequence(i), group="song") for i in range(3)]
+    ids = [seq.id for seq in rows]
+    pack(rows, tmp_path / "out", splits={ids[0]: "test", ids[1]: "train"})
+    found = {
+        split: [s.id for s in read_parquet(tmp_path / "out", "individual", split)]
+        for split in ("train", "test")
+    }
+    assert found == {
+        "train": ids[1:],
+        "test": ids[:1],
+    }  # the third by its group, of which nothing else is known
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "2 sequence(s) have the split that their source gives them. 1 `group`(s)" in card
+    with pytest.raises(PackError, match="unknown split 'dev'"):
+        pack(rows, tmp_path / "other", splits={ids[0]: "dev"})
