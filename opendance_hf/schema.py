@@ -50,8 +50,6 @@ BETAS_DIM: Final = 10
 # No dot: in WebDataset, a member's name is split at its first dot into key and column.
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}"
 _FK_TOLERANCE_M = 1e-3
-#: Columns that are null if there is no song.
-_MUSIC: Final = ("music_features", "music_features_7p5fps", "music_features_fact", "bpm")
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
@@ -241,12 +239,6 @@ def validate(seq: DanceSequence) -> DanceSequence:
     if len(seq.music_beats) and (seq.music_beats[-1] >= t or (np.diff(seq.music_beats) <= 0).any()):
         fail("music_beats", f"must increase strictly within [0, {t})")
     _check_music(seq, fail)
-
-    missing = [name for name in _MUSIC if getattr(seq, name) is None]
-    if missing and len(missing) < len(_MUSIC):
-        fail(missing[0], f"is null, but others are not: all or none of {', '.join(_MUSIC)} must be there")
-    if missing and len(seq.music_beats):
-        fail("music_beats", f"has {len(seq.music_beats)} beats, but there is no song")
 
     poses, offsets, joints = (
         per_dancer(flat, d, NUM_JOINTS, 3) for flat in (seq.smpl_pose, seq.rest_offsets, seq.joints)

@@ -194,18 +194,6 @@ def _choose(source: str, ids: list[str], row: str | None) -> str:
     raise ExportError(f"{source}: {asked}; choose one with --row: {shown}")
 
 
-def with_poses(motion: Motion) -> Motion:
-    """Return a motion with rotations; those of a motion that has joints alone are found by inverse kinematics."""
-    if motion.poses is not None and motion.transl is not None and motion.rest_offsets is not None:
-        return motion
-    log.warning(
-        "the dance has joint positions only: its rotations are computed from them, without twist of the bones"
-    )
-    poses, transl, offsets = posed(motion.joints)
-    joints = forward_kinematics(poses, transl, offsets[:, None])
-    return replace(motion, joints=joints, poses=poses, transl=transl, rest_offsets=offsets, betas=None)
-
-
 def _file_name(motion: Motion) -> str:
     name = re.sub(r"[^\w.-]+", "_", str(motion.meta.get("id", "")))[:100].strip("._")
     return name or "dance"

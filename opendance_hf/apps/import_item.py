@@ -17,12 +17,11 @@ from typing import Any, Final
 import numpy as np
 
 from opendance_hf import __version__
-from opendance_hf.apps.export import with_poses
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.files import atomic_write
 from opendance_hf.formats import format_named
 from opendance_hf.formats.motion import Motion
-from opendance_hf.formats.resample import resampled
+from opendance_hf.formats.resample import resampled, with_poses
 from opendance_hf.loading_scripts import Item
 from opendance_hf.metrics.person import Person, fall_doubt, measure_person
 from opendance_hf.metrics.quality import floor_height

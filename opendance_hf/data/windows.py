@@ -27,10 +27,6 @@ Floats = npt.NDArray[np.float32]
 _TORSO_M: Final = (0.05, 5.0)
 
 
-class NoMusicError(OpenDanceError, ValueError):
-    """Raised for a row without music where music is needed; the message has the dataset, the row and the remedy."""
-
-
 class NoWindowsError(OpenDanceError, ValueError):
     """No sequence is long enough for a window."""
 

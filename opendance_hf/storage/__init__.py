@@ -10,7 +10,7 @@ from opendance_hf.storage.parquet import (
     read_rows,
     write_parquet,
 )
-from opendance_hf.storage.splits import Splits, assign_splits
+from opendance_hf.storage.splits import assign_splits
 from opendance_hf.storage.webdataset import read_webdataset, write_webdataset
 
 __all__ = [
@@ -18,7 +18,6 @@ __all__ = [
     "PackReport",
     "ParquetWriter",
     "SplitNotFoundError",
-    "Splits",
     "assign_splits",
     "dataset_card",
     "load_sequence",

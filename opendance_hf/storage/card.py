@@ -85,9 +85,7 @@ def _render(template: str, described: Mapping[str, Any], repo: str, **more: Any)
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template(template).render(
-        repo=repo, on_hub="/" in repo, terms=TERMS, **described, **more
-    )
+    return environment.get_template(template).render(repo=repo, on_hub="/" in repo, **described, **more)
 
 
 def card_metadata(described: Mapping[str, Any], *, title: str) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from opendance_hf.storage.card import dataset_card
 from opendance_hf.storage.contents import FIGURE, published_files
 from opendance_hf.storage.npz import load_sequence, save_sequence
 from opendance_hf.storage.parquet import SHARD_BYTES, write_parquet
-from opendance_hf.storage.splits import RATIOS, SPLITS, Splits, assign_splits, subset_ranks
+from opendance_hf.storage.splits import RATIOS, SPLITS, assign_splits, subset_ranks
 from opendance_hf.storage.statistics import SplitStatistics, statistics_of
 from opendance_hf.storage.webdataset import write_webdataset
 
@@ -112,7 +112,7 @@ def pack(
             read.
         ContentError: if a file was written that a dataset must not contain.
     """
-    out, chosen = Path(out).absolute(), splits if isinstance(splits, Splits) else Splits(splits)
+    out = Path(out).absolute()
     check_replaceable(out)
     with naming_errors(out), new_folder(out.parent), _staging(out) as staging:
         spool, fresh = staging / "spool", staging / "dataset"

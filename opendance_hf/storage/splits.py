@@ -5,25 +5,11 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Final
 
 SPLITS: Final = ("train", "validation", "test")
 #: Paper table 2: 22,606 / 1,256 / 1,256 individual sequences.
 RATIOS: Final[Mapping[str, float]] = {"train": 0.9, "validation": 0.05, "test": 0.05}
-
-
-@dataclass(frozen=True)
-class Splits:
-    """Say how sequences are split.
-
-    Attributes:
-        ratios: share of each split by group, see :func:`assign_splits`.
-        official: split of sequences, by id, that the authors of their source prescribe; they count before the ratios.
-    """
-
-    ratios: Mapping[str, float] = field(default_factory=lambda: RATIOS)
-    official: Mapping[str, str] = field(default_factory=dict)
 
 
 def assign_splits(
