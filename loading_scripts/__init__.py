@@ -16,7 +16,9 @@ from opendance_hf.errors import OpenDanceError
 from opendance_hf.loading_scripts.opendance_3d import LoadingError, OpenDance3D, OpenDance3DConfig
 
 #: Modules of the datasets by name.
-DATASETS: Final[dict[str, str]] = {}
+DATASETS: Final[dict[str, str]] = {
+    "aistpp": "opendance_hf.loading_scripts.aistpp",
+}
 
 
 class LayoutError(OpenDanceError, ValueError):

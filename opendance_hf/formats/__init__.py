@@ -22,6 +22,7 @@ FORMATS: Final[dict[str, str]] = {
     "amc": "opendance_hf.formats.amc",
     "bvh": "opendance_hf.formats.bvh",
     "c3d": "opendance_hf.formats.c3d",
+    "coco": "opendance_hf.formats.coco",
     "csv": "opendance_hf.formats.csvtable",
     "edge": "opendance_hf.formats.edge",
     "fbx": "opendance_hf.formats.fbx",

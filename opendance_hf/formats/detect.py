@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import Final
 
-from opendance_hf.formats import amass, edge, lodge, wham
+from opendance_hf.formats import amass, coco, edge, lodge, wham
 from opendance_hf.formats.body import load_pickle
 
 #: Suffixes of motion files. In a folder those of a row are looked for if it has none of the rows before; tables come last,
@@ -23,7 +23,7 @@ _BY_SUFFIX: Final = {
 }  # fmt: skip
 #: Suffixes of the files of a format, for those that are read.
 SUFFIXES_OF: Final[dict[str, tuple[str, ...]]] = {
-    "aistpp": (".pkl",), "amass": (".npz",), "edge": (".pkl",), "gvhmr": (".pt",), "humandata": (".npz",),
+    "aistpp": (".pkl",), "amass": (".npz",), "coco": (".pkl",), "edge": (".pkl",), "gvhmr": (".pt",), "humandata": (".npz",),
     "lodge": (".npy", ".pkl"), "opendance": (".npz",), "wham": (".pkl",),
     **{
         name: tuple(suffix for suffix, other in _BY_SUFFIX.items() if other == name)
@@ -54,7 +54,7 @@ def format_of(path: Path) -> str:
 
 def _of_pickle(path: Path) -> str:
     content = load_pickle(path, max_bytes=2**30)
-    for name, module in (("edge", edge), ("lodge", lodge), ("wham", wham)):
+    for name, module in (("coco", coco), ("edge", edge), ("lodge", lodge), ("wham", wham)):
         if module.recognises(content):
             return name
     return "aistpp"

@@ -101,6 +101,13 @@ def _gvhmr(folder: Path) -> Path:
     return folder / "a.pt"
 
 
+def _coco(folder: Path) -> Path:
+    joints = dance(1, 6).joints[0]
+    head = joints[:, [15]] + np.array([[0, 0, 0.1], [0, 0, 0.1], [0, 0, 0.1], [0.1, 0, 0], [-0.1, 0, 0]])
+    points = np.concatenate([head, joints[:, [16, 17, 18, 19, 20, 21, 1, 2, 4, 5, 7, 8]]], axis=1)
+    return _pickled(folder, keypoints3d_optim=points * 100)
+
+
 def _wham(folder: Path) -> Path:
     smpl = _smpl(dance(1, 6))
     person = {
@@ -128,7 +135,7 @@ def _refused(folder: Path) -> Path:
 
 MAKERS: dict[str, Callable[[Path], Path]] = {
     "aistpp": _written("aistpp", ".pkl"), "amass": _written("amass", ".npz"), "amc": _amc, "bvh": _written("bvh", ".bvh"),
-    "c3d": _c3d, "csv": _written("csv", ".csv"), "edge": _edge, "fbx": _refused, "glb": _written("glb", ".glb"),
+    "c3d": _c3d, "coco": _coco, "csv": _written("csv", ".csv"), "edge": _edge, "fbx": _refused, "glb": _written("glb", ".glb"),
     "gvhmr": _gvhmr, "humandata": _written("humandata", ".npz"), "lodge": _lodge, "opendance": _written("opendance", ".npz"),
     "smplcodec": _written("smplcodec", ".smpl"), "usd": _refused, "vrma": _written("vrma", ".vrma"), "wham": _wham,
 }  # fmt: skip
