@@ -18,6 +18,12 @@ from opendance_hf.loading_scripts.opendance_3d import LoadingError, OpenDance3D,
 #: Modules of the datasets by name.
 DATASETS: Final[dict[str, str]] = {
     "aistpp": "opendance_hf.loading_scripts.aistpp",
+    "dd100": "opendance_hf.loading_scripts.dd100",
+    "finedance": "opendance_hf.loading_scripts.finedance",
+    "gdance": "opendance_hf.loading_scripts.gdance",
+    "humanml3d": "opendance_hf.loading_scripts.humanml3d",
+    "motorica": "opendance_hf.loading_scripts.motorica",
+    "phantomdance": "opendance_hf.loading_scripts.phantomdance",
 }
 
 

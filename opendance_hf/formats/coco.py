@@ -79,7 +79,9 @@ def read(path: Path, *, fps: float | None = None, up: Axis | None = None) -> Mot
     points = _filled(path, points, rate) * _UNIT_M
     meta = {"group": music[1]} if (music := _MUSIC.search(path.stem)) else {}
     log.info("%s: read as %s of AIST++: %g FPS, %s up, centimetres", path, name, rate, up or "y")
-    joints = joints_of(positions_to_y_up(points, up))
+    # Extreme numbers give NaN or infinity, which are refused.
+    with np.errstate(all="ignore"):
+        joints = joints_of(positions_to_y_up(points, up))
     return motion_of_positions(
         path, joints, rate, asked=up is None, unknown=HANDS + FEET, unit="centimetres", meta=meta
     )

@@ -66,7 +66,8 @@ def motion_of_positions(
         raise FormatError(
             f"{path}: no frames, or NaN or infinity in its positions; save it again without them"
         )
-    leg = leg_length(joints)
+    with np.errstate(all="ignore"):
+        leg = leg_length(joints)
     if not _LEG_RANGE_M[0] <= leg <= _LEG_RANGE_M[1]:
         raise FormatError(
             f"{path}: read in {unit}, its legs are {leg:.3g} m long, expected {_LEG_RANGE_M[0]:g} to {_LEG_RANGE_M[1]:g} m: the "

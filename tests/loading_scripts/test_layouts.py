@@ -11,7 +11,10 @@ from opendance_hf.formats import FORMATS
 from opendance_hf.loading_scripts import DATASETS, Item, LayoutError, layout_named
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "formats"
-FOLDERS = {"aistpp": "aist_plusplus_final"}
+FOLDERS = {
+    "aistpp": "aist_plusplus_final", "dd100": "dd100", "finedance": "finedance", "gdance": "gdance", "humanml3d": "humanml3d",
+    "motorica": "motorica_dance_dataset", "phantomdance": "phantomdance",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -122,3 +125,94 @@ def test_lists_that_are_no_lists(copy: Path, monkeypatch: pytest.MonkeyPatch) ->
     path.write_bytes(b"a\n" * 9_000_000)
     with pytest.raises(LayoutError, match=r"ignore_list\.txt.*18,000,000 bytes"):
         found("aistpp", copy)
+
+
+def summary(item: Item) -> tuple[object, ...]:
+    return item.split, item.group, item.audio, item.audio_start_s, bool(item.ignored)
+
+
+def test_finedance(copy: Path) -> None:
+    root = copy / FOLDERS["finedance"]
+    for name in ("120", "130", "212", "abc"):
+        shutil.copy(root / "motion" / "001.npy", root / "motion" / f"{name}.npy")
+    assert {key: summary(item) for key, item in found("finedance", copy).items()} == {
+        "001": ("train", "001", "001", 0.0, False),
+        "063": ("test", "063", "063", 0.0, False),
+        "120": ("test", "120", "120", 0.0, True),
+        "130": ("test", "130", "130", 0.0, True),
+        "212": (None, "212", "212", 0.0, False),
+        "abc": (None, "abc", "abc", 0.0, False),
+    }
+    shutil.rmtree(root / "motion")
+    assert found("finedance", copy)["001"].motions[0].parent.name == "motion_fea319"
+
+
+def test_dd100(copy: Path) -> None:
+    folder = copy / FOLDERS["dd100"] / "motion" / "smplx" / "all"
+    for song in ("Waltz_5_1", "Ballet_9_0", "Ballet_5_0"):
+        for dancer in ("00", "01"):
+            shutil.copy(folder / f"Tango_1_0_{dancer}.npy", folder / f"{song}_{dancer}.npy")
+    shutil.copy(folder / "Tango_1_0_01.npy", folder / "Rumba_2_0_01.npy")
+    shutil.copy(folder / "Tango_1_0_01.npy", folder / "notes.npy")
+    items = found("dd100", copy)
+    assert {key: summary(item) for key, item in items.items()} == {
+        "Ballet_5_0": ("train", "Ballet_5", "Ballet_5_0", 0.0, False),
+        "Ballet_9_0": ("test", "Ballet_9", "Ballet_9_0", 0.0, False),
+        "Rumba_2_0": ("train", "Rumba_2", "Rumba_2_0", 0.0, True),
+        "Tango_1_0": ("train", "Tango_1", "Tango_1_0", 0.0, False),
+        "Waltz_5_0": ("test", "Waltz_5", "Waltz_5_0", 0.0, False),
+        "Waltz_5_1": ("test", "Waltz_5", "Waltz_5_1", 0.0, False),
+        "notes": (None, "notes", None, 0.0, True),
+    }
+    assert [path.name for path in items["Tango_1_0"].motions] == ["Tango_1_0_00.npy", "Tango_1_0_01.npy"]
+    assert "Rumba_2_0_00.npy, is missing" in items["Rumba_2_0"].ignored
+    assert "GENRE_CHOREOGRAPH_TAKE" in items["notes"].ignored
+
+
+def test_gdance(copy: Path) -> None:
+    root = copy / FOLDERS["gdance"]
+    assert {key: summary(item) for key, item in found("gdance", copy).items()} == {
+        "sBM_three_120_240": (None, "sBM_three", "sBM_three_120_240", 0.0, False),
+        "sBM_two_00_120": (None, "sBM_two", "sBM_two_00_120", 0.0, False),
+    }
+    (root / "split_sequence_names.txt").unlink()
+    (root / "train_split_sequence_names.txt").write_text("sBM_two_00_120\n")
+    (root / "val_split_sequence_names.txt").write_text("sBM_three_120_240\nsFM_gone_0_10\n")
+    (root / "musics").mkdir()
+    for song in ("sBM_three", "sBM_two", "sBM_two_00_120"):
+        (root / "musics" / f"{song}.wav").touch()
+    items = found("gdance", copy)
+    assert {key: summary(item) for key, item in items.items()} == {
+        "sBM_three_120_240": ("validation", "sBM_three", "sBM_three", 4.0, False),
+        "sBM_two_00_120": ("train", "sBM_two", "sBM_two_00_120", 0.0, False),
+        "sFM_gone_0_10": ("validation", "sFM_gone", "sFM_gone_0_10", 0.0, True),
+    }
+    assert "no file in motions_smpl" in items["sFM_gone_0_10"].ignored
+
+
+def test_phantomdance(copy: Path) -> None:
+    assert summary(found("phantomdance", copy)["001"]) == (None, "001", "001", 0.0, False)
+    root = copy / FOLDERS["phantomdance"]
+    shutil.move(root / "motion" / "001.json", root / "002.json")
+    assert list(found("phantomdance", copy)) == ["002"]
+
+
+def test_motorica(copy: Path) -> None:
+    folder = copy / FOLDERS["motorica"] / "bvh"
+    first = "kthjazz_gCH_sFM_cAll_d02_mCH_ch01_invented_001"
+    shutil.copy(folder / f"{first}.bvh", folder / "other.bvh")
+    items = found("motorica", copy)
+    assert summary(items[first]) == (None, "invented", first, 0.0, False)
+    assert summary(items["other"]) == (None, "other", "other", 0.0, False)
+
+
+def test_humanml3d(copy: Path) -> None:
+    root = copy / FOLDERS["humanml3d"]
+    shutil.copy(root / "new_joint_vecs" / "000001.npy", root / "new_joint_vecs" / "M000001.npy")
+    (root / "val.txt").write_text("M000001\n000002\n")
+    items = found("humanml3d", copy)
+    assert {key: summary(item) for key, item in items.items()} == {
+        "000001": ("train", "000001", None, 0.0, False),
+        "000002": ("validation", "000002", None, 0.0, True),
+        "M000001": ("validation", "000001", None, 0.0, False),
+    }
