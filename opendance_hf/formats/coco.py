@@ -89,7 +89,7 @@ def read(path: Path, *, fps: float | None = None, up: Axis | None = None) -> Mot
 
 def _filled(path: Path, points: Floats, fps: float) -> Floats:
     """Return (T, 17, 3) points without NaN: short gaps are interpolated over time."""
-    known = np.isfinite(points).all(axis=-1)
+    known = np.asarray(np.isfinite(points).all(axis=-1))
     points = points.copy()
     frames = np.arange(len(points))
     for number in np.flatnonzero(~known.all(axis=0)):

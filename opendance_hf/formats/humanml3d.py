@@ -2,7 +2,7 @@
 
 Columns: speed of the root about y (1) and along x and z (2), its height (1), positions of 21 joints relative to it (63),
 rotations (126), velocities (66), contacts of the feet (4). Positions are read, as ``recover_root_rot_pos`` and
-``recover_from_ric`` of github.com/EricGuo5513/HumanML3D ``motion_representation.ipynb`` do (MIT licence): the root turns by
+``recover_from_ric`` of github.com/EricGuo5513/HumanML3D ``motion_representation.ipynb`` do: the root turns by
 twice the sum of the speeds about y, since these are of half the angle.
 
 The dance starts at the origin, facing +z. Lost: twist of the limbs, since positions have none (the file's own rotations are

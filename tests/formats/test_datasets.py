@@ -151,6 +151,13 @@ def test_files_of_poses(name: str, file: str) -> None:
     assert rotation_error_deg(found.poses[:, :, :held], poses[:, :, :held]) < 0.1
 
 
+@pytest.mark.parametrize("dance", ["kthjazz_gCH_sFM_cAll_d02_mCH_ch01_invented_001", "kthstreet_gLH_sFM_cAll_d02_mLH_ch01_invented_002"])  # fmt: skip
+def test_bvh_of_motorica(dance: str) -> None:
+    found, joints, _, note = fixture("bvh", f"motorica_dance_dataset/bvh/{dance}.bvh")
+    held = [JOINT_INDEX[name] for name in note["joints"].values()]
+    assert joint_error_mm(found.joints[:, :, held], joints[:, :, held]) < 0.1
+
+
 def test_features_of_humanml3d() -> None:
     file = "humanml3d/new_joint_vecs/000001.npy"
     assert format_of(FIXTURES / file) == "humanml3d"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from opendance_hf.formats import FORMATS
+from opendance_hf.formats import FORMATS, format_named
 from opendance_hf.loading_scripts import DATASETS, Item, LayoutError, layout_named
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "formats"
@@ -50,6 +50,7 @@ def test_items(name: str) -> None:
         for path in item.motions:
             assert path.is_file()
             assert path.resolve().is_relative_to(root)
+            assert format_named(item.format).read(path, **item.answers).num_frames > 1
 
 
 @pytest.mark.parametrize("name", FOLDERS)
