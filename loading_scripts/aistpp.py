@@ -1,11 +1,9 @@
-"""AIST++ (Li et al., ICCV 2021): solos of 30 dancers to 60 pieces of music, in ``aist_plusplus_final``.
+"""Describe AIST++ (Li et al., ICCV 2021): ``motions`` or ``keypoints3d``, ``splits``, ``ignore_list.txt``.
 
-``motions/NAME.pkl`` are SMPL motions, ``keypoints3d/NAME.pkl`` 17 joints (read if there are no motions), ``splits`` the
-official lists, and ``ignore_list.txt`` names sequences whose annotations the authors found to be wrong. The name has the music:
-``gBR_sBM_cAll_d04_mBR0_ch03`` is danced to ``mBR0``, whose sound comes from the AIST Dance Video Database.
-
-Checked against github.com/google/aistplusplus_api: README.md, ``aist_plusplus/loader.py`` (``AISTDataset``). Its original
-download is gone since 2026; copies and the AIST videos, from which the poses were estimated, are left.
+Layout and names: google/aistplusplus_api ``README.md`` and ``aist_plusplus/loader.py`` (``AISTDataset.__init__``). Licence of
+the annotations: google/aistplusplus_dataset ``factsfigures.html`` ("Licenses"); music and video have the terms of the AIST
+Dance Video Database. The crossmodal lists are read, and the pose lists only without them: ``factsfigures.html`` recommends
+the former for motion and music. Of those, validation and test share their ten songs.
 """
 
 from __future__ import annotations
@@ -13,37 +11,51 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
-from opendance_hf.loading_scripts.files import files_of, names_in, split_lists
-from opendance_hf.loading_scripts.items import Item
+from opendance_hf.loading_scripts import Item
+from opendance_hf.loading_scripts.folders import files_in, names_in, not_the_dataset, splits_in
 
-#: Terms of the annotations; the videos and the music have their own.
-LICENCE = "cc-by-4.0"
-_MUSIC = re.compile(r"_(m[A-Z]{2}\d)_")
-_EXPECTED = (
-    "AIST++: motions/*.pkl or keypoints3d/*.pkl, with splits/ and ignore_list.txt (aist_plusplus_final)"
+LICENCE: Final = "CC-BY-4.0"
+#: gBR_sBM_cAll_d04_mBR0_ch01: genre, situation, cameras, dancer, music, choreography.
+_MUSIC: Final = re.compile(r"_(m[A-Z]{2}\d)_")
+_LISTS: Final = {"train": "train", "val": "validation", "test": "test"}
+PUBLISHED: Final = (
+    "AIST++ was published at google.github.io/aistplusplus_dataset; the links of its download page are gone since 2026. What "
+    "is left are copies of others, and the videos with music of the AIST Dance Video Database (aistdancedb.ongaaccel.jp)"
 )
 
 
 def items(root: Path) -> Iterator[Item]:
-    """Yield the sequences, with the splits of the task "music to dance" (``crossmodal``), or else of pose estimation.
+    """Yield the dances, by name: from ``motions``, and from ``keypoints3d`` those without poses.
 
     Raises:
-        LayoutError: if the folder has neither motions nor keypoints.
+        LayoutError: if there is neither of these folders with a pickle.
     """
-    kind, reader = ("motions", "aistpp") if (root / "motions").is_dir() else ("keypoints3d", "coco")
-    files = files_of(root, f"{kind}/*.pkl", _EXPECTED)
-    for task in ("crossmodal", "pose"):
-        names = ("train", "validation", "test")
-        lists = {split: root / "splits" / f"{task}_{split.removesuffix('idation')}.txt" for split in names}
-        if splits := split_lists(lists):
-            break
-    ignored = set(names_in(root / "ignore_list.txt"))
-    for path in files:
-        name = path.stem
-        song = found[1] if (found := _MUSIC.search(name)) else name
-        why = "in the dataset's ignore_list.txt" if name in ignored else ""
-        yield Item(name, (path,), reader, song, splits.get(name), song, ignored=why)
-    for name in sorted(splits.keys() - {path.stem for path in files}):
-        why = f"in the list of the split {splits[name]}, but {kind}/{name}.pkl is missing"
-        yield Item(name, (), reader, name, splits[name], ignored=why)
+    found = {file.name: (file, "coco") for file in files_in(root, "keypoints3d", ".pkl")}
+    found |= {file.name: (file, "aistpp") for file in files_in(root, "motions", ".pkl")}
+    if not found:
+        raise not_the_dataset(
+            root, "motions/*.pkl or keypoints3d/*.pkl (and splits, ignore_list.txt)", PUBLISHED
+        )
+    splits: dict[str, str] = {}
+    for kind in ("crossmodal", "pose"):
+        splits = splits or splits_in(root, ((f"splits/{kind}_{n}.txt", s) for n, s in _LISTS.items()))
+    left_out = set(names_in(root, "ignore_list.txt") or ())
+    for name in sorted({*found, *splits}):
+        file, format_name = found.get(name, (None, "aistpp"))
+        ignored = "AIST++'s ignore_list.txt names it: poorly reconstructed" if name in left_out else ""
+        if file is None:
+            ignored = ignored or "the lists of splits name it, but it has no file in motions or keypoints3d"
+        music = _MUSIC.search(name)
+        if not (ignored or music or file is None or file.problem):
+            ignored = "its name has no code of the music, such as _mBR0_"
+        yield Item(
+            id=name,
+            motions=(file.path,) if file else (),
+            format=format_name,
+            group=music[1] if music else name,
+            split=splits.get(name),
+            audio=music[1] if music else None,
+            ignored=(file.problem if file else "") or ignored,
+        )

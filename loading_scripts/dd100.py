@@ -1,41 +1,57 @@
-"""DD100 (Siyao et al., ICLR 2024, "Duolando"): duets with fingers, ``motion/smplx/all/GENRE_CHOREOGRAPHY_TAKE_00.npy``.
+"""Describe DD100 (Siyao et al., "Duolando", ICLR 2024): two dancers a dance, ``motion/smplx/all/Waltz_5_0_00.npy`` and ``_01``.
 
-``_00`` is the follower and ``_01`` the leader; songs are ``music/mp3/all/GENRE_CHOREOGRAPHY_TAKE.mp3``. The test split holds the
-choreographies whose number divides by five. Checked against github.com/lisiyao21/Duolando: README.md and
-``_train_test_split.py``.
+Layout: github.com/lisiyao21/Duolando ``README.md`` ("DD100 Data": GENRE_CHOREOGRAPH_TAKE; 00 follows, 01 leads). Splits:
+``_train_test_split.py``: test are choreographies divisible by five, of Ballet 9 and 10. Takes of one choreography are one
+group. Licence: ``README.md`` ("License") names the NTU S-Lab License 1.0, for non-commercial purposes, for the project.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from opendance_hf.loading_scripts.files import files_of
-from opendance_hf.loading_scripts.items import Item
+from opendance_hf.loading_scripts import Item
+from opendance_hf.loading_scripts.folders import Found, files_in, not_the_dataset
 
-#: NTU S-Lab License 1.0, which is not one of the Hub's.
-LICENCE: Final = "NTU S-Lab License 1.0"
-_EXPECTED: Final = (
-    "DD100: motion/smplx/all/GENRE_CHOREOGRAPHY_TAKE_00.npy and ..._01.npy (the data of Duolando)"
-)
+LICENCE: Final = "NTU-S-Lab-1.0"
+FOLDER: Final = "motion/smplx/all"
+_NAME: Final = re.compile(r"(?P<song>(?P<group>(?P<genre>.+)_(?P<number>\d{1,9}))_\d{1,9})_(?P<dancer>0[01])")
+PUBLISHED: Final = "DD100 is published by its authors at github.com/lisiyao21/Duolando"
 
 
 def items(root: Path) -> Iterator[Item]:
-    """Yield the duets, the follower first; two takes of a choreography are one group.
+    """Yield the dances of two, follower first, by name.
 
     Raises:
-        LayoutError: if the folder has no motions.
+        LayoutError: if ``motion/smplx/all`` has no array.
     """
-    dances: dict[str, dict[str, Path]] = {}
-    for path in files_of(root, "motion/smplx/all/*.npy", _EXPECTED):
-        name, _, role = path.stem.rpartition("_")
-        dances.setdefault(name, {})[role] = path
-    for name, roles in dances.items():
-        choreography, _, _ = name.rpartition("_")
-        number = choreography.rpartition("_")[2]
-        split = "test" if number.isdigit() and int(number) % 5 == 0 else "train"
-        missing = [role for role in ("00", "01") if role not in roles]
-        why = f"the file of a partner, {name}_{missing[0]}.npy, is missing" if missing else ""
-        files = tuple(roles[role] for role in ("00", "01") if role in roles)
-        yield Item(name, files, "dd100", choreography or name, split, name, ignored=why)
+    found = files_in(root, FOLDER, ".npy")
+    if not found:
+        raise not_the_dataset(root, f"{FOLDER}/Waltz_5_0_00.npy and Waltz_5_0_01.npy ...", PUBLISHED)
+    dances: dict[str, list[Found]] = {}
+    for file in found:
+        name = _NAME.fullmatch(file.name)
+        dances.setdefault(name["song"] if name and not file.problem else file.name, []).append(file)
+    for song, dancers in sorted(dances.items()):
+        name = _NAME.fullmatch(dancers[0].name)
+        problem = next((file.problem for file in dancers if file.problem), "")
+        if name is None or problem:
+            ignored = problem or "its name is not GENRE_CHOREOGRAPH_TAKE_00 or _01"
+            yield Item(song, tuple(f.path for f in dancers), "dd100", song, ignored=ignored)
+            continue
+        number = int(name["number"])
+        is_test = number in (9, 10) if "Ballet" in name["genre"] else number % 5 == 0
+        partner = "01" if name["dancer"] == "00" else "00"
+        yield Item(
+            id=song,
+            motions=tuple(file.path for file in dancers),
+            format="dd100",
+            group=name["group"],
+            split="test" if is_test else "train",
+            audio=song,
+            ignored=""
+            if len(dancers) == 2
+            else f"the file of the other dancer, {song}_{partner}.npy, is missing",
+        )

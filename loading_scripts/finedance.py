@@ -1,18 +1,19 @@
-"""FineDance (Li et al., ICCV 2023): 211 solos of 22 genres with fingers, ``motion/001.npy`` to ``211.npy``, 30 FPS.
+"""Describe FineDance (Li et al., ICCV 2023): ``motion/001.npy`` and songs of the same number.
 
-Songs are ``music_wav/001.wav`` ...; splits are those of the authors' test by genre. Checked against
-github.com/li-ronghui/FineDance: ``dataset/FineDance_dataset.py`` (``get_train_test_list``, "cross_genre"), whose ignored
-numbers count before its test list, and ``data/code/pre_motion.py``. The repository states no terms of the data.
+Layout: github.com/li-ronghui/FineDance ``README.md``. Splits: ``dataset/FineDance_dataset.py``, ``get_train_test_list``,
+``cross_genre``, on which the paper reports its results ("FineDance@Genre"); numbers in its list of ignored ones are left out,
+also the two that are in the test list as well, as that loader does. No licence of the data was found: see its repository.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from opendance_hf.loading_scripts.files import files_of
-from opendance_hf.loading_scripts.items import Item
+from opendance_hf.loading_scripts import Item
+from opendance_hf.loading_scripts.folders import files_in, not_the_dataset
 
 LICENCE: Final = "unknown"
 _TEST: Final = frozenset(
@@ -40,17 +41,33 @@ _TEST: Final = frozenset(
     ]
 )
 _IGNORED: Final = frozenset(["116", "117", "118", "119", "120", "121", "122", "123", "202", "130"])
-_EXPECTED: Final = "FineDance: motion/001.npy ... 211.npy (315 columns)"
+#: Numbers of the dances from 001 to 211.
+_LAST: Final = 211
+PUBLISHED: Final = (
+    "FineDance is published by its authors at github.com/li-ronghui/FineDance (part of it, on request)"
+)
 
 
 def items(root: Path) -> Iterator[Item]:
-    """Yield the dances.
+    """Yield the dances, by number; those of ``motion_fea319``, which the authors' code makes, if ``motion`` is missing.
 
     Raises:
-        LayoutError: if the folder has no motions.
+        LayoutError: if there is neither of these folders with an array.
     """
-    for path in files_of(root, "motion/*.npy", _EXPECTED):
-        number = path.stem
-        why = "among the numbers that the authors' loader leaves out" if number in _IGNORED else ""
-        split = "test" if number in _TEST else "train"
-        yield Item(number, (path,), "lodge", number, split, number, ignored=why)
+    found = files_in(root, "motion", ".npy") or files_in(root, "motion_fea319", ".npy")
+    if not found:
+        raise not_the_dataset(root, "motion/001.npy ... (and songs named by the same numbers)", PUBLISHED)
+    for file in found:
+        number = file.name
+        is_listed = bool(re.fullmatch(r"\d{3}", number)) and 1 <= int(number) <= _LAST
+        split = "test" if number in _TEST else "train" if is_listed else None
+        ignored = "the authors' list of ignored dances has it" if number in _IGNORED else ""
+        yield Item(
+            id=number,
+            motions=(file.path,),
+            format="lodge",
+            group=number,
+            split=split,
+            audio=number,
+            ignored=file.problem or ignored,
+        )

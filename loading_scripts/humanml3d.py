@@ -1,7 +1,7 @@
-"""HumanML3D (Guo et al., CVPR 2022): motion of AMASS and HumanAct12 as 263 features, ``new_joint_vecs/*.npy``, 20 FPS.
+"""Describe HumanML3D (Guo et al., CVPR 2022): ``new_joint_vecs/*.npy``, ``train.txt``, ``val.txt``, ``test.txt``; no music.
 
-It has no music. ``train.txt``, ``val.txt`` and ``test.txt`` are the splits; ``M000001`` is the mirror image of ``000001``, of the
-same group. Checked against github.com/EricGuo5513/HumanML3D: README.md and ``motion_representation.ipynb``.
+Layout: github.com/EricGuo5513/HumanML3D ``README.md``. M000001 is the mirror image of 000001, and in its group. Licence: the
+motions come from AMASS and HumanAct12, whose terms hold for them; the repository states none of its own for the data.
 """
 
 from __future__ import annotations
@@ -10,23 +10,31 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from opendance_hf.loading_scripts.files import files_of, split_lists
-from opendance_hf.loading_scripts.items import Item
+from opendance_hf.loading_scripts import Item
+from opendance_hf.loading_scripts.folders import files_in, not_the_dataset, splits_in
 
-#: The motion is that of AMASS, whose licence allows no redistribution.
-LICENCE: Final = "AMASS: non-commercial research"
-_EXPECTED: Final = "HumanML3D: new_joint_vecs/*.npy, with train.txt, val.txt and test.txt"
+LICENCE: Final = "unknown"
+_LISTS: Final = {"train": "train", "val": "validation", "test": "test"}
+PUBLISHED: Final = "HumanML3D is made from AMASS by the code published at github.com/EricGuo5513/HumanML3D; AMASS needs a registration"
 
 
 def items(root: Path) -> Iterator[Item]:
-    """Yield the motions.
+    """Yield the motions, by name.
 
     Raises:
-        LayoutError: if the folder has no motions.
+        LayoutError: if ``new_joint_vecs`` has no array.
     """
-    splits = split_lists(
-        {"train": root / "train.txt", "validation": root / "val.txt", "test": root / "test.txt"}
-    )
-    for path in files_of(root, "new_joint_vecs/*.npy", _EXPECTED):
-        name = path.stem
-        yield Item(name, (path,), "humanml3d", name.removeprefix("M"), splits.get(name))
+    found = {file.name: file for file in files_in(root, "new_joint_vecs", ".npy")}
+    if not found:
+        raise not_the_dataset(root, "new_joint_vecs/*.npy (and train.txt, val.txt, test.txt)", PUBLISHED)
+    splits = splits_in(root, ((f"{name}.txt", split) for name, split in _LISTS.items()))
+    for name in sorted({*found, *splits}):
+        file = found.get(name)
+        yield Item(
+            id=name,
+            motions=(file.path,) if file else (),
+            format="humanml3d",
+            group=name.removeprefix("M"),
+            split=splits.get(name),
+            ignored=file.problem if file else "the lists of splits name it, but new_joint_vecs lacks it",
+        )

@@ -1,7 +1,8 @@
-"""Motorica Dance Dataset (Alexanderson et al., SIGGRAPH 2023): BVH at 120 FPS with WAV files of the same names.
+"""Describe the Motorica Dance Dataset (Alexanderson et al., SIGGRAPH 2023): ``bvh/*.bvh`` and ``wav/*.wav`` of the same names.
 
-Names follow AIST: ``kthstreet_gLH_sFM_cAll_d01_mLH_ch01_SONG_001``; the last number counts the takes of a song. Checked against
-github.com/simonalexanderson/MotoricaDanceDataset: README.md. Music of some sessions is not part of the data.
+Source: github.com/simonalexanderson/MotoricaDanceDataset ``README.md``: names as in the AIST Dance Video Database, 120 FPS,
+songs of some sessions only. A name ends in ``_chNN_SONG_NUMBER``; dances of one song are one group. It has no official
+splits. Licence: ``README.md`` ("TERMS OF USE"): research, non-commercial, no redistribution; the music is not part of it.
 """
 
 from __future__ import annotations
@@ -11,22 +12,30 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from opendance_hf.loading_scripts.files import files_of
-from opendance_hf.loading_scripts.items import Item
+from opendance_hf.loading_scripts import Item
+from opendance_hf.loading_scripts.folders import files_in, not_the_dataset
 
-#: Research only, no commercial use, no redistribution (README, "Terms of use").
-LICENCE: Final = "Motorica Dance Dataset: research only, no redistribution"
-_TAKE: Final = re.compile(r"_\d+$")
-_SESSION: Final = re.compile(r"^.*_ch\d+_")
-_EXPECTED: Final = "the Motorica Dance Dataset: *.bvh, in the folder or in bvh/, with wav/*.wav"
+LICENCE: Final = "Motorica-non-commercial-research"
+_SONG: Final = re.compile(r".+_ch\d+_(.+?)_\d+")
+PUBLISHED: Final = "The Motorica Dance Dataset is published by its authors at github.com/simonalexanderson/MotoricaDanceDataset"
 
 
 def items(root: Path) -> Iterator[Item]:
-    """Yield the takes; those of one song are one group.
+    """Yield the dances, by name.
 
     Raises:
-        LayoutError: if the folder has no motions.
+        LayoutError: if ``bvh`` has no ``.bvh``.
     """
-    for path in files_of(root, "**/*.bvh", _EXPECTED):
-        song = _TAKE.sub("", _SESSION.sub("", path.stem)) or path.stem
-        yield Item(path.stem, (path,), "bvh", song, audio=path.stem)
+    found = files_in(root, "bvh", ".bvh")
+    if not found:
+        raise not_the_dataset(root, "bvh/*.bvh (and wav/*.wav of the same names)", PUBLISHED)
+    for file in found:
+        song = _SONG.fullmatch(file.name)
+        yield Item(
+            id=file.name,
+            motions=(file.path,),
+            format="bvh",
+            group=song[1] if song else file.name,
+            audio=file.name,
+            ignored=file.problem,
+        )

@@ -1,7 +1,8 @@
-"""PhantomDance (Li et al., AAAI 2022): 260 dances of animators, JSON at 30 FPS, with WAV files of the same names.
+"""Describe PhantomDance (Li et al., "DanceFormer", AAAI 2022): ``motion/*.json`` and songs of the same names.
 
-The names of the folders are not in the repository, so that every ``.json`` below the folder is taken. Checked against
-github.com/libuyu/PhantomDanceDataset: README.md, "Data Format".
+Source: github.com/libuyu/PhantomDanceDataset ``README.md`` ("Data Format": pairs of JSON and WAV). It does not name the two
+folders: ``motion`` is a guess, and files in the folder itself are taken too. It has no official splits. The repository's
+``LICENSE`` (MIT) names the software only; the terms of the data are not stated.
 """
 
 from __future__ import annotations
@@ -10,20 +11,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from opendance_hf.loading_scripts.files import files_of
-from opendance_hf.loading_scripts.items import Item
+from opendance_hf.loading_scripts import Item
+from opendance_hf.loading_scripts.folders import files_in, not_the_dataset
 
-#: The repository states no terms of the data.
 LICENCE: Final = "unknown"
-_EXPECTED: Final = "PhantomDance: a .json for each dance (bone_name, root_positions, rotations)"
+PUBLISHED: Final = "PhantomDance is published by its authors at github.com/libuyu/PhantomDanceDataset"
 
 
 def items(root: Path) -> Iterator[Item]:
-    """Yield the dances; the dataset has no official split.
+    """Yield the dances, by name.
 
     Raises:
-        LayoutError: if the folder has no motions.
+        LayoutError: if neither ``motion`` nor the folder itself has a ``.json``.
     """
-    for path in files_of(root, "**/*.json", _EXPECTED):
-        name = path.relative_to(root).with_suffix("").as_posix()
-        yield Item(name, (path,), "phantomdance", path.stem, audio=path.stem)
+    found = files_in(root, "motion", ".json") or files_in(root, ".", ".json")
+    if not found:
+        raise not_the_dataset(root, "motion/*.json (and songs of the same names)", PUBLISHED)
+    for file in found:
+        yield Item(file.name, (file.path,), "phantomdance", file.name, audio=file.name, ignored=file.problem)

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 
 from opendance_hf.files import atomic_write
-from opendance_hf.formats import FormatError, edge, lodge
+from opendance_hf.formats import FormatError, coco, edge, lodge
 from opendance_hf.formats.body import Axis, load_pickle, make_motion, other_content, real_array
 from opendance_hf.formats.motion import Motion, check_suffix, one_file_a_dancer
 from opendance_hf.motion.skeleton import NUM_JOINTS
@@ -48,10 +48,12 @@ def read(path: Path, *, fps: float | None = None, up: Axis | None = None) -> Mot
         FormatError: if it is not a pickle of plain data, or not an AIST++ motion, or the body does not stand along y.
     """
     content = load_pickle(path)
-    if "smpl_poses" not in content or "smpl_trans" not in content:
-        expected = (
-            "smpl_poses, smpl_trans and smpl_scaling, as in the AIST++ files of 'motions' (not 'keypoints3d')"
+    if coco.recognises(content):
+        raise FormatError(
+            f"{path}: has the keypoints of AIST++ (its folder 'keypoints3d'), without poses: convert it from coco"
         )
+    if "smpl_poses" not in content or "smpl_trans" not in content:
+        expected = "smpl_poses, smpl_trans and smpl_scaling, as in the AIST++ files of 'motions'"
         raise other_content(path, content, expected)
     if "smpl_scaling" not in content and fps is None and up is None:
         other = next((n for n, m in (("edge", edge), ("lodge", lodge)) if m.recognises(content)), None)

@@ -165,10 +165,26 @@ def make_motion(
         motion = Motion(joints, fps, poses, transl, every, meta={"id": path.stem, **(meta or {})})
     except FormatError as error:
         raise FormatError(f"{path}: {error}") from None
+    check_joints(path, joints, fps, up=up, asked=asked)
+    return motion
+
+
+def check_joints(path: Path, joints: Floats, fps: float, *, up: Axis, asked: bool) -> None:
+    """Refuse (D, T, 24, 3) joints, turned to y up, of bodies that lie along ``up`` or are not in metres.
+
+    Args:
+        path: the file, for messages.
+        joints: metres.
+        fps: frames per second.
+        up: axis that pointed up in the file.
+        asked: True if nobody said so, and the direction of the body is to be checked.
+
+    Raises:
+        FormatError: naming the file, what was measured, and the answer that is needed.
+    """
     if asked:
         _ask_for_axis(path, joints, up)
     _check_metres(path, joints[..., 0, :], fps)
-    return motion
 
 
 def _ask_for_axis(path: Path, joints: Floats, up: Axis) -> None:

@@ -1,9 +1,14 @@
-"""Read 17 joints of COCO in space, as AIST++ has them in ``keypoints3d`` (Li et al., ICCV 2021), 60 FPS, y up.
+"""Read the 3D keypoints of AIST++ (Li et al., ICCV 2021): 17 points of COCO in centimetres, y up, 60 FPS.
 
-A pickle has ``keypoints3d`` and ``keypoints3d_optim`` (T, 17, 3), the second of constant bones, which is read if it is there; the
-unit is measured. Hips, knees, ankles, shoulders, elbows and wrists are kept. The trunk is the mean skeleton's, fitted to hips
-and shoulders; the head is between the ears, feet point ahead of the shins, hands lie beyond the forearms: none of these, and no
-twist, is in the file. Source: github.com/google/aistplusplus_api, ``aist_plusplus/loader.py`` (``load_keypoint3d``).
+A file of the folder ``keypoints3d`` is a pickled dictionary of ``keypoints3d`` (T, 17, 3), frame by frame and with NaN where
+no camera saw a point, and ``keypoints3d_optim``, smoothed, which is preferred. Sources, Apache-2.0,
+github.com/google/aistplusplus_api: ``aist_plusplus/loader.py`` (``AISTDataset.load_keypoint3d``, the names and shapes) and
+``processing/run_estimate_smpl.py``; google/aistplusplus_dataset ``download.html`` ("Data Formats").
+
+Shoulders, elbows, wrists, hips, knees and ankles are the points. Pelvis, spine, neck and collars are those of the mean
+skeleton, scaled to the trunk, and lie rigidly between hips and shoulders; the head is below the middle of the ears. Lost:
+twist of the limbs and bending of the spine; feet and hands do not move against shin and forearm; the head does not turn.
+No code of the file runs.
 """
 
 from __future__ import annotations
@@ -11,117 +16,135 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from opendance_hf.formats import FormatError
-from opendance_hf.formats.animation import measured_unit
-from opendance_hf.formats.body import Floats, load_pickle, other_content, real_array
+from opendance_hf.formats.body import Axis, Floats, load_pickle, other_content, real_array
 from opendance_hf.formats.motion import Motion
-from opendance_hf.motion.rotations import best_rotation, unit
-from opendance_hf.motion.skeleton import JOINT_INDEX, JOINT_NAMES, MEAN_OFFSETS, NUM_JOINTS, PARENTS
+from opendance_hf.formats.positions import FEET, HANDS, motion_of_positions, positions_to_y_up
+from opendance_hf.motion.body import forward_kinematics
+from opendance_hf.motion.rotations import unit
+from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS, NUM_JOINTS
 
 FPS: Final = 60.0
-#: Joints of SMPL by their place in COCO's list, and its ears.
-_GIVEN: Final = {
-    f"{side}_{name}": 5 + 2 * number + (side == "right")
-    for number, name in enumerate(("shoulder", "elbow", "wrist", "hip", "knee", "ankle"))
-    for side in ("left", "right")
-}
-_EARS: Final = (3, 4)
-_TRUNK: Final = ("pelvis", "spine1", "spine2", "spine3", "neck", "left_collar", "right_collar")
-#: Longest gap that is interpolated, seconds.
+#: Arrays of a file, the first that is there is read.
+KEYS: Final = ("keypoints3d_optim", "keypoints3d")
+#: Order of the points.
+POINTS: Final = (
+    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow",
+    "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
+)  # fmt: skip
+_UNIT_M: Final = 0.01
+#: Points that are missing for longer are not interpolated, seconds.
 _MAX_GAP_S: Final = 0.5
+#: Height of the ears above SMPL's joint of the head, m, as in the pipeline's ``fitting/correspondences.py``.
+_EARS_M: Final = 0.05
 _MUSIC: Final = re.compile(r"_(m[A-Z]{2}\d)_")
+_REST: Final = forward_kinematics(np.zeros((NUM_JOINTS, 3)), np.zeros(3), MEAN_OFFSETS.astype(np.float64))
 
 log = logging.getLogger(__name__)
 
 
-def recognises(content: dict[str, object]) -> bool:
+def recognises(content: dict[str, Any]) -> bool:
     """Return True for the content of a pickle of keypoints."""
-    return "keypoints3d_optim" in content or "keypoints3d" in content
+    return any(name in content for name in KEYS)
 
 
-def read(path: Path, *, fps: float | None = None) -> Motion:
-    """Read one dancer: joints alone.
+def read(path: Path, *, fps: float | None = None, up: Axis | None = None) -> Motion:
+    """Read one dancer; ``meta`` has the file's stem as ``id`` and the music's code in it as ``group``.
+
+    Points that are missing for up to half a second are interpolated over time, at the ends repeated.
 
     Args:
         path: the file.
         fps: frames per second; 60 by default.
+        up: axis that points up in the file; y by default.
 
     Raises:
         FileNotFoundError: if the file does not exist.
-        FormatError: if it is not such a pickle, points are missing for longer than half a second, or the unit is unknown.
+        FormatError: if it is not a pickle of plain data or not such keypoints, a point is missing for longer, or they are
+            not those of a person in centimetres who stands along y.
     """
     content = load_pickle(path)
-    if not recognises(content):
-        raise other_content(path, content, "keypoints3d, as AIST++ has them")
-    name = "keypoints3d_optim" if "keypoints3d_optim" in content else "keypoints3d"
+    name = next((key for key in KEYS if key in content), None)
+    if name is None:
+        raise other_content(path, content, f"{' or '.join(KEYS)}, as in the AIST++ files of 'keypoints3d'")
     points = real_array(path, name, content[name])
-    if points.ndim != 3 or points.shape[1:] != (17, 3) or not len(points):
+    if points.shape != (len(points) if points.ndim else 0, len(POINTS), 3) or not len(points):
         raise FormatError(f"{path}: {name} has the shape {points.shape}, expected (frames, 17, 3)")
-    rate = fps or FPS
-    points = _without_gaps(path, points, rate)
-    joints = np.full((len(points), NUM_JOINTS, 3), np.nan)
-    for joint, place in _GIVEN.items():
-        joints[:, JOINT_INDEX[joint]] = points[:, place]
-    unit_name, scale = measured_unit(path, joints)
-    joints = _filled(joints * scale, points[:, _EARS].mean(axis=1) * scale)
-    log.info(
-        "%s: read as keypoints of COCO: %g FPS, y up, unit %s; twist, feet and hands are not in the file",
-        path,
-        rate,
-        unit_name,
+    rate = FPS if fps is None else fps
+    points = _filled(path, points, rate) * _UNIT_M
+    meta = {"group": music[1]} if (music := _MUSIC.search(path.stem)) else {}
+    log.info("%s: read as %s of AIST++: %g FPS, %s up, centimetres", path, name, rate, up or "y")
+    # Extreme numbers give NaN or infinity, which are refused.
+    with np.errstate(all="ignore"):
+        joints = joints_of(positions_to_y_up(points, up))
+    return motion_of_positions(
+        path, joints, rate, asked=up is None, unknown=HANDS + FEET, unit="centimetres", meta=meta
     )
-    meta = {"id": path.stem, **({"group": music[1]} if (music := _MUSIC.search(path.stem)) else {})}
-    try:
-        return Motion(joints[None], rate, meta=meta)
-    except FormatError as error:
-        raise FormatError(f"{path}: {error}") from None
 
 
-def _without_gaps(path: Path, points: Floats, fps: float) -> Floats:
-    """Return points with short gaps interpolated linearly."""
-    out = points.copy()
+def _filled(path: Path, points: Floats, fps: float) -> Floats:
+    """Return (T, 17, 3) points without NaN: short gaps are interpolated over time."""
+    known = np.asarray(np.isfinite(points).all(axis=-1))
+    points = points.copy()
     frames = np.arange(len(points))
-    for place in range(points.shape[1]):
-        known = np.isfinite(points[:, place]).all(axis=1)
-        seen = frames[known]
-        edges = np.concatenate([[-1], seen, [len(points)]])
-        if not len(seen) or (np.diff(edges).max() - 1) / fps > _MAX_GAP_S:
+    for number in np.flatnonzero(~known.all(axis=0)):
+        there = frames[known[:, number]]
+        # A gap at an end counts as one between two points.
+        edges = np.concatenate([[-1], there, [len(points)]])
+        gap = int(np.diff(edges).max()) - 1
+        if not len(there) or gap > _MAX_GAP_S * fps:
             raise FormatError(
-                f"{path}: the point {place} is missing for more than {_MAX_GAP_S:g} s; cut the dance before and after"
+                f"{path}: {POINTS[number]} is missing for {gap} frames in a row, at most {_MAX_GAP_S * fps:g} are "
+                "interpolated; cut the dance there"
             )
         for axis in range(3):
-            out[:, place, axis] = np.interp(frames, seen, points[known, place, axis])
-    return out
+            points[:, number, axis] = np.interp(frames, there, points[there, number, axis])
+    if missing := int((~known).sum()):
+        log.warning(
+            "%s: %d of %d points are missing and were interpolated over time", path, missing, known.size
+        )
+    return points
 
 
-def _filled(joints: Floats, ears: Floats) -> Floats:
-    """Return all joints: those that are NaN on the mean skeleton's trunk, ahead of shins and beyond forearms."""
-    rest = np.array(MEAN_OFFSETS, dtype=np.float64)
-    for joint, parent in enumerate(PARENTS[1:], start=1):
-        rest[joint] += rest[parent]
-    corners = [JOINT_INDEX[f"{side}_{name}"] for name in ("hip", "shoulder") for side in ("left", "right")]
-    middle, own = rest[corners].mean(axis=0), joints[:, corners].mean(axis=1)
-    spread, own_spread = rest[corners] - middle, joints[:, corners] - own[:, None]
-    turn = best_rotation(np.broadcast_to(spread, own_spread.shape), own_spread)
-    size = float(np.median(np.linalg.norm(own_spread, axis=(1, 2))) / np.linalg.norm(spread))
-    out = joints.copy()
-    for name in _TRUNK:
-        joint = JOINT_INDEX[name]
-        out[:, joint] = own + np.einsum("tij,j->ti", turn, (rest[joint] - middle) * size)
-    out[:, JOINT_INDEX["head"]] = ears
-    for joint, name in enumerate(JOINT_NAMES):
-        side, _, part = name.partition("_")
-        if part == "foot":
-            shin = unit(out[:, PARENTS[joint]] - out[:, JOINT_INDEX[f"{side}_knee"]])
-            ahead = np.einsum("tij,j->ti", turn, [0.0, 0.0, 1.0])
-            ahead = unit(ahead - (ahead * shin).sum(-1, keepdims=True) * shin)
-            length = np.linalg.norm(MEAN_OFFSETS[joint]) * size
-            out[:, joint] = out[:, PARENTS[joint]] + length * unit(0.9 * ahead + 0.44 * shin)
-        elif part == "hand":
-            forearm = unit(out[:, PARENTS[joint]] - out[:, JOINT_INDEX[f"{side}_elbow"]])
-            out[:, joint] = out[:, PARENTS[joint]] + forearm * np.linalg.norm(MEAN_OFFSETS[joint]) * size
-    return out
+def joints_of(points: Floats) -> npt.NDArray[np.float64]:
+    """Return (T, 24, 3) joints in metres of (T, 17, 3) points of COCO, y up; hands and feet are at wrists and ankles."""
+    point = {name: points[:, number] for number, name in enumerate(POINTS)}
+    joints = np.zeros((len(points), NUM_JOINTS, 3))
+    for name in POINTS[5:]:
+        joints[:, JOINT_INDEX[name]] = point[name]
+    for side in ("left", "right"):
+        joints[:, JOINT_INDEX[f"{side}_hand"]] = point[f"{side}_wrist"]
+        joints[:, JOINT_INDEX[f"{side}_foot"]] = point[f"{side}_ankle"]
+    rest = {name: _REST[JOINT_INDEX[name]] for name in POINTS[5:]}
+    hips, rest_hips = ((p["left_hip"] + p["right_hip"]) / 2 for p in (point, rest))
+    chest, rest_chest = ((p["left_shoulder"] + p["right_shoulder"]) / 2 for p in (point, rest))
+    size = float(np.median(np.linalg.norm(chest - hips, axis=-1)) / np.linalg.norm(rest_chest - rest_hips))
+    below, above = (
+        _frame(point[f"left_{part}"] - point[f"right_{part}"], chest - hips)
+        @ _frame(rest[f"left_{part}"] - rest[f"right_{part}"], rest_chest - rest_hips).T
+        for part in ("hip", "shoulder")
+    )
+    for name, share in (
+        ("pelvis", 0.0), ("spine1", 0.0), ("spine2", 0.5), ("spine3", 1.0), ("neck", 1.0), ("left_collar", 1.0),
+        ("right_collar", 1.0),
+    ):  # fmt: skip
+        place = _REST[JOINT_INDEX[name]]
+        lower = hips + size * (below @ (place - rest_hips))
+        upper = chest + size * (above @ (place - rest_chest))
+        joints[:, JOINT_INDEX[name]] = (1 - share) * lower + share * upper
+    ears = (point["left_ear"] + point["right_ear"]) / 2
+    across = unit(point["left_ear"] - point["right_ear"])
+    joints[:, JOINT_INDEX["head"]] = ears - size * _EARS_M * unit(np.cross(point["nose"] - ears, across))
+    return joints
+
+
+def _frame(across: Floats, upwards: Floats) -> Floats:
+    """Return (..., 3, 3) rotations whose columns are ``across``, the part of ``upwards`` at a right angle to it, and ahead."""
+    x = unit(across)
+    y = unit(upwards - (upwards * x).sum(-1, keepdims=True) * x)
+    return np.stack([x, y, np.cross(x, y)], axis=-1)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 from typing import Final
 
-from opendance_hf.formats import amass, coco, edge, gdance, humanml3d, lodge, wham
+from opendance_hf.formats import amass, coco, edge, gdance, lodge, wham
 from opendance_hf.formats.body import load_pickle
 
 #: Suffixes of motion files. In a folder those of a row are looked for if it has none of the rows before; tables come last,
@@ -19,13 +20,15 @@ SUFFIXES: Final = (
 #: Formats whose files have a suffix of their own.
 _BY_SUFFIX: Final = {
     ".bvh": "bvh", ".glb": "glb", ".gltf": "glb", ".amc": "amc", ".c3d": "c3d", ".smpl": "smplcodec", ".csv": "csv",
-    ".vrma": "vrma",
+    ".vrma": "vrma", ".json": "phantomdance",
 }  # fmt: skip
+#: The header of an array, and that of features of HumanML3D.
+_HEADER_BYTES: Final = 256
+_FEATURES: Final = re.compile(rb"'shape': \(\d+, 263\)")
 #: Suffixes of the files of a format, for those that are read.
 SUFFIXES_OF: Final[dict[str, tuple[str, ...]]] = {
-    "aistpp": (".pkl",), "amass": (".npz",), "edge": (".pkl",), "gvhmr": (".pt",), "humandata": (".npz",),
-    "lodge": (".npy", ".pkl"), "coco": (".pkl",), "dd100": (".npy",), "gdance": (".pkl",),
-    "humanml3d": (".npy",), "phantomdance": (".json",), "opendance": (".npz",), "wham": (".pkl",),
+    "aistpp": (".pkl",), "amass": (".npz",), "coco": (".pkl",), "dd100": (".npy",), "edge": (".pkl",), "gdance": (".pkl",),
+    "gvhmr": (".pt",), "humandata": (".npz",), "humanml3d": (".npy",), "lodge": (".npy", ".pkl"), "opendance": (".npz",), "wham": (".pkl",),
     **{
         name: tuple(suffix for suffix, other in _BY_SUFFIX.items() if other == name)
         for name in dict.fromkeys(_BY_SUFFIX.values())
@@ -50,19 +53,29 @@ def format_of(path: Path) -> str:
             return "gvhmr"
         case ".npy":
             return _of_array(path)
-        case ".json":
-            return "phantomdance"
     return _of_archive(path)
+
+
+def _of_array(path: Path) -> str:
+    """Return the format of an array, by its header: one object, or the number of columns."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+    except OSError:
+        return "lodge"  # whose reader says what is wrong
+    if b"'descr': '|O'" in header:
+        return "dd100"
+    return "humanml3d" if _FEATURES.search(header) else "lodge"
 
 
 def _of_pickle(path: Path) -> str:
     content = load_pickle(path, max_bytes=2**30)
     for name, module in (
+        ("coco", coco),
+        ("gdance", gdance),
         ("edge", edge),
         ("lodge", lodge),
         ("wham", wham),
-        ("gdance", gdance),
-        ("coco", coco),
     ):
         if module.recognises(content):
             return name

@@ -1,11 +1,13 @@
-"""Read groups of dancers of AIOZ-GDANCE (Le et al., CVPR 2023): one pickle a dance, 30 FPS, y up, metres.
+"""Read the dances of AIOZ-GDANCE (Le et al., CVPR 2023): one pickle a group of dancers, 30 FPS, y up, metres.
 
-``smpl_poses`` (N, T, 72) axis-angle and ``root_trans`` (N, T, 3), SMPL's translation, of N dancers in one world. Source:
-github.com/aioz-ai/AIOZ-GDANCE, README.md and ``vis_smpl_kpt.py``. Joints are those of the mean skeleton.
+A file is a dictionary of ``smpl_poses`` (N, T, 72) axis-angle and ``root_trans`` (N, T, 3), of N dancers in one world.
+Sources, github.com/aioz-ai/AIOZ-GDANCE: ``README.md`` ("Dataset Structure"), ``vis_smpl_kpt.py`` (``vis``: SMPL's own
+translation, 30 FPS). The axis that points up is not said there; it is measured. No code of the file runs.
 """
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,15 +17,18 @@ from opendance_hf.formats.motion import Motion
 from opendance_hf.motion.skeleton import NUM_JOINTS
 
 FPS: Final = 30.0
+KEYS: Final = ("smpl_poses", "root_trans")
+
+log = logging.getLogger(__name__)
 
 
 def recognises(content: dict[str, Any]) -> bool:
     """Return True for the content of a pickle of AIOZ-GDANCE."""
-    return {"smpl_poses", "root_trans"} <= set(content)
+    return set(KEYS) <= set(content)
 
 
 def read(path: Path, *, fps: float | None = None, up: Axis | None = None) -> Motion:
-    """Read all dancers of a file.
+    """Read the dancers of a file; ``meta["id"]`` is its stem.
 
     Args:
         path: the file.
@@ -32,16 +37,17 @@ def read(path: Path, *, fps: float | None = None, up: Axis | None = None) -> Mot
 
     Raises:
         FileNotFoundError: if the file does not exist.
-        FormatError: if it is not such a pickle, or the bodies do not stand along y.
+        FormatError: if it is not a pickle of plain data or not a dance of AIOZ-GDANCE, or the bodies do not stand along y.
     """
     content = load_pickle(path)
     if not recognises(content):
-        raise other_content(path, content, "smpl_poses and root_trans, as AIOZ-GDANCE has them")
-    poses, transl = (real_array(path, name, content[name]) for name in ("smpl_poses", "root_trans"))
+        raise other_content(path, content, f"{' and '.join(KEYS)}, as AIOZ-GDANCE has")
+    poses, transl = (real_array(path, name, content[name]) for name in KEYS)
     if poses.ndim != 3 or poses.shape[2] != NUM_JOINTS * 3 or transl.shape != (*poses.shape[:2], 3):
         raise FormatError(
-            f"{path}: smpl_poses {poses.shape} and root_trans {transl.shape}, expected (dancers, frames, 72) and (dancers, "
-            "frames, 3)"
+            f"{path}: smpl_poses {poses.shape} and root_trans {transl.shape} are not of dancers: expected (N, T, 72) and "
+            "(N, T, 3)"
         )
+    log.info("%s: read as a dance of AIOZ-GDANCE: %g FPS, %s up, metres", path, fps or FPS, up or "y")
     poses = poses.reshape(*poses.shape[:2], NUM_JOINTS, 3)
     return make_motion(path, poses, transl, fps or FPS, up=up or "y", asked=up is None, body="smpl")

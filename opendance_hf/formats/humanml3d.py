@@ -1,9 +1,13 @@
-"""Read motions of HumanML3D (Guo et al., CVPR 2022): 263 features a frame, 20 FPS, y up, metres.
+"""Read the features of HumanML3D (Guo et al., CVPR 2022): ``.npy`` arrays (T, 263), 20 FPS, y up, metres.
 
-Columns: turn of the root about y (half the angle, a frame), its velocity in x and z as the root faces, its height, the 21 other
-joints relative to the root as it faces (63), rotations (126), velocities (66), contacts (4). Positions are read; the rotations
-were computed from positions and have no twist. Place and facing begin at zero. Source: github.com/EricGuo5513/HumanML3D,
-``motion_representation.ipynb`` (``recover_root_rot_pos``, ``recover_from_ric``). Hands lie beyond the forearms.
+Columns: speed of the root about y (1) and along x and z (2), its height (1), positions of 21 joints relative to it (63),
+rotations (126), velocities (66), contacts of the feet (4). Positions are read, as ``recover_root_rot_pos`` and
+``recover_from_ric`` of github.com/EricGuo5513/HumanML3D ``motion_representation.ipynb`` do: the root turns by
+twice the sum of the speeds about y, since these are of half the angle.
+
+The dance starts at the origin, facing +z. Lost: twist of the limbs, since positions have none (the file's own rotations are
+from positions too), and hands, which follow the forearm. Files of numbers standardised with ``Mean.npy`` and ``Std.npy``, as
+models make them, are refused.
 """
 
 from __future__ import annotations
@@ -16,23 +20,25 @@ import numpy as np
 
 from opendance_hf.formats import FormatError
 from opendance_hf.formats.archives import read_array_file
-from opendance_hf.formats.body import real_array
+from opendance_hf.formats.body import NUM_BODY, Floats, real_array
 from opendance_hf.formats.motion import Motion
-from opendance_hf.motion.rotations import axis_angle_to_matrix, unit
-from opendance_hf.motion.skeleton import MEAN_OFFSETS, NUM_JOINTS, PARENTS
+from opendance_hf.formats.positions import HANDS, leg_length, motion_of_positions
+from opendance_hf.motion.skeleton import JOINT_INDEX, NUM_JOINTS
 
 FPS: Final = 20.0
-WIDTH: Final = 263
+COLUMNS: Final = 263
 _MAX_BYTES: Final = 512 * 1024**2
-_NUM_GIVEN: Final = 22
-#: Heights of a person's root, m: in half of the frames it is within.
-_ROOT_M: Final = (0.25, 1.6)
+#: Contacts are 0 or 1, about that in what models make; standardised ones are beyond.
+_CONTACTS: Final = (-0.35, 1.35)
+#: Height of the pelvis, and length of a leg of HumanML3D's body, within this, m. All its bodies are of one size.
+_HEIGHT_M: Final = (0.05, 3.0)
+_LEG_M: Final = (0.5, 1.2)
 
 log = logging.getLogger(__name__)
 
 
 def read(path: Path, *, fps: float | None = None) -> Motion:
-    """Read one motion: joints alone.
+    """Read one dance; ``meta["id"]`` is the file's stem.
 
     Args:
         path: the file.
@@ -40,41 +46,53 @@ def read(path: Path, *, fps: float | None = None) -> Motion:
 
     Raises:
         FileNotFoundError: if the file does not exist.
-        FormatError: if it is not such an array, too large, normalised, or holds NaN.
+        FormatError: if it is not an array of these features, or its numbers are standardised.
     """
-    rows = real_array(path, "the array", read_array_file(path, _MAX_BYTES))
-    if rows.ndim != 2 or rows.shape[1] != WIDTH or not len(rows):
+    features = real_array(path, "the array", read_array_file(path, _MAX_BYTES))
+    if features.ndim != 2 or features.shape[1] != COLUMNS or not len(features):
         raise FormatError(
-            f"{path}: an array of the shape {rows.shape}; a motion of HumanML3D has (frames, {WIDTH})"
+            f"{path}: an array of the shape {features.shape}; the features of HumanML3D have (frames, {COLUMNS})"
         )
-    if not np.isfinite(rows).all():
-        raise FormatError(f"{path}: NaN or infinity in the array")
-    height = float(np.median(rows[:, 3]))
-    if not _ROOT_M[0] <= height <= _ROOT_M[1]:
+    if not np.isfinite(features).all():
+        raise FormatError(f"{path}: NaN or infinity in the features; save the dance again without them")
+    with np.errstate(all="ignore"):
+        joints = joints_of(features)
+        contacts, height, leg = features[:, -4:], np.median(features[:, 3]), leg_length(joints)
+    if not (
+        _CONTACTS[0] < contacts.min()
+        and contacts.max() < _CONTACTS[1]
+        and _HEIGHT_M[0] < height < _HEIGHT_M[1]
+        and _LEG_M[0] < leg < _LEG_M[1]
+    ):
         raise FormatError(
-            f"{path}: the root is {height:.2f} m high in half of the frames; are these normalised numbers? Multiply by Std.npy "
-            "and add Mean.npy of the dataset first"
+            f"{path}: contacts of the feet from {contacts.min():.3g} to {contacts.max():.3g} (expected 0 or 1), the pelvis at "
+            f"{height:.3g} m, legs {leg:.3g} m long: are these numbers standardised with the dataset's Mean.npy and Std.npy? "
+            "Multiply them by Std, add Mean, and save the file again"
         )
-    # The turn of a frame leads to the next one.
-    angles = np.concatenate([[0.0], 2 * np.cumsum(rows[:-1, 0])])
-    # Features are relative to the facing root, whose rotation they undo.
-    facing = axis_angle_to_matrix(np.stack([0 * angles, -angles, 0 * angles], axis=1))
-    steps = np.zeros((len(rows), 3))
-    steps[1:, 0], steps[1:, 2] = rows[:-1, 1], rows[:-1, 2]
-    place = np.cumsum(np.einsum("tij,tj->ti", facing, steps), axis=0)
-    joints = np.zeros((len(rows), NUM_JOINTS, 3))
-    joints[:, 0] = place
-    joints[:, 0, 1] = rows[:, 3]
-    near = rows[:, 4:67].reshape(len(rows), _NUM_GIVEN - 1, 3)
-    joints[:, 1:_NUM_GIVEN] = np.einsum("tij,tkj->tki", facing, near) + place[:, None]
-    for hand in range(_NUM_GIVEN, NUM_JOINTS):
-        wrist = PARENTS[hand]
-        forearm = unit(joints[:, wrist] - joints[:, PARENTS[wrist]])
-        joints[:, hand] = joints[:, wrist] + forearm * np.linalg.norm(MEAN_OFFSETS[hand])
-    log.info(
-        "%s: read as HumanML3D: %g FPS, y up, metres; the twist of limbs is not in the file", path, fps or FPS
-    )
-    try:
-        return Motion(joints[None], fps or FPS, meta={"id": path.stem})
-    except FormatError as error:
-        raise FormatError(f"{path}: {error}") from None
+    log.info("%s: read as features of HumanML3D: %g FPS, y up, metres", path, fps or FPS)
+    return motion_of_positions(path, joints, fps or FPS, unknown=HANDS)
+
+
+def joints_of(features: Floats) -> Floats:
+    """Return (T, 24, 3) joints in metres of (T, 263) features; hands are at the wrists."""
+    count = len(features)
+    half = np.concatenate([[0.0], np.cumsum(features[:-1, 0])])
+    cos, sin = np.cos(2 * half), np.sin(2 * half)
+
+    def turned_back(vectors: Floats) -> Floats:
+        x, y, z = np.moveaxis(vectors, -1, 0)
+        shape = (count, *[1] * (x.ndim - 1))
+        c, s = cos.reshape(shape), sin.reshape(shape)
+        return np.stack([x * c - z * s, y, x * s + z * c], axis=-1)
+
+    steps = np.zeros((count, 3))
+    steps[1:, [0, 2]] = features[:-1, 1:3]
+    root = np.cumsum(turned_back(steps), axis=0)
+    joints = np.zeros((count, NUM_JOINTS, 3))
+    joints[:, 1:NUM_BODY] = turned_back(features[:, 4 : 4 + 3 * (NUM_BODY - 1)].reshape(count, -1, 3))
+    joints[..., [0, 2]] += root[:, None, [0, 2]]
+    root[:, 1] = features[:, 3]
+    joints[:, 0] = root
+    for side in ("left", "right"):
+        joints[:, JOINT_INDEX[f"{side}_hand"]] = joints[:, JOINT_INDEX[f"{side}_wrist"]]
+    return joints

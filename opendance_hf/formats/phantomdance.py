@@ -1,36 +1,39 @@
-"""Read dances of PhantomDance (Li et al., AAAI 2022): JSON, 30 FPS, metres, in the left-handed axes of Unity, y up.
+"""Read the dances of PhantomDance (Li et al., "DanceFormer", AAAI 2022): one ``.json`` a dance, 30 FPS, metres.
 
-``bone_name`` are SMPL's 24 joints, ``root_positions`` (T, 3) the pelvis, and ``rotations`` (T, 24, 4) quaternions x y z w in the
-world. Source: github.com/libuyu/PhantomDanceDataset, README.md ("Data Format") and ``Assets/Scripts/Json2yaml.cs`` (bone
-names; a rotation relative to the parent is inverse(parent) * rotation).
+A file has ``bone_name`` (24 names of SMPL), ``root_positions`` (T, 3) and ``rotations`` (T, 24, 4), quaternions x, y, z, w
+relative to the world, in Unity's left-handed axes: x to the right, y up, z ahead. Sources, MIT licence,
+github.com/libuyu/PhantomDanceDataset: ``README.md`` ("Data Format"), ``Assets/Scripts/Json2yaml.cs`` (names, parents, and
+that local rotations are the inverse of the parent's times its own), ``Assets/Characters/Official_SMPL_bone_map.json`` (all
+rotations at rest are the identity). Mirrored at the plane x = 0, axes are ours. The root is the pelvis itself.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import math
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from opendance_hf.formats import FormatError
-from opendance_hf.formats.body import Floats, make_motion, other_content
-from opendance_hf.formats.motion import Motion
-from opendance_hf.motion.rotations import matrix_to_axis_angle
-from opendance_hf.motion.skeleton import JOINT_NAMES, NUM_JOINTS, PARENTS
+from opendance_hf.formats.body import Floats, make_motion, other_content, real_array
+from opendance_hf.formats.motion import Motion, check_input
+from opendance_hf.motion.rotations import matrix_to_axis_angle, quaternion_to_matrix
+from opendance_hf.motion.skeleton import JOINT_NAMES, PARENTS
 
 FPS: Final = 30.0
-_MAX_BYTES: Final = 512 * 1024**2
-_NAMES: Final = {name.replace("_", ""): joint for joint, name in enumerate(JOINT_NAMES)}
+KEYS: Final = ("bone_name", "root_positions", "rotations")
+#: Ten minutes take about 40 MB.
+_MAX_BYTES: Final = 96 * 1024**2
+_MIN_NORM: Final = 1e-3
+_SIDES: Final = {"l_": "left_", "r_": "right_"}
 
 log = logging.getLogger(__name__)
 
 
 def read(path: Path, *, fps: float | None = None) -> Motion:
-    """Read one dance.
+    """Read one dance; ``meta["id"]`` is the file's stem.
 
     Args:
         path: the file.
@@ -38,66 +41,70 @@ def read(path: Path, *, fps: float | None = None) -> Motion:
 
     Raises:
         FileNotFoundError: if the file does not exist.
-        FormatError: if it is not such a file, too large, or the body does not stand along y.
+        FormatError: if it is too large, not JSON, not a dance of PhantomDance, or the body does not stand along y.
     """
-    if path.stat().st_size > _MAX_BYTES:
-        raise FormatError(f"{path}: {path.stat().st_size:,} bytes, at most {_MAX_BYTES:,} are read")
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        raise FormatError(f"{path}: damaged, or not a JSON file") from None
-    expected = "bone_name, root_positions and rotations, as PhantomDance has them"
-    if not isinstance(content, dict):
-        raise other_content(path, [type(content).__name__], expected)
-    if not {"bone_name", "root_positions", "rotations"} <= set(content):
-        raise other_content(path, content, expected)
-    order = _order(path, content["bone_name"])
-    pelvis = _numbers(path, "root_positions", content["root_positions"], (3,))
-    quaternions = _numbers(path, "rotations", content["rotations"], (NUM_JOINTS, 4))
-    if len(pelvis) != len(quaternions):
+    content = _load(path)
+    if not isinstance(content, dict) or not set(KEYS) <= set(content):
+        names = content if isinstance(content, dict) else [f"a {type(content).__name__}"]
+        raise other_content(path, names, f"{', '.join(KEYS)}, as PhantomDance has")
+    pelvis, rotations = (_array(path, name, content[name]) for name in KEYS[1:])
+    names = content["bone_name"]
+    if (
+        not isinstance(names, list)
+        or pelvis.shape != (len(pelvis), 3)
+        or rotations.shape != (len(pelvis), len(names), 4)
+    ):
         raise FormatError(
-            f"{path}: {len(pelvis)} root_positions and {len(quaternions)} rotations do not match"
+            f"{path}: root_positions {pelvis.shape} and rotations {rotations.shape} are not of one dance: expected (T, 3) and "
+            "(T, number of bone_name, 4)"
         )
-    if not (np.linalg.norm(quaternions, axis=-1) > 1e-6).all():
-        raise FormatError(f"{path}: rotations has quaternions of the length 0")
-    # A mirrored x axis makes left-handed axes right-handed; rotations about y and z turn the other way.
-    turned = Rotation.from_quat((quaternions * [1, -1, -1, 1]).reshape(-1, 4)).as_matrix()
-    turned = turned.reshape(-1, NUM_JOINTS, 3, 3)[:, order]
-    local = turned.copy()
-    local[:, 1:] = np.swapaxes(turned[:, list(PARENTS[1:])], -1, -2) @ turned[:, 1:]
+    rotations = rotations[:, _order(path, names)]
+    norms = np.linalg.norm(rotations, axis=-1, keepdims=True)
+    if not (np.isfinite(norms).all() and (norms > _MIN_NORM).all()):
+        raise FormatError(
+            f"{path}: rotations has quaternions of the length 0 or infinity; save the dance again"
+        )
+    x, y, z, w = np.moveaxis(rotations / norms, -1, 0)
+    world = quaternion_to_matrix(np.stack([w, x, -y, -z], axis=-1))
+    local = world.copy()
+    for joint, parent in enumerate(PARENTS[1:], start=1):
+        local[:, joint] = np.swapaxes(world[:, parent], -1, -2) @ world[:, joint]
+    log.info("%s: read as a dance of PhantomDance: %g FPS, y up, left-handed, metres", path, fps or FPS)
     poses = matrix_to_axis_angle(local)
-    log.info(
-        "%s: read as PhantomDance: %g FPS, y up, left-handed, metres; twist of the bones kept",
-        path,
-        fps or FPS,
-    )
-    return make_motion(path, poses[None], (pelvis * [-1, 1, 1])[None], fps or FPS, up="y", asked=False)
+    return make_motion(path, poses[None], (pelvis * [-1, 1, 1])[None], fps or FPS, up="y")
 
 
-def _order(path: Path, names: Any) -> list[int]:
-    """Return where each of SMPL's joints is in the list of bones: L_Hip is left_hip."""
-    if not isinstance(names, list) or len(names) != NUM_JOINTS:
-        raise FormatError(f"{path}: bone_name has not the names of SMPL's {NUM_JOINTS} joints")
-    spelled = [str(name).lower() for name in names]
-    found = [
-        _NAMES.get(n.replace("l_", "left", 1) if n.startswith("l_") else n.replace("r_", "right", 1))
-        for n in spelled
-    ]
-    if sorted(joint for joint in found if joint is not None) != list(range(NUM_JOINTS)):
-        raise FormatError(
-            f"{path}: bone_name has not the names of SMPL's {NUM_JOINTS} joints: {names[:4]!a} ..."
-        )
-    return [found.index(joint) for joint in range(NUM_JOINTS)]
-
-
-def _numbers(path: Path, name: str, value: Any, shape: tuple[int, ...]) -> Floats:
+def _load(path: Path) -> Any:
+    check_input(path, _MAX_BYTES)
     try:
-        array = np.array(value, dtype=np.float64)
-    except (ValueError, TypeError):
-        raise FormatError(f"{path}: {name} has something other than numbers") from None
-    if array.ndim != len(shape) + 1 or array.shape[1:] != shape or not len(array):
-        wanted = ", ".join(map(str, shape))
-        raise FormatError(f"{path}: {name} has the shape {array.shape}, expected (frames, {wanted})")
-    if not np.isfinite(array).all() or float(np.abs(array).max(initial=0)) == math.inf:
-        raise FormatError(f"{path}: NaN or infinity in {name}")
-    return array
+        return json.loads(path.read_bytes(), parse_constant=_refuse)
+    # UnicodeDecodeError and JSONDecodeError are ValueErrors, and so is an integer of too many digits.
+    except (ValueError, RecursionError) as error:
+        raise FormatError(
+            f"{path}: damaged, or not JSON ({ascii(str(error))[1:-1][:100] or type(error).__name__})"
+        ) from None
+
+
+def _refuse(name: str) -> float:
+    raise ValueError(f"{name} is not a number")
+
+
+def _array(path: Path, name: str, values: Any) -> Floats:
+    try:
+        array = np.array(values if isinstance(values, list) else [None])
+    except (ValueError, OverflowError, RecursionError):
+        raise FormatError(f"{path}: rows of {name} have different lengths") from None
+    return real_array(path, name, array)
+
+
+def _order(path: Path, names: list[Any]) -> list[int]:
+    """Return the place of each of SMPL's joints among the names of a file, such as L_Hip."""
+    found: dict[str, int] = {}
+    for place, name in enumerate(names):
+        text = name.lower() if isinstance(name, str) else ""
+        found.setdefault(_SIDES.get(text[:2], text[:2]) + text[2:], place)
+    if missing := [name for name in JOINT_NAMES if name not in found]:
+        raise FormatError(
+            f"{path}: bone_name lacks {', '.join(missing)}; expected the 24 names of SMPL's joints, such as L_Hip"
+        )
+    return [found[name] for name in JOINT_NAMES]

@@ -34,6 +34,7 @@ from tests.formats.test_c3d import walk
 WRITTEN_ONLY = ("fbx", "usd")
 #: What files do not tell.
 ANSWERS: dict[str, dict[str, Any]] = {"gvhmr": {"fps": 30}, "wham": {"fps": 30}}
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "formats"
 MAX_MEMORY = 100 * 2**20
 READERS = [name for name in FORMATS if name != "c3d" or find_spec("ezc3d")]
 
@@ -101,6 +102,37 @@ def _gvhmr(folder: Path) -> Path:
     return folder / "a.pt"
 
 
+def _coco(folder: Path) -> Path:
+    joints = dance(1, 6).joints[0]
+    head = joints[:, [15]] + np.array([[0, 0, 0.1], [0, 0, 0.1], [0, 0, 0.1], [0.1, 0, 0], [-0.1, 0, 0]])
+    points = np.concatenate([head, joints[:, [16, 17, 18, 19, 20, 21, 1, 2, 4, 5, 7, 8]]], axis=1)
+    return _pickled(folder, keypoints3d_optim=points * 100)
+
+
+def _dd100(folder: Path) -> Path:
+    smpl = _smpl(dance(1, 6))
+    content = {
+        "poses": np.pad(smpl["poses"][:, :66], ((0, 0), (0, 99))),
+        "transl": smpl["transl"],
+        "meta": {"gender": "male"},
+    }
+    np.save(folder / "a.npy", np.array(content, dtype=object), allow_pickle=True)
+    return folder / "a.npy"
+
+
+def _gdance(folder: Path) -> Path:
+    smpl = _smpl(dance(1, 6))
+    return _pickled(folder, smpl_poses=smpl["poses"][None], root_trans=smpl["transl"][None])
+
+
+def _humanml3d(folder: Path) -> Path:
+    return Path(shutil.copy(FIXTURES / "humanml3d" / "new_joint_vecs" / "000001.npy", folder / "a.npy"))
+
+
+def _phantomdance(folder: Path) -> Path:
+    return Path(shutil.copy(FIXTURES / "phantomdance" / "motion" / "001.json", folder / "a.json"))
+
+
 def _wham(folder: Path) -> Path:
     smpl = _smpl(dance(1, 6))
     person = {
@@ -128,8 +160,9 @@ def _refused(folder: Path) -> Path:
 
 MAKERS: dict[str, Callable[[Path], Path]] = {
     "aistpp": _written("aistpp", ".pkl"), "amass": _written("amass", ".npz"), "amc": _amc, "bvh": _written("bvh", ".bvh"),
-    "c3d": _c3d, "csv": _written("csv", ".csv"), "edge": _edge, "fbx": _refused, "glb": _written("glb", ".glb"),
-    "gvhmr": _gvhmr, "humandata": _written("humandata", ".npz"), "lodge": _lodge, "opendance": _written("opendance", ".npz"),
+    "c3d": _c3d, "coco": _coco, "csv": _written("csv", ".csv"), "dd100": _dd100, "edge": _edge, "fbx": _refused,
+    "gdance": _gdance, "glb": _written("glb", ".glb"), "gvhmr": _gvhmr, "humandata": _written("humandata", ".npz"),
+    "humanml3d": _humanml3d, "lodge": _lodge, "opendance": _written("opendance", ".npz"), "phantomdance": _phantomdance,
     "smplcodec": _written("smplcodec", ".smpl"), "usd": _refused, "vrma": _written("vrma", ".vrma"), "wham": _wham,
 }  # fmt: skip
 
