@@ -7,11 +7,12 @@ in :data:`DATASETS`, which ``opendance import`` uses. Motion files are read by :
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
-from opendance_hf.loading_scripts.items import Item, LayoutError
+from opendance_hf.errors import OpenDanceError
 from opendance_hf.loading_scripts.opendance_3d import LoadingError, OpenDance3D, OpenDance3DConfig
 
 #: Modules of the datasets by name.

@@ -43,7 +43,7 @@ from opendance_hf.storage.npz import save_sequence
 #: Shortest and longest row, seconds. Longer motions are cut to equal parts.
 MIN_S: Final = 4.0
 MAX_S: Final = 120.0
-#: A song and its motion may differ by this, seconds: then the shorter counts. Otherwise the item is rejected.
+#: A motion may last longer than its song by this, seconds: then the song counts. Songs may go on after the motion.
 MUSIC_TOLERANCE_S: Final = 2.0
 #: The files of the dancers of one item may differ by this, seconds: then the shortest counts.
 DANCERS_TOLERANCE_S: Final = 0.1
@@ -296,15 +296,15 @@ def _song_seconds(song: Path, start_s: float, motion_s: float) -> float:
     """Return how long a song lasts from a time on.
 
     Raises:
-        Rejected: if that differs from the motion by more than :data:`MUSIC_TOLERANCE_S`, or nothing sounds.
+        Rejected: if the motion lasts longer by more than :data:`MUSIC_TOLERANCE_S`, or nothing sounds.
     """
     sound = measure_sound(song)
     left = float(sound.ends_s[-1]) - start_s
-    if abs(left - motion_s) > MUSIC_TOLERANCE_S:
+    if motion_s - left > MUSIC_TOLERANCE_S:
         since = f" from {start_s:g} s on" if start_s else ""
         raise Rejected(
-            f"the song {song.name} lasts {left:.2f} s{since} and the motion {motion_s:.2f} s; they may differ by "
-            f"{MUSIC_TOLERANCE_S:g} s. Is it another song?"
+            f"the song {song.name} lasts {left:.2f} s{since} and the motion {motion_s:.2f} s, which may be longer by "
+            f"{MUSIC_TOLERANCE_S:g} s at most. Is it another song?"
         )
     if silent := sound.silence(start_s, start_s + min(left, motion_s)):
         raise Rejected(f"the song {song.name} is silent ({silent})")

@@ -23,7 +23,8 @@ from opendance_hf.apps.import_item import Job, Outcome, import_item
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.files import OutputError, atomic_write, check_folder, new_folder
 from opendance_hf.formats import FORMATS, format_named
-from opendance_hf.loading_scripts import DATASETS, Item, layout_named
+from opendance_hf.formats.detect import SUFFIXES_OF
+from opendance_hf.loading_scripts import DATASETS, Item, LayoutError, layout_named
 from opendance_hf.metrics.person import fall_doubt
 from opendance_hf.pipeline.printable import printable
 from opendance_hf.schema import DanceSequence
@@ -32,17 +33,6 @@ from opendance_hf.storage.npz import load_sequence
 from opendance_hf.storage.pack import PackReport, check_replaceable, pack
 from opendance_hf.terms import TERMS
 
-#: Suffixes of the files of formats, where they are not the one that is written.
-_SUFFIXES: Final[dict[str, tuple[str, ...]]] = {
-    "amc": (".amc",),
-    "c3d": (".c3d",),
-    "edge": (".pkl",),
-    "glb": (".glb", ".gltf"),
-    "gvhmr": (".pt",),
-    "lodge": (".npy", ".pkl"),
-    "usd": (".usd", ".usdc", ".usda"),
-    "wham": (".pkl",),
-}
 #: Suffixes of songs.
 _SOUNDS: Final = (
     ".wav", ".mp3", ".flac", ".m4a", ".ogg", ".opus", ".aac", ".wma", ".mp4", ".m4v", ".mov", ".mkv", ".webm",
@@ -169,7 +159,9 @@ def _check_places(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
 
 
 def _suffixes(name: str) -> tuple[str, ...]:
-    return _SUFFIXES[name] if name in _SUFFIXES else (str(getattr(format_named(name), "SUFFIX")),)  # noqa: B009
+    if name not in SUFFIXES_OF:
+        raise ImportingError(f"{name}: files of this format are written, not read")
+    return SUFFIXES_OF[name]
 
 
 def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
@@ -184,9 +176,9 @@ def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
 def _jobs(name: str, path: Path, store: Path, licence: str, options: ImportOptions) -> list[Job]:
     """Return the items, with the reason for those that cannot be imported."""
     root = path if path.is_dir() else path.parent
-    if name in DATASETS:
-        items: Iterable[Item] = layout_named(name).items(path)
-    else:
+    laid_out = _laid_out(name, path)
+    items: Iterable[Item] = laid_out or []
+    if laid_out is None:
         files = _files(path, _suffixes(name)) if path.is_dir() else [path]
         items = (Item(file.stem, (file,), name, group="") for file in files)
     songs: dict[str, list[Path]] = defaultdict(list)
@@ -195,7 +187,7 @@ def _jobs(name: str, path: Path, store: Path, licence: str, options: ImportOptio
     jobs, seen = [], dict[str, str]()
     for item in items:
         shown = item.id
-        if name in FORMATS:
+        if laid_out is None:
             shown = str(item.motions[0].relative_to(root))
             item = replace(item, audio=_song_of(item, songs) if options.audio else None)
         refused = item.ignored and f"left out by the authors of the dataset: {item.ignored}"
@@ -209,6 +201,22 @@ def _jobs(name: str, path: Path, store: Path, licence: str, options: ImportOptio
             Job(item, printable(shown), root, options.audio, song, options.answers, licence, store, refused)
         )
     return jobs
+
+
+def _laid_out(name: str, path: Path) -> list[Item] | None:
+    """Return the items of a dataset; None for files of a format, as those of a dataset in another layout are.
+
+    Raises:
+        LayoutError: if the folder is neither laid out as the dataset nor has files of a format of its name.
+    """
+    if name not in DATASETS or (name in FORMATS and not path.is_dir()):
+        return None
+    try:
+        return list(layout_named(name).items(path))
+    except LayoutError:
+        if name in FORMATS and _files(path, _suffixes(name)):
+            return None
+        raise
 
 
 def _song_of(item: Item, songs: dict[str, list[Path]]) -> str:

@@ -14,7 +14,7 @@ from opendance_hf.formats.body import load_pickle
 #: since scores are tables too.
 SUFFIXES: Final = (
     (".npz", ".pkl"),
-    (".pt", ".npy", ".json", ".bvh", ".glb", ".gltf", ".amc", ".c3d", ".smpl"),
+    (".pt", ".npy", ".bvh", ".glb", ".gltf", ".amc", ".c3d", ".smpl"),
     (".csv",),
 )
 #: Formats whose files have a suffix of their own.
@@ -80,18 +80,6 @@ def _of_pickle(path: Path) -> str:
         if module.recognises(content):
             return name
     return "aistpp"
-
-
-def _of_array(path: Path) -> str:
-    """Tell arrays by their header: objects are DD100's, 263 columns HumanML3D's."""
-    try:
-        with path.open("rb") as file:
-            header = file.read(512)
-    except OSError:
-        return "lodge"  # whose reader says what is wrong
-    if b"'descr': '|O'" in header:
-        return "dd100"
-    return "humanml3d" if f", {humanml3d.WIDTH})".encode() in header else "lodge"
 
 
 def _of_archive(path: Path) -> str:

@@ -155,11 +155,17 @@ def test_the_shorter_of_song_and_motion_counts(tmp_path: Path) -> None:
     assert result.outcomes[0].rows[0].seconds == pytest.approx(4.5, abs=0.03)
 
 
-def test_songs_of_another_length_and_missing_songs_are_rejected_by_name(tmp_path: Path) -> None:
-    write_song(tmp_path / "songs" / "d0.wav", 9)
+def test_a_song_may_go_on_after_the_motion(tmp_path: Path) -> None:
+    write_song(tmp_path / "songs" / "d0.wav", 12)
+    result = imported("bvh", folder_of(tmp_path, 1), tmp_path / "out", audio=tmp_path / "songs")
+    assert result.outcomes[0].rows[0].seconds == pytest.approx(5.0)
+
+
+def test_songs_that_end_too_soon_and_missing_songs_are_rejected_by_name(tmp_path: Path) -> None:
+    write_song(tmp_path / "songs" / "d0.wav", 2.5)
     result = imported("bvh", folder_of(tmp_path), tmp_path / "out", audio=tmp_path / "songs")
     found = reasons(result)
-    assert "rejected: the song d0.wav lasts 9.0" in found["d0.bvh"]
+    assert "rejected: the song d0.wav lasts 2.5" in found["d0.bvh"]
     assert "the motion 5.00 s" in found["d0.bvh"]
     assert found["d1.bvh"].startswith("rejected: no song d1 in")
     assert result.packed is None

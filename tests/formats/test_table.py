@@ -6,8 +6,8 @@ import pytest
 
 from tests.formats.table import DOCUMENT, Case, cases, measure, updated
 
-#: Joints of markers are regressions: the fixture's markers are not where Plug-in Gait puts them.
-LIMITS_MM = {"markers.c3d": 80.0}
+#: Joints of markers are regressions, and bones of keypoints are made rigid: the fixture's markers are not where Plug-in Gait puts them.
+LIMITS_MM = {"c3d": 80.0, "coco": 2.0}
 #: Pelvis of HumanData and AIST++ are read at the translation, not at the rest pelvis below it; the ground is found afterwards.
 #: The person of the keypoints is smaller.
 SHIFTS_MM = {"c3d": 60.0, "humandata": 245.0, "aistpp": 245.0, "coco": 100.0}
@@ -18,7 +18,7 @@ def test_a_fixture_is_read_as_its_truth(case: Case) -> None:
     if case.format == "c3d":
         pytest.importorskip("ezc3d", reason="ezc3d is not installed (extra c3d)")
     found = measure(case)
-    assert found.joints_mm < LIMITS_MM.get(case.file, 1.0)
+    assert found.joints_mm < LIMITS_MM.get(case.format, 1.0)
     assert found.shift_mm < SHIFTS_MM.get(case.format, 20.0)
     if case.with_rotations:
         assert found.rotations_deg is not None
