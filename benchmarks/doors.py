@@ -4,7 +4,7 @@
 
 Captures are CMU's salsa (subjects 60 and 61) as BVH and as ASF/AMC. Without ``--captures``, a folder of your own ``.bvh`` and
 ``.amc`` files of the database, they are written from the joints in ``DIR/data/mocap``. Songs are synthesised. Every step is
-the command that a user types; the models are as good as one training step makes them.
+the command that a user types; the dancer is as good as one training step of its GPT makes it.
 
 CMU: "The data used in this project was obtained from mocap.cs.cmu.edu. The database was created with funding from NSF
 EIA-0196217. It is free for all uses, but may not be resold directly, even in converted form."
@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from opendance_hf.assets import packaged_weights
 from opendance_hf.formats import bvh
 from opendance_hf.formats.motion import Motion
 from opendance_hf.motion.body import forward_kinematics
@@ -78,25 +79,16 @@ def run(captures: Path, songs: Path, work: Path, blender: str) -> Path:
     for data in ("salsa-bvh", "salsa-amc"):
         card = (work / data / "README.md").read_text(encoding="utf-8")
         assert " ".join(TERMS["cmu-mocap"].split()) in " ".join(card.split()), "the card quotes CMU's terms"
-    data = work / "salsa-bvh"
-    opendance("train", "vqvae", "--dataset", work / "salsa-amc", "--output-dir", work / "vqvae", *one_step)
-    opendance(
-        "train",
-        "gpt",
-        "--dataset",
-        data,
-        "--vqvae",
-        work / "vqvae",
-        "--output-dir",
-        work / "bailando",
-        *one_step,
-    )
+    # The VQ-VAE of the package has learnt poses, which one step does not teach.
+    coder = packaged_weights("bailando-vqvae-cmu")
+    data, model = work / "salsa-bvh", work / "bailando"
+    opendance("train", "gpt", "--dataset", data, "--vqvae", coder, "--output-dir", model, *one_step)
     song = sorted(songs.glob("*.wav"))[0]
     opendance(
         "generate",
         song,
         "--model",
-        work / "bailando",
+        model,
         "--out",
         work / "dance.npz",
         "--no-video",
