@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from opendance_hf.formats import FORMATS, format_named
+from opendance_hf.formats.animation import Animation, to_motion
 from opendance_hf.formats.motion import Motion
 from opendance_hf.motion.skeleton import JOINT_INDEX, JOINT_NAMES
 from tests.formats.support import dance, rotation_error_deg
@@ -28,7 +29,7 @@ DOCUMENT = REPO / "docs" / "formats.md"
 #: Formats that are written, with the rigs that they are measured on; the other tools that read them are in the slow suite.
 WRITTEN = {
     "amass": ("",), "aistpp": ("",), "bvh": ("smpl", "ue5"), "csv": ("",), "glb": ("smpl", "mixamo", "ue5"),
-    "humandata": ("",), "opendance": ("",), "smplcodec": ("",), "vrma": ("",),
+    "humandata": ("",), "opendance": ("",), "smplcodec": ("",), "usd": ("smpl", "ue5"), "vrma": ("",),
 }  # fmt: skip
 BODY = JOINT_NAMES[:22]
 
@@ -62,6 +63,8 @@ class Case:
         joints: that the file holds exactly; by default those of fixtures.json, or all but the hands.
         with_rotations: True if rotations are compared.
         size: of the person in the file, relative to the truth.
+        faced: True if the format does not hold where and which way a motion begins.
+        start_s: when it begins.
     """
 
     file: str
@@ -71,6 +74,8 @@ class Case:
     joints: tuple[str, ...] = ()
     with_rotations: bool = False
     size: float = 1.0
+    faced: bool = False
+    start_s: float = 0.0
 
 
 def cases() -> list[Case]:
@@ -133,8 +138,19 @@ def cases() -> list[Case]:
             with_rotations=True,
         ),
         Case(
-            "humanml3d/new_joint_vecs/000001.npy", "humanml3d", "official code: motion_representation.ipynb"
+            "humanml3d/new_joint_vecs/000001.npy",
+            "humanml3d",
+            "official code: motion_representation.ipynb",
+            faced=True,
         ),
+        Case(
+            "hmr4d_results.pt",
+            "gvhmr",
+            "official code: gvhmr_pl_demo.py, gvhmr_pipeline.py",
+            {"fps": 30},
+            faced=True,
+        ),
+        Case("wham_output.pkl", "wham", "official code: demo.py", {"fps": 30}, faced=True, start_s=4 / 30),
         Case(
             "markers.c3d",
             "c3d",
@@ -186,12 +202,13 @@ def measure(case: Case) -> Measured:
     note = notes()[case.file]
     module: Any = format_named(case.format)
     found: Motion = module.read(FIXTURES / case.file, **(case.answers or {}))
+    note = {**note, "first_time": note.get("first_time", 0.0) + case.start_s}
     joints, poses = truth(note, found.num_frames, found.fps)
     held = case.joints or tuple((note.get("joints") or note.get("bone_ends") or dict.fromkeys(BODY)).values())
     held = tuple(name for name in held if name) or BODY
     index = [JOINT_INDEX[name] for name in dict.fromkeys(held)]
     places = found.joints[:, :, index]
-    if "yaw" in note:  # the format does not hold where and which way a motion begins
+    if case.faced:
         places = _faced(places, joints[:, :, index])
     between = places - joints[:, :, index] * case.size
     shift = between.mean(axis=(0, 1, 2))
@@ -221,7 +238,7 @@ def written_row(name: str, rig: str) -> Measured:
     with tempfile.TemporaryDirectory() as folder:
         options = {"rig": rig} if rig else {}
         files = writer.write(motion, Path(folder) / f"dance{writer.SUFFIX}", **options)
-        found = [writer.read(file) for file in files]
+        found = [_read_usd(file) if name == "usd" else writer.read(file) for file in files]
     joints = np.concatenate([one.joints for one in found])
     poses = np.concatenate([one.poses for one in found])
     # Files of SMPL do not hold the lengths of bones: joints are compared where the body is the mean one.
@@ -237,10 +254,38 @@ def written_row(name: str, rig: str) -> Measured:
     )
 
 
+def _read_usd(file: Path) -> Motion:
+    """Read the skeletons of a file with USD's own library, which the package only writes."""
+    from pxr import Usd, UsdSkel
+
+    def matrices(found: Any) -> tuple[np.ndarray, np.ndarray]:
+        array = np.array(found).reshape(-1, 4, 4)
+        return np.swapaxes(array[:, :3, :3], -1, -2), array[:, 3, :3]
+
+    stage, dancers = Usd.Stage.Open(str(file)), []
+    cache = UsdSkel.Cache()
+    for prim in stage.Traverse():
+        if not prim.IsA(UsdSkel.Skeleton):
+            continue
+        skeleton = UsdSkel.Skeleton(prim)
+        query = cache.GetSkelQuery(skeleton)
+        tokens = list(skeleton.GetJointsAttr().Get())
+        parents = tuple(tokens.index(token.rpartition("/")[0]) if "/" in token else -1 for token in tokens)
+        frames = range(int(stage.GetStartTimeCode()), int(stage.GetEndTimeCode()) + 1)
+        moves = [matrices(query.ComputeJointLocalTransforms(frame)) for frame in frames]
+        rotations, translations = (np.stack(part) for part in zip(*moves, strict=True))
+        rest = matrices(skeleton.GetRestTransformsAttr().Get())
+        names = tuple(token.rpartition("/")[2] for token in tokens)
+        dancers.append(
+            Animation(names, parents, *rest, rotations, translations, stage.GetTimeCodesPerSecond())
+        )
+    return to_motion(file, dancers, kind="USD")
+
+
 def _number(value: float | None, step: float, unit: str) -> str:
     """Return a number in steps that do not depend on the machine's last digits."""
     if value is None:
-        return "not held"
+        return ""
     return (
         f"< {step:g} {unit}"
         if value < step
@@ -259,7 +304,14 @@ def written_table() -> str:
                 f"| `opendance export dance.npz --to {name}{option}` | {_number(found.joints_mm, 0.1, 'mm')} | "
                 f"{_number(found.rotations_deg, 0.1, '°')} |"
             )
+    lines.append(
+        "| `opendance export dance.npz --to fbx --blender PATH` | < 0.1 mm in Blender, slow suite | |"
+    )
     return "\n".join(lines)
+
+
+#: Formats without rotations, or with rotations that were computed from positions.
+_WITHOUT = dict.fromkeys(("coco", "humanml3d", "c3d"), "not held")
 
 
 def read_table() -> str:
@@ -267,9 +319,13 @@ def read_table() -> str:
     lines = ["| command | checked against | positions | rotations |", "|---|---|---|---|"]
     for case in cases():
         found = measure(case)
+        turns = (
+            _number(found.rotations_deg, 0.1, "°")
+            if case.with_rotations
+            else _WITHOUT.get(case.format, "not compared")
+        )
         lines.append(
-            f"| `opendance import {case.format} {case.file}` | {case.checked} | {_number(found.joints_mm, 0.1, 'mm')} | "
-            f"{_number(found.rotations_deg, 0.1, '°')} |"
+            f"| `opendance import {case.format} {case.file}` | {case.checked} | {_number(found.joints_mm, 0.1, 'mm')} | {turns} |"
         )
     return "\n".join(lines)
 

@@ -19,7 +19,7 @@ def test_a_fixture_is_read_as_its_truth(case: Case) -> None:
         pytest.importorskip("ezc3d", reason="ezc3d is not installed (extra c3d)")
     found = measure(case)
     assert found.joints_mm < LIMITS_MM.get(case.format, 1.0)
-    assert found.shift_mm < SHIFTS_MM.get(case.format, 20.0)
+    assert case.faced or found.shift_mm < SHIFTS_MM.get(case.format, 20.0)
     if case.with_rotations:
         assert found.rotations_deg is not None
         assert found.rotations_deg < 0.1
@@ -27,5 +27,6 @@ def test_a_fixture_is_read_as_its_truth(case: Case) -> None:
 
 def test_the_tables_of_the_document_are_those_measured() -> None:
     pytest.importorskip("ezc3d", reason="ezc3d is not installed (extra c3d)")
+    pytest.importorskip("pxr", reason="usd-core is not installed (extra usd)")
     document = DOCUMENT.read_text(encoding="utf-8")
     assert updated(document) == document, "run python -m tests.formats.table --write"

