@@ -2,7 +2,8 @@
 
 Layout: github.com/li-ronghui/FineDance ``README.md``. Splits: ``dataset/FineDance_dataset.py``, ``get_train_test_list``,
 ``cross_genre``, on which the paper reports its results ("FineDance@Genre"); numbers in its list of ignored ones are left out,
-also the two that are in the test list as well, as that loader does. No licence of the data was found: see its repository.
+also the two that are in the test list as well, as that loader does. Its ``LICENSE`` covers data, models and software: for
+non-commercial research, education and art only, no distribution.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Final
 from opendance_hf.loading_scripts import Item
 from opendance_hf.loading_scripts.folders import files_in, not_the_dataset
 
-LICENCE: Final = "unknown"
+LICENCE: Final = "FineDance-non-commercial-no-redistribution"
 _TEST: Final = frozenset(
     [
         "063",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import itertools
 import json
 import math
@@ -193,6 +194,11 @@ def _digests(job: Job) -> list[str]:
     return [_digest(path) for path in files]
 
 
+def _source(digests: list[str]) -> str:
+    """Return the SHA-256 of the motion file, of several that of their hashes."""
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
 def _digest(path: Path) -> str:
     found = path.stat()
     return _digest_of(path, found.st_mtime_ns, found.st_size)
@@ -255,7 +261,14 @@ def _sequences(job: Job, digests: list[str]) -> tuple[list[DanceSequence], tuple
     edges = [round(frames * number / parts) for number in range(parts + 1)]
     return (
         [
-            _sequence(job, motion, (start, end), rate, digests[0], f"-{number}" if parts > 1 else "")
+            _sequence(
+                job,
+                motion,
+                (start, end),
+                rate,
+                _source(digests[: len(job.item.motions)]),
+                f"-{number}" if parts > 1 else "",
+            )
             for number, (start, end) in enumerate(itertools.pairwise(edges), start=1)
         ],
         people,
@@ -266,6 +279,9 @@ def _sequences(job: Job, digests: list[str]) -> tuple[list[DanceSequence], tuple
 def _read(job: Job) -> tuple[Motion, float]:
     """Read the files of an item as one motion at 60 FPS; return it with the rate of its first file."""
     read = format_named(job.item.format).read
+    taken = inspect.signature(read).parameters
+    if unknown := [answer for answer in job.answers if answer not in taken]:
+        raise Rejected(f"{job.item.format}: takes no --{unknown[0]}, since its files have it")
     motions = [read(path, **{**job.item.answers, **job.answers}) for path in job.item.motions]
     rate = motions[0].fps
     if len(motions) == 1:

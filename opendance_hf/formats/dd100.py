@@ -4,7 +4,7 @@ A file is an array with one pickled dictionary: ``poses`` (T, 165) axis-angle of
 ``meta``. ``NAME_00.npy`` is the follower and ``NAME_01.npy`` the leader, in one world. Sources,
 github.com/lisiyao21/Duolando: ``README.md`` ("DD100 Data"), ``_prepare_motion_data.py`` (``smplx_to_pos3d``, the names and
 the body model), ``tools/vis_smplx_w_blender_01.py`` (``add_smplx`` turns the body upside down, 30 FPS). That the y axis
-points down is known from that script alone, so it is measured: a file whose head is above the hips is not turned.
+points down is known from that script alone, and ``utils/metric_footskating_dur.py`` takes z for the height, so it is measured.
 
 Shape (``betas``) is not read: joints are those of the mean skeleton. Hands are straight. No code of the file runs.
 """
@@ -51,7 +51,7 @@ def read(path: Path, *, fps: float | None = None, up: Axis | None = None) -> Mot
     Args:
         path: the file.
         fps: frames per second; 30 by default.
-        up: axis that points up in the file; by default y, up or down as measured.
+        up: axis that points up in the file; measured by default: y, -y or z.
 
     Raises:
         FileNotFoundError: if the file does not exist.
@@ -69,25 +69,26 @@ def read(path: Path, *, fps: float | None = None, up: Axis | None = None) -> Mot
     transl = real_array(path, "transl", content["transl"])
     if transl.shape != (len(poses), 3):
         raise FormatError(f"{path}: transl has the shape {transl.shape}, expected ({len(poses)}, 3)")
-    is_down = up is None and _is_upside_down(poses)
-    if is_down:
+    found = up or _upward(poses)
+    if found == "-y":
         # Extreme numbers give NaN or infinity, which Motion refuses.
         with np.errstate(all="ignore"):
             pelvis = np.array(REST_PELVIS["smplx"])
             poses[:, 0] = matrix_to_axis_angle(_TURN @ axis_angle_to_matrix(poses[:, 0]))
             transl = (transl + pelvis) @ _TURN - pelvis
-    shown = "y down" if is_down else f"{up or 'y'} up"
+    shown = "y down" if found == "-y" else f"{found} up"
     log.info("%s: read as a dancer of DD100: %g FPS, %s, metres", path, fps or FPS, shown)
-    return make_motion(
-        path, poses[None], transl[None], fps or FPS, up=up or "y", asked=up is None, body="smplx"
-    )
+    axis: Axis = "z" if found == "z" else "y"
+    return make_motion(path, poses[None], transl[None], fps or FPS, up=axis, asked=up is None, body="smplx")
 
 
-def _is_upside_down(poses: Floats) -> bool:
-    """Return whether the head of (T, 24, 3) poses is below the hips along y in the median frame."""
+def _upward(poses: Floats) -> str:
+    """Return the direction from the hips to the head of (T, 24, 3) poses in the median frame: y, -y or z."""
     with np.errstate(all="ignore"):
         joints = forward_kinematics(poses, np.zeros((len(poses), 3)), MEAN_OFFSETS)
         rise = (
             np.median(joints[:, JOINT_INDEX["head"]] - joints[:, 0], axis=0) if len(joints) else np.zeros(3)
         )
-        return bool(rise[1] < -max(_MIN_RISE_M, abs(rise[2])))
+        if rise[1] < -max(_MIN_RISE_M, abs(rise[2])):
+            return "-y"
+        return "z" if rise[2] > max(_MIN_RISE_M, abs(rise[1])) else "y"
