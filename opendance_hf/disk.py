@@ -265,13 +265,17 @@ def _candidates(places: Iterable[Path | str | None]) -> Iterator[Path]:
 
 
 def _likely_place(places: Iterable[Path | str | None], number: int) -> Path:
-    """Return the place that an error without a path concerns: one that is full or read-only, or has the least space."""
+    """Return the place that an error without a path concerns: one that is full or read-only, or has the least space.
+
+    What the command itself writes comes first: on one disk all places have the same space, and other
+    programs change it between two readings.
+    """
     if number in _LOCKS:  # those of the libraries of Hugging Face
         return list(_candidates(()))[1]
     candidates = list(_candidates(places))
     return next(
         (place for place in candidates if _has_fault(place, number)),
-        min(candidates, key=lambda place: free_bytes(place) or 0),
+        candidates[0] if number == errno.EFBIG else min(candidates, key=lambda place: free_bytes(place) or 0),
     )
 
 

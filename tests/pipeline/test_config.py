@@ -231,7 +231,7 @@ def test_one_option_sets_the_number_of_dancers_everywhere(profile: str) -> None:
 
 def test_a_list_without_a_required_column_is_refused() -> None:
     without = tuple(stage for stage in default_pipeline() if stage.name != "music")
-    with pytest.raises(ConfigError, match=r"'music_features'.*add music"):
+    with pytest.raises(ConfigError, match=r"'music_beats'.*add music"):
         check_pipeline(without)
 
 
