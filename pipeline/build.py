@@ -270,6 +270,10 @@ def build_dataset(
     _check_folders(out, build)
     pipeline = None if options.pipeline is None else prepare_pipeline(options.pipeline)
     inputs = _selected(find_inputs(paths, leave_out=(out, build)), options.selection) if paths else None
+    for stage in pipeline or ():
+        if inputs and (refuse := getattr(stage, "refuse", None)):
+            reasons = refuse([source.path for source in inputs])
+            inputs = [replace(one, refused=one.refused or reasons.get(one.path, "")) for one in inputs]
     if os.path.lexists(out):
         from opendance_hf.storage.pack import check_replaceable
 

@@ -7,19 +7,20 @@ import logging
 import re
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from opendance_hf.errors import OpenDanceError
-from opendance_hf.files import atomic_write, check_output
+from opendance_hf.files import atomic_write, check_output, names_a_folder
 from opendance_hf.formats import FORMATS, WritableFormat, format_named
-from opendance_hf.formats.detect import format_of
+from opendance_hf.formats.detect import SUFFIXES, format_of
 from opendance_hf.formats.motion import Motion, one_file_a_dancer
 from opendance_hf.formats.opendance import motion_of
 from opendance_hf.formats.resample import resampled, with_poses
-from opendance_hf.music.decode import decode_audio
+from opendance_hf.music.decode import Floats, decode_audio
 
 _HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
 _SHARDS: Final = "data/*/*-?????-of-?????.parquet"
@@ -116,15 +117,17 @@ def export(source: str, to: str, out: Path | None, options: ExportOptions) -> li
     inputs = [Path(source), *([options.audio] if options.audio else [])]
     beside = {"audio": out.with_suffix(".wav"), "terms": out.with_suffix(".licence.txt")}
     numbered = [file for _, file in one_file_a_dancer(motion, out)]
-    for file in numbered if getattr(module, "FILE_A_DANCER", False) else [out]:
+    licence = motion.meta.get("licence")
+    files = numbered if getattr(module, "FILE_A_DANCER", False) else [out]
+    files += [beside["audio"]] * bool(options.audio) + [beside["terms"]] * bool(licence)
+    for file in files:
         check_output(file, inputs, overwrite=options.overwrite)
-    if options.audio:
-        check_output(beside["audio"], inputs, overwrite=options.overwrite)
+    samples = _song(motion, options) if options.audio else None
     written: list[Path] = list(module.write(motion, out, **extra))
-    if options.audio:
-        _write_audio(motion, options, beside["audio"])
+    if samples is not None:
+        _write_audio(samples, beside["audio"])
         written.append(beside["audio"])
-    if licence := motion.meta.get("licence"):
+    if licence:
         with atomic_write(beside["terms"]) as partial:
             partial.write_text(f"{licence}\n", encoding="utf-8")
         written.append(beside["terms"])
@@ -149,7 +152,11 @@ def load_dance(source: str, row: str | None) -> Motion:
         return format_named(format_of(path)).read(path)
     if path.is_dir():
         return _row_of_folder(path, row)
-    if _HUB_ID.fullmatch(source):
+    if (
+        _HUB_ID.fullmatch(source)
+        and not names_a_folder(source)
+        and path.suffix.lower() not in chain(*SUFFIXES)
+    ):
         return _row_of_hub(source, row)
     raise ExportError(f"{source}: no such file, folder or dataset")
 
@@ -199,10 +206,13 @@ def _file_name(motion: Motion) -> str:
     return name or "dance"
 
 
-def _write_audio(motion: Motion, options: ExportOptions, path: Path) -> None:
-    """Write the part of a song that belongs to a dance."""
-    import soundfile
+def _song(motion: Motion, options: ExportOptions) -> Floats:
+    """Return the samples of the part of a song that belongs to a dance.
 
+    Raises:
+        ExportError: if the song ends before the dance.
+        AudioError: if it cannot be read.
+    """
     assert options.audio is not None
     start = options.audio_start_s
     start = float(motion.meta.get("start_s", 0.0)) if start is None else start
@@ -214,6 +224,11 @@ def _write_audio(motion: Motion, options: ExportOptions, path: Path) -> None:
             f"{options.audio}: ends {missing / _SAMPLE_RATE:.1f} s before the dance, which begins at {start:g} s of it; is it "
             "another song? Give the start with --audio-start"
         )
-    samples = np.pad(samples, (0, missing))
+    return np.pad(samples, (0, missing))
+
+
+def _write_audio(samples: Floats, path: Path) -> None:
+    import soundfile
+
     with atomic_write(path) as partial, partial.open("wb") as file:
         soundfile.write(file, samples, _SAMPLE_RATE, format="WAV", subtype="PCM_16")

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from importlib.metadata import version
@@ -175,22 +176,21 @@ def _without(text: str, root: Path) -> str:
 
 
 def _digests(job: Job) -> list[str]:
-    """Return the SHA-256 of the motion files, and of the song.
+    """Return the SHA-256 of the motion files, of files that they need beside them, and of the song.
 
     Raises:
         Rejected: if a file is outside of the folder.
     """
-    for path, folder in [(path, job.root) for path in job.item.motions] + (
+    beside_of: Callable[[Path], list[Path]] = getattr(format_named(job.item.format), "beside", lambda _: [])
+    beside = [file for path in job.item.motions for file in beside_of(path)]
+    for path, folder in [(path, job.root) for path in [*job.item.motions, *beside]] + (
         [(job.song, job.songs)] if job.song and job.songs else []
     ):
         if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
             raise Rejected(f"{path.name} is a link that leaves the folder; copy the file into it")
-    skeletons = [
-        near for path in job.item.motions if job.item.format == "amc" for near in path.parent.glob("*.asf")
-    ]
     names = job.answers.get("names")
     tables = [Path(names)] if names and Path(names).is_file() else []
-    files = [*job.item.motions, *sorted(skeletons), *tables, *([job.song] if job.song else [])]
+    files = [*job.item.motions, *beside, *tables, *([job.song] if job.song else [])]
     return [_digest(path) for path in files]
 
 

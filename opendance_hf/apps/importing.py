@@ -6,6 +6,7 @@ import inspect
 import json
 import multiprocessing
 import os
+import re
 import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -41,6 +42,11 @@ _SOUNDS: Final = (
 _AHEAD: Final = 4
 #: Unpublished items that the terminal shows; the report has all.
 _SHOWN: Final = 12
+#: Folders of the store, and names of the files in them that are ours: only these are ever removed.
+_KEPT: Final = ("sequences", "items")
+_ROW: Final = re.compile(r"[0-9a-f]{32}-\d+\.npz")
+_ITEM: Final = re.compile(r"[0-9a-f]{32}\.json")
+_PARTIAL: Final = re.compile(r"\.[0-9a-f]{32}[^/]*\.[0-9a-f]{32}\.partial")
 
 
 class ImportingError(OpenDanceError, ValueError):
@@ -109,14 +115,17 @@ def run_import(name: str, path: Path, out: Path, options: ImportOptions, console
         raise ImportingError(f"{path}: no such file or folder")
     _check_places([out, store], [path, *([options.audio] if options.audio else [])])
     check_replaceable(out)
+    _check_report(store / "report.json")
     jobs = _jobs(name, path, store, licence, options)
     if not jobs and not options.allow_empty:
         raise ImportingError(f"{path}: no {' or '.join(_suffixes(name))} files in it" if name in FORMATS else
                              f"{path}: no dances in it")  # fmt: skip
     with new_folder(store / "sequences"), new_folder(store / "items"):
-        for left in store.glob("*/.*.partial"):
+        for left in [
+            path for folder in _KEPT for path in (store / folder).iterdir() if _PARTIAL.fullmatch(path.name)
+        ]:
             left.unlink(missing_ok=True)
-        outcomes = _unique_rows(_with_progress(jobs, options.workers, console))
+        outcomes = _without_leaks(_unique_rows(_with_progress(jobs, options.workers, console)))
         _write_report(store / "report.json", name, licence, outcomes)
     packed = _pack(outcomes, store, out, licence)
     if packed is not None:
@@ -327,6 +336,24 @@ def _unique_rows(outcomes: Iterable[Outcome]) -> list[Outcome]:
     return found
 
 
+def _without_leaks(outcomes: list[Outcome]) -> list[Outcome]:
+    """Reject items of no official split whose song is in an official one that is held out: training must not hear it."""
+    held = {
+        row.group: outcome.split
+        for outcome in outcomes
+        for row in outcome.rows
+        if outcome.split not in (None, "train")
+    }
+    found = []
+    for outcome in outcomes:
+        split = next((held[row.group] for row in outcome.rows if row.group in held), None)
+        if outcome.split is None and split is not None:
+            reason = f"its song is in the official {split} split, and it is in none"
+            outcome = Outcome(outcome.name, "rejected", reason)
+        found.append(outcome)
+    return found
+
+
 def shared_groups(outcomes: Iterable[Outcome]) -> dict[str, list[str]]:
     """Return the groups that official splits share, with these splits."""
     splits: dict[str, set[str]] = defaultdict(set)
@@ -335,6 +362,22 @@ def shared_groups(outcomes: Iterable[Outcome]) -> dict[str, list[str]]:
             if outcome.split:
                 splits[row.group].add(outcome.split)
     return {group: sorted(found) for group, found in sorted(splits.items()) if len(found) > 1}
+
+
+def _check_report(path: Path) -> None:
+    """Check that a report may be replaced.
+
+    Raises:
+        ImportingError: if there is one that no import wrote.
+    """
+    if not path.exists():
+        return
+    try:
+        ours = {"format", "counts", "items"} <= set(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        ours = False
+    if not ours:
+        raise ImportingError(f"{path}: was not written by an import; move it away, or choose another --out")
 
 
 def _write_report(path: Path, name: str, licence: str, outcomes: Sequence[Outcome]) -> None:
@@ -386,14 +429,14 @@ def _pack(outcomes: Sequence[Outcome], store: Path, out: Path, licence: str) -> 
 
 
 def _forget_others(store: Path, outcomes: Sequence[Outcome]) -> None:
-    """Remove the rows of files that changed or are gone."""
+    """Remove the rows of files that changed or are gone; files of other names are not ours."""
     kept = {row.file for outcome in outcomes for row in outcome.rows}
     keys = {name.rsplit("-", 1)[0] for name in kept}
     for path in (store / "sequences").iterdir():
-        if path.name not in kept:
+        if _ROW.fullmatch(path.name) and path.name not in kept:
             path.unlink()
     for path in (store / "items").iterdir():
-        if path.stem not in keys:
+        if _ITEM.fullmatch(path.name) and path.stem not in keys:
             path.unlink()
 
 

@@ -133,6 +133,15 @@ def read_animation(path: Path, *, fps: float | None = None, skeleton: Path | Non
     )
 
 
+def beside(path: Path) -> list[Path]:
+    """Return the files that a motion needs: its skeleton.
+
+    Raises:
+        FormatError: if there is none, or several that it may be.
+    """
+    return [_skeleton_of(path)]
+
+
 def _skeleton_of(path: Path) -> Path:
     """Return the skeleton that belongs to a motion.
 

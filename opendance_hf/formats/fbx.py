@@ -74,7 +74,11 @@ def _convert(motion: Motion, path: Path, program: str, rig: str, detail: str) ->
         source, target = Path(folder) / "dance.glb", Path(folder) / "dance.fbx"
         glb.write(motion, source, rig=rig, detail=detail)
         is_python = Path(program).name.startswith("python")
-        start = [program] if is_python else [program, "--background", "--factory-startup", "--python"]
+        start = (
+            [program]
+            if is_python
+            else [program, "--background", "--factory-startup", "--python-exit-code", "1", "--python"]
+        )
         command = [
             *start,
             str(_SCRIPT),

@@ -9,6 +9,7 @@ Source: Khronos Group, "glTF 2.0 Specification", sections 3.7.3 (skins) and 3.11
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +29,8 @@ from opendance_hf.formats.skinned import SkinnedBody, bind_body, check_detail, c
 
 #: Suffix of the files that are written.
 SUFFIX: Final = ".glb"
+
+log = logging.getLogger(__name__)
 Array = npt.NDArray[np.floating]
 
 _MAX_SKINS: Final = 256
@@ -191,6 +194,15 @@ def read(
     return to_motion(path, animations, kind="glTF", names=table_of(names), up=up)
 
 
+def beside(path: Path) -> list[Path]:
+    """Return the files that a ``.gltf`` needs: those of its buffers.
+
+    Raises:
+        FormatError: see :meth:`GltfFile.load`.
+    """
+    return GltfFile.load(path).beside() if path.suffix.lower() == ".gltf" else []
+
+
 def read_animations(file: GltfFile, fps: float | None = None) -> list[Animation]:
     """Return the animation of each skeleton, sampled at one rate.
 
@@ -201,6 +213,12 @@ def read_animations(file: GltfFile, fps: float | None = None) -> list[Animation]
     animated = file.items("animations")
     if not animated:
         raise FormatError(f"{file.path}: has no animation")
+    if len(animated) > 1:
+        log.warning(
+            "%s: has %d animations; the first is read, and what only others move stands still",
+            file.path,
+            len(animated),
+        )
     channels = _channels(file, animated[0])
     times = _sample_times(file, [keys for keys, _, _ in channels.values()], fps)
     skins = [
@@ -280,6 +298,15 @@ def _channels(file: GltfFile, animation: dict[str, Any]) -> _Channels:
         file.path, {"channels": animation.get("channels"), "samplers": animation.get("samplers")}, []
     )
     out: _Channels = {}
+    arrays: dict[int, Array] = {}  # many channels may share their numbers
+
+    def array(index: Any) -> Array:
+        if not isinstance(index, int):
+            return file.array(index)
+        if index not in arrays:
+            arrays[index] = file.array(index)
+        return arrays[index]
+
     for channel in inner.items("channels"):
         target = channel.get("target", {})
         what = target.get("path") if isinstance(target, dict) else None
@@ -287,7 +314,7 @@ def _channels(file: GltfFile, animation: dict[str, Any]) -> _Channels:
             continue
         file.item("nodes", target["node"])
         sampler = inner.item("samplers", channel.get("sampler"))
-        keys, values = file.array(sampler.get("input")), file.array(sampler.get("output"))
+        keys, values = array(sampler.get("input")), array(sampler.get("output"))
         kind = str(sampler.get("interpolation", "LINEAR"))
         each = 3 if kind == "CUBICSPLINE" else 1
         if keys.ndim != 1 or values.shape != (len(keys) * each, _WIDTHS[what]) or (np.diff(keys) <= 0).any():

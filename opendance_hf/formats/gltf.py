@@ -131,13 +131,22 @@ class GltfFile:
         if not isinstance(content, dict) or "asset" not in content:
             raise FormatError(f"{path}: not a glTF 2.0 file: it has no 'asset'")
         file = cls(path, content, [])
+        total = 0
         for number, buffer in enumerate(file.items("buffers")):
             uri = buffer.get("uri")
             if uri is None and number == 0 and binary is not None:
                 file.buffers.append(binary)
             else:
-                file.buffers.append(_outside(path, uri))
+                file.buffers.append(_outside(path, uri, _MAX_BYTES - total))
+                total += len(file.buffers[-1])
         return file
+
+    def beside(self) -> list[Path]:
+        """Return the files of buffers that are not in the file itself."""
+        uris = [buffer.get("uri") for buffer in self.items("buffers")]
+        return [
+            _place(self.path, uri) for uri in uris if isinstance(uri, str) and not uri.startswith("data:")
+        ]
 
     def items(self, name: str) -> list[dict[str, Any]]:
         """Return a list of objects of the file, empty if it has none.
@@ -229,8 +238,8 @@ def _chunks(path: Path, data: bytes) -> tuple[bytes, bytes | None]:
     return parts[_JSON_CHUNK], parts.get(_BIN_CHUNK)
 
 
-def _outside(path: Path, uri: Any) -> bytes:
-    """Return a buffer given in the text or in a file beside it."""
+def _outside(path: Path, uri: Any, most: int) -> bytes:
+    """Return a buffer of at most ``most`` bytes that is given in the text or in a file beside it."""
     if not isinstance(uri, str):
         raise FormatError(f"{path}: a buffer has no data; the file is damaged")
     if uri.startswith("data:"):
@@ -238,16 +247,28 @@ def _outside(path: Path, uri: Any) -> bytes:
             return base64.b64decode(uri.partition(",")[2], validate=True)
         except (binascii.Error, ValueError):
             raise FormatError(f"{path}: the data of a buffer are damaged") from None
-    name = unquote(uri)
-    if not name or "/" in name or "\\" in name or name.startswith(".") or any(ord(c) < 32 for c in name):
-        raise FormatError(f"{path}: names a buffer outside its folder, {name[:60]!a}, which is not read")
+    beside = _place(path, uri)
     try:
-        beside = path.with_name(name)
-        if not beside.is_symlink() and beside.is_file() and beside.stat().st_size <= _MAX_BYTES:
+        if (
+            beside.name != path.name
+            and not beside.is_symlink()
+            and beside.is_file()
+            and beside.stat().st_size <= most
+        ):
             return beside.read_bytes()
     except (OSError, ValueError):  # such as a name that is too long
         pass
-    raise FormatError(f"{path}: its buffer {name[:60]!a} is missing, too large, or a link")
+    raise FormatError(
+        f"{path}: its buffer {beside.name[:60]!a} is missing, too large with the others, or a link"
+    )
+
+
+def _place(path: Path, uri: str) -> Path:
+    """Return the file of a buffer, in the folder of its glTF file."""
+    name = unquote(uri)
+    if not name or "/" in name or "\\" in name or name.startswith(".") or any(ord(c) < 32 for c in name):
+        raise FormatError(f"{path}: names a buffer outside its folder, {name[:60]!a}, which is not read")
+    return path.with_name(name)
 
 
 def is_number(value: Any) -> bool:

@@ -58,7 +58,9 @@ def resampled(motion: Motion, fps: float) -> Motion:
         changed["joints"] = posed.astype(motion.joints.dtype)
     meta = dict(motion.meta)
     if "music_beats" in meta:
-        meta["music_beats"] = tuple(round(beat * fps / motion.fps) for beat in meta["music_beats"])
+        meta["music_beats"] = tuple(
+            sorted({min(round(beat * fps / motion.fps), len(share) - 1) for beat in meta["music_beats"]})
+        )
     return replace(motion, **changed, fps=float(fps), meta=meta)
 
 

@@ -110,6 +110,9 @@ def load_names(path: Path) -> NameTable:
         text = path.read_text(encoding="utf-8")
         if text.count("[") + text.count("{") > _MAX_LISTS:
             raise FormatError(f"{path}: expected a table of names, with at most {_MAX_LISTS} lists")
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            # A few bytes with them stand for a huge list.
+            raise FormatError(f"{path}: has a YAML alias (*name); write the names out")
         content = yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise FormatError(f"{path}: not YAML ({str(error).splitlines()[0]})") from None

@@ -235,6 +235,9 @@ def _splits(
         raise PackError(f"unknown split {min(unknown)!r}: expected one of {', '.join(SPLITS)}")
     others = [entry.group for entry in entries if entry.id not in given]
     split_of = assign_splits(others, ratios or RATIOS, known_train)
+    # Held-out splits come last, so that they win: no sequence trains on a song that another of its group is tested on.
+    for split in ("train", "validation", "test"):
+        split_of |= {entry.group: split for entry in entries if given.get(entry.id) == split}
     return {entry.id: given.get(entry.id) or split_of[entry.group] for entry in entries}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -45,6 +46,18 @@ class Poses(Stage):
     results: Backend = field(default_factory=GVHMR, metadata={"role": "results"})
     max_frames_off: int = 2
     min_depth_m: float = 0.5
+
+    def refuse(self, videos: list[Path]) -> dict[Path, str]:
+        """Return why videos are refused: several of one name have the same results, which belong to one of them."""
+        of_stem: dict[str, list[Path]] = {}
+        for video in videos:
+            of_stem.setdefault(video.stem, []).append(video)
+        return {
+            video: f"{len(same)} videos are named {video.stem!r}, and results belong to one; give each a name of its own"
+            for same in of_stem.values()
+            if len(same) > 1
+            for video in same
+        }
 
     def __call__(self, clip: Clip) -> Clip:
         """Process a whole video.

@@ -10,8 +10,10 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
+import opendance_hf.apps.export as exporting
 from opendance_hf.apps.export import ExportError, ExportOptions, export, format_for, writable
 from opendance_hf.cli import app
+from opendance_hf.files import OutputError
 from opendance_hf.formats import bvh, glb, opendance
 from opendance_hf.formats.motion import Motion
 from opendance_hf.schema import per_dancer
@@ -203,3 +205,26 @@ def test_usd_is_read_back_by_its_own_library(file: Path, tmp_path: Path) -> None
         for frame in (0, 41, 89):
             places = np.array([list(m.ExtractTranslation()) for m in query.ComputeJointSkelTransforms(frame)])
             assert joint_error_mm(places, dance(2).joints[dancer, frame]) < 0.01
+
+
+def test_terms_and_songs_do_not_replace_files_of_the_user(tmp_path: Path) -> None:
+    folder = str(dataset(tmp_path / "set", 1))
+    (tmp_path / "d.licence.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"d\.licence\.txt"):
+        export(folder, "bvh", tmp_path / "d.bvh", ExportOptions())
+    assert (tmp_path / "d.licence.txt").read_text() == "mine"
+    assert not list(tmp_path.glob("d*.bvh"))
+
+
+def test_a_song_that_is_refused_leaves_no_dance(tmp_path: Path) -> None:
+    short = song(tmp_path / "short.wav", 3)
+    with pytest.raises(ExportError, match="before the dance"):
+        export(str(dataset(tmp_path / "set", 1)), "bvh", tmp_path / "d.bvh", ExportOptions(audio=short))
+    assert not list(tmp_path.glob("d*.bvh"))
+
+
+@pytest.mark.parametrize("name", ["captures/dance.npz", "../dance.npz", "captures/dance.bvh"])
+def test_a_mistyped_path_is_not_looked_up_on_the_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "_row_of_hub", lambda *_: pytest.fail("asked the Hub"))
+    with pytest.raises(ExportError, match="no such file"):
+        exporting.load_dance(name, None)

@@ -21,17 +21,18 @@ from rich.console import Console
 
 import opendance_hf.apps.importing as importing
 from opendance_hf.apps.clips import load_clips
-from opendance_hf.apps.import_item import Job, Outcome, import_item, valid_name
+from opendance_hf.apps.import_item import Job, Outcome, Rejected, _digests, import_item, valid_name
 from opendance_hf.apps.importing import ImportingError, ImportOptions, ImportResult, run_import
 from opendance_hf.apps.stats import stats, tables
 from opendance_hf.data import MotionWindows
 from opendance_hf.data.windows import NoMusicError, SequenceReader
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.files import OutputError
-from opendance_hf.formats import aistpp, amass, bvh
+from opendance_hf.formats import aistpp, amass, bvh, glb
 from opendance_hf.formats.motion import Motion
 from opendance_hf.loading_scripts import Item, OpenDance3D
 from opendance_hf.metrics.person import fall_doubt, measure_person
+from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.music import extract
 from opendance_hf.schema import MUSIC_COLUMNS, SchemaError, from_row, validate
 from opendance_hf.storage import load_sequence, read_parquet, read_webdataset
@@ -507,3 +508,100 @@ def test_pickles_with_code_fail_and_run_nothing(tmp_path: Path) -> None:
     result = imported("aistpp", folder, tmp_path / "out", allow_empty=True)
     assert result.count("failed") == 1
     assert not (tmp_path / "ran").exists()
+
+
+def test_files_of_others_in_the_store_are_kept(tmp_path: Path) -> None:
+    store = tmp_path / "out.import"
+    mine = [store / "sequences" / "mine.npz", store / "items" / "mine.json", store / "x" / ".mine.partial"]
+    for path in mine:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    left = store / "sequences" / f".{'a' * 32}-0.npz.{'b' * 32}.partial"
+    left.write_text("of a killed import")
+    imported("bvh", folder_of(tmp_path), tmp_path / "out")
+    assert [path.read_text() for path in mine] == ["mine"] * 3
+    assert not left.exists()
+
+
+def test_a_report_of_others_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "out.import").mkdir()
+    (tmp_path / "out.import" / "report.json").write_text('{"mine": 1}')
+    with pytest.raises(ImportingError, match=r"report\.json.*not written by an import"):
+        imported("bvh", folder_of(tmp_path), tmp_path / "out")
+    assert (tmp_path / "out.import" / "report.json").read_text() == '{"mine": 1}'
+
+
+def test_a_changed_buffer_beside_a_gltf_is_read_again(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(2):
+        motion = dance(1, 300)
+        poses = np.asarray(motion.poses).copy()
+        poses[:, :, 16, 2] += 0.4 * number
+        joints = forward_kinematics(poses, motion.transl, np.asarray(motion.rest_offsets)[:, None])
+        glb.write(replace(motion, poses=poses, joints=joints), tmp_path / "a.glb", detail="none")
+        data = (tmp_path / "a.glb").read_bytes()
+        size = int.from_bytes(data[12:16], "little")
+        content = json.loads(data[20 : 20 + size])
+        content["buffers"][0]["uri"] = "a.bin"
+        (folder / "a.gltf").write_text(json.dumps(content))
+        (folder / "a.bin").write_bytes(data[28 + size :])
+        result = imported("glb", folder, tmp_path / "out")
+        assert not result.outcomes[0].reused
+    assert imported("glb", folder, tmp_path / "out").outcomes[0].reused
+    (folder / "a.bin").unlink()
+    (folder / "a.bin").symlink_to(tmp_path / "a.glb")
+    assert "a.bin" in reasons(imported("glb", folder, tmp_path / "out", allow_empty=True))["a.gltf"]
+
+
+def test_the_skeleton_that_a_motion_uses_is_part_of_its_key(tmp_path: Path) -> None:
+    for name in ("60.ASF", "61.asf", "60_1.amc"):
+        (tmp_path / name).write_text(name)
+    job = Job(
+        Item("a", (tmp_path / "60_1.amc",), "amc", group="a"),
+        "a",
+        tmp_path,
+        None,
+        None,
+        {},
+        "unknown",
+        tmp_path / "store",
+    )
+    first = _digests(job)
+    (tmp_path / "61.asf").write_text("of another subject")
+    assert _digests(job) == first
+    (tmp_path / "60.ASF").write_text("changed")
+    assert _digests(job) != first
+    (tmp_path / "60.ASF").unlink()
+    outside = tmp_path.parent / f"{tmp_path.name}.asf"
+    outside.write_text("outside")
+    (tmp_path / "60.ASF").symlink_to(outside)
+    with pytest.raises(Rejected, match=r"60\.ASF is a link that leaves the folder"):
+        _digests(job)
+
+
+@pytest.mark.parametrize(("splits", "status"), [(("test", None), "rejected"), (("train", None), "published")])
+def test_dances_without_a_split_do_not_train_on_songs_that_are_held_out(
+    splits: tuple[str | None, ...], status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_of(tmp_path)
+    layout = _Listed(splits)
+    monkeypatch.setitem(importing.DATASETS, "listed", "none")
+    monkeypatch.setattr(importing, "layout_named", lambda _: layout)
+    result = imported("listed", folder, tmp_path / "out")
+    assert result.outcomes[1].status == status
+    if status == "rejected":
+        assert "its song is in the official test split, and it is in none" in result.outcomes[1].reason
+
+
+class _Listed:
+    """A dataset of one song whose lists leave a dance out."""
+
+    LICENCE = "cc-by-4.0"
+
+    def __init__(self, splits: tuple[str | None, ...]) -> None:
+        self.splits = splits
+
+    def items(self, root: Path, /) -> list[Item]:
+        files = zip(sorted(root.glob("*.bvh")), self.splits, strict=True)
+        return [Item(path.stem, (path,), "bvh", group="song", split=split) for path, split in files]

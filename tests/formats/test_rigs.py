@@ -156,6 +156,7 @@ def test_a_table_of_the_user(tmp_path: Path) -> None:
         ("rest: B\njoints: {pelvis: Hips}", "expected T or A"),
         ("more: 1\njoints: {pelvis: Hips}", "unknown 'more'"),
         ("{", "not YAML"),
+        ("joints:\n  pelvis: [&a [x, x], *a]", "has a YAML alias"),
         ("!!python/object/apply:os.system ['true']", "not YAML"),
     ],
 )

@@ -6,7 +6,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +31,7 @@ from opendance_hf.pipeline.clip import CameraMotion, Clip, FoundPeople, Landmark
 from opendance_hf.pipeline.config import dump_config, pipeline_fingerprint, prepare_pipeline, read_config
 from opendance_hf.pipeline.fitting.initial_pose import landmarks_in_view
 from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
+from opendance_hf.pipeline.ledger import Ledger
 from opendance_hf.pipeline.pipelines import results_pipeline
 from opendance_hf.pipeline.stage import Dropped, Rejected
 from opendance_hf.pipeline.stages.dancers import Dancers
@@ -454,3 +455,22 @@ def test_changed_bytes_give_people_or_one_error(
     with suppress(FormatError):
         for person in module.read_people(path).persons:
             assert np.isfinite(landmarks_in_camera(person)).all()
+
+
+def test_videos_of_one_name_do_not_share_their_results(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "tango.pt").write_bytes((FIXTURES / "hmr4d_results.pt").read_bytes())
+    for name in ("a/tango.mp4", "b/tango.mov"):
+        (tmp_path / "videos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "videos" / name).write_text(name)
+    out = tmp_path / "out"
+    arguments = ["build", str(tmp_path / "videos"), "--out", str(out), "--poses", str(tmp_path / "results")]
+    done = CliRunner().invoke(app, [*arguments, "--allow-empty"])
+    assert done.exit_code == 0, done.output
+    with closing(Ledger(tmp_path / "out.build" / "ledger.sqlite")) as ledger:
+        found = {item.name: (item.status, item.reason) for item in ledger.items()}
+    assert {name for name, (status, _) in found.items() if status == "rejected"} == {
+        "a/tango.mp4",
+        "b/tango.mov",
+    }
+    assert all("2 videos are named 'tango'" in reason for _, reason in found.values())

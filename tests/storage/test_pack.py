@@ -444,10 +444,7 @@ def test_given_splits_count_before_groups(tmp_path: Path) -> None:
         split: [s.id for s in read_parquet(tmp_path / "out", "individual", split)]
         for split in ("train", "test")
     }
-    assert found == {
-        "train": ids[1:],
-        "test": ids[:1],
-    }  # the third by its group, of which nothing else is known
+    assert found == {"train": ids[1:2], "test": [ids[0], ids[2]]}, "the third is held out with its song"
     card = (tmp_path / "out" / "README.md").read_text()
     assert "2 sequence(s) have the split that their source gives them. 1 `group`(s)" in card
     with pytest.raises(PackError, match="unknown split 'dev'"):
