@@ -15,17 +15,16 @@ from transformers.utils.generic import ModelOutput
 from opendance_hf.modeling.remote_code import FeatureExtractorWithCode
 from opendance_hf.motion.generated import height_of_ground
 from opendance_hf.motion.ik import joints_to_poses
-from opendance_hf.music.features import extract_audio
+from opendance_hf.music.features import MusicAnnotation, extract_audio
+from opendance_hf.music.inputs import full_width, phase_at, read_input
 from opendance_hf.music.layout import SAMPLE_RATE_7P5FPS, SAMPLE_RATE_60FPS, Engine, Ints
-from opendance_hf.music.song import open_song
+from opendance_hf.music.song import SongFeatures, open_song
 
 Audio = str | os.PathLike[str] | npt.NDArray[np.floating]
 Floats = npt.NDArray[np.floating]
 
 _FPS: Final = 60
 _FRAMES_AT_A_TIME: Final = 2_000
-#: Columns of a dataset that a model may read, with their width.
-COLUMNS: Final = {"music_features_7p5fps": 438, "music_features": 438, "music_features_fact": 35}
 #: Names of inputs in folders that were saved before columns were named: column and width.
 _FORMER: Final = {"bailando": ("music_features_7p5fps", 438), "tpami": ("music_features", 55)}
 
@@ -35,7 +34,8 @@ class DanceFeatureExtractor(FeatureExtractorWithCode):
 
     Args:
         column: the features that the model reads, named like the column of a dataset: ``music_features_7p5fps`` (438 at
-            7.5 FPS, one row for each code), ``music_features`` (438 at 60 FPS) or ``music_features_fact`` (35 at 60 FPS).
+            7.5 FPS, one row for each code), ``music_features`` (438 at 60 FPS) or ``music_features_fact`` (35 at 60 FPS); a
+            column of the beat; or several joined by ``+``, see :mod:`opendance_hf.music.inputs`.
         feature_size: number of features, the first ones of the column; all by default.
         engine: see :mod:`opendance_hf.music.features`. Official weights of Bailando need ``"librosa-0.8.1"``.
         music: former name of the input, in folders saved by earlier versions: ``bailando`` or ``tpami``.
@@ -65,13 +65,12 @@ class DanceFeatureExtractor(FeatureExtractorWithCode):
             if music not in _FORMER:
                 raise ValueError(f"unknown music {music!r}: expected one of {', '.join(_FORMER)}")
             column, feature_size = _FORMER[music]
-        if column not in COLUMNS:
-            raise ValueError(f"unknown column {column!r}: expected one of {', '.join(COLUMNS)}")
-        if not 0 < (feature_size or COLUMNS[column]) <= COLUMNS[column]:
-            raise ValueError(f"feature_size must be 1 to {COLUMNS[column]} for {column}, got {feature_size}")
+        widest = full_width(column)
+        if not 0 < (feature_size or widest) <= widest:
+            raise ValueError(f"feature_size must be 1 to {widest} for {column}, got {feature_size}")
         super().__init__(**kwargs)
         self.column = column
-        self.feature_size = feature_size or COLUMNS[column]
+        self.feature_size = feature_size or widest
         self.engine = engine
 
     @classmethod
@@ -85,6 +84,7 @@ class DanceFeatureExtractor(FeatureExtractorWithCode):
         audio: Audio | list[Audio],
         sampling_rate: int | None = None,
         *,
+        music_beats: list[npt.ArrayLike | None] | None = None,
         return_tensors: str = "pt",
     ) -> BatchFeature:
         """Extract the music features of one or several songs.
@@ -92,6 +92,8 @@ class DanceFeatureExtractor(FeatureExtractorWithCode):
         Args:
             audio: audio or video files, or (samples,) mono at ``sampling_rate``.
             sampling_rate: of samples, Hz.
+            music_beats: for each song frames (beats,) at 60 FPS, which may be fractions, where they are known better than
+                the tracker's; None for the tracker's.
             return_tensors: ``"pt"`` or ``"np"``.
 
         Returns:
@@ -100,12 +102,14 @@ class DanceFeatureExtractor(FeatureExtractorWithCode):
 
         Raises:
             FileNotFoundError, AudioError: see :func:`opendance_hf.music.annotate_music`.
-            ValueError: if samples come without a rate, or are not mono or not finite.
+            ValueError: if samples come without a rate, or are not mono or not finite, or beats are not two or more
+                increasing times.
         """
         songs = audio if isinstance(audio, list) else [audio]
         if not songs:
             raise ValueError("no song given")
-        found = [self._read(song, sampling_rate) for song in songs]
+        given = music_beats or [None] * len(songs)
+        found = [self._read(song, sampling_rate, beats) for song, beats in zip(songs, given, strict=True)]
         batch = BatchFeature(
             {
                 "music_features": _stacked([rows for rows, _, _, _ in found]),
@@ -119,8 +123,18 @@ class DanceFeatureExtractor(FeatureExtractorWithCode):
         return batch
 
     def select(self, columns: Mapping[str, Any]) -> Floats:
-        """Return the features that the model reads, (rows, feature_size), of the columns of a song or a dataset row."""
-        return columns[self.column][:, : self.feature_size]
+        """Return what the model hears, (rows, feature_size), of the columns of a song or a dataset row.
+
+        Args:
+            columns: features by name; ``music_beats`` and ``num_frames`` for a model that hears the beat.
+        """
+        return read_input(
+            self.column,
+            self.feature_size,
+            lambda name, width: columns[name][:, :width],
+            columns.get("music_beats", ()),
+            columns.get("num_frames", 0),
+        )
 
     def post_process_dance(
         self,
@@ -154,12 +168,15 @@ class DanceFeatureExtractor(FeatureExtractorWithCode):
             dances.append({**named, "fps": _FPS})
         return dances
 
-    def _read(self, song: Audio, sampling_rate: int | None) -> tuple[Floats, int, float, Ints]:
-        """Return the features that the model reads, the number of frames, the tempo and the beats of a song."""
+    def _read(
+        self, song: Audio, sampling_rate: int | None, beats: npt.ArrayLike | None
+    ) -> tuple[Floats, int, float, Ints]:
+        """Return what the model hears, the number of frames, the tempo and the beats of a song."""
         if not isinstance(song, np.ndarray):
             with open_song(song, engine=self.engine) as opened:
-                rows = opened.column(self.column, self.feature_size)
-                return rows, opened.num_frames, opened.bpm, opened.music_beats
+                times, bpm, num_frames = *_chosen_beats(beats, opened), opened.num_frames
+                rows = read_input(self.column, self.feature_size, opened.column, times, num_frames)
+                return rows, num_frames, bpm, _within(times, num_frames)
         if sampling_rate is None:
             raise ValueError("samples need their sampling_rate, in Hz")
         if song.ndim != 1:
@@ -169,7 +186,24 @@ class DanceFeatureExtractor(FeatureExtractorWithCode):
             _resampled(song, sampling_rate, rate) for rate in (SAMPLE_RATE_60FPS, SAMPLE_RATE_7P5FPS)
         )
         found = extract_audio(fast, slow, num_frames, engine=self.engine)
-        return self.select(vars(found)), num_frames, found.bpm, found.music_beats
+        times, bpm = _chosen_beats(beats, found)
+        rows = self.select({**vars(found), "music_beats": times, "num_frames": num_frames})
+        return rows, num_frames, bpm, _within(times, num_frames)
+
+
+def _chosen_beats(beats: npt.ArrayLike | None, found: MusicAnnotation | SongFeatures) -> tuple[Floats, float]:
+    """Return the frames of the beats that are given, or found, with their tempo."""
+    if beats is None:
+        return found.music_beats.astype(np.float64), found.bpm
+    times = np.asarray(beats, dtype=np.float64)
+    phase_at((), times)
+    return times, float(60 * _FPS / np.median(np.diff(times)))
+
+
+def _within(beats: Floats, num_frames: int) -> Ints:
+    """Return the frames of beats that a dance has."""
+    frames = np.rint(beats).astype(np.int32)
+    return frames[(frames >= 0) & (frames < num_frames)]
 
 
 def _posed(joints: Floats, on_ground: bool, overwrite: bool) -> dict[str, Floats]:

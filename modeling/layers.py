@@ -386,6 +386,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "temperature": (lambda value: _is_number(value) and value > 0, "a number above 0"),
     "top_k": (lambda value: value == 0 or _is_count(value), "a number of codes, 0 or None for all"),
     "top_p": (lambda value: _is_number(value) and 0 < value <= 1, "a share above 0, at most 1"),
+    "guidance_scale": (lambda value: _is_number(value) and value >= 0, "a number of 0 or more"),
     "num_dancers": (_is_count, "a number of at least 1"),
 }
 

@@ -492,6 +492,16 @@ def generate(
         str | None, typer.Option(help="Engine of the music features. Default: that saved with the model.")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Songs at a time.")] = 1,
+    beats: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="Text file with the times of the song's beats, seconds, one a line. Default: tracked beats.",
+        ),
+    ] = None,
+    bpm: Annotated[float | None, typer.Option(help="Steady tempo of the songs, if you know it.")] = None,
+    first_beat: Annotated[float, typer.Option(help="With --bpm: time of a beat, seconds.")] = 0.0,
     clean: Annotated[
         bool, typer.Option("--clean", help="Clean the dances, as opendance clean does.")
     ] = False,
@@ -517,6 +527,9 @@ def generate(
         engine=engine,
         batch_size=batch_size,
         clean=clean,
+        beats=beats,
+        bpm=bpm,
+        first_beat_s=first_beat,
         suffix=".npz" if no_video else ".mp4",
         overwrite=overwrite,
         generation={name: value for name, value in given.items() if value is not None},

@@ -6,6 +6,8 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
+from opendance_hf.music.inputs import input_of
+
 #: Pelvis, hips, knees, ankles and feet.
 LOWER_JOINTS = (0, 1, 2, 4, 5, 7, 8, 10, 11)
 
@@ -29,6 +31,9 @@ class BailandoVQVAEConfig(PretrainedConfig):
         scaled_init: start from convolutions that keep the size of what passes through them. PyTorch's own
             initialisation, the published start, lets it fade, and the first hundreds of steps go into undoing that.
         rotation_head: also decode codes to rotation matrices of the joints, as in Bailando++ (Siyao et al., TPAMI 2023).
+        foot_weight: of the L1 loss of the world velocities of ankles and toes, metres a frame. It reaches the codes of the
+            lower half through its decoder and the root decoder, so that steps land where and when they did; 0, as
+            published, leaves the root decoder on codes that know nothing of it.
 
     Raises:
         ValueError: if ``codebook_min_count`` is not positive, or ``lower_joints`` are none, all or not joints.
@@ -52,6 +57,7 @@ class BailandoVQVAEConfig(PretrainedConfig):
         lower_joints: tuple[int, ...] | list[int] = LOWER_JOINTS,
         scaled_init: bool = False,
         rotation_head: bool = False,
+        foot_weight: float = 0.0,
         **kwargs: Any,
     ) -> None:
         if codebook_min_count <= 0:
@@ -74,6 +80,7 @@ class BailandoVQVAEConfig(PretrainedConfig):
         self.lower_joints = list(lower_joints)
         self.scaled_init = scaled_init
         self.rotation_head = rotation_head
+        self.foot_weight = foot_weight
         super().__init__(**kwargs)
 
     @property
@@ -107,10 +114,16 @@ class BailandoGPTConfig(PretrainedConfig):
             a code, 40 as published; ``None`` is the model without one. The music then comes at 60 FPS, and
             ``music_dim`` is the number of its columns (55 as published).
         num_music_layers: blocks of the music transformer.
-        frames_per_code: of the VQ-VAE, for the music transformer.
+        frames_per_code: of the VQ-VAE, for the music transformer and the columns of the beat.
+        hears: ``"features"``, as published; ``"beats"``, five columns of where in the beat and in four beats a code is, and
+            of the tempo (:func:`opendance_hf.music.inputs.phase_columns`); or ``"both"`` side by side.
+        code_dropout: share of the codes read in training that are exchanged for random ones, so that the dance before does
+            not tell all that the music says; 0 as published.
+        music_dropout: share of the pieces in training whose music is silenced (zeros), which ``guidance_scale`` of the
+            generation needs; 0 as published.
 
     Raises:
-        ValueError: if ``position_embedding_type`` is neither, if ``music_window`` is not a multiple of ``frames_per_code``, or
+        ValueError: if ``position_embedding_type`` or ``hears`` is unknown, if ``music_window`` is not a multiple of ``frames_per_code``, or
             ``hidden_size`` of ``num_attention_heads``.
     """
 
@@ -133,6 +146,9 @@ class BailandoGPTConfig(PretrainedConfig):
         music_window: int | None = None,
         num_music_layers: int = 3,
         frames_per_code: int = 8,
+        hears: str = "features",
+        code_dropout: float = 0.0,
+        music_dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
         if position_embedding_type not in ("absolute", "rotary"):
@@ -160,12 +176,18 @@ class BailandoGPTConfig(PretrainedConfig):
         self.music_window = music_window
         self.num_music_layers = num_music_layers
         self.frames_per_code = frames_per_code
+        self.hears = hears
+        self.code_dropout = code_dropout
+        self.music_dropout = music_dropout
+        _ = self.music_input  # refuses what cannot be heard
         super().__init__(**kwargs)
 
     @property
     def music_input(self) -> tuple[str, int]:
         """Column of music features that the model reads, and their number."""
-        return ("music_features_7p5fps" if self.music_window is None else "music_features"), self.music_dim
+        if self.music_window is None:
+            return input_of("music_features_7p5fps", self.music_dim, self.hears, self.frames_per_code)
+        return input_of("music_features", self.music_dim, self.hears, 1)
 
     @property
     def rotary(self) -> bool:

@@ -33,6 +33,7 @@ from opendance_hf.modeling.bailando.modeling_bailando_vqvae import (
     split_root,
 )
 from opendance_hf.modeling.layers import (
+    SAMPLING,
     CodeStreamer,
     DanceBlock,
     Generators,
@@ -50,6 +51,8 @@ from opendance_hf.modeling.pretrained import DanceGenerationMixin
 #: Music, upper and lower codes.
 STREAMS = 3
 _GREEDY = GenerationConfig(do_sample=False)
+#: Options of the generation.
+GENERATION_NAMES = (*SAMPLING, "guidance_scale")
 
 
 @dataclass
@@ -93,7 +96,7 @@ class BailandoMusicTransformer(nn.Module):
         assert config.music_window is not None
         width = config.hidden_size
         self.window, self.band, self.per_code = config.music_window, config.music_band, config.frames_per_code
-        self.embedding = nn.Linear(config.music_dim, width)
+        self.embedding = nn.Linear(config.music_input[1], width)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(DanceBlock(config) for _ in range(config.num_music_layers))
         self.fold = nn.Linear(config.frames_per_code * width, width)
@@ -133,7 +136,9 @@ class BailandoGPT(BailandoPreTrainedModel):
         width = config.hidden_size
         if config.music_window is not None:
             self.music_transformer = BailandoMusicTransformer(config)
-        self.music_embedding = nn.Linear(config.music_dim if config.music_window is None else width, width)
+        self.music_embedding = nn.Linear(
+            config.music_input[1] if config.music_window is None else width, width
+        )
         self.upper_embedding = nn.Embedding(config.codebook_size, width)
         self.lower_embedding = nn.Embedding(config.codebook_size, width)
         if not config.rotary:
@@ -172,6 +177,8 @@ class BailandoGPT(BailandoPreTrainedModel):
         """
         if (upper_targets is None) != (lower_targets is None):
             raise ValueError("the loss needs both upper_targets and lower_targets, got one of them")
+        if self.training:
+            upper_codes, lower_codes, music = self._obscure(upper_codes, lower_codes, music)
         upper_logits, lower_logits = self.head_logits(self.base_features(upper_codes, lower_codes, music))
         loss = None
         if upper_targets is not None and lower_targets is not None:
@@ -179,6 +186,25 @@ class BailandoGPT(BailandoPreTrainedModel):
                 lower_logits.flatten(0, 1), lower_targets.flatten()
             )
         return BailandoGPTOutput(loss=loss, upper_logits=upper_logits, lower_logits=lower_logits)
+
+    def _obscure(
+        self, upper_codes: Tensor, lower_codes: Tensor, music: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Exchange some codes for random ones, and silence the music of some pieces, as the configuration says."""
+        config = self.config
+        if config.code_dropout:
+            size = config.codebook_size
+            upper_codes, lower_codes = (
+                torch.where(
+                    torch.rand(codes.shape, device=codes.device) < config.code_dropout,
+                    torch.randint_like(codes, size),
+                    codes,
+                )
+                for codes in (upper_codes, lower_codes)
+            )
+        if config.music_dropout:
+            music = music * (torch.rand(len(music), 1, 1, device=music.device) >= config.music_dropout)
+        return upper_codes, lower_codes, music
 
     def base_features(self, upper_codes: Tensor, lower_codes: Tensor, music: Tensor) -> Tensor:
         """Compute the output (B, 3 S, C) of the base blocks, which the head and the critic of actor-critic training read.
@@ -276,7 +302,9 @@ class BailandoGPT(BailandoPreTrainedModel):
             generation_config: how codes are chosen, see :func:`choose_codes`; the likeliest by default.
             generator: of the draws.
             streamer: receives the codes of each step.
-            options: changes of the generation configuration: ``do_sample``, ``temperature``, ``top_k``, ``top_p``.
+            options: changes of the generation configuration: ``do_sample``, ``temperature``, ``top_k``, ``top_p``, and
+                ``guidance_scale``: logits are moved that many times as far from those of silence as the music moves them;
+                1 moves them no further.
 
         Returns:
             (B, S + steps) upper and lower codes.
@@ -294,6 +322,10 @@ class BailandoGPT(BailandoPreTrainedModel):
             )
         if steps == 0:
             return upper_codes, lower_codes
+        chosen = generation_options(generation_config or _GREEDY, options, GENERATION_NAMES)
+        scale = getattr(chosen, "guidance_scale", None) or 1.0
+        if scale != 1:
+            music = torch.cat([music, torch.zeros_like(music)])
         music_moves = config.music_window is not None and not config.rotary
         vectors = None if music_moves else self._embed_song(music[:, : per_entry * entries + margin])
 
@@ -303,8 +335,17 @@ class BailandoGPT(BailandoPreTrainedModel):
             else:
                 embedded = vectors[:, new]
             first = caches[0].steps if caches else 0
-            tokens = self._tokens(embedded, codes[0, :, new], codes[1, :, new], first)
-            return self._next_logits(tokens, caches)
+            upper, lower = codes[:, :, new]
+            if scale == 1:
+                return self._next_logits(self._tokens(embedded, upper, lower, first), caches)
+            tokens = self._tokens(embedded, upper.repeat(2, 1), lower.repeat(2, 1), first)
+            heard, silent = zip(
+                *(logits.chunk(2) for logits in self._next_logits(tokens, caches)), strict=True
+            )
+            upper_logits, lower_logits = (
+                without + scale * (given - without) for given, without in zip(heard, silent, strict=True)
+            )
+            return upper_logits, lower_logits
 
         known = torch.stack([upper_codes, lower_codes])
         codes = torch.cat([known, known.new_zeros(2, len(upper_codes), steps)], dim=-1)
@@ -315,7 +356,7 @@ class BailandoGPT(BailandoPreTrainedModel):
             config,
             next_logits,
             caches=None if music_moves else [StepCache(config.context, STREAMS) for _ in range(layers)],
-            generation_config=generation_options(generation_config or _GREEDY, options),
+            generation_config=chosen,
             generator=generator,
             streamer=streamer,
         )
@@ -356,6 +397,7 @@ class BailandoForDanceGeneration(DanceGenerationMixin, BailandoPreTrainedModel):
     config_class = BailandoConfig
     config: BailandoConfig
     main_input_name = "music_features"
+    generation_names = GENERATION_NAMES
 
     def __init__(self, config: BailandoConfig) -> None:
         super().__init__(config)

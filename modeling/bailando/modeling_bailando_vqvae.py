@@ -31,6 +31,8 @@ from opendance_hf.modeling.layers import Generators, first_codes, init_transform
 from opendance_hf.modeling.pretrained import DancePreTrainedModel
 
 NUM_JOINTS = 24
+#: Ankles and toes.
+_FEET = (7, 8, 10, 11)
 
 #: More codes than this, four and a half minutes, are decoded in parts.
 _WHOLE_CODES = 2048
@@ -84,6 +86,11 @@ def join_root(relative: Tensor, root_velocity: Tensor, start: Tensor | None = No
     if start is not None:
         root = root + start[:, None]
     return relative + root[..., None, :]
+
+
+def foot_velocity(relative: Tensor, root_velocity: Tensor) -> Tensor:
+    """Return the velocities (B, T-1, 4, 3) of ankles and toes in the world, metres a frame; see :func:`split_root`."""
+    return relative[:, :, _FEET].float().diff(dim=1) + root_velocity[:, :-1, None].float()
 
 
 def nearest_rotations(matrices: Tensor) -> Tensor:
@@ -426,13 +433,20 @@ class BailandoVQVAE(BailandoPreTrainedModel):
             pose_loss = pose_loss + 0.5 * self._weigh(losses)
             metrics.update({f"{name}_{part}": value.detach() for part, value in losses.items()})
             metrics[f"{name}_used"] = indices[name].unique().numel() * joints.new_ones(())
-        velocity = self.root_decoder(halves["lower"].detach())
+        words = halves["lower"]
+        velocity = self.root_decoder(words if self.config.foot_weight else words.detach())
         root_loss = None
         if root_velocity is not None:
             parts = difference_losses(velocity, root_velocity.transpose(1, 2))
             # The first difference of a velocity is what the official code calls acceleration.
             root_loss = parts["reconstruction"] + self.config.acceleration_weight * parts["velocity"]
             metrics["root_velocity"] = parts["reconstruction"].detach()
+            if self.config.foot_weight:
+                foot_loss = F.l1_loss(
+                    foot_velocity(outputs, velocity.transpose(1, 2)), foot_velocity(joints, root_velocity)
+                )
+                pose_loss = pose_loss + self.config.foot_weight * foot_loss
+                metrics["foot_velocity"] = foot_loss.detach()
         # These read detached codes, like the root decoder: what they learn does not touch the codes.
         matrices = self._rotations({name: words.detach() for name, words in halves.items()})
         rotation_loss = None

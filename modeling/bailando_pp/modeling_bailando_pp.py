@@ -162,7 +162,7 @@ class BailandoPPGPT(BailandoPPPreTrainedModel):
     def __init__(self, config: BailandoPPGPTConfig) -> None:
         super().__init__(config)
         width = config.hidden_size
-        self.music_embedding = nn.Linear(config.music_dim, width)
+        self.music_embedding = nn.Linear(config.music_input[1], width)
         self.upper_embedding = nn.Embedding(config.codebook_size, width)
         self.lower_embedding = nn.Embedding(config.codebook_size, width)
         #: Tells whose codes they are; the two halves of a dancer share it.
@@ -319,9 +319,13 @@ class BailandoPPGPT(BailandoPPPreTrainedModel):
             raise ValueError(
                 f"{upper_codes.shape[1]} dancers: this model has embeddings for 1 to {self.config.max_dancers}"
             )
-        if music.ndim != 3 or music.shape[0] != len(upper_codes) or music.shape[2] != self.config.music_dim:
+        if (
+            music.ndim != 3
+            or music.shape[0] != len(upper_codes)
+            or music.shape[2] != self.config.music_input[1]
+        ):
             raise ValueError(
-                f"music {tuple(music.shape)} must be ({len(upper_codes)}, S, {self.config.music_dim})"
+                f"music {tuple(music.shape)} must be ({len(upper_codes)}, S, {self.config.music_input[1]})"
             )
 
     def _row(self, count: int) -> Tensor:

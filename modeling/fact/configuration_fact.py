@@ -6,6 +6,8 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
+from opendance_hf.music.inputs import input_of
+
 
 class FACTConfig(PretrainedConfig):
     """Two small transformers read motion and music; a deep one over both predicts the motion.
@@ -24,6 +26,7 @@ class FACTConfig(PretrainedConfig):
         num_cross_layers: blocks over both.
         layer_norm_eps: of every layer norm.
         initializer_range: standard deviation of weights and positions at the start.
+        hears: ``"features"``, as published, ``"beats"`` or ``"both"``, see :class:`BailandoGPTConfig`.
     """
 
     model_type = "fact"
@@ -43,6 +46,7 @@ class FACTConfig(PretrainedConfig):
         num_cross_layers: int = 12,
         layer_norm_eps: float = 1e-5,
         initializer_range: float = 0.02,
+        hears: str = "features",
         **kwargs: Any,
     ) -> None:
         if target_frames > motion_frames:
@@ -68,9 +72,11 @@ class FACTConfig(PretrainedConfig):
         self.num_cross_layers = num_cross_layers
         self.layer_norm_eps = layer_norm_eps
         self.initializer_range = initializer_range
+        self.hears = hears
+        _ = self.music_input  # refuses what cannot be heard
         super().__init__(**kwargs)
 
     @property
     def music_input(self) -> tuple[str, int]:
         """Column of music features that the model reads, and their number."""
-        return "music_features_fact", self.audio_dim
+        return input_of("music_features_fact", self.audio_dim, self.hears, 1)

@@ -189,7 +189,7 @@ class FACTModel(FACTPreTrainedModel):
         super().__init__(config)
         width = config.hidden_size
         self.motion_embedding = nn.Linear(config.motion_dim, width)
-        self.audio_embedding = nn.Linear(config.audio_dim, width)
+        self.audio_embedding = nn.Linear(config.music_input[1], width)
         self.motion_position = nn.Parameter(torch.zeros(config.motion_frames, width))
         self.audio_position = nn.Parameter(torch.zeros(config.audio_frames, width))
         self.motion_layers = nn.ModuleList(FACTBlock(config) for _ in range(config.num_motion_layers))
@@ -211,7 +211,7 @@ class FACTModel(FACTPreTrainedModel):
         config = self.config
         for name, value, shape in (
             ("motion", motion, (config.motion_frames, config.motion_dim)),
-            ("audio", audio, (config.audio_frames, config.audio_dim)),
+            ("audio", audio, (config.audio_frames, config.music_input[1])),
         ):
             if value.ndim != 3 or value.shape[1:] != shape:
                 raise ValueError(f"{name} {tuple(value.shape)} must be (B, {shape[0]}, {shape[1]})")

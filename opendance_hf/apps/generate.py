@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, cast, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from opendance_hf.apps.clean import cleaned
 from opendance_hf.errors import OpenDanceError
@@ -17,6 +18,8 @@ from opendance_hf.files import atomic_write, check_output
 from opendance_hf.formats import opendance
 from opendance_hf.formats.motion import Motion
 from opendance_hf.music import Engine, decode_audio
+from opendance_hf.music.beat_times import read_beat_times, steady_beats
+from opendance_hf.music.sound import measure_sound
 from opendance_hf.schema import FPS
 
 _SOUND_RATE: Final = 44_100
@@ -44,6 +47,9 @@ class GenerateOptions:
         clean: True to clean the dances, see :func:`opendance_hf.cleanup.clean_motion`.
         suffix: of the files in an output folder and of the default name, ``.mp4`` or ``.npz``. With ``.npz``, no film is
             written to a given file either.
+        beats: file of the song's beats, see :func:`opendance_hf.music.beat_times.read_beat_times`; for one song.
+        bpm: steady tempo of the songs instead of their tracked beats.
+        first_beat_s: time of a beat at that tempo, in seconds.
         overwrite: replace files that exist; a song or the seed motion is never replaced.
         generation: changes of the model's generation defaults.
     """
@@ -55,6 +61,9 @@ class GenerateOptions:
     batch_size: int = 1
     clean: bool = False
     suffix: str = ".mp4"
+    beats: Path | None = None
+    bpm: float | None = None
+    first_beat_s: float = 0.0
     overwrite: bool = False
     generation: dict[str, Any] = field(default_factory=dict)
 
@@ -80,7 +89,9 @@ def generate(
         dancers as first dimension.
 
     Raises:
-        GenerateError: if an output has another suffix, two songs have one name, or a song is shorter than a second.
+        GenerateError: if an output has another suffix, two songs have one name, a song is shorter than a second, or beats are
+            given twice or for several songs.
+        BeatsError: if the beats cannot be used.
         OutputError: if an output is a song or the seed motion, or exists and ``options.overwrite`` is False.
         DiskError: if an output cannot be written.
         ModelError, DanceError, AudioError, FormatError: if the model, an option, a song or the seed motion cannot be used.
@@ -88,7 +99,7 @@ def generate(
     options = options or GenerateOptions()
     files = [songs] if isinstance(songs, Path) else list(songs)
     targets = _targets(files, out, options.suffix)
-    inputs = [*files, *filter(None, [options.seed_motion])]
+    inputs = [*files, *filter(None, [options.seed_motion, options.beats])]
     for target in targets:
         for path in dict.fromkeys((target, target.with_suffix(".npz"))):
             check_output(path, inputs, overwrite=options.overwrite, need_bytes=len(files) * _ROOM)
@@ -96,6 +107,7 @@ def generate(
         raise GenerateError(
             f"unknown engine {options.engine!r}: expected one of {', '.join(get_args(Engine))}"
         )
+    beats = _known_beats(files, options)
     from opendance_hf.dance import Dancer  # loads torch, which the checks before do not need
 
     seeds = None if options.seed_motion is None else [opendance.read(options.seed_motion)]
@@ -107,11 +119,16 @@ def generate(
         raise GenerateError(
             f"{model}: a model of type {kind!r} takes no {', '.join(unknown)}: expected {', '.join(known)}"
         )
+    if beats and "beat_phase" not in dancer.feature_extractor.column:
+        raise GenerateError(
+            f"{model}: this model hears features of the music, not beats: leave out --beats and --bpm"
+        )
     log.info("%s, on %s", kind, whole.device)
     dances = dancer.iterate(
         files,
         seed=options.seed,
         seed_motions=seeds,
+        music_beats=beats,
         batch_size=options.batch_size,
         **options.generation,
     )
@@ -126,6 +143,20 @@ def generate(
                 log.info("clean: left out for %s", reason)
         written += write_dance(dance, song, target)
     return written
+
+
+def _known_beats(songs: list[Path], options: GenerateOptions) -> list[npt.NDArray[np.float64]] | None:
+    """Return the frames of the beats of each song that the user gives, or None."""
+    if options.beats is not None:
+        if options.bpm is not None:
+            raise GenerateError("the beats are given twice: give a file of beats or a tempo")
+        if len(songs) > 1:
+            raise GenerateError(f"{options.beats}: beats of one song, but {len(songs)} songs are given")
+        return [FPS * read_beat_times(options.beats)]
+    if options.bpm is None:
+        return None
+    lengths = [float(measure_sound(song).ends_s[-1]) for song in songs]
+    return [FPS * steady_beats(options.bpm, options.first_beat_s, length) for length in lengths]
 
 
 def write_dance(dance: Motion, song: Path, out: Path) -> list[Path]:

@@ -111,6 +111,7 @@ class Dancer:
         *,
         seed: int = 0,
         seed_motions: Sequence[Motion] | None = None,
+        music_beats: Sequence[npt.ArrayLike | None] | None = None,
         batch_size: int = 1,
         **options: Any,
     ) -> list[Motion]:
@@ -121,6 +122,8 @@ class Dancer:
                 ``song["sampling_rate"]`` in Hz.
             seed: of all draws.
             seed_motions: what the dances start from: one for each song, or one for all.
+            music_beats: for each song frames (beats,) at 60 FPS, which may be fractions, where they are known better than
+                the tracker's; None for the tracker's.
             batch_size: songs at a time.
             options: changes of the generation defaults, such as ``do_sample``, ``temperature``, ``top_k`` or ``top_p``;
                 ``num_dancers`` for Bailando++.
@@ -134,7 +137,14 @@ class Dancer:
             DanceError: for an unknown option, or a seed motion that does not fit.
         """
         return list(
-            self.iterate(songs, seed=seed, seed_motions=seed_motions, batch_size=batch_size, **options)
+            self.iterate(
+                songs,
+                seed=seed,
+                seed_motions=seed_motions,
+                music_beats=music_beats,
+                batch_size=batch_size,
+                **options,
+            )
         )
 
     def iterate(
@@ -143,15 +153,23 @@ class Dancer:
         *,
         seed: int = 0,
         seed_motions: Sequence[Motion] | None = None,
+        music_beats: Sequence[npt.ArrayLike | None] | None = None,
         batch_size: int = 1,
         **options: Any,
     ) -> Iterator[Motion]:
         """Yield the dances of :meth:`__call__`, a batch at a time."""
         songs = _listed(songs)
         motions = _for_each(seed_motions, len(songs))
+        beats = music_beats or [None] * len(songs)
+        if len(beats) != len(songs):
+            raise DanceError(f"beats of {len(beats)} songs for {len(songs)} songs")
         for first in range(0, len(songs), max(1, batch_size)):
             chosen = songs[first : first + max(1, batch_size)]
-            parts = [extract(self.feature_extractor, song) for song in chosen]
+            known = beats[first : first + len(chosen)]
+            parts = [
+                extract(self.feature_extractor, song, times)
+                for song, times in zip(chosen, known, strict=True)
+            ]
             # Hours of features do not stay in memory.
             features = [part.pop("music_features")[0] for part in parts]
             frames = [int(part["num_frames"][0]) for part in parts]
@@ -274,7 +292,7 @@ def torch_device(name: str | torch.device) -> torch.device:
     return device
 
 
-def extract(feature_extractor: Any, song: Any) -> Any:
+def extract(feature_extractor: Any, song: Any, music_beats: npt.ArrayLike | None = None) -> Any:
     """Extract the music features of a song, see :meth:`Dancer.__call__`.
 
     Raises:
@@ -283,8 +301,8 @@ def extract(feature_extractor: Any, song: Any) -> Any:
     """
     try:
         if isinstance(song, str | os.PathLike):
-            return feature_extractor(song)
-        return feature_extractor(np.asarray(song["array"]), song["sampling_rate"])
+            return feature_extractor(song, music_beats=[music_beats])
+        return feature_extractor(np.asarray(song["array"]), song["sampling_rate"], music_beats=[music_beats])
     except OpenDanceError:
         raise
     except ValueError as error:

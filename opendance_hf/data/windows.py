@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from opendance_hf.errors import OpenDanceError, without_unsafe_advice
 from opendance_hf.files import names_a_folder
 from opendance_hf.motion.skeleton import JOINT_INDEX, NUM_JOINTS, mirror_index
+from opendance_hf.music.inputs import read_input
 from opendance_hf.schema import FPS
 
 Floats = npt.NDArray[np.float32]
@@ -118,14 +119,42 @@ class SequenceReader:
         """
         array = row[column].chunk(0)
         if array.null_count:
-            raise NoMusicError(
-                f"{self.name}: sequence {self.scalar(row, 'id')} has no {column}, since it was imported without its song; train "
-                "on sequences with music (import them with --audio), or leave it out with data.leave_out"
-            )
+            raise NoMusicError(self._without_music(row, column))
         frames = array.storage.flatten()
         width = len(frames.flatten()) // max(len(frames), 1)
         values = frames.slice(start, length).flatten()
         return values.to_numpy(zero_copy_only=True).reshape(-1, width)
+
+    def beats(self, row: Any) -> list[int]:
+        """Return the frames of the music's beats.
+
+        Raises:
+            NoMusicError: if the row has no song.
+        """
+        found = self.scalar(row, "music_beats")
+        if found is None:
+            raise NoMusicError(self._without_music(row, "music_beats"))
+        return list(found)
+
+    def heard(self, row: Any, column: str, size: int) -> Floats:
+        """Return the (rows, size) that a model hears, see :mod:`opendance_hf.music.inputs`; for features a view of the file.
+
+        Raises:
+            NoMusicError: if the row has no song.
+        """
+        return read_input(
+            column,
+            size,
+            lambda name, width: self.matrix(row, name)[:, :width],
+            self.beats(row),
+            self.scalar(row, "num_frames"),
+        )
+
+    def _without_music(self, row: Any, column: str) -> str:
+        return (
+            f"{self.name}: sequence {self.scalar(row, 'id')} has no {column}, since it was imported without its song; train "
+            "on sequences with music (import them with --audio), or leave it out with data.leave_out"
+        )
 
     def scalar(self, row: Any, column: str) -> Any:
         """Return a scalar, or a list, as Python."""

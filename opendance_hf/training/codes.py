@@ -80,7 +80,7 @@ class Dances:
         """Yield id, joints (D, T, 24, 3), the features that the GPT reads, and the music's beats of every sequence."""
         column, size = config.music_input
         if isinstance(self._source, NpzMotions):
-            frames_per_row = frames_per_code if column == "music_features_7p5fps" else 1
+            frames_per_row = frames_per_code if config.music_window is None else 1
             for name, joints in zip(self._source.ids, self._source.joints, strict=True):
                 yield name, joints, np.zeros((joints.shape[1], size), np.float32)[::frames_per_row], []
             return
@@ -89,12 +89,7 @@ class Dances:
             row = reader.row(index)
             dancers = reader.scalar(row, "num_dancers")
             joints = per_dancer(reader.matrix(row, "joints"), dancers, NUM_JOINTS, 3)
-            yield (
-                reader.scalar(row, "id"),
-                joints,
-                reader.matrix(row, column)[:, :size],
-                reader.scalar(row, "music_beats"),
-            )
+            yield reader.scalar(row, "id"), joints, reader.heard(row, column, size), reader.beats(row)
 
 
 def coded(

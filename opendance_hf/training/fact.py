@@ -45,11 +45,12 @@ class FACTWindows(Dataset[dict[str, Tensor]]):
         self.num_frames = max(self.motion_frames, config.audio_frames)
         self.windows = self.reader.windows(self.num_frames, stride)
         for index in range(len(self.reader)):  # a row without a song is named before the first step
-            self.reader.matrix(self.reader.row(index), "music_features_fact", 0, 0)
+            self.reader.heard(self.reader.row(index), *config.music_input)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the motion and the music that the windows are cut from, as hex digits."""
-        return self.reader.fingerprint(("smpl_pose", "smpl_transl", "music_features_fact"))
+        beats = () if self.config.hears == "features" else ("music_beats",)
+        return self.reader.fingerprint(("smpl_pose", "smpl_transl", "music_features_fact", *beats))
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -64,7 +65,8 @@ class FACTWindows(Dataset[dict[str, Tensor]]):
             )
             for name, shape in (("smpl_pose", (NUM_JOINTS, 3)), ("smpl_transl", (3,)))
         )
-        audio = self.reader.matrix(row, "music_features_fact", start, self.config.audio_frames)
+        heard = self.reader.heard(row, *self.config.music_input)
+        audio = heard[start : start + self.config.audio_frames]
         motion = poses_to_motion(poses, transl - floor_point(transl))
         read = self.config.motion_frames
         return {"motion": motion[:read], "audio": torch.from_numpy(audio.copy()), "targets": motion[read:]}

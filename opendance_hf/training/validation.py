@@ -64,7 +64,7 @@ class Song:
         smpl_transl: (D, T, 3).
         rest_offsets: (D, 24, 3).
         music_beats: frames.
-        music: feature columns by name, whole.
+        music: feature columns by name, and ``music_beats``, of the whole song.
     """
 
     id: str
@@ -172,7 +172,10 @@ def songs_of(
                     :wanted
                 ],
                 music_beats=beats[beats < length],
-                music={name: torch.from_numpy(reader.matrix(row, name).copy()) for name in names},
+                music={
+                    **{name: torch.from_numpy(reader.matrix(row, name).copy()) for name in names},
+                    "music_beats": torch.from_numpy(beats),
+                },
                 **columns,
             )
         )
@@ -195,7 +198,8 @@ def dance_to(dancer: Dancer, song: Song, options: Validation) -> Joints:
     )
     model: Any = dancer.model
     changes = {"keep": options.keep} if "keep" in model.generation_names else {}
-    features = dancer.feature_extractor.select({name: one.numpy() for name, one in song.music.items()})
+    music = {name: one.numpy() for name, one in song.music.items()}
+    features = dancer.feature_extractor.select({**music, "num_frames": len(music["music_features"])})
     (dance,) = dancer.dance([features], [song.num_frames], seed_motions=[start], **changes)
     joints: Joints = dance["joints"]
     return joints if joints.ndim == 4 else joints[None]
