@@ -323,7 +323,8 @@ class BailandoGPT(BailandoPreTrainedModel):
         if steps == 0:
             return upper_codes, lower_codes
         chosen = generation_options(generation_config or _GREEDY, options, GENERATION_NAMES)
-        scale = getattr(chosen, "guidance_scale", None) or 1.0
+        scale = getattr(chosen, "guidance_scale", None)
+        scale = 1.0 if scale is None else scale
         if scale != 1:
             music = torch.cat([music, torch.zeros_like(music)])
         music_moves = config.music_window is not None and not config.rotary
