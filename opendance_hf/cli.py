@@ -462,8 +462,11 @@ def _share_of_duos(dancers: str) -> float:
 def generate(
     songs: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="Audio or video files.")],
     model: Annotated[
-        str, typer.Option(help="Folder or Hub id of a model that dances: Bailando, Bailando++ or FACT.")
-    ],
+        str | None,
+        typer.Option(
+            help="Folder or Hub id of a model that dances: Bailando, Bailando++ or FACT. Default: the solo dancer of the package."
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(

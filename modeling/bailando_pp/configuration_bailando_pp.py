@@ -25,6 +25,8 @@ class BailandoPPGPTConfig(BailandoGPTConfig):
         position_embedding_type: ``"absolute"`` or ``"rotary"``.
         attention_window: rotary only: how many codes back a code sees in every block.
         rotary_base: rotary only.
+        frames_per_code: of the VQ-VAE.
+        hears: what the dancers hear: ``"features"``, ``"beats"`` or ``"both"``.
         max_dancers: how many dancers have an embedding; any number up to it may dance together.
         placement_weight: of the loss of where dancers stand and face relative to the first.
         dancer_spacing_m: before the placement is learned, dancers stand in a row, this far apart.
@@ -49,6 +51,8 @@ class BailandoPPGPTConfig(BailandoGPTConfig):
         position_embedding_type: str = "absolute",
         attention_window: int | None = None,
         rotary_base: float = 10_000.0,
+        frames_per_code: int = 8,
+        hears: str = "features",
         max_dancers: int = 2,
         placement_weight: float = 1.0,
         dancer_spacing_m: float = 1.0,
@@ -74,6 +78,8 @@ class BailandoPPGPTConfig(BailandoGPTConfig):
             position_embedding_type=position_embedding_type,
             attention_window=attention_window,
             rotary_base=rotary_base,
+            frames_per_code=frames_per_code,
+            hears=hears,
             **kwargs,
         )
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from opendance_hf.apps.clean import cleaned
+from opendance_hf.assets import packaged_weights
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.files import atomic_write, check_output
 from opendance_hf.formats import opendance
@@ -22,6 +23,8 @@ from opendance_hf.music.beat_times import read_beat_times, steady_beats
 from opendance_hf.music.sound import measure_sound
 from opendance_hf.schema import FPS
 
+#: The dancer of the package, for those who bring no model.
+PACKAGED_DANCER: Final = "bailando-cmu"
 _SOUND_RATE: Final = 44_100
 _SUFFIXES: Final = (".mp4", ".npz")
 #: Space that the dance of a song needs at least, bytes.
@@ -70,7 +73,7 @@ class GenerateOptions:
 
 def generate(
     songs: Path | Sequence[Path],
-    model: str | os.PathLike[str],
+    model: str | os.PathLike[str] | None = None,
     out: Path | None = None,
     options: GenerateOptions | None = None,
 ) -> list[Path]:
@@ -78,7 +81,7 @@ def generate(
 
     Args:
         songs: audio or video files.
-        model: folder or Hub id of a model that dances.
+        model: folder or Hub id of a model that dances; by default the dancer of the package, :data:`PACKAGED_DANCER`.
         out: for one song an ``.mp4`` (an ``.npz`` of the same name is written beside it) or an ``.npz`` alone; or a folder,
             for files with the names of the songs. By default ``SONG-dance.mp4`` in the current folder.
         options: see :class:`GenerateOptions`.
@@ -111,7 +114,11 @@ def generate(
     from opendance_hf.dance import Dancer  # loads torch, which the checks before do not need
 
     seeds = None if options.seed_motion is None else [opendance.read(options.seed_motion)]
-    log.info("loading %s", model)
+    if model is None:
+        model = packaged_weights(PACKAGED_DANCER)
+        log.info("dancer: %s of the package; --model takes another", PACKAGED_DANCER)
+    else:
+        log.info("loading %s", model)
     dancer = Dancer.from_pretrained(model, device=options.device, engine=cast(Engine | None, options.engine))
     whole: Any = dancer.model
     kind, known = whole.config.model_type, whole.generation_names

@@ -156,7 +156,9 @@ class BailandoPPStage(Stage):
             self.whole = BailandoPPForDanceGeneration.from_solo(base, BailandoPPGPTConfig(**config))
         else:
             vqvae = vqvae_of(base, self.base)
-            gpt_config = BailandoPPGPTConfig(**{**options, "codebook_size": vqvae.config.codebook_size})
+            of_vqvae = vqvae.config
+            options = {"frames_per_code": of_vqvae.frames_per_code, **options}
+            gpt_config = BailandoPPGPTConfig(**{**options, "codebook_size": of_vqvae.codebook_size})
             self.whole = BailandoPPForDanceGeneration(BailandoPPConfig(vqvae.config, gpt_config))
             self.whole.vqvae.load_state_dict(vqvae.state_dict())
         self.whole.vqvae.eval()

@@ -26,7 +26,6 @@ from opendance_hf.modeling.bailando import (
     reward_joints,
     window_mask,
 )
-from opendance_hf.schema import FRAMES_PER_CODE
 from opendance_hf.training.checkpoints import remove_old
 from opendance_hf.training.codes import Dances, Piece, coded, followed_music, music_window
 from opendance_hf.training.loop import default_reports
@@ -103,6 +102,7 @@ class Songs:
                 f"{dataset}: motions without music, whose beats the reward is about: give a dataset"
             )
         self.config = whole.gpt.config
+        self.per_code = whole.vqvae.config.frames_per_code
         #: The critic judges a state after every code that is read: rewards need one code more than a window has steps.
         self.steps = self.config.max_codes - 1
         self.pieces: list[Piece] = []
@@ -112,7 +112,7 @@ class Songs:
                 music = followed_music(piece.music, piece.upper.shape[1], self.config)
                 self.pieces.append(piece._replace(joints=piece.joints[:, :0], music=music))
         if not self.pieces:
-            raise ValueError(f"{dataset}: no sequence has {(self.steps + 2) * FRAMES_PER_CODE} frames")
+            raise ValueError(f"{dataset}: no sequence has {(self.steps + 2) * self.per_code} frames")
         self.windows = [
             (number, start)
             for number, piece in enumerate(self.pieces)
@@ -152,9 +152,9 @@ class Songs:
         chosen, steps = [self.windows[i] for i in indices], self.steps
         codes = torch.stack([danced[n][:, s : s + steps + 1] for n, s in chosen])
         upper, lower = codes.to(vqvae.device).unbind(1)
-        beats = torch.zeros(len(chosen), steps * FRAMES_PER_CODE)
+        beats = torch.zeros(len(chosen), steps * self.per_code)
         for row, (number, start) in zip(beats, chosen, strict=True):
-            at = self.pieces[number].music_beats - FRAMES_PER_CODE * (start + 1)
+            at = self.pieces[number].music_beats - self.per_code * (start + 1)
             row[at[(at >= 0) & (at < len(row))]] = 1
         music = [music_window(self.pieces[n].music, s, steps + 1, self.config) for n, s in chosen]
         joints = reward_joints(vqvae, upper[:, 1:], lower[:, 1:])
@@ -162,7 +162,9 @@ class Songs:
             "upper_codes": upper,
             "lower_codes": lower,
             "music": torch.stack(music).to(vqvae.device),
-            "rewards": beat_rewards(joints, beats.to(vqvae.device), form=reward),
+            "rewards": beat_rewards(
+                joints, beats.to(vqvae.device), form=reward, frames_per_code=self.per_code
+            ),
             "mask": window_mask(torch.tensor([s for _, s in chosen]), steps).to(vqvae.device),
         }
 
