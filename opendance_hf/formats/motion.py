@@ -33,7 +33,7 @@ class Motion:
         confidence: (D, T) from 0 to 1, None if unknown.
         meta: further text, numbers and tuples of numbers of a format. If present, ``id`` and ``group`` (the song) are text,
             ``music_beats`` are frame indices, ``ground`` is the height of the ground in metres, ``licence`` the terms of the
-            motion, and ``start_s`` its start in its source.
+            motion, ``start_s`` its start in its source, and ``song_start_s`` that in its song, if that is another file.
 
     Raises:
         FormatError: naming the array, if it has another shape, values other than real numbers, NaN or infinity; if ``fps``

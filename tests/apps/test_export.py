@@ -12,10 +12,13 @@ from typer.testing import CliRunner
 
 import opendance_hf.apps.export as exporting
 from opendance_hf.apps.export import ExportError, ExportOptions, export, format_for, writable
+from opendance_hf.apps.import_item import Job, import_item
 from opendance_hf.cli import app
 from opendance_hf.files import OutputError
 from opendance_hf.formats import bvh, glb, opendance
 from opendance_hf.formats.motion import Motion
+from opendance_hf.loading_scripts import Item
+from opendance_hf.music import decode_audio
 from opendance_hf.schema import per_dancer
 from opendance_hf.storage import pack
 from opendance_hf.terms import TERMS
@@ -124,6 +127,34 @@ def test_the_part_of_the_song_is_beside_the_file(tmp_path: Path) -> None:
     later, _ = soundfile.read(tmp_path / "e.wav")
     spectrum = np.abs(np.fft.rfft(later[: rate // 4] * np.hanning(rate // 4)))
     assert spectrum.argmax() * 4 == pytest.approx(200 + 40 * 6.125, abs=8)
+
+
+def test_a_song_that_starts_before_the_dance_is_cut_where_the_import_heard_it(tmp_path: Path) -> None:
+    tune = song(tmp_path / "song.wav", 12)
+    bvh.write(dance(1, 300), tmp_path / "a.bvh")
+    item = Item("a", (tmp_path / "a.bvh",), "bvh", "song", audio="song", audio_start_s=4.0)
+    job = Job(item, "a", tmp_path, tmp_path, tune, {}, "unknown", tmp_path / "store")
+    (row,) = import_item(job).rows
+    sequence = tmp_path / "store" / "sequences" / row.file
+    run(sequence, "--to", "opendance", "--out", tmp_path / "row.npz")
+    for source in (sequence, tmp_path / "row.npz"):
+        run(source, "--to", "bvh", "--audio", tune, "--out", tmp_path / f"{source.stem}-out.bvh")
+        sound, rate = soundfile.read(tmp_path / f"{source.stem}-out.wav")
+        spectrum = np.abs(np.fft.rfft(sound[: rate // 4] * np.hanning(rate // 4)))
+        assert spectrum.argmax() * 4 == pytest.approx(200 + 40 * 4.125, abs=8)
+
+
+def test_only_the_part_of_the_song_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spans: list[tuple[float | None, ...]] = []
+
+    def decode(path: Path, rate: int, start: float = 0.0, end: float | None = None) -> np.ndarray:
+        spans.append((start, end))
+        return decode_audio(path, rate, start, end)
+
+    monkeypatch.setattr(exporting, "decode_audio", decode)
+    tune = song(tmp_path / "song.wav", 12)
+    run(dataset(tmp_path / "set", 1), "--to", "bvh", "--audio", tune, "--out", tmp_path / "d.bvh")
+    assert spans == [(1.25, 6.25)]
 
 
 def test_a_song_that_ends_before_the_dance_is_refused(tmp_path: Path) -> None:
