@@ -124,6 +124,15 @@ def test_a_body_that_lies_asks_for_the_axis() -> None:
         read_back(replace(made, rotations=turned))
 
 
+@pytest.mark.parametrize("up", [None, "y"])
+def test_a_body_that_is_upside_down_is_refused_whatever_points_up(up: str | None) -> None:
+    made = animation_of(dance())
+    turned = made.rotations.copy()
+    turned[:, 0] = np.diag([1.0, -1, -1]) @ turned[:, 0]
+    with pytest.raises(FormatError, match=r"dance\.bvh: bodies stand upside down along y"):
+        read_back(replace(made, rotations=turned), up=up)
+
+
 def test_exchanged_sides_are_refused() -> None:
     made = animation_of(dance())
     swap = {"left": "right", "right": "left"}
