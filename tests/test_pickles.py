@@ -287,7 +287,7 @@ def test_small_programs_with_large_wishes(tmp_path: Path, attack: str) -> None:
     assert len(message) < len(str(path)) + 250
 
 
-@pytest.mark.parametrize("container", [b"}", b"]", b"(d", b"(l", b"N\x85"])
+@pytest.mark.parametrize("container", [b"}", b"]", b"(d", b"(l"])
 def test_containers_are_paid_for_when_they_are_made(
     container: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

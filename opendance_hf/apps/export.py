@@ -15,7 +15,7 @@ from opendance_hf.errors import OpenDanceError
 from opendance_hf.files import atomic_write, check_output, names_a_folder
 from opendance_hf.formats import FORMATS, WritableFormat, format_named
 from opendance_hf.formats.detect import SUFFIXES, format_of
-from opendance_hf.formats.motion import Motion, one_file_a_dancer
+from opendance_hf.formats.motion import Motion, check_suffix, one_file_a_dancer
 from opendance_hf.formats.opendance import motion_of
 from opendance_hf.formats.resample import resampled, with_poses
 from opendance_hf.music.decode import Floats, decode_audio
@@ -103,6 +103,11 @@ def export(source: str, to: str, out: Path | None, options: ExportOptions) -> li
     taken = inspect.signature(module.write).parameters
     if unknown := [key for key in extra if key not in taken]:
         raise ExportError(f"{name} files have no --{unknown[0]}")
+    fixed = getattr(module, "FIXED_FPS", None)
+    if fixed and options.fps not in (None, fixed):
+        raise ExportError(f"--fps {options.fps:g}: {name} files have {fixed:g} frames per second")
+    if out is not None:
+        check_suffix(out, *getattr(module, "SUFFIXES", (module.SUFFIX,)))
     motion = load_dance(source, options.row)
     if options.dancer is not None:
         if not 1 <= options.dancer <= motion.num_dancers:
@@ -112,8 +117,7 @@ def export(source: str, to: str, out: Path | None, options: ExportOptions) -> li
         log.warning(
             "the dance has joint positions only: its rotations are computed from them, without twist of the bones"
         )
-    rate = options.fps or float(getattr(module, "FIXED_FPS", motion.fps))
-    motion = resampled(with_poses(motion), rate)
+    motion = resampled(with_poses(motion), float(options.fps or fixed or motion.fps))
     out = out or Path(f"{_file_name(motion)}{module.SUFFIX}")
     inputs = [Path(source), *([options.audio] if options.audio else [])]
     beside = {"audio": out.with_suffix(".wav"), "terms": out.with_suffix(".licence.txt")}

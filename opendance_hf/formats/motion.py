@@ -153,11 +153,12 @@ def check_input(path: Path, max_bytes: int) -> int:
     return found.st_size
 
 
-def check_suffix(path: Path, suffix: str) -> None:
+def check_suffix(path: Path, *suffixes: str) -> None:
     """Raise FormatError if the name of an output file has another suffix.
 
     Raises:
-        FormatError: naming the file and the suffix.
+        FormatError: naming the file and the suffixes.
     """
-    if path.suffix.lower() != suffix:
-        raise FormatError(f"{path}: the name of this file must end in {suffix}, got {path.suffix!r}")
+    if path.suffix.lower() not in suffixes:
+        expected = ", ".join(suffixes)
+        raise FormatError(f"{path}: the name of this file must end in {expected}, got {path.suffix!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from opendance_hf.apps.export import ExportError, ExportOptions, export, format_
 from opendance_hf.apps.import_item import Job, import_item
 from opendance_hf.cli import app
 from opendance_hf.files import OutputError
-from opendance_hf.formats import bvh, glb, opendance
+from opendance_hf.formats import bvh, glb, opendance, vrma
 from opendance_hf.formats.motion import Motion
+from opendance_hf.formats.rigged import Rigged
+from opendance_hf.formats.rigged import rigged as rigged_of
 from opendance_hf.loading_scripts import Item
 from opendance_hf.music import decode_audio
 from opendance_hf.schema import per_dancer
@@ -220,6 +223,68 @@ def test_a_blender_that_fails_is_quoted(file: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such operator"):
         export(str(file), "fbx", tmp_path / "o.fbx", ExportOptions(blender=str(program)))
     assert not list(tmp_path.glob("*.fbx"))
+
+
+def test_an_old_blender_is_refused_by_its_version(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bpy.py").write_text("class app:\n    version, version_string = (4, 1, 0), '4.1.0'\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(ValueError, match=r"Blender 4\.1\.0 is too old, 4\.2 or newer is needed"):
+        export(str(file), "fbx", tmp_path / "o.fbx", ExportOptions(blender=sys.executable))
+
+
+def test_a_blender_that_fails_at_the_second_dancer_leaves_no_file(file: Path, tmp_path: Path) -> None:
+    program = tmp_path / "blender"
+    program.write_text(
+        f'#!/bin/sh\n[ -e "{tmp_path}/once" ] && exit 3\ntouch "{tmp_path}/once"\n'
+        'while [ "$1" != -- ]; do shift; done\ncp "$2" "$3"\n'
+    )
+    program.chmod(0o755)
+    with pytest.raises(ValueError, match=r"o_1\.fbx"):
+        export(str(file), "fbx", tmp_path / "o.fbx", ExportOptions(blender=str(program)))
+    assert (tmp_path / "once").exists()
+    assert not list(tmp_path.glob("*.fbx"))
+
+
+def test_vrm_animations_are_all_written_or_none(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
+
+    def rigged(path: Path, dancer: Motion, table: object) -> Rigged:
+        if made:
+            raise OSError("no space")
+        made.append(path)
+        return rigged_of(path, dancer, table)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(vrma, "rigged", rigged)
+    with pytest.raises(OSError, match="no space"):
+        export(str(file), "vrma", tmp_path / "o.vrma", ExportOptions())
+    assert not list(tmp_path.glob("*.vrma"))
+
+
+@pytest.mark.parametrize(
+    ("to", "out", "options", "said"),
+    [
+        ("aistpp", "o.pkl", ExportOptions(fps=30), "--fps 30: aistpp files have 60 frames per second"),
+        ("glb", "o.bvh", ExportOptions(), r"o\.bvh: .* must end in \.glb"),
+        ("usd", "o.usdz", ExportOptions(), r"o\.usdz: .* must end in \.usd, \.usdc, \.usda"),
+    ],
+)
+def test_wrong_rates_and_names_are_told_before_reading(
+    to: str, out: str, options: ExportOptions, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "load_dance", lambda *_: pytest.fail("read the dance"))
+    with pytest.raises(ValueError, match=said):
+        export("any.npz", to, Path(out), options)
+
+
+def test_rotations_without_a_skeleton_are_computed_again_and_it_is_said(tmp_path: Path) -> None:
+    motion = dance()
+    opendance.write(Motion(motion.joints, 60.0, poses=motion.poses), tmp_path / "p.npz")
+    said = run(tmp_path / "p.npz", "--to", "bvh", "--out", tmp_path / "p.bvh")
+    assert "rotations are computed again" in " ".join(said.split())
 
 
 def test_usd_is_read_back_by_its_own_library(file: Path, tmp_path: Path) -> None:
