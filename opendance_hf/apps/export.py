@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from opendance_hf.errors import OpenDanceError
-from opendance_hf.files import atomic_write, check_output, names_a_folder
+from opendance_hf.files import HUB_ID, atomic_write, check_output, names_a_folder
 from opendance_hf.formats import FORMATS, WritableFormat, format_named
 from opendance_hf.formats.detect import SUFFIXES, format_of
 from opendance_hf.formats.motion import Motion, check_suffix, one_file_a_dancer
@@ -21,7 +21,6 @@ from opendance_hf.formats.resample import resampled, with_poses
 from opendance_hf.music.decode import Floats, decode_audio
 from opendance_hf.music.sound import measure_sound
 
-_HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
 _SHARDS: Final = "data/*/*-?????-of-?????.parquet"
 _SAMPLE_RATE: Final = 48_000
 #: A song may end before the dance by this, seconds: the rest is silent.
@@ -158,7 +157,7 @@ def load_dance(source: str, row: str | None) -> Motion:
     if path.is_dir():
         return _row_of_folder(path, row)
     if (
-        _HUB_ID.fullmatch(source)
+        HUB_ID.fullmatch(source)
         and not names_a_folder(source)
         and path.suffix.lower() not in chain(*SUFFIXES)
     ):

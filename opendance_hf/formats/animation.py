@@ -19,6 +19,7 @@ from opendance_hf.formats import FormatError
 from opendance_hf.formats.body import Axis
 from opendance_hf.formats.motion import Motion
 from opendance_hf.formats.rigs import NameTable, detect_names
+from opendance_hf.metrics.person import LEGS_M
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.ik import aim, joints_to_poses
 from opendance_hf.motion.rotations import (
@@ -45,9 +46,8 @@ _MAX_COORDINATE: Final = 1e9
 UNITS_M: Final[dict[str, float]] = {
     "m": 1.0, "dm": 0.1, "CMU's unit (inch / 0.45)": 0.0254 / 0.45, "in": 0.0254, "cm": 0.01, "mm": 0.001,
 }  # fmt: skip
-#: Length of the leg from hip to ankle of an adult, m, and the range in which a unit is accepted.
+#: Length of the leg from hip to ankle of an adult, m.
 _LEG_M: Final = 0.82
-_LEGS_M: Final = (0.5, 1.15)
 #: The rest pose of a file is a T-pose if no long bone points farther from SMPL's than this.
 _MAX_REST_DEG: Final = 25.0
 #: Limbs that rest farther from SMPL's than this, as CMU's legs, which are 20 degrees apart, are turned to rest as SMPL's.
@@ -284,10 +284,10 @@ def measured_unit(path: Path, joints: Array) -> tuple[str, float]:
     leg = float(np.median(legs, axis=1).sum() / 2) if len(joints) else 0.0
     fitting = {name: abs(np.log(leg * unit / _LEG_M)) for name, unit in UNITS_M.items() if leg > 0}
     best = min(fitting, key=fitting.__getitem__, default="")
-    if not best or not _LEGS_M[0] <= leg * UNITS_M[best] <= _LEGS_M[1]:
+    if not best or not LEGS_M[0] <= leg * UNITS_M[best] <= LEGS_M[1]:
         raise FormatError(
             f"{path}: a leg is {leg:.4g} long from hip to ankle; in none of the units {', '.join(UNITS_M)} is that "
-            f"{_LEGS_M[0]:g} to {_LEGS_M[1]:g} m: scale the file first"
+            f"{LEGS_M[0]:g} to {LEGS_M[1]:g} m: scale the file first"
         )
     return best, UNITS_M[best]
 

@@ -59,10 +59,12 @@ def _human_bones(file: GltfFile) -> dict[int, str]:
         found = found.get(key) if isinstance(found, dict) else None
     if not isinstance(found, dict):
         return {}
-    nodes = {name: bone.get("node") if isinstance(bone, dict) else None for name, bone in found.items()}
-    for node in nodes.values():
+    bones: dict[int, str] = {}
+    for name, bone in found.items():
+        node: Any = bone.get("node") if isinstance(bone, dict) else None
         file.item("nodes", node)
-    return {node: name for name, node in nodes.items()}
+        bones[node] = name
+    return bones
 
 
 def write(motion: Motion, path: Path) -> list[Path]:
