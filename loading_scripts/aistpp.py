@@ -8,18 +8,15 @@ the former for motion and music. Of those, validation and test share their ten s
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from opendance_hf.formats.coco import MUSIC_CODE
 from opendance_hf.loading_scripts import Item
-from opendance_hf.loading_scripts.folders import files_in, names_in, not_the_dataset, splits_in
+from opendance_hf.loading_scripts.folders import SPLITS, files_in, names_in, not_the_dataset, splits_in
 
 LICENCE: Final = "CC-BY-4.0"
-#: gBR_sBM_cAll_d04_mBR0_ch01: genre, situation, cameras, dancer, music, choreography.
-_MUSIC: Final = re.compile(r"_(m[A-Z]{2}\d)_")
-_LISTS: Final = {"train": "train", "val": "validation", "test": "test"}
 PUBLISHED: Final = (
     "AIST++ was published at google.github.io/aistplusplus_dataset; the links of its download page are gone since 2026. What "
     "is left are copies of others, and the videos with music of the AIST Dance Video Database (aistdancedb.ongaaccel.jp)"
@@ -40,14 +37,14 @@ def items(root: Path) -> Iterator[Item]:
         )
     splits: dict[str, str] = {}
     for kind in ("crossmodal", "pose"):
-        splits = splits or splits_in(root, ((f"splits/{kind}_{n}.txt", s) for n, s in _LISTS.items()))
+        splits = splits or splits_in(root, ((f"splits/{kind}_{n}.txt", s) for n, s in SPLITS.items()))
     left_out = set(names_in(root, "ignore_list.txt") or ())
     for name in sorted({*found, *splits}):
         file, format_name = found.get(name, (None, "aistpp"))
         ignored = "AIST++'s ignore_list.txt names it: poorly reconstructed" if name in left_out else ""
         if file is None:
             ignored = ignored or "the lists of splits name it, but it has no file in motions or keypoints3d"
-        music = _MUSIC.search(name)
+        music = MUSIC_CODE.search(name)
         if not (ignored or music or file is None or file.problem):
             ignored = "its name has no code of the music, such as _mBR0_"
         yield Item(

@@ -10,6 +10,8 @@ from typing import Final
 
 from opendance_hf.loading_scripts import LayoutError
 
+#: Official splits by their names in the files of most datasets.
+SPLITS: Final = {"train": "train", "val": "validation", "test": "test"}
 #: A list of names of a dataset has some kilobytes.
 _MAX_LIST_BYTES: Final = 16 * 1024**2
 

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Final
 
 from opendance_hf.loading_scripts import Item
-from opendance_hf.loading_scripts.folders import files_in, names_in, not_the_dataset, splits_in
+from opendance_hf.loading_scripts.folders import SPLITS, files_in, names_in, not_the_dataset, splits_in
 
 LICENCE: Final = "AIOZ-GDANCE-non-commercial-research"
 #: Of the frames in the names.
 _FPS: Final = 30.0
 _NAME: Final = re.compile(r"(.+)_(\d{1,9})_(\d{1,9})")
-_LISTS: Final = {"train": "train", "val": "validation", "test": "test"}
 _MUSIC: Final = ("musics", "music")
 PUBLISHED: Final = "AIOZ-GDANCE is published by its authors at github.com/aioz-ai/AIOZ-GDANCE"
 
@@ -37,7 +36,7 @@ def items(root: Path) -> Iterator[Item]:
         raise not_the_dataset(
             root, "motions_smpl/*.pkl (and musics, the lists of split_sequence_names.txt)", PUBLISHED
         )
-    splits = splits_in(root, ((f"{n}_split_sequence_names.txt", split) for n, split in _LISTS.items()))
+    splits = splits_in(root, ((f"{n}_split_sequence_names.txt", split) for n, split in SPLITS.items()))
     listed = {*splits, *(names_in(root, "split_sequence_names.txt") or ())}
     songs = {file.name for folder in _MUSIC for file in files_in(root, folder, ".wav")}
     for name in sorted({*found, *listed}):

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from opendance_hf.loading_scripts import Item
-from opendance_hf.loading_scripts.folders import files_in, not_the_dataset, splits_in
+from opendance_hf.loading_scripts.folders import SPLITS, files_in, not_the_dataset, splits_in
 
 LICENCE: Final = "unknown"
-_LISTS: Final = {"train": "train", "val": "validation", "test": "test"}
 PUBLISHED: Final = "HumanML3D is made from AMASS by the code published at github.com/EricGuo5513/HumanML3D; AMASS needs a registration"
 
 
@@ -27,7 +26,7 @@ def items(root: Path) -> Iterator[Item]:
     found = {file.name: file for file in files_in(root, "new_joint_vecs", ".npy")}
     if not found:
         raise not_the_dataset(root, "new_joint_vecs/*.npy (and train.txt, val.txt, test.txt)", PUBLISHED)
-    splits = splits_in(root, ((f"{name}.txt", split) for name, split in _LISTS.items()))
+    splits = splits_in(root, ((f"{name}.txt", split) for name, split in SPLITS.items()))
     for name in sorted({*found, *splits}):
         file = found.get(name)
         yield Item(

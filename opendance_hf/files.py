@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from opendance_hf.disk import MIN_ROOM, DiskError, check_room, disk_fault
 from opendance_hf.errors import OpenDanceError
 
 __all__ = [
+    "HUB_ID",
     "DiskError",
     "OutputError",
     "atomic_write",
@@ -27,6 +30,9 @@ __all__ = [
     "same_file",
     "staged_folder",
 ]
+
+#: Form of the names of repositories of the Hub, ``owner/name``.
+HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class OutputError(OpenDanceError, ValueError):

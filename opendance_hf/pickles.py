@@ -304,13 +304,15 @@ class _Machine:
                 self._spend(sys.getsizeof(argument))
                 push(argument)
             case "EMPTY_DICT" | "EMPTY_LIST" | "EMPTY_TUPLE":
-                push({"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}[instruction]())
+                push(
+                    self._paid({"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}[instruction]())
+                )
             case "DICT":
-                push(self._filled({}, self._taken(instruction)))
+                push(self._paid(self._filled({}, self._taken(instruction))))
             case "LIST":
-                push(self._taken(instruction))
+                push(self._paid(self._taken(instruction)))
             case "TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3":
-                push(tuple(self._taken(instruction)))
+                push(self._paid(tuple(self._taken(instruction))))
             case "SETITEM" | "SETITEMS":
                 items = self._taken(instruction)
                 self._filled(self._top(), items)
@@ -359,6 +361,11 @@ class _Machine:
         self._left -= num_bytes
         if self._left < 0:
             raise _Refused("would take far more memory than the file itself")
+
+    def _paid(self, container: Any) -> Any:
+        """Return a new container after its memory is spent: one byte of a program makes an empty one of 64."""
+        self._spend(sys.getsizeof(container))
+        return container
 
     def _filled(self, target: Any, items: list[Any]) -> dict[str, Any]:
         """Add keys and values, one after the other, to a dictionary."""

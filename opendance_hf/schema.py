@@ -110,6 +110,7 @@ class Provenance:
     camera: Annotated[Camera | None, Column("struct", meaning="camera of the source")] = None
     backends: Annotated[tuple[Backend, ...], Column("struct", meaning="all programs and models that computed the row")] = ()
     pipeline: Annotated[str, Column("string", meaning="fingerprint of the pipeline's configuration; empty if unknown and before schema 1.2")] = ""
+    song_start_s: Annotated[float | None, Column("float64", unit="s", minimum=0, meaning="start of the sequence in its song; null if the source has the song itself (then it is `start_s`) or there is no song")] = None
 
 
 @dataclass(kw_only=True)

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_np
 
+from opendance_hf import pickles
 from opendance_hf.pickles import PickleError, load_pickled_arrays
 
 
@@ -284,6 +285,17 @@ def test_small_programs_with_large_wishes(tmp_path: Path, attack: str) -> None:
     assert message.isascii()
     assert message.isprintable()
     assert len(message) < len(str(path)) + 250
+
+
+@pytest.mark.parametrize("container", [b"}", b"]", b"(d", b"(l"])
+def test_containers_are_paid_for_when_they_are_made(
+    container: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pickles, "_SLACK_BYTES", 100_000)
+    path = tmp_path / "a.pkl"
+    path.write_bytes(b"\x80\x04}" + text("x") + b"](" + container * 5_000 + b"es.")
+    with pytest.raises(PickleError, match="far more memory than the file itself"):
+        load_pickled_arrays(path)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from opendance_hf.errors import OpenDanceError
+from opendance_hf.files import HUB_ID
 from opendance_hf.formats import FormatError, format_named
 from opendance_hf.formats.detect import SUFFIXES, format_of
 from opendance_hf.metrics import Clip
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 #: Number of joint coordinates of one dancer in one frame.
 NUM_VALUES: Final = MEAN_OFFSETS.size
 _COLUMNS: Final = ["id", "group", "num_dancers", "joints", "music_beats", "bpm"]
-_HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class EvaluateError(OpenDanceError, ValueError):
@@ -42,7 +41,7 @@ def load_clips(source: str | Path) -> Iterator[Clip]:
     """
     path = Path(source)
     if not path.exists():
-        if isinstance(source, str) and _HUB_ID.fullmatch(source):
+        if isinstance(source, str) and HUB_ID.fullmatch(source):
             yield from _load_hub(source)
             return
         raise EvaluateError(f"{source}: no such file or folder")

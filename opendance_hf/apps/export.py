@@ -11,20 +11,20 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from opendance_hf.errors import OpenDanceError
-from opendance_hf.files import atomic_write, check_output, names_a_folder
+from opendance_hf.files import HUB_ID, atomic_write, check_output, names_a_folder
 from opendance_hf.formats import FORMATS, WritableFormat, format_named
 from opendance_hf.formats.detect import SUFFIXES, format_of
-from opendance_hf.formats.motion import Motion, one_file_a_dancer
+from opendance_hf.formats.motion import Motion, check_suffix, one_file_a_dancer
 from opendance_hf.formats.opendance import motion_of
 from opendance_hf.formats.resample import resampled, with_poses
 from opendance_hf.music.decode import Floats, decode_audio
+from opendance_hf.music.sound import measure_sound
 
-_HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
 _SHARDS: Final = "data/*/*-?????-of-?????.parquet"
 _SAMPLE_RATE: Final = 48_000
+#: A song may end before the dance by this, seconds: the rest is silent.
+_MISSING_S: Final = 0.1
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class ExportOptions:
         detail: of the skinned body, see :data:`opendance_hf.formats.skinned.DETAILS`; by default the format's.
         blender: program for FBX.
         audio: song, or the source video of a row, whose part that belongs to the dance is written beside the file.
-        audio_start_s: where that part begins; by default the start of the row in its source, or 0.
+        audio_start_s: where that part begins; by default the start of the row in its song, or in its source, or 0.
         overwrite: True to replace files that exist.
     """
 
@@ -102,6 +102,11 @@ def export(source: str, to: str, out: Path | None, options: ExportOptions) -> li
     taken = inspect.signature(module.write).parameters
     if unknown := [key for key in extra if key not in taken]:
         raise ExportError(f"{name} files have no --{unknown[0]}")
+    fixed = getattr(module, "FIXED_FPS", None)
+    if fixed and options.fps not in (None, fixed):
+        raise ExportError(f"--fps {options.fps:g}: {name} files have {fixed:g} frames per second")
+    if out is not None:
+        check_suffix(out, *getattr(module, "SUFFIXES", (module.SUFFIX,)))
     motion = load_dance(source, options.row)
     if options.dancer is not None:
         if not 1 <= options.dancer <= motion.num_dancers:
@@ -111,8 +116,7 @@ def export(source: str, to: str, out: Path | None, options: ExportOptions) -> li
         log.warning(
             "the dance has joint positions only: its rotations are computed from them, without twist of the bones"
         )
-    rate = options.fps or float(getattr(module, "FIXED_FPS", motion.fps))
-    motion = resampled(with_poses(motion), rate)
+    motion = resampled(with_poses(motion), float(options.fps or fixed or motion.fps))
     out = out or Path(f"{_file_name(motion)}{module.SUFFIX}")
     inputs = [Path(source), *([options.audio] if options.audio else [])]
     beside = {"audio": out.with_suffix(".wav"), "terms": out.with_suffix(".licence.txt")}
@@ -153,7 +157,7 @@ def load_dance(source: str, row: str | None) -> Motion:
     if path.is_dir():
         return _row_of_folder(path, row)
     if (
-        _HUB_ID.fullmatch(source)
+        HUB_ID.fullmatch(source)
         and not names_a_folder(source)
         and path.suffix.lower() not in chain(*SUFFIXES)
     ):
@@ -215,16 +219,16 @@ def _song(motion: Motion, options: ExportOptions) -> Floats:
     """
     assert options.audio is not None
     start = options.audio_start_s
-    start = float(motion.meta.get("start_s", 0.0)) if start is None else start
-    duration = motion.num_frames / motion.fps
-    samples = decode_audio(options.audio, _SAMPLE_RATE, start)[: round(duration * _SAMPLE_RATE)]
-    missing = round(duration * _SAMPLE_RATE) - len(samples)
-    if missing > _SAMPLE_RATE / 10:
+    if start is None:
+        start = float(motion.meta.get("song_start_s", motion.meta.get("start_s", 0.0)))
+    end = start + motion.num_frames / motion.fps
+    missing = end - float(measure_sound(options.audio).ends_s[-1])
+    if missing > _MISSING_S:
         raise ExportError(
-            f"{options.audio}: ends {missing / _SAMPLE_RATE:.1f} s before the dance, which begins at {start:g} s of it; is it "
-            "another song? Give the start with --audio-start"
+            f"{options.audio}: ends {missing:.1f} s before the dance, which begins at {start:g} s of it; is it another song? "
+            "Give the start with --audio-start"
         )
-    return np.pad(samples, (0, missing))
+    return decode_audio(options.audio, _SAMPLE_RATE, start, end)
 
 
 def _write_audio(samples: Floats, path: Path) -> None:

@@ -51,7 +51,7 @@ MUSIC_TOLERANCE_S: Final = 2.0
 DANCERS_TOLERANCE_S: Final = 0.1
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 #: Changes with what this module computes, so that items of older versions are imported again.
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 
 class Rejected(Exception):
@@ -341,6 +341,7 @@ def _sequence(
     first_s = float(motion.meta.get("start_s", 0.0)) + start / FPS
     backends = [Backend("import", job.item.format, __version__)]
     music: dict[str, Any] = {"music_beats": np.zeros(0, np.int32)}
+    song_s: float | None = None
     if job.song:
         song_s = job.item.audio_start_s + start / FPS
         found = extract(job.song, song_s, song_s + (end - start) / FPS, end - start)
@@ -369,6 +370,7 @@ def _sequence(
                 licence=job.licence,
                 opendance_version=__version__,
                 backends=tuple(backends),
+                song_start_s=song_s,
             ),
             **music,
         )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import pickle
-import re
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -28,8 +27,6 @@ FILE_A_DANCER: Final = True
 #: The only rate that is written.
 FIXED_FPS: Final = 60
 FPS: Final = 60
-#: gBR_sBM_cAll_d04_mBR0_ch01: genre, situation, cameras, dancer, music, choreography.
-_MUSIC: Final = re.compile(r"_(m[A-Z]{2}\d)_")
 
 
 def read(path: Path, *, fps: float | None = None, up: Axis | None = None) -> Motion:
@@ -79,7 +76,7 @@ def read(path: Path, *, fps: float | None = None, up: Axis | None = None) -> Mot
             f"and one positive number"
         )
     poses, transl = poses.reshape(-1, NUM_JOINTS, 3), transl / scaling
-    meta = {"group": music[1]} if (music := _MUSIC.search(path.stem)) else {}
+    meta = {"group": music[1]} if (music := coco.MUSIC_CODE.search(path.stem)) else {}
     return make_motion(
         path,
         poses[None],

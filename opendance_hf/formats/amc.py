@@ -28,6 +28,7 @@ from opendance_hf.formats.animation import MAX_JOINTS, Animation, check_size, to
 from opendance_hf.formats.body import Axis
 from opendance_hf.formats.motion import Motion, check_input
 from opendance_hf.formats.rigs import table_of
+from opendance_hf.formats.textlines import limited_lines
 
 #: Rate of most trials of the CMU database; files do not have it.
 FPS: Final = 120.0
@@ -166,7 +167,7 @@ def _lines(path: Path, limit: int) -> Iterator[tuple[int, list[str]]]:
     """Yield number and words of each line that has any."""
     check_input(path, limit)
     with path.open(encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(limited_lines(path, file), start=1):
             words = line.partition("#")[0].translate(_SPACES).split()
             if words:
                 yield number, words

@@ -6,11 +6,17 @@ has the package ``bpy``.
 
 import sys
 
+#: Oldest version whose importer of glTF has the options below.
+OLDEST = (4, 2, 0)
+
 
 def convert(source: str, target: str, fps: float, num_frames: int) -> None:
     """Load a GLB written by OpenDance-HF and save it as FBX: y up, -z forward, one key a frame."""
     import bpy
 
+    if bpy.app.version < OLDEST:
+        needed = ".".join(map(str, OLDEST[:2]))
+        sys.exit(f"Blender {bpy.app.version_string} is too old, {needed} or newer is needed")
     bpy.ops.wm.read_factory_settings(use_empty=True)
     scene = bpy.context.scene
     # The importer converts seconds to frames with the rate of the scene, so that it must be set first.

@@ -28,6 +28,7 @@ from opendance_hf.formats.body import Axis
 from opendance_hf.formats.motion import Motion, check_input, check_suffix, one_file_a_dancer
 from opendance_hf.formats.rigged import rigged
 from opendance_hf.formats.rigs import check_rig, table_of
+from opendance_hf.formats.textlines import MAX_LINE, limited_lines
 
 #: Suffix of the files that are written, one a dancer.
 SUFFIX: Final = ".bvh"
@@ -77,7 +78,7 @@ def read_animations(path: Path) -> list[Animation]:
     """
     size = check_input(path, _MAX_BYTES)
     with path.open(encoding="utf-8", errors="replace") as file:
-        lines = ((number, line.split()) for number, line in enumerate(file, start=1))
+        lines = ((number, line.split()) for number, line in enumerate(limited_lines(path, file), start=1))
         filled = ((number, words) for number, words in lines if words)
         joints = _hierarchy(path, filled)
         frames, frame_s = _motion_header(path, filled)
@@ -186,6 +187,8 @@ def _values(path: Path, file: TextIO, frames: int, width: int) -> np.ndarray:
     while text := file.read(_CHUNK):  # words of a whole file take ten times its size
         words = (tail + text).split()
         tail = "" if text[-1].isspace() else words.pop()
+        if len(tail) > MAX_LINE:
+            raise FormatError(f"{path}: has a word of more than {MAX_LINE:,} characters; the file is damaged")
         parts.append(_reals(path, words))
     values = np.concatenate([*parts, _reals(path, [tail] if tail else [])])
     if len(values) != frames * width:

@@ -42,7 +42,8 @@ _UNIT_M: Final = 0.01
 _MAX_GAP_S: Final = 0.5
 #: Height of the ears above SMPL's joint of the head, m, as in the pipeline's ``fitting/correspondences.py``.
 _EARS_M: Final = 0.05
-_MUSIC: Final = re.compile(r"_(m[A-Z]{2}\d)_")
+#: Code of the music in the names of AIST++, genre, situation, cameras, dancer, music, choreography: gBR_sBM_cAll_d04_mBR0_ch01.
+MUSIC_CODE: Final = re.compile(r"_(m[A-Z]{2}\d)_")
 _REST: Final = forward_kinematics(np.zeros((NUM_JOINTS, 3)), np.zeros(3), MEAN_OFFSETS.astype(np.float64))
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ def read(path: Path, *, fps: float | None = None, up: Axis | None = None) -> Mot
         raise FormatError(f"{path}: {name} has the shape {points.shape}, expected (frames, 17, 3)")
     rate = FPS if fps is None else fps
     points = _filled(path, points, rate) * _UNIT_M
-    meta = {"group": music[1]} if (music := _MUSIC.search(path.stem)) else {}
+    meta = {"group": music[1]} if (music := MUSIC_CODE.search(path.stem)) else {}
     log.info("%s: read as %s of AIST++: %g FPS, %s up, centimetres", path, name, rate, up or "y")
     # Extreme numbers give NaN or infinity, which are refused.
     with np.errstate(all="ignore"):

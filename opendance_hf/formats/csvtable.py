@@ -12,9 +12,8 @@ import csv
 import logging
 import math
 from array import array
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +22,7 @@ from opendance_hf.files import atomic_write
 from opendance_hf.formats import FormatError
 from opendance_hf.formats.body import given_rate
 from opendance_hf.formats.motion import Motion, check_input, check_suffix
+from opendance_hf.formats.textlines import limited_lines
 from opendance_hf.motion.body import forward_kinematics, pose_joints
 from opendance_hf.motion.rotations import axis_angle_to_matrix
 from opendance_hf.motion.skeleton import JOINT_NAMES, NUM_JOINTS, PARENTS
@@ -32,7 +32,6 @@ Floats = npt.NDArray[np.floating]
 #: Suffix of the files that are written.
 SUFFIX: Final = ".csv"
 _MAX_BYTES: Final = 2**30
-_MAX_LINE: Final = 100_000
 _KEYS: Final = ("frame", "time_s", "dancer")
 _JOINTS: Final = tuple(f"{joint}_{axis}_m" for joint in JOINT_NAMES for axis in "xyz")
 _ANGLES: Final = tuple(f"{joint}_r{axis}_rad" for joint in JOINT_NAMES for axis in "xyz")
@@ -91,7 +90,7 @@ def _rows(path: Path) -> tuple[bool, Floats]:
     numbers = array("d")
     # The byte order mark that spreadsheets write is not part of the first name.
     with path.open(encoding="utf-8-sig", newline="") as file:
-        table = csv.reader(_lines(path, file))
+        table = csv.reader(limited_lines(path, file))
         names = [name.strip() for name in next(table, [])]
         has_angles = set(_ANGLES) <= set(names)
         wanted = (*_KEYS, *_JOINTS, *(_ANGLES if has_angles else ()))
@@ -116,16 +115,6 @@ def _rows(path: Path) -> tuple[bool, Floats]:
     if not numbers:
         raise FormatError(f"{path}: has no rows")
     return has_angles, np.array(numbers).reshape(-1, len(wanted))
-
-
-def _lines(path: Path, file: TextIO) -> Iterator[str]:
-    """Yield the lines of a table, none of which may be longer than that of any table that is written."""
-    while line := file.readline(_MAX_LINE):
-        if len(line) == _MAX_LINE:
-            raise FormatError(
-                f"{path}: has a line of {_MAX_LINE:,} characters or more; it is not a table of a motion"
-            )
-        yield line
 
 
 def _rate(path: Path, times: Floats) -> float | None:

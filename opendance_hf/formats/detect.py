@@ -10,12 +10,13 @@ from typing import Final
 from opendance_hf.formats import amass, coco, edge, gdance, lodge, wham
 from opendance_hf.formats.body import load_pickle
 
-#: Suffixes of motion files. In a folder those of a row are looked for if it has none of the rows before; tables come last,
-#: since scores are tables too.
+#: Suffixes of motion files. In a folder those of a row are looked for if it has none of the rows before; tables and JSON come
+#: last, since scores are such files too.
 SUFFIXES: Final = (
     (".npz", ".pkl"),
-    (".pt", ".npy", ".bvh", ".glb", ".gltf", ".amc", ".c3d", ".smpl"),
+    (".pt", ".npy", ".bvh", ".glb", ".gltf", ".amc", ".c3d", ".smpl", ".vrma"),
     (".csv",),
+    (".json",),
 )
 #: Formats whose files have a suffix of their own.
 _BY_SUFFIX: Final = {

@@ -13,9 +13,11 @@ import os
 import shutil
 import subprocess
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, NoReturn
 
+from opendance_hf.files import atomic_write
 from opendance_hf.formats import FormatError, glb
 from opendance_hf.formats.motion import Motion, check_suffix, one_file_a_dancer
 
@@ -61,15 +63,15 @@ def write(
     if program is None:
         raise FormatError(f"{path}: no program {blender!r}; {_REMEDY}")
     written = []
-    for dancer, file in one_file_a_dancer(motion, path):
-        _convert(dancer, file, program, rig, detail)
-        written.append(file)
+    with ExitStack() as files:  # after an error none is written
+        for dancer, file in one_file_a_dancer(motion, path):
+            _convert(dancer, file, files.enter_context(atomic_write(file)), program, rig, detail)
+            written.append(file)
     return written
 
 
-def _convert(motion: Motion, path: Path, program: str, rig: str, detail: str) -> None:
-    """Write one dancer as GLB and let Blender convert it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _convert(motion: Motion, path: Path, partial: Path, program: str, rig: str, detail: str) -> None:
+    """Write one dancer as GLB and let Blender convert it to ``partial``; ``path`` is the name in messages."""
     with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as folder:
         source, target = Path(folder) / "dance.glb", Path(folder) / "dance.fbx"
         glb.write(motion, source, rig=rig, detail=detail)
@@ -102,4 +104,4 @@ def _convert(motion: Motion, path: Path, program: str, rig: str, detail: str) ->
         if done.returncode or not target.is_file():
             said = " / ".join((done.stderr or done.stdout).strip().splitlines()[-3:])
             raise FormatError(f"{path}: {program} did not write it: {said[-500:]}; {_REMEDY}")
-        os.replace(target, path)
+        os.replace(target, partial)

@@ -24,7 +24,7 @@ from opendance_hf.formats.body import Axis
 from opendance_hf.formats.gltf import INDICES, VERTICES, GltfFile, GltfWriter, is_number
 from opendance_hf.formats.motion import Motion, check_suffix
 from opendance_hf.formats.rigged import Rigged, rigged
-from opendance_hf.formats.rigs import check_rig, table_of
+from opendance_hf.formats.rigs import NameTable, check_rig, table_of
 from opendance_hf.formats.skinned import SkinnedBody, bind_body, check_detail, colour_of
 
 #: Suffix of the files that are written.
@@ -185,13 +185,23 @@ def read(
         FileNotFoundError: if the file does not exist.
         FormatError: if it is damaged, has no animation of a person, or dancers of different skeletons.
     """
-    file = GltfFile.load(path)
+    return motion_of_file(GltfFile.load(path), kind="glTF", fps=fps, up=up, names=table_of(names))
+
+
+def motion_of_file(
+    file: GltfFile, *, kind: str, fps: float | None, up: Axis | None, names: NameTable | None
+) -> Motion:
+    """Return the animated skeletons of a loaded file, see :func:`read`.
+
+    Raises:
+        FormatError: as :func:`read`.
+    """
     try:
         with np.errstate(all="ignore"):  # numbers may be as large as they like, until they are checked
             animations = read_animations(file, fps)
     except np.linalg.LinAlgError:
-        raise FormatError(f"{path}: matrices have no rotation; the file is damaged") from None
-    return to_motion(path, animations, kind="glTF", names=table_of(names), up=up)
+        raise FormatError(f"{file.path}: matrices have no rotation; the file is damaged") from None
+    return to_motion(file.path, animations, kind=kind, names=names, up=up)
 
 
 def beside(path: Path) -> list[Path]:

@@ -23,6 +23,7 @@ from opendance_hf.formats.archives import read_array_file
 from opendance_hf.formats.body import NUM_BODY, Floats, real_array
 from opendance_hf.formats.motion import Motion
 from opendance_hf.formats.positions import HANDS, leg_length, motion_of_positions
+from opendance_hf.metrics.person import LEGS_M
 from opendance_hf.motion.skeleton import JOINT_INDEX, NUM_JOINTS
 
 FPS: Final = 20.0
@@ -30,9 +31,8 @@ COLUMNS: Final = 263
 _MAX_BYTES: Final = 512 * 1024**2
 #: Contacts are 0 or 1, about that in what models make; standardised ones are beyond.
 _CONTACTS: Final = (-0.35, 1.35)
-#: Height of the pelvis, and length of a leg of HumanML3D's body, within this, m. All its bodies are of one size.
+#: Height of the pelvis within this, m.
 _HEIGHT_M: Final = (0.05, 3.0)
-_LEG_M: Final = (0.5, 1.2)
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def read(path: Path, *, fps: float | None = None) -> Motion:
         _CONTACTS[0] < contacts.min()
         and contacts.max() < _CONTACTS[1]
         and _HEIGHT_M[0] < height < _HEIGHT_M[1]
-        and _LEG_M[0] < leg < _LEG_M[1]
+        and LEGS_M[0] <= leg <= LEGS_M[1]
     ):
         raise FormatError(
             f"{path}: contacts of the feet from {contacts.min():.3g} to {contacts.max():.3g} (expected 0 or 1), the pelvis at "

@@ -33,7 +33,7 @@ class Motion:
         confidence: (D, T) from 0 to 1, None if unknown.
         meta: further text, numbers and tuples of numbers of a format. If present, ``id`` and ``group`` (the song) are text,
             ``music_beats`` are frame indices, ``ground`` is the height of the ground in metres, ``licence`` the terms of the
-            motion, and ``start_s`` its start in its source.
+            motion, ``start_s`` its start in its source, and ``song_start_s`` that in its song, if that is another file.
 
     Raises:
         FormatError: naming the array, if it has another shape, values other than real numbers, NaN or infinity; if ``fps``
@@ -153,11 +153,12 @@ def check_input(path: Path, max_bytes: int) -> int:
     return found.st_size
 
 
-def check_suffix(path: Path, suffix: str) -> None:
+def check_suffix(path: Path, *suffixes: str) -> None:
     """Raise FormatError if the name of an output file has another suffix.
 
     Raises:
-        FormatError: naming the file and the suffix.
+        FormatError: naming the file and the suffixes.
     """
-    if path.suffix.lower() != suffix:
-        raise FormatError(f"{path}: the name of this file must end in {suffix}, got {path.suffix!r}")
+    if path.suffix.lower() not in suffixes:
+        expected = ", ".join(suffixes)
+        raise FormatError(f"{path}: the name of this file must end in {expected}, got {path.suffix!r}")

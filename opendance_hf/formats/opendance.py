@@ -3,7 +3,7 @@
 A dance has ``joints`` (T, 24, 3) or (D, T, 24, 3) in metres, y up. Optional are ``smpl_pose`` (D, T, 24, 3),
 ``smpl_transl`` (D, T, 3), ``rest_offsets`` (D, 24, 3), ``smpl_betas`` (D, 10), ``confidence`` (D, T), ``music_beats``
 (frame indices), ``fps`` (60 by default), ``ground`` (its height), ``id``, ``group`` (the song), ``licence`` (its terms) and
-``start_s`` (in its source). A sequence has the columns of :mod:`opendance_hf.schema`. :func:`write` writes dances only.
+``start_s`` (in its source) and ``song_start_s`` (in its song, if that is another file). A sequence has the columns of :mod:`opendance_hf.schema`. :func:`write` writes dances only.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ MEMBERS: Final[dict[str, Member]] = {
     "group": Member("Uiu", "one text, the name of the song", single=True),
     "licence": Member("U", "one text, the terms of the motion", single=True),
     "start_s": Member("iuf", "one number, the start in the source in seconds", single=True),
+    "song_start_s": Member("iuf", "one number, the start in the song in seconds", single=True),
 }
 #: Names of the arrays in files, and of the fields of a motion.
 _NAMES: Final = {
@@ -53,7 +54,7 @@ _NAMES: Final = {
     "smpl_betas": "betas",
     "confidence": "confidence",
 }
-_META: Final = ("id", "group", "ground", "licence", "start_s")
+_META: Final = ("id", "group", "ground", "licence", "start_s", "song_start_s")
 #: A smaller distance from pelvis to head means that the unit is not metres.
 _MIN_TORSO_M: Final = 0.05
 
@@ -137,6 +138,7 @@ def motion_of(seq: DanceSequence) -> Motion:
             **({"music_beats": tuple(seq.music_beats.tolist())} if seq.has_music else {}),
             "licence": terms_of(seq.provenance.licence),
             "start_s": seq.provenance.start_s,
+            **({} if (song_s := seq.provenance.song_start_s) is None else {"song_start_s": song_s}),
         },
     )
 

@@ -10,14 +10,13 @@ import numpy as np
 from opendance_hf.formats import FormatError
 from opendance_hf.formats.body import Axis, Floats, check_joints
 from opendance_hf.formats.motion import Motion
+from opendance_hf.metrics.person import LEGS_M
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.ik import joints_to_poses
 from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS, PARENTS
 
 HANDS: Final = ("left_hand", "right_hand")
 FEET: Final = ("left_foot", "right_foot")
-#: Length of a leg from hip to ankle of a person, m: a child of three, and more than the tallest.
-_LEG_RANGE_M: Final = (0.35, 1.4)
 
 
 def leg_length(joints: Floats) -> float:
@@ -68,9 +67,9 @@ def motion_of_positions(
         )
     with np.errstate(all="ignore"):
         leg = leg_length(joints)
-    if not _LEG_RANGE_M[0] <= leg <= _LEG_RANGE_M[1]:
+    if not LEGS_M[0] <= leg <= LEGS_M[1]:
         raise FormatError(
-            f"{path}: read in {unit}, its legs are {leg:.3g} m long, expected {_LEG_RANGE_M[0]:g} to {_LEG_RANGE_M[1]:g} m: the "
+            f"{path}: read in {unit}, its legs are {leg:.3g} m long, expected {LEGS_M[0]:g} to {LEGS_M[1]:g} m: the "
             f"file is in another unit, or of other points; save it again in {unit}"
         )
     joints = joints.copy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,8 @@ from opendance_hf.motion.rotations import (
     quaternion_to_axis_angle,
     slerp,
 )
+
+log = logging.getLogger(__name__)
 
 
 def resampled(motion: Motion, fps: float) -> Motion:
@@ -65,9 +68,18 @@ def resampled(motion: Motion, fps: float) -> Motion:
 
 
 def with_poses(motion: Motion) -> Motion:
-    """Return a motion with rotations; those of joints alone are found by inverse kinematics, without twist of the bones."""
+    """Return a motion with rotations; those of joints alone are found by inverse kinematics, without twist of the bones.
+
+    Rotations without ``transl`` or ``rest_offsets`` do not place a body: they are computed again in the same way, and that is
+    logged.
+    """
     if motion.poses is not None and motion.transl is not None and motion.rest_offsets is not None:
         return motion
+    if motion.poses is not None:
+        log.warning(
+            "the dance has rotations without %s: rotations are computed again from the joints, without twist of the bones",
+            "a translation" if motion.transl is None else "a skeleton at rest (rest_offsets)",
+        )
     poses, transl, offsets = posed(motion.joints)
     joints = forward_kinematics(poses, transl, offsets[:, None])
     return replace(motion, joints=joints, poses=poses, transl=transl, rest_offsets=offsets, betas=None)

@@ -25,9 +25,9 @@ from opendance_hf.formats import FormatError
 from opendance_hf.motion.skeleton import JOINT_NAMES
 
 _FOLDER: Final = Path(__file__).with_name("rigs")
-#: Names of the tables in the package; those that have a rest pose are rigs that dances are written with.
+#: Names of the tables in the package; files with all of them are read.
 NAMES: Final[tuple[str, ...]] = tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
-#: Rigs for ``opendance export --rig``.
+#: Rigs for ``opendance export --rig``: the names with which dances are written too.
 RIGS: Final[tuple[str, ...]] = ("smpl", "mixamo", "ue5", "unity", "vrm")
 _MAX_BYTES: Final = 100_000
 #: The time that PyYAML takes grows with the square of open lists: 9,000 take a minute.

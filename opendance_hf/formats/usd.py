@@ -16,14 +16,14 @@ from scipy.spatial.transform import Rotation
 
 from opendance_hf.formats import FormatError
 from opendance_hf.formats.animation import Animation
-from opendance_hf.formats.motion import Motion
+from opendance_hf.formats.motion import Motion, check_suffix
 from opendance_hf.formats.rigged import rigged
 from opendance_hf.formats.rigs import check_rig
 from opendance_hf.formats.skinned import SkinnedBody, bind_body, check_detail, colour_of
 
-#: Suffix of the files that are written.
+#: Suffix of the files that are written, and all that they may have.
 SUFFIX: Final = ".usd"
-_SUFFIXES: Final = (".usd", ".usdc", ".usda")
+SUFFIXES: Final = (".usd", ".usdc", ".usda")
 
 
 def read(path: Path) -> NoReturn:
@@ -53,10 +53,7 @@ def write(motion: Motion, path: Path, *, rig: str = "smpl", detail: str = "full"
         ModuleNotFoundError: if the extra is not installed.
         OSError: if the file cannot be written.
     """
-    if path.suffix.lower() not in _SUFFIXES:
-        raise FormatError(
-            f"{path}: the name of this file must end in {', '.join(_SUFFIXES)}, got {path.suffix!r}"
-        )
+    check_suffix(path, *SUFFIXES)
     check_detail(detail)
     from pxr import Usd, UsdGeom
 

@@ -10,16 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol, Self
 
 from opendance_hf.assets import ASSETS, asset_files, cache_dir, sha256_of
 from opendance_hf.errors import OpenDanceError
+from opendance_hf.files import HUB_ID
 from opendance_hf.pipeline.clip import Bodies, Fit, Floats, Image, Landmarks, VideoInfo
 
-_HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
 #: HTTP status of repositories and files that do not exist, or are hidden from this user.
 _NOT_ON_HUB: Final = (401, 403, 404)
 
@@ -187,7 +186,7 @@ class FileBackend(Backend):
         if file and name.count("/") > 1 and name.endswith(Path(file).suffix):
             owner, project, file = name.split("/", 2)
             repo = f"{owner}/{project}"
-        if not _HUB_ID.fullmatch(repo):
+        if not HUB_ID.fullmatch(repo):
             return None
         try:
             if file:

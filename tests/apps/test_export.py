@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +13,15 @@ from typer.testing import CliRunner
 
 import opendance_hf.apps.export as exporting
 from opendance_hf.apps.export import ExportError, ExportOptions, export, format_for, writable
+from opendance_hf.apps.import_item import Job, import_item
 from opendance_hf.cli import app
 from opendance_hf.files import OutputError
-from opendance_hf.formats import bvh, glb, opendance
+from opendance_hf.formats import bvh, glb, opendance, vrma
 from opendance_hf.formats.motion import Motion
+from opendance_hf.formats.rigged import Rigged
+from opendance_hf.formats.rigged import rigged as rigged_of
+from opendance_hf.loading_scripts import Item
+from opendance_hf.music import decode_audio
 from opendance_hf.schema import per_dancer
 from opendance_hf.storage import pack
 from opendance_hf.terms import TERMS
@@ -126,6 +132,34 @@ def test_the_part_of_the_song_is_beside_the_file(tmp_path: Path) -> None:
     assert spectrum.argmax() * 4 == pytest.approx(200 + 40 * 6.125, abs=8)
 
 
+def test_a_song_that_starts_before_the_dance_is_cut_where_the_import_heard_it(tmp_path: Path) -> None:
+    tune = song(tmp_path / "song.wav", 12)
+    bvh.write(dance(1, 300), tmp_path / "a.bvh")
+    item = Item("a", (tmp_path / "a.bvh",), "bvh", "song", audio="song", audio_start_s=4.0)
+    job = Job(item, "a", tmp_path, tmp_path, tune, {}, "unknown", tmp_path / "store")
+    (row,) = import_item(job).rows
+    sequence = tmp_path / "store" / "sequences" / row.file
+    run(sequence, "--to", "opendance", "--out", tmp_path / "row.npz")
+    for source in (sequence, tmp_path / "row.npz"):
+        run(source, "--to", "bvh", "--audio", tune, "--out", tmp_path / f"{source.stem}-out.bvh")
+        sound, rate = soundfile.read(tmp_path / f"{source.stem}-out.wav")
+        spectrum = np.abs(np.fft.rfft(sound[: rate // 4] * np.hanning(rate // 4)))
+        assert spectrum.argmax() * 4 == pytest.approx(200 + 40 * 4.125, abs=8)
+
+
+def test_only_the_part_of_the_song_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spans: list[tuple[float | None, ...]] = []
+
+    def decode(path: Path, rate: int, start: float = 0.0, end: float | None = None) -> np.ndarray:
+        spans.append((start, end))
+        return decode_audio(path, rate, start, end)
+
+    monkeypatch.setattr(exporting, "decode_audio", decode)
+    tune = song(tmp_path / "song.wav", 12)
+    run(dataset(tmp_path / "set", 1), "--to", "bvh", "--audio", tune, "--out", tmp_path / "d.bvh")
+    assert spans == [(1.25, 6.25)]
+
+
 def test_a_song_that_ends_before_the_dance_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"short\.wav: ends 3\.2 s before the dance"):
         export(
@@ -189,6 +223,68 @@ def test_a_blender_that_fails_is_quoted(file: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such operator"):
         export(str(file), "fbx", tmp_path / "o.fbx", ExportOptions(blender=str(program)))
     assert not list(tmp_path.glob("*.fbx"))
+
+
+def test_an_old_blender_is_refused_by_its_version(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bpy.py").write_text("class app:\n    version, version_string = (4, 1, 0), '4.1.0'\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(ValueError, match=r"Blender 4\.1\.0 is too old, 4\.2 or newer is needed"):
+        export(str(file), "fbx", tmp_path / "o.fbx", ExportOptions(blender=sys.executable))
+
+
+def test_a_blender_that_fails_at_the_second_dancer_leaves_no_file(file: Path, tmp_path: Path) -> None:
+    program = tmp_path / "blender"
+    program.write_text(
+        f'#!/bin/sh\n[ -e "{tmp_path}/once" ] && exit 3\ntouch "{tmp_path}/once"\n'
+        'while [ "$1" != -- ]; do shift; done\ncp "$2" "$3"\n'
+    )
+    program.chmod(0o755)
+    with pytest.raises(ValueError, match=r"o_1\.fbx"):
+        export(str(file), "fbx", tmp_path / "o.fbx", ExportOptions(blender=str(program)))
+    assert (tmp_path / "once").exists()
+    assert not list(tmp_path.glob("*.fbx"))
+
+
+def test_vrm_animations_are_all_written_or_none(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
+
+    def rigged(path: Path, dancer: Motion, table: object) -> Rigged:
+        if made:
+            raise OSError("no space")
+        made.append(path)
+        return rigged_of(path, dancer, table)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(vrma, "rigged", rigged)
+    with pytest.raises(OSError, match="no space"):
+        export(str(file), "vrma", tmp_path / "o.vrma", ExportOptions())
+    assert not list(tmp_path.glob("*.vrma"))
+
+
+@pytest.mark.parametrize(
+    ("to", "out", "options", "said"),
+    [
+        ("aistpp", "o.pkl", ExportOptions(fps=30), "--fps 30: aistpp files have 60 frames per second"),
+        ("glb", "o.bvh", ExportOptions(), r"o\.bvh: .* must end in \.glb"),
+        ("usd", "o.usdz", ExportOptions(), r"o\.usdz: .* must end in \.usd, \.usdc, \.usda"),
+    ],
+)
+def test_wrong_rates_and_names_are_told_before_reading(
+    to: str, out: str, options: ExportOptions, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "load_dance", lambda *_: pytest.fail("read the dance"))
+    with pytest.raises(ValueError, match=said):
+        export("any.npz", to, Path(out), options)
+
+
+def test_rotations_without_a_skeleton_are_computed_again_and_it_is_said(tmp_path: Path) -> None:
+    motion = dance()
+    opendance.write(Motion(motion.joints, 60.0, poses=motion.poses), tmp_path / "p.npz")
+    said = run(tmp_path / "p.npz", "--to", "bvh", "--out", tmp_path / "p.bvh")
+    assert "rotations are computed again" in " ".join(said.split())
 
 
 def test_usd_is_read_back_by_its_own_library(file: Path, tmp_path: Path) -> None:

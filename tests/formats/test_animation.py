@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from opendance_hf.formats import FormatError, bvh, format_named, glb
 from opendance_hf.formats.animation import UNITS_M, Animation, to_motion
+from opendance_hf.formats.gltf import GltfFile
 from opendance_hf.formats.motion import Motion
 from opendance_hf.formats.rigged import rigged
 from opendance_hf.formats.rigs import RIGS, names_of
@@ -54,6 +57,38 @@ def test_vrm_animations_come_back(tmp_path: Path) -> None:
         found = vrma.read(file)
         assert joint_error_mm(found.joints[0], motion.joints[dancer]) < 0.01
         assert rotation_error_deg(found.poses[0], motion.poses[dancer]) < 0.001
+
+
+def _with_other_names(path: Path, bones: object = None) -> Path:
+    """Change the names of the nodes of a GLB; the extension keeps those of the bones."""
+    file = GltfFile.load(path)
+    for number, node in enumerate(file.content["nodes"]):
+        # Two other nodes have the names of bones that they are not.
+        node["name"] = {3: "head", 5: "hips"}.get(number, f"Bone.{number:03}")
+    if bones is not None:
+        file.content["extensions"]["VRMC_vrm_animation"]["humanoid"]["humanBones"] = bones
+    text = json.dumps(file.content).encode()
+    text += b" " * (-len(text) % 4)
+    data = struct.pack("<II", len(text), 0x4E4F534A) + text
+    data += struct.pack("<II", len(file.buffers[0]), 0x004E4942) + file.buffers[0]
+    path.write_bytes(struct.pack("<4sII", b"glTF", 2, 12 + len(data)) + data)
+    return path
+
+
+def test_vrm_animations_with_other_names_of_nodes_are_read_by_their_bones(tmp_path: Path) -> None:
+    vrma, motion = format_named("vrma"), dance()
+    (file,) = vrma.write(motion, tmp_path / "dance.vrma")  # type: ignore[attr-defined]
+    found = vrma.read(_with_other_names(file))
+    assert joint_error_mm(found.joints, motion.joints) < 0.01
+    assert rotation_error_deg(found.poses, motion.poses) < 0.001
+
+
+@pytest.mark.parametrize("bones", [{"hips": {"node": 10_000}}, {"hips": 3}, {"hips": {"node": True}}])
+def test_vrm_bones_that_are_not_nodes_are_refused(bones: object, tmp_path: Path) -> None:
+    vrma = format_named("vrma")
+    (file,) = vrma.write(dance(), tmp_path / "dance.vrma")  # type: ignore[attr-defined]
+    with pytest.raises(FormatError, match=r"dance\.vrma: there is no number .* in 'nodes'"):
+        vrma.read(_with_other_names(file, bones))
 
 
 @settings(max_examples=15, deadline=None)
@@ -122,6 +157,15 @@ def test_a_body_that_lies_asks_for_the_axis() -> None:
     turned[:, 0] = lying @ turned[:, 0]
     with pytest.raises(FormatError, match=r"do not stand along y or z.*--up"):
         read_back(replace(made, rotations=turned))
+
+
+@pytest.mark.parametrize("up", [None, "y"])
+def test_a_body_that_is_upside_down_is_refused_whatever_points_up(up: str | None) -> None:
+    made = animation_of(dance())
+    turned = made.rotations.copy()
+    turned[:, 0] = np.diag([1.0, -1, -1]) @ turned[:, 0]
+    with pytest.raises(FormatError, match=r"dance\.bvh: bodies stand upside down along y"):
+        read_back(replace(made, rotations=turned), up=up)
 
 
 def test_exchanged_sides_are_refused() -> None:

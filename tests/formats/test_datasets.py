@@ -7,6 +7,7 @@ import logging
 import pickle
 import re
 import tracemalloc
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,13 @@ from opendance_hf.formats import (
     phantomdance,
 )
 from opendance_hf.formats.body import REST_PELVIS
-from opendance_hf.formats.detect import format_of
+from opendance_hf.formats.detect import SUFFIXES, SUFFIXES_OF, format_of
 from opendance_hf.formats.motion import Motion
+from opendance_hf.formats.positions import leg_length, motion_of_positions
+from opendance_hf.metrics.person import LEGS_M
 from opendance_hf.motion.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from opendance_hf.motion.skeleton import JOINT_INDEX, LIMB_JOINTS
-from tests.formats.support import joint_error_mm, rotation_error_deg
+from tests.formats.support import dance, joint_error_mm, rotation_error_deg
 from tests.formats.table import FIXTURES, notes, truth
 
 AIST = "aist_plusplus_final"
@@ -346,3 +349,16 @@ def test_json_of_left_handed_axes_keeps_the_sides() -> None:
 def test_other_pickles_are_not_gdance(content: dict[str, Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=rf"a\.pkl: .*{said}"):
         gdance.read(dumped(tmp_path, **content))
+
+
+def test_limits_of_legs_are_those_of_the_import(tmp_path: Path) -> None:
+    joints = dance().joints[0]
+    leg = leg_length(joints)
+    for limit, other in ((LEGS_M[0], 0.98), (LEGS_M[1], 1.02)):
+        motion_of_positions(tmp_path / "a", joints * (limit / leg / other), 60.0)
+        with pytest.raises(FormatError, match=r"expected 0\.5 to 1\.15 m"):
+            motion_of_positions(tmp_path / "a", joints * (limit / leg * other), 60.0)
+
+
+def test_folders_are_searched_for_every_suffix_that_is_read() -> None:
+    assert set(chain(*SUFFIXES)) == set(chain(*SUFFIXES_OF.values()))

@@ -363,6 +363,36 @@ def test_bvh_that_promises_too_much(text: str, tmp_path: Path) -> None:
     bounded("bvh", tmp_path / "a.bvh")
 
 
+@pytest.mark.parametrize("name", ["amc", "bvh"])
+def test_a_line_that_does_not_end_is_not_read_to_its_end(
+    name: str, valid: dict[str, Path], tmp_path: Path
+) -> None:
+    path = copied(valid[name], tmp_path)
+    path.write_text("1" * 20_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(FormatError, match=rf"{path.name}: has a line of 100,000 characters or more"):
+            format_named(name).read(path)
+        assert tracemalloc.get_traced_memory()[1] < 8e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_word_without_end_in_the_motion_of_a_bvh_is_refused_at_once(
+    valid: dict[str, Path], tmp_path: Path
+) -> None:
+    path = copied(valid["bvh"], tmp_path)
+    with path.open("a") as file:
+        file.write("1" * 20_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(FormatError, match="has a word of more than 100,000 characters"):
+            format_named("bvh").read(path)
+        assert tracemalloc.get_traced_memory()[1] < 15e6
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("number", ["nan", "inf", "-1e300", "1e308", "1e-320", "0"])
 @pytest.mark.parametrize("name", ["amc", "asf", "bvh", "csv"])
 def test_numbers_in_text_that_are_none(
