@@ -53,6 +53,7 @@ from opendance_hf.metrics.quality import (
     physical_foot_contact,
 )
 from opendance_hf.metrics.scores import MEASURES, ClipScores, EvaluationResult, Measure, SetScores
+from opendance_hf.metrics.steps import FootEvents, StepBeat, beat_phase, foot_events, step_beat
 from opendance_hf.metrics.uncertainty import (
     Interval,
     PairedTest,
@@ -72,6 +73,7 @@ __all__ = [
     "Clip",
     "ClipScores",
     "EvaluationResult",
+    "FootEvents",
     "GroundPenetration",
     "Interval",
     "Measure",
@@ -80,10 +82,12 @@ __all__ = [
     "Protocol",
     "Score",
     "SetScores",
+    "StepBeat",
     "SubsampleInterval",
     "average_pairwise_distance",
     "beat_alignment",
     "beat_echo_degree",
+    "beat_phase",
     "bootstrap_mean",
     "compare_sets",
     "compare_systems",
@@ -92,6 +96,7 @@ __all__ = [
     "diversity_subsamples",
     "evaluate",
     "floor_height",
+    "foot_events",
     "foot_skate_ratio",
     "frechet_distance",
     "frechet_floor",
@@ -118,4 +123,5 @@ __all__ = [
     "physical_foot_contact",
     "root_at_origin",
     "speed_minima",
+    "step_beat",
 ]
