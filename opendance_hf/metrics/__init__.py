@@ -53,7 +53,16 @@ from opendance_hf.metrics.quality import (
     physical_foot_contact,
 )
 from opendance_hf.metrics.scores import MEASURES, ClipScores, EvaluationResult, Measure, SetScores
-from opendance_hf.metrics.steps import FootEvents, StepBeat, beat_phase, foot_events, step_beat
+from opendance_hf.metrics.steps import (
+    DuetStepBeat,
+    FootEvents,
+    StepBeat,
+    beat_phase,
+    duet_step_beat,
+    foot_events,
+    partner_steps,
+    step_beat,
+)
 from opendance_hf.metrics.uncertainty import (
     Interval,
     PairedTest,
@@ -72,6 +81,7 @@ __all__ = [
     "BeatAgreement",
     "Clip",
     "ClipScores",
+    "DuetStepBeat",
     "EvaluationResult",
     "FootEvents",
     "GroundPenetration",
@@ -94,6 +104,7 @@ __all__ = [
     "cross_distance_features",
     "diversity_score",
     "diversity_subsamples",
+    "duet_step_beat",
     "evaluate",
     "floor_height",
     "foot_events",
@@ -120,6 +131,7 @@ __all__ = [
     "mutual_beat_alignment",
     "normalise",
     "paired_test",
+    "partner_steps",
     "physical_foot_contact",
     "root_at_origin",
     "speed_minima",

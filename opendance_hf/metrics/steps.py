@@ -6,6 +6,7 @@ ballroom dances; foot landings and take-offs do. docs/metrics.md holds the figur
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -59,6 +60,23 @@ class StepBeat(NamedTuple):
     lead_s: float
     events_per_s: float
     num: int
+
+
+class DuetStepBeat(NamedTuple):
+    """Agreement of the steps of two dancers beside its controls, as measured by :func:`duet_step_beat`.
+
+    Attributes:
+        score: :func:`partner_steps` of the two; about 0 by chance.
+        clone: the same of each dancer and a copy, the mean of both dancers: 1, or 0 for a dancer who does not step. A
+            model that lets both dancers do the same earns this.
+        mirrored: the same of each dancer and the mirror image.
+        shuffled: the same of each of the two and strangers, mean; None without strangers. Chance in this set.
+    """
+
+    score: float
+    clone: float
+    mirrored: float
+    shuffled: float | None
 
 
 def foot_events(joints: npt.ArrayLike, fps: float = FPS) -> FootEvents:
@@ -122,9 +140,9 @@ def beat_phase(times: Beats, beats: Beats) -> Floats:
 
 
 def phase_score(phase: npt.ArrayLike) -> Floats:
-    """Score phases: (cos 2 pi p + 1/2 cos 4 pi p) / 1.5, which is 1 on the beat and has mean zero over a beat."""
+    """Score phases: (cos 2 pi p + 1/2 cos 4 pi p) / 1.5, from -0.5 to 1 on the beat, with mean zero over a beat."""
     angle = 2 * np.pi * np.asarray(phase, dtype=np.float64)
-    return (np.cos(angle) + np.cos(2 * angle) / 2) / 1.5
+    return np.clip((np.cos(angle) + np.cos(2 * angle) / 2) / 1.5, -0.5, 1.0)
 
 
 def step_beat(joints: npt.ArrayLike, beats: Beats, fps: float = FPS) -> StepBeat | None:
@@ -164,12 +182,60 @@ def score_events(events: FootEvents, beats: Beats, num_frames: int, fps: float =
         score=_mean(score),
         landings=_mean(score[:first]),
         take_offs=_mean(score[first:]),
-        lock=float(abs(mean)),
+        lock=min(float(abs(mean)), 1.0),
         lead_s=0.0 - float(np.angle(mean)) / (2 * np.pi) * interval_s,
         events_per_s=len(phase) * fps / num_frames,
         num=len(phase),
     )
 
 
+def duet_step_beat(
+    joints1: npt.ArrayLike, joints2: npt.ArrayLike, fps: float = FPS, strangers: Iterable[FootEvents] = ()
+) -> DuetStepBeat:
+    """Measure how well two dancers step together, beside the controls without which that number says little.
+
+    A clone always wins, so the score is not a goal by itself; compare it with real couples.
+
+    Args:
+        joints1, joints2: (T, 24, 3), metres.
+        fps: frames a second.
+        strangers: foot events of dancers of other dances at the same frame rate, within T frames.
+
+    Raises:
+        ValueError: as :func:`foot_events`, or if the dancers have different lengths.
+    """
+    dancers = [np.asarray(joints, dtype=np.float64) for joints in (joints1, joints2)]
+    events = [foot_events(joints, fps) for joints in dancers]
+    if len(dancers[0]) != len(dancers[1]):
+        raise ValueError(f"dancers must have one length, got {len(dancers[0])} and {len(dancers[1])} frames")
+    mirrored = [foot_events(joints * [-1, 1, 1], fps) for joints in dancers]
+    unrelated = [partner_steps(own, other) for other in strangers for own in events]
+    return DuetStepBeat(
+        score=partner_steps(*events),
+        clone=_mean(np.array([partner_steps(own, own) for own in events])),
+        mirrored=_mean(np.array([partner_steps(*pair) for pair in zip(events, mirrored, strict=True)])),
+        shuffled=_mean(np.array(unrelated)) if unrelated else None,
+    )
+
+
+def partner_steps(one: FootEvents, two: FootEvents) -> float:
+    """Score the foot events of two dancers by their phase between the partner's: landings by landings, take-offs alike.
+
+    Each dancer's landings are the beats of the partner's, and likewise take-offs; the score is the mean of
+    :func:`phase_score` over the events of both, so it is symmetric. A dancer with fewer than two different events of a
+    kind gives no phase to the partner's.
+
+    Returns:
+        A number in [-0.5, 1], about 0 by chance; 0 if no event has a phase.
+    """
+    phases = [
+        beat_phase(events, beats)
+        for first, second in zip(one, two, strict=True)
+        for events, beats in ((first, second), (second, first))
+        if len(np.unique(beats)) > 1
+    ]
+    return _mean(phase_score(np.concatenate(phases))) if phases else 0.0
+
+
 def _mean(scores: Floats) -> float:
-    return float(scores.mean()) if len(scores) else 0.0
+    return float(scores.mean()) if scores.size else 0.0

@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opendance_hf.data.windows import mirrored_joints
-from opendance_hf.metrics.steps import beat_phase, foot_events, phase_score, step_beat
+from opendance_hf.metrics.steps import (
+    FootEvents,
+    beat_phase,
+    duet_step_beat,
+    foot_events,
+    partner_steps,
+    phase_score,
+    step_beat,
+)
 
 SETTINGS = settings(max_examples=25, deadline=None)
 TOES = (10, 11)
@@ -149,3 +157,41 @@ def test_what_is_not_a_motion_or_a_beat_is_refused() -> None:
     for fps in (0, -60, np.inf, np.nan):
         with pytest.raises(ValueError, match="fps"):
             foot_events(joints, fps)
+
+
+EVENTS = st.lists(st.integers(0, 600), max_size=20).map(
+    lambda frames: np.array(sorted(frames), dtype=np.intp)
+)
+DANCERS = st.builds(FootEvents, EVENTS, EVENTS)
+
+
+@SETTINGS
+@given(DANCERS, DANCERS)
+def test_partner_steps_are_symmetric_and_a_clone_wins(one: FootEvents, two: FootEvents) -> None:
+    score = partner_steps(one, two)
+    assert score == pytest.approx(partner_steps(two, one), abs=1e-12)
+    assert -0.5 <= score <= 1
+    clone = partner_steps(one, one)
+    assert clone == (1 if any(len(np.unique(frames)) > 1 for frames in one) else 0)
+
+
+def test_couples_stand_between_strangers_and_clones() -> None:
+    rng = np.random.default_rng(5)
+    starts = np.cumsum(rng.choice([0.4, 0.5, 0.6, 0.7], 15))
+    lead = stepping(starts.tolist())
+    follow = stepping((starts + rng.normal(0, 0.03, len(starts))).tolist())
+    strangers = [
+        foot_events(stepping(np.cumsum(rng.choice([0.4, 0.5, 0.6, 0.7], 15)).tolist())) for _ in range(40)
+    ]
+    found = duet_step_beat(lead, follow, strangers=strangers)
+    assert found.clone == found.mirrored == 1
+    assert found.shuffled == pytest.approx(0, abs=0.05)
+    assert 0.4 < found.score < 1
+    assert duet_step_beat(lead, follow).shuffled is None
+
+
+def test_a_partner_who_stands_still_earns_nothing() -> None:
+    joints = stepping(REGULAR.tolist())
+    assert duet_step_beat(joints, np.ones_like(joints))[:3] == (0, 0.5, 0.5)
+    with pytest.raises(ValueError, match="one length, got 600 and 599"):
+        duet_step_beat(joints, joints[1:])
