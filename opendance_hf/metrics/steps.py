@@ -98,13 +98,13 @@ def foot_events(joints: npt.ArrayLike, fps: float = FPS) -> FootEvents:
         raise ValueError(f"joints must be (frames, 24, 3), got {p.shape}")
     if not 0 < fps < np.inf:
         raise ValueError(f"fps must be positive and finite, got {fps}")
-    toes = gaussian_filter1d(p[:, TOES], TOE_SIGMA_S * fps, axis=0, mode="nearest")
-    speed = np.linalg.norm(np.gradient(toes, axis=0), axis=-1) * fps
-    last = len(speed) - 1
-    return FootEvents(
-        np.sort(np.concatenate([_landings(foot) for foot in speed.T])),
-        np.sort(np.concatenate([last - _landings(foot[::-1]) for foot in speed.T])),
-    )
+    toes = gaussian_filter1d(np.moveaxis(p[:, TOES], 0, -1), TOE_SIGMA_S * fps, mode="nearest")  # (2, 3, T)
+    step = np.gradient(toes, axis=-1)
+    speed = np.sqrt((step * step).sum(axis=1)) * fps
+    last = len(p) - 1
+    landings = [_landings(foot) for foot in speed]
+    take_offs = [last - _landings(foot[::-1]) for foot in speed]
+    return FootEvents(np.sort(np.concatenate(landings)), np.sort(np.concatenate(take_offs)))
 
 
 def _landings(speed: Floats) -> npt.NDArray[np.intp]:
