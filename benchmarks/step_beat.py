@@ -372,18 +372,28 @@ def couples_table(mocap: Path) -> None:
             for name, value in duet_step_beat(couple[0], couple[1], strangers=strangers)._asdict().items():
                 values[name][i].append(value)
         arrays = {name: [np.array(row) for row in per_trial] for name, per_trial in values.items()}
-        alone = stranger_scores(events, len(trials))
+        pooled = [(i, [pool(dancer) for dancer in dancers]) for i, dancers in events]
+        aucs = [auc(*couples_and_strangers(found, len(trials))) for found in (events, pooled)]
         cells = [interval(mean(arrays[name]), 3) for name in arrays]
-        rows.append([f"{seconds} s ({len(couples)})", *cells, interval(auc(arrays["score"], alone))])
-    table(["clips", "couple", "clone", "mirrored", "shuffled", "AUC against strangers"], rows)
+        rows.append([f"{seconds} s ({len(couples)})", *cells, interval(aucs[0]), number(aucs[1][0], 2)])
+    table(["clips", "couple", "clone", "mirrored", "shuffled", "AUC against strangers", "AUC, pooled"], rows)
 
 
-def stranger_scores(events: list[tuple[int, list[FootEvents]]], num_trials: int) -> list[np.ndarray]:
-    """Partner steps of the first dancer of each clip and the second dancers of other trials, by trial."""
-    rows: list[list[float]] = [[] for _ in range(num_trials)]
+def pool(events: FootEvents) -> FootEvents:
+    """Return landings and take-offs as events of one kind."""
+    return FootEvents(np.sort(np.concatenate(events)), np.array([], dtype=np.intp))
+
+
+def couples_and_strangers(
+    events: list[tuple[int, list[FootEvents]]], num_trials: int
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Partner steps by trial: of couples, and of the first dancer of each clip and the second ones of other trials."""
+    couples: list[list[float]] = [[] for _ in range(num_trials)]
+    strangers: list[list[float]] = [[] for _ in range(num_trials)]
     for i, dancers in events:
-        rows[i] += [partner_steps(dancers[0], others[1]) for j, others in events if j != i]
-    return [np.array(row) for row in rows]
+        couples[i].append(partner_steps(*dancers))
+        strangers[i] += [partner_steps(dancers[0], others[1]) for j, others in events if j != i]
+    return [np.array(row) for row in couples], [np.array(row) for row in strangers]
 
 
 def draw(dances: list[Dance], found: dict[str, list[tuple[float, float, float]]], path: Path) -> None:
