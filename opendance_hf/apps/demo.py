@@ -250,6 +250,7 @@ def _readable(result: EvaluationResult) -> dict[str, float | str]:
 
     return {
         "music_motion_score": mean("music_motion", "no beats"),
+        "step_beat": mean("step_beat", "no beats"),
         "motion_motion_score": mean("motion_motion", "needs two dancers"),
         "fid_k": of(result.fid_k, 72),
         "fid_g": of(result.fid_g, 32),

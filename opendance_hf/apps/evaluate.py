@@ -38,7 +38,7 @@ from opendance_hf.metrics.uncertainty import MIN_GROUPS
 #: Maximum number of clips in the terminal; the JSON has all.
 _MAX_ROWS: Final = 30
 #: Scores of each clip in the terminal.
-_CLIP_COLUMNS: Final = ("music_motion", "beat_f1", "motion_motion", "foot_skate")
+_CLIP_COLUMNS: Final = ("music_motion", "step_beat", "beat_f1", "motion_motion", "foot_skate")
 
 
 @dataclass(frozen=True)

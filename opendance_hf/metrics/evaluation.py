@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Final
 
@@ -20,6 +20,7 @@ from opendance_hf.metrics.beats import (
     BEAT_SIGMA,
     FPS,
     Beats,
+    as_beats,
     beat_alignment,
     beats_within,
     mean_mutual_beat_alignment,
@@ -43,6 +44,7 @@ from opendance_hf.metrics.quality import (
     physical_foot_contact,
 )
 from opendance_hf.metrics.scores import MEASURES, ClipScores, EvaluationResult, SetScores
+from opendance_hf.metrics.steps import FootEvents, duet_step_beat, foot_events, partner_steps, score_events
 from opendance_hf.metrics.uncertainty import (
     Interval,
     PairedTest,
@@ -128,6 +130,7 @@ def compare_sets(
 def compare_systems(a: SetScores, b: SetScores, *, seed: int = 0) -> dict[str, PairedTest]:
     """Paired tests between two systems on the clips, by id, that both danced: a minus b, a key of :data:`MEASURES` each.
 
+    Controls are not tested.
     Dancers are paired in their order; clips in which the systems have another number of dancers are left out.
 
     Raises:
@@ -142,7 +145,9 @@ def compare_systems(a: SetScores, b: SetScores, *, seed: int = 0) -> dict[str, P
     if not pairs:
         raise ValueError("no clip, by id and number of dancers, is common to both systems")
     tests = {}
-    for name in MEASURES:
+    for name, about in MEASURES.items():
+        if about.better == "control":
+            continue
         rows = [
             (x, y, one.group)
             for one, other in pairs
@@ -167,6 +172,10 @@ def get_protocol(name: str) -> Protocol:
 
 #: Kinds of features with a Fréchet distance and a diversity, and how many numbers each has.
 FEATURES: Final[dict[str, int]] = {"k": KINETIC_DIM, "g": GEOMETRIC_DIM, "cd": CROSS_DISTANCE_DIM}
+
+
+#: Clips whose dancers are the strangers of ``partner_steps_shuffled``.
+NUM_STRANGERS: Final = 4
 
 
 def _floor(rule: Protocol, kind: str) -> float:
@@ -204,6 +213,7 @@ def measure(clips: Iterable[Clip], rule: Protocol, max_frames: int | None = None
         ValueError: if a clip has a frame rate that the protocol does not know, or two have one id.
     """
     scores: list[ClipScores] = []
+    steps: list[list[FootEvents]] = []
     seen: set[str] = set()
     num_short = 0
     rows: dict[str, list[Floats]] = {kind: [np.empty((0, width))] for kind, width in FEATURES.items()}
@@ -220,14 +230,15 @@ def measure(clips: Iterable[Clip], rule: Protocol, max_frames: int | None = None
         seen.add(clip.id)
         digests.append(_digest(clip))
         joints = as_joints(clip.joints)[:, :max_frames]
-        scores.append(_clip_scores(clip, joints))
+        steps.append([foot_events(dancer, clip.fps) for dancer in joints])
+        scores.append(_clip_scores(clip, joints, steps[-1]))
         num_short += rule.window_s is not None and joints.shape[1] < round(rule.window_s * clip.fps)
         for kind, found in _features(joints, rule, clip.fps).items():
             rows[kind].append(found)
             groups[kind] += [clip.group] * len(found)
     fingerprint = hashlib.sha256(b"".join(sorted(digests))).hexdigest()
     features = {kind: np.concatenate(parts) for kind, parts in rows.items()}
-    return Measured(scores, features, groups, fingerprint, num_short)
+    return Measured(_with_strangers(scores, steps), features, groups, fingerprint, num_short)
 
 
 def _digest(clip: Clip) -> bytes:
@@ -255,7 +266,7 @@ def _features(joints: Floats, rule: Protocol, fps: float) -> dict[str, Floats]:
     return {"k": found.kinetic, "g": found.geometric, "cd": cross}
 
 
-def _clip_scores(clip: Clip, joints: Floats) -> ClipScores:
+def _clip_scores(clip: Clip, joints: Floats, steps: list[FootEvents]) -> ClipScores:
     frames_used = joints.shape[1]
     beats = [motion_beats(dancer, fps=clip.fps) for dancer in joints]
     music = None if clip.music_beats is None else beats_within(clip.music_beats, frames_used)
@@ -273,6 +284,7 @@ def _clip_scores(clip: Clip, joints: Floats) -> ClipScores:
     else:
         rows = [_with_music(music, found, frames_used - 1, clip.fps) for found in beats]
         scores |= dict(zip(_WITH_MUSIC, zip(*rows, strict=True), strict=True))
+    _add_steps(scores, notes, clip, steps, frames_used)
     seconds = (frames_used - 1) / clip.fps
     scores["motion_beat_density"] = tuple(len(found) / seconds for found in beats)
     _add_quality(scores, notes, clip, joints)
@@ -294,6 +306,7 @@ def _clip_scores(clip: Clip, joints: Floats) -> ClipScores:
 
 _WITH_MUSIC = ("music_motion", "music_motion_by_motion", "beat_precision", "beat_recall", "beat_f1")
 _WITH_PARTNER = ("motion_motion", "partner_f1")
+_PARTNER_STEPS = ("partner_steps", "partner_steps_clone", "partner_steps_mirrored")
 
 
 def _with_music(music: Floats, beats: Beats, num_frames: int, fps: float) -> tuple[float | None, ...]:
@@ -309,6 +322,73 @@ def _with_music(music: Floats, beats: Beats, num_frames: int, fps: float) -> tup
         agreement.corrected_recall,
         agreement.corrected_f1,
     )
+
+
+_STEPS_WITH_MUSIC = ("step_beat", "step_beat_landings", "step_lock", "step_lead")
+
+
+def _add_steps(
+    scores: dict[str, tuple[float | None, ...]],
+    notes: dict[str, str],
+    clip: Clip,
+    steps: list[FootEvents],
+    num_frames: int,
+) -> None:
+    """Add the scores of foot events. Beats beyond the frames used define the phase near the ends."""
+    beats = np.unique(as_beats(() if clip.music_beats is None else clip.music_beats))
+    if len(beats) > 1 and len(beats_within(beats, num_frames)):
+        found = [score_events(events, beats, num_frames, clip.fps) for events in steps]
+        scores["step_beat"] = tuple(one.score for one in found)
+        scores["step_beat_landings"] = tuple(one.landings for one in found)
+        scores["step_lock"] = tuple(one.lock for one in found)
+        scores["step_lead"] = tuple(one.lead_s if one.num else None for one in found)
+    else:
+        why = (
+            "no music beats given" if clip.music_beats is None else "the music has no beats within the dance"
+        )
+        if len(beats) == 1:
+            why = "the music has a single beat, which defines no phase"
+        notes |= dict.fromkeys(_STEPS_WITH_MUSIC, why)
+        scores |= dict.fromkeys(_STEPS_WITH_MUSIC, (None,) * len(steps))
+    counts = [len(events.landings) + len(events.take_offs) for events in steps]
+    scores["step_density"] = tuple(count * clip.fps / num_frames for count in counts)
+    if idle := [str(i) for i, count in enumerate(counts) if not count]:
+        who = f"dancer {', '.join(idle)} takes no steps"
+        for name in ("step_beat", "step_beat_landings", "step_lock", "partner_steps"):
+            notes.setdefault(name, f"{who}, which counts as 0")
+        notes.setdefault("step_lead", who)
+
+
+def _with_strangers(clips: list[ClipScores], steps: list[list[FootEvents]]) -> list[ClipScores]:
+    """Add the partner steps of dancers who never met: those of up to four clips of other groups, the next ones by id."""
+    order = sorted((i for i, clip in enumerate(clips) if clip.num_dancers > 1), key=lambda i: clips[i].id)
+    out = list(clips)
+    for place, i in enumerate(order):
+        clip = clips[i]
+        others = [
+            j
+            for j in order[place + 1 :] + order[:place]
+            if clips[j].group != clip.group and clips[j].fps == clip.fps
+        ][:NUM_STRANGERS]
+        values = [
+            partner_steps(_cut(own, num), _cut(stranger, num))
+            for j in others
+            for num in (min(clip.frames_used, clips[j].frames_used),)
+            for own in steps[i]
+            for stranger in steps[j]
+        ]
+        scores = clip.scores | {"partner_steps_shuffled": (float(np.mean(values)) if values else None,)}
+        notes = (
+            clip.notes if values else clip.notes | {"partner_steps_shuffled": "no couple of another group"}
+        )
+        out[i] = replace(
+            clip, scores={name: scores[name] for name in MEASURES if name in scores}, notes=notes
+        )
+    return out
+
+
+def _cut(events: FootEvents, num_frames: int) -> FootEvents:
+    return FootEvents(*(frames[frames < num_frames] for frames in events))
 
 
 def _add_quality(
@@ -349,6 +429,9 @@ def _add_duet(
     depths = [interpenetration(joints[i], joints[j]).mean() for i, j in pairs]
     f1 = [0.0 if value is None else value for value in agreements]
     mutual = mean_mutual_beat_alignment(beats, sigma=BEAT_SIGMA * fps / FPS)
+    duets = np.array([duet_step_beat(joints[i], joints[j], fps)[:3] for i, j in pairs]).mean(axis=0).tolist()
+    for name, value in zip(_PARTNER_STEPS, duets, strict=True):
+        scores[name] = (value,)
     scores["motion_motion"] = (0.0 if mutual is None else mutual,)
     scores["partner_f1"] = (float(np.mean(f1)),)
     scores["hand_distance"] = (float(np.mean([np.median(distance) for distance in hands])),)

@@ -19,7 +19,8 @@ class Measure(NamedTuple):
     Attributes:
         label: for a table.
         unit: empty for a plain number.
-        better: whether more is better, less, or being like the reference.
+        better: whether more is better, less, or being like the reference; "control" for a score of dances made up for
+            comparison.
         each_dancer: one value a dancer; otherwise one a clip of two or more dancers, the mean over pairs.
         what: one line.
         bounds: the range of the score, for its interval; None where it has no end.
@@ -27,7 +28,7 @@ class Measure(NamedTuple):
 
     label: str
     unit: str
-    better: Literal["higher", "lower", "like the reference"]
+    better: Literal["higher", "lower", "like the reference", "control"]
     each_dancer: bool
     what: str
     bounds: tuple[float | None, float | None]
@@ -36,6 +37,7 @@ class Measure(NamedTuple):
 _SHARE: Final = (0.0, 1.0)
 _ABOVE_CHANCE: Final = (None, 1.0)
 _AMOUNT: Final = (0.0, None)
+_PHASE_SCORE: Final = (-0.5, 1.0)
 
 
 #: Every score of a clip, in the order of the table.
@@ -43,6 +45,31 @@ MEASURES: Final[dict[str, Measure]] = {
     "music_motion": Measure("music-motion", "", "higher", True, "equation 1, mean over music beats", _SHARE),
     "music_motion_by_motion": Measure(
         "music-motion (FACT)", "", "higher", True, "equation 1, mean over motion beats", _SHARE
+    ),
+    "step_beat": Measure(
+        "step beat",
+        "",
+        "higher",
+        True,
+        "foot landings and take-offs on music beats, 0 by chance",
+        _PHASE_SCORE,
+    ),
+    "step_beat_landings": Measure(
+        "step beat, landings", "", "higher", True, "the same of landings alone", _PHASE_SCORE
+    ),
+    "step_lock": Measure(
+        "step lock",
+        "",
+        "like the reference",
+        True,
+        "how constant the phase of foot events is, whatever its value",
+        _SHARE,
+    ),
+    "step_lead": Measure(
+        "step lead", "s", "like the reference", True, "how far the feet are ahead of the beat", (None, None)
+    ),
+    "step_density": Measure(
+        "foot events", "1/s", "like the reference", True, "landings and take-offs a second", _AMOUNT
     ),
     "beat_precision": Measure(
         "beat precision",
@@ -75,6 +102,33 @@ MEASURES: Final[dict[str, Measure]] = {
     "motion_motion": Measure("motion-motion", "", "higher", False, "equation 2", _SHARE),
     "partner_f1": Measure(
         "partner F1", "", "higher", False, "matched motion beats of partners, above chance", _ABOVE_CHANCE
+    ),
+    "partner_steps": Measure(
+        "partner steps",
+        "",
+        "higher",
+        False,
+        "foot events of partners at one time, 0 by chance; a clone wins",
+        _PHASE_SCORE,
+    ),
+    "partner_steps_clone": Measure(
+        "steps, clone", "", "control", False, "partner steps of each dancer and a copy", _PHASE_SCORE
+    ),
+    "partner_steps_mirrored": Measure(
+        "steps, mirrored",
+        "",
+        "control",
+        False,
+        "partner steps of each dancer and the mirror image",
+        _PHASE_SCORE,
+    ),
+    "partner_steps_shuffled": Measure(
+        "steps, shuffled",
+        "",
+        "control",
+        False,
+        "partner steps of each dancer and dancers of other groups",
+        _PHASE_SCORE,
     ),
     "hand_distance": Measure(
         "hand distance", "m", "like the reference", False, "median of the nearest hands", _AMOUNT

@@ -17,7 +17,9 @@ from opendance_hf.metrics import (
     compare_systems,
     cross_distance_features,
     diversity_score,
+    duet_step_beat,
     evaluate,
+    foot_events,
     foot_skate_ratio,
     frechet_score,
     hand_hold_distance,
@@ -27,6 +29,8 @@ from opendance_hf.metrics import (
     motion_features,
     motion_motion_score,
     music_motion_score,
+    partner_steps,
+    step_beat,
 )
 from tests.fixtures.make_metrics_small import synth_motion, synth_music_beats
 
@@ -70,6 +74,77 @@ def test_an_evaluation_is_made_of_the_plain_functions() -> None:
     beats = matched_beats(found[1].music_beats[found[1].music_beats < 49], motion_beats(one), 49)  # type: ignore[index]
     assert row.scores["beat_f1"][0] == beats.corrected_f1
     assert set(result.predictions.clips[0].scores) < set(row.scores) == set(MEASURES)
+
+
+def stepping_couple(id: str, seed: int, frames: int = 600, fps: float = 60) -> Clip:
+    """Two dancers whose feet step at random times of their own, to beats that go on after the dance."""
+    rng = np.random.default_rng(seed)
+    joints = np.zeros((2, frames, 24, 3))
+    for dancer in joints:
+        for foot in (10, 11):
+            for start in np.cumsum(rng.uniform(0.5, 1.5, 12)):
+                share = np.clip((np.arange(frames) / fps - start) / 0.3, 0, 1)
+                dancer[:, foot, 0] += 0.2 * (1 - np.cos(np.pi * share))
+    return Clip(id, joints, np.arange(7, 900, 33), fps=fps)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_steps_are_measured_for_every_dancer_and_couple(protocol: str) -> None:
+    found = [stepping_couple(f"couple{i}", i, 600 + 30 * i) for i in range(4)]
+    result = evaluate(found, found[:2], protocol)
+    for clip, row in zip(found, result.predictions.clips, strict=True):
+        solos = [step_beat(dancer, clip.music_beats) for dancer in clip.joints]  # type: ignore[arg-type]
+        assert row.scores["step_beat"] == tuple(one and one.score for one in solos)
+        assert row.scores["step_beat_landings"] == tuple(one and one.landings for one in solos)
+        assert row.scores["step_lock"] == tuple(one and one.lock for one in solos)
+        assert row.scores["step_lead"] == tuple(one and one.lead_s for one in solos)
+        assert row.scores["step_density"] == tuple(one and one.events_per_s for one in solos)
+        others = [other for other in found if other is not clip]
+        strangers = [
+            [partner_steps(foot_events(own), foot_events(stranger[: len(own)])) for own in clip.joints]
+            for other in others
+            for stranger in other.joints
+            if other.joints.shape[1] >= clip.joints.shape[1]
+        ]
+        duet = duet_step_beat(*clip.joints)
+        assert row.scores["partner_steps"] == (duet.score,)
+        assert row.scores["partner_steps_clone"] == row.scores["partner_steps_mirrored"] == (1,)
+        if len(strangers) == 6:
+            shuffled = row.scores["partner_steps_shuffled"][0]
+            assert shuffled == pytest.approx(np.mean(strangers), abs=0.02)
+    tests = compare_systems(result.predictions, result.predictions)
+    assert "partner_steps" in tests
+    assert "partner_steps_clone" not in tests
+
+
+def test_strangers_are_of_other_groups_whatever_the_order() -> None:
+    found = [stepping_couple(f"couple{i}", i) for i in range(7)]
+    rows = {row.id: row for row in evaluate(found, found).predictions.clips}
+    for row in evaluate(found[::-1], found).predictions.clips:
+        assert row.scores == rows[row.id].scores
+    alike = [Clip(c.id, c.joints, c.music_beats, group="one song") for c in found]
+    for row in evaluate(alike, found).predictions.clips:
+        assert row.scores["partner_steps_shuffled"] == (None,)
+        assert row.notes["partner_steps_shuffled"] == "no couple of another group"
+
+
+def test_steps_without_beats_have_a_reason() -> None:
+    joints = stepping_couple("a", 0).joints[:1]
+    for beats, why in (
+        (None, "no music beats given"),
+        (np.array([700, 730]), "the music has no beats within the dance"),
+        (np.array([30]), "the music has a single beat, which defines no phase"),
+    ):
+        (row,) = evaluate([Clip("a", joints, beats)], clips(3)).predictions.clips
+        for name in ("step_beat", "step_beat_landings", "step_lock", "step_lead"):
+            assert row.scores[name] == (None,)
+            assert row.notes[name] == why
+        assert row.scores["step_density"][0] > 1  # type: ignore[operator]
+    still = Clip("still", np.zeros((1, 60, 24, 3)), np.array([10, 40]))
+    (row,) = evaluate([still], clips(3)).predictions.clips
+    assert (row.scores["step_beat"], row.scores["step_lead"]) == ((0,), (None,))
+    assert row.notes["step_beat"] == "dancer 0 takes no steps, which counts as 0"
+    assert row.notes["step_lead"] == "dancer 0 takes no steps"
 
 
 def test_each_of_a_couple_is_once_the_leader() -> None:
@@ -349,6 +424,9 @@ def test_standing_still_earns_nothing() -> None:
         "beat_f1",
         "motion_motion",
         "partner_f1",
+        "step_beat",
+        "step_lock",
+        "partner_steps",
     ):
         count = alone[name].n
         added = 2 if MEASURES[name].each_dancer else 1
