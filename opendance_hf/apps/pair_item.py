@@ -46,10 +46,6 @@ _SPARE_S: Final = 1.0
 _SECTION_S: Final = 60.0
 #: Fewest landings and take-offs of a motion.
 MIN_EVENTS: Final = 4
-#: Tempi of two songs differ if their ratio is larger.
-_TEMPO_RATIO: Final = 1.03
-#: Standard deviation of the chance in the choice of songs, in step beat: songs that fit nearly alike are equal.
-_CHANCE: Final = 0.03
 #: Changes with what this module computes, so that items of older versions are paired again.
 _VERSION: Final = 1
 
@@ -190,22 +186,26 @@ def step_beat(joints: Floats, beats_s: Floats) -> float:
 
 
 def _chosen(pair: PairJob, motion: Motion, rng: np.random.Generator) -> list[tuple[Song, list[_Fit]]]:
-    """Return the songs that the steps of a motion fit best, of different tempi if there are enough."""
+    """Return songs of different tempi with the parts of a motion in them.
+
+    Each is drawn from the half that the steps fit best of the songs in a range of tempo.
+    """
     events = event_times(motion.joints)
     if len(events) < MIN_EVENTS:
         return []
-    found = []
-    for song in pair.songs:
+    found: list[tuple[float, Song, list[_Fit]]] = []
+    for song in sorted(pair.songs, key=lambda one: (one.bpm, one.name)):
         fits = list(_fits(motion.num_frames, events, song, pair.max_warp, rng))
-        gain = sum(fit.warp.gain for fit in fits) / len(events)
-        found.append((gain + _CHANCE * rng.standard_normal(), song, fits))
-    found.sort(key=lambda one: -one[0])
-    taken: list[tuple[Song, list[_Fit]]] = []
-    rest = []
-    for _, song, fits in found:
-        new = all(max(song.bpm / other.bpm, other.bpm / song.bpm) > _TEMPO_RATIO for other, _ in taken)
-        (taken if new else rest).append((song, fits))
-    return (taken + rest)[: pair.songs_per_motion]
+        found.append((sum(fit.warp.gain for fit in fits), song, fits))
+    count = min(pair.songs_per_motion, len(found))
+    taken = []
+    for number in range(count):
+        # As many ranges of tempo as songs are wanted, with equal numbers of songs.
+        near = found[len(found) * number // count : len(found) * (number + 1) // count]
+        near.sort(key=lambda one: -one[0])
+        _, song, fits = near[rng.integers(math.ceil(len(near) / 2))]
+        taken.append((song, fits))
+    return taken
 
 
 def _fits(

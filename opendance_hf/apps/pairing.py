@@ -221,7 +221,7 @@ def _print_fit(out: Path, result: ImportResult, console: Console) -> None:
         return
     found: list[dict[str, Any]] = []
     for shard in sorted(out.glob("data/*/*.parquet")):
-        table = pq.read_table(shard, columns=["provenance"], partitioning=None)
+        table = pq.read_table(shard, columns=["provenance"], partitioning=None, use_threads=False)
         found += [one["pairing"] for one in table["provenance"].to_pylist() if one["pairing"]]
     before, after = (np.mean([one[f"step_beat_{when}"] for one in found]) for when in ("before", "after"))
     slopes = np.concatenate([np.diff(one["warp_song_s"]) / np.diff(one["warp_source_s"]) for one in found])
