@@ -753,7 +753,9 @@ def import_(
 def pair(
     motions: Annotated[
         Path,
-        typer.Argument(help="Motion file of any format of docs/formats.md, or a folder of them.", exists=True),
+        typer.Argument(
+            help="Motion file of any format of docs/formats.md, or a folder of them.", exists=True
+        ),
     ],
     songs: Annotated[Path, typer.Argument(help="Audio file, or a folder of them.", exists=True)],
     out: Annotated[Path, typer.Option(help="The dataset folder to write; OUT.import keeps finished items.")],

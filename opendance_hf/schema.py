@@ -289,7 +289,13 @@ def _check_music(seq: DanceSequence, fail: Callable[[str, str], None]) -> None:
 
 def markdown_tables() -> dict[str, str]:
     """Render the columns of a row and of each of its structs as Markdown tables, as in docs/dataset.md."""
-    records = {"row": DanceSequence, "provenance": Provenance, "camera": Camera, "backends": Backend, "pairing": Pairing}
+    records = {
+        "row": DanceSequence,
+        "provenance": Provenance,
+        "camera": Camera,
+        "backends": Backend,
+        "pairing": Pairing,
+    }
     return {name: markdown_table(record) for name, record in records.items()}
 
 

@@ -219,6 +219,7 @@ def source_hash(digests: list[str]) -> str:
 
 
 def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file; it is kept in memory while size and time of the file stay the same."""
     found = path.stat()
     return _digest_of(path, found.st_mtime_ns, found.st_size)
 

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -226,7 +226,9 @@ def _fits(
         slopes = max(1 - max_warp, min(1.0, MIN_S / seconds)), 1 + max_warp
         warp = fit_warp(inside, seconds, worth, slopes)
         if warp is None:
-            raise Rejected(f"{seconds:.2f} s of it do not fit in the song {song.name} of {song.seconds:.2f} s")
+            raise Rejected(
+                f"{seconds:.2f} s of it do not fit in the song {song.name} of {song.seconds:.2f} s"
+            )
         yield _Fit(start, end, replace(warp, song_s=warp.song_s + first_s))
 
 
@@ -262,9 +264,7 @@ def _pair_rows(
     )
     rows: list[DanceSequence] = []
     for mirror in (False, True) if pair.mirror else (False,):
-        item = replace(
-            pair.job.item, id=f"{name} mirrored" if mirror else name, audio_start_s=song_start_s
-        )
+        item = replace(pair.job.item, id=f"{name} mirrored" if mirror else name, audio_start_s=song_start_s)
         # The mirrored copy has the features of the first row.
         job = replace(pair.job, item=item, song=None if rows else song.path)
         row = row_of(job, mirrored(retimed) if mirror else retimed, (0, frames), rate, sha256, "")

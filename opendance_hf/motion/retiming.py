@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import uniform_filter1d
 
-Floats = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating]
 
 #: Resolution of song time, seconds, and the time of the motion between two knots.
 GRID_S: Final = 0.01
@@ -54,12 +54,12 @@ class Warp:
     def song_time(self, source_s: npt.ArrayLike) -> Floats:
         """Return the times in the song of times of the motion, seconds."""
         times, song = self._curve()
-        return np.asarray(np.interp(source_s, times, song))
+        return np.asarray(np.interp(np.asarray(source_s, dtype=np.float64), times, song))
 
     def source_time(self, song_s: npt.ArrayLike) -> Floats:
         """Return the times in the motion of times of the song, seconds."""
         times, song = self._curve()
-        return np.asarray(np.interp(song_s, song, times))
+        return np.asarray(np.interp(np.asarray(song_s, dtype=np.float64), song, times))
 
     def _curve(self) -> tuple[Floats, Floats]:
         # The average of the slope over one piece, integrated; the ends continue straight.
@@ -70,9 +70,7 @@ class Warp:
         return self.source_s[0] + np.arange(len(song)) * _FINE_S, song
 
 
-def fit_warp(
-    events_s: Floats, duration_s: float, worth: Floats, slopes: tuple[float, float]
-) -> Warp | None:
+def fit_warp(events_s: Floats, duration_s: float, worth: Floats, slopes: tuple[float, float]) -> Warp | None:
     """Find the start in the song and the slopes that put events where the song is worth most.
 
     Dynamic programming over the time in the song at every knot, in steps of :data:`GRID_S`, and the slope before it. Slopes

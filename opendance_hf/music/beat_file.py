@@ -42,7 +42,7 @@ def read_beats(path: Path) -> npt.NDArray[np.float64]:
             time = np.nan
         if not np.isfinite(time):
             raise BeatFileError(
-                f"{path}, line {number}: {ascii(words[0][:40])} is not a time in seconds; expected one a line"
+                f"{path}, line {number}: {words[0][:40]!a} is not a time in seconds; expected one a line"
             )
         if times and time <= times[-1]:
             raise BeatFileError(
