@@ -319,6 +319,8 @@ def test_the_licence_is_that_of_the_file_or_of_the_user(places: tuple[Path, Path
     card = (out / "README.md").read_text()
     assert "mocap.cs.cmu.edu" in card
     assert "may not be resold" in card
+    assert "was danced to" not in card
+    assert "2 sequence(s) were not danced to their song" in card
     paired(places, licence="cc-by-4.0")
     assert {row.provenance.licence for row in rows_of(out).values()} == {"cc-by-4.0"}
     assert licence_of(stepping(0.5, seconds=1)) == "unknown"
