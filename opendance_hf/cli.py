@@ -790,6 +790,12 @@ def pair(
             help="Publish all rows as train. Without it, motions and songs are split, and paired within a split.",
         ),
     ] = False,
+    choreographies: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Add so many seeded choreographies, made for the beats of songs (extra: synthetic)."
+        ),
+    ] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the choice among songs that fit alike.")] = 0,
     workers: Workers = _DEFAULT_WORKERS,
     allow_empty: Annotated[bool, typer.Option(help="Exit 0 even if nothing was published.")] = False,
@@ -800,7 +806,9 @@ def pair(
     """
     from opendance_hf.apps.pairing import PairOptions, run_pair
 
-    options = PairOptions(songs_per_motion, max_warp, mirror, beats, licence, all_train, seed, workers)
+    options = PairOptions(
+        songs_per_motion, max_warp, mirror, beats, licence, all_train, seed, workers, choreographies
+    )
     with _plain_errors(out) as console:
         result = run_pair(motions, songs, out, options, console)
     raise typer.Exit(0 if result.packed is not None or allow_empty else 1)

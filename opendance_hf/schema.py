@@ -100,14 +100,14 @@ class Backend:
 class Pairing:
     """How a motion and a song that were not recorded together became a pair (``opendance pair``)."""
 
-    kind: Annotated[str, Column("string", choices=("retimed",), meaning="`retimed`: the motion's time was warped so that steps fall on beats")]
+    kind: Annotated[str, Column("string", choices=("retimed", "choreographed"), meaning="`retimed`: the time of a recorded motion was warped so that steps fall on beats; `choreographed`: a program made the motion for the beats")]
     song_sha256: Annotated[str, Column("string", meaning="hash of the song's file")]
     song_start_s: Annotated[float, Column("float64", unit="s", minimum=0, meaning="start of the sequence in the song")]
     dancers: Annotated[tuple[int, ...], Column("int32", ("D",), meaning="dancers of the source that the row has, from 0")]
     mirrored: Annotated[int, Column("int32", minimum=0, maximum=1, meaning="1 if left and right are exchanged")]
-    warp_source_s: Annotated[tuple[float, ...], Column("float64", ("K",), unit="s", meaning="knots of the warp: time in the source; the last may lie after the end of the row")]
+    warp_source_s: Annotated[tuple[float, ...], Column("float64", ("K",), unit="s", meaning="knots of the warp: time in the source; the last may lie after the end of the row. Empty for choreographies")]
     warp_song_s: Annotated[tuple[float, ...], Column("float64", ("K",), unit="s", meaning="knots of the warp: time in the song. Between the knots the map is a smooth curve, within 5 ms of the straight lines")]
-    step_beat_before: Annotated[float, Column("float64", meaning="step beat of the same motion that starts at the same time without the warp")]
+    step_beat_before: Annotated[float, Column("float64", meaning="step beat of the same motion that starts at the same time without the warp; of a choreography, as `step_beat_after`")]
     step_beat_after: Annotated[float, Column("float64", meaning="step beat of the row")]
 
 

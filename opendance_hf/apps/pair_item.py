@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -28,11 +28,20 @@ from opendance_hf.apps.import_item import (
 )
 from opendance_hf.formats.motion import Motion
 from opendance_hf.formats.resample import at_frames, mirrored
-from opendance_hf.metrics.person import Person
+from opendance_hf.metrics.person import Person, measure_person
 from opendance_hf.metrics.steps import beat_phase, foot_events
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.retiming import GRID_S, Warp, beat_kernel, fit_warp
-from opendance_hf.schema import FPS, SCHEMA_VERSION, Backend, DanceSequence, Pairing
+from opendance_hf.motion.skeleton import NUM_JOINTS
+from opendance_hf.schema import (
+    FPS,
+    MUSIC_COLUMNS,
+    SCHEMA_VERSION,
+    Backend,
+    DanceSequence,
+    Pairing,
+    per_dancer,
+)
 from opendance_hf.storage.licences import LICENCES
 from opendance_hf.terms import TERMS
 
@@ -44,6 +53,8 @@ MIN_SONG_S: Final = 2 * MIN_S + 1.0
 _SPARE_S: Final = 1.0
 #: Of a longer song a section is searched, longer than the warped motion by this, seconds.
 _SECTION_S: Final = 60.0
+#: Longest choreography.
+_CHOREOGRAPHY_S: Final = 30.0
 #: Fewest landings and take-offs of a motion.
 MIN_EVENTS: Final = 4
 #: Changes with what this module computes, so that items of older versions are paired again.
@@ -82,6 +93,7 @@ class PairJob:
         max_warp: largest deviation of the slope of the warp from 1.
         mirror: True to add a mirrored copy of each row.
         seed: of the choice of songs and sections.
+        choreography: seed of the choreography that takes the place of the file, None for files.
     """
 
     job: Job
@@ -90,6 +102,7 @@ class PairJob:
     max_warp: float
     mirror: bool
     seed: int
+    choreography: int | None = None
 
     @property
     def name(self) -> str:
@@ -115,11 +128,20 @@ def pair_item(pair: PairJob) -> Outcome:
 
     def key_of(digests: list[str]) -> str:
         songs = [(song.name, song.sha256, song.beats_s) for song in pair.songs]
-        options = (pair.songs_per_motion, pair.max_warp, pair.mirror, pair.seed, pair.job.licence)
+        options = (
+            pair.songs_per_motion,
+            pair.max_warp,
+            pair.mirror,
+            pair.seed,
+            pair.choreography,
+            pair.job.licence,
+        )
         item = {**asdict(pair.job.item), "motions": [path.name for path in pair.job.item.motions]}
         told = ["pair", _VERSION, SCHEMA_VERSION, __version__, digests, item, songs, options]
         return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
+    if pair.choreography is not None:
+        return make_item(pair.job, key_of, lambda _: _choreographies(pair))
     return make_item(pair.job, key_of, lambda digests: _rows(pair, source_hash(digests)))
 
 
@@ -193,19 +215,22 @@ def _chosen(pair: PairJob, motion: Motion, rng: np.random.Generator) -> list[tup
     events = event_times(motion.joints)
     if len(events) < MIN_EVENTS:
         return []
-    found: list[tuple[float, Song, list[_Fit]]] = []
-    for song in sorted(pair.songs, key=lambda one: (one.bpm, one.name)):
-        fits = list(_fits(motion.num_frames, events, song, pair.max_warp, rng))
-        found.append((sum(fit.warp.gain for fit in fits), song, fits))
-    count = min(pair.songs_per_motion, len(found))
     taken = []
-    for number in range(count):
-        # As many ranges of tempo as songs are wanted, with equal numbers of songs.
-        near = found[len(found) * number // count : len(found) * (number + 1) // count]
-        near.sort(key=lambda one: -one[0])
-        _, song, fits = near[rng.integers(math.ceil(len(near) / 2))]
-        taken.append((song, fits))
+    for songs in _tempo_ranges(pair.songs, pair.songs_per_motion):
+        fits = [list(_fits(motion.num_frames, events, song, pair.max_warp, rng)) for song in songs]
+        gains = [sum(fit.warp.gain for fit in parts) for parts in fits]
+        best = np.argsort(gains, kind="stable")[::-1][: math.ceil(len(songs) / 2)]
+        chosen = int(rng.choice(best))
+        taken.append((songs[chosen], fits[chosen]))
     return taken
+
+
+def _tempo_ranges(songs: Sequence[Song], count: int) -> list[list[Song]]:
+    """Divide songs into so many ranges of tempo with equal numbers of songs; one song each if there are fewer."""
+    ordered = sorted(songs, key=lambda song: (song.bpm, song.name))
+    count = min(count, len(ordered))
+    edges = [len(ordered) * number // count for number in range(count + 1)]
+    return [ordered[start:end] for start, end in itertools.pairwise(edges)]
 
 
 def _fits(
@@ -248,9 +273,7 @@ def _pair_rows(
     frames = math.floor(span_s * FPS + 1e-6) + 1
     clock = warp.source_time(song_start_s + np.arange(frames) / FPS) * FPS
     retimed = at_frames(motion, (fit.start + clock).clip(fit.start, fit.end - 1))
-    retimed = replace(retimed, meta={**motion.meta, "start_s": first_s})
     beats_s = np.array(song.beats_s) - song_start_s
-    beats = np.unique(np.round(beats_s * FPS).astype(np.int32))
     how = Pairing(
         kind="retimed",
         song_sha256=song.sha256,
@@ -262,25 +285,32 @@ def _pair_rows(
         step_beat_before=step_beat(motion.joints[:, fit.start : fit.end], beats_s),
         step_beat_after=0.0,
     )
+    moved = replace(retimed, meta={**motion.meta, "start_s": first_s})
+    return _with_copies(pair, moved, song, how, (name, sha256, rate))
+
+
+def _with_copies(
+    pair: PairJob, motion: Motion, song: Song, how: Pairing, source: tuple[str, str, float]
+) -> list[DanceSequence]:
+    """Return the row of a motion in the time of its song, and its mirrored copy if it is asked for."""
+    name, sha256, rate = source
+    frames, beats_s = motion.num_frames, np.array(song.beats_s) - how.song_start_s
+    beats = np.unique(np.round(beats_s * FPS).astype(np.int32))
     rows: list[DanceSequence] = []
     for mirror in (False, True) if pair.mirror else (False,):
-        item = replace(pair.job.item, id=f"{name} mirrored" if mirror else name, audio_start_s=song_start_s)
+        item = replace(
+            pair.job.item, id=f"{name} mirrored" if mirror else name, audio_start_s=how.song_start_s
+        )
         # The mirrored copy has the features of the first row.
         job = replace(pair.job, item=item, song=None if rows else song.path)
-        row = row_of(job, mirrored(retimed) if mirror else retimed, (0, frames), rate, sha256, "")
+        row = row_of(job, mirrored(motion) if mirror else motion, (0, frames), rate, sha256, "")
+        backends = (*row.provenance.backends, Backend("pair", how.kind, __version__))
         if rows:
-            heard = rows[0]
-            row = replace(
-                row,
-                music_features=heard.music_features,
-                music_features_7p5fps=heard.music_features_7p5fps,
-                music_features_fact=heard.music_features_fact,
-            )
-        after = step_beat(row.joints.reshape(frames, len(dancers), 24, 3).swapaxes(0, 1), beats_s)
-        pairing = replace(how, mirrored=int(mirror), step_beat_after=after)
-        backends = row.provenance.backends if not rows else rows[0].provenance.backends
-        if not rows:
-            backends = (*backends, Backend("pair", "retimed", __version__))
+            row = replace(row, **{column: getattr(rows[0], column) for column in MUSIC_COLUMNS})
+            backends = rows[0].provenance.backends
+        after = step_beat(per_dancer(row.joints, row.num_dancers, NUM_JOINTS, 3), beats_s)
+        before = how.step_beat_before if how.warp_song_s else after
+        pairing = replace(how, mirrored=int(mirror), step_beat_before=before, step_beat_after=after)
         rows.append(
             replace(
                 row,
@@ -290,3 +320,39 @@ def _pair_rows(
             )
         )
     return rows
+
+
+def _choreographies(pair: PairJob) -> tuple[list[DanceSequence], tuple[Person, ...], bool]:
+    """Dance one choreography to songs of different tempi; those of odd seeds are duets."""
+    from opendance_hf.synthetic.dancing import choreographed
+
+    assert pair.choreography is not None
+    found, people = [], []
+    rng = np.random.default_rng([pair.seed, pair.choreography, 4])
+    for songs in _tempo_ranges(pair.songs, pair.songs_per_motion):
+        song = songs[rng.integers(len(songs))]
+        seconds = min(song.seconds, _CHOREOGRAPHY_S)
+        start_s = float(rng.uniform(0, song.seconds - seconds))
+        beats_s = np.array(song.beats_s) - start_s
+        inside = beats_s[(beats_s > 0) & (beats_s < seconds)]
+        if len(inside) < MIN_EVENTS:
+            continue
+        count = 1 + pair.choreography % 2
+        motion = choreographed(pair.choreography, count, inside, math.floor(seconds * FPS) / FPS, FPS)
+        how = Pairing(
+            kind="choreographed",
+            song_sha256=song.sha256,
+            song_start_s=start_s,
+            dancers=tuple(range(count)),
+            mirrored=0,
+            warp_source_s=(),
+            warp_song_s=(),
+            step_beat_before=0.0,
+            step_beat_after=0.0,
+        )
+        people += [measure_person(dancer, FPS) for dancer in motion.joints]
+        source = hashlib.sha256(f"choreography {pair.choreography}".encode()).hexdigest()
+        found += _with_copies(pair, motion, song, how, (f"{pair.job.item.id} {song.name}", source, FPS))
+    if not found:
+        raise Rejected(f"no song has {MIN_EVENTS} beats within {_CHOREOGRAPHY_S:g} s")
+    return found, tuple(people), True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from opendance_hf import __version__
-from opendance_hf.apps.import_item import Job, Outcome, file_digest, valid_name
+from opendance_hf.apps.import_item import Job, Outcome, file_digest
 from opendance_hf.apps.importing import (
     SOUNDS,
     ImportingError,
@@ -41,6 +41,10 @@ from opendance_hf.terms import TERMS
 _MOTIONS: Final = tuple(sorted({suffix for suffixes in SUFFIXES_OF.values() for suffix in suffixes}))
 
 
+#: Licence of the choreographies, which this project makes.
+_OURS: Final = "apache-2.0"
+
+
 @dataclass(frozen=True)
 class PairOptions:
     """Options of :func:`run_pair`.
@@ -54,6 +58,7 @@ class PairOptions:
         all_train: True to publish all rows as ``train``, and to pair every motion with any song.
         seed: of the choice among songs that fit nearly alike.
         workers: processes.
+        choreographies: number of seeded choreographies, danced to songs as well.
     """
 
     songs_per_motion: int = 3
@@ -64,6 +69,7 @@ class PairOptions:
     all_train: bool = False
     seed: int = 0
     workers: int = 1
+    choreographies: int = 0
 
 
 def run_pair(motions: Path, songs: Path, out: Path, options: PairOptions, console: Console) -> ImportResult:
@@ -98,7 +104,8 @@ def run_pair(motions: Path, songs: Path, out: Path, options: PairOptions, consol
     if not known:
         why = f": {refused[0].name}: {refused[0].reason}" if refused else f" ({', '.join(SOUNDS)})"
         raise ImportingError(f"{songs}: no songs in it that can be used{why}")
-    jobs = _jobs(files, motions, known, replace(options, licence=licence), store)
+    options = replace(options, licence=licence)
+    jobs = _jobs(files, motions, known, options, store)
     work = Work("pair", licence or "other", pair_item, options.workers)
     result = make_dataset(work, jobs, out, console, refused)
     _print_fit(out, result, console)
@@ -174,45 +181,53 @@ def _jobs(
 ) -> list[PairJob]:
     """Return the items, with the reason for those that cannot be paired."""
     root = root if root.is_dir() else root.parent
-    names = [path.stem for path in files]
-    if options.all_train:
-        split_of, songs_of = dict.fromkeys(names, "train"), {"train": tuple(songs)}
-    else:
-        split_of, song_splits = assign_splits(names), assign_splits(song.name for song in songs)
-        songs_of = {
-            split: tuple(song for song in songs if song_splits[song.name] == split)
-            for split in set(split_of.values())
-        }
-    jobs, ids, digests = [], dict[str, str](), dict[str, str]()
+    made = {f"choreography_{seed:04d}": seed for seed in range(options.choreographies)}
+    names = [*(path.stem for path in files), *made]
+    splits = dict.fromkeys(names, "train") if options.all_train else assign_splits(names)
+    song_splits = assign_splits(song.name for song in songs)
+
+    def job_of(item: Item, shown: str, licence: str, refused: str = "") -> Job:
+        return Job(item, shown, root, None, None, {}, licence, store, refused)
+
+    jobs = [
+        job_of(
+            Item(path.stem, (path,), kind, path.stem, splits[path.stem]),
+            shown,
+            options.licence or "",
+            refused,
+        )
+        for path, shown, kind, refused in _checked(files, root)
+    ]
+    jobs += [job_of(Item(name, (), "opendance", name, splits[name]), name, _OURS) for name in made]
+    found = []
+    for job in jobs:
+        split = str(job.item.split)
+        near = tuple(song for song in songs if options.all_train or song_splits[song.name] == split)
+        if not near and not job.refused:
+            why = f"its split, {split}, has no song: motions are paired within a split; add songs, or use --all-train"
+            job = replace(job, refused=why)
+        settings = options.songs_per_motion, options.max_warp, options.mirror, options.seed
+        found.append(PairJob(job, near, *settings, choreography=made.get(job.name)))
+    return found
+
+
+def _checked(files: Sequence[Path], root: Path) -> Iterator[tuple[Path, str, str, str]]:
+    """Yield each file, its name for people, its format, and why it cannot be paired; empty if it can."""
+    names, digests = dict[str, str](), dict[str, str]()
     for path in files:
-        shown = str(path.relative_to(root))
-        split = split_of[path.stem]
-        refused, kind, digest = "", "", file_digest(path)
+        shown, digest = printable(str(path.relative_to(root))), file_digest(path)
+        kind = refused = ""
         try:
             kind = format_of(path)
         except OpenDanceError as error:
             refused = str(error)
         if digest in digests:
             refused = f"the same file as {digests[digest]}"
-        elif path.stem in ids:
-            refused = f"{ids[path.stem]} has the same name; rename one"
-        elif not songs_of[split]:
-            refused = f"its split, {split}, has no song: motions are paired within a split; add songs, or use --all-train"
-        ids.setdefault(path.stem, shown)
+        elif path.stem in names:
+            refused = f"{names[path.stem]} has the same name; rename one"
+        names.setdefault(path.stem, shown)
         digests.setdefault(digest, shown)
-        item = Item(path.stem, (path,), kind, group=valid_name(path.stem), split=split)
-        job = Job(item, printable(shown), root, None, None, {}, options.licence or "", store, refused)
-        jobs.append(
-            PairJob(
-                job,
-                songs_of[split],
-                options.songs_per_motion,
-                options.max_warp,
-                options.mirror,
-                options.seed,
-            )
-        )
-    return jobs
+        yield path, shown, kind, refused
 
 
 def _print_fit(out: Path, result: ImportResult, console: Console) -> None:
@@ -224,7 +239,9 @@ def _print_fit(out: Path, result: ImportResult, console: Console) -> None:
         table = pq.read_table(shard, columns=["provenance"], partitioning=None, use_threads=False)
         found += [one["pairing"] for one in table["provenance"].to_pylist() if one["pairing"]]
     before, after = (np.mean([one[f"step_beat_{when}"] for one in found]) for when in ("before", "after"))
-    slopes = np.concatenate([np.diff(one["warp_song_s"]) / np.diff(one["warp_source_s"]) for one in found])
+    slopes = np.concatenate(
+        [np.ones(1), *(np.diff(one["warp_song_s"]) / np.diff(one["warp_source_s"]) for one in found)]
+    )
     console.print(
         f"step beat: {before:.3f} before and {after:.3f} after, mean of {len(found)} row(s); largest warp "
         f"{100 * np.abs(slopes - 1).max():.1f}%",

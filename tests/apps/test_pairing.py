@@ -21,7 +21,9 @@ from opendance_hf.formats import opendance
 from opendance_hf.formats.motion import Motion
 from opendance_hf.formats.resample import mirrored
 from opendance_hf.metrics.person import measure_person
+from opendance_hf.metrics.steps import beat_phase, foot_events
 from opendance_hf.motion.body import forward_kinematics
+from opendance_hf.motion.retiming import beat_kernel
 from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS
 from opendance_hf.schema import DanceSequence, per_dancer, validate
 from opendance_hf.storage import read_parquet, read_webdataset
@@ -320,7 +322,8 @@ def test_the_licence_is_that_of_the_file_or_of_the_user(places: tuple[Path, Path
     assert "mocap.cs.cmu.edu" in card
     assert "may not be resold" in card
     assert "was danced to" not in card
-    assert "2 sequence(s) were not danced to their song" in card
+    assert "2 sequence(s) are motion that was recorded without the song" in card
+    assert "program" not in card
     paired(places, licence="cc-by-4.0")
     assert {row.provenance.licence for row in rows_of(out).values()} == {"cc-by-4.0"}
     assert licence_of(stepping(0.5, seconds=1)) == "unknown"
@@ -359,3 +362,30 @@ def test_events_of_all_dancers_count() -> None:
     one, two = event_times(stepping(0.55).joints), event_times(stepping(0.55, dancers=2).joints)
     assert len(two) > 1.5 * len(one)
     assert (np.diff(two) >= 0).all()
+
+
+def test_choreographies_land_on_the_beats(places: tuple[Path, Path, Path]) -> None:
+    said = io.StringIO()
+    result = paired(places, said, choreographies=2, songs_per_motion=2, licence="cmu-mocap")
+    assert result.count("published") == 3
+    rows = [*rows_of(places[2]).values(), *rows_of(places[2], "collaborative").values()]
+    card = (places[2] / "README.md").read_text()
+    assert "4 sequence(s) are choreographies" in card
+    assert "2 sequence(s) are motion" in card
+    made = [row for row in rows if row.group.startswith("choreography")]
+    assert [row.num_dancers for row in made] == [1, 1, 2, 2]
+    assert {round(row.bpm or 0) for row in made} == {100, 120}
+    for row in made:
+        validate(row)
+        assert row.provenance.licence == "apache-2.0"
+        assert row.provenance.pairing is not None
+        assert row.provenance.pairing.kind == "choreographed"
+        assert row.provenance.pairing.warp_song_s == ()
+        for dancer in joints_of(row):
+            landings = foot_events(dancer, 60).landings
+            assert len(landings) > 5
+            assert beat_kernel(beat_phase(landings, row.music_beats)).mean() > 0.7
+            assert measure_person(dancer, 60).fault() == ""
+    assert {row.provenance.licence for row in rows if not row.group.startswith("choreography")} == {
+        "cmu-mocap"
+    }
