@@ -231,20 +231,27 @@ def _checked(files: Sequence[Path], root: Path) -> Iterator[tuple[Path, str, str
 
 
 def _print_fit(out: Path, result: ImportResult, console: Console) -> None:
-    """Print the step beat of the rows before and after, and the largest warp."""
+    """Print the mean step beat of the rows, and the largest warp."""
     if result.packed is None:
         return
     found: list[dict[str, Any]] = []
     for shard in sorted(out.glob("data/*/*.parquet")):
         table = pq.read_table(shard, columns=["provenance"], partitioning=None, use_threads=False)
-        found += [one["pairing"] for one in table["provenance"].to_pylist() if one["pairing"]]
-    before, after = (np.mean([one[f"step_beat_{when}"] for one in found]) for when in ("before", "after"))
-    slopes = np.concatenate(
-        [np.ones(1), *(np.diff(one["warp_song_s"]) / np.diff(one["warp_source_s"]) for one in found)]
-    )
-    console.print(
-        f"step beat: {before:.3f} before and {after:.3f} after, mean of {len(found)} row(s); largest warp "
-        f"{100 * np.abs(slopes - 1).max():.1f}%",
-        markup=False,
-        highlight=False,
-    )
+        found += [one["pairing"] for one in table["provenance"].to_pylist()]
+    if retimed := [one for one in found if one["kind"] == "retimed"]:
+        before, after = (
+            np.mean([one[f"step_beat_{when}"] for one in retimed]) for when in ("before", "after")
+        )
+        slopes = [np.diff(one["warp_song_s"]) / np.diff(one["warp_source_s"]) for one in retimed]
+        warp = 100 * np.abs(np.concatenate(slopes) - 1).max()
+        console.print(
+            f"step beat: {before:.3f} before and {after:.3f} after, mean of {len(retimed)} row(s); largest warp {warp:.1f}%",
+            markup=False,
+            highlight=False,
+        )
+    if made := [one["step_beat_after"] for one in found if one["kind"] == "choreographed"]:
+        console.print(
+            f"step beat: {np.mean(made):.3f} of {len(made)} choreographed row(s)",
+            markup=False,
+            highlight=False,
+        )
