@@ -32,6 +32,7 @@ from opendance_hf.loading_scripts import Item
 from opendance_hf.music import annotate_music
 from opendance_hf.music.beat_file import MIN_BEATS, SUFFIX, read_beats
 from opendance_hf.music.sound import measure_sound
+from opendance_hf.music.tempo import tempo_from_beats
 from opendance_hf.pipeline.printable import printable
 from opendance_hf.schema import FPS
 from opendance_hf.storage.licences import check_licence
@@ -41,6 +42,8 @@ from opendance_hf.terms import TERMS
 _MOTIONS: Final = tuple(sorted({suffix for suffixes in SUFFIXES_OF.values() for suffix in suffixes}))
 
 
+#: Resolution of given beats for their tempo, hertz.
+_CLOCK_HZ: Final = 1000.0
 #: Licence of the choreographies, which this project makes.
 _OURS: Final = "apache-2.0"
 
@@ -164,7 +167,9 @@ def _song(name: str, path: Path, beats: Path | None, cache: Path) -> Song:
         places = [beats / f"{name}{SUFFIX}", beats / f"{path.stem}{SUFFIX}", *places]
     if given := next((place for place in places if place.is_file()), None):
         times = read_beats(given)
-        return Song(name, path, digest, seconds, tuple(times.tolist()), 60 / float(np.median(np.diff(times))))
+        middle = 60 / float(np.median(np.diff(times)))
+        bpm = tempo_from_beats(np.round(times * _CLOCK_HZ).astype(np.int64), _CLOCK_HZ, middle)
+        return Song(name, path, digest, seconds, tuple(times.tolist()), bpm)
     kept = cache / f"{digest[:32]}-{__version__}.json"
     try:
         bpm, tracked = json.loads(kept.read_text(encoding="utf-8"))

@@ -236,11 +236,13 @@ def test_given_beats_win(places: tuple[Path, Path, Path], tmp_path: Path) -> Non
     assert tracked.bpm == pytest.approx(120, rel=0.03)
     given = tmp_path / "beats"
     given.mkdir()
-    (given / "fast.beats.txt").write_text("\n".join(f"{0.1 + 0.6 * k:.3f}" for k in range(20)))
+    (given / "fast.beats.txt").write_text(
+        "\n".join(f"{0.1 + 0.6 * k + 0.01 * (k % 3 == 1):.3f}" for k in range(20))
+    )
     paired(places, songs_per_motion=1, beats=given)
     (row,) = rows_of(out).values()
-    assert row.bpm == pytest.approx(100)
-    assert np.diff(row.music_beats) == pytest.approx(36)
+    assert row.bpm == pytest.approx(100, abs=0.1)
+    assert np.diff(row.music_beats) == pytest.approx(36, abs=1)
 
 
 def test_a_second_run_makes_nothing_again(
