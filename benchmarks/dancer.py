@@ -107,7 +107,9 @@ def compare(dancer: Dancer, songs: list[Song], paired: Path, seeds: range) -> li
         ]
         rows.append(score(label, dances, of_song, truth))
     nearest = [int(np.argmin(np.abs(np.log(tempi / tempo_of(song.beats))))) for song in songs]
-    rows.append(score("nearest song's dance", [real[n] for n in nearest], [[n] for n in range(len(songs))], truth))
+    rows.append(
+        score("nearest song's dance", [real[n] for n in nearest], [[n] for n in range(len(songs))], truth)
+    )
     draw = np.random.default_rng(0).integers(len(real), size=len(songs) * len(seeds))
     rows.append(score("random real dance", [real[n] for n in draw], of_song, truth))
     return rows
@@ -179,7 +181,11 @@ def score(label: str, dances: list[Floats], groups: list[list[int]], beats: list
         assert found is not None
         own.append(found.score)
         rates.append(found.events_per_s)
-        wrong = [step_beat(joints, one) for n, one in enumerate(beats) if n % max(1, len(beats) // 24) == 0 and n != number]
+        wrong = [
+            step_beat(joints, one)
+            for n, one in enumerate(beats)
+            if n % max(1, len(beats) // 24) == 0 and n != number
+        ]
         other.append(np.mean([one.score for one in wrong if one is not None]))
     difference = np.array(own) - np.array(other)
     ends = np.cumsum([len(group) for group in groups])
@@ -217,8 +223,12 @@ def diversity(dances: list[Floats], pairs: int = 4000) -> float:
 
 
 def print_table(rows: list[Row], songs: int) -> None:
-    print(f"{songs} songs; step beat of the known beats, of other songs' beats, and their difference [95% over songs]\n")
-    print("| dances | N | own | other | difference | events/s | skate | penetration, mm | diversity, m | slowest, m/s |")
+    print(
+        f"{songs} songs; step beat of the known beats, of other songs' beats, and their difference [95% over songs]\n"
+    )
+    print(
+        "| dances | N | own | other | difference | events/s | skate | penetration, mm | diversity, m | slowest, m/s |"
+    )
     print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
     for row in rows:
         print(

@@ -16,7 +16,7 @@ from opendance_hf.modeling.remote_code import FeatureExtractorWithCode
 from opendance_hf.motion.generated import height_of_ground
 from opendance_hf.motion.ik import joints_to_poses
 from opendance_hf.music.features import MusicAnnotation, extract_audio
-from opendance_hf.music.inputs import full_width, phase_at, read_input
+from opendance_hf.music.inputs import full_width, read_input
 from opendance_hf.music.layout import SAMPLE_RATE_7P5FPS, SAMPLE_RATE_60FPS, Engine, Ints
 from opendance_hf.music.song import SongFeatures, open_song
 
@@ -196,7 +196,8 @@ def _chosen_beats(beats: npt.ArrayLike | None, found: MusicAnnotation | SongFeat
     if beats is None:
         return found.music_beats.astype(np.float64), found.bpm
     times = np.asarray(beats, dtype=np.float64)
-    phase_at((), times)
+    if times.ndim != 1 or len(times) < 2 or not (np.diff(times) > 0).all():
+        raise ValueError(f"beats must be two or more increasing times, got {times.shape}")
     return times, float(60 * _FPS / np.median(np.diff(times)))
 
 

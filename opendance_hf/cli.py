@@ -766,6 +766,71 @@ def import_(
 
 
 @app.command()
+def pair(
+    motions: Annotated[
+        Path,
+        typer.Argument(
+            help="Motion file of any format of docs/formats.md, or a folder of them.", exists=True
+        ),
+    ],
+    songs: Annotated[Path, typer.Argument(help="Audio file, or a folder of them.", exists=True)],
+    out: Annotated[Path, typer.Option(help="The dataset folder to write; OUT.import keeps finished items.")],
+    songs_per_motion: Annotated[
+        int, typer.Option(min=1, help="Songs for each dancer of a motion, and for all dancers together.")
+    ] = 3,
+    max_warp: Annotated[
+        float, typer.Option(min=0, max=0.3, help="Largest local change of the tempo of the motion.")
+    ] = 0.12,
+    mirror: Annotated[bool, typer.Option("--mirror", help="Add a mirrored copy of each row.")] = False,
+    beats: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Folder of NAME.beats.txt, the beats of the song NAME in seconds, one a line. They are also read beside "
+            "the song. Without them, beats are tracked.",
+        ),
+    ] = None,
+    licence: Annotated[
+        str | None,
+        typer.Option(
+            "--licence",
+            "--license",
+            help="Licence of the motion: an identifier of the Hub, or cmu-mocap. Default: what each file states.",
+        ),
+    ] = None,
+    all_train: Annotated[
+        bool,
+        typer.Option(
+            "--all-train",
+            help="Publish all rows as train. Without it, motions and songs are split, and paired within a split.",
+        ),
+    ] = False,
+    choreographies: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Add so many seeded choreographies, made for the beats of songs (extra: synthetic)."
+        ),
+    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice among songs that fit alike.")] = 0,
+    workers: Workers = _DEFAULT_WORKERS,
+    allow_empty: Annotated[bool, typer.Option(help="Exit 0 even if nothing was published.")] = False,
+) -> None:
+    """Make a dataset of captured motion, re-timed so that its steps fall on the beats of songs.
+
+    The rows are not captured dances to music, and say so. Run it again to continue a run that was stopped.
+    """
+    from opendance_hf.apps.pairing import PairOptions, run_pair
+
+    options = PairOptions(
+        songs_per_motion, max_warp, mirror, beats, licence, all_train, seed, workers, choreographies
+    )
+    with _plain_errors(out) as console:
+        result = run_pair(motions, songs, out, options, console)
+    raise typer.Exit(0 if result.packed is not None or allow_empty else 1)
+
+
+@app.command()
 def export(
     dance: Annotated[str, typer.Argument(help="A motion file of any format, a dataset folder, or a Hub id.")],
     to: Annotated[

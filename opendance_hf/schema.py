@@ -38,7 +38,7 @@ from opendance_hf.music.genres import GENRES as GENRES
 if TYPE_CHECKING:
     import datasets
 
-SCHEMA_VERSION: Final = "1.4"
+SCHEMA_VERSION: Final = "1.5"
 FPS: Final = 60
 #: Number of motion frames per row of ``music_features_7p5fps`` (one of Bailando's codes lasts 8 frames).
 FRAMES_PER_CODE: Final = 8
@@ -97,6 +97,20 @@ class Backend:
 
 
 @dataclass(frozen=True)
+class Pairing:
+    """How a motion and a song that were not recorded together became a pair (``opendance pair``)."""
+
+    kind: Annotated[str, Column("string", choices=("retimed", "choreographed"), meaning="`retimed`: the time of a recorded motion was warped so that steps fall on beats; `choreographed`: a program made the motion for the beats")]
+    song_sha256: Annotated[str, Column("string", meaning="hash of the song's file")]
+    dancers: Annotated[tuple[int, ...], Column("int32", ("D",), meaning="dancers of the source that the row has, from 0")]
+    mirrored: Annotated[int, Column("int32", minimum=0, maximum=1, meaning="1 if left and right are exchanged")]
+    warp_source_s: Annotated[tuple[float, ...], Column("float64", ("K",), unit="s", meaning="knots of the warp: time in the source; the last may lie after the end of the row. Empty for choreographies")]
+    warp_song_s: Annotated[tuple[float, ...], Column("float64", ("K",), unit="s", meaning="knots of the warp: time in the song. Between the knots the map is a smooth curve, within 5 ms of the straight lines")]
+    step_beat_before: Annotated[float, Column("float64", meaning="step beat of the same motion that starts at the same time without the warp; of a choreography, as `step_beat_after`")]
+    step_beat_after: Annotated[float, Column("float64", meaning="step beat of the row")]
+
+
+@dataclass(frozen=True)
 class Provenance:
     """Source of a sequence, without paths, file names or user names."""
 
@@ -110,7 +124,8 @@ class Provenance:
     camera: Annotated[Camera | None, Column("struct", meaning="camera of the source")] = None
     backends: Annotated[tuple[Backend, ...], Column("struct", meaning="all programs and models that computed the row")] = ()
     pipeline: Annotated[str, Column("string", meaning="fingerprint of the pipeline's configuration; empty if unknown and before schema 1.2")] = ""
-    song_start_s: Annotated[float | None, Column("float64", unit="s", minimum=0, meaning="start of the sequence in its song; null if the source has the song itself (then it is `start_s`) or there is no song")] = None
+    song_start_s: Annotated[float | None, Column("float64", unit="s", minimum=0, meaning="start of the sequence in its song; null if the source has the song itself (then it is `start_s`) or there is no song, absent before schema 1.5")] = None
+    pairing: Annotated[Pairing | None, Column("struct", meaning="how motion and song were paired afterwards; null if they belong together or there is no song, absent before schema 1.5")] = None
 
 
 @dataclass(kw_only=True)
@@ -274,7 +289,13 @@ def _check_music(seq: DanceSequence, fail: Callable[[str, str], None]) -> None:
 
 def markdown_tables() -> dict[str, str]:
     """Render the columns of a row and of each of its structs as Markdown tables, as in docs/dataset.md."""
-    records = {"row": DanceSequence, "provenance": Provenance, "camera": Camera, "backends": Backend}
+    records = {
+        "row": DanceSequence,
+        "provenance": Provenance,
+        "camera": Camera,
+        "backends": Backend,
+        "pairing": Pairing,
+    }
     return {name: markdown_table(record) for name, record in records.items()}
 
 

@@ -172,8 +172,8 @@ def test_a_row_without_a_required_column_is_refused() -> None:
         from_row(row)
 
 
-def test_the_version_counts_the_rows_without_songs() -> None:
-    assert SCHEMA_VERSION == "1.4"
+def test_the_version_counts_the_rows_that_were_paired_afterwards() -> None:
+    assert SCHEMA_VERSION == "1.5"
     assert features(2)["joint_confidence"] == datasets.Array2D((None, 48), "float32")
 
 

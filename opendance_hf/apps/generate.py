@@ -19,7 +19,7 @@ from opendance_hf.files import atomic_write, check_output
 from opendance_hf.formats import opendance
 from opendance_hf.formats.motion import Motion
 from opendance_hf.music import Engine, decode_audio
-from opendance_hf.music.beat_times import read_beat_times, steady_beats
+from opendance_hf.music.beat_file import read_beats, steady_beats
 from opendance_hf.music.sound import measure_sound
 from opendance_hf.schema import FPS
 
@@ -50,7 +50,7 @@ class GenerateOptions:
         clean: True to clean the dances, see :func:`opendance_hf.cleanup.clean_motion`.
         suffix: of the files in an output folder and of the default name, ``.mp4`` or ``.npz``. With ``.npz``, no film is
             written to a given file either.
-        beats: file of the song's beats, see :func:`opendance_hf.music.beat_times.read_beat_times`; for one song.
+        beats: file of the song's beats, see :func:`opendance_hf.music.beat_file.read_beats`; for one song.
         bpm: steady tempo of the songs instead of their tracked beats.
         first_beat_s: time of a beat at that tempo, in seconds.
         overwrite: replace files that exist; a song or the seed motion is never replaced.
@@ -94,7 +94,7 @@ def generate(
     Raises:
         GenerateError: if an output has another suffix, two songs have one name, a song is shorter than a second, or beats are
             given twice or for several songs.
-        BeatsError: if the beats cannot be used.
+        BeatFileError: if the beats cannot be used.
         OutputError: if an output is a song or the seed motion, or exists and ``options.overwrite`` is False.
         DiskError: if an output cannot be written.
         ModelError, DanceError, AudioError, FormatError: if the model, an option, a song or the seed motion cannot be used.
@@ -159,7 +159,7 @@ def _known_beats(songs: list[Path], options: GenerateOptions) -> list[npt.NDArra
             raise GenerateError("the beats are given twice: give a file of beats or a tempo")
         if len(songs) > 1:
             raise GenerateError(f"{options.beats}: beats of one song, but {len(songs)} songs are given")
-        return [FPS * read_beat_times(options.beats)]
+        return [FPS * read_beats(options.beats)]
     if options.bpm is None:
         return None
     lengths = [float(measure_sound(song).ends_s[-1]) for song in songs]

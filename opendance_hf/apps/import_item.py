@@ -147,14 +147,33 @@ def import_item(job: Job) -> Outcome:
     Raises:
         OSError: if the store cannot be written.
     """
+    return make_item(job, lambda digests: _key(job, digests), lambda digests: _sequences(job, digests))
+
+
+def make_item(
+    job: Job,
+    key_of: Callable[[list[str]], str],
+    make: Callable[[list[str]], tuple[list[DanceSequence], tuple[Person, ...], bool]],
+) -> Outcome:
+    """Make the rows of one item and keep them in the store, or return those that are there.
+
+    Args:
+        job: the item.
+        key_of: computes the key of its result from the hashes of its files, see :func:`digests_of`.
+        make: computes the rows, the measures of its dancers, and whether rotations were found by inverse kinematics; raises
+            :class:`Rejected`, or any error of a damaged file.
+
+    Raises:
+        OSError: if the store cannot be written.
+    """
     try:
         if job.refused:
             raise Rejected(job.refused)
-        digests = _digests(job)
-        key = _key(job, digests)
+        digests = digests_of(job)
+        key = key_of(digests)
         if done := _stored(job, key):
             return done
-        sequences, people, solved = _sequences(job, digests)
+        sequences, people, solved = make(digests)
     except Rejected as error:
         return Outcome(job.name, "rejected", str(error))
     except (OpenDanceError, OSError) as error:
@@ -175,7 +194,7 @@ def _without(text: str, root: Path) -> str:
     return text.replace(f"{root}{os.sep}", "")
 
 
-def _digests(job: Job) -> list[str]:
+def digests_of(job: Job) -> list[str]:
     """Return the SHA-256 of the motion files, of files that they need beside them, and of the song.
 
     Raises:
@@ -191,15 +210,16 @@ def _digests(job: Job) -> list[str]:
     names = job.answers.get("names")
     tables = [Path(names)] if names and Path(names).is_file() else []
     files = [*job.item.motions, *beside, *tables, *([job.song] if job.song else [])]
-    return [_digest(path) for path in files]
+    return [file_digest(path) for path in files]
 
 
-def _source(digests: list[str]) -> str:
+def source_hash(digests: list[str]) -> str:
     """Return the SHA-256 of the motion file, of several that of their hashes."""
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file; it is kept in memory while size and time of the file stay the same."""
     found = path.stat()
     return _digest_of(path, found.st_mtime_ns, found.st_size)
 
@@ -240,6 +260,43 @@ def _sequences(job: Job, digests: list[str]) -> tuple[list[DanceSequence], tuple
         Rejected: if it is no dance of people, or too short, or its song has another length.
         OpenDanceError: if a file is damaged.
     """
+    motion, rate, people, solved = read_checked(job)
+    seconds = motion.num_frames / FPS
+    if job.song:
+        seconds = min(seconds, _song_seconds(job.song, job.item.audio_start_s, seconds))
+    frames = min(motion.num_frames, math.floor(seconds * FPS + 1e-6))
+    if frames / FPS < MIN_S:
+        raise Rejected(f"its song ends after {frames / FPS:.2f} s, a row lasts at least {MIN_S:g} s")
+    parts = math.ceil(frames / (MAX_S * FPS))
+    edges = [round(frames * number / parts) for number in range(parts + 1)]
+    return (
+        [
+            row_of(
+                job,
+                motion,
+                (start, end),
+                rate,
+                source_hash(digests[: len(job.item.motions)]),
+                f"-{number}" if parts > 1 else "",
+            )
+            for number, (start, end) in enumerate(itertools.pairwise(edges), start=1)
+        ],
+        people,
+        solved,
+    )
+
+
+def read_checked(job: Job) -> tuple[Motion, float, tuple[Person, ...], bool]:
+    """Read the files of an item as one motion on the ground, and check that it is one of people.
+
+    Returns:
+        The motion at 60 FPS with rotations, the rate of its first file, the measures of its dancers, and whether rotations
+        were found by inverse kinematics. Joints are not moved to the ground; forward kinematics gives them.
+
+    Raises:
+        Rejected: if it is no dance of people, or too short.
+        OpenDanceError: if a file is damaged.
+    """
     source, rate = _read(job)
     if source.num_frames / FPS < MIN_S:
         raise Rejected(f"lasts {source.num_frames / FPS:.2f} s, a row at least {MIN_S:g} s")
@@ -248,32 +305,10 @@ def _sequences(job: Job, digests: list[str]) -> tuple[list[DanceSequence], tuple
     for number, person in enumerate(people, start=1):
         if fault := person.fault():
             raise Rejected(fault if len(people) == 1 else f"dancer {number}: {fault}")
-    seconds = motion.num_frames / FPS
-    if job.song:
-        seconds = min(seconds, _song_seconds(job.song, job.item.audio_start_s, seconds))
-    frames = min(motion.num_frames, math.floor(seconds * FPS + 1e-6))
-    if frames / FPS < MIN_S:
-        raise Rejected(f"its song ends after {frames / FPS:.2f} s, a row lasts at least {MIN_S:g} s")
     assert motion.transl is not None
     ground = float(np.median([floor_height(dancer) for dancer in motion.joints]))
     motion = replace(motion, transl=motion.transl - np.array([0, ground, 0]))
-    parts = math.ceil(frames / (MAX_S * FPS))
-    edges = [round(frames * number / parts) for number in range(parts + 1)]
-    return (
-        [
-            _sequence(
-                job,
-                motion,
-                (start, end),
-                rate,
-                _source(digests[: len(job.item.motions)]),
-                f"-{number}" if parts > 1 else "",
-            )
-            for number, (start, end) in enumerate(itertools.pairwise(edges), start=1)
-        ],
-        people,
-        source.poses is None or source.transl is None or source.rest_offsets is None,
-    )
+    return motion, rate, people, source.poses is None or source.transl is None or source.rest_offsets is None
 
 
 def _read(job: Job) -> tuple[Motion, float]:
@@ -327,7 +362,7 @@ def _song_seconds(song: Path, start_s: float, motion_s: float) -> float:
     return left
 
 
-def _sequence(
+def row_of(
     job: Job, motion: Motion, span: tuple[int, int], rate: float, sha256: str, suffix: str
 ) -> DanceSequence:
     """Return the row of some frames of a motion on the ground."""

@@ -9,12 +9,12 @@ import os
 import re
 import threading
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import numpy as np
 from rich.console import Console
@@ -35,7 +35,7 @@ from opendance_hf.storage.pack import PackReport, check_replaceable, pack
 from opendance_hf.terms import TERMS
 
 #: Suffixes of songs.
-_SOUNDS: Final = (
+SOUNDS: Final = (
     ".wav", ".mp3", ".flac", ".m4a", ".ogg", ".opus", ".aac", ".wma", ".mp4", ".m4v", ".mov", ".mkv", ".webm",
 )  # fmt: skip
 #: Items in the hands of each worker.
@@ -47,6 +47,17 @@ _KEPT: Final = ("sequences", "items")
 _ROW: Final = re.compile(r"[0-9a-f]{32}-\d+\.npz")
 _ITEM: Final = re.compile(r"[0-9a-f]{32}\.json")
 _PARTIAL: Final = re.compile(r"\.[0-9a-f]{32}[^/]*\.[0-9a-f]{32}\.partial")
+
+
+class Named(Protocol):
+    """Interface of an item to make rows of."""
+
+    @property
+    def name(self) -> str:
+        """Name of the item, for people."""
+
+
+JobT = TypeVar("JobT", bound=Named)
 
 
 class ImportingError(OpenDanceError, ValueError):
@@ -108,26 +119,71 @@ def run_import(name: str, path: Path, out: Path, options: ImportOptions, console
         OutputError, PackError, DiskError: if ``out`` cannot be written.
     """
     out = Path(os.path.abspath(out))
-    store = out.with_name(f"{out.name}.import")
     licence = _licence(name, options)
     _check_answers(name, options.answers)
     if not path.exists():
         raise ImportingError(f"{path}: no such file or folder")
-    _check_places([out, store], [path, *([options.audio] if options.audio else [])])
-    check_replaceable(out)
-    _check_report(store / "report.json")
+    store = check_places(out, [path, *([options.audio] if options.audio else [])])
     jobs = _jobs(name, path, store, licence, options)
     if not jobs and not options.allow_empty:
         raise ImportingError(f"{path}: no {' or '.join(_suffixes(name))} files in it" if name in FORMATS else
                              f"{path}: no dances in it")  # fmt: skip
+    work = Work(name, licence, import_item, options.workers)
+    return make_dataset(work, jobs, out, console)
+
+
+def check_places(out: Path, inputs: Sequence[Path]) -> Path:
+    """Check that a dataset can be made at an absolute path; return its store, the folder of finished items.
+
+    Raises:
+        OutputError, PackError, DiskError: if ``out`` or the store holds other files or an input, or cannot be written.
+        ImportingError: if the store has a report of another program.
+    """
+    store = out.with_name(f"{out.name}.import")
+    _check_places([out, store], inputs)
+    check_replaceable(out)
+    _check_report(store / "report.json")
+    return store
+
+
+@dataclass(frozen=True)
+class Work(Generic[JobT]):
+    """How items become a dataset.
+
+    Attributes:
+        name: of the format, for the report.
+        licence: of the rows.
+        make: makes the rows of one item; runs in other processes.
+        workers: processes; one item at a time in this process if it is 1.
+    """
+
+    name: str
+    licence: str
+    make: Callable[[JobT], Outcome]
+    workers: int = 1
+
+
+def make_dataset(
+    work: Work[JobT], jobs: Sequence[JobT], out: Path, console: Console, before: Sequence[Outcome] = ()
+) -> ImportResult:
+    """Make the rows of items and pack them, write the report, and print the result.
+
+    Args:
+        work: see :class:`Work`.
+        jobs: items of :func:`check_places`'s store.
+        out: the dataset folder, absolute.
+        console: shows progress and results.
+        before: results of items that are known, for the report.
+    """
+    store = out.with_name(f"{out.name}.import")
     with new_folder(store / "sequences"), new_folder(store / "items"):
         for left in [
             path for folder in _KEPT for path in (store / folder).iterdir() if _PARTIAL.fullmatch(path.name)
         ]:
             left.unlink(missing_ok=True)
-        outcomes = _without_leaks(_unique_rows(_with_progress(jobs, options.workers, console)))
-        _write_report(store / "report.json", name, licence, outcomes)
-    packed = _pack(outcomes, store, out, licence)
+        outcomes = _without_leaks(_unique_rows([*before, *_with_progress(work, jobs, console)]))
+        _write_report(store / "report.json", work.name, work.licence, outcomes)
+    packed = _pack(outcomes, store, out, work.licence)
     if packed is not None:
         _forget_others(store, outcomes)
     result = ImportResult(tuple(outcomes), packed)
@@ -173,7 +229,7 @@ def _suffixes(name: str) -> tuple[str, ...]:
     return SUFFIXES_OF[name]
 
 
-def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+def files_in(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     """Return the files of a folder and its subfolders, without hidden ones; folders that are links are not entered."""
     found = []
     for place, folders, names in os.walk(folder):
@@ -188,10 +244,10 @@ def _jobs(name: str, path: Path, store: Path, licence: str, options: ImportOptio
     laid_out = _laid_out(name, path)
     items: Iterable[Item] = laid_out or []
     if laid_out is None:
-        files = _files(path, _suffixes(name)) if path.is_dir() else [path]
+        files = files_in(path, _suffixes(name)) if path.is_dir() else [path]
         items = (Item(file.stem, (file,), name, group="") for file in files)
     songs: dict[str, list[Path]] = defaultdict(list)
-    for sound in _files(options.audio, _SOUNDS) if options.audio else []:
+    for sound in files_in(options.audio, SOUNDS) if options.audio else []:
         songs[sound.stem].append(sound)
     jobs, seen = [], dict[str, str]()
     for item in items:
@@ -223,7 +279,7 @@ def _laid_out(name: str, path: Path) -> list[Item] | None:
     try:
         return list(layout_named(name).items(path))
     except LayoutError:
-        if name in FORMATS and _files(path, _suffixes(name)):
+        if name in FORMATS and files_in(path, _suffixes(name)):
             return None
         raise
 
@@ -258,11 +314,11 @@ def _parent_watch() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-class _Workers:
-    """Worker processes that import items in order; one that dies costs only the item that killed it."""
+class _Workers(Generic[JobT]):
+    """Worker processes that make items in order; one that dies costs only the item that killed it."""
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    def __init__(self, count: int, make: Callable[[JobT], Outcome]) -> None:
+        self.count, self.make = count, make
         self.pool = self._new(count)
 
     @staticmethod
@@ -270,24 +326,24 @@ class _Workers:
         context = multiprocessing.get_context("spawn")
         return ProcessPoolExecutor(count, mp_context=context, initializer=_parent_watch)
 
-    def _submit(self, job: Job) -> Future[Outcome] | None:
+    def _submit(self, job: JobT) -> Future[Outcome] | None:
         try:
-            return self.pool.submit(import_item, job)
+            return self.pool.submit(self.make, job)
         except BrokenProcessPool:
             return None
 
-    def _alone(self, job: Job) -> Outcome:
+    def _alone(self, job: JobT) -> Outcome:
         with self._new(1) as pool:
             try:
-                return pool.submit(import_item, job).result()
+                return pool.submit(self.make, job).result()
             except BrokenProcessPool:
                 why = "the process that read it died; is the file damaged, or too large for the memory?"
                 return Outcome(job.name, "failed", why)
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+    def run(self, jobs: Iterable[JobT]) -> Iterator[Outcome]:
         """Yield the result of each item in order."""
         coming = iter(jobs)
-        waiting: deque[tuple[Job, Future[Outcome] | None]] = deque()
+        waiting: deque[tuple[JobT, Future[Outcome] | None]] = deque()
         try:
             while True:
                 while len(waiting) < _AHEAD * self.count and (job := next(coming, None)) is not None:
@@ -309,11 +365,11 @@ class _Workers:
             self.pool.shutdown(cancel_futures=True)
 
 
-def _with_progress(jobs: Sequence[Job], workers: int, console: Console) -> Iterator[Outcome]:
-    count = min(workers, len(jobs))
-    outcomes = map(import_item, jobs) if count <= 1 else _Workers(count).run(jobs)
+def _with_progress(work: Work[JobT], jobs: Sequence[JobT], console: Console) -> Iterator[Outcome]:
+    count = min(work.workers, len(jobs))
+    outcomes = map(work.make, jobs) if count <= 1 else _Workers(count, work.make).run(jobs)
     columns = (
-        TextColumn("importing"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[bad]}"), TimeRemainingColumn(),
+        TextColumn("pairing" if work.name == "pair" else "importing"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[bad]}"), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         task, bad = bar.add_task("", total=len(jobs), bad=""), 0

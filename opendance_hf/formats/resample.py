@@ -1,4 +1,4 @@
-"""Change the frame rate of a motion, and give rotations to one that has joints alone."""
+"""Change the frame rate or the side of a motion, and give rotations to one that has joints alone."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from opendance_hf.motion.rotations import (
     quaternion_to_axis_angle,
     slerp,
 )
+from opendance_hf.motion.skeleton import mirror_index
 
 log = logging.getLogger(__name__)
 
@@ -34,10 +35,25 @@ def resampled(motion: Motion, fps: float) -> Motion:
     """
     if fps == motion.fps:
         return motion
+    frames = max(1, round(motion.num_frames * fps / motion.fps))
+    changed = at_frames(motion, np.arange(frames) * (motion.fps / fps))
+    meta = dict(motion.meta)
+    if "music_beats" in meta:
+        meta["music_beats"] = tuple(
+            sorted({min(round(beat * fps / motion.fps), frames - 1) for beat in meta["music_beats"]})
+        )
+    return replace(changed, fps=float(fps), meta=meta)
+
+
+def at_frames(motion: Motion, clock: npt.NDArray[np.floating]) -> Motion:
+    """Return a motion at fractional frames, interpolated as in :func:`resampled`; ``fps`` and ``meta`` are kept.
+
+    Args:
+        motion: at any rate.
+        clock: (N,) frames of the motion; those outside of it are its first or last.
+    """
     last = motion.num_frames - 1
-    clock = (np.arange(max(1, round(motion.num_frames * fps / motion.fps))) * (motion.fps / fps)).clip(
-        0, last
-    )
+    clock = clock.clip(0, last)
     before = np.floor(clock).astype(int).clip(0, max(last - 1, 0))
     after = np.minimum(before + 1, last)
     share = clock - before
@@ -59,12 +75,23 @@ def resampled(motion: Motion, fps: float) -> Motion:
     if motion.poses is not None and motion.transl is not None and motion.rest_offsets is not None:
         posed = forward_kinematics(changed["poses"], changed["transl"], motion.rest_offsets[:, None])
         changed["joints"] = posed.astype(motion.joints.dtype)
-    meta = dict(motion.meta)
-    if "music_beats" in meta:
-        meta["music_beats"] = tuple(
-            sorted({min(round(beat * fps / motion.fps), len(share) - 1) for beat in meta["music_beats"]})
-        )
-    return replace(motion, **changed, fps=float(fps), meta=meta)
+    return replace(motion, **changed)
+
+
+def mirrored(motion: Motion) -> Motion:
+    """Return a motion with left and right exchanged: reflected in the plane x = 0."""
+    swap, flip = mirror_index(), np.array([-1.0, 1.0, 1.0])
+    changed: dict[str, Any] = {"joints": motion.joints[..., swap, :] * flip}
+    # The axis of a rotation is a pseudovector: its components in the plane of the mirror change their sign.
+    if motion.poses is not None:
+        changed["poses"] = motion.poses[..., swap, :] * -flip
+    if motion.transl is not None:
+        changed["transl"] = motion.transl * flip
+    if motion.rest_offsets is not None:
+        changed["rest_offsets"] = motion.rest_offsets[..., swap, :] * flip
+    return replace(
+        motion, **{name: value.astype(getattr(motion, name).dtype) for name, value in changed.items()}
+    )
 
 
 def with_poses(motion: Motion) -> Motion:

@@ -57,7 +57,6 @@ from opendance_hf.metrics.steps import (
     DuetStepBeat,
     FootEvents,
     StepBeat,
-    beat_phase,
     duet_step_beat,
     foot_events,
     partner_steps,
@@ -73,6 +72,7 @@ from opendance_hf.metrics.uncertainty import (
     frechet_subsamples,
     paired_test,
 )
+from opendance_hf.motion.phase import beat_phase
 
 __all__ = [
     "MEASURES",

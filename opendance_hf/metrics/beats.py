@@ -11,8 +11,9 @@ import numpy.typing as npt
 from scipy.ndimage import gaussian_filter1d
 
 from opendance_hf.metrics.features import Floats, as_joints
+from opendance_hf.motion.phase import Times, as_times
 
-Beats = npt.NDArray[np.integer] | npt.NDArray[np.floating] | Sequence[float]
+Beats = Times
 
 #: Width of the smoothing of the joint speed, frames of 1/60 s, as in Bailando's evaluation.
 SPEED_SIGMA: Final = 5.0
@@ -86,7 +87,7 @@ def beat_alignment(reference: Beats, beats: Beats, *, sigma: float = BEAT_SIGMA)
     Raises:
         ValueError: if a list is not a finite vector, or sigma is not positive.
     """
-    b1, b2 = as_beats(reference), as_beats(beats)
+    b1, b2 = as_times(reference), as_times(beats)
     if not sigma > 0:
         raise ValueError(f"sigma must be positive, got {sigma}")
     if not len(b1) or not len(b2):
@@ -164,7 +165,7 @@ def music_motion_score(
 
 def beats_within(music_beats: Beats, num_frames: int) -> Floats:
     """The beats in [0, num_frames - 1): those a motion of ``num_frames`` frames has a speed for."""
-    beats = as_beats(music_beats)
+    beats = as_times(music_beats)
     return beats[(beats >= 0) & (beats < num_frames - 1)]
 
 
@@ -185,15 +186,3 @@ def motion_motion_score(
     """
     beats = [motion_beats(joints, fps=fps) for joints in dancers]
     return mean_mutual_beat_alignment(beats, sigma=BEAT_SIGMA * fps / FPS)
-
-
-def as_beats(beats: Beats) -> Floats:
-    """Check a vector of times and return it in float64.
-
-    Raises:
-        ValueError: if it is not a finite vector.
-    """
-    array = np.asarray(beats, dtype=np.float64)
-    if array.ndim != 1 or not np.isfinite(array).all():
-        raise ValueError(f"beats must be a finite vector of times, got shape {array.shape}")
-    return array

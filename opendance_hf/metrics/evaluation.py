@@ -20,7 +20,6 @@ from opendance_hf.metrics.beats import (
     BEAT_SIGMA,
     FPS,
     Beats,
-    as_beats,
     beat_alignment,
     beats_within,
     mean_mutual_beat_alignment,
@@ -55,6 +54,7 @@ from opendance_hf.metrics.uncertainty import (
     largest_equal_n,
     paired_test,
 )
+from opendance_hf.motion.phase import as_times
 
 
 def evaluate(
@@ -335,7 +335,7 @@ def _add_steps(
     num_frames: int,
 ) -> None:
     """Add the scores of foot events. Beats beyond the frames used define the phase near the ends."""
-    beats = np.unique(as_beats(() if clip.music_beats is None else clip.music_beats))
+    beats = np.unique(as_times(() if clip.music_beats is None else clip.music_beats))
     if len(beats) > 1 and len(beats_within(beats, num_frames)):
         found = [score_events(events, beats, num_frames, clip.fps) for events in steps]
         scores["step_beat"] = tuple(one.score for one in found)

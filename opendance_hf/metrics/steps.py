@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter1d
 
-from opendance_hf.metrics.beats import FPS, Beats, as_beats
+from opendance_hf.metrics.beats import FPS, Beats
 from opendance_hf.metrics.features import Floats, as_joints
+from opendance_hf.motion.phase import as_times, beat_phase, phase_score
 from opendance_hf.motion.skeleton import JOINT_INDEX
 
 #: The toe joints of SMPL, 10 and 11.
@@ -115,36 +116,6 @@ def _landings(speed: Floats) -> npt.NDArray[np.intp]:
     return decided[1:][falls]
 
 
-def beat_phase(times: Beats, beats: Beats) -> Floats:
-    """Return the phase of times in beats: 0 on the first beat, 1 on the second, linear between.
-
-    Before the first and after the last beat the phase goes on with the median interval of the beats.
-
-    Args:
-        times: (N,) in any unit.
-        beats: (B,) in the same unit, in any order; repeated ones count once.
-
-    Returns:
-        (N,) beats; only the fraction says where in the beat a time is.
-
-    Raises:
-        ValueError: if a list is not a finite vector, or holds fewer than two different beats.
-    """
-    t, b = as_beats(times), np.unique(as_beats(beats))
-    if len(b) < 2:
-        raise ValueError(f"a phase needs at least two different beats, got {len(b)}")
-    interval, last = np.median(np.diff(b)), len(b) - 1
-    phase = np.interp(t, b, np.arange(len(b)))
-    phase = np.where(t < b[0], (t - b[0]) / interval, phase)
-    return np.where(t > b[-1], last + (t - b[-1]) / interval, phase)
-
-
-def phase_score(phase: npt.ArrayLike) -> Floats:
-    """Score phases: (cos 2 pi p + 1/2 cos 4 pi p) / 1.5, from -0.5 to 1 on the beat, with mean zero over a beat."""
-    angle = 2 * np.pi * np.asarray(phase, dtype=np.float64)
-    return np.clip((np.cos(angle) + np.cos(2 * angle) / 2) / 1.5, -0.5, 1.0)
-
-
 def step_beat(joints: npt.ArrayLike, beats: Beats, fps: float = FPS) -> StepBeat | None:
     """Measure how well the steps of one dancer agree with the beats of the music.
 
@@ -163,7 +134,7 @@ def step_beat(joints: npt.ArrayLike, beats: Beats, fps: float = FPS) -> StepBeat
         ValueError: as :func:`foot_events` and :func:`beat_phase`.
     """
     events = foot_events(joints, fps)
-    beats = np.unique(as_beats(beats))
+    beats = np.unique(as_times(beats))
     return None if len(beats) < 2 else score_events(events, beats, len(np.asarray(joints)), fps)
 
 
@@ -177,7 +148,7 @@ def score_events(events: FootEvents, beats: Beats, num_frames: int, fps: float =
     phase = beat_phase(np.concatenate(events), beats)
     score = phase_score(phase)
     mean = np.exp(2j * np.pi * phase).mean() if len(phase) else 0j
-    interval_s = float(np.median(np.diff(np.unique(as_beats(beats))))) / fps
+    interval_s = float(np.median(np.diff(np.unique(as_times(beats))))) / fps
     return StepBeat(
         score=_mean(score),
         landings=_mean(score[:first]),

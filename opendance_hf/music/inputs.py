@@ -12,6 +12,7 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from opendance_hf.motion.phase import beat_phase
 from opendance_hf.music.layout import Floats
 
 #: Columns of a dataset: their width, and frames of 1/60 s a row.
@@ -105,28 +106,6 @@ def read_input(
     return np.concatenate([part[:rows] for part in parts], axis=1, dtype=np.float32)
 
 
-def phase_at(frames: npt.ArrayLike, beats: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Return the (N,) phases of frames in beats: 0 at the first beat, 1 at the second, linear between.
-
-    Beyond both ends beats go on with the median interval.
-
-    Args:
-        frames: (N,) times.
-        beats: (B,) times of at least two beats, increasing, in the same unit.
-
-    Raises:
-        ValueError: for fewer beats, or some that do not increase.
-    """
-    at, times = np.asarray(frames, dtype=np.float64), np.asarray(beats, dtype=np.float64)
-    gaps = np.diff(times)
-    if times.ndim != 1 or len(times) < 2 or not (gaps > 0).all():
-        raise ValueError(f"beats must be two or more increasing times, got {len(times)}")
-    interval = float(np.median(gaps))
-    inside = np.interp(at, times, np.arange(len(times)))
-    before, after = np.minimum(at - times[0], 0) / interval, np.maximum(at - times[-1], 0) / interval
-    return inside + before + after
-
-
 def phase_columns(beats: npt.ArrayLike, num_frames: int, frames_per_row: int) -> Floats:
     """Return where in the beat each row is: (rows, 5), ``ceil(num_frames / frames_per_row)`` rows.
 
@@ -144,7 +123,7 @@ def phase_columns(beats: npt.ArrayLike, num_frames: int, frames_per_row: int) ->
     if len(times) < 2:
         return np.zeros((rows, 5), np.float32)
     at = np.arange(rows) * float(frames_per_row)
-    phase = phase_at(at, times)
+    phase = beat_phase(at, times)
     gaps = np.diff(times)
     # The median of nine intervals: trackers find beats to within a frame or two.
     around = np.floor(phase).astype(int)[:, None] + np.arange(-4, 5)

@@ -21,7 +21,7 @@ from rich.console import Console
 
 import opendance_hf.apps.importing as importing
 from opendance_hf.apps.clips import load_clips
-from opendance_hf.apps.import_item import Job, Outcome, Rejected, _digests, import_item, valid_name
+from opendance_hf.apps.import_item import Job, Outcome, Rejected, digests_of, import_item, valid_name
 from opendance_hf.apps.importing import ImportingError, ImportOptions, ImportResult, run_import
 from opendance_hf.apps.stats import stats, tables
 from opendance_hf.data import MotionWindows
@@ -567,17 +567,17 @@ def test_the_skeleton_that_a_motion_uses_is_part_of_its_key(tmp_path: Path) -> N
         "unknown",
         tmp_path / "store",
     )
-    first = _digests(job)
+    first = digests_of(job)
     (tmp_path / "61.asf").write_text("of another subject")
-    assert _digests(job) == first
+    assert digests_of(job) == first
     (tmp_path / "60.ASF").write_text("changed")
-    assert _digests(job) != first
+    assert digests_of(job) != first
     (tmp_path / "60.ASF").unlink()
     outside = tmp_path.parent / f"{tmp_path.name}.asf"
     outside.write_text("outside")
     (tmp_path / "60.ASF").symlink_to(outside)
     with pytest.raises(Rejected, match=r"60\.ASF is a link that leaves the folder"):
-        _digests(job)
+        digests_of(job)
 
 
 @pytest.mark.parametrize(("splits", "status"), [(("test", None), "rejected"), (("train", None), "published")])
