@@ -5,7 +5,7 @@ Notable:
 
 - the GPT's base is frozen and nothing drops out; the actor learns in the head's blocks, the critic in blocks of its own;
 - windows follow each other at every code of a dance, so that each code counts once: see :func:`window_mask`;
-- the published programs reward a code in two ways, see :func:`beat_rewards`. Their further term, for upper and lower
+- the published programs reward a code in two ways, see :func:`beat_rewards`, which has a third of ours. Their further term, for upper and lower
   bodies that face the same way, has weight zero in all published settings and is not here;
 - critics start from small normal weights; the official one, by a slip, from large positive ones.
 
@@ -17,21 +17,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.utils.generic import ModelOutput
 
 from opendance_hf.metrics.beats import motion_beats
+from opendance_hf.metrics.steps import foot_events
 from opendance_hf.modeling.bailando.configuration_bailando import BailandoActorCriticConfig, BailandoGPTConfig
 from opendance_hf.modeling.bailando.modeling_bailando import BailandoGPT
-from opendance_hf.modeling.bailando.modeling_bailando_vqvae import BailandoPreTrainedModel, BailandoVQVAE
+from opendance_hf.modeling.bailando.modeling_bailando_vqvae import (
+    BailandoPreTrainedModel,
+    BailandoVQVAE,
+    join_root,
+)
 from opendance_hf.modeling.layers import DanceBlock, Rotary
+from opendance_hf.motion.phase import beat_phase, phase_score
 
 REWARD = 5.0
 
-#: Which of the two published rewards, see :func:`beat_rewards`.
-RewardForm = Literal["paper", "committed"]
+#: Which of the two published rewards, or ours, see :func:`beat_rewards`.
+RewardForm = Literal["paper", "committed", "steps"]
 
 
 @dataclass
@@ -75,12 +82,16 @@ def beat_rewards(
         music_beats: (B, T), nonzero at beats.
         form: ``"paper"`` is the reward as the paper has it and the journal version's program: -5 where the music has a
             beat and the dance has none, 5 elsewhere. ``"committed"`` is that of the program published with the
-            conference paper: 5 where both have a beat, -5 elsewhere, even where neither has.
+            conference paper: 5 where both have a beat, -5 elsewhere, even where neither has. ``"steps"``, ours, is 5 times
+            the step beat of the landings and take-offs in a code (:func:`~opendance_hf.metrics.step_beat`): from -5 to 5, 0
+            where no foot does either. It needs whole joints, with the pelvis in its place.
         frames_per_code: of the VQ-VAE.
 
     Returns:
         (B, T / frames_per_code).
     """
+    if form == "steps":
+        return _step_rewards(joints, music_beats, frames_per_code)
     dance = torch.zeros(joints.shape[:2], dtype=torch.bool)
     for window, motion in zip(dance, joints.detach().float().cpu().numpy(), strict=True):
         window[torch.from_numpy(motion_beats(motion))] = True
@@ -90,9 +101,30 @@ def beat_rewards(
     return torch.where(good, REWARD, -REWARD).to(joints.dtype)
 
 
-def reward_joints(vqvae: BailandoVQVAE, upper_codes: Tensor, lower_codes: Tensor) -> Tensor:
-    """Decode (B, S) codes to what published rewards measure: (B, 8 S, 24, 3) joints, the pelvis replaced by its velocity."""
+def _step_rewards(joints: Tensor, music_beats: Tensor, frames_per_code: int) -> Tensor:
+    rewards = torch.zeros(len(joints), joints.shape[1] // frames_per_code)
+    windows = zip(rewards, joints.detach().double().cpu().numpy(), music_beats.cpu().numpy(), strict=True)
+    for row, dance, heard in windows:
+        beats, events = np.flatnonzero(heard), np.concatenate(foot_events(dance))
+        if len(beats) < 2 or not len(events):
+            continue
+        worth = phase_score(beat_phase(events, beats))
+        codes = events // frames_per_code
+        total = np.bincount(codes, worth, minlength=len(row))[: len(row)]
+        row += torch.from_numpy(total / np.maximum(np.bincount(codes, minlength=len(row))[: len(row)], 1))
+    return (REWARD * rewards).to(joints.device, joints.dtype)
+
+
+def reward_joints(
+    vqvae: BailandoVQVAE, upper_codes: Tensor, lower_codes: Tensor, form: RewardForm = "paper"
+) -> Tensor:
+    """Decode (B, S) codes to what a reward measures: (B, 8 S, 24, 3) joints.
+
+    For the published rewards the pelvis is replaced by its velocity; for ``"steps"`` the joints move through the room.
+    """
     joints, velocity = vqvae.decode(upper_codes, lower_codes)
+    if form == "steps":
+        return join_root(joints, velocity)
     joints[:, :, 0] = velocity
     return joints
 

@@ -46,7 +46,7 @@ class Settings:
         learning_rate: constant learning rate of Adam.
         adam_beta1: first beta of Adam.
         adam_beta2: second beta of Adam.
-        reward: ``paper`` or ``committed``, see :func:`~opendance_hf.modeling.bailando.beat_rewards`.
+        reward: ``paper``, ``committed`` or ``steps``, see :func:`~opendance_hf.modeling.bailando.beat_rewards`.
         discount: factor of the value of the next state; 1 as published, less gives nearer rewards more weight.
         save_rounds: interval of checkpoints in rounds; 0 for none.
         logging_steps: interval of logs in batches.
@@ -157,7 +157,7 @@ class Songs:
             at = self.pieces[number].music_beats - self.per_code * (start + 1)
             row[at[(at >= 0) & (at < len(row))]] = 1
         music = [music_window(self.pieces[n].music, s, steps + 1, self.config) for n, s in chosen]
-        joints = reward_joints(vqvae, upper[:, 1:], lower[:, 1:])
+        joints = reward_joints(vqvae, upper[:, 1:], lower[:, 1:], form=reward)
         return {
             "upper_codes": upper,
             "lower_codes": lower,

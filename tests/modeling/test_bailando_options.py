@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
+from opendance_hf.metrics import foot_events
 from opendance_hf.modeling.bailando import (
     BailandoActorCritic,
     BailandoActorCriticConfig,
@@ -24,6 +25,7 @@ from opendance_hf.modeling.bailando import (
     reward_joints,
     window_mask,
 )
+from opendance_hf.modeling.bailando.modeling_bailando_vqvae import join_root
 from opendance_hf.modeling.layers import choose_codes
 
 SMALL: dict[str, Any] = {
@@ -411,7 +413,28 @@ def test_rewards_and_masks() -> None:
     assert mask.tolist() == [[True] * 4, [False] * 3 + [True]]
     vqvae = BailandoVQVAE(BailandoVQVAEConfig(**SMALL_VQVAE)).eval()
     upper, lower = seeds(1, 4)
-    torch.testing.assert_close(reward_joints(vqvae, upper, lower)[:, :, 0], vqvae.decode(upper, lower)[1])
+    joints, velocity = vqvae.decode(upper, lower)
+    torch.testing.assert_close(reward_joints(vqvae, upper, lower)[:, :, 0], velocity)
+    moving = reward_joints(vqvae, upper, lower, "steps")
+    torch.testing.assert_close(moving, join_root(joints, velocity))
+
+
+def test_steps_are_rewarded_by_where_in_the_beat_they_fall() -> None:
+    # The left toe rests at frames 0 to 20, moves by 1 m, and rests again from frame 40 on.
+    joints = torch.zeros(1, 128, 24, 3)
+    joints[0, :, 10, 0] = ((torch.arange(128) - 20) / 20).clamp(0, 1)
+    joints[0, :, 15, 1] = 1.7
+    events = [int(found[0]) for found in reversed(foot_events(joints[0].numpy()))]
+    assert len(events) == 2
+    for shift, sign in ((0, 1), (10, -1)):
+        beats = torch.zeros(1, 128)
+        beats[0, events[0] % 20 + shift :: 20] = 1
+        rewards = beat_rewards(joints, beats, form="steps", frames_per_code=4)
+        assert rewards.shape == (1, 32)
+        assert set(rewards[0].nonzero().flatten().tolist()) == {event // 4 for event in events}
+        assert rewards[0, events[0] // 4] == pytest.approx(5 if sign > 0 else -5 / 3, abs=1e-4)
+    assert not beat_rewards(joints, torch.zeros(1, 128), form="steps").any()
+    assert not beat_rewards(0 * joints + joints[:, :1], beats, form="steps").any()
 
 
 def test_a_scaled_start_keeps_the_size_of_what_passes_through() -> None:
