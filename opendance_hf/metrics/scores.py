@@ -55,7 +55,7 @@ MEASURES: Final[dict[str, Measure]] = {
         _PHASE_SCORE,
     ),
     "step_beat_landings": Measure(
-        "step beat, landings", "", "higher", True, "the same of landings alone", _PHASE_SCORE
+        "step beat (landings)", "", "higher", True, "the same of landings alone", _PHASE_SCORE
     ),
     "step_lock": Measure(
         "step lock",
@@ -112,10 +112,10 @@ MEASURES: Final[dict[str, Measure]] = {
         _PHASE_SCORE,
     ),
     "partner_steps_clone": Measure(
-        "steps, clone", "", "control", False, "partner steps of each dancer and a copy", _PHASE_SCORE
+        "steps (clone)", "", "control", False, "partner steps of each dancer and a copy", _PHASE_SCORE
     ),
     "partner_steps_mirrored": Measure(
-        "steps, mirrored",
+        "steps (mirrored)",
         "",
         "control",
         False,
@@ -123,7 +123,7 @@ MEASURES: Final[dict[str, Measure]] = {
         _PHASE_SCORE,
     ),
     "partner_steps_shuffled": Measure(
-        "steps, shuffled",
+        "steps (shuffled)",
         "",
         "control",
         False,

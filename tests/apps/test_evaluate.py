@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import re
 import shutil
 import zipfile
 from dataclasses import replace
@@ -77,6 +78,9 @@ def test_table_and_json(generated: Path, dataset: Path, tmp_path: Path) -> None:
     assert "* FID_k of predictions: biased upwards, comparable at this N only; needs N >= 73" in shown
     assert "pas-de-deux" in shown
     assert f"{result.predictions.means['motion_motion'].mean:.4f}" in shown
+    for label in ("step beat", "foot events, 1/s", "partner steps", "steps (clone)", "steps (mirrored)"):
+        assert label in shown
+    assert re.search(r"steps \(clone\) .* control", shown)
 
 
 def shown(predictions: Path, reference: Path, width: int = 80) -> str:
