@@ -195,7 +195,9 @@ def test_truncated_anywhere(name: str, valid: dict[str, Path], tmp_path: Path) -
         motion = read(name, copy)
         # Text may end in the middle of its last number, which is then another one; and zip files end in their directory.
         # Text without a number of frames may end after any frame: it is a shorter dance.
-        assert motion is None or length > len(whole) * 0.9 or (name in {"amc", "csv"} and motion.num_frames < 6)
+        assert (
+            motion is None or length > len(whole) * 0.9 or (name in {"amc", "csv"} and motion.num_frames < 6)
+        )
 
     run()
 
