@@ -166,6 +166,7 @@ def test_a_recipe_has_four_sections(tmp_path) -> None:  # type: ignore[no-untype
     with pytest.raises(RecipeError, match="sections model, data, trainer, validation"):
         load_recipe("fact", str(path))
     with pytest.raises(
-        RecipeError, match="give debug, mocap, paper, paper_15k, paper_1k, paper_5k, or the path"
+        RecipeError,
+        match="give aist, cmu, debug, finedance, mocap, paper, paper_15k, paper_1k, paper_5k, or the path",
     ):
         load_recipe("gpt", "huge")
