@@ -55,6 +55,21 @@ assert error_mm < 150, f"the decoded walk is off by {error_mm:.1f} mm, expected 
 print(f"bailando-vqvae-cmu: {len(joints)} frames decoded, off by {error_mm:.1f} mm")
 """
 
+#: From a song to a GLB in two commands, with the dancer of the package and without a network.
+DANCE = """
+import os, pathlib, subprocess, sys
+import soundfile
+from opendance_hf.synthetic.music import SAMPLE_RATE, make_music
+
+soundfile.write("song.wav", make_music(0, 8).samples, SAMPLE_RATE)
+opendance = str(pathlib.Path(sys.executable).with_name("opendance"))
+offline = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
+for command in (["generate", "song.wav", "--out", "dance.npz"], ["export", "dance.npz", "--to", "glb", "--out", "dance.glb"]):
+    subprocess.run([opendance, *command], check=True, env=offline)
+assert pathlib.Path("dance.glb").read_bytes()[:4] == b"glTF"
+print(f"a song became a dance and a GLB of {pathlib.Path('dance.glb').stat().st_size:,} bytes")
+"""
+
 #: Pose the packaged body; its terms lie beside it.
 POSE_BODY = """
 import numpy as np
@@ -102,7 +117,7 @@ def main() -> int:
         # -I: neither the working folder nor PYTHONPATH may lend a module that the wheel lacks.
         isolated = [python, "-I", "-c"]
         failed = subprocess.run([*isolated, _IMPORT_ALL, *modules_of(REPO)], cwd=temporary).returncode
-        for program in (RUN_WEIGHTS, POSE_BODY):
+        for program in (RUN_WEIGHTS, DANCE, POSE_BODY):
             failed = failed or subprocess.run([*isolated, program], cwd=temporary).returncode
         return failed
 
