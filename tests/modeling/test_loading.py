@@ -141,4 +141,4 @@ def test_models_of_the_hub(vqvae: Path, tmp_path: Path) -> None:
         coder, other = run(program, env | more, tmp_path).splitlines()
         assert coder == "bailando_vqvae"
         assert other.startswith("org/other: no such folder here, not in the cache, and the Hub")
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - start < 120
