@@ -21,6 +21,7 @@ _PROGRESSIONS: Final = (
 )
 
 Array = npt.NDArray[np.floating]
+Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Difficulty:
     tempo: float = 1.0
 
 
-def make_music(seed: int, duration_s: float, difficulty: Difficulty = Difficulty()) -> Music:  # noqa: B008  immutable
+def make_music(seed: int, duration_s: float, difficulty: Difficulty = Difficulty()) -> Music:
     """A piece of so many seconds; all beats before its end are in ``beats_s``, a downbeat and every fourth after it first."""
     rng = np.random.default_rng([seed, 2])
     bpm = float(np.round(rng.uniform(_MIN_BPM, _MAX_BPM), 1)) * difficulty.tempo
@@ -83,7 +84,17 @@ def make_music(seed: int, duration_s: float, difficulty: Difficulty = Difficulty
     return Music((0.8 * np.tanh(out) / np.tanh(1.6)).clip(-1, 1).astype(np.float32), beats_s, bpm)
 
 
-def _beat_times(bpm: float, duration_s: float, drift: float) -> tuple[Array, Array]:
+def random_hits(seed: int, duration_s: float) -> npt.NDArray[np.float32]:
+    """Two hits a second of kick, snare and hat, at random times: mono at :data:`SAMPLE_RATE`, without beats."""
+    rng = np.random.default_rng([seed, 7])
+    out = np.zeros(int(np.ceil(duration_s * SAMPLE_RATE)))
+    for sound, gain in ((_kick(), 0.9), (_snare(rng), 0.5), (_hat(rng), 0.3)):
+        for at_s in rng.uniform(0, duration_s, round(2 * duration_s)):
+            _add(out, sound, at_s, gain)
+    return (0.8 * np.tanh(out)).astype(np.float32)
+
+
+def _beat_times(bpm: float, duration_s: float, drift: float) -> tuple[Doubles, Doubles]:
     """Return the times of all beats before the end, and the time from each to the next, in seconds."""
     beat_s = 60 / bpm
     beats_s = np.arange(_LEAD_S, duration_s, beat_s)
