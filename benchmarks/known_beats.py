@@ -37,6 +37,8 @@ KINDS: Final = {
 }
 NO_BEAT: Final = "no beat (random hits)"
 SECONDS: Final = 30.0
+#: Lag of the envelope behind synthesised drums: what exceeds it lies between the notes and the sound of a song.
+ENVELOPE_LAG_MS: Final = 19.0
 #: Beats before this time are left out, as is usual for beat trackers.
 _FROM_S: Final = 5.0
 _RIGHT_F: Final = 0.9
@@ -126,8 +128,8 @@ def note_beats(path: Path) -> Doubles:
 
 
 def note_lag_ms(envelope: Doubles, notes_s: Doubles) -> float:
-    """Return how long after the notes the onset envelope (60 FPS) is highest on average, between -150 and 150 ms."""
-    lags_s = np.arange(-0.15, 0.15, 0.001)
+    """Return how long after the notes the onset envelope (60 FPS) is highest on average, between -100 and 100 ms."""
+    lags_s = np.arange(-0.1, 0.1, 0.001)
     heights = [np.interp(notes_s + lag, np.arange(len(envelope)) / 60, envelope).mean() for lag in lags_s]
     return round(1000 * float(lags_s[int(np.argmax(heights))]))
 

@@ -18,7 +18,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import gaussian_filter1d, uniform_filter1d
+from scipy.ndimage import gaussian_filter1d, median_filter, uniform_filter1d
 
 from opendance_hf.music.layout import FACT_BLOCKS
 
@@ -105,6 +105,7 @@ def find_beats(music_features_fact: npt.NDArray[np.floating]) -> BeatGrid:
     double = _double_odds(onsets, beats, bpm)
     if double > 0:
         beats = _refined(signal, _track(signal, 1800 / bpm))
+    beats = _refined(signal, _steady(signal, beats))
     shift, phase_margin = _better_phase(onsets, beats)
     if shift:
         beats = _refined(signal, beats[:-1] + shift * np.diff(beats))
@@ -117,6 +118,7 @@ def find_beats(music_features_fact: npt.NDArray[np.floating]) -> BeatGrid:
                 tempo_margin / 0.2,
                 abs(double) / 0.5,
                 len(beats) / 16,
+                1 - _jumps(beats) / 2,
             ],
             0,
             1,
@@ -262,6 +264,38 @@ def _lines(times: Doubles, weights: Doubles, width: float) -> tuple[Doubles, Dou
         own = robust * (wii - 2 * wi * index + w * index**2) / spread / (np.sqrt(2 * np.pi) * width)
         robust = weights / (1 + ((times - fit) / _OUTLIER) ** 2)
     return fit, np.abs(times - fit) / (1 - own.clip(0, 0.9))
+
+
+def _steady(signal: Doubles, beats: Doubles) -> Doubles:
+    """Return beats of constant tempo if they are as good, at both ends and on the whole, else those given."""
+    if len(beats) < 8 * _BAR:
+        return beats
+    smooth = gaussian_filter1d(signal, 1.0)
+    middle, period = beats[len(beats) // 2], float(np.median(np.diff(beats)))
+    number = np.arange(-len(beats), len(beats) + 1)
+    best, grid = -1.0, beats
+    for step in period * np.linspace(0.99, 1.01, 201):
+        starts = middle + np.arange(0, step, 0.5)
+        values = np.interp(starts[:, None] + step * number, np.arange(len(smooth)), smooth, left=0, right=0)
+        sums = values.sum(axis=1)
+        if sums.max() > best:
+            best, grid = float(sums.max()), starts[sums.argmax()] + step * number
+    grid = grid[(grid >= 0) & (grid < len(signal))]
+    quarter = len(signal) / 4
+    for low, high in ((0.0, 4.0), (0.0, 1.0), (3.0, 4.0)):
+        both = [
+            _at(smooth, some[(some >= low * quarter) & (some < high * quarter)]) for some in (grid, beats)
+        ]
+        if both[0].sum() < 0.6 * both[1].sum():
+            return beats
+    return grid
+
+
+def _jumps(beats: Doubles) -> int:
+    """Return how often the interval between beats leaves that of the beats around by 6% or more."""
+    gaps = np.diff(beats)
+    away = np.abs(gaps / median_filter(gaps, 15) - 1) > 0.06
+    return int(np.sum(away[1:] & ~away[:-1])) + int(away[:1].sum())
 
 
 def _better_phase(onsets: _Onsets, beats: Doubles) -> tuple[float, float]:
