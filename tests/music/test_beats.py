@@ -128,3 +128,26 @@ def test_beats_of_five_seconds_are_right_already() -> None:
     music, _ = song()
     grid = grid_of(resampled(music.samples[: 5 * SAMPLE_RATE]))
     assert errors_s(grid, music.beats_s[music.beats_s < 4.8]).max() < 0.025
+
+
+def late_by_half_a_beat(music: Music) -> Audio:
+    silence = np.zeros(round(30 / music.bpm * SAMPLE_RATE))
+    return np.concatenate([silence, music.samples])[: len(music.samples)]
+
+
+def test_a_part_off_the_beat_does_not_move_a_steady_song() -> None:
+    music = make_music(103, 42.0)
+    clock = np.arange(len(music.samples)) / SAMPLE_RATE
+    off = (clock // 7) % 3 == 1
+    grid = grid_of(resampled(np.where(off, late_by_half_a_beat(music), music.samples)))
+    assert errors_s(grid, music.beats_s).max() < 0.025
+
+
+def test_a_break_moves_the_beats_after_it_and_is_doubted() -> None:
+    music = make_music(103, 42.0)
+    clock = np.arange(len(music.samples)) / SAMPLE_RATE
+    grid = grid_of(resampled(np.where(clock > 20, late_by_half_a_beat(music), music.samples)))
+    later_s = music.beats_s + 30 / music.bpm
+    known_s = np.concatenate([music.beats_s[music.beats_s < 18], later_s[(later_s > 22) & (later_s < 42)]])
+    assert errors_s(grid, known_s).max() < 0.05
+    assert grid.confidence < 0.7
