@@ -556,6 +556,13 @@ def music(
     engine: Annotated[
         str, typer.Option(help="fast, librosa (the same numbers, slower) or librosa-0.8.1 (Bailando's).")
     ] = "fast",
+    beats: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write the beats, more exact than those of the features, to this text file, which `generate --beats` "
+            "reads: seconds and number in the bar."
+        ),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Extract music features of a song at 60 and 7.5 frames a second, its beats and its tempo."""
@@ -563,17 +570,31 @@ def music(
     from opendance_hf.music import tempo_doubt
 
     target = out or Path(song.stem + ".npz")
-    with _plain_errors(target) as console:
-        found = write_music(song, target, start_s=start_s, end_s=end_s, engine=engine, overwrite=overwrite)
-        frames, beats = found.num_frames, len(found.music_beats)
-        console.print(
-            f"{frames / 60:.2f} s, {frames} frames, {beats} beats, {found.bpm:.1f} bpm", highlight=False
+    with _plain_errors(target, beats) as console:
+        found, grid = write_music(
+            song, target, start_s=start_s, end_s=end_s, engine=engine, beats=beats, overwrite=overwrite
         )
+        frames, tracked = found.num_frames, len(found.music_beats)
+        console.print(
+            f"{frames / 60:.2f} s, {frames} frames, {tracked} beats, {found.bpm:.1f} bpm", highlight=False
+        )
+        if grid is not None:
+            console.print(
+                f"--beats: {len(grid.beats)} beats, {grid.bpm:.2f} bpm, confidence {grid.confidence:.2f}",
+                highlight=False,
+            )
+            if grid.confidence < 0.5:
+                console.print(
+                    "warning: the beats are doubtful (confidence below 0.5): listen to them, or give your own to generate",
+                    style="yellow",
+                    highlight=False,
+                )
         if doubt := tempo_doubt(found.bpm):
             console.print(
                 f"warning: {doubt}; the file has the estimate unchanged", style="yellow", highlight=False
             )
-        console.print(f"written:  {target}", markup=False, highlight=False)
+        for path in filter(None, [target, beats]):
+            console.print(f"written:  {path}", markup=False, highlight=False)
 
 
 @app.command()

@@ -8,7 +8,8 @@ import soundfile
 from typer.testing import CliRunner
 
 from opendance_hf.cli import app
-from opendance_hf.music import SAMPLE_RATE_60FPS, music_features
+from opendance_hf.music import SAMPLE_RATE_60FPS, fact_features, music_features
+from opendance_hf.music.beats import find_beats
 from tests.fixtures.make_music_synth import synth_music
 
 
@@ -89,3 +90,46 @@ def test_a_target_in_the_way_is_said_first(song: Path, tmp_path: Path) -> None:
         done = CliRunner().invoke(app, ["music", str(song), "--out", str(target)])
         assert done.exit_code == 2
         assert f"error: {target}: " in done.output.replace("\n", "")
+
+
+def test_beats_are_written_in_seconds_of_the_song(song: Path, tmp_path: Path) -> None:
+    out, beats = tmp_path / "song.npz", tmp_path / "song.beats.txt"
+    done = CliRunner().invoke(
+        app, ["music", str(song), "--out", str(out), "--beats", str(beats), "--start-s", "2"]
+    )
+    assert done.exit_code == 0, done.output
+    lines = beats.read_text().splitlines()
+    assert lines[0].startswith("# ")
+    times, numbers = np.loadtxt(beats, unpack=True)
+    assert times[0] >= 2
+    whole = find_beats(fact_features(synth_music(SAMPLE_RATE_60FPS))).beats / 60
+    assert np.abs(times[:, None] - whole).min(axis=1).max() < 0.03
+    assert set(np.diff(numbers)) <= {1, -3}
+    assert f"{len(times)} beats" in done.output
+    assert out.exists()
+
+
+def test_sound_without_beats_has_no_file_of_beats(tmp_path: Path) -> None:
+    path, out, beats = (tmp_path / name for name in ("short.wav", "short.npz", "short.beats.txt"))
+    soundfile.write(path, synth_music(SAMPLE_RATE_60FPS)[: int(1.5 * SAMPLE_RATE_60FPS)], SAMPLE_RATE_60FPS)
+    done = CliRunner().invoke(app, ["music", str(path), "--out", str(out), "--beats", str(beats)])
+    assert done.exit_code == 2
+    assert "short.wav: 0 beat(s) found, expected at least 4" in done.output.replace("\n", "")
+    assert not out.exists()
+    assert not beats.exists()
+
+
+def test_beats_do_not_go_into_the_archive(song: Path, tmp_path: Path) -> None:
+    out = tmp_path / "song.npz"
+    done = CliRunner().invoke(app, ["music", str(song), "--out", str(out), "--beats", str(out)])
+    assert done.exit_code == 2
+    assert not out.exists()
+
+
+def test_doubtful_beats_are_said_to_be(tmp_path: Path) -> None:
+    path = tmp_path / "noise.wav"
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 8 * SAMPLE_RATE_60FPS), SAMPLE_RATE_60FPS)
+    options = ["--out", str(tmp_path / "noise.npz"), "--beats", str(tmp_path / "noise.beats.txt")]
+    done = CliRunner().invoke(app, ["music", str(path), *options])
+    assert done.exit_code == 0, done.output
+    assert "doubtful" in done.output
