@@ -3,8 +3,8 @@
     python -m benchmarks.dancer PAIRED [--model FOLDER] [--songs FOLDER] [--seeds 8] [--out FILE.json]
 
 PAIRED is the retimed dataset that the dancer learned from (``opendance pair``): its scores are what can be had. Songs are
-twelve synthesised ones that nobody trained on (seeds 9000 to 9011), and those of a folder, each with its beats beside it
-(NAME.beats.txt, seconds). Every song is danced to with every seed twice, hearing the known beats and those that the tracker
+twelve synthesised ones that nobody trained on (seeds 9000 to 9011), and those of a folder with tracks and ``notes.mid`` each, as
+in Debian's ``fretsonfire-songs-sectoid`` (:mod:`benchmarks.known_beats`). The first half minute of every song is danced to with every seed twice, hearing the known beats and those that the tracker
 finds; scores are of the known beats. Another song's beats, cut to the same length, are the control. Intervals are a
 bootstrap over songs.
 
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,16 +23,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
 
+from benchmarks.known_beats import ENVELOPE_LAG_MS, note_lag_ms, songs_with_notes, synthetic_songs
 from opendance_hf.apps.generate import PACKAGED_DANCER
 from opendance_hf.assets import packaged_weights
 from opendance_hf.dance import Dancer
 from opendance_hf.data import SequenceReader
-from opendance_hf.metrics import foot_skate_ratio, ground_penetration, step_beat
-from opendance_hf.music.beat_file import SUFFIX, read_beats
+from opendance_hf.metrics import foot_events, foot_skate_ratio, ground_penetration
+from opendance_hf.metrics.steps import score_events
+from opendance_hf.music import BLOCKS, SAMPLE_RATE_60FPS, music_features
 from opendance_hf.schema import FPS, per_dancer
-from opendance_hf.synthetic.music import SAMPLE_RATE, make_music
+from opendance_hf.synthetic.music import Difficulty
 
 Floats = npt.NDArray[np.floating]
 
@@ -116,32 +116,24 @@ def compare(dancer: Dancer, songs: list[Song], paired: Path, seeds: range) -> li
 
 
 def read_songs(dancer: Dancer, folder: Path | None) -> list[Song]:
-    """Read the songs of a folder and synthesise the others."""
+    """Read the songs with notes of a folder, and synthesise the others; the first half minute of each."""
     found = []
-    with tempfile.TemporaryDirectory() as scratch:
-        files = [] if folder is None else sorted(p for p in folder.iterdir() if p.suffix != ".txt")
-        known = [FPS * read_beats(path.with_name(path.stem + SUFFIX)) for path in files]
-        for seed in HELD_OUT_SEEDS:
-            music = make_music(seed, SONG_S)
-            path = Path(scratch, f"synthesised-{seed}.wav")
-            soundfile.write(path, music.samples, SAMPLE_RATE)
-            files.append(path)
-            known.append(FPS * music.beats_s)
-        for path, beats in zip(files, known, strict=True):
-            extract = dancer.feature_extractor
-            whole = extract(str(path), music_beats=[beats])
-            tracked = extract(str(path))
-            cut(whole), cut(tracked)
-            found.append(Song(path.stem, beats, whole, tracked))
+    for song in [
+        *(songs_with_notes(folder) if folder else ()),
+        *synthetic_songs(HELD_OUT_SEEDS, Difficulty()),
+    ]:
+        assert song.beats_s is not None
+        audio, beats = song.audio[: int(SONG_S * SAMPLE_RATE_60FPS)], song.beats_s
+        if song.notes_s is not None:  # notes and sound do not start together
+            onsets = music_features(audio, SAMPLE_RATE_60FPS).features[:, BLOCKS["onset_env"]][:, 0]
+            notes = song.notes_s[song.notes_s < SONG_S]
+            beats = beats + (note_lag_ms(onsets.astype(np.float64), notes) - ENVELOPE_LAG_MS) / 1000
+        beats = FPS * beats[beats < SONG_S]
+        heard = [
+            dancer.feature_extractor(audio, SAMPLE_RATE_60FPS, music_beats=[known]) for known in (beats, None)
+        ]
+        found.append(Song(song.name, beats, *heard))
     return found
-
-
-def cut(features: Any) -> None:
-    """Keep the first half minute of a song."""
-    per_row = -(-int(features["num_frames"][0]) // features["music_features"].shape[1])
-    frames = min(int(features["num_frames"][0]), int(SONG_S * FPS))
-    features["num_frames"][0] = frames
-    features["music_features"] = features["music_features"][:, : -(-frames // per_row)]
 
 
 def read_pairs(paired: Path) -> tuple[list[Floats], list[Floats], Floats]:
@@ -166,7 +158,7 @@ def metronome(dancer: Dancer, song: Song) -> Floats:
 
 
 def score(label: str, dances: list[Floats], groups: list[list[int]], beats: list[Floats]) -> Row:
-    """Score dances with the beats of their song and with those of all others.
+    """Score dances with the beats of their song and with those of others.
 
     Args:
         label: of the row.
@@ -175,28 +167,24 @@ def score(label: str, dances: list[Floats], groups: list[list[int]], beats: list
         beats: frames, by number.
     """
     numbers = [number for group in groups for number in group]
-    own, other, rates = [], [], []
+    others = range(0, len(beats), max(1, len(beats) // 24))
+    own, difference, rates = [], [], []
     for joints, number in zip(dances, numbers, strict=True):
-        found = step_beat(joints, beats[number])
-        assert found is not None
+        events = foot_events(joints)
+        found = score_events(events, beats[number], len(joints))
+        wrong = [score_events(events, beats[n], len(joints)).score for n in others if n != number]
         own.append(found.score)
+        difference.append(found.score - float(np.mean(wrong)))
         rates.append(found.events_per_s)
-        wrong = [
-            step_beat(joints, one)
-            for n, one in enumerate(beats)
-            if n % max(1, len(beats) // 24) == 0 and n != number
-        ]
-        other.append(np.mean([one.score for one in wrong if one is not None]))
-    difference = np.array(own) - np.array(other)
     ends = np.cumsum([len(group) for group in groups])
-    per_song = np.array([part.mean() for part in np.split(difference, ends[:-1])])
+    per_song = np.array([part.mean() for part in np.split(np.array(difference), ends[:-1])])
     draws = np.random.default_rng(0).integers(len(per_song), size=(RESAMPLES, len(per_song)))
     low, high = np.quantile(per_song[draws].mean(axis=1), [0.025, 0.975])
     return Row(
         label,
         len(dances),
         float(np.mean(own)),
-        float(np.mean(other)),
+        float(np.mean(own) - np.mean(difference)),
         float(per_song.mean()),
         float(low),
         float(high),
