@@ -202,7 +202,7 @@ def score(label: str, dances: list[Floats], groups: list[list[int]], beats: list
         float(high),
         float(np.mean(rates)),
         float(np.mean([foot_skate_ratio(one, floor=0.0) for one in dances])),
-        1000 * float(np.mean([ground_penetration(one, floor=0.0).mean for one in dances])),
+        1000 * float(np.mean([ground_penetration(one, floor=0.0).mean_depth for one in dances])),
         diversity(dances),
         min(float(np.linalg.norm(np.diff(one, axis=0), axis=-1).mean() * FPS) for one in dances),
     )
