@@ -354,6 +354,8 @@ class NpzMotions:
     Attributes:
         ids: names of the files without suffix.
         joints: (D, T, 24, 3) at 60 FPS of each, in metres.
+        beats: (B,) frames at 60 FPS of the beats of each one's music, increasing: those of the optional array
+            ``music_beats``, which counts frames of the file.
         sizes: id, number of dancers and number of frames of each.
 
     Args:
@@ -362,7 +364,7 @@ class NpzMotions:
         leave_out: ids not to read.
 
     Raises:
-        ValueError: if a file has no such joints, or an id that is named does not exist.
+        ValueError: if a file has no such joints or beats, or an id that is named does not exist.
     """
 
     def __init__(
@@ -375,17 +377,21 @@ class NpzMotions:
         wanted = chosen(folder, [file.stem for file in files], only, leave_out)
         files = [file for file in files if file.stem in wanted]
         self.ids = [file.stem for file in files]
-        self.joints = [_load_motion(file) for file in files]
+        loaded = [_load_motion(file) for file in files]
+        self.joints = [joints for joints, _ in loaded]
+        self.beats = [beats for _, beats in loaded]
         self.sizes = [
             (name, len(joints), joints.shape[1]) for name, joints in zip(self.ids, self.joints, strict=True)
         ]
 
-    def fingerprint(self) -> str:
-        """Return the SHA-256 of ids and joints, as hex digits."""
+    def fingerprint(self, *, music: bool = False) -> str:
+        """Return the SHA-256 of ids and joints, as hex digits; with ``music`` also of the beats that are given."""
         total = hashlib.sha256()
-        for name, joints in zip(self.ids, self.joints, strict=True):
+        for name, joints, beats in zip(self.ids, self.joints, self.beats, strict=True):
             total.update(f"{name} {joints.shape}".encode())
             total.update(np.ascontiguousarray(joints).data)
+            if music and len(beats):
+                total.update(f"music_beats {beats.tolist()}".encode())
         return total.hexdigest()
 
     def cut(self, index: int, dancer: int, start: int, length: int) -> Floats:
@@ -393,14 +399,15 @@ class NpzMotions:
         return self.joints[index][dancer, start : start + length].copy()
 
 
-def _load_motion(file: Path) -> Floats:
-    """Read (D, T, 24, 3) joints, resampled to 60 FPS."""
+def _load_motion(file: Path) -> tuple[Floats, npt.NDArray[np.float64]]:
+    """Read (D, T, 24, 3) joints and (B,) beats, resampled to 60 FPS."""
     try:
         with np.load(file, allow_pickle=False) as arrays:
             if "joints" not in arrays:
                 raise ValueError("holds no array 'joints'")
             joints = np.asarray(arrays["joints"], dtype=np.float32)
             fps = float(arrays["fps"]) if "fps" in arrays else float(FPS)
+            beats = np.asarray(arrays.get("music_beats", []), dtype=np.float64)
     except (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{file}: {without_unsafe_advice(error)}") from None
     given, joints = joints.shape, joints[None] if joints.ndim == 3 else joints
@@ -413,14 +420,17 @@ def _load_motion(file: Path) -> Floats:
         raise ValueError(
             f"{file}: joints must be finite (dancers, frames, 24, 3) at a positive rate, got {given}"
         )
+    if beats.ndim != 1 or not np.isfinite(beats).all():
+        raise ValueError(f"{file}: music_beats must be a finite vector of frames, got shape {beats.shape}")
     torso = np.linalg.norm(joints[:, :, JOINT_INDEX["head"]] - joints[:, :, JOINT_INDEX["pelvis"]], axis=-1)
     if not _TORSO_M[0] < np.median(torso) < _TORSO_M[1]:
         raise ValueError(
             f"{file}: joints must be in metres, but the distance from pelvis to head is {np.median(torso):.3g}"
         )
+    beats = np.unique(beats) * (FPS / fps)
     if fps == FPS or joints.shape[1] < 2:
-        return joints
+        return joints, beats
     at = np.arange(0, joints.shape[1] - 1 + 1e-6, fps / FPS)
     low = np.minimum(at.astype(int), joints.shape[1] - 2)
     part = (at - low).astype(np.float32)[:, None, None]
-    return joints[:, low] * (1 - part) + joints[:, low + 1] * part
+    return joints[:, low] * (1 - part) + joints[:, low + 1] * part, beats

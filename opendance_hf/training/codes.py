@@ -18,6 +18,7 @@ from opendance_hf.data import NoWindowsError, NpzMotions, SequenceReader, is_npz
 from opendance_hf.data.windows import mirrored_joints
 from opendance_hf.modeling.bailando import BailandoGPTConfig, BailandoVQVAE, split_root
 from opendance_hf.motion.skeleton import NUM_JOINTS
+from opendance_hf.music.inputs import read_input
 from opendance_hf.schema import per_dancer
 from opendance_hf.training.loop import move
 
@@ -49,7 +50,9 @@ class Piece(NamedTuple):
 
 
 class Dances:
-    """Joints and music of the sequences of a dataset, or of a folder of ``.npz`` motions with silence as their music.
+    """Joints and music of the sequences of a dataset, or of a folder of ``.npz`` motions.
+
+    The music of such motions is silent, apart from the beats that a file may have.
 
     Args:
         dataset: see :class:`~opendance_hf.data.SequenceReader`, or the folder of motions.
@@ -70,19 +73,23 @@ class Dances:
     def fingerprint(self) -> str:
         """Return the SHA-256 of motion and music, as hex digits."""
         if isinstance(self._source, NpzMotions):
-            return self._source.fingerprint()
+            return self._source.fingerprint(music=True)
         columns = ("joints", "music_features", "music_features_7p5fps", "music_beats")
         return self._source.fingerprint(columns)
 
     def read(
         self, config: BailandoGPTConfig, frames_per_code: int
-    ) -> Iterator[tuple[str, Floats, Floats, list[int]]]:
+    ) -> Iterator[tuple[str, Floats, Floats, npt.ArrayLike]]:
         """Yield id, joints (D, T, 24, 3), the features that the GPT reads, and the music's beats of every sequence."""
         column, size = config.music_input
         if isinstance(self._source, NpzMotions):
             frames_per_row = frames_per_code if config.music_window is None else 1
-            for name, joints in zip(self._source.ids, self._source.joints, strict=True):
-                yield name, joints, np.zeros((joints.shape[1], size), np.float32)[::frames_per_row], []
+            source = self._source
+            for name, joints, beats in zip(source.ids, source.joints, source.beats, strict=True):
+                frames = joints.shape[1]
+                silence = np.zeros((frames, size), np.float32)[::frames_per_row]
+                heard = read_input(column, size, lambda _, width, s=silence: s[:, :width], beats, frames)
+                yield name, joints, heard, np.rint(beats)
             return
         reader = self._source
         for index in range(len(reader)):
@@ -109,7 +116,7 @@ def coded(
         if whole.shape[1] == 0:
             continue
         # Copies: rows of a dataset are views of its files, which must not be written to.
-        music, music_beats = torch.from_numpy(features.copy()), torch.tensor(beats, dtype=torch.long)
+        music, music_beats = torch.from_numpy(features.copy()), torch.as_tensor(beats, dtype=torch.long)
         for seen in (whole.copy(), mirrored_joints(whole)) if mirror else (whole.copy(),):
             joints = torch.from_numpy(seen)
             relative, _ = split_root(joints)

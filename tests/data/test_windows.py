@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from opendance_hf.data import MotionWindows, SequenceReader
+from opendance_hf.data import MotionWindows, NpzMotions, SequenceReader
 from opendance_hf.motion.skeleton import JOINT_INDEX, mirror_index
 from opendance_hf.schema import per_dancer
 from opendance_hf.storage import pack
@@ -115,6 +115,24 @@ def test_a_folder_of_motion_capture(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", joints=slow[:, :, :22])
     with pytest.raises(ValueError, match=r"d.npz: joints must be finite \(dancers, frames, 24, 3\)"):
         MotionWindows(tmp_path, 30, 30)
+
+
+def test_motions_may_have_the_beats_of_their_music(tmp_path: Path) -> None:
+    joints = np.random.default_rng(0).normal(size=(61, 24, 3)).astype(np.float32)
+    np.savez(tmp_path / "a.npz", joints=joints, fps=30, music_beats=[20, 5, 20])
+    np.savez(tmp_path / "b.npz", joints=joints, music_beats=[5, 20])
+    np.savez(tmp_path / "c.npz", joints=joints)
+    motions = NpzMotions(tmp_path)
+    assert [beats.tolist() for beats in motions.beats] == [[10, 40], [5, 20], []]
+    before = motions.fingerprint(), motions.fingerprint(music=True)
+    np.savez(tmp_path / "b.npz", joints=joints, music_beats=[5, 21])
+    after = NpzMotions(tmp_path)
+    assert after.fingerprint() == before[0]
+    assert after.fingerprint(music=True) != before[1]
+    for wrong in ([[5, 20]], [5, np.inf]):
+        np.savez(tmp_path / "d.npz", joints=joints, music_beats=wrong)
+        with pytest.raises(ValueError, match=r"d.npz: music_beats must be a finite vector of frames"):
+            NpzMotions(tmp_path)
 
 
 def test_motion_in_another_unit_is_refused(tmp_path: Path) -> None:

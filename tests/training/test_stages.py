@@ -27,6 +27,7 @@ from opendance_hf.modeling.bailando_pp import BailandoPPForDanceGeneration, Bail
 from opendance_hf.modeling.feature_extraction_dance import DanceFeatureExtractor
 from opendance_hf.modeling.loading import ModelError, load_model
 from opendance_hf.motion.skeleton import mirror_index
+from opendance_hf.music.inputs import phase_columns
 from opendance_hf.schema import per_dancer
 from opendance_hf.training import rotation
 from opendance_hf.training import stages as stages_by_name
@@ -342,6 +343,21 @@ def test_motion_capture_is_danced_to_silence(data: Path, mocap: Path, tmp_path: 
     upper, lower = vqvae.encode(split_root(swapped)[0])
     assert torch.equal(mirrored.upper, upper)
     assert torch.equal(mirrored.lower, lower)
+
+
+@pytest.mark.parametrize("hears", ["features", "beats", "both"])
+def test_motion_capture_may_have_beats_to_hear(hears: str, data: Path, mocap: Path, tmp_path: Path) -> None:
+    with np.load(mocap / "solo.npz") as arrays:
+        joints = arrays["joints"]
+    beats = np.arange(-20.5, 330, 31)
+    np.savez(tmp_path / "solo.npz", joints=joints, music_beats=beats)
+    vqvae = load_model(str(data / "vqvae"), expected=("bailando_vqvae",))
+    (piece,) = coded(Dances(tmp_path), vqvae, BailandoGPTConfig(hears=hears))
+    assert piece.music.shape == (37, {"features": 438, "beats": 5, "both": 443}[hears])
+    assert not piece.music[:, :-5].any()
+    wanted = np.zeros((37, 5)) if hears == "features" else phase_columns(beats, 296, 8)
+    np.testing.assert_array_equal(piece.music[:, -5:], wanted)
+    assert piece.music_beats.tolist() == np.rint(beats).tolist()
 
     silent = ["data.mirror=true", "data.leave_out=[salsa_2]"]
     for stage, options in (("gpt", SMALL_GPT), ("bailando_pp", [])):
