@@ -140,7 +140,9 @@ def test_fetch_gets_what_the_pipeline_needs_unless_asked_for_all(monkeypatch: py
 def test_packaged_weights_are_found_by_name() -> None:
     assert (packaged_weights("bailando-vqvae-cmu") / "model.safetensors").is_file()
     for name in ("bailando", "../weights/bailando-vqvae-cmu", ""):
-        with pytest.raises(AssetError, match=r"unknown weights .*: expected bailando-vqvae-cmu"):
+        with pytest.raises(
+            AssetError, match=r"unknown weights .*: expected bailando-cmu or bailando-vqvae-cmu"
+        ):
             packaged_weights(name)
 
 

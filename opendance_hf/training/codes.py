@@ -88,7 +88,11 @@ class Dances:
             for name, joints, beats in zip(source.ids, source.joints, source.beats, strict=True):
                 frames = joints.shape[1]
                 silence = np.zeros((frames, size), np.float32)[::frames_per_row]
-                heard = read_input(column, size, lambda _, width, s=silence: s[:, :width], beats, frames)
+
+                def stored(_: str, width: int, rows: Floats = silence) -> Floats:
+                    return rows[:, :width]
+
+                heard = read_input(column, size, stored, beats, frames)
                 yield name, joints, heard, np.rint(beats)
             return
         reader = self._source
