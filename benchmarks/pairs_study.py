@@ -9,7 +9,7 @@ The dances are assembled from takes, and most takes occur in several dances. Who
 every stretch of another dance that recurs in one of them is removed: windows of one second at 10 Hz, joints relative to the
 pelvis and facing one way, at a mean-square distance below :data:`RECURS_M`, also mirrored. Pieces of at least 4 s are left.
 
-Generated dances last a minute. Step beat is measured with the beats of a dance's own song and with those of all
+Generated dances last 30 s. Step beat is measured with the beats of a dance's own song and with those of all
 other songs, training songs included. Intervals are a bootstrap over songs.
 """
 
@@ -42,11 +42,11 @@ TEST = ("C_7", "R_9", "T_8")
 POSE_STEP = 6
 WINDOW = 10
 #: Root mean square distance of joints below which two windows are one movement, metres. Distances of the training dances'
-#: windows to the nearest in another dance have a mode below 0.08 and a flat part from there to 0.17.
+#: windows to the nearest in another dance have a mode below 0.08 and a flat part from there to 0.18.
 RECURS_M = 0.08
 MIN_PIECE_S = 4.0
 #: Length of generated dances.
-DANCE_S = 60.0
+DANCE_S = 30.0
 #: A window of the GPT has this many codes of 4 frames, at most the shortest piece.
 NUM_CODES = 60
 STEPS = {"vqvae": 2500, "gpt": 1000}
@@ -219,7 +219,7 @@ def compare(
 
 @torch.no_grad()
 def perform(dancer: Dancer, heard: list[npt.ArrayLike], seeds: range, **options: Any) -> list[Floats]:
-    """Return dances of a minute, for each list of beats (frames) one of every seed, in one batch."""
+    """Return dances of 30 s, for each list of beats (frames) one of every seed, in one batch."""
     frames = round(DANCE_S * FPS)
     select = dancer.feature_extractor.select
     music = [select({"music_beats": beats, "num_frames": frames}) for beats in heard for _ in seeds]
