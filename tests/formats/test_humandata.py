@@ -260,7 +260,7 @@ def test_sequences_out_and_dances_in_by_the_command(tmp_path: Path) -> None:
     assert "h_0.npz, h_1.npz" in done.output
     done = run(app, ["convert", "humandata", str(tmp_path / "h_1.npz"), "--out", str(tmp_path / "d.npz")])
     assert done.exit_code == 0, done.output
-    joints = _load_motion(tmp_path / "d.npz")
+    joints, _ = _load_motion(tmp_path / "d.npz")
     np.testing.assert_array_equal(joints[0], per_dancer(seq.joints, 2, 24, 3)[1])
     with np.load(tmp_path / "d.npz", allow_pickle=False) as dance:
         np.testing.assert_array_equal(dance["smpl_pose"][0], per_dancer(seq.smpl_pose, 2, 24, 3)[1])
