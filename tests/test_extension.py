@@ -143,6 +143,7 @@ assert np.array_equal(read(Path("out_1.txt")).joints, back.joints)
 """
 
 
+@pytest.mark.slow
 def test_a_format_is_a_file_and_a_line(copied: Path, run: Callable[..., str], tmp_path: Path) -> None:
     (copied / "opendance_hf/formats/plaintext.py").write_text(FORMAT)
     insert_before(
@@ -337,5 +338,6 @@ assert done.returncode == 1 and "bounces (" in done.stdout and "at most 0.001 al
 """
 
 
+@pytest.mark.slow
 def test_backends_a_stage_and_a_column_are_files_and_lines(extended: Path, run: Callable[..., str]) -> None:
     run("-c", USE_THE_STAGE)

@@ -319,6 +319,7 @@ def test_finished_items_are_kept_and_changed_files_redone(tmp_path: Path) -> Non
     assert len(list((tmp_path / "out.import" / "sequences").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_a_killed_import_continues_to_the_same_dataset(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, 10)
     code = "import sys; from opendance_hf.cli import main; main()"

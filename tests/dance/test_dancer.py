@@ -393,6 +393,7 @@ def test_sound_and_iterables_of_songs(folder: Path, song: Path) -> None:
         dancer({"array": np.zeros((2, RATE)), "sampling_rate": RATE})
 
 
+@pytest.mark.slow
 def test_a_damaged_or_unreachable_extractor_is_not_replaced(folder: Path, song: Path, tmp_path: Path) -> None:
     """Converted official weights would dance to features that they have not learned, without a word."""
     shutil.copytree(folder / "solo", tmp_path / "official")

@@ -419,6 +419,7 @@ np.savez(folder + "/dance.npz", **dance)
 """
 
 
+@pytest.mark.slow
 def test_folders_carry_the_code_of_models_and_extractors(tmp_path: Path) -> None:
     """In a process that cannot import the package, all models load, and a song is danced to with the same joints."""
     import numpy as np

@@ -114,6 +114,7 @@ def said(name):
 """
 
 
+@pytest.mark.slow
 def test_models_of_the_hub(vqvae: Path, tmp_path: Path) -> None:
     with FakeHub() as hub:
         env = hub.env(tmp_path / "home")

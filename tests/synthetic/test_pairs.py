@@ -145,6 +145,7 @@ def test_a_shard_has_the_arrays_that_the_trainer_reads(
     assert path.read_bytes() == first
 
 
+@pytest.mark.slow
 @needs_body
 def test_an_interrupted_command_continues(
     tmp_path: Path, motions: Path, monkeypatch: pytest.MonkeyPatch

@@ -81,6 +81,7 @@ def imported(name: str, folder: Path) -> Path:
     return folder / "opendance-3d"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["aist", "finedance"])
 def test_recipes_of_imported_datasets_train(name: str, tmp_path: Path) -> None:
     dataset = imported(name, tmp_path)

@@ -85,6 +85,7 @@ def test_a_resumed_run_ends_in_the_same_weights(stage: str, data: Path, tmp_path
         run_stage(stage, data, cut, options)
 
 
+@pytest.mark.slow
 def test_two_processes_train_like_one(data: Path, tmp_path: Path) -> None:
     arguments = [str(data), str(tmp_path / "two"), *CHANGES]
     process = launch("tests.training.ranks", arguments, ranks=2)
@@ -162,6 +163,7 @@ def test_samples_are_filmed_but_not_pushed(data: Path, tmp_path: Path) -> None:
     assert whole.generate_dance(torch.zeros(1, 3, 438), 20).joints.shape == (1, 2, 20, 24, 3)
 
 
+@pytest.mark.slow
 def test_a_pushed_model_codes_as_the_folder_does(data: Path, tmp_path: Path) -> None:
     card = data / "opendance-3d" / "README.md"
     shutil.copytree(data / "opendance-3d", tmp_path / "opendance-3d")

@@ -275,6 +275,7 @@ def test_durations() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_readable_lines_too(data: Path, tmp_path: Path) -> None:
     command = [
         sys.executable, "-c", "from opendance_hf.cli import main; main()", "train", "fact",

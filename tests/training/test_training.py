@@ -106,6 +106,7 @@ def test_overfits_one_sequence_then_dances_to_a_song(dataset: Path, tmp_path: Pa
         assert dance["joints"][:, [10, 11], 1].min() > -0.05
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_in_the_same_weights(dataset: Path, tmp_path: Path) -> None:
     arguments = ["--dataset", str(dataset), "--overrides", *STEPS]
     cut = launch(VQVAE, [*arguments, "--output_dir", str(tmp_path / "cut")])
