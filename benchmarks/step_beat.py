@@ -59,7 +59,7 @@ class Dance:
 
 
 class Motion(NamedTuple):
-    """What the scores need of a clip."""
+    """Foot events, speed minima and length of a clip, from which its scores are computed."""
 
     steps: FootEvents
     minima: np.ndarray

@@ -17,7 +17,7 @@ from opendance_hf.motion.generated import height_of_ground
 from opendance_hf.motion.ik import joints_to_poses
 from opendance_hf.music.beats import find_beats
 from opendance_hf.music.features import MusicAnnotation, extract_audio
-from opendance_hf.music.inputs import full_width, read_input
+from opendance_hf.music.inputs import full_width, hears_beats, read_input
 from opendance_hf.music.layout import SAMPLE_RATE_7P5FPS, SAMPLE_RATE_60FPS, Engine, Ints
 from opendance_hf.music.song import SongFeatures, open_song
 
@@ -206,7 +206,7 @@ class DanceFeatureExtractor(FeatureExtractorWithCode):
         downbeat on, where these are sure enough; all others are told those that the features were computed with.
         """
         if beats is None:
-            if "beat_phase" in self.column:
+            if hears_beats(self.column):
                 grid = find_beats(column("music_features_fact"))
                 if grid.confidence >= _SURE and len(grid.beats) - grid.downbeat >= 2:
                     return grid.beats[grid.downbeat :], grid.bpm

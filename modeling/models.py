@@ -55,7 +55,7 @@ MODELS: Final[dict[str, ModelEntry]] = {
         f"{_HERE}.bailando.configuration_bailando:BailandoConfig",
         f"{_HERE}.bailando.modeling_bailando:BailandoForDanceGeneration",
         "Bailando, a pose VQ-VAE and a motion GPT: music to a dance of one.",
-        "dance = model.generate_dance(music_features_7p5fps, num_frames)\n"
+        "dance = model.generate_dance(music_features, num_frames)  # of its DanceFeatureExtractor\n"
         "dance.joints  # (1, num_frames, 24, 3) metres",
         DANCE_EXTRACTOR,
         dances=True,
@@ -68,7 +68,7 @@ MODELS: Final[dict[str, ModelEntry]] = {
         f"{_HERE}.bailando_pp.configuration_bailando_pp:BailandoPPConfig",
         f"{_HERE}.bailando_pp.modeling_bailando_pp:BailandoPPForDanceGeneration",
         "Bailando++, a pose VQ-VAE and a GPT of several dancers who see each other: music to a dance of two or more.",
-        "dance = model.generate_dance(music_features_7p5fps, num_frames, num_dancers=2)\n"
+        "dance = model.generate_dance(music_features, num_frames, num_dancers=2)  # of its DanceFeatureExtractor\n"
         "dance.joints  # (1, 2, num_frames, 24, 3) metres, one world frame",
         DANCE_EXTRACTOR,
         dances=True,
@@ -78,7 +78,7 @@ MODELS: Final[dict[str, ModelEntry]] = {
         f"{_HERE}.fact.configuration_fact:FACTConfig",
         f"{_HERE}.fact.modeling_fact:FACTForDanceGeneration",
         "FACT, a full-attention cross-modal transformer: two seconds of motion and music to a dance.",
-        "dance = model.generate_dance(music_features_fact, num_frames, seed_poses=seed_poses, seed_transl=seed_transl)\n"
+        "dance = model.generate_dance(music_features, num_frames, seed_poses=seed_poses, seed_transl=seed_transl)\n"
         "dance.joints  # (1, num_frames, 24, 3) metres, the two seconds of the seed included",
         DANCE_EXTRACTOR,
         dances=True,

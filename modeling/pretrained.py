@@ -54,6 +54,9 @@ class DancePreTrainedModel(PreTrainedModel):
             return
         if isinstance(self, DanceGenerationMixin):
             self.generation_config.validate(strict=True)
+        for part in self.config.sub_configs:
+            # transformers leaves out where the whole came from, but not where its parts did: a folder of this machine.
+            getattr(self.config, part)._name_or_path = ""
         if from_this_package(type(self)):
             if options.get("is_main_process", True):
                 config, model = write_code(os.fspath(save_directory), type(self.config), type(self))

@@ -5,8 +5,8 @@ Notable:
 
 - the GPT's base is frozen and nothing drops out; the actor learns in the head's blocks, the critic in blocks of its own;
 - windows follow each other at every code of a dance, so that each code counts once: see :func:`window_mask`;
-- the published programs reward a code in two ways, see :func:`beat_rewards`, which has a third of ours. Their further term, for upper and lower
-  bodies that face the same way, has weight zero in all published settings and is not here;
+- the published programs reward a code in two ways, see :func:`beat_rewards`; a third is ours. The further published term, for
+  upper and lower bodies that face the same way, has weight zero in all published settings and is not here;
 - critics start from small normal weights; the official one, by a slip, from large positive ones.
 
 B is a batch of windows, S the steps of a window (28 as published), each a choice of one upper and one lower code.
@@ -110,8 +110,8 @@ def _step_rewards(joints: Tensor, music_beats: Tensor, frames_per_code: int) -> 
             continue
         worth = phase_score(beat_phase(events, beats))
         codes = events // frames_per_code
-        total = np.bincount(codes, worth, minlength=len(row))[: len(row)]
-        row += torch.from_numpy(total / np.maximum(np.bincount(codes, minlength=len(row))[: len(row)], 1))
+        counts = np.bincount(codes, minlength=len(row))
+        row += torch.from_numpy(np.bincount(codes, worth, minlength=len(row)) / np.maximum(counts, 1))
     return (REWARD * rewards).to(joints.device, joints.dtype)
 
 

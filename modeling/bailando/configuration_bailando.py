@@ -123,8 +123,8 @@ class BailandoGPTConfig(PretrainedConfig):
             generation needs; 0 as published.
 
     Raises:
-        ValueError: if ``position_embedding_type`` or ``hears`` is unknown, if ``music_window`` is not a multiple of ``frames_per_code``, or
-            ``hidden_size`` of ``num_attention_heads``.
+        ValueError: if ``position_embedding_type`` or ``hears`` is unknown, if ``music_window`` is not a multiple of
+            ``frames_per_code``, or ``hidden_size`` of ``num_attention_heads``.
     """
 
     model_type = "bailando_gpt"

@@ -20,6 +20,7 @@ from opendance_hf.formats import opendance
 from opendance_hf.formats.motion import Motion
 from opendance_hf.music import Engine, decode_audio
 from opendance_hf.music.beat_file import read_beats, steady_beats
+from opendance_hf.music.inputs import hears_beats
 from opendance_hf.music.sound import measure_sound
 from opendance_hf.schema import FPS
 
@@ -126,7 +127,7 @@ def generate(
         raise GenerateError(
             f"{model}: a model of type {kind!r} takes no {', '.join(unknown)}: expected {', '.join(known)}"
         )
-    if beats and "beat_phase" not in dancer.feature_extractor.column:
+    if beats and not hears_beats(dancer.feature_extractor.column):
         raise GenerateError(
             f"{model}: this model hears features of the music, not beats: leave out --beats and --bpm"
         )
@@ -161,6 +162,8 @@ def _known_beats(songs: list[Path], options: GenerateOptions) -> list[npt.NDArra
             raise GenerateError(f"{options.beats}: beats of one song, but {len(songs)} songs are given")
         return [FPS * read_beats(options.beats)]
     if options.bpm is None:
+        if options.first_beat_s:
+            raise GenerateError("--first-beat is the time of a beat at a steady tempo: give --bpm too")
         return None
     lengths = [float(measure_sound(song).ends_s[-1]) for song in songs]
     return [FPS * steady_beats(options.bpm, options.first_beat_s, length) for length in lengths]

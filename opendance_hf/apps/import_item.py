@@ -257,7 +257,7 @@ def _sequences(job: Job, digests: list[str]) -> tuple[list[DanceSequence], tuple
         Its rows, the measures of its dancers, and whether rotations were found by inverse kinematics.
 
     Raises:
-        Rejected: if it is no dance of people, or too short, or its song has another length.
+        Rejected: if it is not a dance of people, or too short, or its song has another length.
         OpenDanceError: if a file is damaged.
     """
     motion, rate, people, solved = read_checked(job)
@@ -294,7 +294,7 @@ def read_checked(job: Job) -> tuple[Motion, float, tuple[Person, ...], bool]:
         were found by inverse kinematics. Joints are not moved to the ground; forward kinematics gives them.
 
     Raises:
-        Rejected: if it is no dance of people, or too short.
+        Rejected: if it is not a dance of people, or too short.
         OpenDanceError: if a file is damaged.
     """
     source, rate = _read(job)

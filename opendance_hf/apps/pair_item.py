@@ -292,7 +292,10 @@ def _pair_rows(
 def _with_copies(
     pair: PairJob, motion: Motion, song: Song, start_s: float, how: Pairing, source: tuple[str, str, float]
 ) -> list[DanceSequence]:
-    """Return the row of a motion in the time of its song, which it joins ``start_s`` after its start, and its mirrored copy if it is asked for."""
+    """Return the row of a motion in the time of its song, and its mirrored copy if it is asked for.
+
+    The motion begins ``start_s`` seconds after the song.
+    """
     name, sha256, rate = source
     frames, beats_s = motion.num_frames, np.array(song.beats_s) - start_s
     beats = np.unique(np.round(beats_s * FPS).astype(np.int32))

@@ -40,8 +40,6 @@ from opendance_hf.storage.splits import assign_splits
 from opendance_hf.terms import TERMS
 
 _MOTIONS: Final = tuple(sorted({suffix for suffixes in SUFFIXES_OF.values() for suffix in suffixes}))
-
-
 #: Resolution of given beats for their tempo, hertz.
 _CLOCK_HZ: Final = 1000.0
 #: Licence of the choreographies, which this project makes.

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from opendance_hf.errors import OpenDanceError, without_unsafe_advice
 from opendance_hf.files import names_a_folder
 from opendance_hf.motion.skeleton import JOINT_INDEX, NUM_JOINTS, mirror_index
-from opendance_hf.music.inputs import read_input
+from opendance_hf.music.inputs import hears_beats, read_input
 from opendance_hf.schema import FPS
 
 Floats = npt.NDArray[np.float32]
@@ -146,7 +146,8 @@ class SequenceReader:
             column,
             size,
             lambda name, width: self.matrix(row, name)[:, :width],
-            self.beats(row),
+            # A list to be built, which the features alone do not need.
+            self.beats(row) if hears_beats(column) else (),
             self.scalar(row, "num_frames"),
         )
 

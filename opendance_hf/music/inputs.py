@@ -1,4 +1,4 @@
-"""What a model hears: columns of music features, where in the beat it is, or both side by side.
+"""Compose what a model hears: columns of music features, columns of the place in the beat, or both side by side.
 
 A column of a dataset is named as it is there; columns of the beat are computed from the beats, at the rate of the model's
 codes. Names joined by ``+`` stand side by side: ``music_features_7p5fps+beat_phase_7p5fps``.
@@ -80,6 +80,11 @@ def full_width(column: str) -> int:
     if unknown := [part for part in parts if part not in _COLUMNS]:
         raise ValueError(f"unknown column {unknown[0]!r}: expected one of {', '.join(_COLUMNS)}")
     return sum(_COLUMNS[part][0] for part in parts)
+
+
+def hears_beats(column: str) -> bool:
+    """Return True for a column, or columns joined by ``+``, with a column of the beat among them."""
+    return any(part in PHASES for part in column.split("+"))
 
 
 def read_input(

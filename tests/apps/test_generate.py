@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 from opendance_hf.apps.clean import cleaned
-from opendance_hf.apps.generate import generate
+from opendance_hf.apps.generate import GenerateError, GenerateOptions, generate
 from opendance_hf.cli import app
 from opendance_hf.dance import DanceError
 from opendance_hf.formats import opendance
@@ -137,3 +137,25 @@ def test_no_video_writes_the_motion_only(
     assert result.exit_code == 0, result.output
     (written,) = (path for path in tmp_path.rglob("*") if path.is_file())
     assert written.suffix == ".npz"
+
+
+def test_beats_that_cannot_be_used_are_said(models: Path, song: Path, tmp_path: Path) -> None:
+    beats = tmp_path / "beats.txt"
+    beats.write_text("0.5\n1.0\n1.5\n2.0\n")
+    for options, told in (
+        ({"beats": beats, "bpm": 120.0}, "given twice"),
+        ({"first_beat_s": 0.4}, "give --bpm too"),
+        ({"bpm": 120.0}, "hears features of the music, not beats"),
+    ):
+        with pytest.raises(GenerateError, match=told):
+            generate(song, models / "solo", tmp_path / "d.npz", GenerateOptions(**options))
+    with pytest.raises(GenerateError, match="beats of one song, but 2 songs"):
+        generate([song, song.with_name("other.wav")], models / "solo", tmp_path, GenerateOptions(beats=beats))
+
+
+def test_the_dancer_of_the_package_steps_to_a_tempo_that_is_given(song: Path, tmp_path: Path) -> None:
+    options = GenerateOptions(bpm=100.0, first_beat_s=0.2, suffix=".npz")
+    (written,) = generate(song, None, tmp_path / "dance.npz", options)
+    with np.load(written, allow_pickle=False) as dance:
+        assert np.diff(dance["music_beats"]).tolist() == [36] * (len(dance["music_beats"]) - 1)
+        assert dance["music_beats"][0] == 12

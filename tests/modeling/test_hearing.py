@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soxr
 import torch
 
 from opendance_hf.dance import Dancer
@@ -20,7 +21,9 @@ from opendance_hf.modeling.bailando import (
 )
 from opendance_hf.modeling.bailando.modeling_bailando_vqvae import foot_velocity, split_root
 from opendance_hf.modeling.feature_extraction_dance import DanceFeatureExtractor
+from opendance_hf.motion.phase import beat_phase
 from opendance_hf.music.inputs import phase_columns
+from opendance_hf.synthetic.music import SAMPLE_RATE, Difficulty, make_music
 
 SMALL: dict[str, Any] = {
     "codebook_size": 32,
@@ -112,6 +115,27 @@ def test_an_extractor_puts_features_and_beats_side_by_side() -> None:
     batch = extractor(sound, 30_720, music_beats=[[10.0, 40.0]])
     assert batch["music_features"].shape == (1, 120, 40)
     np.testing.assert_array_equal(batch["music_features"][0, :, 35:], phase_columns([10, 40], 120, 1))
+
+
+def test_found_beats_are_heard_where_they_are_sure() -> None:
+    music = make_music(102, 20, Difficulty(offbeat_hats=1.0, drums=0.3))
+    sound = soxr.resample(music.samples, SAMPLE_RATE, 30_720)
+    told = DanceFeatureExtractor("music_features_fact")(sound, 30_720)["music_beats"][0]
+    batch = DanceFeatureExtractor("beat_phase_15fps")(sound, 30_720)
+    found = batch["music_beats"][0]
+    phases = [beat_phase(beats, 60 * music.beats_s) for beats in (told, found)]
+    off = [np.abs(phase - np.rint(phase)).mean() for phase in phases]
+    assert off[1] < 0.02 < 0.4 < off[0]  # the tracker follows the hats between the beats
+    # The first beat that is heard is a downbeat: the known ones begin with one.
+    assert np.rint(phases[1][0]) % 4 == 0
+    assert batch["music_features"].shape == (1, 300, 5)
+
+
+def test_saved_configurations_do_not_say_where_their_parts_came_from(tmp_path: Path) -> None:
+    BailandoVQVAE(BailandoVQVAEConfig(hidden_size=8, codebook_size=32)).save_pretrained(tmp_path / "coder")
+    coder = BailandoVQVAE.from_pretrained(tmp_path / "coder")
+    BailandoForDanceGeneration(BailandoConfig(coder.config, SMALL)).save_pretrained(tmp_path / "whole")
+    assert str(tmp_path) not in (tmp_path / "whole" / "config.json").read_text()
 
 
 def test_losses_of_the_feet_reach_the_codes() -> None:
