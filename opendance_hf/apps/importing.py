@@ -155,12 +155,14 @@ class Work(Generic[JobT]):
         licence: of the rows.
         make: makes the rows of one item; runs in other processes.
         workers: processes; one item at a time in this process if it is 1.
+        doing: what the progress bar calls it.
     """
 
     name: str
     licence: str
     make: Callable[[JobT], Outcome]
     workers: int = 1
+    doing: str = "importing"
 
 
 def make_dataset(
@@ -369,7 +371,7 @@ def _with_progress(work: Work[JobT], jobs: Sequence[JobT], console: Console) -> 
     count = min(work.workers, len(jobs))
     outcomes = map(work.make, jobs) if count <= 1 else _Workers(count, work.make).run(jobs)
     columns = (
-        TextColumn("pairing" if work.name == "pair" else "importing"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[bad]}"), TimeRemainingColumn(),
+        TextColumn(work.doing), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[bad]}"), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         task, bad = bar.add_task("", total=len(jobs), bad=""), 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Final, cast
+from typing import IO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +13,8 @@ import numpy.typing as npt
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.files import atomic_write, check_outputs
 from opendance_hf.music import AudioError, Engine, SongFeatures, open_song, tpami_features
+from opendance_hf.music.beat_file import MIN_BEATS
 from opendance_hf.music.beats import BeatGrid, find_beats
-
-#: Fewest beats that readers of such files accept.
-_MIN_BEATS: Final = 4
 
 
 class MusicError(OpenDanceError, ValueError):
@@ -66,9 +64,9 @@ def write_music(
 
 def _beats_of(path: Path, song: SongFeatures) -> BeatGrid:
     grid = find_beats(song.column("music_features_fact"))
-    if len(grid.beats) < _MIN_BEATS:
+    if len(grid.beats) < MIN_BEATS:
         raise MusicError(
-            f"{path}: {len(grid.beats)} beat(s) found, expected at least {_MIN_BEATS}: leave out --beats, or take a longer part"
+            f"{path}: {len(grid.beats)} beat(s) found, expected at least {MIN_BEATS}: leave out --beats, or take a longer part"
         )
     return grid
 

@@ -107,7 +107,7 @@ def run_pair(motions: Path, songs: Path, out: Path, options: PairOptions, consol
         raise ImportingError(f"{songs}: no songs in it that can be used{why}")
     options = replace(options, licence=licence)
     jobs = _jobs(files, motions, known, options, store)
-    work = Work("pair", licence or "other", pair_item, options.workers)
+    work = Work("pair", licence or "other", pair_item, options.workers, "pairing")
     result = make_dataset(work, jobs, out, console, refused)
     _print_fit(out, result, console)
     return result

@@ -7,7 +7,7 @@ codes. Names joined by ``+`` stand side by side: ``music_features_7p5fps+beat_ph
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,6 @@ PHASES: Final[dict[str, tuple[int, int]]] = {
 }
 _COLUMNS: Final = {**STORED, **PHASES}
 #: What models hear: the features, the beat alone, or both.
-Hearing = Literal["features", "beats", "both"]
 HEARINGS: Final = ("features", "beats", "both")
 #: Beats of a bar, counted from the first beat.
 _BAR: Final = 4
@@ -45,7 +44,7 @@ def input_of(column: str, width: int, hears: str, frames_per_row: int) -> tuple[
     Args:
         column: of the features.
         width: number of its first features.
-        hears: see :data:`Hearing`.
+        hears: see :data:`HEARINGS`.
         frames_per_row: frames of 1/60 s of a row of the beat.
 
     Raises:
