@@ -35,9 +35,9 @@ _PARAMETERS_PER_THREAD: Final = 10_000_000
 _FIELDS: Final = {"smpl_pose": "poses", "smpl_transl": "transl", "rest_offsets": "rest_offsets"}
 
 
-#: A dance that stands still is danced again so often, with this added to the seed each time.
+#: A dance that stands still is danced again so often, with this added to the seed each time: the CPU's generator knows 32 bits.
 _MORE_TAKES: Final = 3
-_NEXT_TAKE: Final = 2**32
+_NEXT_TAKE: Final = 1_000_000_007
 #: Frames; who stands still for a moment has not frozen.
 _SHORTEST_TAKE: Final = 4 * FPS
 
