@@ -933,7 +933,9 @@ def view(
     with _plain_errors(out or Path()) as console, show_log(console):
         path = write(files, out, ViewOptions(audio, audio_start, overwrite))
         size = path.stat().st_size / 1e6
-        console.print(f"written:  {path} ({size:.1f} MB): open it in a browser", markup=False, highlight=False)
+        console.print(
+            f"written:  {path} ({size:.1f} MB): open it in a browser", markup=False, highlight=False
+        )
 
 
 @app.command()

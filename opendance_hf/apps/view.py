@@ -28,7 +28,8 @@ from opendance_hf.formats.motion import Motion, check_suffix
 from opendance_hf.formats.resample import resampled, with_poses
 from opendance_hf.metrics import floor_height, foot_skate_ratio, joint_speed, step_beat
 from opendance_hf.metrics.beats import FPS, SPEED_SIGMA
-from opendance_hf.metrics.quality import CONTACT_HEIGHT, MIN_FRAMES
+from opendance_hf.metrics.features import MIN_FRAMES
+from opendance_hf.metrics.quality import CONTACT_HEIGHT
 from opendance_hf.motion.contacts import RestLimits, frames_at_rest
 from opendance_hf.motion.rotations import axis_angle_to_matrix, matrix_to_quaternion
 from opendance_hf.motion.skeleton import JOINT_INDEX, PARENTS
@@ -44,6 +45,10 @@ MAX_POSE_BYTES: Final = 30 * 1024**2
 MAX_GLB_BYTES: Final = 3 * 1024**2
 #: Free floor between dances that stand side by side, metres.
 _GAP_M: Final = 0.9
+#: Files of the page, by their names in the template.
+_FILES: Final = {
+    "three": "three.min.js", "script": "view.js", "style": "view.css", "terms": "three.LICENSE.txt",
+}  # fmt: skip
 _CURVE_HZ: Final = 10.0
 _WAVEFORM_BINS: Final = 1200
 _SONG_HZ: Final = 48_000
@@ -103,7 +108,8 @@ def view(files: list[Path], out: Path | None, options: ViewOptions) -> Path:
     samples = None
     if song is not None:
         # The first dance says where the song begins; the longest one how much of it is heard.
-        start = {name: motions[0].meta[name] for name in ("song_start_s", "start_s") if name in motions[0].meta}
+        first = motions[0].meta
+        start: dict[str, Any] = {name: first[name] for name in ("song_start_s", "start_s") if name in first}
         samples = song_part(replace(longest, meta=start), song, options.audio_start_s, _SONG_HZ)
     page = render_page(stage_data(_names(dances), motions, samples))
     with atomic_write(out) as partial:
@@ -149,7 +155,10 @@ def _check_size(paths: list[Path], motions: list[Motion]) -> None:
 def _names(paths: list[Path]) -> list[str]:
     """Return a name for every file: its stem, with its folder where stems are alike."""
     stems = [path.stem for path in paths]
-    return [stem if stems.count(stem) == 1 else f"{path.parent.name}/{stem}" for path, stem in zip(paths, stems, strict=True)]
+    return [
+        stem if stems.count(stem) == 1 else f"{path.parent.name}/{stem}"
+        for path, stem in zip(paths, stems, strict=True)
+    ]
 
 
 def stage_data(names: list[str], motions: list[Motion], song: Floats | None = None) -> dict[str, Any]:
@@ -185,7 +194,8 @@ def stage_data(names: list[str], motions: list[Motion], song: Floats | None = No
                 "numbers": _numbers(motion, beats[i], grounds[i]),
                 "speed": _base64(np.round(255 * curves[i] / top), "u1"),
                 "dancers": [
-                    _dancer(name, motion.dancer(index), grounds[i], first + index) for index in range(motion.num_dancers)
+                    _dancer(name, motion.dancer(index), grounds[i], first + index)
+                    for index in range(motion.num_dancers)
                 ],
             }
         )
@@ -201,7 +211,7 @@ def stage_data(names: list[str], motions: list[Motion], song: Floats | None = No
         "curve_hz": _CURVE_HZ,
         "top_speed_mps": round(top, 3),
         "motions": entries,
-        "glb_missing": f"Left out: more than {MAX_GLB_BYTES // 1024**2} MiB; opendance export writes it",
+        "glb_missing": f"GLB too large (over {MAX_GLB_BYTES // 1024**2} MiB in all): use opendance export",
         "song": None if song is None else base64.b64encode(_mp3(song)).decode(),
         "waveform": None if song is None else _base64(_waveform(song), "u1"),
     }
@@ -213,12 +223,7 @@ def render_page(data: dict[str, Any]) -> str:
     Its content security policy allows the two scripts and the style by their hashes, and no request.
     """
     folder = resources.files("opendance_hf.apps") / "static" / "view"
-    files = {
-        name: (folder / file).read_text(encoding="utf-8")
-        for name, file in (
-            ("three", "three.min.js"), ("script", "view.js"), ("style", "view.css"), ("terms", "three.LICENSE.txt"),
-        )  # fmt: skip
-    }
+    files = {name: (folder / file).read_text(encoding="utf-8") for name, file in _FILES.items()}
     environment = Environment(
         loader=PackageLoader("opendance_hf.apps"),
         autoescape=True,
@@ -249,12 +254,16 @@ def _dancer(name: str, motion: Motion, ground: float, number: int) -> dict[str, 
         ground: height of the ground, metres; the page has it at 0.
         number: of the dancer among all of the page, for the colour.
     """
-    assert motion.poses is not None and motion.transl is not None and motion.rest_offsets is not None
+    assert motion.poses is not None
+    assert motion.transl is not None
+    assert motion.rest_offsets is not None
     offsets = motion.rest_offsets[0]
     try:
         mesh = shape_body(load_mesh("low"), offsets)
     except BodyShapeError as error:
-        raise ViewError(f"{name}, dancer {motion.meta.get('dancer', 0) + 1}: {error}; check the unit of the file") from None
+        raise ViewError(
+            f"{name}, dancer {motion.meta.get('dancer', 0) + 1}: {error}; check the unit of the file"
+        ) from None
     quaternions = matrix_to_quaternion(axis_angle_to_matrix(motion.poses[0].astype(np.float64)))
     pelvis = motion.transl[0].astype(np.float64) + offsets[0] - [0.0, ground, 0.0]
     low, high = pelvis.min(axis=0), pelvis.max(axis=0)
@@ -336,18 +345,16 @@ def _side_by_side(motions: list[Motion]) -> list[float]:
 
 
 def _glb_files(motions: list[Motion]) -> list[str | None]:
-    """Return the GLB file of every dance in base64, or None for all if they are too large together."""
+    """Return the GLB file of every dance in base64, or None where the page has no room for it."""
     files: list[str | None] = []
     room = MAX_GLB_BYTES
     with tempfile.TemporaryDirectory() as folder:
         for motion in motions:
             path = Path(folder, "dance.glb")
             glb.write(motion, path, detail="low")
-            content = path.read_bytes()
-            room -= len(content)
-            if room < 0:
-                return [None] * len(motions)
-            files.append(base64.b64encode(content).decode())
+            fits = path.stat().st_size <= room
+            files.append(base64.b64encode(path.read_bytes()).decode() if fits else None)
+            room -= path.stat().st_size if fits else 0
     return files
 
 

@@ -10,7 +10,9 @@ const QUATERNION_STEP = 1 / 32767;
 const LABEL_MS = 250; // between updates of the text of the clock
 const SLOW_MS = 45; // frames that take longer are drawn with fewer pixels
 const LEAST_PIXELS = 0.5;
-const FLOOR = 0xd3d7de;
+const FLOOR_M = 80;
+const FLOOR = "#d3d7de";
+const LINES = "#b4bbc6"; // of the floor, every metre
 const WALL = 0xe9ecf0;
 
 const data = JSON.parse($("data").textContent);
@@ -178,6 +180,23 @@ function shadowTexture() {
   return new THREE.CanvasTexture(canvas);
 }
 
+// Squares of a metre.
+function tiles() {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = 256;
+  const context = canvas.getContext("2d");
+  context.fillStyle = LINES;
+  context.fillRect(0, 0, 256, 256);
+  context.fillStyle = FLOOR;
+  context.fillRect(2, 2, 252, 252);
+  const texture = new THREE.CanvasTexture(canvas);
+  texture.colorSpace = THREE.SRGBColorSpace;
+  texture.wrapS = texture.wrapT = THREE.RepeatWrapping;
+  texture.repeat.set(FLOOR_M, FLOOR_M);
+  texture.anisotropy = 4;
+  return texture;
+}
+
 // The name of a dance over the heads of its dancers, of one size at every distance.
 function nameLabel(text) {
   const canvas = document.createElement("canvas");
@@ -197,7 +216,7 @@ function nameLabel(text) {
   const texture = new THREE.CanvasTexture(canvas);
   texture.colorSpace = THREE.SRGBColorSpace;
   const sprite = new THREE.Sprite(new THREE.SpriteMaterial({ map: texture, sizeAttenuation: false, depthTest: false, fog: false }));
-  sprite.scale.set((0.032 * canvas.width) / 64, 0.032, 1);
+  sprite.userData.wide = canvas.width / canvas.height;
   return sprite;
 }
 
@@ -226,15 +245,14 @@ const shadowPlane = new THREE.PlaneGeometry(1, 1);
 const shadowMaterial = new THREE.MeshBasicMaterial({ map: shadowTexture(), transparent: true, depthWrite: false, fog: false });
 
 scene.background = new THREE.Color(WALL);
-scene.fog = new THREE.Fog(WALL, 9, 30);
+scene.fog = new THREE.Fog(WALL);
 scene.add(new THREE.HemisphereLight(0xffffff, 0xaab0bb, 1.9));
 const lamp = new THREE.DirectionalLight(0xffffff, 1.7);
 lamp.position.set(-2.2, 3.6, 2.6);
-const floor = new THREE.Mesh(new THREE.PlaneGeometry(120, 120), new THREE.MeshBasicMaterial({ color: FLOOR }));
+const floor = new THREE.Mesh(new THREE.PlaneGeometry(FLOOR_M, FLOOR_M), new THREE.MeshBasicMaterial({ map: tiles(), depthWrite: false }));
 floor.rotation.x = -Math.PI / 2;
-const grid = new THREE.GridHelper(60, 60, 0xb4bac4, 0xc2c8d1);
-grid.position.y = 0.002;
-scene.add(lamp, floor, grid);
+floor.renderOrder = -1; // first: it does not hide feet that are in it
+scene.add(lamp, floor);
 
 const dancers = [];
 const groups = data.motions.map((motion) => {
@@ -288,7 +306,9 @@ function frameAll() {
     high = Math.max(high, x);
   });
   const half = Math.tan((camera.fov * Math.PI) / 360);
-  const distance = Math.max(1.45 / half, (high - low + 2.2) / (2 * half * camera.aspect)) + 0.5;
+  const distance = Math.max(1.3 / half, (high - low + 2.2) / (2 * half * camera.aspect)) + 0.5;
+  scene.fog.near = distance + 3;
+  scene.fog.far = distance + 24;
   controls.target.set(middle.x, 0.95, middle.z);
   camera.position.set(middle.x, 0.95 + 0.16 * distance, middle.z + distance);
   controls.update();
@@ -303,6 +323,8 @@ function resize() {
   camera.updateProjectionMatrix();
   renderer.setPixelRatio(pixels);
   renderer.setSize(width, height, false);
+  const tall = ((width < 600 ? 17 : 26) / height) * 2 * Math.tan((camera.fov * Math.PI) / 360);
+  for (const label of labels) label.scale.set(tall * label.userData.wide, tall, 1);
   changed = true;
 }
 
@@ -415,7 +437,12 @@ function drawCurves() {
   }
   context.fillStyle = colours.getPropertyValue("--beat");
   const beats = data.motions.find((motion) => motion.beats.length)?.beats ?? [];
-  for (const beat of beats) context.fillRect(x(beat), 0, scale, 0.1 * height);
+  let lastBeat = -Infinity;
+  for (const beat of beats) {
+    if (x(beat) - lastBeat < 3 * scale) continue; // as many as can be told apart
+    lastBeat = x(beat);
+    context.fillRect(lastBeat, 0, scale, 0.12 * height);
+  }
   context.lineWidth = 1.5 * scale;
   for (const motion of data.motions) {
     const curve = bytes(motion.speed);
@@ -473,11 +500,13 @@ function showDances() {
       element("dd", value, list);
     }
     if (motion.licence) element("small", motion.licence, item);
+    if (!motion.glb) {
+      element("small", data.glb_missing, item);
+      continue;
+    }
     const button = element("button", "Save GLB", item);
-    button.setAttribute("aria-label", `Save ${motion.name} as GLB`);
-    button.disabled = !motion.glb;
-    if (motion.glb) button.onclick = () => save(new Blob([bytes(motion.glb)], { type: "model/gltf-binary" }), `${fileName(motion.name)}.glb`);
-    else button.title = data.glb_missing;
+    button.setAttribute("aria-label", `Save GLB of ${motion.name}`);
+    button.onclick = () => save(new Blob([bytes(motion.glb)], { type: "model/gltf-binary" }), `${fileName(motion.name)}.glb`);
   }
 }
 
