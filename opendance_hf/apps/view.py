@@ -47,7 +47,7 @@ MAX_GLB_BYTES: Final = 3 * 1024**2
 _GAP_M: Final = 0.9
 #: Files of the page, by their names in the template.
 _FILES: Final = {
-    "three": "three.min.js", "script": "view.js", "style": "view.css", "terms": "three.LICENSE.txt",
+    "three": "three.min.js", "dancers": "dancers.js", "script": "view.js", "style": "view.css", "terms": "three.LICENSE.txt",
 }  # fmt: skip
 _CURVE_HZ: Final = 10.0
 _WAVEFORM_BINS: Final = 1200
@@ -220,7 +220,7 @@ def stage_data(names: list[str], motions: list[Motion], song: Floats | None = No
 def render_page(data: dict[str, Any]) -> str:
     """Return the page of :func:`stage_data`: scripts, styles and data in one text.
 
-    Its content security policy allows the two scripts and the style by their hashes, and no request.
+    Its content security policy allows its scripts and its style by their hashes, and no request.
     """
     folder = resources.files("opendance_hf.apps") / "static" / "view"
     files = {name: (folder / file).read_text(encoding="utf-8") for name, file in _FILES.items()}
@@ -231,7 +231,7 @@ def render_page(data: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    hashes = {name: _hash(files[name]) for name in ("three", "script", "style")}
+    hashes = {name: _hash(files[name]) for name in ("three", "dancers", "script", "style")}
     return environment.get_template("view.html.jinja").render(
         data=data,
         title=", ".join(motion["name"] for motion in data["motions"]),
