@@ -130,6 +130,13 @@ def test_a_fast_file_has_60_frames_a_second(tmp_path: Path) -> None:
     assert (data["motions"][0]["fps"], data["motions"][0]["frames"], data["seconds"]) == (60, 120, 2)
 
 
+@pytest.mark.parametrize("num_frames", [1, 2])
+def test_one_frame_is_enough(num_frames: int) -> None:
+    data = stage_data(["pose"], [make_dance(1, num_frames)])
+    assert dict(data["motions"][0]["numbers"])["skate"] == "unknown: too short"
+    assert data["motions"][0]["glb"]
+
+
 def test_feet_on_the_floor_are_marked() -> None:
     still = np.zeros((1, 90, 24, 3))
     transl = np.zeros((1, 90, 3))
@@ -169,6 +176,7 @@ def test_bad_input_is_named_with_its_remedy(tmp_path: Path, song: Path) -> None:
     opendance.write(make_dance(1, 60), dance)
     many = tmp_path / "many.npz"
     opendance.write(make_dance(13, 4), many)
+    opendance.write(Motion(1000 * make_dance(2, 20).joints, 60.0), tmp_path / "mm.npz")
     (tmp_path / "broken.npz").write_bytes(b"not an archive")
     page = tmp_path / "page.html"
     page.write_text("old")
@@ -177,6 +185,7 @@ def test_bad_input_is_named_with_its_remedy(tmp_path: Path, song: Path) -> None:
         ([dance, song, "--audio", song], ("clicks.wav", "one song")),
         ([many], ("many.npz", "13 dancers", "--dancer")),
         ([tmp_path / "broken.npz"], ("broken.npz",)),
+        ([tmp_path / "mm.npz"], ("mm, dancer 1", "unit")),
         ([dance, "--audio", song, "--audio-start", "2.5"], ("clicks.wav", "0.5 s", "--audio-start")),
         ([dance, "--out", tmp_path / "page.txt"], ("page.txt", ".html")),
         ([dance, "--out", dance, "--overwrite"], ("solo.npz",)),

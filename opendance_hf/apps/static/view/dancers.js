@@ -26,6 +26,15 @@ const floats = (text) => new Float32Array(bytes(text).buffer);
 const faces = new Uint16Array(bytes(data.faces).buffer);
 const material = bytes(data.material);
 
+// Return true if there is no graphics processor: then smooth edges cost more than half of the time of a frame.
+function drawsInSoftware() {
+  const context = document.createElement("canvas").getContext("webgl2");
+  const names = context?.getExtension("WEBGL_debug_renderer_info");
+  return Boolean(names) && /swiftshader|llvmpipe|softpipe|basic render/i.test(context.getParameter(names.UNMASKED_RENDERER_WEBGL));
+}
+
+const software = drawsInSoftware();
+
 // ---------------------------------------------------------------- dancers
 
 const bodyMaterial = new THREE.MeshLambertMaterial({ vertexColors: true });
@@ -179,7 +188,7 @@ function tiles() {
   texture.colorSpace = THREE.SRGBColorSpace;
   texture.wrapS = texture.wrapT = THREE.RepeatWrapping;
   texture.repeat.set(FLOOR_M, FLOOR_M);
-  texture.anisotropy = 4;
+  texture.anisotropy = software ? 1 : 4;
   return texture;
 }
 

@@ -29,7 +29,7 @@ function problem(text) {
 
 function makeRenderer() {
   try {
-    return new THREE.WebGLRenderer({ canvas: $("view"), antialias: true });
+    return new THREE.WebGLRenderer({ canvas: $("view"), antialias: !software });
   } catch (error) {
     problem(`This browser cannot draw in 3D (${error.message}): turn on WebGL or hardware acceleration, or use another browser.`);
     throw error;
@@ -170,7 +170,7 @@ function finish() {
 // Allocates nothing but the text of the clock, four times a second.
 function frame(at) {
   requestAnimationFrame(frame);
-  const elapsed = at - before;
+  const elapsed = Math.min(at - before, 250); // a page in the background gets no frames
   before = at;
   if (playing && !song) {
     position += (rate * elapsed) / 1000;
