@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
 import json
 import os
@@ -157,6 +158,12 @@ def test_names_and_terms_are_data() -> None:
     assert "<img" not in page
     assert data_of(page)["motions"][0]["name"] == data_of(page)["motions"][0]["licence"] == bad
     assert f"<title>{html.escape(bad)}</title>" in page
+
+
+def test_three_js_is_the_file_that_its_readme_describes(repo: Path) -> None:
+    folder = repo / "opendance_hf" / "apps" / "static" / "view"
+    digest = hashlib.sha256((folder / "three.min.js").read_bytes()).hexdigest()
+    assert digest in (folder / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_song_is_in_step(tmp_path: Path, song: Path) -> None:
