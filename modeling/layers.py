@@ -264,8 +264,10 @@ def rotary_embedding(
     if not config.rotary:
         return None
     half = config.hidden_size // config.num_attention_heads // 2
-    speed = config.rotary_base ** (-torch.arange(half, dtype=torch.float64) / half)
-    angles = torch.arange(first, first + steps, dtype=torch.float64)[:, None] * speed
+    # On the device, where the computation needs no copy; Apple's has no double precision.
+    place = torch.device("cpu") if like.device.type == "mps" else like.device
+    speed = config.rotary_base ** (-torch.arange(half, dtype=torch.float64, device=place) / half)
+    angles = torch.arange(first, first + steps, dtype=torch.float64, device=place)[:, None] * speed
     angles = angles.repeat(streams, 2)
     return angles.cos().to(like), angles.sin().to(like)
 

@@ -88,9 +88,15 @@ def join_root(relative: Tensor, root_velocity: Tensor, start: Tensor | None = No
     return relative + root[..., None, :]
 
 
+def take_joints(joints: Tensor, indices: Sequence[int]) -> Tensor:
+    """Return some of (B, T, 24, ...) joints. An index list would be copied to the device at every call."""
+    every = joints.unbind(2)
+    return torch.stack([every[index] for index in indices], dim=2)
+
+
 def foot_velocity(relative: Tensor, root_velocity: Tensor) -> Tensor:
     """Return the velocities (B, T-1, 4, 3) of ankles and toes in the world, metres a frame; see :func:`split_root`."""
-    return relative[:, :, _FEET].float().diff(dim=1) + root_velocity[:, :-1, None].float()
+    return take_joints(relative, _FEET).float().diff(dim=1) + root_velocity[:, :-1, None].float()
 
 
 def nearest_rotations(matrices: Tensor) -> Tensor:
@@ -179,7 +185,8 @@ class BailandoDecoder(nn.Module):
 class BailandoCodebook(nn.Module):
     """Codes as exponential moving averages of the encoder outputs assigned to them.
 
-    All its state is in buffers, so a resumed training goes on exactly.
+    All its state is in buffers, so a resumed training continues exactly. Nothing is read by the host and no branch depends
+    on values, so that a training step can be compiled without graph breaks and captured.
     """
 
     codes: Tensor
@@ -220,54 +227,82 @@ class BailandoCodebook(nn.Module):
         # In single precision: the nearest code and a running mean both depend on small differences.
         with torch.autocast(hidden.device.type, enabled=False):
             hidden = hidden.float()
-            vectors = hidden.transpose(1, 2).reshape(-1, hidden.shape[1])
-            if update and self.step == 0:
-                self.initialise(vectors.detach())
+            vectors = code_vectors(hidden)
+            if update:
+                everything = _gather(vectors.detach())
+                drawn = self.draw(everything)
+                self.initialise(drawn)
             indices = self.quantize(vectors.detach())
             chosen = F.embedding(indices, self.codes.float()).view(hidden.shape[0], -1, hidden.shape[1])
             chosen = chosen.transpose(1, 2)
             commitment = (chosen.detach() - hidden).square().mean()
             if update:
-                self.update(vectors.detach(), indices)
+                self.update(everything, _gather(indices), drawn)
         return hidden + (chosen - hidden).detach(), indices.view(hidden.shape[0], -1), commitment
 
     @torch.no_grad()
-    def initialise(self, vectors: Tensor) -> None:
-        """Draw the first codes from encoder outputs (N, C), repeated with a little noise if these are too few."""
-        vectors = _gather(vectors).float()
-        size, width = self.codes.shape
-        repeats = math.ceil(size / len(vectors))
-        if repeats > 1:
-            vectors = vectors.repeat(repeats, 1)
-            noise = torch.randn(vectors.shape, generator=self._generator())
-            vectors = vectors + noise.to(vectors.device) * 0.01 / width**0.5
-        self.codes.copy_(vectors[self._draw(len(vectors))[:size]])
+    def initialise(self, drawn: Tensor) -> None:
+        """Before the first update, start with the codes that :meth:`draw` found; later change nothing."""
+        first = self.step == 0
+        self.codes.copy_(torch.where(first, drawn, self.codes))
         # As if each had been used just often enough: those that are not are replaced from the first update on.
-        self.code_sum.copy_(self.codes * self.min_count)
-        self.code_count.fill_(self.min_count)
+        self.code_sum.copy_(torch.where(first, drawn * self.min_count, self.code_sum))
+        self.code_count.copy_(torch.where(first, self.min_count, self.code_count))
 
     @torch.no_grad()
-    def update(self, vectors: Tensor, indices: Tensor) -> None:
-        """Move the codes towards the encoder outputs (N, C) assigned to them, over all ranks."""
-        everything = _gather(vectors).float()
-        assigned = F.one_hot(_gather(indices), len(self.codes)).to(everything.dtype)
-        self.code_sum.mul_(self.decay).add_(assigned.T @ everything, alpha=1 - self.decay)
+    def update(self, vectors: Tensor, indices: Tensor, drawn: Tensor) -> None:
+        """Move the codes towards the encoder outputs (N, C) assigned to them; ``drawn`` replaces those out of use."""
+        # Not F.one_hot, which reads the largest index on the host.
+        assigned = (indices[:, None] == torch.arange(len(self.codes), device=indices.device)).float()
+        self.code_sum.mul_(self.decay).add_(assigned.T @ vectors, alpha=1 - self.decay)
         self.code_count.mul_(self.decay).add_(assigned.sum(0), alpha=1 - self.decay)
         used = self.code_count >= self.min_count
-        if len(everything) < len(self.codes):
-            everything = everything.repeat(math.ceil(len(self.codes) / len(everything)), 1)
-        fresh = everything[self._draw(len(everything))[: len(self.codes)]]
         # A replaced code keeps its sums: it is replaced again until it is used often enough.
         average = self.code_sum / self.code_count.clamp(min=1e-9)[:, None]
-        self.codes.copy_(torch.where(used[:, None], average, fresh))
+        self.codes.copy_(torch.where(used[:, None], average, drawn))
         self.step.add_(1)
 
-    def _generator(self) -> torch.Generator:
-        return torch.Generator().manual_seed(self.seed * 1_000_003 + int(self.step))
+    @torch.no_grad()
+    def draw(self, vectors: Tensor) -> Tensor:
+        """Draw an encoder output for each code, of all (N, C); fewer than codes are repeated with a little noise."""
+        size, width = self.codes.shape
+        repeats = math.ceil(size / len(vectors))
+        drawn = vectors[self._permutation(repeats * len(vectors))[:size] % len(vectors)]
+        return drawn if repeats == 1 else drawn + self._noise(drawn) * 0.01 / width**0.5
 
-    def _draw(self, count: int) -> Tensor:
-        """Draw a permutation of ``count``, the same on every rank and after a resume."""
-        return torch.randperm(count, generator=self._generator()).to(self.codes.device)
+    def _permutation(self, count: int) -> Tensor:
+        """Draw a permutation, which is the same on every rank and after a resume, by sorting random keys."""
+        index = torch.arange(count, device=self.step.device)
+        # The index in the lower bits makes all keys different.
+        return ((random_bits(self.seed, self.step, index) << 31) | index).argsort()
+
+    def _noise(self, like: Tensor) -> Tensor:
+        """Draw normal numbers in the shape of a tensor, by Box and Muller's transform."""
+        index = torch.arange(like.numel(), device=self.step.device).view_as(like)
+        radius, angle = ((random_bits(self.seed + i, self.step, index) + 0.5) / 2**32 for i in (1, 2))
+        return (-2 * radius.log()).sqrt() * (2 * math.pi * angle).cos()
+
+
+def random_bits(seed: int, step: Tensor, index: Tensor) -> Tensor:
+    """Return 32 random bits for each index, a function of seed, step and index alone.
+
+    A counter-based generator instead of ``torch.Generator``: it needs no state, computes the same on every device, and the
+    step is not read by the host. All products stay below 2 ** 63. The constants are those of a 32-bit mixing function of
+    Wellons' hash-prospector (public domain).
+    """
+
+    def mix(value: Tensor) -> Tensor:
+        value = value & 0xFFFFFFFF
+        for shift, factor in ((16, 0x21F0AAAD), (15, 0x735A2D97)):
+            value = ((value ^ (value >> shift)) * factor) & 0xFFFFFFFF
+        return value ^ (value >> 15)
+
+    return mix(mix(step + seed * 1_000_003) ^ index)
+
+
+def code_vectors(hidden: Tensor) -> Tensor:
+    """Return the vectors (B * S, C) that are coded, of (B, C, S) encoder outputs."""
+    return hidden.transpose(1, 2).reshape(-1, hidden.shape[1])
 
 
 def _gather(rows: Tensor) -> Tensor:
@@ -424,15 +459,16 @@ class BailandoVQVAE(BailandoPreTrainedModel):
         if rotations is None and self.all_but_rotation_frozen:
             raise ValueError("only the rotation head learns: give rotations")
         update = self.training and not self.pose_frozen
-        outputs, halves, metrics, indices = torch.empty_like(joints), {}, {}, {}
+        decoded, halves, metrics, indices = {}, {}, {}, {}
         pose_loss = joints.new_zeros(())
         for name, half in (("upper", self.upper), ("lower", self.lower)):
             target = self._channels(joints, name)
             output, halves[name], indices[name], losses = half(target, update=update)
-            outputs[:, :, self.joints_of[name]] = self._joints(output).to(joints.dtype)
+            decoded[name] = output.transpose(1, 2).unflatten(-1, (-1, 3)).to(joints.dtype)
             pose_loss = pose_loss + 0.5 * self._weigh(losses)
             metrics.update({f"{name}_{part}": value.detach() for part, value in losses.items()})
-            metrics[f"{name}_used"] = indices[name].unique().numel() * joints.new_ones(())
+            metrics[f"{name}_used"] = self._count_used(indices[name])
+        outputs = self._merge(decoded)
         words = halves["lower"]
         velocity = self.root_decoder(words if self.config.foot_weight else words.detach())
         root_loss = None
@@ -454,7 +490,9 @@ class BailandoVQVAE(BailandoPreTrainedModel):
             assert matrices is not None
             rotation_loss = joints.new_zeros(())
             for name, of_half in self.joints_of.items():
-                channels = [part[:, :, of_half].flatten(2).transpose(1, 2) for part in (matrices, rotations)]
+                channels = [
+                    take_joints(part, of_half).flatten(2).transpose(1, 2) for part in (matrices, rotations)
+                ]
                 losses = difference_losses(channels[0], channels[1])
                 rotation_loss = rotation_loss + 0.5 * self._weigh(losses)
                 metrics.update({f"{name}_rotation_{part}": value.detach() for part, value in losses.items()})
@@ -489,18 +527,14 @@ class BailandoVQVAE(BailandoPreTrainedModel):
             return None
         decoders = {"upper": self.upper_rotation_decoder, "lower": self.lower_rotation_decoder}
         decoded = {name: decoders[name](words).transpose(1, 2) for name, words in codewords.items()}
-        matrices = decoded["upper"].new_empty(*decoded["upper"].shape[:2], NUM_JOINTS, 3, 3)
-        for name, channels in decoded.items():
-            matrices[:, :, self.joints_of[name]] = channels.unflatten(-1, (-1, 3, 3))
-        return matrices
+        return self._merge({name: matrices.unflatten(-1, (-1, 3, 3)) for name, matrices in decoded.items()})
 
     @torch.no_grad()
     def encode(self, joints: Tensor) -> tuple[Tensor, Tensor]:
         """Encode (B, T, 24, 3) joints relative to the pelvis as upper and lower codes, (B, T / 8) each."""
         codes = []
         for name, half in (("upper", self.upper), ("lower", self.lower)):
-            hidden = half.encoder(self._channels(joints, name))
-            vectors = hidden.transpose(1, 2).reshape(-1, hidden.shape[1])
+            vectors = code_vectors(half.encoder(self._channels(joints, name)))
             codes.append(half.codebook.quantize(vectors).view(len(joints), -1))
         return codes[0], codes[1]
 
@@ -562,14 +596,12 @@ class BailandoVQVAE(BailandoPreTrainedModel):
         return joints, velocity
 
     def _decode_at_once(self, upper_codes: Tensor, lower_codes: Tensor) -> tuple[Tensor, Tensor]:
-        count, steps = upper_codes.shape
-        frames = steps * self.config.frames_per_code
-        joints = torch.zeros(count, frames, NUM_JOINTS, 3, device=upper_codes.device)
+        decoded = {}
         for name, half, codes in (("upper", self.upper, upper_codes), ("lower", self.lower, lower_codes)):
             words = F.embedding(codes, half.codebook.codes).transpose(1, 2)
-            joints[:, :, self.joints_of[name]] = self._joints(half.decoder(words)).float()
+            decoded[name] = half.decoder(words).transpose(1, 2).unflatten(-1, (-1, 3))
         # In single precision: positions are sums of velocities.
-        return joints, self.root_decoder(words).transpose(1, 2).float()
+        return self._merge(decoded).float(), self.root_decoder(words).transpose(1, 2).float()
 
     @torch.no_grad()
     def decode_pieces(
@@ -615,8 +647,18 @@ class BailandoVQVAE(BailandoPreTrainedModel):
         return nearest_rotations(matrices.float())
 
     def _channels(self, joints: Tensor, half: str) -> Tensor:
-        return joints[:, :, self.joints_of[half]].flatten(2).transpose(1, 2)
+        return take_joints(joints, self.joints_of[half]).flatten(2).transpose(1, 2)
 
-    @staticmethod
-    def _joints(channels: Tensor) -> Tensor:
-        return channels.transpose(1, 2).unflatten(-1, (-1, 3))
+    def _merge(self, halves: dict[str, Tensor]) -> Tensor:
+        """Join the (B, T, J, ...) joints of both halves in their order (B, T, 24, ...)."""
+        joints = {
+            j: part
+            for name, of_half in self.joints_of.items()
+            for j, part in zip(of_half, halves[name].unbind(2), strict=True)
+        }
+        return torch.stack([joints[j] for j in range(NUM_JOINTS)], dim=2)
+
+    def _count_used(self, indices: Tensor) -> Tensor:
+        """Count the different codes, without reading them on the host as ``unique`` does."""
+        found = indices.new_zeros(self.config.codebook_size).scatter(0, indices.flatten(), 1)
+        return found.sum().float()

@@ -454,10 +454,10 @@ def test_a_scaled_start_keeps_the_size_of_what_passes_through() -> None:
 def test_codes_that_nobody_uses_are_replaced_from_the_first_update(min_count: float) -> None:
     codebook = BailandoVQVAE(BailandoVQVAEConfig(**SMALL_VQVAE, codebook_min_count=min_count)).upper.codebook
     vectors = torch.randn(32, 16, generator=torch.Generator().manual_seed(0))
-    codebook.initialise(vectors)
+    codebook.initialise(codebook.draw(vectors))
     before = codebook.codes.clone()
-    one = before[:1].repeat(8, 1)  # all of the batch stands next to a single code
-    codebook.update(one, codebook.quantize(one))
+    one = before[:1].repeat(32, 1)  # all of the batch stands next to a single code
+    codebook.update(one, codebook.quantize(one), codebook.draw(one))
     torch.testing.assert_close(codebook.codes[0], before[0])
     assert all(torch.equal(code, before[0]) for code in codebook.codes[1:])
 
