@@ -59,6 +59,9 @@ class Graphs:
     def __init__(self) -> None:
         self.count = 0
 
+    def __deepcopy__(self, memo: Any) -> Graphs:
+        return self  # generation configurations are copied
+
     def __call__(self, graph: torch.fx.GraphModule, inputs: list[Tensor]) -> torch.fx.GraphModule:
         self.count += 1
         return graph

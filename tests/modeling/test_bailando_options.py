@@ -26,7 +26,7 @@ from opendance_hf.modeling.bailando import (
     window_mask,
 )
 from opendance_hf.modeling.bailando.modeling_bailando_vqvae import join_root
-from opendance_hf.modeling.layers import choose_codes
+from opendance_hf.modeling.layers import choose_codes, draw_noise
 
 SMALL: dict[str, Any] = {
     "codebook_size": 32,
@@ -210,7 +210,8 @@ def test_sampling_draws_from_the_likeliest() -> None:
 
     def share(**options: Any) -> list[float]:
         config = GenerationConfig(do_sample=True, **options)
-        draws = choose_codes(logits, config, torch.Generator().manual_seed(0))
+        noise = draw_noise(1, logits.shape, torch.Generator().manual_seed(0))[0]
+        draws = choose_codes(logits, config, noise)
         return (torch.bincount(draws, minlength=4) / len(draws)).tolist()
 
     assert share() == pytest.approx([0.5, 0.3, 0.15, 0.05], abs=0.03)
