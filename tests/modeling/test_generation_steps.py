@@ -115,7 +115,6 @@ def test_draws_do_not_depend_on_how_many_are_made_at_a_time(monkeypatch: pytest.
 
 
 def test_several_steps_follow_only_nothing() -> None:
-    model, music, codes = build("rotary")
     cache = layers.StepCache(4, 3)
     cache.at = torch.arange(2)
     keys = torch.zeros(1, 2, 6, 8)
