@@ -14,7 +14,7 @@ Joints are (..., 24, 3) SMPL joints in metres, y up, at 60 FPS.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,6 +54,8 @@ class BailandoVQVAEOutput(ModelOutput):
         rotations: (B, T, 24, 3, 3) as decoded, not yet quite rotations; None without a rotation head.
         upper_codes: (B, S) indices.
         lower_codes: (B, S) indices.
+        vectors: (B, C, S) encoder outputs of each half, for :meth:`BailandoVQVAE.update_codebooks`; None if the codebooks have
+            learned from them already, or do not learn.
         metrics: named scalars for logs: the parts of the losses, and ``used`` codes of each half.
     """
 
@@ -66,6 +68,7 @@ class BailandoVQVAEOutput(ModelOutput):
     rotations: Tensor | None = None
     upper_codes: Tensor | None = None
     lower_codes: Tensor | None = None
+    vectors: dict[str, Tensor] | None = None
     metrics: dict[str, Tensor] | None = None
 
 
@@ -324,13 +327,16 @@ class BailandoHalf(nn.Module):
         self.codebook = BailandoCodebook(config)
         self.decoder = BailandoDecoder(config, channels)
 
-    def forward(self, poses: Tensor, *, update: bool) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
-        """Reconstruct (B, C, T) poses; return also straight-through codes, indices and the parts of the loss."""
-        quantized, indices, commitment = self.codebook(self.encoder(poses), update=update)
+    def forward(
+        self, poses: Tensor, *, update: bool
+    ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor], Tensor]:
+        """Reconstruct (B, C, T) poses; return also straight-through codes, indices, losses and encoder outputs."""
+        encoded = self.encoder(poses)
+        quantized, indices, commitment = self.codebook(encoded, update=update)
         output = self.decoder(quantized)
         losses = difference_losses(output, poses)
         losses["commitment"] = commitment
-        return output, quantized, indices, losses
+        return output, quantized, indices, losses, encoded
 
 
 def difference_losses(output: Tensor, target: Tensor) -> dict[str, Tensor]:
@@ -416,6 +422,8 @@ class BailandoVQVAE(BailandoPreTrainedModel):
         self.pose_frozen = False
         #: The last stage of the journal version: only the rotation decoders learn.
         self.all_but_rotation_frozen = False
+        #: False while several batches make one step: then :meth:`update_codebooks` is called once for all of them.
+        self.update_in_forward = True
         self.post_init()
 
     def freeze_pose(self) -> None:
@@ -458,12 +466,14 @@ class BailandoVQVAE(BailandoPreTrainedModel):
             raise ValueError("this VQ-VAE has no rotation head: set rotation_head in its configuration")
         if rotations is None and self.all_but_rotation_frozen:
             raise ValueError("only the rotation head learns: give rotations")
-        update = self.training and not self.pose_frozen
-        decoded, halves, metrics, indices = {}, {}, {}, {}
+        learning = self.training and not self.pose_frozen
+        later = learning and not self.update_in_forward
+        decoded, halves, metrics, indices, vectors = {}, {}, {}, {}, {}
         pose_loss = joints.new_zeros(())
         for name, half in (("upper", self.upper), ("lower", self.lower)):
             target = self._channels(joints, name)
-            output, halves[name], indices[name], losses = half(target, update=update)
+            output, halves[name], indices[name], losses, encoded = half(target, update=learning and not later)
+            vectors[name] = encoded.detach().float()
             decoded[name] = output.transpose(1, 2).unflatten(-1, (-1, 3)).to(joints.dtype)
             pose_loss = pose_loss + 0.5 * self._weigh(losses)
             metrics.update({f"{name}_{part}": value.detach() for part, value in losses.items()})
@@ -509,8 +519,32 @@ class BailandoVQVAE(BailandoPreTrainedModel):
             rotations=matrices,
             upper_codes=indices["upper"],
             lower_codes=indices["lower"],
+            vectors=vectors if later else None,
             metrics=metrics,
         )
+
+    @torch.no_grad()
+    def initialise_codebooks(self, batches: Sequence[Mapping[str, Tensor]]) -> None:
+        """Draw the first codes from all batches of the first step, if the codebooks have not learned yet.
+
+        Args:
+            batches: arguments of :meth:`forward`.
+        """
+        for name, half in self._learning_halves().items():
+            encoded = [half.encoder(self._channels(batch["joints"], name)).float() for batch in batches]
+            everything = torch.cat([_gather(code_vectors(one)) for one in encoded])
+            half.codebook.initialise(half.codebook.draw(everything))
+
+    @torch.no_grad()
+    def update_codebooks(self, vectors: Sequence[Mapping[str, Tensor]]) -> None:
+        """Update the codebooks once by the outputs ``vectors`` of several batches, as if these had been one."""
+        for name, half in self._learning_halves().items():
+            everything = torch.cat([_gather(code_vectors(one[name])) for one in vectors])
+            codebook = half.codebook
+            codebook.update(everything, codebook.quantize(everything), codebook.draw(everything))
+
+    def _learning_halves(self) -> dict[str, BailandoHalf]:
+        return {} if self.pose_frozen else {"upper": self.upper, "lower": self.lower}
 
     def _weigh(self, losses: dict[str, Tensor]) -> Tensor:
         config = self.config

@@ -24,6 +24,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from opendance_hf.modeling.bailando import BailandoVQVAE
 from opendance_hf.training import ema
 from opendance_hf.training.callbacks import KeepNewest, LogLine, ProgressBar, Validate, ValidateEvery
 from opendance_hf.training.checkpoints import open_run
@@ -64,6 +65,8 @@ class Learned:
 class RecipeTrainer(Trainer):
     """A Trainer with milestones of the learning rate, which also logs the named scalars that a model returns.
 
+    Codebooks learn once in a step, from all of its accumulated batches.
+
     Args:
         milestones: steps at which the learning rate is divided by ten.
         milestone_epochs: likewise in epochs, instead of steps.
@@ -84,6 +87,8 @@ class RecipeTrainer(Trainer):
         self._milestones, self._epochs = milestones or [], milestone_epochs or []
         self._sums: dict[str, Tensor] = {}
         self._summed_steps = 0.0
+        self._batches = 1
+        self._vectors: list[dict[str, Tensor]] = []
 
     def set_initial_training_values(self, *arguments: Any, **more: Any) -> Any:
         """Note the number of optimiser steps in an epoch, see ``Trainer.set_initial_training_values``."""
@@ -108,6 +113,18 @@ class RecipeTrainer(Trainer):
             self._created_lr_scheduler = True
         return super().create_scheduler(num_training_steps, optimizer)
 
+    def get_batch_samples(self, *arguments: Any, **more: Any) -> Any:
+        """Prepare codebooks for the batches of a step, see ``Trainer.get_batch_samples``."""
+        batches, items = super().get_batch_samples(*arguments, **more)
+        model = self.accelerator.unwrap_model(self.model)
+        if isinstance(model, BailandoVQVAE):
+            self._batches = len(batches)
+            model.update_in_forward = len(batches) == 1
+            if self.state.global_step == 0 and len(batches) > 1:
+                with self.accelerator.autocast():
+                    model.initialise_codebooks(batches)
+        return batches, items
+
     def compute_loss(
         self,
         model: nn.Module,
@@ -122,6 +139,11 @@ class RecipeTrainer(Trainer):
             part = torch.as_tensor(value, dtype=torch.float32, device=loss.device).detach() / parts
             self._sums[name] = self._sums[name] + part if name in self._sums else part
         self._summed_steps += 1 / parts
+        if (vectors := outputs.get("vectors")) is not None:
+            self._vectors.append(vectors)
+            if len(self._vectors) == self._batches:
+                self.accelerator.unwrap_model(model).update_codebooks(self._vectors)
+                self._vectors = []
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
