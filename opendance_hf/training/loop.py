@@ -29,11 +29,17 @@ from opendance_hf.training import ema
 from opendance_hf.training.callbacks import KeepNewest, LogLine, ProgressBar, Validate, ValidateEvery
 from opendance_hf.training.checkpoints import open_run
 from opendance_hf.training.recipe import RecipeError, RunArguments, checked_trainer
+from opendance_hf.training.resident import ResidentWindows
 
 logger = logging.getLogger(__name__)
 
-#: Options of the section ``trainer`` that are not fields of ``TrainingArguments``.
-MORE_OPTIONS: Final = ("milestones", "milestone_epochs", "ema_decay")
+#: Options of the section ``trainer`` that are not fields of ``TrainingArguments``: their types and defaults.
+MORE_OPTIONS: Final[dict[str, tuple[Any, Any]]] = {
+    "milestones": (list[int], None),
+    "milestone_epochs": (list[float], None),
+    "ema_decay": (float | None, None),
+    "data_on_device": (bool, False),
+}
 #: Options that a checkpoint restores: a run cannot be resumed with other values, which would be ignored.
 _RESTORED: Final = (
     "seed",
@@ -171,7 +177,8 @@ def train(
 
     Besides fields of ``TrainingArguments``, the section may have ``milestones`` (steps) or ``milestone_epochs`` at which the
     learning rate is divided by ten, as in the official schedules (after ``warmup_steps``; ``lr_scheduler_type`` chooses
-    another schedule), and ``ema_decay``: then the model ends with the moving average of its weights.
+    another schedule), ``ema_decay``: then the model ends with the moving average of its weights, and ``data_on_device``: see
+    :class:`~opendance_hf.training.resident.ResidentWindows`.
 
     Args:
         model: the model that learns; only parameters that require gradients are trained.
@@ -185,12 +192,14 @@ def train(
 
     Raises:
         RecipeError: if an option does not exist, milestones come with a schedule of another type, or the folder has the
-            checkpoints of another run.
+            checkpoints of another run, or the windows vary and are to be kept on the device.
     """
     options = dict(checked_trainer(options, MORE_OPTIONS))
     more = {name: options.pop(name, None) for name in MORE_OPTIONS}
-    decay = more.pop("ema_decay")
+    decay, on_device = more.pop("ema_decay"), more.pop("data_on_device")
     arguments = _arguments(options, run, len(data))  # type: ignore[arg-type]
+    if on_device:
+        data, collate = _resident(data, collate, arguments)
     keep, arguments.save_total_limit = arguments.save_total_limit, None  # see KeepNewest
     if any(more.values()) and arguments.lr_scheduler_type != SchedulerType.CONSTANT:
         kind = SchedulerType(arguments.lr_scheduler_type).value
@@ -231,6 +240,22 @@ def train(
         every.average = None  # the model itself has the average now
         metrics = every.run()
     return Learned(trainer.state.global_step, metrics, trainer.is_world_process_zero())
+
+
+def _resident(data: Any, collate: Any, arguments: TrainingArguments) -> tuple[ResidentWindows, Any]:
+    """Keep the windows on the device, and return them with the function that makes batches of them."""
+    if hasattr(data, "__getitems__"):
+        raise RecipeError(
+            "recipe section 'trainer': data_on_device=true, but the windows of this stage are drawn anew in every batch"
+        )
+    if arguments.dataloader_num_workers:
+        raise RecipeError(
+            f"recipe section 'trainer': data_on_device=true with dataloader_num_workers={arguments.dataloader_num_workers}, "
+            "expected 0: there is nothing left to read"
+        )
+    arguments.dataloader_pin_memory = False  # only the host's memory can be pinned
+    windows = ResidentWindows(data, collate, arguments.device)
+    return windows, windows.collate
 
 
 def _take_steps(

@@ -139,6 +139,16 @@ def test_accumulated_batches_count_as_one(stage: str, data: Path, tmp_path: Path
     same(*({k: v for k, v in found.items() if "k_proj.bias" not in k} for found in (one, two)), atol=1e-5)
 
 
+@pytest.mark.parametrize("stage", ["vqvae", "bailando_pp"])
+def test_data_on_the_device_change_nothing(stage: str, data: Path, tmp_path: Path) -> None:
+    read = run_stage(stage, data, tmp_path / "read", CHANGES[stage])
+    kept = run_stage(stage, data, tmp_path / "kept", [*CHANGES[stage], "trainer.data_on_device=true"])
+    same(read, kept, atol=0)
+    more = [*CHANGES[stage], "trainer.data_on_device=true", "trainer.dataloader_num_workers=2"]
+    with pytest.raises(RecipeError, match="dataloader_num_workers=2, expected 0"):
+        run_stage(stage, data, tmp_path / "workers", more)
+
+
 @pytest.mark.parametrize("stage", ["gpt", "fact", "actor_critic"])
 def test_half_precision(stage: str, data: Path, tmp_path: Path) -> None:
     full = run_stage(stage, data, tmp_path / "full", CHANGES[stage])
