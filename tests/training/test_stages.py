@@ -159,9 +159,10 @@ def test_half_precision(stage: str, data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_compiled_model_trains_the_same(data: Path, tmp_path: Path) -> None:
-    plain = run_stage("gpt", data, tmp_path / "plain", CHANGES["gpt"])
-    fast = run_stage("gpt", data, tmp_path / "fast", [*CHANGES["gpt"], "trainer.torch_compile=true"])
+@pytest.mark.parametrize("stage", ["vqvae", "gpt", "bailando_pp"])
+def test_a_compiled_model_trains_the_same(stage: str, data: Path, tmp_path: Path) -> None:
+    plain = run_stage(stage, data, tmp_path / "plain", CHANGES[stage])
+    fast = run_stage(stage, data, tmp_path / "fast", [*CHANGES[stage], "trainer.torch_compile=true"])
     same(fast, plain, atol=1e-3)
 
 
