@@ -257,8 +257,9 @@ class BailandoCodebook(nn.Module):
         """Move the codes towards the encoder outputs (N, C) assigned to them; ``drawn`` replaces those out of use."""
         # Not F.one_hot, which reads the largest index on the host.
         assigned = (indices[:, None] == torch.arange(len(self.codes), device=indices.device)).float()
-        self.code_sum.mul_(self.decay).add_(assigned.T @ vectors, alpha=1 - self.decay)
-        self.code_count.mul_(self.decay).add_(assigned.sum(0), alpha=1 - self.decay)
+        # Not add_ with alpha, which the compiler of torch 2.13 ignores when it joins the sum with the product.
+        self.code_sum.lerp_(assigned.T @ vectors, 1 - self.decay)
+        self.code_count.lerp_(assigned.sum(0), 1 - self.decay)
         used = self.code_count >= self.min_count
         # A replaced code keeps its sums: it is replaced again until it is used often enough.
         average = self.code_sum / self.code_count.clamp(min=1e-9)[:, None]
