@@ -308,6 +308,11 @@ def _arguments(options: dict[str, Any], run: RunArguments, items: int) -> Traini
         )
     except (TypeError, ValueError, ImportError, KeyError) as error:
         raise RecipeError(f"recipe section 'trainer': {error}") from None
+    if options.get("fsdp") or os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true"):
+        raise RecipeError(
+            "FSDP shards the weights, and a stage needs whole ones at its end: train with DDP (accelerate launch --multi_gpu, "
+            "or torchrun), where the largest model and its Adam take 1.4 GB of each GPU"
+        )
     if arguments.n_gpu > 1:
         raise RecipeError(
             "several GPUs in one process would each keep a codebook of their own: use accelerate launch "
