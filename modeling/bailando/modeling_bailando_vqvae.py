@@ -329,15 +329,18 @@ class BailandoHalf(nn.Module):
         self.decoder = BailandoDecoder(config, channels)
 
     def forward(
-        self, poses: Tensor, *, update: bool
-    ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor], Tensor]:
-        """Reconstruct (B, C, T) poses; return also straight-through codes, indices, losses and encoder outputs."""
-        encoded = self.encoder(poses)
-        quantized, indices, commitment = self.codebook(encoded, update=update)
+        self, poses: Tensor, *, update: bool, encoded: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+        """Reconstruct (B, C, T) poses; return also straight-through codes, indices and the parts of the loss.
+
+        ``encoded`` is the output of the encoder where it has been computed already.
+        """
+        hidden = self.encoder(poses) if encoded is None else encoded
+        quantized, indices, commitment = self.codebook(hidden, update=update)
         output = self.decoder(quantized)
         losses = difference_losses(output, poses)
         losses["commitment"] = commitment
-        return output, quantized, indices, losses, encoded
+        return output, quantized, indices, losses
 
 
 def difference_losses(output: Tensor, target: Tensor) -> dict[str, Tensor]:
@@ -473,8 +476,11 @@ class BailandoVQVAE(BailandoPreTrainedModel):
         pose_loss = joints.new_zeros(())
         for name, half in (("upper", self.upper), ("lower", self.lower)):
             target = self._channels(joints, name)
-            output, halves[name], indices[name], losses, encoded = half(target, update=learning and not later)
+            encoded = half.encoder(target)
             vectors[name] = encoded.detach().float()
+            output, halves[name], indices[name], losses = half(
+                target, update=learning and not later, encoded=encoded
+            )
             decoded[name] = output.transpose(1, 2).unflatten(-1, (-1, 3)).to(joints.dtype)
             pose_loss = pose_loss + 0.5 * self._weigh(losses)
             metrics.update({f"{name}_{part}": value.detach() for part, value in losses.items()})
