@@ -283,9 +283,9 @@ class BailandoPPGPT(BailandoPPPreTrainedModel):
         lower_codes: Tensor,
         music: Tensor,
         dancers: Tensor | None = None,
-        first: int = 0,
+        at: Tensor | None = None,
     ) -> Tensor:
-        """Codes (B, N, S) and music (B, S, music_dim) to tokens (B, (1 + 2 N) S, C), the first at position ``first``."""
+        """Codes (B, N, S) and music (B, S, music_dim) to tokens (B, (1 + 2 N) S, C) at positions ``at``, or from 0 on."""
         count, steps = upper_codes.shape[1:]
         if dancers is None:
             dancers = torch.arange(count, device=upper_codes.device)
@@ -293,7 +293,7 @@ class BailandoPPGPT(BailandoPPPreTrainedModel):
         sound = self.music_embedding(music.to(self.music_embedding.weight.dtype))
         upper, lower = self.upper_embedding(upper_codes), self.lower_embedding(lower_codes)
         if not self.config.rotary:
-            position = self.position_embedding[:, first : first + steps]
+            position = self.position_embedding[:, slice(steps) if at is None else at]
             sound, upper, lower = sound + position[0], upper + position[1], lower + position[2]
         bodies = torch.stack([upper + who, lower + who], dim=2).flatten(1, 2)
         return self.dropout(torch.cat([sound[:, None], bodies], dim=1).flatten(1, 2))
@@ -376,9 +376,9 @@ class BailandoPPGPT(BailandoPPPreTrainedModel):
                 f"{music.shape[1]} entries of music are too few for {start} + {steps} codes: expected {start + steps - 1}"
             )
 
-        def next_logits(new: slice, caches: list[StepCache] | None) -> list[Tensor]:
-            first, seen = caches[0].steps if caches else 0, new.stop - new.start
-            tokens = self._tokens(codes[0, ..., new], codes[1, ..., new], music[:, new], first=first)
+        def next_logits(new: Tensor, caches: list[StepCache] | None) -> list[Tensor]:
+            at, seen = caches[0].at if caches else None, len(new)
+            tokens = self._tokens(codes[0, ..., new], codes[1, ..., new], music[:, new], at=at)
             # Of the last block, only the tokens that the next codes are read from.
             hidden = self._run(tokens, 1 + 2 * dancers, caches, slice(2 * seen - 1, None, seen))
             halves = hidden.unflatten(1, (dancers, 2)).unbind(2)
