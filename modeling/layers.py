@@ -124,12 +124,21 @@ class StepCache:
 
     Attributes:
         at: (S,) numbers of the steps that are being computed, on the device: all of the first ones, then one at a time.
+        places: (at most window,) slots of the last of them.
     """
 
     def __init__(self, window: int, streams: int) -> None:
         self.window, self.streams = window, streams
-        self.at = torch.zeros(0, dtype=torch.long)
+        self.at = self.places = torch.zeros(0, dtype=torch.long)
         self.slots: list[Tensor] = []
+
+    @staticmethod
+    def start_step(caches: Sequence[StepCache], at: Tensor) -> None:
+        """Tell caches, which have the same window, which steps are computed next."""
+        window = caches[0].window
+        places = at[-window:] % window
+        for cache in caches:
+            cache.at, cache.places = at, places
 
     def update(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Add (B, H, streams * S, D) keys and values of the steps ``at``; return those that the mask of the steps is for.
@@ -145,10 +154,9 @@ class StepCache:
             self.slots = [key.new_zeros(count, heads, self.window, self.streams, width) for _ in range(2)]
             for slots in self.slots:
                 torch._dynamo.mark_static_address(slots)  # CUDA graphs write to them
-        places = self.at[-self.window :] % self.window
         for slots, new in zip(self.slots, (key, value), strict=True):
             by_step = new.unflatten(2, (self.streams, steps)).transpose(2, 3)
-            slots.index_copy_(2, places, by_step[:, :, -self.window :])
+            slots.index_copy_(2, self.places, by_step[:, :, -self.window :])
         if steps > 1:
             return key, value
         return self.slots[0].flatten(2, 3), self.slots[1].flatten(2, 3)
@@ -377,8 +385,8 @@ def extend_codes(
 
     def step(new: Tensor, noise: Tensor | None, caches: list[StepCache] | None) -> Tensor:
         """Choose the codes (2, B, ...) that follow the steps ``new``, and write them into ``codes``."""
-        for cache in caches or ():
-            cache.at = new
+        if caches:
+            StepCache.start_step(caches, new)
         logits = next_logits(new, caches)
         noises = [None, None] if noise is None else noise.unbind(0)
         halves = zip(logits, noises, strict=True)

@@ -505,14 +505,7 @@ class BailandoVQVAE(BailandoPreTrainedModel):
         rotation_loss = None
         if rotations is not None:
             assert matrices is not None
-            rotation_loss = joints.new_zeros(())
-            for name, of_half in self.joints_of.items():
-                channels = [
-                    take_joints(part, of_half).flatten(2).transpose(1, 2) for part in (matrices, rotations)
-                ]
-                losses = difference_losses(channels[0], channels[1])
-                rotation_loss = rotation_loss + 0.5 * self._weigh(losses)
-                metrics.update({f"{name}_rotation_{part}": value.detach() for part, value in losses.items()})
+            rotation_loss = self._rotation_loss(matrices, rotations, metrics)
         parts_of_loss = [None if self.pose_frozen else pose_loss, root_loss, rotation_loss]
         learned = [rotation_loss] if self.all_but_rotation_frozen else parts_of_loss
         losses_learned = [part for part in learned if part is not None]
@@ -529,6 +522,18 @@ class BailandoVQVAE(BailandoPreTrainedModel):
             vectors=vectors if later else None,
             metrics=metrics,
         )
+
+    def _rotation_loss(self, matrices: Tensor, rotations: Tensor, metrics: dict[str, Tensor]) -> Tensor:
+        """Compute the loss of (B, T, 24, 3, 3) decoded rotations, and add its parts to the metrics."""
+        loss = rotations.new_zeros(())
+        for name, of_half in self.joints_of.items():
+            channels = [
+                take_joints(part, of_half).flatten(2).transpose(1, 2) for part in (matrices, rotations)
+            ]
+            losses = difference_losses(channels[0], channels[1])
+            loss = loss + 0.5 * self._weigh(losses)
+            metrics.update({f"{name}_rotation_{part}": value.detach() for part, value in losses.items()})
+        return loss
 
     @torch.no_grad()
     def initialise_codebooks(self, batches: Sequence[Mapping[str, Tensor]]) -> None:

@@ -116,9 +116,9 @@ def test_draws_do_not_depend_on_how_many_are_made_at_a_time(monkeypatch: pytest.
 
 def test_several_steps_follow_only_nothing() -> None:
     cache = layers.StepCache(4, 3)
-    cache.at = torch.arange(2)
+    layers.StepCache.start_step([cache], torch.arange(2))
     keys = torch.zeros(1, 2, 6, 8)
     cache.update(keys, keys)
-    cache.at = torch.arange(2, 4)
+    layers.StepCache.start_step([cache], torch.arange(2, 4))
     with pytest.raises(ValueError, match="expected one step after the first ones, got 2"):
         cache.update(keys, keys)
