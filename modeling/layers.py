@@ -119,26 +119,30 @@ def attend(
 class StepCache:
     """Keys and values that one block computed for the last ``window`` steps of all streams.
 
-    They are stored in ``window`` slots in rotation: attention does not depend on the order of keys. All slots are read at
-    every step, under a mask, so that all steps after the first have the same shapes and can be compiled or captured.
+    They are stored in ``window`` slots in rotation: attention does not depend on the order of keys. The slots that hold a step
+    are read or, where steps are compiled or captured, all slots under a mask, so that all steps after the first have the same
+    shapes.
 
     Attributes:
         at: (S,) numbers of the steps that are being computed, on the device: all of the first ones, then one at a time.
         places: (at most window,) slots of the last of them.
+        filled: number of slots that hold a step; None for all, under a mask.
     """
 
     def __init__(self, window: int, streams: int) -> None:
         self.window, self.streams = window, streams
         self.at = self.places = torch.zeros(0, dtype=torch.long)
+        self.filled: int | None = None
         self.slots: list[Tensor] = []
 
     @staticmethod
-    def start_step(caches: Sequence[StepCache], at: Tensor) -> None:
-        """Tell caches, which have the same window, which steps are computed next."""
+    def start_step(caches: Sequence[StepCache], at: Tensor, count: int | None = None) -> None:
+        """Tell caches, which have the same window, which steps are computed next, the last of ``count``; None to mask."""
         window = caches[0].window
         places = at[-window:] % window
+        filled = None if count is None else min(count, window)
         for cache in caches:
-            cache.at, cache.places = at, places
+            cache.at, cache.places, cache.filled = at, places, filled
 
     def update(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Add (B, H, streams * S, D) keys and values of the steps ``at``; return those that the mask of the steps is for.
@@ -159,10 +163,13 @@ class StepCache:
             slots.index_copy_(2, self.places, by_step[:, :, -self.window :])
         if steps > 1:
             return key, value
-        return self.slots[0].flatten(2, 3), self.slots[1].flatten(2, 3)
+        kept = self.slots if self.filled is None else [slots[:, :, : self.filled] for slots in self.slots]
+        return kept[0].flatten(2, 3), kept[1].flatten(2, 3)
 
-    def mask(self) -> Tensor:
-        """Return the mask (streams, window * streams) of a single step: true for the slots that hold a step."""
+    def mask(self) -> Tensor | None:
+        """Return the mask (streams, window * streams) of a single step, true for the slots that hold a step, if all are read."""
+        if self.filled is not None:
+            return None
         filled = torch.arange(self.window, device=self.at.device) <= self.at
         return filled[:, None].expand(-1, self.streams).flatten().expand(self.streams, -1)
 
@@ -363,8 +370,8 @@ def extend_codes(
     ``config.context`` steps are seen; then the window slides, all positions change, and everything in it is computed again
     at every step, as published.
 
-    After the first one, a step reads nothing on the host, and all steps have the same shapes: those with caches, and those of
-    a window that slides. ``compile_config`` of the generation configuration compiles them, each kind once.
+    A step reads nothing on the host. ``compile_config`` of the generation configuration compiles the steps after the first, which
+    then have the same shapes: those with caches, and those of a window that slides, each kind once.
 
     Args:
         codes: (2, B, ..., S) upper and lower codes, known up to ``start``; changed in place.
@@ -383,10 +390,12 @@ def extend_codes(
     device, total = codes.device, codes.shape[-1]
     torch._dynamo.mark_static_address(codes)
 
-    def step(new: Tensor, noise: Tensor | None, caches: list[StepCache] | None) -> Tensor:
-        """Choose the codes (2, B, ...) that follow the steps ``new``, and write them into ``codes``."""
+    def step(
+        new: Tensor, noise: Tensor | None, caches: list[StepCache] | None, known: int | None = None
+    ) -> Tensor:
+        """Choose the codes (2, B, ...) that follow the steps ``new``, the last of ``known``, and write them into ``codes``."""
         if caches:
-            StepCache.start_step(caches, new)
+            StepCache.start_step(caches, new, known)
         logits = next_logits(new, caches)
         noises = [None, None] if noise is None else noise.unbind(0)
         halves = zip(logits, noises, strict=True)
@@ -408,8 +417,11 @@ def extend_codes(
             if at == 0:
                 steps = min(_STEPS_PER_DRAW, total - count)
                 noise = draw_noise(steps, (*codes.shape[:-1], config.codebook_size), generator).to(device)
-        is_fixed = is_next or (caches is None and window == config.context)
-        chosen = (fixed_step if is_fixed else step)(new, None if noise is None else noise[at], caches)
+        drawn = None if noise is None else noise[at]
+        if options is not None and (is_next or (caches is None and window == config.context)):
+            chosen = fixed_step(new, drawn, caches)
+        else:
+            chosen = step(new, drawn, caches, count)
         last = last + 1
         if streamer is not None:
             streamer.put(chosen.movedim(0, -1).clone())
