@@ -70,12 +70,21 @@ class Dances:
             else SequenceReader(dataset, **selection)
         )
 
-    def fingerprint(self) -> str:
-        """Return the SHA-256 of motion and music, as hex digits."""
+    def fingerprint(self, *, music: bool = True) -> str:
+        """Return the SHA-256 of motion and, if wanted, of music, as hex digits."""
         if isinstance(self._source, NpzMotions):
-            return self._source.fingerprint(music=True)
-        columns = ("joints", "music_features", "music_features_7p5fps", "music_beats")
-        return self._source.fingerprint(columns)
+            return self._source.fingerprint(music=music)
+        columns = ("music_features", "music_features_7p5fps", "music_beats") if music else ()
+        return self._source.fingerprint(("joints", *columns))
+
+    def joints(self) -> Iterator[tuple[str, Floats]]:
+        """Yield id and joints (D, T, 24, 3) of every sequence."""
+        if isinstance(self._source, NpzMotions):
+            yield from zip(self._source.ids, self._source.joints, strict=True)
+            return
+        for index in range(len(self._source)):
+            row = self._source.row(index)
+            yield self._source.scalar(row, "id"), self._joints(self._source, row)
 
     def read(
         self, config: BailandoGPTConfig, frames_per_code: int
@@ -98,9 +107,12 @@ class Dances:
         reader = self._source
         for index in range(len(reader)):
             row = reader.row(index)
-            dancers = reader.scalar(row, "num_dancers")
-            joints = per_dancer(reader.matrix(row, "joints"), dancers, NUM_JOINTS, 3)
+            joints = self._joints(reader, row)
             yield reader.scalar(row, "id"), joints, reader.heard(row, column, size), reader.beats(row)
+
+    @staticmethod
+    def _joints(reader: SequenceReader, row: Any) -> Floats:
+        return per_dancer(reader.matrix(row, "joints"), reader.scalar(row, "num_dancers"), NUM_JOINTS, 3)
 
 
 def coded(

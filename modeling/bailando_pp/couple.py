@@ -1,0 +1,192 @@
+"""Bring decoded dancers together: partners stand where the relation says, and hands that hold each other meet.
+
+Each dancer is decoded alone, its root being the sum of decoded velocities. So partners drift apart, and hands that held each
+other miss by centimetres. The relation of each partner to the first dancer (:func:`relation_of`) is decoded beside them, and
+here the bodies follow it: roots slowly, so that feet do not slide, arms quickly.
+
+Joints are (B, N, T, 24, 3) SMPL joints of N dancers in metres, y up, at 60 FPS. All computations are over frames at once.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from opendance_hf.motion.skeleton import JOINT_INDEX
+
+#: Numbers of a relation: the partner's place, and the nearness of four pairs of hands.
+PLACE_DIM: Final = 3
+RELATION_DIM: Final = PLACE_DIM + 4
+#: Distance at which hands have a nearness of one half, metres.
+NEARNESS_M: Final = 0.3
+#: Hands up to this distance hold each other, and hands from this distance on do not; a smooth step between. Metres.
+HELD_M: Final = 0.22
+FREE_M: Final = 0.32
+#: Hands that should hold each other but are further apart than this are not pulled any more, smoothly. Metres.
+PULLED_M: Final = (0.5, 0.8)
+#: Standard deviations of the Gaussian filters over time, seconds: of roots that go to their place, of roots that follow the
+#: hands, and of the hold.
+PLACE_S: Final = 0.5
+PULL_S: Final = 0.3
+HOLD_S: Final = 0.05
+#: How often roots follow the hands, and how often the hands of both reach: what one arm cannot reach is left to the other.
+PULLS: Final = 2
+REACHES: Final = 4
+#: An arm is not stretched further than this share of its length.
+STRETCH: Final = 0.995
+FPS: Final = 60
+
+#: Left arm, then right: shoulder, elbow, wrist and hand.
+_ARMS: Final = [
+    [JOINT_INDEX[f"{side}_{part}"] for part in ("shoulder", "elbow", "wrist", "hand")]
+    for side in ("left", "right")
+]
+_HANDS: Final = [arm[-1] for arm in _ARMS]
+
+
+def facing(joints: Tensor) -> Tensor:
+    """Return the yaw of the hips (...) of (..., 24, 3) joints, radians."""
+    across = joints[..., JOINT_INDEX["left_hip"], :] - joints[..., JOINT_INDEX["right_hip"], :]
+    return torch.atan2(-across[..., 2], across[..., 0])
+
+
+def turn(points: Tensor, yaw: Tensor) -> Tensor:
+    """Turn (..., 3) points about the world's y axis by ``yaw`` (...), radians, which is added to a facing."""
+    x, y, z = points.unbind(-1)
+    sin, cos = yaw.sin(), yaw.cos()
+    return torch.stack([cos * x + sin * z, y.expand_as(cos * x), cos * z - sin * x], dim=-1)
+
+
+def relation_of(joints: Tensor) -> Tensor:
+    """Return the relation of every dancer beside the first to the first, in every frame.
+
+    Args:
+        joints: (B, N, T, 24, 3).
+
+    Returns:
+        (B, N - 1, T, 7): the vector from the first dancer's pelvis to the partner's, as the first dancer faces (to its left,
+        up and before it), in metres; and the nearness of the first's left hand to the partner's left and right hand, and of
+        its right hand to these: 1 at a distance of 0, 1/2 at 0.3 m, 0 far away.
+    """
+    root, yaw = joints[..., 0, :], facing(joints[:, :1])
+    place = turn(root[:, 1:] - root[:, :1], -yaw.expand(root[:, 1:].shape[:-1]))
+    distance = _between_hands(joints[..., _HANDS, :].movedim(-2, 2)).norm(dim=-1)
+    nearness = NEARNESS_M / (NEARNESS_M + distance)
+    return torch.cat([place, nearness.flatten(2, 3).movedim(2, -1)], dim=-1)
+
+
+def follow_relation(joints: Tensor, relation: Tensor, *, keep_start: bool = False) -> Tensor:
+    """Move dancers to where their relations say, and let hands that hold each other meet.
+
+    Bodies are shifted as a whole, all dancers by as much in the mean as not at all; arms are bent. No bone changes its length.
+
+    Args:
+        joints: (B, N, T, 24, 3).
+        relation: (B, N - 1, T, 7), see :func:`relation_of`.
+        keep_start: every dancer stays where it is in the first frame, and follows the changes of the relation.
+
+    Returns:
+        (B, N, T, 24, 3)
+    """
+    place, nearness = relation.split([PLACE_DIM, RELATION_DIM - PLACE_DIM], dim=-1)
+    yaw = facing(joints[:, :1])
+    goal = joints[:, :1, :, 0] + turn(place, yaw.expand(place.shape[:-1]))
+    joints = _shifted(joints, smooth(goal - joints[:, 1:, :, 0], PLACE_S), keep_start)
+    wanted = (NEARNESS_M / nearness.clamp(min=1e-3) - NEARNESS_M).clamp(min=0)
+    wanted = wanted.unflatten(-1, (2, 2)).movedim(2, -1)  # (B, N - 1, 2, 2, T)
+    hold = smooth(_step_down(wanted, HELD_M, FREE_M)[..., None], HOLD_S)  # (B, N - 1, 2, 2, T, 1)
+    for _ in range(PULLS):
+        gaps = hold * _gaps(joints[..., _HANDS, :].movedim(-2, 2), wanted)
+        held = smooth(hold.sum((2, 3)), PULL_S)
+        # The little weight of no gap lets the shift fade where no hands are held.
+        joints = _shifted(joints, -smooth(gaps.sum((2, 3)), PULL_S) / (held + 0.1), keep_start)
+    arms = joints[..., _ARMS, :].permute(3, 4, 0, 1, 2, 5)  # of (2, 4, B, N, T, 3), the arms and their joints
+    return _with_arms(joints, arms.movedim((0, 1), (2, 3)), hold, wanted)
+
+
+def smooth(values: Tensor, seconds: float) -> Tensor:
+    """Filter (..., T, C) values over time with a Gaussian of a standard deviation in seconds; the ends are continued."""
+    sigma = seconds * FPS
+    reach = math.ceil(3 * sigma)
+    time = torch.arange(-reach, reach + 1, device=values.device, dtype=values.dtype)
+    kernel = torch.exp(-0.5 * (time / sigma) ** 2)
+    rows = values.transpose(-1, -2)
+    padded = F.pad(rows.reshape(-1, 1, rows.shape[-1]), (reach, reach), mode="replicate")
+    filtered = F.conv1d(padded, (kernel / kernel.sum())[None, None])
+    return filtered.view(rows.shape).transpose(-1, -2)
+
+
+def _step_down(values: Tensor, start: float, end: float) -> Tensor:
+    """Return 1 up to ``start`` and 0 from ``end`` on, with a smooth step between."""
+    share = ((end - values) / (end - start)).clamp(0, 1)
+    return share * share * (3 - 2 * share)
+
+
+def _shifted(joints: Tensor, shift: Tensor, keep_start: bool) -> Tensor:
+    """Shift partners (B, N - 1, T, 3) relative to the first dancer, each dancer its part."""
+    shift = torch.cat([torch.zeros_like(shift[:, :1]), shift], dim=1)
+    shift = shift - shift.mean(dim=1, keepdim=True)
+    if keep_start:
+        shift = shift - shift[:, :, :1]
+    return joints + shift[..., None, :]
+
+
+def _between_hands(hands: Tensor) -> Tensor:
+    """Return the vectors (B, N - 1, 2, 2, T, 3) from the first dancer's left and right hand to the partners', of (B, N, 2, T, 3)."""
+    return hands[:, 1:, None] - hands[:, :1, :, None]
+
+
+def _gaps(hands: Tensor, wanted: Tensor) -> Tensor:
+    """Return the part (B, N - 1, 2, 2, T, 3) of the vectors between hands that exceeds the distances wanted (..., T)."""
+    between = _between_hands(hands)
+    return between * (1 - wanted[..., None] / between.norm(dim=-1, keepdim=True).clamp(min=1e-6))
+
+
+def _with_arms(joints: Tensor, arms: Tensor, hold: Tensor, wanted: Tensor) -> Tensor:
+    """Bend arms (B, N, 2, 4, T, 3) so that hands come to the distances wanted; each hand goes half of the way."""
+    for _ in range(REACHES):
+        gaps = _gaps(arms[:, :, :, 3], wanted)
+        weight = hold * _step_down(gaps.norm(dim=-1, keepdim=True), *PULLED_M)
+        gaps = 0.5 * weight * gaps
+        # A hand that holds several goes to the middle of them.
+        first = gaps.sum((1, 3)) / weight.sum((1, 3)).clamp(min=1)
+        partners = -gaps.sum(2) / weight.sum(2).clamp(min=1)
+        arms = reach(arms, torch.cat([first[:, None], partners], dim=1))
+    out = joints.clone()
+    for side, arm in enumerate(_ARMS):
+        out[..., arm, :] = arms[:, :, side].movedim(2, -2)
+    return out
+
+
+def reach(arms: Tensor, step: Tensor) -> Tensor:
+    """Move hands as far as their arms allow; bones keep their lengths, and hands their direction from the wrist.
+
+    Args:
+        arms: (..., 4, T, 3) shoulders, elbows, wrists and hands.
+        step: (..., T, 3) of the hands.
+
+    Returns:
+        (..., 4, T, 3)
+    """
+    shoulder, elbow, wrist, hand = arms.unbind(-3)
+    upper, fore, before = (_length(bone) for bone in (elbow - shoulder, wrist - elbow, wrist - shoulder))
+    goal = wrist + step - shoulder
+    along = F.normalize(goal, dim=-1)
+    # An arm that decoding has stretched or folded further may stay as it is.
+    longest = torch.maximum(STRETCH * (upper + fore), before)
+    shortest = torch.minimum((upper - fore).abs() / STRETCH, before)
+    distance = torch.minimum(torch.maximum(_length(goal), shortest), longest).clamp(min=1e-6)
+    # The law of cosines gives the elbow's place along the line to the wrist; it stays on the side where it is.
+    ahead = (upper**2 + distance**2 - fore**2) / (2 * distance)
+    side = elbow - shoulder - ((elbow - shoulder) * along).sum(-1, keepdim=True) * along
+    aside = (upper**2 - ahead**2).clamp(min=0).sqrt() * F.normalize(side, dim=-1)
+    moved = shoulder + distance * along
+    return torch.stack([shoulder, shoulder + ahead * along + aside, moved, hand + moved - wrist], dim=-3)
+
+
+def _length(vectors: Tensor) -> Tensor:
+    return vectors.norm(dim=-1, keepdim=True)
