@@ -18,9 +18,13 @@ from torch import Tensor
 
 from opendance_hf.motion.skeleton import JOINT_INDEX
 
-#: Numbers of a relation: the partner's place, and the nearness of four pairs of hands.
-PLACE_DIM: Final = 3
+#: Numbers of a relation: the partner's place and facing, and the nearness of four pairs of hands.
+PLACE_DIM: Final = 5
 RELATION_DIM: Final = PLACE_DIM + 4
+#: Length of the arrow that shows the facing, metres: sine and cosine are multiplied by it, so that codes keep the place first.
+FACING_M: Final = 0.3
+#: Facings may differ from the relation by this much, radians: bodies are decoded with their orientation, which is mostly right.
+FREE_RAD: Final = 0.6
 #: Distance at which hands have a nearness of one half, metres.
 NEARNESS_M: Final = 0.3
 #: Hands up to this distance hold each other, and hands from this distance on do not; a smooth step between. Metres.
@@ -30,11 +34,14 @@ FREE_M: Final = 0.32
 PULLED_M: Final = (0.5, 0.8)
 #: Standard deviations of the Gaussian filters over time, seconds: of roots that go to their place, of roots that follow the
 #: hands, and of the hold.
-PLACE_S: Final = 0.5
-PULL_S: Final = 0.3
+PLACE_S: Final = 0.8
+PULL_S: Final = 0.4
 HOLD_S: Final = 0.05
+#: Pelvis, chest and head of a partner are at least this far from the first dancer's, horizontally: nine tenths of all frames of
+#: captured salsa have more. Metres.
+APART_M: Final = 0.47
 #: How often roots follow the hands, and how often the hands of both reach: what one arm cannot reach is left to the other.
-PULLS: Final = 2
+PULLS: Final = 3
 REACHES: Final = 4
 #: An arm is not stretched further than this share of its length.
 STRETCH: Final = 0.995
@@ -45,6 +52,7 @@ _ARMS: Final = [
     [JOINT_INDEX[f"{side}_{part}"] for part in ("shoulder", "elbow", "wrist", "hand")]
     for side in ("left", "right")
 ]
+_TRUNK: Final = [JOINT_INDEX[name] for name in ("pelvis", "spine3", "head")]
 _HANDS: Final = [arm[-1] for arm in _ARMS]
 
 
@@ -68,31 +76,35 @@ def relation_of(joints: Tensor) -> Tensor:
         joints: (B, N, T, 24, 3).
 
     Returns:
-        (B, N - 1, T, 7): the vector from the first dancer's pelvis to the partner's, as the first dancer faces (to its left,
-        up and before it), in metres; and the nearness of the first's left hand to the partner's left and right hand, and of
+        (B, N - 1, T, 9): the vector from the first dancer's pelvis to the partner's, as the first dancer faces (to its left,
+        up and before it), in metres; sine and cosine of the partner's facing, likewise, times 0.3 m; and the nearness of the first's left hand to the partner's left and right hand, and of
         its right hand to these: 1 at a distance of 0, 1/2 at 0.3 m, 0 far away.
     """
-    root, yaw = joints[..., 0, :], facing(joints[:, :1])
-    place = turn(root[:, 1:] - root[:, :1], -yaw.expand(root[:, 1:].shape[:-1]))
+    root, yaw = joints[..., 0, :], facing(joints)
+    place = turn(root[:, 1:] - root[:, :1], -yaw[:, :1].expand_as(yaw[:, 1:]))
+    turned = yaw[:, 1:] - yaw[:, :1]
+    arrow = FACING_M * torch.stack([turned.sin(), turned.cos()], dim=-1)
     distance = _between_hands(joints[..., _HANDS, :].movedim(-2, 2)).norm(dim=-1)
     nearness = NEARNESS_M / (NEARNESS_M + distance)
-    return torch.cat([place, nearness.flatten(2, 3).movedim(2, -1)], dim=-1)
+    return torch.cat([place, arrow, nearness.flatten(2, 3).movedim(2, -1)], dim=-1)
 
 
 def follow_relation(joints: Tensor, relation: Tensor, *, keep_start: bool = False) -> Tensor:
     """Move dancers to where their relations say, and let hands that hold each other meet.
 
-    Bodies are shifted as a whole, all dancers by as much in the mean as not at all; arms are bent. No bone changes its length.
+    Partners are turned about the vertical where they face otherwise than the relation says, bodies are shifted as a whole
+    (all together they stay in place), and arms are bent. No bone changes its length.
 
     Args:
         joints: (B, N, T, 24, 3).
-        relation: (B, N - 1, T, 7), see :func:`relation_of`.
-        keep_start: every dancer stays where it is in the first frame, and follows the changes of the relation.
+        relation: (B, N - 1, T, 9), see :func:`relation_of`.
+        keep_start: every dancer stays as it is in the first frame, and follows the changes of the relation.
 
     Returns:
         (B, N, T, 24, 3)
     """
-    place, nearness = relation.split([PLACE_DIM, RELATION_DIM - PLACE_DIM], dim=-1)
+    place, arrow, nearness = relation.split([3, PLACE_DIM - 3, RELATION_DIM - PLACE_DIM], dim=-1)
+    joints = _turned(joints, torch.atan2(arrow[..., 0], arrow[..., 1]), keep_start)
     yaw = facing(joints[:, :1])
     goal = joints[:, :1, :, 0] + turn(place, yaw.expand(place.shape[:-1]))
     joints = _shifted(joints, smooth(goal - joints[:, 1:, :, 0], PLACE_S), keep_start)
@@ -104,6 +116,7 @@ def follow_relation(joints: Tensor, relation: Tensor, *, keep_start: bool = Fals
         held = smooth(hold.sum((2, 3)), PULL_S)
         # The little weight of no gap lets the shift fade where no hands are held.
         joints = _shifted(joints, -smooth(gaps.sum((2, 3)), PULL_S) / (held + 0.1), keep_start)
+        joints = _shifted(joints, smooth(_too_near(joints), PULL_S), keep_start)
     arms = joints[..., _ARMS, :].permute(3, 4, 0, 1, 2, 5)  # of (2, 4, B, N, T, 3), the arms and their joints
     return _with_arms(joints, arms.movedim((0, 1), (2, 3)), hold, wanted)
 
@@ -120,10 +133,34 @@ def smooth(values: Tensor, seconds: float) -> Tensor:
     return filtered.view(rows.shape).transpose(-1, -2)
 
 
+def _too_near(joints: Tensor) -> Tensor:
+    """Return how far partners have to step back from the first dancer, (B, N - 1, T, 3)."""
+    trunks = joints[..., _TRUNK, :] * joints.new_tensor([1.0, 0.0, 1.0])
+    between = trunks[:, 1:] - trunks[:, :1]
+    distance, nearest = between.norm(dim=-1, keepdim=True).min(dim=-2, keepdim=True)
+    away = between.gather(-2, nearest.expand(*nearest.shape[:-1], 3)) / distance.clamp(min=1e-6)
+    return ((APART_M - distance).clamp(min=0) * away)[..., 0, :]
+
+
 def _step_down(values: Tensor, start: float, end: float) -> Tensor:
     """Return 1 up to ``start`` and 0 from ``end`` on, with a smooth step between."""
     share = ((end - values) / (end - start)).clamp(0, 1)
     return share * share * (3 - 2 * share)
+
+
+def _turned(joints: Tensor, partners: Tensor, keep_start: bool) -> Tensor:
+    """Turn partners whose facing differs much from ``partners`` (B, N - 1, T), which is relative to the first dancer's."""
+    yaw, root = facing(joints), joints[:, 1:, :, :1]
+    wrong = partners - (yaw[:, 1:] - yaw[:, :1])
+    wrong = torch.atan2(wrong.sin(), wrong.cos())
+    wrong = wrong - wrong.clamp(-FREE_RAD, FREE_RAD)
+    # Directions are filtered and not angles, which jump from one side to the other.
+    direction = smooth(torch.stack([wrong.sin(), wrong.cos()], dim=-1), PLACE_S)
+    angle = torch.atan2(direction[..., 0], direction[..., 1])
+    if keep_start:
+        angle = angle - angle[:, :, :1]
+    turned = turn(joints[:, 1:] - root, angle[..., None].expand(joints[:, 1:].shape[:-1])) + root
+    return torch.cat([joints[:, :1], turned], dim=1)
 
 
 def _shifted(joints: Tensor, shift: Tensor, keep_start: bool) -> Tensor:

@@ -28,7 +28,7 @@ class BailandoRelationOutput(ModelOutput):
 
     Attributes:
         loss: mean of the two halves' reconstruction, velocity, acceleration and commitment losses.
-        relation: (B, T, 7) reconstruction.
+        relation: (B, T, 9) reconstruction.
         place_codes: (B, S) indices.
         hands_codes: (B, S) indices.
         metrics: named scalars for logs: the parts of the losses, and ``used`` codes of each half.
@@ -45,11 +45,11 @@ class BailandoRelationVQVAE(BailandoPreTrainedModel):
     """VQ-VAE of relations (see :func:`~opendance_hf.modeling.bailando_pp.couple.relation_of`).
 
     >>> vqvae = BailandoRelationVQVAE(BailandoRelationConfig(hidden_size=8, codebook_size=8)).eval()
-    >>> place, hands = vqvae.encode(torch.zeros(1, 80, 7))
+    >>> place, hands = vqvae.encode(torch.zeros(1, 80, 9))
     >>> place.shape
     torch.Size([1, 10])
     >>> vqvae.decode(place, hands).shape
-    torch.Size([1, 80, 7])
+    torch.Size([1, 80, 9])
     """
 
     config_class = BailandoRelationConfig
@@ -67,7 +67,7 @@ class BailandoRelationVQVAE(BailandoPreTrainedModel):
         """Encode and decode relations.
 
         Args:
-            relation: (B, T, 7), T a multiple of 8.
+            relation: (B, T, 9), T a multiple of 8.
             return_loss: always true; there for ``transformers.Trainer``.
         """
         outputs, indices, metrics, config = torch.empty_like(relation), {}, {}, self.config
@@ -96,7 +96,7 @@ class BailandoRelationVQVAE(BailandoPreTrainedModel):
 
     @torch.no_grad()
     def encode(self, relation: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode (..., T, 7) relations as codes of places and of hands, (..., T / 8) each."""
+        """Encode (..., T, 9) relations as codes of places and of hands, (..., T / 8) each."""
         codes = []
         for name, channels in HALVES.items():
             half: BailandoHalf = getattr(self, name)
@@ -108,7 +108,7 @@ class BailandoRelationVQVAE(BailandoPreTrainedModel):
 
     @torch.no_grad()
     def decode(self, place_codes: Tensor, hands_codes: Tensor) -> Tensor:
-        """Decode (..., S) codes to relations (..., 8 S, 7)."""
+        """Decode (..., S) codes to relations (..., 8 S, 9)."""
         decoded = []
         for name, codes in (("place", place_codes), ("hands", hands_codes)):
             half: BailandoHalf = getattr(self, name)
