@@ -60,6 +60,7 @@ class DuetWindows(Dataset[dict[str, Tensor]]):
         dancers: sequences of another number of dancers are left out.
         swap: every window also with the dancers in reverse order, which is as good a dance.
         mirror: see :func:`~opendance_hf.training.codes.coded`.
+        turns: likewise.
         selection: see :class:`~opendance_hf.training.codes.Dances`.
 
     Raises:
@@ -77,6 +78,7 @@ class DuetWindows(Dataset[dict[str, Tensor]]):
         dancers: int = 2,
         swap: bool = True,
         mirror: bool = False,
+        turns: int = 1,
         **selection: Any,
     ) -> None:
         self.num_codes, self.per_code = config.max_codes + 1, vqvae.config.frames_per_code
@@ -86,7 +88,7 @@ class DuetWindows(Dataset[dict[str, Tensor]]):
         #: Of every piece, in both orders of its dancers: the codes of relations, or the placements.
         self.relations: list[list[dict[str, Tensor]]] = []
         self.windows: list[tuple[int, int]] = []
-        for piece in coded(self.dances, vqvae, config, mirror=mirror):
+        for piece in coded(self.dances, vqvae, config, mirror=mirror, turns=turns):
             if len(piece.upper) != dancers:
                 continue
             starts = range(0, piece.upper.shape[1] - self.num_codes + 1, stride)
@@ -207,7 +209,7 @@ class BailandoPPStage(Stage):
     def held_out_options(self, options: dict[str, Any]) -> dict[str, Any]:
         """Cut windows one after another, without copies."""
         options, stride = super().held_out_options(options), self.model.config.max_codes
-        return {**options, "swap": False, "mirror": False, "stride": stride}
+        return {**options, "swap": False, "mirror": False, "turns": 1, "stride": stride}
 
     def trained_on(self) -> str:
         """Describe the windows."""

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from opendance_hf.data import NoWindowsError, NpzMotions, SequenceReader, is_npz_folder
 from opendance_hf.data.windows import mirrored_joints
 from opendance_hf.modeling.bailando import BailandoGPTConfig, BailandoVQVAE, split_root
+from opendance_hf.modeling.bailando_pp import turn
 from opendance_hf.motion.skeleton import NUM_JOINTS
 from opendance_hf.music.inputs import read_input
 from opendance_hf.schema import per_dancer
@@ -116,7 +117,7 @@ class Dances:
 
 
 def coded(
-    dances: Dances, vqvae: BailandoVQVAE, config: BailandoGPTConfig, *, mirror: bool = False
+    dances: Dances, vqvae: BailandoVQVAE, config: BailandoGPTConfig, *, mirror: bool = False, turns: int = 1
 ) -> Iterator[Piece]:
     """Encode all dancers of all sequences, one sequence at a time.
 
@@ -125,6 +126,7 @@ def coded(
         vqvae: encodes the dances.
         config: of the GPT; says which features of the music it reads.
         mirror: every sequence also with left and right exchanged.
+        turns: every sequence so many times, turned about the vertical by equal parts of a circle.
     """
     place, per_code = move(vqvae), vqvae.config.frames_per_code
     for name, dancers, features, beats in dances.read(config, per_code):
@@ -134,10 +136,13 @@ def coded(
         # Copies: rows of a dataset are views of its files, which must not be written to.
         music, music_beats = torch.from_numpy(features.copy()), torch.as_tensor(beats, dtype=torch.long)
         for seen in (whole.copy(), mirrored_joints(whole)) if mirror else (whole.copy(),):
-            joints = torch.from_numpy(seen)
-            relative, _ = split_root(joints)
-            upper, lower = (codes.cpu() for codes in vqvae.encode(relative.to(place)))
-            yield Piece(name, upper, lower, joints, music, music_beats)
+            for number in range(turns):
+                joints = torch.from_numpy(seen)
+                if number:
+                    joints = turn(joints, torch.tensor(2 * np.pi * number / turns, dtype=torch.float32))
+                relative, _ = split_root(joints)
+                upper, lower = (codes.cpu() for codes in vqvae.encode(relative.to(place)))
+                yield Piece(name, upper, lower, joints, music, music_beats)
 
 
 class CodeWindows(Dataset[dict[str, Tensor]]):
