@@ -117,7 +117,9 @@ def dance_fold(mocap: Path, work: Path, fold: int) -> None:
                 **options,
             )
         card = (place / "README.md").read_text()
-        measured = re.findall(r"^\| (loss|upper|lower|place|hands|reconstruction_mm) \| (\S+)", card, re.MULTILINE)
+        measured = re.findall(
+            r"^\| (loss|upper|lower|place|hands|reconstruction_mm) \| (\S+)", card, re.MULTILINE
+        )
         losses[name or stage] = {part: float(value) for part, value in measured}
         return str(place)
 
@@ -229,7 +231,8 @@ def report(folds: list[Path]) -> None:
     # Of the truth against itself: disjoint halves.
     rows[TRUTH]["fid_cd"] = asdict(results[TRUTH].floor_at_n["cd"])
     tests = {
-        name: compare_systems(results[name].predictions, results[ALONE].predictions) for name in (TOGETHER, COUPLE)
+        name: compare_systems(results[name].predictions, results[ALONE].predictions)
+        for name in (TOGETHER, COUPLE)
     }
     study = {
         "what": f"{len(names)} segments of {FRAMES / 60:g} s of ten left-out salsa trials; intervals over trials",

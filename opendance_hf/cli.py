@@ -487,7 +487,9 @@ def generate(
             help="Dance (.npz) whose first frames begin the new one; FACT needs it.",
         ),
     ] = None,
-    dancers: Annotated[int | None, typer.Option(min=1, help="Number of dancers. Without --model: 1 or 2.")] = None,
+    dancers: Annotated[
+        int | None, typer.Option(min=1, help="Number of dancers. Without --model: 1 or 2.")
+    ] = None,
     sample: Annotated[
         bool | None,
         typer.Option("--sample/--no-sample", help="Sample codes, or take the most likely ones."),

@@ -375,7 +375,8 @@ class BailandoPPGPT(BailandoPPPreTrainedModel):
     def _check(self, codes: Mapping[str, Tensor | None], music: Tensor) -> dict[str, Tensor]:
         """Check shapes, and return the codes that the model reads for this number of dancers."""
         upper_codes, lower_codes = codes["upper"], codes["lower"]
-        assert upper_codes is not None and lower_codes is not None
+        assert upper_codes is not None
+        assert lower_codes is not None
         if upper_codes.ndim != 3 or upper_codes.shape != lower_codes.shape:
             raise ValueError(
                 f"upper_codes {tuple(upper_codes.shape)} and lower_codes {tuple(lower_codes.shape)} "
@@ -565,7 +566,10 @@ class BailandoPPForDanceGeneration(DanceGenerationMixin, BailandoPPPreTrainedMod
 
     @classmethod
     def of_parts(
-        cls, vqvae: BailandoVQVAE, gpt_config: BailandoPPGPTConfig, relation: BailandoRelationVQVAE | None = None
+        cls,
+        vqvae: BailandoVQVAE,
+        gpt_config: BailandoPPGPTConfig,
+        relation: BailandoRelationVQVAE | None = None,
     ) -> BailandoPPForDanceGeneration:
         """Make a Bailando++ with a new GPT and trained VQ-VAEs; those of relations if the GPT has relation codes.
 
@@ -677,7 +681,7 @@ class BailandoPPForDanceGeneration(DanceGenerationMixin, BailandoPPPreTrainedMod
             )
         count = _num_dancers(batch, chosen.num_dancers, seed_joints, start_positions, start_facing)
         upper, lower = self.vqvae.start_codes((batch, count), steps, seed_joints, generator=generator)
-        relations: dict[str, Tensor] = {}
+        relations: dict[str, Any] = {}
         if self._related(count):
             place, hands = self._start_relation((batch, count - 1), upper.shape[2], seed_joints, generator)
             relations = {"place_codes": place, "hands_codes": hands}

@@ -91,7 +91,10 @@ class RelationStage(Stage):
         Raises:
             RecipeError: if a window is not a number of codes.
         """
-        frames, windows = self.model.config.frames_per_code, RelationWindows(self.arguments.dataset, **options)
+        frames, windows = (
+            self.model.config.frames_per_code,
+            RelationWindows(self.arguments.dataset, **options),
+        )
         if windows.num_frames % frames:
             raise RecipeError(
                 f"recipe section 'data': num_frames={windows.num_frames}, expected a multiple of {frames}, the frames of a "

@@ -202,9 +202,7 @@ def test_alone_it_is_the_solo_model() -> None:
     assert output.place_logits is None
     how: dict[str, Any] = {"do_sample": True, "guidance_scale": 2.0}
     music = torch.randn(1, 12, 7)
-    ours = model.generate_dance(
-        music, 90, num_dancers=1, generator=torch.Generator().manual_seed(1), **how
-    )
+    ours = model.generate_dance(music, 90, num_dancers=1, generator=torch.Generator().manual_seed(1), **how)
     theirs = solo.generate_dance(music, 90, generator=torch.Generator().manual_seed(1), **how)
     assert torch.equal(ours.upper_codes[:, 0], theirs.upper_codes)
     with pytest.raises(ValueError, match="no VQ-VAE of relations is given"):
@@ -251,12 +249,10 @@ def test_dances_follow_their_relations(dancers: int) -> None:
         assert dance.place_codes is None
         return
     assert dance.place_codes.shape == dance.hands_codes.shape == (2, dancers - 1, 30)
-    relative, velocity = model.vqvae.decode(dance.upper_codes.flatten(0, 1), dance.lower_codes.flatten(0, 1))
+    relative, _velocity = model.vqvae.decode(dance.upper_codes.flatten(0, 1), dance.lower_codes.flatten(0, 1))
     relative[..., 0, :] = 0
     decoded = relative.unflatten(0, (2, dancers))
-    torch.testing.assert_close(
-        bones(dance.joints)[..., :], bones(decoded)[:, :, :240], rtol=1e-3, atol=1e-3
-    )
+    torch.testing.assert_close(bones(dance.joints)[..., :], bones(decoded)[:, :, :240], rtol=1e-3, atol=1e-3)
 
 
 def test_start_and_seed_are_kept() -> None:
@@ -290,7 +286,8 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     model, music, seeds = whole(), torch.randn(1, 6, 7), torch.randn(1, 2, 8, 24, 3)
     model.save_pretrained(tmp_path)
     loaded, info = BailandoPPForDanceGeneration.from_pretrained(tmp_path, output_loading_info=True)
-    assert not info["missing_keys"] and not info["unexpected_keys"]
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
     torch.testing.assert_close(
         loaded.generate_dance(music, 45, seed_joints=seeds, do_sample=False).joints,
         model.generate_dance(music, 45, seed_joints=seeds, do_sample=False).joints,
@@ -308,7 +305,8 @@ def test_a_model_from_before_relations_loads(tmp_path: Path) -> None:
     del config["relation_config"], config["gpt_config"]["relation"], config["gpt_config"]["code_dropout"]
     file.write_text(json.dumps(config))
     loaded, info = BailandoPPForDanceGeneration.from_pretrained(tmp_path, output_loading_info=True)
-    assert not info["missing_keys"] and not info["unexpected_keys"]
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
     music = torch.randn(1, 6, 7)
     ours, before = (
         one.generate_dance(music, 45, generator=torch.Generator().manual_seed(3)) for one in (loaded, model)

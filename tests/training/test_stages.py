@@ -240,13 +240,16 @@ def test_a_couple_learns_the_codes_of_its_relation(data: Path, tmp_path: Path) -
         place, hands = whole.relation.encode(relation_of(seen))
         assert torch.equal(found["place_codes"][0], place[0, 0, start_code : start_code + 29])
         assert torch.equal(found["hands_targets"][0], hands[0, 0, start_code + 1 : start_code + 30])
-    assert whole(torch.zeros(1, 30, 438), joints[:, :, :232]).metrics.keys() == {"upper", "lower", "place", "hands"}
+    assert whole(torch.zeros(1, 30, 438), joints[:, :, :232]).metrics.keys() == {
+        "upper",
+        "lower",
+        "place",
+        "hands",
+    }
     # Another VQ-VAE of relations is another run.
     run_stage("relation", data, tmp_path / "other", [*QUICK, *SMALL_VQVAE, "trainer.seed=7"])
     with pytest.raises(RecipeError, match=r"another run \(other relation\)"):
-        stages_by_name.run(
-            "bailando_pp", **{**related, "relation": str(tmp_path / "other")}, overrides=QUICK
-        )
+        stages_by_name.run("bailando_pp", **{**related, "relation": str(tmp_path / "other")}, overrides=QUICK)
 
 
 def test_duets_come_in_both_orders(data: Path) -> None:
