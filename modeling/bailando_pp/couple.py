@@ -34,11 +34,12 @@ FREE_M: Final = 0.32
 PULLED_M: Final = (0.5, 0.8)
 #: Standard deviations of the Gaussian filters over time, seconds: of roots that go to their place, of roots that follow the
 #: hands, and of the hold.
-PLACE_S: Final = 0.8
-PULL_S: Final = 0.4
+PLACE_S: Final = 1.2
+PULL_S: Final = 0.6
 HOLD_S: Final = 0.05
-#: Pelvis, chest and head of a partner are at least this far from the first dancer's, horizontally: nine tenths of all frames of
-#: captured salsa have more. Metres.
+#: Pelvises are at least this share of the distance apart that the relation says, horizontally; and pelvises, chests and heads
+#: at least this far, metres: nine tenths of all frames of captured salsa have more.
+NEAREST: Final = 0.9
 APART_M: Final = 0.47
 #: How often roots follow the hands, and how often the hands of both reach: what one arm cannot reach is left to the other.
 PULLS: Final = 3
@@ -111,14 +112,15 @@ def follow_relation(joints: Tensor, relation: Tensor, *, keep_start: bool = Fals
     wanted = (NEARNESS_M / nearness.clamp(min=1e-3) - NEARNESS_M).clamp(min=0)
     wanted = wanted.unflatten(-1, (2, 2)).movedim(2, -1)  # (B, N - 1, 2, 2, T)
     hold = smooth(_step_down(wanted, HELD_M, FREE_M)[..., None], HOLD_S)  # (B, N - 1, 2, 2, T, 1)
+    # Filtered in time, a place that moves around the first dancer comes nearer to it than it is.
+    far = smooth(NEAREST * place[..., [0, 2]].norm(dim=-1, keepdim=True), PLACE_S).clamp(min=APART_M)
     for _ in range(PULLS):
         gaps = hold * _gaps(joints[..., _HANDS, :].movedim(-2, 2), wanted)
         held = smooth(hold.sum((2, 3)), PULL_S)
         # The little weight of no gap lets the shift fade where no hands are held.
         joints = _shifted(joints, -smooth(gaps.sum((2, 3)), PULL_S) / (held + 0.1), keep_start)
-        joints = _shifted(joints, smooth(_too_near(joints), PULL_S), keep_start)
-    arms = joints[..., _ARMS, :].permute(3, 4, 0, 1, 2, 5)  # of (2, 4, B, N, T, 3), the arms and their joints
-    return _with_arms(joints, arms.movedim((0, 1), (2, 3)), hold, wanted)
+        joints = _shifted(joints, smooth(_too_near(joints, far), PULL_S), keep_start)
+    return _with_arms(joints, joints[..., _ARMS, :].movedim(2, 4), hold, wanted)
 
 
 def smooth(values: Tensor, seconds: float) -> Tensor:
@@ -133,13 +135,20 @@ def smooth(values: Tensor, seconds: float) -> Tensor:
     return filtered.view(rows.shape).transpose(-1, -2)
 
 
-def _too_near(joints: Tensor) -> Tensor:
-    """Return how far partners have to step back from the first dancer, (B, N - 1, T, 3)."""
+def _too_near(joints: Tensor, far: Tensor) -> Tensor:
+    """Return how far partners have to step back from the first dancer, (B, N - 1, T, 3).
+
+    Args:
+        joints: (B, N, T, 24, 3).
+        far: (B, N - 1, T, 1) least horizontal distance of the pelvises; of chests and heads it is :data:`APART_M`.
+    """
     trunks = joints[..., _TRUNK, :] * joints.new_tensor([1.0, 0.0, 1.0])
     between = trunks[:, 1:] - trunks[:, :1]
-    distance, nearest = between.norm(dim=-1, keepdim=True).min(dim=-2, keepdim=True)
-    away = between.gather(-2, nearest.expand(*nearest.shape[:-1], 3)) / distance.clamp(min=1e-6)
-    return ((APART_M - distance).clamp(min=0) * away)[..., 0, :]
+    length = between.norm(dim=-1)
+    least = torch.cat([far, torch.full_like(far, APART_M).expand(*far.shape[:-1], 2)], dim=-1)
+    lack, worst = (least - length).max(dim=-1, keepdim=True)
+    away = between.gather(-2, worst[..., None].expand(*worst.shape, 3))[..., 0, :]
+    return lack.clamp(min=0) * F.normalize(away, dim=-1)
 
 
 def _step_down(values: Tensor, start: float, end: float) -> Tensor:

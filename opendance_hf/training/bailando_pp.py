@@ -131,8 +131,10 @@ class DuetWindows(Dataset[dict[str, Tensor]]):
         return item
 
 
-#: Options of a recipe that apply when training starts from a Bailando; all others are as there.
+#: Options of a recipe that apply when training starts from a Bailando; all others are as there. Another ``max_codes`` needs
+#: rotary positions.
 _OF_THE_DUET: Final = (
+    "max_codes",
     "max_dancers",
     "placement_weight",
     "dancer_spacing_m",
