@@ -16,8 +16,8 @@ from opendance_hf.apps.generate import GenerateError, GenerateOptions, generate
 from opendance_hf.cli import app
 from opendance_hf.dance import DanceError
 from opendance_hf.formats import opendance
-from opendance_hf.metrics.quality import jitter
 from opendance_hf.metrics import hand_hold_distance
+from opendance_hf.metrics.quality import jitter
 from opendance_hf.modeling.bailando import (
     BailandoConfig,
     BailandoForDanceGeneration,
