@@ -44,15 +44,17 @@ APART_M: Final = 0.47
 #: How often roots follow the hands, and how often the hands of both reach: what one arm cannot reach is left to the other.
 PULLS: Final = 3
 REACHES: Final = 4
+#: A foot stands while its ankle or its toe is slower than this, metres a second.
+STAND_MPS: Final = 0.5
 #: An arm is not stretched further than this share of its length.
 STRETCH: Final = 0.995
 FPS: Final = 60
 
-#: Left arm, then right: shoulder, elbow, wrist and hand.
-_ARMS: Final = [
-    [JOINT_INDEX[f"{side}_{part}"] for part in ("shoulder", "elbow", "wrist", "hand")]
-    for side in ("left", "right")
-]
+#: Left limb, then right: shoulder, elbow, wrist and hand; and hip, knee, ankle and toe.
+_ARMS, _LEGS = (
+    [[JOINT_INDEX[f"{side}_{part}"] for part in parts] for side in ("left", "right")]
+    for parts in (("shoulder", "elbow", "wrist", "hand"), ("hip", "knee", "ankle", "foot"))
+)
 _TRUNK: Final = [JOINT_INDEX[name] for name in ("pelvis", "spine3", "head")]
 _HANDS: Final = [arm[-1] for arm in _ARMS]
 
@@ -94,7 +96,8 @@ def follow_relation(joints: Tensor, relation: Tensor, *, keep_start: bool = Fals
     """Move dancers to where their relations say, and let hands that hold each other meet.
 
     Partners are turned about the vertical where they face otherwise than the relation says, bodies are shifted as a whole
-    (all together they stay in place), and arms are bent. No bone changes its length.
+    (all together they stay in place), legs are bent so that feet that stand do not slide, and arms so that hands meet. No bone
+    changes its length.
 
     Args:
         joints: (B, N, T, 24, 3).
@@ -104,6 +107,7 @@ def follow_relation(joints: Tensor, relation: Tensor, *, keep_start: bool = Fals
     Returns:
         (B, N, T, 24, 3)
     """
+    decoded = joints
     place, arrow, nearness = relation.split([3, PLACE_DIM - 3, RELATION_DIM - PLACE_DIM], dim=-1)
     joints = _turned(joints, torch.atan2(arrow[..., 0], arrow[..., 1]), keep_start)
     yaw = facing(joints[:, :1])
@@ -120,7 +124,8 @@ def follow_relation(joints: Tensor, relation: Tensor, *, keep_start: bool = Fals
         # The little weight of no gap lets the shift fade where no hands are held.
         joints = _shifted(joints, -smooth(gaps.sum((2, 3)), PULL_S) / (held + 0.1), keep_start)
         joints = _shifted(joints, smooth(_too_near(joints, far), PULL_S), keep_start)
-    return _with_arms(joints, joints[..., _ARMS, :].movedim(2, 4), hold, wanted)
+    joints = _with_limbs(joints, _LEGS, _standing(_limbs(decoded, _LEGS), _limbs(joints, _LEGS)))
+    return _with_limbs(joints, _ARMS, _holding(_limbs(joints, _ARMS), hold, wanted))
 
 
 def smooth(values: Tensor, seconds: float) -> Tensor:
@@ -192,8 +197,21 @@ def _gaps(hands: Tensor, wanted: Tensor) -> Tensor:
     return between * (1 - wanted[..., None] / between.norm(dim=-1, keepdim=True).clamp(min=1e-6))
 
 
-def _with_arms(joints: Tensor, arms: Tensor, hold: Tensor, wanted: Tensor) -> Tensor:
-    """Bend arms (B, N, 2, 4, T, 3) so that hands come to the distances wanted; each hand goes half of the way."""
+def _limbs(joints: Tensor, limbs: list[list[int]]) -> Tensor:
+    """Return the joints (B, N, 2, 4, T, 3) of left and right limbs."""
+    return joints[..., limbs, :].movedim(2, 4)
+
+
+def _with_limbs(joints: Tensor, limbs: list[list[int]], moved: Tensor) -> Tensor:
+    """Replace limbs by others (B, N, 2, 4, T, 3)."""
+    out = joints.clone()
+    for side, limb in enumerate(limbs):
+        out[..., limb, :] = moved[:, :, side].movedim(2, -2)
+    return out
+
+
+def _holding(arms: Tensor, hold: Tensor, wanted: Tensor) -> Tensor:
+    """Bend arms so that hands come to the distances wanted; each hand goes half of the way."""
     for _ in range(REACHES):
         gaps = _gaps(arms[:, :, :, 3], wanted)
         weight = hold * _step_down(gaps.norm(dim=-1, keepdim=True), *PULLED_M)
@@ -202,18 +220,49 @@ def _with_arms(joints: Tensor, arms: Tensor, hold: Tensor, wanted: Tensor) -> Te
         first = gaps.sum((1, 3)) / weight.sum((1, 3)).clamp(min=1)
         partners = -gaps.sum(2) / weight.sum(2).clamp(min=1)
         arms = reach(arms, torch.cat([first[:, None], partners], dim=1))
-    out = joints.clone()
-    for side, arm in enumerate(_ARMS):
-        out[..., arm, :] = arms[:, :, side].movedim(2, -2)
-    return out
+    return arms
+
+
+def _standing(decoded: Tensor, legs: Tensor) -> Tensor:
+    """Bend legs so that a foot that stands in the decoded motion keeps the mean of its displacement while it stands.
+
+    In the air, what is added to a foot goes linearly from that of one stand to that of the next.
+
+    Args:
+        decoded: (B, N, 2, 4, T, 3) legs before bodies were moved.
+        legs: those of the moved bodies.
+    """
+    if legs.shape[-2] == 1:
+        return legs
+    flat = legs.new_tensor([1.0, 0.0, 1.0])
+    moved = ((legs - decoded)[:, :, :, 2:].mean(3) * flat).flatten(0, 2)  # (rows, T, 3), of ankle and toe
+    speed = FPS * (decoded[:, :, :, 2:] * flat).diff(dim=-2).norm(dim=-1).amin(3).flatten(0, 2)
+    stands = F.pad(speed, (0, 1), mode="replicate") < STAND_MPS  # (rows, T)
+    # The mean over every stand: stands are counted, and sums gathered by their number.
+    begins = stands & ~F.pad(stands[:, :-1], (1, 0))
+    number = (begins.cumsum(1) * stands)[..., None]
+    sums = torch.zeros(len(moved), int(number.max()) + 1, 4, device=moved.device, dtype=moved.dtype)
+    sums.scatter_add_(1, number.expand(*moved.shape[:2], 4), F.pad(moved, (0, 1), value=1.0))
+    mean = sums[..., :3] / sums[..., 3:].clamp(min=1)
+    added = mean.gather(1, number.expand_as(moved)) - moved
+    time = torch.arange(moved.shape[1], device=moved.device).expand_as(stands)
+    last = torch.where(stands, time, -1).cummax(1).values
+    following = torch.where(stands, time, len(time[0])).flip(1).cummin(1).values.flip(1)
+    # Before the first stand and after the last there is one neighbour; without any, nothing is added.
+    one = torch.where(last < 0, following, last)
+    other = torch.where(following == len(time[0]), last, following)
+    share = (time - one) / (other - one).clamp(min=1)
+    ends = [added.gather(1, at.clamp(0, len(time[0]) - 1)[..., None].expand_as(added)) for at in (one, other)]
+    step = (torch.lerp(ends[0], ends[1], share[..., None]) * stands.any(1)[:, None, None]).view_as(legs[:, :, :, 3])
+    return reach(legs, step)
 
 
 def reach(arms: Tensor, step: Tensor) -> Tensor:
     """Move hands as far as their arms allow; bones keep their lengths, and hands their direction from the wrist.
 
     Args:
-        arms: (..., 4, T, 3) shoulders, elbows, wrists and hands.
-        step: (..., T, 3) of the hands.
+        arms: (..., 4, T, 3) shoulders, elbows, wrists and hands; or hips, knees, ankles and toes.
+        step: (..., T, 3) of the hands, or toes.
 
     Returns:
         (..., 4, T, 3)
