@@ -445,7 +445,7 @@ class BailandoPPGPT(BailandoPPPreTrainedModel):
             generator: of the draws, on the CPU.
             streamer: receives the codes of each step, those of relations after those of dancers.
             options: changes of the generation configuration: ``do_sample``, ``temperature``, ``top_k``, ``top_p``, and
-                ``guidance_scale`` (see :meth:`BailandoGPT.generate_codes`).
+                ``guidance_scale`` (see :meth:`BailandoGPT.generate_codes`), for the codes of bodies.
 
         Returns:
             (B, N, S + steps) upper and lower codes; with relation codes also (B, N - 1, S + steps) codes of places and hands.
@@ -486,10 +486,12 @@ class BailandoPPGPT(BailandoPPPreTrainedModel):
             ]
             if scale == 1:
                 return halves
+            # Only of bodies: whether hands are held does not depend on the beat.
+            scales = torch.tensor([scale] * dancers + [1.0] * partners, device=music.device)[:, None]
             moved = []
             for half in halves:
                 heard, silent = half.chunk(2)
-                moved.append(silent + scale * (heard - silent))
+                moved.append(silent + scales.to(half) * (heard - silent))
             return moved
 
         halves = [

@@ -234,8 +234,9 @@ def test_generation_is_the_forward_pass_of_the_whole() -> None:
     seen = {name: value[..., :-1] for name, value in codes.items()}
     with torch.no_grad():
         heard, silent = model(music=music[:, :19], **seen), model(music=0 * music[:, :19], **seen)
-    wanted = 2 * heard.place_logits - silent.place_logits
-    assert torch.equal(wanted.argmax(-1)[..., 3:], codes["place_codes"][..., 4:])
+    wanted = 2 * heard.upper_logits - silent.upper_logits
+    assert torch.equal(wanted.argmax(-1)[..., 3:], codes["upper_codes"][..., 4:])
+    assert torch.equal(heard.place_logits.argmax(-1)[..., 3:], codes["place_codes"][..., 4:])
 
 
 @pytest.mark.parametrize("dancers", [1, 2, 3])
