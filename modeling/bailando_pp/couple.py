@@ -253,7 +253,9 @@ def _standing(decoded: Tensor, legs: Tensor) -> Tensor:
     other = torch.where(following == len(time[0]), last, following)
     share = (time - one) / (other - one).clamp(min=1)
     ends = [added.gather(1, at.clamp(0, len(time[0]) - 1)[..., None].expand_as(added)) for at in (one, other)]
-    step = (torch.lerp(ends[0], ends[1], share[..., None]) * stands.any(1)[:, None, None]).view_as(legs[:, :, :, 3])
+    step = (torch.lerp(ends[0], ends[1], share[..., None]) * stands.any(1)[:, None, None]).view_as(
+        legs[:, :, :, 3]
+    )
     return reach(legs, step)
 
 
