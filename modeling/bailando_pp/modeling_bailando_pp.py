@@ -238,15 +238,11 @@ class BailandoPPGPT(BailandoPPPreTrainedModel):
         upper_codes: Tensor,
         lower_codes: Tensor,
         music: Tensor,
-        upper_targets: Tensor | None = None,
-        lower_targets: Tensor | None = None,
-        placement_targets: Tensor | None = None,
         dancers: Tensor | None = None,
         place_codes: Tensor | None = None,
         hands_codes: Tensor | None = None,
-        place_targets: Tensor | None = None,
-        hands_targets: Tensor | None = None,
         return_loss: bool = True,
+        **targets: Tensor,
     ) -> BailandoPPGPTOutput:
         """Compute the logits of the codes that follow.
 
@@ -254,48 +250,38 @@ class BailandoPPGPT(BailandoPPPreTrainedModel):
             upper_codes: (B, N, S) codes, N at most ``max_dancers`` and S at most ``max_codes``.
             lower_codes: (B, N, S) codes.
             music: (B, S, music_dim); entry i is the music of the code that follows code i.
-            upper_targets: (B, N, S) the codes that follow, for the loss.
-            lower_targets: (B, N, S) likewise.
-            placement_targets: (B, N - 1, S, 4) of the codes' first frames (see :func:`placement_of`), for the loss of a model
-                without relation codes.
             dancers: (B, N) or (N,) which embedding each dancer wears, by default 0 to N - 1.
             place_codes: (B, N - 1, S) codes of the places of all dancers but the first; a model with relation codes needs
                 them for several dancers.
             hands_codes: (B, N - 1, S) codes of their hands; likewise.
-            place_targets: (B, N - 1, S) the codes that follow, for the loss.
-            hands_targets: (B, N - 1, S) likewise.
             return_loss: always true with targets; there for ``transformers.Trainer``.
+            targets: for the loss, ``upper_targets`` and ``lower_targets`` (B, N, S), the codes that follow; in a model with
+                relation codes also ``place_targets`` and ``hands_targets`` (B, N - 1, S); in one without,
+                ``placement_targets`` (B, N - 1, S, 4) of the codes' first frames (see :func:`placement_of`).
 
         Raises:
-            ValueError: if a shape is another, or codes of relations or their targets are missing or too many.
+            ValueError: if a shape is another, or codes or targets are missing or too many.
         """
         config = self.config
         codes = {"upper": upper_codes, "lower": lower_codes, "place": place_codes, "hands": hands_codes}
-        targets = {
-            "upper": upper_targets,
-            "lower": lower_targets,
-            "place": place_targets,
-            "hands": hands_targets,
-        }
         known = self._check(codes, music)
+        placement_targets = None if config.relation else targets.pop("placement_targets", None)
         count, steps = upper_codes.shape[1:]
         if not config.rotary and steps > config.max_codes:
             raise ValueError(f"{steps} codes are more than max_codes {config.max_codes}")
         if music.shape[1] != steps:
             raise ValueError(f"music {tuple(music.shape)} must have one row for each of {steps} codes")
-        if len({targets[name] is None for name in known}) > 1:
-            given = [name for name in known if targets[name] is not None]
-            needed = " and ".join(f"{name}_targets" for name in known)
-            raise ValueError(f"the loss needs both {needed}, got one of them: {', '.join(given)}")
+        if targets and set(targets) != {f"{name}_targets" for name in known}:
+            needed = ", ".join(f"{name}_targets" for name in known)
+            raise ValueError(f"the loss needs {needed}; got {', '.join(targets)}")
         if self.training:
             music, *seen = obscure(config, music, *known.values())
             known = dict(zip(known, seen, strict=True))
         hidden = self._run(self._tokens(known, music, dancers), 1 + 2 * count + 2 * self._partners(count))
         logits = self._logits(hidden[:, steps:].unflatten(1, (-1, steps)), count)
         parts = {
-            name: F.cross_entropy(logits[name].flatten(0, 2), wanted.flatten())
-            for name in known
-            if (wanted := targets[name]) is not None
+            name: F.cross_entropy(logits[name].flatten(0, 2), targets[f"{name}_targets"].flatten())
+            for name in (known if targets else ())
         }
         placement = None
         if not config.relation:
@@ -425,8 +411,6 @@ class BailandoPPGPT(BailandoPPPreTrainedModel):
         lower_codes: Tensor,
         steps: int,
         *,
-        place_codes: Tensor | None = None,
-        hands_codes: Tensor | None = None,
         generation_config: GenerationConfig | None = None,
         generator: Generators = None,
         streamer: CodeStreamer | None = None,
@@ -439,13 +423,12 @@ class BailandoPPGPT(BailandoPPPreTrainedModel):
             upper_codes: (B, N, S) codes to start from, S >= 1.
             lower_codes: (B, N, S) likewise.
             steps: codes to add to each dancer.
-            place_codes: (B, N - 1, S) likewise, for several dancers of a model with relation codes.
-            hands_codes: (B, N - 1, S) likewise.
             generation_config: how codes are chosen, see :func:`choose_codes`; the likeliest by default.
             generator: of the draws, on the CPU.
             streamer: receives the codes of each step, those of relations after those of dancers.
             options: changes of the generation configuration: ``do_sample``, ``temperature``, ``top_k``, ``top_p``, and
-                ``guidance_scale`` (see :meth:`BailandoGPT.generate_codes`), for the codes of bodies.
+                ``guidance_scale`` (see :meth:`BailandoGPT.generate_codes`), for the codes of bodies. For several dancers of a
+                model with relation codes also ``place_codes`` and ``hands_codes`` (B, N - 1, S) to start from.
 
         Returns:
             (B, N, S + steps) upper and lower codes; with relation codes also (B, N - 1, S + steps) codes of places and hands.
@@ -453,9 +436,8 @@ class BailandoPPGPT(BailandoPPPreTrainedModel):
         Raises:
             ValueError: if the music is too short, a shape is another, or an option is unknown.
         """
-        known = self._check(
-            {"upper": upper_codes, "lower": lower_codes, "place": place_codes, "hands": hands_codes}, music
-        )
+        relations = {name: options.pop(f"{name}_codes", None) for name in ("place", "hands")}
+        known = self._check({"upper": upper_codes, "lower": lower_codes, **relations}, music)
         start, dancers = upper_codes.shape[2], upper_codes.shape[1]
         if start < 1:
             raise ValueError("each dancer needs at least one code to start from")

@@ -118,15 +118,7 @@ def generate(
     seeds = None if options.seed_motion is None else [opendance.read(options.seed_motion)]
     generation = dict(options.generation)
     if model is None:
-        count = generation.get("num_dancers", 1)
-        if count not in PACKAGED_DANCERS:
-            raise GenerateError(
-                f"--dancers {count}: the package has models of {' and '.join(map(str, PACKAGED_DANCERS))} dancers; "
-                "--model takes another"
-            )
-        name = PACKAGED_DANCERS[count]
-        if count == 1:
-            generation.pop("num_dancers", None)  # no option of the solo model
+        name = _packaged_dancer(generation)
         model = packaged_weights(name)
         log.info("dancer: %s of the package; --model takes another", name)
     else:
@@ -213,6 +205,23 @@ def write_dance(dance: Motion, song: Path, out: Path) -> list[Path]:
         assert dance.rest_offsets is not None
         film(out, dance.poses, dance.transl, dance.rest_offsets, sound, _SOUND_RATE)
     return [out, motion]
+
+
+def _packaged_dancer(generation: dict[str, Any]) -> str:
+    """Return the model of the package for a number of dancers, and remove the number where it is no option of the model.
+
+    Raises:
+        GenerateError: if the package has none for so many dancers.
+    """
+    count = generation.get("num_dancers", 1)
+    if count not in PACKAGED_DANCERS:
+        raise GenerateError(
+            f"--dancers {count}: the package has models of {' and '.join(map(str, PACKAGED_DANCERS))} dancers; "
+            "--model takes another"
+        )
+    if count == 1:
+        generation.pop("num_dancers", None)
+    return PACKAGED_DANCERS[count]
 
 
 def _targets(songs: list[Path], out: Path | None, suffix: str) -> list[Path]:

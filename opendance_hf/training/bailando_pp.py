@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from opendance_hf.data import NoWindowsError
-from opendance_hf.modeling.bailando import BailandoVQVAE
 from opendance_hf.modeling.bailando_pp import (
     BailandoPPForDanceGeneration,
     BailandoPPGPT,
@@ -53,9 +52,7 @@ class DuetWindows(Dataset[dict[str, Tensor]]):
 
     Args:
         dataset: see :class:`~opendance_hf.training.codes.Dances`.
-        vqvae: encodes the dances; all dancers share it.
-        config: of the GPT.
-        relation: encodes the relations, for a GPT with relation codes.
+        whole: encodes the dances, and with relation codes the relations.
         stride: codes between the starts of neighbouring windows.
         dancers: sequences of another number of dancers are left out.
         swap: every window also with the dancers in reverse order, which is as good a dance.
@@ -70,9 +67,7 @@ class DuetWindows(Dataset[dict[str, Tensor]]):
     def __init__(
         self,
         dataset: str | os.PathLike[str],
-        vqvae: BailandoVQVAE,
-        config: BailandoPPGPTConfig,
-        relation: BailandoRelationVQVAE | None = None,
+        whole: BailandoPPForDanceGeneration,
         *,
         stride: int = 1,
         dancers: int = 2,
@@ -81,6 +76,8 @@ class DuetWindows(Dataset[dict[str, Tensor]]):
         turns: int = 1,
         **selection: Any,
     ) -> None:
+        vqvae, config = whole.vqvae, whole.config.gpt_config
+        relation = whole.relation if config.relation else None
         self.num_codes, self.per_code = config.max_codes + 1, vqvae.config.frames_per_code
         self.swap = swap
         self.dances = Dances(dataset, **selection)
@@ -151,7 +148,7 @@ class BailandoPPStage(Stage):
     arguments_class = BailandoPPArguments
     model_section = BailandoPPGPTConfig
     data_section = DuetWindows
-    given = ("vqvae", "config", "relation")
+    given = ("whole",)
     whole: BailandoPPForDanceGeneration
     relation: Any = None
 
@@ -205,8 +202,7 @@ class BailandoPPStage(Stage):
 
     def build_data(self, options: dict[str, Any]) -> DuetWindows:
         """Encode the duets."""
-        relation = None if self.relation is None else self.whole.relation
-        return DuetWindows(self.arguments.dataset, self.whole.vqvae, self.model.config, relation, **options)
+        return DuetWindows(self.arguments.dataset, self.whole, **options)
 
     def held_out_options(self, options: dict[str, Any]) -> dict[str, Any]:
         """Cut windows one after another, without copies."""

@@ -324,5 +324,8 @@ def test_codes_that_are_missing_or_too_many_are_told() -> None:
     with pytest.raises(ValueError, match="in a model without relation codes"):
         plain(**related(2))
     inputs = related(2)
-    with pytest.raises(ValueError, match="place_targets and hands_targets, got one of them: upper"):
+    with pytest.raises(
+        ValueError,
+        match="the loss needs upper_targets, lower_targets, place_targets, hands_targets; got upper_targets",
+    ):
         model(**inputs, upper_targets=inputs["upper_codes"])

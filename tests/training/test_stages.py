@@ -226,9 +226,7 @@ def test_a_couple_learns_the_codes_of_its_relation(data: Path, tmp_path: Path) -
     weights = load_file(tmp_path / "relation" / "model.safetensors")
     for name, value in weights.items():
         assert torch.equal(loaded.state_dict()[f"relation.{name}"], value), name
-    windows = DuetWindows(
-        data / "opendance-3d", whole.vqvae, whole.config.gpt_config, whole.relation, stride=3, turns=2
-    )
+    windows = DuetWindows(data / "opendance-3d", whole, stride=3, turns=2)
     item, other = windows[1], windows[1 + len(windows) // 2]
     assert item["place_codes"].shape == item["hands_targets"].shape == (1, 29)
     assert torch.equal(item["place_codes"][:, 1:], item["place_targets"][:, :-1])
@@ -255,7 +253,8 @@ def test_a_couple_learns_the_codes_of_its_relation(data: Path, tmp_path: Path) -
 def test_duets_come_in_both_orders(data: Path) -> None:
     vqvae = load_model(str(data / "bailando"), expected=("bailando",)).vqvae
     config = BailandoPPGPTConfig(codebook_size=16, max_codes=8)
-    windows = DuetWindows(data / "opendance-3d", vqvae, config, stride=3)
+    whole = BailandoPPForDanceGeneration.of_parts(vqvae, config)
+    windows = DuetWindows(data / "opendance-3d", whole, stride=3)
     one, other = windows[1], windows[1 + len(windows) // 2]
     assert one["upper_codes"].shape == (2, 8)
     assert one["placement_targets"].shape == (1, 8, 4)
