@@ -29,6 +29,7 @@ SECTIONS = (
     "music_features",
     "evaluation",
     "generation",
+    "gpu_steps",
     "training_reader",
     "exporting",
     "importing",

@@ -1,6 +1,7 @@
 """Does a dancer hear the beat? Every figure of docs/training.md on the solo dancer of the package.
 
-    python -m benchmarks.dancer PAIRED [--model FOLDER] [--songs FOLDER] [--seeds 8] [--out FILE.json]
+    python -m benchmarks.dancer PAIRED [--model FOLDER] [--songs FOLDER] [--loops FOLDER] [--also LABEL=FOLDER ...]
+                                [--seeds 8] [--out FILE.json]
 
 PAIRED is the retimed dataset that the dancer learned from (``opendance pair``): its scores are what can be had. Songs are
 twelve synthesised ones that nobody trained on (seeds 9000 to 9011), and those of a folder with tracks and ``notes.mid`` each, as
@@ -29,9 +30,18 @@ from opendance_hf.apps.generate import PACKAGED_DANCER
 from opendance_hf.assets import packaged_weights
 from opendance_hf.dance import Dancer
 from opendance_hf.data import SequenceReader
-from opendance_hf.metrics import foot_events, foot_skate_ratio, ground_penetration
+from opendance_hf.metrics import (
+    foot_events,
+    foot_skate_ratio,
+    frechet_distance,
+    ground_penetration,
+    motion_features,
+    normalise,
+    still_ratio,
+)
+from opendance_hf.metrics.protocol import STD_FLOORS
 from opendance_hf.metrics.steps import score_events
-from opendance_hf.music import BLOCKS, SAMPLE_RATE_60FPS, music_features
+from opendance_hf.music import BLOCKS, SAMPLE_RATE_60FPS, decode_audio, music_features
 from opendance_hf.schema import FPS, per_dancer
 from opendance_hf.synthetic.music import Difficulty
 
@@ -39,8 +49,8 @@ Floats = npt.NDArray[np.floating]
 
 HELD_OUT_SEEDS = range(9000, 9012)
 SONG_S = 30.0
+PIECE = 5 * FPS
 METRONOME_BPM = 120.0
-STILL_MPS = 0.15
 RESAMPLES = 2000
 
 
@@ -70,6 +80,7 @@ class Row:
     diversity_m: float
     still: float
     stillest: float
+    fid_k: float
 
 
 def main() -> None:
@@ -77,44 +88,76 @@ def main() -> None:
     parser.add_argument("paired", type=Path)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--songs", type=Path)
+    parser.add_argument("--loops", type=Path)
+    parser.add_argument("--also", action="append", default=[], metavar="LABEL=FOLDER")
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     dancer = Dancer.from_pretrained(options.model or packaged_weights(PACKAGED_DANCER), device="cpu")
     songs = read_songs(dancer, options.songs)
-    rows = compare(dancer, songs, options.paired, range(options.seeds))
+    loops = read_loops(dancer, options.loops) if options.loops else []
+    others = {}
+    for one in options.also:
+        label, _, folder = one.partition("=")
+        others[label] = Dancer.from_pretrained(folder, device="cpu")
+        others[label].model.generation_config = dancer.model.generation_config
+    rows = compare(dancer, others, songs, loops, options.paired, range(options.seeds))
     print_table(rows, len(songs))
     if options.out:
         options.out.write_text(json.dumps([asdict(row) for row in rows], indent=1))
 
 
-def compare(dancer: Dancer, songs: list[Song], paired: Path, seeds: range) -> list[Row]:
-    """Score the dancer and its controls."""
+def compare(
+    dancer: Dancer,
+    others: dict[str, Dancer],
+    songs: list[Song],
+    loops: list[Song],
+    paired: Path,
+    seeds: range,
+) -> list[Row]:
+    """Score the dancer, its controls and other dancers."""
     real, beats, tempi = read_pairs(paired)
-    rows = [score("training data", real, [[number] for number in range(len(real))], beats)]
-    of_song = [[number] * len(seeds) for number in range(len(songs))]
-    heard: dict[str, Callable[[Song], Any]] = {
-        "dancer, known beats": lambda song: song.known["music_features"][0].numpy(),
-        "dancer, tracked beats": lambda song: song.tracked["music_features"][0].numpy(),
-        "dancer, silence": lambda song: np.zeros_like(song.known["music_features"][0].numpy()),
-        "dancer, metronome": lambda song: metronome(dancer, song),
-    }
+    rows = [score("training data", real, [[number] for number in range(len(real))], beats, real)]
+
+    def row(label: str, songs: list[Song], dancer: Dancer, hear: Callable[[Song], Floats]) -> None:
+        heard, frames = [hear(song) for song in songs], [int(song.known["num_frames"][0]) for song in songs]
+        takes = [dancer.dance(heard, frames, seed=seed) for seed in seeds]
+        dances = [take[number]["joints"] for number in range(len(songs)) for take in takes]
+        groups = [[number] * len(seeds) for number in range(len(songs))]
+        rows.append(score(label, dances, groups, [song.beats for song in songs], real))
+        print(rows[-1], flush=True)
+
+    def known(song: Song) -> Floats:
+        return np.asarray(song.known["music_features"][0])
+
+    row("dancer, known beats", songs, dancer, known)
+    row("dancer, tracked beats", songs, dancer, lambda song: np.asarray(song.tracked["music_features"][0]))
+    row("dancer, silence", songs, dancer, lambda song: np.zeros_like(known(song)))
+    row("dancer, metronome", songs, dancer, lambda song: metronome(dancer, song))
+    for label, other in others.items():
+        row(label, songs, other, known)
+    if loops:
+        row("dancer, loops of unknown beats", loops, dancer, known)
     truth = [song.beats for song in songs]
-    for label, hear in heard.items():
-        dances = [
-            dance["joints"]
-            for song in songs
-            for seed in seeds
-            for dance in dancer.dance([hear(song)], [int(song.known["num_frames"][0])], seed=seed)
-        ]
-        rows.append(score(label, dances, of_song, truth))
     nearest = [int(np.argmin(np.abs(np.log(tempi / tempo_of(song.beats))))) for song in songs]
-    rows.append(
-        score("nearest song's dance", [real[n] for n in nearest], [[n] for n in range(len(songs))], truth)
-    )
+    each = [[number] for number in range(len(songs))]
+    rows.append(score("nearest song's dance", [real[n] for n in nearest], each, truth, real))
+    of_song = [number * len(seeds) for number in each]
     draw = np.random.default_rng(0).integers(len(real), size=len(songs) * len(seeds))
-    rows.append(score("random real dance", [real[n] for n in draw], of_song, truth))
+    rows.append(score("random real dance", [real[n] for n in draw], of_song, truth, real))
     return rows
+
+
+def read_loops(dancer: Dancer, folder: Path) -> list[Song]:
+    """Read songs whose beats nobody knows: those of the tracker stand for them; the first half minute of each."""
+    found = []
+    for path in sorted(
+        path for path in folder.iterdir() if path.suffix in (".opus", ".ogg", ".mp3", ".wav", ".flac")
+    ):
+        audio = decode_audio(path, SAMPLE_RATE_60FPS)[: int(SONG_S * SAMPLE_RATE_60FPS)]
+        heard = dancer.feature_extractor(audio, SAMPLE_RATE_60FPS, music_beats=[None])
+        found.append(Song(path.stem, np.asarray(heard["music_beats"][0], dtype=np.float64), heard, heard))
+    return found
 
 
 def read_songs(dancer: Dancer, folder: Path | None) -> list[Song]:
@@ -159,7 +202,9 @@ def metronome(dancer: Dancer, song: Song) -> Floats:
     return dancer.feature_extractor.select({"music_beats": beats, "num_frames": frames})
 
 
-def score(label: str, dances: list[Floats], groups: list[list[int]], beats: list[Floats]) -> Row:
+def score(
+    label: str, dances: list[Floats], groups: list[list[int]], beats: list[Floats], real: list[Floats]
+) -> Row:
     """Score dances with the beats of their song and with those of others.
 
     Args:
@@ -167,6 +212,7 @@ def score(label: str, dances: list[Floats], groups: list[list[int]], beats: list
         dances: (T, 24, 3) each, song by song.
         groups: for each song as many entries as it has dances, each the number of the song's beats.
         beats: frames, by number.
+        real: (T, 24, 3) each, the dances that FID compares with.
     """
     numbers = [number for group in groups for number in group]
     others = range(0, len(beats), max(1, len(beats) // 24))
@@ -178,7 +224,7 @@ def score(label: str, dances: list[Floats], groups: list[list[int]], beats: list
         own.append(found.score)
         difference.append(found.score - float(np.mean(wrong)))
         rates.append(found.events_per_s)
-    still = [share_still(joints) for joints in dances]
+    still = [still_ratio(joints) for joints in dances]
     ends = np.cumsum([len(group) for group in groups])
     per_song = np.array([part.mean() for part in np.split(np.array(difference), ends[:-1])])
     draws = np.random.default_rng(0).integers(len(per_song), size=(RESAMPLES, len(per_song)))
@@ -197,13 +243,20 @@ def score(label: str, dances: list[Floats], groups: list[list[int]], beats: list
         diversity(dances),
         float(np.mean(still)),
         float(np.max(still)),
+        distance(dances, real),
     )
 
 
-def share_still(joints: Floats) -> float:
-    """Return the share of two seconds, one starting at every frame, in which joints move by less than 0.15 m/s on average."""
-    speed = np.linalg.norm(np.diff(joints, axis=0), axis=-1).mean(axis=1) * FPS
-    return float((np.convolve(speed, np.ones(2 * FPS) / (2 * FPS), "valid") < STILL_MPS).mean())
+def distance(dances: list[Floats], real: list[Floats]) -> float:
+    """Return the FID of the kinetic features of pieces of five seconds against those of the real dances."""
+
+    def features(some: list[Floats]) -> Floats:
+        pieces = [
+            one[start : start + PIECE] for one in some for start in range(0, len(one) - PIECE + 1, PIECE)
+        ]
+        return motion_features(pieces, corrected=True).kinetic
+
+    return frechet_distance(*normalise(features(dances), features(real), floor=STD_FLOORS["k"]))
 
 
 def diversity(dances: list[Floats], pairs: int = 4000) -> float:
@@ -225,14 +278,14 @@ def print_table(rows: list[Row], songs: int) -> None:
         f"{songs} songs; step beat of the known beats, of other songs' beats, and their difference [95% over songs]\n"
     )
     print(
-        "| dances | N | own | other | difference | events/s | skate | penetration, mm | diversity, m | still, mean | still, most |"
+        "| dances | N | own | other | difference | events/s | skate | penetration, mm | diversity, m | still, mean | still, most | FID_k |"
     )
-    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
     for row in rows:
         print(
             f"| {row.label} | {row.dances} | {row.own:.3f} | {row.other:.3f} | {row.difference:.3f} "
             f"[{row.low:.3f}, {row.high:.3f}] | {row.events_per_s:.2f} | {row.skate:.3f} | {row.penetration_mm:.1f} "
-            f"| {row.diversity_m:.3f} | {row.still:.3f} | {row.stillest:.2f} |"
+            f"| {row.diversity_m:.3f} | {row.still:.3f} | {row.stillest:.2f} | {row.fid_k:.2f} |"
         )
 
 

@@ -28,6 +28,7 @@ Rotary = tuple[Tensor, Tensor]
 class AttentionConfig(Protocol):
     """Configuration of the blocks, see :class:`~opendance_hf.modeling.bailando.BailandoGPTConfig`."""
 
+    codebook_size: int
     hidden_size: int
     num_attention_heads: int
     dropout: float
@@ -118,39 +119,52 @@ def attend(
 class StepCache:
     """Keys and values that one block computed for the last ``window`` steps of all streams.
 
-    Steps are stored in ``window`` slots in rotation: attention does not depend on the order of keys.
+    They are stored in ``window`` slots in rotation: attention does not depend on the order of keys. All slots are read at
+    every step, under a mask, so that all steps after the first have the same shapes and can be compiled or captured.
+
+    Attributes:
+        at: (S,) numbers of the steps that are being computed, on the device: all of the first ones, then one at a time.
+        places: (at most window,) slots of the last of them.
     """
 
     def __init__(self, window: int, streams: int) -> None:
         self.window, self.streams = window, streams
-        self.steps = 0
+        self.at = self.places = torch.zeros(0, dtype=torch.long)
         self.slots: list[Tensor] = []
 
+    @staticmethod
+    def start_step(caches: Sequence[StepCache], at: Tensor) -> None:
+        """Tell caches, which have the same window, which steps are computed next."""
+        window = caches[0].window
+        places = at[-window:] % window
+        for cache in caches:
+            cache.at, cache.places = at, places
+
     def update(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Add (B, H, streams * S, D) keys and values of S new steps; return those that the new steps may attend to.
+        """Add (B, H, streams * S, D) keys and values of the steps ``at``; return those that the mask of the steps is for.
 
         Raises:
             ValueError: for several steps at once that are not the first ones.
         """
-        steps = key.shape[2] // self.streams
-        if steps > 1 and self.steps:
+        steps = len(self.at)
+        if steps > 1 and self.slots:
             raise ValueError(f"expected one step after the first ones, got {steps}")
         if not self.slots:
             count, heads, _, width = key.shape
-            self.slots = [key.new_empty(count, heads, self.window, self.streams, width) for _ in range(2)]
-        kept = min(steps, self.window)
-        first = self.steps + steps - kept
-        self.steps += steps
-        if steps > 1:
-            places = [(first + step) % self.window for step in range(kept)]
-            for slots, new in zip(self.slots, (key, value), strict=True):
-                by_step = new.unflatten(2, (self.streams, steps)).transpose(2, 3)
-                slots[:, :, places] = by_step[:, :, steps - kept :]
-            return key, value
+            self.slots = [key.new_zeros(count, heads, self.window, self.streams, width) for _ in range(2)]
+            for slots in self.slots:
+                torch._dynamo.mark_static_address(slots)  # CUDA graphs write to them
         for slots, new in zip(self.slots, (key, value), strict=True):
-            slots[:, :, first % self.window] = new
-        filled = min(self.steps, self.window)
-        return self.slots[0][:, :, :filled].flatten(2, 3), self.slots[1][:, :, :filled].flatten(2, 3)
+            by_step = new.unflatten(2, (self.streams, steps)).transpose(2, 3)
+            slots.index_copy_(2, self.places, by_step[:, :, -self.window :])
+        if steps > 1:
+            return key, value
+        return self.slots[0].flatten(2, 3), self.slots[1].flatten(2, 3)
+
+    def mask(self) -> Tensor:
+        """Return the mask (streams, window * streams) of a single step: true for the slots that hold a step."""
+        filled = torch.arange(self.window, device=self.at.device) <= self.at
+        return filled[:, None].expand(-1, self.streams).flatten().expand(self.streams, -1)
 
 
 class DanceAttention(nn.Module):
@@ -254,9 +268,9 @@ def cross_conditional_mask(
 
 
 def rotary_embedding(
-    config: AttentionConfig, steps: int, streams: int, like: Tensor, first: int = 0
+    config: AttentionConfig, steps: int, streams: int, like: Tensor, at: Tensor | None = None
 ) -> Rotary | None:
-    """Return cosines and sines (streams * steps, C / heads) of the positions from ``first`` on.
+    """Return cosines and sines (streams * steps, C / heads) of the positions ``at`` (steps,), by default from 0 on.
 
     They are equal for all streams, and None with absolute positions. Angles are computed in double precision, as they are
     large late in a song.
@@ -264,8 +278,11 @@ def rotary_embedding(
     if not config.rotary:
         return None
     half = config.hidden_size // config.num_attention_heads // 2
-    speed = config.rotary_base ** (-torch.arange(half, dtype=torch.float64) / half)
-    angles = torch.arange(first, first + steps, dtype=torch.float64)[:, None] * speed
+    # On the device, where the computation needs no copy; Apple's has no double precision.
+    place = torch.device("cpu") if like.device.type == "mps" else like.device
+    speed = config.rotary_base ** (-torch.arange(half, dtype=torch.float64, device=place) / half)
+    positions = torch.arange(steps, device=place) if at is None else at.to(place)
+    angles = positions.to(torch.float64)[:, None] * speed
     angles = angles.repeat(streams, 2)
     return angles.cos().to(like), angles.sin().to(like)
 
@@ -301,7 +318,9 @@ def run_blocks(
     if steps > 1:
         window = config.context if config.rotary else None
         mask = cross_conditional_mask(steps, streams, hidden.device, window=window)
-    rotary = rotary_embedding(config, steps, streams, hidden, caches[0].steps if caches else 0)
+    elif caches:
+        mask = caches[0].mask()
+    rotary = rotary_embedding(config, steps, streams, hidden, caches[0].at if caches else None)
     for number, block in enumerate(blocks):
         hidden = block(
             hidden,
@@ -323,11 +342,15 @@ class CodeStreamer(Protocol):
         """Take note that there will be no more."""
 
 
+#: Random numbers are drawn for so many steps at a time: 2 MB for each piece, of 512 codes.
+_STEPS_PER_DRAW = 512
+
+
 def extend_codes(
     codes: Tensor,
     start: int,
     config: AttentionConfig,
-    next_logits: Callable[[slice, list[StepCache] | None], Sequence[Tensor]],
+    next_logits: Callable[[Tensor, list[StepCache] | None], Sequence[Tensor]],
     *,
     caches: list[StepCache] | None,
     generation_config: GenerationConfig,
@@ -340,29 +363,56 @@ def extend_codes(
     ``config.context`` steps are seen; then the window slides, all positions change, and everything in it is computed again
     at every step, as published.
 
+    After the first one, a step reads nothing on the host, and all steps have the same shapes: those with caches, and those of
+    a window that slides. ``compile_config`` of the generation configuration compiles them, each kind once.
+
     Args:
         codes: (2, B, ..., S) upper and lower codes, known up to ``start``; changed in place.
         start: number of known steps, at least 1.
         config: of the model.
-        next_logits: from the steps to read, which follow those in the caches, to the upper and lower logits
-            (B, ..., codebook_size) of the step after them.
+        next_logits: from the numbers (n,) of the steps to read, which follow those in the caches, to the upper and lower
+            logits (B, ..., codebook_size) of the step after them.
         caches: one empty cache for each block; None if nothing that was computed for one step holds for the next.
         generation_config: see :func:`choose_codes`.
-        generator: see :func:`choose_codes`.
+        generator: see :func:`draw_noise`.
         streamer: receives the codes of every step.
 
     Returns:
         ``codes``
     """
-    for count in range(start, codes.shape[-1]):
-        first = 0 if config.rotary else max(0, count - config.context)
-        if first > 0:
-            caches = None
-        known = caches[0].steps if caches else first
-        for half, logits in enumerate(next_logits(slice(known, count), caches)):
-            codes[half, ..., count] = choose_codes(logits, generation_config, generator)
+    device, total = codes.device, codes.shape[-1]
+    torch._dynamo.mark_static_address(codes)
+
+    def step(new: Tensor, noise: Tensor | None, caches: list[StepCache] | None) -> Tensor:
+        """Choose the codes (2, B, ...) that follow the steps ``new``, and write them into ``codes``."""
+        if caches:
+            StepCache.start_step(caches, new)
+        logits = next_logits(new, caches)
+        noises = [None, None] if noise is None else noise.unbind(0)
+        halves = zip(logits, noises, strict=True)
+        chosen = torch.stack([choose_codes(half, generation_config, noise) for half, noise in halves])
+        codes.index_copy_(-1, new[-1:] + 1, chosen[..., None])
+        return chosen
+
+    options = generation_config.compile_config
+    fixed_step = step if options is None else torch.compile(step, **options.to_dict())
+    last, noise = torch.full((1,), start - 1, device=device), None
+    for count in range(start, total):
+        if not config.rotary and count > config.context:
+            caches = None  # of other positions
+        window = count if config.rotary else min(count, config.context)
+        is_next = caches is not None and count > start
+        new = last if is_next else last + torch.arange(1 - window, 1, device=device)
+        if generation_config.do_sample:
+            at = (count - start) % _STEPS_PER_DRAW
+            if at == 0:
+                steps = min(_STEPS_PER_DRAW, total - count)
+                noise = draw_noise(steps, (*codes.shape[:-1], config.codebook_size), generator).to(device)
+        is_fixed = is_next or (caches is None and window == config.context)
+        chosen = (fixed_step if is_fixed else step)(new, None if noise is None else noise[at], caches)
+        last = last + 1
         if streamer is not None:
-            streamer.put(codes[..., count].movedim(0, -1).clone())
+            streamer.put(chosen.movedim(0, -1).clone())
     if streamer is not None:
         streamer.end()
     return codes
@@ -412,16 +462,14 @@ def generation_options(
     return config
 
 
-def choose_codes(logits: Tensor, config: GenerationConfig, generator: Generators = None) -> Tensor:
+def choose_codes(logits: Tensor, config: GenerationConfig, noise: Tensor | None) -> Tensor:
     """Choose a code from each row of logits.
-
-    Draws are made on the CPU, where the generator is, so that a seed gives the same dance on every device.
 
     Args:
         logits: (B, ..., codebook_size).
         config: ``do_sample`` false takes the likeliest code; true draws one, after ``temperature`` (1 by default),
             among the ``top_k`` likeliest, and among the likeliest that together have probability ``top_p``.
-        generator: of the draws; a sequence has one for each of the B pieces, so that a piece does not depend on the others.
+        noise: of :func:`draw_noise`, in the shape of the logits, if codes are drawn.
 
     Returns:
         (B, ...) codes.
@@ -437,16 +485,29 @@ def choose_codes(logits: Tensor, config: GenerationConfig, generator: Generators
         # A code stays if those before it have not yet made up the share: the likeliest always does.
         beyond = ordered.cumsum(-1) - ordered >= max(config.top_p, 1e-9)
         logits = logits.masked_fill(torch.zeros_like(beyond).scatter(-1, order, beyond), -torch.inf)
-    probabilities = logits.softmax(-1).cpu()
+    assert noise is not None
+    # Of exponential waiting times with the rates p, the shortest is that of code i with probability p_i.
+    return (logits.softmax(-1) / noise).argmax(dim=-1)
+
+
+def draw_noise(steps: int, shape: Sequence[int], generator: Generators = None) -> Tensor:
+    """Draw the exponential random numbers that :func:`choose_codes` draws codes with.
+
+    On the CPU, where the generator is, so that a seed gives the same dance on every device; and for many steps at a time, so
+    that a device does not wait. They are those that ``torch.multinomial`` would draw step by step.
+
+    Args:
+        steps: number of steps.
+        shape: (2, B, ..., codebook_size) of one step: of the logits of both halves.
+        generator: a sequence has one for each of the B pieces, so that a piece does not depend on the others.
+
+    Returns:
+        (steps, *shape)
+    """
     if isinstance(generator, Sequence):
-        parts = [_draw(row, one) for row, one in zip(probabilities, generator, strict=True)]
-        return torch.stack(parts).to(logits.device)
-    return _draw(probabilities, generator).to(logits.device)
-
-
-def _draw(probabilities: Tensor, generator: torch.Generator | None) -> Tensor:
-    rows = probabilities.reshape(-1, probabilities.shape[-1])
-    return torch.multinomial(rows, 1, generator=generator)[:, 0].view(probabilities.shape[:-1])
+        of_piece = (steps, shape[0], *shape[2:])
+        return torch.stack([torch.empty(of_piece).exponential_(generator=one) for one in generator], dim=2)
+    return torch.empty(steps, *shape).exponential_(generator=generator)
 
 
 def lengths_of(num_frames: int | Sequence[int], count: int) -> list[int]:

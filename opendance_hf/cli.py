@@ -910,6 +910,41 @@ def export(
 
 
 @app.command()
+def view(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            exists=True,
+            help="Motion files of any format, shown in step side by side; one file may be the song.",
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="The page (.html). Default: the name of the first dance.")
+    ] = None,
+    audio: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Song, or a video with it; its part is in the page."),
+    ] = None,
+    audio_start: Annotated[
+        float | None,
+        typer.Option(min=0, help="Where the dance begins in it, in seconds. Default: as the dance says."),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write dances as one HTML page with a 3D stage, which any browser opens without a network."""
+    from opendance_hf.apps.console import show_log
+    from opendance_hf.apps.view import ViewOptions
+    from opendance_hf.apps.view import view as write
+
+    with _plain_errors(out or Path()) as console, show_log(console):
+        path = write(files, out, ViewOptions(audio, audio_start, overwrite))
+        size = path.stat().st_size / 1e6
+        console.print(
+            f"written:  {path} ({size:.1f} MB): open it in a browser", markup=False, highlight=False
+        )
+
+
+@app.command()
 def push(
     folder: Annotated[Path, typer.Argument(help="Folder of a dataset or of a trained model.")],
     repo: Annotated[str, typer.Argument(help="Repository on the Hub: user/name.")],

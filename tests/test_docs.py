@@ -36,6 +36,7 @@ DOCUMENTS = tuple(
         "docs/metrics",
         "docs/music",
         "docs/performance",
+        "docs/view",
     )
 )
 

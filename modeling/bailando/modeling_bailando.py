@@ -264,17 +264,19 @@ class BailandoGPT(BailandoPreTrainedModel):
         """Return cosines and sines (3 * steps, C / heads) of the positions; None with absolute positions."""
         return rotary_embedding(self.config, steps, STREAMS, like)
 
-    def _tokens(self, music: Tensor, upper_codes: Tensor, lower_codes: Tensor, first: int = 0) -> Tensor:
-        """Embed codes (B, S) with embedded music (B, S, C) as tokens (B, 3 S, C), the first at position ``first``."""
+    def _tokens(
+        self, music: Tensor, upper_codes: Tensor, lower_codes: Tensor, at: Tensor | None = None
+    ) -> Tensor:
+        """Embed codes (B, S) with embedded music (B, S, C) as tokens (B, 3 S, C) at positions ``at``, or from 0 on."""
         streams = [music, self.upper_embedding(upper_codes), self.lower_embedding(lower_codes)]
         if music.shape[1] != upper_codes.shape[1]:
             raise ValueError(f"{music.shape[1]} entries of music for {upper_codes.shape[1]} codes")
         tokens = torch.stack(streams, dim=1)
         if not self.config.rotary:
-            last = first + upper_codes.shape[1]
-            if last > self.config.max_codes:
-                raise ValueError(f"{last} codes for a model of {self.config.max_codes} absolute positions")
-            tokens = tokens + self.position_embedding[:, first:last]
+            steps = upper_codes.shape[1]
+            if steps > self.config.max_codes:
+                raise ValueError(f"{steps} codes for a model of {self.config.max_codes} absolute positions")
+            tokens = tokens + self.position_embedding[:, slice(steps) if at is None else at]
         return tokens.flatten(1, 2)
 
     @torch.no_grad()
@@ -331,16 +333,17 @@ class BailandoGPT(BailandoPreTrainedModel):
         music_moves = config.music_window is not None and not config.rotary
         vectors = None if music_moves else self._embed_song(music[:, : per_entry * entries + margin])
 
-        def next_logits(new: slice, caches: list[StepCache] | None) -> tuple[Tensor, Tensor]:
+        def next_logits(new: Tensor, caches: list[StepCache] | None) -> tuple[Tensor, Tensor]:
             if vectors is None:
-                embedded = self.embed_music(music[:, per_entry * new.start : per_entry * new.stop + margin])
+                rows = torch.arange(per_entry * len(new) + margin, device=new.device)
+                embedded = self.embed_music(music[:, per_entry * new[0] + rows])
             else:
                 embedded = vectors[:, new]
-            first = caches[0].steps if caches else 0
-            upper, lower = codes[:, :, new]
+            at = caches[0].at if caches else None
+            upper, lower = codes[:, :, new].unbind(0)
             if scale == 1:
-                return self._next_logits(self._tokens(embedded, upper, lower, first), caches)
-            tokens = self._tokens(embedded, upper.repeat(2, 1), lower.repeat(2, 1), first)
+                return self._next_logits(self._tokens(embedded, upper, lower, at), caches)
+            tokens = self._tokens(embedded, upper.repeat(2, 1), lower.repeat(2, 1), at)
             heard, silent = zip(
                 *(logits.chunk(2) for logits in self._next_logits(tokens, caches)), strict=True
             )

@@ -14,7 +14,7 @@ Joints are (..., 24, 3) SMPL joints in metres, y up, at 60 FPS.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,6 +54,8 @@ class BailandoVQVAEOutput(ModelOutput):
         rotations: (B, T, 24, 3, 3) as decoded, not yet quite rotations; None without a rotation head.
         upper_codes: (B, S) indices.
         lower_codes: (B, S) indices.
+        vectors: (B, C, S) encoder outputs of each half, for :meth:`BailandoVQVAE.update_codebooks`; None if the codebooks have
+            learned from them already, or do not learn.
         metrics: named scalars for logs: the parts of the losses, and ``used`` codes of each half.
     """
 
@@ -66,6 +68,7 @@ class BailandoVQVAEOutput(ModelOutput):
     rotations: Tensor | None = None
     upper_codes: Tensor | None = None
     lower_codes: Tensor | None = None
+    vectors: dict[str, Tensor] | None = None
     metrics: dict[str, Tensor] | None = None
 
 
@@ -88,9 +91,15 @@ def join_root(relative: Tensor, root_velocity: Tensor, start: Tensor | None = No
     return relative + root[..., None, :]
 
 
+def take_joints(joints: Tensor, indices: Sequence[int]) -> Tensor:
+    """Return some of (B, T, 24, ...) joints. An index list would be copied to the device at every call."""
+    every = joints.unbind(2)
+    return torch.stack([every[index] for index in indices], dim=2)
+
+
 def foot_velocity(relative: Tensor, root_velocity: Tensor) -> Tensor:
     """Return the velocities (B, T-1, 4, 3) of ankles and toes in the world, metres a frame; see :func:`split_root`."""
-    return relative[:, :, _FEET].float().diff(dim=1) + root_velocity[:, :-1, None].float()
+    return take_joints(relative, _FEET).float().diff(dim=1) + root_velocity[:, :-1, None].float()
 
 
 def nearest_rotations(matrices: Tensor) -> Tensor:
@@ -179,7 +188,8 @@ class BailandoDecoder(nn.Module):
 class BailandoCodebook(nn.Module):
     """Codes as exponential moving averages of the encoder outputs assigned to them.
 
-    All its state is in buffers, so a resumed training goes on exactly.
+    All its state is in buffers, so a resumed training continues exactly. Nothing is read by the host and no branch depends
+    on values, so that a training step can be compiled without graph breaks and captured.
     """
 
     codes: Tensor
@@ -220,54 +230,83 @@ class BailandoCodebook(nn.Module):
         # In single precision: the nearest code and a running mean both depend on small differences.
         with torch.autocast(hidden.device.type, enabled=False):
             hidden = hidden.float()
-            vectors = hidden.transpose(1, 2).reshape(-1, hidden.shape[1])
-            if update and self.step == 0:
-                self.initialise(vectors.detach())
+            vectors = code_vectors(hidden)
+            if update:
+                everything = _gather(vectors.detach())
+                drawn = self.draw(everything)
+                self.initialise(drawn)
             indices = self.quantize(vectors.detach())
             chosen = F.embedding(indices, self.codes.float()).view(hidden.shape[0], -1, hidden.shape[1])
             chosen = chosen.transpose(1, 2)
             commitment = (chosen.detach() - hidden).square().mean()
             if update:
-                self.update(vectors.detach(), indices)
+                self.update(everything, _gather(indices), drawn)
         return hidden + (chosen - hidden).detach(), indices.view(hidden.shape[0], -1), commitment
 
     @torch.no_grad()
-    def initialise(self, vectors: Tensor) -> None:
-        """Draw the first codes from encoder outputs (N, C), repeated with a little noise if these are too few."""
-        vectors = _gather(vectors).float()
-        size, width = self.codes.shape
-        repeats = math.ceil(size / len(vectors))
-        if repeats > 1:
-            vectors = vectors.repeat(repeats, 1)
-            noise = torch.randn(vectors.shape, generator=self._generator())
-            vectors = vectors + noise.to(vectors.device) * 0.01 / width**0.5
-        self.codes.copy_(vectors[self._draw(len(vectors))[:size]])
+    def initialise(self, drawn: Tensor) -> None:
+        """Before the first update, start with the codes that :meth:`draw` found; later change nothing."""
+        first = self.step == 0
+        self.codes.copy_(torch.where(first, drawn, self.codes))
         # As if each had been used just often enough: those that are not are replaced from the first update on.
-        self.code_sum.copy_(self.codes * self.min_count)
-        self.code_count.fill_(self.min_count)
+        self.code_sum.copy_(torch.where(first, drawn * self.min_count, self.code_sum))
+        self.code_count.copy_(torch.where(first, self.min_count, self.code_count))
 
     @torch.no_grad()
-    def update(self, vectors: Tensor, indices: Tensor) -> None:
-        """Move the codes towards the encoder outputs (N, C) assigned to them, over all ranks."""
-        everything = _gather(vectors).float()
-        assigned = F.one_hot(_gather(indices), len(self.codes)).to(everything.dtype)
-        self.code_sum.mul_(self.decay).add_(assigned.T @ everything, alpha=1 - self.decay)
-        self.code_count.mul_(self.decay).add_(assigned.sum(0), alpha=1 - self.decay)
+    def update(self, vectors: Tensor, indices: Tensor, drawn: Tensor) -> None:
+        """Move the codes towards the encoder outputs (N, C) assigned to them; ``drawn`` replaces those out of use."""
+        # Not F.one_hot, which reads the largest index on the host.
+        assigned = (indices[:, None] == torch.arange(len(self.codes), device=indices.device)).float()
+        # Not add_ with alpha, which the compiler of torch 2.13 ignores when it joins the sum with the product.
+        self.code_sum.lerp_(assigned.T @ vectors, 1 - self.decay)
+        self.code_count.lerp_(assigned.sum(0), 1 - self.decay)
         used = self.code_count >= self.min_count
-        if len(everything) < len(self.codes):
-            everything = everything.repeat(math.ceil(len(self.codes) / len(everything)), 1)
-        fresh = everything[self._draw(len(everything))[: len(self.codes)]]
         # A replaced code keeps its sums: it is replaced again until it is used often enough.
         average = self.code_sum / self.code_count.clamp(min=1e-9)[:, None]
-        self.codes.copy_(torch.where(used[:, None], average, fresh))
+        self.codes.copy_(torch.where(used[:, None], average, drawn))
         self.step.add_(1)
 
-    def _generator(self) -> torch.Generator:
-        return torch.Generator().manual_seed(self.seed * 1_000_003 + int(self.step))
+    @torch.no_grad()
+    def draw(self, vectors: Tensor) -> Tensor:
+        """Draw an encoder output for each code, of all (N, C); fewer than codes are repeated with a little noise."""
+        size, width = self.codes.shape
+        repeats = math.ceil(size / len(vectors))
+        drawn = vectors[self._permutation(repeats * len(vectors))[:size] % len(vectors)]
+        return drawn if repeats == 1 else drawn + self._noise(drawn) * 0.01 / width**0.5
 
-    def _draw(self, count: int) -> Tensor:
-        """Draw a permutation of ``count``, the same on every rank and after a resume."""
-        return torch.randperm(count, generator=self._generator()).to(self.codes.device)
+    def _permutation(self, count: int) -> Tensor:
+        """Draw a permutation, which is the same on every rank and after a resume, by sorting random keys."""
+        index = torch.arange(count, device=self.step.device)
+        # The index in the lower bits makes all keys different.
+        return ((random_bits(self.seed, self.step, index) << 31) | index).argsort()
+
+    def _noise(self, like: Tensor) -> Tensor:
+        """Draw normal numbers in the shape of a tensor, by Box and Muller's transform."""
+        index = torch.arange(like.numel(), device=self.step.device).view_as(like)
+        radius, angle = ((random_bits(self.seed + i, self.step, index) + 0.5) / 2**32 for i in (1, 2))
+        return (-2 * radius.log()).sqrt() * (2 * math.pi * angle).cos()
+
+
+def random_bits(seed: int, step: Tensor, index: Tensor) -> Tensor:
+    """Return 32 random bits for each index, a function of seed, step and index alone.
+
+    A counter-based generator instead of ``torch.Generator``: it needs no state, computes the same on every device, and the
+    step is not read by the host. All products stay below 2 ** 63. The constants are those of a 32-bit mixing function of
+    Wellons' hash-prospector (public domain).
+    """
+
+    def mix(value: Tensor) -> Tensor:
+        value = value & 0xFFFFFFFF
+        for shift, factor in ((16, 0x21F0AAAD), (15, 0x735A2D97)):
+            value = ((value ^ (value >> shift)) * factor) & 0xFFFFFFFF
+        return value ^ (value >> 15)
+
+    return mix(mix(step + seed * 1_000_003) ^ index)
+
+
+def code_vectors(hidden: Tensor) -> Tensor:
+    """Return the vectors (B * S, C) that are coded, of (B, C, S) encoder outputs."""
+    return hidden.transpose(1, 2).reshape(-1, hidden.shape[1])
 
 
 def _gather(rows: Tensor) -> Tensor:
@@ -289,9 +328,15 @@ class BailandoHalf(nn.Module):
         self.codebook = BailandoCodebook(config)
         self.decoder = BailandoDecoder(config, channels)
 
-    def forward(self, poses: Tensor, *, update: bool) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
-        """Reconstruct (B, C, T) poses; return also straight-through codes, indices and the parts of the loss."""
-        quantized, indices, commitment = self.codebook(self.encoder(poses), update=update)
+    def forward(
+        self, poses: Tensor, *, update: bool, encoded: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+        """Reconstruct (B, C, T) poses; return also straight-through codes, indices and the parts of the loss.
+
+        ``encoded`` is the output of the encoder where it has been computed already.
+        """
+        hidden = self.encoder(poses) if encoded is None else encoded
+        quantized, indices, commitment = self.codebook(hidden, update=update)
         output = self.decoder(quantized)
         losses = difference_losses(output, poses)
         losses["commitment"] = commitment
@@ -381,6 +426,8 @@ class BailandoVQVAE(BailandoPreTrainedModel):
         self.pose_frozen = False
         #: The last stage of the journal version: only the rotation decoders learn.
         self.all_but_rotation_frozen = False
+        #: False while several batches make one step: then :meth:`update_codebooks` is called once for all of them.
+        self.update_in_forward = True
         self.post_init()
 
     def freeze_pose(self) -> None:
@@ -423,16 +470,22 @@ class BailandoVQVAE(BailandoPreTrainedModel):
             raise ValueError("this VQ-VAE has no rotation head: set rotation_head in its configuration")
         if rotations is None and self.all_but_rotation_frozen:
             raise ValueError("only the rotation head learns: give rotations")
-        update = self.training and not self.pose_frozen
-        outputs, halves, metrics, indices = torch.empty_like(joints), {}, {}, {}
+        learning = self.training and not self.pose_frozen
+        later = learning and not self.update_in_forward
+        decoded, halves, metrics, indices, vectors = {}, {}, {}, {}, {}
         pose_loss = joints.new_zeros(())
         for name, half in (("upper", self.upper), ("lower", self.lower)):
             target = self._channels(joints, name)
-            output, halves[name], indices[name], losses = half(target, update=update)
-            outputs[:, :, self.joints_of[name]] = self._joints(output).to(joints.dtype)
+            encoded = half.encoder(target)
+            vectors[name] = encoded.detach().float()
+            output, halves[name], indices[name], losses = half(
+                target, update=learning and not later, encoded=encoded
+            )
+            decoded[name] = output.transpose(1, 2).unflatten(-1, (-1, 3)).to(joints.dtype)
             pose_loss = pose_loss + 0.5 * self._weigh(losses)
             metrics.update({f"{name}_{part}": value.detach() for part, value in losses.items()})
-            metrics[f"{name}_used"] = indices[name].unique().numel() * joints.new_ones(())
+            metrics[f"{name}_used"] = self._count_used(indices[name])
+        outputs = self._merge(decoded)
         words = halves["lower"]
         velocity = self.root_decoder(words if self.config.foot_weight else words.detach())
         root_loss = None
@@ -452,12 +505,7 @@ class BailandoVQVAE(BailandoPreTrainedModel):
         rotation_loss = None
         if rotations is not None:
             assert matrices is not None
-            rotation_loss = joints.new_zeros(())
-            for name, of_half in self.joints_of.items():
-                channels = [part[:, :, of_half].flatten(2).transpose(1, 2) for part in (matrices, rotations)]
-                losses = difference_losses(channels[0], channels[1])
-                rotation_loss = rotation_loss + 0.5 * self._weigh(losses)
-                metrics.update({f"{name}_rotation_{part}": value.detach() for part, value in losses.items()})
+            rotation_loss = self._rotation_loss(matrices, rotations, metrics)
         parts_of_loss = [None if self.pose_frozen else pose_loss, root_loss, rotation_loss]
         learned = [rotation_loss] if self.all_but_rotation_frozen else parts_of_loss
         losses_learned = [part for part in learned if part is not None]
@@ -471,8 +519,44 @@ class BailandoVQVAE(BailandoPreTrainedModel):
             rotations=matrices,
             upper_codes=indices["upper"],
             lower_codes=indices["lower"],
+            vectors=vectors if later else None,
             metrics=metrics,
         )
+
+    def _rotation_loss(self, matrices: Tensor, rotations: Tensor, metrics: dict[str, Tensor]) -> Tensor:
+        """Compute the loss of (B, T, 24, 3, 3) decoded rotations, and add its parts to the metrics."""
+        loss = rotations.new_zeros(())
+        for name, of_half in self.joints_of.items():
+            channels = [
+                take_joints(part, of_half).flatten(2).transpose(1, 2) for part in (matrices, rotations)
+            ]
+            losses = difference_losses(channels[0], channels[1])
+            loss = loss + 0.5 * self._weigh(losses)
+            metrics.update({f"{name}_rotation_{part}": value.detach() for part, value in losses.items()})
+        return loss
+
+    @torch.no_grad()
+    def initialise_codebooks(self, batches: Sequence[Mapping[str, Tensor]]) -> None:
+        """Draw the first codes from all batches of the first step, if the codebooks have not learned yet.
+
+        Args:
+            batches: arguments of :meth:`forward`.
+        """
+        for name, half in self._learning_halves().items():
+            encoded = [half.encoder(self._channels(batch["joints"], name)).float() for batch in batches]
+            everything = torch.cat([_gather(code_vectors(one)) for one in encoded])
+            half.codebook.initialise(half.codebook.draw(everything))
+
+    @torch.no_grad()
+    def update_codebooks(self, vectors: Sequence[Mapping[str, Tensor]]) -> None:
+        """Update the codebooks once by the outputs ``vectors`` of several batches, as if these had been one."""
+        for name, half in self._learning_halves().items():
+            everything = torch.cat([_gather(code_vectors(one[name])) for one in vectors])
+            codebook = half.codebook
+            codebook.update(everything, codebook.quantize(everything), codebook.draw(everything))
+
+    def _learning_halves(self) -> dict[str, BailandoHalf]:
+        return {} if self.pose_frozen else {"upper": self.upper, "lower": self.lower}
 
     def _weigh(self, losses: dict[str, Tensor]) -> Tensor:
         config = self.config
@@ -489,18 +573,14 @@ class BailandoVQVAE(BailandoPreTrainedModel):
             return None
         decoders = {"upper": self.upper_rotation_decoder, "lower": self.lower_rotation_decoder}
         decoded = {name: decoders[name](words).transpose(1, 2) for name, words in codewords.items()}
-        matrices = decoded["upper"].new_empty(*decoded["upper"].shape[:2], NUM_JOINTS, 3, 3)
-        for name, channels in decoded.items():
-            matrices[:, :, self.joints_of[name]] = channels.unflatten(-1, (-1, 3, 3))
-        return matrices
+        return self._merge({name: matrices.unflatten(-1, (-1, 3, 3)) for name, matrices in decoded.items()})
 
     @torch.no_grad()
     def encode(self, joints: Tensor) -> tuple[Tensor, Tensor]:
         """Encode (B, T, 24, 3) joints relative to the pelvis as upper and lower codes, (B, T / 8) each."""
         codes = []
         for name, half in (("upper", self.upper), ("lower", self.lower)):
-            hidden = half.encoder(self._channels(joints, name))
-            vectors = hidden.transpose(1, 2).reshape(-1, hidden.shape[1])
+            vectors = code_vectors(half.encoder(self._channels(joints, name)))
             codes.append(half.codebook.quantize(vectors).view(len(joints), -1))
         return codes[0], codes[1]
 
@@ -562,14 +642,12 @@ class BailandoVQVAE(BailandoPreTrainedModel):
         return joints, velocity
 
     def _decode_at_once(self, upper_codes: Tensor, lower_codes: Tensor) -> tuple[Tensor, Tensor]:
-        count, steps = upper_codes.shape
-        frames = steps * self.config.frames_per_code
-        joints = torch.zeros(count, frames, NUM_JOINTS, 3, device=upper_codes.device)
+        decoded = {}
         for name, half, codes in (("upper", self.upper, upper_codes), ("lower", self.lower, lower_codes)):
             words = F.embedding(codes, half.codebook.codes).transpose(1, 2)
-            joints[:, :, self.joints_of[name]] = self._joints(half.decoder(words)).float()
+            decoded[name] = half.decoder(words).transpose(1, 2).unflatten(-1, (-1, 3))
         # In single precision: positions are sums of velocities.
-        return joints, self.root_decoder(words).transpose(1, 2).float()
+        return self._merge(decoded).float(), self.root_decoder(words).transpose(1, 2).float()
 
     @torch.no_grad()
     def decode_pieces(
@@ -615,8 +693,18 @@ class BailandoVQVAE(BailandoPreTrainedModel):
         return nearest_rotations(matrices.float())
 
     def _channels(self, joints: Tensor, half: str) -> Tensor:
-        return joints[:, :, self.joints_of[half]].flatten(2).transpose(1, 2)
+        return take_joints(joints, self.joints_of[half]).flatten(2).transpose(1, 2)
 
-    @staticmethod
-    def _joints(channels: Tensor) -> Tensor:
-        return channels.transpose(1, 2).unflatten(-1, (-1, 3))
+    def _merge(self, halves: dict[str, Tensor]) -> Tensor:
+        """Join the (B, T, J, ...) joints of both halves in their order (B, T, 24, ...)."""
+        joints = {
+            j: part
+            for name, of_half in self.joints_of.items()
+            for j, part in zip(of_half, halves[name].unbind(2), strict=True)
+        }
+        return torch.stack([joints[j] for j in range(NUM_JOINTS)], dim=2)
+
+    def _count_used(self, indices: Tensor) -> Tensor:
+        """Count the different codes, without reading them on the host as ``unique`` does."""
+        found = indices.new_zeros(self.config.codebook_size).scatter(0, indices.flatten(), 1)
+        return found.sum().float()

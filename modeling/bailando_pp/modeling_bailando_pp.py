@@ -308,9 +308,13 @@ class BailandoPPGPT(BailandoPPPreTrainedModel):
         return count - 1 if self.config.relation else 0
 
     def _tokens(
-        self, codes: Mapping[str, Tensor], music: Tensor, dancers: Tensor | None = None, first: int = 0
+        self,
+        codes: Mapping[str, Tensor],
+        music: Tensor,
+        dancers: Tensor | None = None,
+        at: Tensor | None = None,
     ) -> Tensor:
-        """Embed codes and music (B, S, music_dim) as tokens (B, streams * S, C), the first at position ``first``.
+        """Embed codes and music (B, S, music_dim) as tokens (B, streams * S, C) at positions ``at``, or from 0 on.
 
         The streams are the music, the upper and lower codes of every dancer, the place and the hands of every partner.
         """
@@ -319,7 +323,7 @@ class BailandoPPGPT(BailandoPPPreTrainedModel):
             dancers = torch.arange(count, device=music.device)
         who = self.dancer_embedding(dancers)[..., None, :]
         streams = [self.music_embedding(music.to(self.music_embedding.weight.dtype))[:, None]]
-        span = slice(first, first + steps)
+        span = slice(steps) if at is None else at
         if not self.config.rotary:
             streams[0] = streams[0] + self.position_embedding[0, span]
         for halves in (("upper", "lower"), ("place", "hands")):
@@ -452,13 +456,15 @@ class BailandoPPGPT(BailandoPPPreTrainedModel):
         if scale != 1:
             music = torch.cat([music, torch.zeros_like(music)])
         streams = 1 + 2 * (dancers + partners)
+        # Only of bodies: whether hands are held does not depend on the beat.
+        scales = torch.tensor([scale] * dancers + [1.0] * partners, device=music.device)[:, None]
 
-        def next_logits(new: slice, caches: list[StepCache] | None) -> list[Tensor]:
-            first, seen = caches[0].steps if caches else 0, new.stop - new.start
+        def next_logits(new: Tensor, caches: list[StepCache] | None) -> list[Tensor]:
+            at, seen = caches[0].at if caches else None, len(new)
             read = self._named(codes[..., new], dancers)
             if scale != 1:
                 read = {name: value.repeat(2, 1, 1) for name, value in read.items()}
-            tokens = self._tokens(read, music[:, new], first=first)
+            tokens = self._tokens(read, music[:, new], at=at)
             # Of the last block, only the tokens that the next codes are read from.
             hidden = self._run(tokens, streams, caches, slice(2 * seen - 1, None, seen))
             logits = self._logits(hidden[:, :, None], dancers)
@@ -468,8 +474,6 @@ class BailandoPPGPT(BailandoPPPreTrainedModel):
             ]
             if scale == 1:
                 return halves
-            # Only of bodies: whether hands are held does not depend on the beat.
-            scales = torch.tensor([scale] * dancers + [1.0] * partners, device=music.device)[:, None]
             moved = []
             for half in halves:
                 heard, silent = half.chunk(2)

@@ -85,7 +85,9 @@ class BailandoRelationVQVAE(BailandoPreTrainedModel):
                 + config.commitment_weight * parts["commitment"]
             )
             metrics.update({f"{name}_{part}": value.detach() for part, value in parts.items()})
-            metrics[f"{name}_used"] = indices[name].unique().numel() * relation.new_ones(())
+            # Not unique(), which the host would wait for.
+            used = indices[name].new_zeros(config.codebook_size).scatter(0, indices[name].flatten(), 1)
+            metrics[f"{name}_used"] = used.sum().float()
         return BailandoRelationOutput(
             loss=loss,
             relation=outputs,

@@ -126,7 +126,9 @@ def export(source: str, to: str, out: Path | None, options: ExportOptions) -> li
     files += [beside["audio"]] * bool(options.audio) + [beside["terms"]] * bool(licence)
     for file in files:
         check_output(file, inputs, overwrite=options.overwrite)
-    samples = _song(motion, options) if options.audio else None
+    samples = None
+    if options.audio is not None:
+        samples = song_part(motion, options.audio, options.audio_start_s, _SAMPLE_RATE)
     written: list[Path] = list(module.write(motion, out, **extra))
     if samples is not None:
         _write_audio(samples, beside["audio"])
@@ -210,25 +212,30 @@ def _file_name(motion: Motion) -> str:
     return name or "dance"
 
 
-def _song(motion: Motion, options: ExportOptions) -> Floats:
-    """Return the samples of the part of a song that belongs to a dance.
+def song_part(motion: Motion, audio: Path, start_s: float | None, sample_rate: int) -> Floats:
+    """Return the (N,) samples of the part of a song that belongs to a dance.
+
+    Args:
+        motion: the dance.
+        audio: the song, or a video with it.
+        start_s: where that part begins; None for what the dance says, or 0.
+        sample_rate: of the result, Hz.
 
     Raises:
         ExportError: if the song ends before the dance.
         AudioError: if it cannot be read.
     """
-    assert options.audio is not None
-    start = options.audio_start_s
+    start = start_s
     if start is None:
         start = float(motion.meta.get("song_start_s", motion.meta.get("start_s", 0.0)))
     end = start + motion.num_frames / motion.fps
-    missing = end - float(measure_sound(options.audio).ends_s[-1])
+    missing = end - float(measure_sound(audio).ends_s[-1])
     if missing > _MISSING_S:
         raise ExportError(
-            f"{options.audio}: ends {missing:.1f} s before the dance, which begins at {start:g} s of it; is it another song? "
+            f"{audio}: ends {missing:.1f} s before the dance, which begins at {start:g} s of it; is it another song? "
             "Give the start with --audio-start"
         )
-    return decode_audio(options.audio, _SAMPLE_RATE, start, end)
+    return decode_audio(audio, sample_rate, start, end)
 
 
 def _write_audio(samples: Floats, path: Path) -> None:

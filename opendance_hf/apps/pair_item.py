@@ -56,10 +56,12 @@ _SPARE_S: Final = 1.0
 _SECTION_S: Final = 60.0
 #: Longest choreography.
 _CHOREOGRAPHY_S: Final = 30.0
+#: What is kept of a motion before its first and after its last step, seconds: people stand before and after a capture.
+_AROUND_S: Final = 1.0
 #: Fewest landings and take-offs of a motion.
 MIN_EVENTS: Final = 4
 #: Changes with what this module computes, so that items of older versions are paired again.
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 
 @dataclass(frozen=True)
@@ -239,8 +241,12 @@ def _fits(
 ) -> Iterator[_Fit]:
     """Yield the parts of a motion in a song: several if it is longer than the song."""
     longest_s = min(song.seconds - _SPARE_S, MAX_S / (1 + max_warp))
-    parts = math.ceil(frames / FPS / longest_s)
-    edges = [round(frames * number / parts) for number in range(parts + 1)]
+    first = max(0, math.floor((events_s[0] - _AROUND_S) * FPS))
+    last = min(frames, math.ceil((events_s[-1] + _AROUND_S) * FPS))
+    if last - first < MIN_S * FPS:
+        first, last = 0, frames
+    parts = math.ceil((last - first) / FPS / longest_s)
+    edges = [first + round((last - first) * number / parts) for number in range(parts + 1)]
     beats_s = np.array(song.beats_s)
     for start, end in itertools.pairwise(edges):
         seconds = (end - start) / FPS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from transformers import PreTrainedModel
 
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.formats.motion import Motion
+from opendance_hf.metrics import still_ratio
 from opendance_hf.modeling import MODELS
 from opendance_hf.modeling.feature_extraction_dance import DanceFeatureExtractor
 from opendance_hf.modeling.loading import load_with_extractor
@@ -31,6 +33,15 @@ Song = str | os.PathLike[str] | Any
 _PARAMETERS_PER_THREAD: Final = 10_000_000
 #: Arrays of a dance, and of the fields of a motion.
 _FIELDS: Final = {"smpl_pose": "poses", "smpl_transl": "transl", "rest_offsets": "rest_offsets"}
+
+
+#: A dance that stands still is danced again so often, with this added to the seed each time: the CPU's generator knows 32 bits.
+_MORE_TAKES: Final = 3
+_NEXT_TAKE: Final = 1_000_000_007
+#: Frames; who stands still for a moment has not frozen.
+_SHORTEST_TAKE: Final = 4 * FPS
+
+log = logging.getLogger(__name__)
 
 
 class DanceError(OpenDanceError, ValueError):
@@ -126,7 +137,7 @@ class Dancer:
                 the tracker's; None for the tracker's.
             batch_size: songs at a time.
             options: changes of the generation defaults, such as ``do_sample``, ``temperature``, ``top_k`` or ``top_p``;
-                ``num_dancers`` for Bailando++.
+                ``num_dancers`` for Bailando++, ``max_still`` (:meth:`dance`).
 
         Returns:
             A motion for each song, as long as the song, at 60 FPS. Its ``meta`` has ``id``, ``music_beats`` (frames), ``bpm``,
@@ -174,14 +185,11 @@ class Dancer:
             features = [part.pop("music_features")[0] for part in parts]
             frames = [int(part["num_frames"][0]) for part in parts]
             some = motions[first : first + len(chosen)] if motions else None
-            output = self._generate(features, frames, seed, some, options)
+            dances = self.dance(features, frames, seed=seed, seed_motions=some, **options)
             del features
-            dances = self.feature_extractor.post_process_dance(output, frames, overwrite=True)
-            del output
             for song, part, dance in zip(chosen, parts, dances, strict=True):
                 yield _motion(dance, _name(song), part, seed)
 
-    @torch.no_grad()
     def dance(
         self,
         music_features: Sequence[Tensor | npt.NDArray[np.floating]],
@@ -192,6 +200,10 @@ class Dancer:
         **options: Any,
     ) -> list[dict[str, Any]]:
         """Dance to music features that are already extracted, such as those of a dataset's rows.
+
+        With ``max_still`` among the generation defaults or the options, a dance of which a dancer stands still for a larger
+        share (:func:`~opendance_hf.metrics.still_ratio`) is danced again with other draws, three times at most; the liveliest
+        is kept.
 
         Args:
             music_features: (rows, features) of each piece, see ``feature_extractor.select``.
@@ -206,16 +218,44 @@ class Dancer:
         Raises:
             DanceError: for an unknown option, or a seed motion that does not fit.
         """
-        output = self._generate(music_features, num_frames, seed, seed_motions, options)
-        return self.feature_extractor.post_process_dance(output, list(num_frames), overwrite=True)
+        default = getattr(self.model.generation_config, "max_still", None)
+        most = options.pop("max_still", default)
+        if most is not None and not 0 <= most <= 1:
+            raise DanceError(f"max_still must be a share from 0 to 1, got {most!r}")
+        motions = _for_each(seed_motions, len(music_features))
+        dances = self._take(music_features, num_frames, seed, motions, options)
+        if most is None:
+            return dances
+        for number, (features, frames) in enumerate(zip(music_features, num_frames, strict=True)):
+            motion = motions[number : number + 1]
+            for take in range(1, _MORE_TAKES + 1):
+                if frames < _SHORTEST_TAKE or (still := _still(dances[number])) <= most:
+                    break
+                log.info("a dance stands still for %.0f%% of its time: it is danced again", 100 * still)
+                other = self._take([features], [frames], seed + take * _NEXT_TAKE, motion, options)[0]
+                if _still(other) < still:
+                    dances[number] = other
+        return dances
 
     @torch.no_grad()
+    def _take(
+        self,
+        music_features: Sequence[Tensor | npt.NDArray[np.floating]],
+        num_frames: Sequence[int],
+        seed: int,
+        motions: Sequence[Motion],
+        options: Mapping[str, Any],
+    ) -> list[dict[str, Any]]:
+        """Return the dances of one seed, see :meth:`dance`."""
+        output = self._generate(music_features, num_frames, seed, motions, options)
+        return self.feature_extractor.post_process_dance(output, list(num_frames), overwrite=True)
+
     def _generate(
         self,
         music_features: Sequence[Tensor | npt.NDArray[np.floating]],
         num_frames: Sequence[int],
         seed: int,
-        seed_motions: Sequence[Motion] | None,
+        motions: Sequence[Motion],
         options: Mapping[str, Any],
     ) -> Any:
         """Return the output of the model, see :meth:`dance`."""
@@ -227,7 +267,6 @@ class Dancer:
         else:
             padded = [np.pad(piece, ((0, longest - len(piece)), (0, 0)), mode=mode) for piece in pieces]
             features = torch.from_numpy(np.stack(padded))
-        motions = _for_each(seed_motions, len(features))
         start = model.seed_inputs(self._seed(motions)) if motions else {}
         try:
             with _evaluating(model), _few_threads(model):
@@ -357,6 +396,12 @@ def _for_each(motions: Sequence[Motion] | None, count: int) -> list[Motion]:
     if len(motions) not in (1, count):
         raise DanceError(f"{len(motions)} seed motions for {count} songs: expected one, or one for each")
     return list(motions) * (count if len(motions) == 1 else 1)
+
+
+def _still(dance: Mapping[str, Any]) -> float:
+    """Return the share of the time that the dancer of a dance who moves least stands still."""
+    joints = dance["joints"]
+    return max(still_ratio(dancer, fps=dance["fps"]) for dancer in joints.reshape(-1, *joints.shape[-3:]))
 
 
 def _name(song: Song) -> str:

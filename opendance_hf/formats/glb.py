@@ -98,7 +98,7 @@ class Scene:
         quaternions = quaternions.reshape(*animation.rotations.shape[:2], 4)
         # One sign from frame to frame, for tools that interpolate the numbers.
         steps = (quaternions[1:] * quaternions[:-1]).sum(-1)
-        signs = np.cumprod(np.concatenate([np.ones_like(steps[:1]), np.where(steps < 0, -1, 1)]), axis=0)
+        signs = np.cumprod(np.concatenate([np.ones((1, steps.shape[1])), np.where(steps < 0, -1, 1)]), axis=0)
         quaternions = (quaternions * signs[..., None]).astype(np.float32)
         rest = Rotation.from_matrix(animation.rest_rotations).as_quat()
         for joint, parent in enumerate(animation.parents):

@@ -51,6 +51,7 @@ from opendance_hf.metrics.quality import (
     ground_penetration,
     jitter,
     physical_foot_contact,
+    still_ratio,
 )
 from opendance_hf.metrics.scores import MEASURES, ClipScores, EvaluationResult, Measure, SetScores
 from opendance_hf.metrics.steps import (
@@ -136,4 +137,5 @@ __all__ = [
     "root_at_origin",
     "speed_minima",
     "step_beat",
+    "still_ratio",
 ]

@@ -28,6 +28,8 @@ TOE_HEIGHT: Final = 0.025
 CONTACT_HEIGHT: Final = TOE_HEIGHT + 0.05
 #: A foot on the ground that moves faster slides, m/s: 2.5 cm a frame at 20 FPS, as in GMD.
 SLIDE_SPEED: Final = 0.5
+#: A dancer whose joints on average move less stands still, m/s: ten salsas and ten modern solos (CMU), whose dancers stand at both ends, do so in 3% and 7% of the time.
+STILL_SPEED: Final = 0.15
 GRAVITY: Final = 9.81
 #: EDGE measures its feet in metres a frame at this rate, and multiplies the score by 10,000.
 _EDGE_FPS = 30.0
@@ -118,6 +120,33 @@ def _slowest_of_foot(p: Floats) -> Floats:
     share = np.clip(-np.einsum("...i,...i->...", ankle, along) / np.where(square > 0, square, 1), 0, 1)
     slowest = ankle + share[..., None] * along
     return np.sqrt(np.einsum("...i,...i->...", slowest, slowest))
+
+
+def still_ratio(
+    joints: npt.ArrayLike, *, fps: float = 60.0, speed: float = STILL_SPEED, window_s: float = 2.0
+) -> float:
+    """Compute the share of the time that the dancer stands still, as models that freeze do.
+
+    Of the windows of ``window_s``, one starting at every frame, those count in which joints move by less than ``speed``,
+    averaged over joints and frames. A clip that is shorter is one window.
+
+    Args:
+        joints: (T, 24, 3), metres, y-up.
+        fps: frames a second.
+        speed: m/s.
+        window_s: seconds.
+
+    Returns:
+        A number in [0, 1].
+
+    Raises:
+        ValueError: if the joints have another shape, fewer than three frames, NaN or infinity, or fps is not positive.
+    """
+    _check_rate(fps)
+    moved = np.linalg.norm(np.diff(_dancer(joints), axis=0), axis=-1).mean(axis=1) * fps
+    length = min(len(moved), max(1, round(window_s * fps)))
+    sums = np.concatenate([[0.0], np.cumsum(moved)])
+    return float((sums[length:] - sums[:-length] < length * speed).mean())
 
 
 def physical_foot_contact(

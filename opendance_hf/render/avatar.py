@@ -73,7 +73,7 @@ class AvatarRenderer:
         self.camera = camera
         mesh = load_mesh(detail)
         self._bodies = [shape_body(mesh, offsets) for offsets in rest_offsets]
-        self._base = [_materials(dancer)[mesh.material] for dancer in range(len(self._bodies))]
+        self._base = [material_colours(dancer)[mesh.material] for dancer in range(len(self._bodies))]
         self._rotation = np.asarray(camera.rotation, dtype=np.float64).reshape(3, 3)
         self._eye = (-self._rotation.T @ np.asarray(camera.translation)).astype(np.float32)
         self._ground = _ground_points(camera, self._eye, 1)
@@ -176,8 +176,8 @@ class AvatarRenderer:
         return boxes.astype(np.int32)
 
 
-def _materials(dancer: int) -> npt.NDArray[np.float32]:
-    """Return the (M, 3) colour of every material."""
+def material_colours(dancer: int) -> npt.NDArray[np.float32]:
+    """Return the (M, 3) sRGB colour, 0 to 255, of every material of :data:`opendance_hf.body.MATERIALS`."""
     own = np.array(dancer_colour(dancer))
     colours = [
         (1 - share) * np.array(paint) + share * own for paint, share in map(_PAINT.__getitem__, MATERIALS)

@@ -1,7 +1,8 @@
-"""Average the weights over the steps of a training, with ``torch.optim.swa_utils`` (``trainer.ema_decay`` of a recipe)."""
+"""Average the weights over the steps of a training (``trainer.ema_decay`` of a recipe)."""
 
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
 from typing import Any, Final
@@ -9,7 +10,7 @@ from typing import Any, Final
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from opendance_hf.files import atomic_write
@@ -32,19 +33,17 @@ class WeightAverage(TrainerCallback):
 
     def __init__(self, model: nn.Module, decay: float, checkpoint: str | None = None) -> None:
         self.model, self.decay, self.checkpoint = model, decay, checkpoint
-        self._averaged: AveragedModel | None = None
+        self._averaged: nn.Module | None = None
 
     @property
     def averaged(self) -> nn.Module:
         """Return a copy of the model with averaged weights, and with the buffers of the last step."""
         assert self._averaged is not None, "the training has not begun"
-        return self._averaged.module
+        return self._averaged
 
     def start(self) -> None:
         """Begin with the weights as they are, or with the average of the checkpoint."""
-        self._averaged = AveragedModel(self.model)
-        # AveragedModel copies the weights at its first update; here, the initial weights are the first of the average.
-        self._averaged.n_averaged.fill_(1)
+        self._averaged = copy.deepcopy(self.model)
         if self.checkpoint is not None:
             saved = load_file(os.path.join(self.checkpoint, FILE))
             with torch.no_grad():
@@ -71,11 +70,14 @@ class WeightAverage(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Update the average."""
-        assert self._averaged is not None
+        """Update the average, and copy the buffers."""
         decay = min(self.decay, (1 + state.global_step) / (10 + state.global_step))
-        self._averaged.multi_avg_fn = get_ema_multi_avg_fn(decay)
-        self._averaged.update_parameters(self.model)
+        averages, weights = (list(self._trained(model).values()) for model in (self.averaged, self.model))
+        # Not AveragedModel, which reads its number of updates on the host.
+        get_ema_multi_avg_fn(decay)(averages, weights, torch.tensor(0))
+        with torch.no_grad():
+            for copied, buffer in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
+                copied.copy_(buffer)
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any

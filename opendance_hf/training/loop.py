@@ -28,11 +28,17 @@ from opendance_hf.training import ema
 from opendance_hf.training.callbacks import KeepNewest, LogLine, ProgressBar, Validate, ValidateEvery
 from opendance_hf.training.checkpoints import open_run
 from opendance_hf.training.recipe import RecipeError, RunArguments, checked_trainer
+from opendance_hf.training.resident import ResidentWindows
 
 logger = logging.getLogger(__name__)
 
-#: Options of the section ``trainer`` that are not fields of ``TrainingArguments``.
-MORE_OPTIONS: Final = ("milestones", "milestone_epochs", "ema_decay")
+#: Options of the section ``trainer`` that are not fields of ``TrainingArguments``: their types and defaults.
+MORE_OPTIONS: Final[dict[str, tuple[Any, Any]]] = {
+    "milestones": (list[int], None),
+    "milestone_epochs": (list[float], None),
+    "ema_decay": (float | None, None),
+    "data_on_device": (bool, False),
+}
 #: Options that a checkpoint restores: a run cannot be resumed with other values, which would be ignored.
 _RESTORED: Final = (
     "seed",
@@ -64,6 +70,8 @@ class Learned:
 class RecipeTrainer(Trainer):
     """A Trainer with milestones of the learning rate, which also logs the named scalars that a model returns.
 
+    Codebooks learn once in a step, from all of its accumulated batches.
+
     Args:
         milestones: steps at which the learning rate is divided by ten.
         milestone_epochs: likewise in epochs, instead of steps.
@@ -84,6 +92,8 @@ class RecipeTrainer(Trainer):
         self._milestones, self._epochs = milestones or [], milestone_epochs or []
         self._sums: dict[str, Tensor] = {}
         self._summed_steps = 0.0
+        self._batches = 1
+        self._vectors: list[dict[str, Tensor]] = []
 
     def set_initial_training_values(self, *arguments: Any, **more: Any) -> Any:
         """Note the number of optimiser steps in an epoch, see ``Trainer.set_initial_training_values``."""
@@ -108,6 +118,18 @@ class RecipeTrainer(Trainer):
             self._created_lr_scheduler = True
         return super().create_scheduler(num_training_steps, optimizer)
 
+    def get_batch_samples(self, *arguments: Any, **more: Any) -> Any:
+        """Prepare codebooks for the batches of a step, see ``Trainer.get_batch_samples``."""
+        batches, items = super().get_batch_samples(*arguments, **more)
+        model = self.accelerator.unwrap_model(self.model)
+        if hasattr(model, "update_codebooks"):  # as BailandoVQVAE
+            self._batches = len(batches)
+            model.update_in_forward = len(batches) == 1
+            if self.state.global_step == 0 and len(batches) > 1:
+                with self.accelerator.autocast():
+                    model.initialise_codebooks(batches)
+        return batches, items
+
     def compute_loss(
         self,
         model: nn.Module,
@@ -122,6 +144,11 @@ class RecipeTrainer(Trainer):
             part = torch.as_tensor(value, dtype=torch.float32, device=loss.device).detach() / parts
             self._sums[name] = self._sums[name] + part if name in self._sums else part
         self._summed_steps += 1 / parts
+        if (vectors := outputs.get("vectors")) is not None:
+            self._vectors.append(vectors)
+            if len(self._vectors) == self._batches:
+                self.accelerator.unwrap_model(model).update_codebooks(self._vectors)
+                self._vectors = []
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
@@ -149,7 +176,8 @@ def train(
 
     Besides fields of ``TrainingArguments``, the section may have ``milestones`` (steps) or ``milestone_epochs`` at which the
     learning rate is divided by ten, as in the official schedules (after ``warmup_steps``; ``lr_scheduler_type`` chooses
-    another schedule), and ``ema_decay``: then the model ends with the moving average of its weights.
+    another schedule), ``ema_decay``: then the model ends with the moving average of its weights, and ``data_on_device``: see
+    :class:`~opendance_hf.training.resident.ResidentWindows`.
 
     Args:
         model: the model that learns; only parameters that require gradients are trained.
@@ -163,12 +191,14 @@ def train(
 
     Raises:
         RecipeError: if an option does not exist, milestones come with a schedule of another type, or the folder has the
-            checkpoints of another run.
+            checkpoints of another run, or the windows vary and are to be kept on the device.
     """
     options = dict(checked_trainer(options, MORE_OPTIONS))
     more = {name: options.pop(name, None) for name in MORE_OPTIONS}
-    decay = more.pop("ema_decay")
+    decay, on_device = more.pop("ema_decay"), more.pop("data_on_device")
     arguments = _arguments(options, run, len(data))  # type: ignore[arg-type]
+    if on_device:
+        data, collate = _resident(data, collate, arguments)
     keep, arguments.save_total_limit = arguments.save_total_limit, None  # see KeepNewest
     if any(more.values()) and arguments.lr_scheduler_type != SchedulerType.CONSTANT:
         kind = SchedulerType(arguments.lr_scheduler_type).value
@@ -211,6 +241,22 @@ def train(
     return Learned(trainer.state.global_step, metrics, trainer.is_world_process_zero())
 
 
+def _resident(data: Any, collate: Any, arguments: TrainingArguments) -> tuple[ResidentWindows, Any]:
+    """Keep the windows on the device, and return them with the function that makes batches of them."""
+    if hasattr(data, "__getitems__"):
+        raise RecipeError(
+            "recipe section 'trainer': data_on_device=true, but the windows of this stage are drawn anew in every batch"
+        )
+    if arguments.dataloader_num_workers:
+        raise RecipeError(
+            f"recipe section 'trainer': data_on_device=true with dataloader_num_workers={arguments.dataloader_num_workers}, "
+            "expected 0: there is nothing left to read"
+        )
+    arguments.dataloader_pin_memory = False  # only the host's memory can be pinned
+    windows = ResidentWindows(data, collate, arguments.device)
+    return windows, windows.collate
+
+
 def _take_steps(
     trainer: Trainer, model: nn.Module, average: ema.WeightAverage | None, last: str | None
 ) -> None:
@@ -248,8 +294,10 @@ def _arguments(options: dict[str, Any], run: RunArguments, items: int) -> Traini
                 "ddp_find_unused_parameters": False,
                 "dataloader_drop_last": items >= batch,
                 "lr_scheduler_type": "constant",
-                # With the default weight decay, 0, this is Adam. The fused variant of newer versions rounds differently.
-                "optim": "adamw_torch",
+                # With the default weight decay, 0, this is Adam. The unfused one takes 3 to 6 times as long on a CPU.
+                "optim": "adamw_torch_fused",
+                # The filter reads the loss on the host at every step; without it a log shows that the loss is not a number.
+                "logging_nan_inf_filter": False,
                 "disable_tqdm": not sys.stderr.isatty(),
                 "report_to": default_reports(),
                 "save_strategy": "steps",
@@ -259,6 +307,11 @@ def _arguments(options: dict[str, Any], run: RunArguments, items: int) -> Traini
         )
     except (TypeError, ValueError, ImportError, KeyError) as error:
         raise RecipeError(f"recipe section 'trainer': {error}") from None
+    if options.get("fsdp") or os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true"):
+        raise RecipeError(
+            "FSDP shards the weights, and a stage needs whole ones at its end: train with DDP (accelerate launch --multi_gpu, "
+            "or torchrun), where the largest model and its Adam take 1.4 GB of each GPU"
+        )
     if arguments.n_gpu > 1:
         raise RecipeError(
             "several GPUs in one process would each keep a codebook of their own: use accelerate launch "

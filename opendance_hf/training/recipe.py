@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import inspect
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -183,7 +183,7 @@ def check_names(options: dict[str, Any], known: Collection[str], section: str) -
         raise RecipeError(f"recipe section {section!r}: no option {name}{remedy}")
 
 
-def checked_trainer(options: dict[str, Any], more: Collection[str]) -> dict[str, Any]:
+def checked_trainer(options: dict[str, Any], more: Mapping[str, tuple[Any, Any]]) -> dict[str, Any]:
     """Check names and numbers in the section ``trainer`` against the fields of ``TrainingArguments``, and return the section.
 
     Strategies are returned as words: YAML reads a bare ``no`` as false. It also reads ``1e-4`` as a word, which is returned as
@@ -191,7 +191,7 @@ def checked_trainer(options: dict[str, Any], more: Collection[str]) -> dict[str,
 
     Args:
         options: the section.
-        more: options that are not fields of ``TrainingArguments``.
+        more: type and default of options that are not fields of ``TrainingArguments``.
 
     Raises:
         RecipeError: if an option does not exist, is not for recipes, or is not a number but should be.
@@ -204,9 +204,9 @@ def checked_trainer(options: dict[str, Any], more: Collection[str]) -> dict[str,
         for name, about in parameters_of(TrainingArguments).items()
         if name not in _NOT_IN_RECIPES
     }
-    check_names(options, {*known, *more}, "trainer")
-    other = (float | None, None)  # ema_decay
-    return {name: _trainer_value(name, value, *known.get(name, other)) for name, value in options.items()}
+    known |= more
+    check_names(options, known, "trainer")
+    return {name: _trainer_value(name, value, *known[name]) for name, value in options.items()}
 
 
 def _trainer_value(name: str, value: Any, kind: Any, default: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 _KEYS = {"Enter": ("Enter", 13, "\r"), "Escape": ("Escape", 27, ""), " ": ("Space", 32, " "),
-         "ArrowRight": ("ArrowRight", 39, ""), "ArrowLeft": ("ArrowLeft", 37, "")}  # fmt: skip
+         "ArrowRight": ("ArrowRight", 39, ""), "ArrowLeft": ("ArrowLeft", 37, ""), "Home": ("Home", 36, "")}  # fmt: skip
 
 
 def find_chromium() -> str:
@@ -26,10 +26,14 @@ def find_chromium() -> str:
     pytest.skip("no Chromium on PATH (Debian: apt-get install chromium)")
 
 
+#: Draw WebGL without a graphics processor.
+SOFTWARE_WEBGL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+
+
 class Chromium:
     """The browser; each page has cookies of its own, as on another machine."""
 
-    def __init__(self, profile: Path) -> None:
+    def __init__(self, profile: Path, graphics: tuple[str, ...] = ("--disable-gpu",)) -> None:
         to_browser, from_us = os.pipe()
         from_browser, to_us = os.pipe()
 
@@ -40,7 +44,7 @@ class Chromium:
 
         self._process = subprocess.Popen(
             [
-                *(find_chromium(), "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"),
+                *(find_chromium(), "--headless", "--no-sandbox", *graphics, "--remote-debugging-pipe"),
                 *("--no-first-run", "--disable-dev-shm-usage", "--mute-audio", "--disable-extensions"),
                 *(
                     "--disable-background-networking",

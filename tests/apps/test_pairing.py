@@ -130,6 +130,29 @@ def test_the_warp_of_a_row_gives_its_motion(places: tuple[Path, Path, Path]) -> 
             assert moved - moved.mean() == pytest.approx(path - path.mean(), abs=0.02)
 
 
+def test_standing_before_and_after_the_dance_is_left_out(places: tuple[Path, Path, Path]) -> None:
+    moving = stepping(0.55, 8.0)
+    before, after = 180, 240
+    stood = [
+        np.concatenate([part[:, :1].repeat(before, 1), part, part[:, -1:].repeat(after, 1)], axis=1)
+        for part in (moving.joints, moving.poses, moving.transl)
+        if part is not None
+    ]
+    opendance.write(
+        Motion(stood[0], 60.0, stood[1], stood[2], moving.rest_offsets),
+        places[0] / "solo.npz",
+    )
+    paired(places, songs_per_motion=2)
+    first, *_, last = event_times(stood[0])
+    for row in rows_of(places[2]).values():
+        pairing = row.provenance.pairing
+        assert pairing is not None
+        assert row.provenance.start_s == pytest.approx(first - 1, abs=1 / 60)
+        song_end_s = row.provenance.song_start_s + (row.num_frames - 1) / 60
+        end_s = np.interp(song_end_s, pairing.warp_song_s, pairing.warp_source_s)
+        assert end_s == pytest.approx(last + 1, abs=0.05)
+
+
 @pytest.mark.parametrize("max_warp", [0.0, 0.06])
 def test_a_smaller_warp_is_kept(places: tuple[Path, Path, Path], max_warp: float) -> None:
     paired(places, max_warp=max_warp)

@@ -207,6 +207,41 @@ def test_a_dance_does_not_depend_on_its_batch(name: str, folder: Path, song: Pat
         np.testing.assert_allclose(dance.joints, alone.joints, atol=1e-4)
 
 
+def test_a_dance_that_stands_still_is_danced_again(
+    folder: Path, song: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dancer = Dancer.from_pretrained(folder / "solo", device="cpu")
+    part = dancer.feature_extractor(song)
+    pieces = [part["music_features"][0], part["music_features"][0][:30]]
+    frames, takes = [252, 240], [7 + take * 1_000_000_007 for take in range(4)]
+    danced = [dancer.dance(pieces, frames, seed=seed) for seed in takes]
+    assert len({take[1]["joints"].tobytes() for take in danced}) == 4, "other draws"
+    # Untrained models never stand still, so the shares are made up.
+    measured = {}
+    for number in range(2):
+        for take, dance in enumerate(danced):
+            measured[dance[number]["joints"].tobytes()] = [[0.9, 0.8, 0.6, 0.7], [0.9, 0.4, 0.0, 0.0]][
+                number
+            ][take]
+    asked = []
+
+    def still(joints: np.ndarray, fps: float) -> float:
+        asked.append(len(joints))
+        return measured[joints.tobytes()]
+
+    monkeypatch.setattr("opendance_hf.dance.dancer.still_ratio", still)
+    assert dancer.dance(pieces, frames, seed=7)[0]["joints"].tobytes() == danced[0][0]["joints"].tobytes()
+    assert not asked
+    dancer.model.generation_config.max_still = 0.5
+    first, second = dancer.dance(pieces, frames, seed=7)
+    assert (first["joints"] == danced[2][0]["joints"]).all(), "the liveliest of four takes"
+    assert (second["joints"] == danced[1][1]["joints"]).all(), "the first that is not still"
+    (again,) = dancer.dance(pieces[:1], frames[:1], seed=7, max_still=0.95)
+    assert (again["joints"] == danced[0][0]["joints"]).all()
+    with pytest.raises(DanceError, match="max_still must be a share from 0 to 1, got 2"):
+        dancer.dance(pieces, frames, max_still=2)
+
+
 def test_each_piece_has_its_own_first_code() -> None:
     generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
     both = first_codes(1000, (2, 3), generators)

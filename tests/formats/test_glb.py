@@ -12,6 +12,7 @@ import pytest
 
 from opendance_hf.formats import FormatError, glb
 from opendance_hf.formats.gltf import GltfFile
+from opendance_hf.formats.resample import at_frames
 from tests.formats.support import dance, joint_error_mm
 
 
@@ -56,6 +57,25 @@ def test_a_skeleton_alone_has_no_mesh(tmp_path: Path) -> None:
     (file,) = glb.write(dance(), tmp_path / "d.glb", detail="none")
     assert not {"meshes", "skins", "materials"} & content_of(file)[0].keys()
     assert joint_error_mm(glb.read(file).joints, dance().joints) < 0.01
+
+
+def test_a_single_pose_is_written(tmp_path: Path) -> None:
+    pose = at_frames(dance(), np.zeros(1))
+    (file,) = glb.write(pose, tmp_path / "d.glb", detail="none")
+    rotations = [
+        c["sampler"]
+        for c in content_of(file)[0]["animations"][0]["channels"]
+        if c["target"]["path"] == "rotation"
+    ]
+    assert rotations
+    assert (
+        len(
+            GltfFile.load(file).array(
+                content_of(file)[0]["animations"][0]["samplers"][rotations[0]]["output"]
+            )
+        )
+        == 1
+    )
 
 
 def test_terms_are_in_the_file(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from opendance_hf.metrics.quality import (
     ground_penetration,
     jitter,
     physical_foot_contact,
+    still_ratio,
 )
 from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS, PARENTS
 
@@ -24,6 +25,7 @@ ALL = {
     "contact": physical_foot_contact,
     "penetration": lambda joints: ground_penetration(joints, floor=0),
     "jitter": jitter,
+    "still": still_ratio,
 }
 PELVIS, ANKLE, TOE = (JOINT_INDEX[name] for name in ("pelvis", "left_ankle", "left_foot"))
 LEFT, RIGHT = [ANKLE, TOE], [JOINT_INDEX["right_ankle"], JOINT_INDEX["right_foot"]]
@@ -73,6 +75,19 @@ def test_skate_by_hand() -> None:
     assert foot_skate_ratio(moved(speed)) == pytest.approx(0.3)
     assert foot_skate_ratio(moved(speed, axis=2)) == pytest.approx(0.3)
     assert foot_skate_ratio(moved(speed), floor=0.0) == pytest.approx(0.3)
+
+
+def test_still_by_hand() -> None:
+    body = standing(901)
+    walk = body + np.linspace(0, 3, 901)[:, None, None] * [1, 0, 0]  # 0.2 m/s
+    slow = body + np.linspace(0, 1.5, 901)[:, None, None] * [1, 0, 0]
+    assert still_ratio(body) == still_ratio(slow) == 1
+    assert still_ratio(walk) == 0
+    assert still_ratio(walk, fps=30) == 1
+    assert still_ratio(slow[:4]) == 1
+    # Five seconds of standing, then a walk: a window counts until three quarters of it, 0.15 of 0.2 m/s, are walked.
+    both = np.concatenate([body[:300], walk[:600]])
+    assert still_ratio(both) == pytest.approx((300 - 120 + 90) / (899 - 120 + 1), abs=2 / 780)
 
 
 @pytest.mark.parametrize("fps", [20, 30, 60, 120])

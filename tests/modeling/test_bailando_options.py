@@ -26,7 +26,7 @@ from opendance_hf.modeling.bailando import (
     window_mask,
 )
 from opendance_hf.modeling.bailando.modeling_bailando_vqvae import join_root
-from opendance_hf.modeling.layers import choose_codes
+from opendance_hf.modeling.layers import choose_codes, draw_noise
 
 SMALL: dict[str, Any] = {
     "codebook_size": 32,
@@ -210,7 +210,8 @@ def test_sampling_draws_from_the_likeliest() -> None:
 
     def share(**options: Any) -> list[float]:
         config = GenerationConfig(do_sample=True, **options)
-        draws = choose_codes(logits, config, torch.Generator().manual_seed(0))
+        noise = draw_noise(1, logits.shape, torch.Generator().manual_seed(0))[0]
+        draws = choose_codes(logits, config, noise)
         return (torch.bincount(draws, minlength=4) / len(draws)).tolist()
 
     assert share() == pytest.approx([0.5, 0.3, 0.15, 0.05], abs=0.03)
@@ -454,10 +455,10 @@ def test_a_scaled_start_keeps_the_size_of_what_passes_through() -> None:
 def test_codes_that_nobody_uses_are_replaced_from_the_first_update(min_count: float) -> None:
     codebook = BailandoVQVAE(BailandoVQVAEConfig(**SMALL_VQVAE, codebook_min_count=min_count)).upper.codebook
     vectors = torch.randn(32, 16, generator=torch.Generator().manual_seed(0))
-    codebook.initialise(vectors)
+    codebook.initialise(codebook.draw(vectors))
     before = codebook.codes.clone()
-    one = before[:1].repeat(8, 1)  # all of the batch stands next to a single code
-    codebook.update(one, codebook.quantize(one))
+    one = before[:1].repeat(32, 1)  # all of the batch stands next to a single code
+    codebook.update(one, codebook.quantize(one), codebook.draw(one))
     torch.testing.assert_close(codebook.codes[0], before[0])
     assert all(torch.equal(code, before[0]) for code in codebook.codes[1:])
 

@@ -1,8 +1,15 @@
-"""Run several stages in one launch: ``torchrun -m tests.training.ranks DATA OUT STAGE...``, see test_stages.py."""
+"""Run several stages in one launch: ``torchrun -m tests.training.ranks DATA OUT STAGE...``, see test_stages.py.
+
+With ``KILLED`` in the environment, the second process kills itself once, after the second checkpoint of every stage.
+"""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 import torch
@@ -40,6 +47,17 @@ def stages(data: Path, out: Path, names: list[str], batch: int) -> None:
         run_stage(stage, data, out / stage, [*CHANGES[stage], f"trainer.per_device_train_batch_size={batch}"])
 
 
+def kill_after(checkpoint: Path) -> None:
+    """Kill this process when a checkpoint is complete, as soon as it is."""
+    while not (checkpoint / "trainer_state.json").is_file():
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 if __name__ == "__main__":
+    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+    if "KILLED" in os.environ and os.environ["RANK"] == "1" and restarts < len(sys.argv[3:]):
+        first = Path(sys.argv[2], sys.argv[3 + restarts], "checkpoint-2")
+        threading.Thread(target=kill_after, args=[first], daemon=True).start()
     torch.set_num_threads(1)
     stages(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:], batch=2)

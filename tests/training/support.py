@@ -97,15 +97,28 @@ def same(left: Mapping[str, torch.Tensor], right: Mapping[str, torch.Tensor], at
         )
 
 
-def launch(module: str, arguments: list[str], ranks: int = 1) -> subprocess.Popen[str]:
-    """Start a module, on several processes if said."""
+def launch(
+    module: str, arguments: list[str], ranks: int = 1, *, restarts: int = 0, **environment: str
+) -> subprocess.Popen[str]:
+    """Start a module, on several processes if wanted, which are restarted that many times."""
     command = [sys.executable, "-m", module, *arguments]
     if ranks > 1:
         command = [
             sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(ranks),
-            "--standalone", *command[1:],
+            "--standalone", "--max-restarts", str(restarts), *command[1:],
         ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     return subprocess.Popen(
         command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """Wait for a launch to end well, and return its log; one that hangs is ended with all its processes."""
+    try:
+        log, _ = process.communicate(timeout=240)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        log, _ = process.communicate()
+    assert process.returncode == 0, log
+    return log

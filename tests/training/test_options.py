@@ -13,6 +13,7 @@ from opendance_hf.data import MotionWindows
 from opendance_hf.modeling.bailando import BailandoVQVAEConfig
 from opendance_hf.storage import pack
 from opendance_hf.training import vqvae
+from opendance_hf.training.loop import MORE_OPTIONS
 from opendance_hf.training.recipe import (
     RecipeError,
     RunArguments,
@@ -78,7 +79,7 @@ def test_values_of_a_model(options: dict[str, Any], told: str) -> None:
 )
 def test_values_of_the_trainer(options: dict[str, Any], told: str) -> None:
     with pytest.raises(RecipeError, match=f"recipe section 'trainer': {told}"):
-        checked_trainer(options, ("milestones", "ema_decay"))
+        checked_trainer(options, MORE_OPTIONS)
 
 
 def test_values_that_are_right_stay() -> None:
@@ -92,7 +93,7 @@ def test_values_that_are_right_stay() -> None:
         "warmup_steps": 0,
         "max_grad_norm": 0,
     }
-    found = checked_trainer(trainer, ())
+    found = checked_trainer(trainer, {})
     assert found == {
         "max_steps": 1000,
         "learning_rate": 1e-4,

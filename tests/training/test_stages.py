@@ -51,6 +51,7 @@ from tests.training.support import (
     SMALL_FACT,
     SMALL_GPT,
     SMALL_VQVAE,
+    finish,
     launch,
     make_data,
     run_stage,
@@ -91,15 +92,32 @@ def test_a_resumed_run_ends_in_the_same_weights(stage: str, data: Path, tmp_path
         run_stage(stage, data, cut, options)
 
 
+@pytest.mark.parametrize(
+    "names", [["vqvae"], pytest.param([name for name in CHANGES if name != "vqvae"], marks=pytest.mark.slow)]
+)
+def test_two_processes_train_like_one(names: list[str], data: Path, tmp_path: Path) -> None:
+    process = launch("tests.training.ranks", [str(data), str(tmp_path / "two"), *names], ranks=2)
+    stages(data, tmp_path / "one", names, batch=4)
+    finish(process)
+    compare(tmp_path, names, "one", "two")
+
+
 @pytest.mark.slow
-def test_two_processes_train_like_one(data: Path, tmp_path: Path) -> None:
-    arguments = [str(data), str(tmp_path / "two"), *CHANGES]
-    process = launch("tests.training.ranks", arguments, ranks=2)
-    stages(data, tmp_path / "one", list(CHANGES), batch=4)
-    assert process.wait(240) == 0, process.stdout.read()  # type: ignore[union-attr]
-    for stage in CHANGES:
-        one, two = (load_file(tmp_path / count / stage / "model.safetensors") for count in ("one", "two"))
-        same(one, two, atol=1e-5)  # of the VQ-VAE, the codebooks too
+def test_a_killed_process_is_restarted_and_nothing_changes(data: Path, tmp_path: Path) -> None:
+    names = ["vqvae", "gpt"]
+    arguments = [str(data), str(tmp_path / "killed"), *names]
+    # Without the option, a restarted process may look for the killed one, whose address the shared store still has.
+    environment = {"KILLED": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    killed = launch("tests.training.ranks", arguments, ranks=2, restarts=2, **environment)
+    stages(data, tmp_path / "one", names, batch=4)
+    assert finish(killed).count("exitcode: -9") == 2
+    compare(tmp_path, names, "one", "killed")
+
+
+def compare(folder: Path, names: list[str], left: str, right: str) -> None:
+    """Compare the models of two launches; of the VQ-VAE, the codebooks too."""
+    for stage in names:
+        same(*(load_file(folder / run / stage / "model.safetensors") for run in (left, right)), atol=1e-5)
 
 
 def test_the_average_of_the_weights_is_what_is_kept(data: Path, tmp_path: Path) -> None:
@@ -118,15 +136,23 @@ def test_the_average_of_the_weights_is_what_is_kept(data: Path, tmp_path: Path) 
     same(found, expected, atol=1e-6)
 
 
-def test_accumulated_batches_count_as_one(data: Path, tmp_path: Path) -> None:
-    options = [*QUICK, *SMALL_FACT]
-    one = run_stage("fact", data, tmp_path / "one", options)
+@pytest.mark.parametrize("stage", ["vqvae", "gpt", "bailando_pp", "fact", "actor_critic"])
+def test_accumulated_batches_count_as_one(stage: str, data: Path, tmp_path: Path) -> None:
+    one = run_stage(stage, data, tmp_path / "one", CHANGES[stage])
     parts = ["trainer.per_device_train_batch_size=2", "trainer.gradient_accumulation_steps=2"]
-    same(run_stage("fact", data, tmp_path / "parts", [*options, *parts]), one, atol=1e-6)
-    one = run_stage("actor_critic", data, tmp_path / "one_ac", QUICK_ROUNDS)
-    two = run_stage("actor_critic", data, tmp_path / "parts_ac", [*QUICK_ROUNDS, *parts])
-    # The bias of attention's keys has no gradient but rounding, which Adam blows up.
-    same(*({k: v for k, v in found.items() if "k_proj.bias" not in k} for found in (one, two)), atol=1e-6)
+    two = run_stage(stage, data, tmp_path / "parts", [*CHANGES[stage], *parts])
+    # The bias of attention's keys has no gradient but rounding, which Adam blows up. Of the VQ-VAE, the codebooks too.
+    same(*({k: v for k, v in found.items() if "k_proj.bias" not in k} for found in (one, two)), atol=1e-5)
+
+
+@pytest.mark.parametrize("stage", ["vqvae", "bailando_pp"])
+def test_data_on_the_device_change_nothing(stage: str, data: Path, tmp_path: Path) -> None:
+    read = run_stage(stage, data, tmp_path / "read", CHANGES[stage])
+    kept = run_stage(stage, data, tmp_path / "kept", [*CHANGES[stage], "trainer.data_on_device=true"])
+    same(read, kept, atol=0)
+    more = [*CHANGES[stage], "trainer.data_on_device=true", "trainer.dataloader_num_workers=2"]
+    with pytest.raises(RecipeError, match="dataloader_num_workers=2, expected 0"):
+        run_stage(stage, data, tmp_path / "workers", more)
 
 
 @pytest.mark.parametrize("stage", ["gpt", "fact", "actor_critic"])
@@ -139,9 +165,10 @@ def test_half_precision(stage: str, data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_compiled_model_trains_the_same(data: Path, tmp_path: Path) -> None:
-    plain = run_stage("gpt", data, tmp_path / "plain", CHANGES["gpt"])
-    fast = run_stage("gpt", data, tmp_path / "fast", [*CHANGES["gpt"], "trainer.torch_compile=true"])
+@pytest.mark.parametrize("stage", ["vqvae", "gpt", "bailando_pp"])
+def test_a_compiled_model_trains_the_same(stage: str, data: Path, tmp_path: Path) -> None:
+    plain = run_stage(stage, data, tmp_path / "plain", CHANGES[stage])
+    fast = run_stage(stage, data, tmp_path / "fast", [*CHANGES[stage], "trainer.torch_compile=true"])
     same(fast, plain, atol=1e-3)
 
 

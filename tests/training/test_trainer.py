@@ -220,6 +220,12 @@ def test_values_of_a_wrong_type(stage: str, option: str, message: str, data: Pat
         run_stage(stage, data, tmp_path, [*SMALL[stage], option])
 
 
+def test_sharded_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(RecipeError, match=r"FSDP shards the weights.*train with DDP"):
+        fit(tmp_path, {})
+
+
 def test_errors_of_a_model_in_training_are_not_taken_for_those_of_a_recipe(tmp_path: Path) -> None:
     def collate(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         raise TypeError("a bug")
