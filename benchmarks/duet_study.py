@@ -3,15 +3,17 @@
     python -m benchmarks.duet_study MOCAP [--work runs/duets] [--folds 0,1,2,3,4]
 
 MOCAP is the folder of :mod:`benchmarks.metrics_study`. The trials have no music: all models dance to silence, and the
-seed motion is all they know. In each of five folds two trials are left out, and three models are trained on the
-others, by the recipes called ``mocap``: a VQ-VAE, which also sees the modern solos, and from its codes and from nothing
-else a solo Bailando and a Bailando++ of the same size, on the same eight salsa trials, for as many steps, on as many
-windows of dancers (16 a step: 16 dancers, or 8 couples) and by the same schedule. Folds may be trained by several
+seed motion is all they know. In each of five folds two trials are left out, and five models are trained on the
+others, by the recipes called ``mocap``: a VQ-VAE, which also sees the modern solos, and one of relations; and from their
+codes and from nothing else a solo Bailando, and a Bailando++ of the same size without and with relation codes, on the same
+eight salsa trials, for as many steps, on as many windows of dancers (16 a step: 16 dancers, or 8 couples) and by the same
+schedule. Folds may be trained by several
 processes at once, each with its own ``--folds``; the last to end prints the table and writes ``benchmarks/duets.json``.
 
 All dancers of the left-out trials start with their own true motion of about a second, which is not evaluated; then the
 models go on for ten seconds. What to bear in mind: two people danced all ten trials, so no couple is new to the models;
-every model was trained once and danced once; steps and dropout were chosen with the losses of the first fold in view.
+every model was trained once and danced once; steps and dropout were chosen with the losses of the first fold in view, and
+the settings of relations on two trials (05 and 07) that the six others of the first fold's eight were tried on.
 """
 
 from __future__ import annotations
@@ -30,9 +32,24 @@ import torch
 
 from benchmarks.metrics_study import load
 from opendance_hf.data.windows import mirrored_joints
-from opendance_hf.metrics import Clip, SetScores, compare_systems, evaluate
+from opendance_hf.metrics import (
+    Clip,
+    SetScores,
+    compare_systems,
+    evaluate,
+    foot_skate_ratio,
+    interpenetration,
+)
+from opendance_hf.metrics.uncertainty import bootstrap_mean
 from opendance_hf.modeling.bailando import BailandoForDanceGeneration, join_root, split_root
-from opendance_hf.modeling.bailando_pp import BailandoPPForDanceGeneration, facing, turn
+from opendance_hf.modeling.bailando_pp import (
+    BailandoPPForDanceGeneration,
+    facing,
+    follow_relation,
+    relation_of,
+    turn,
+)
+from opendance_hf.motion.skeleton import PARENTS
 from opendance_hf.training import stages
 from opendance_hf.training.recipe import load_recipe
 
@@ -41,17 +58,23 @@ Joints = npt.NDArray[np.float64]
 TRIALS = [f"salsa_{number:02d}" for number in range(1, 11)]
 SEED_FRAMES, FRAMES = 64, 600
 #: Changes to the recipes of each stage.
-CHANGES = {
+CHANGES: dict[str, list[str]] = {
+    "relation": [],
     "vqvae": ["trainer.max_steps=1600", "model.hidden_size=64"],
     "gpt": ["trainer.per_device_train_batch_size=16"],
     "bailando_pp": ["trainer.per_device_train_batch_size=8"],
 }
 RECIPES = {stage: load_recipe(stage, "mocap", changes) for stage, changes in CHANGES.items()}
 TRUTH, CODES, ALONE, TOGETHER = "truth", "truth through the codes", "two independent Bailandos", "Bailando++"
+COUPLE_CODES, COUPLE = "truth through the couple's codes", "Bailando++ with relation codes"
 CLONE, MIRRORED, SHUFFLED = "clone", "mirrored clone", "shuffled partners"
-ROWS = (TRUTH, CODES, CLONE, MIRRORED, SHUFFLED, ALONE, TOGETHER)
+ROWS = (TRUTH, CODES, COUPLE_CODES, CLONE, MIRRORED, SHUFFLED, ALONE, TOGETHER, COUPLE)
+#: Rows that a fold writes; the others are made of the truth.
+WRITTEN = (TRUTH, CODES, COUPLE_CODES, ALONE, TOGETHER, COUPLE)
 #: Scores of couples that the table shows.
 MEASURED = ("motion_motion", "partner_f1", "hand_distance", "hand_hold")
+#: What a hold must not be bought with: sliding feet, bodies inside each other, bones of another length.
+BROKEN = ("foot_skate", "interpenetration_mm", "bone_error_mm")
 OUT = Path(__file__).with_name("duets.json")
 
 
@@ -80,8 +103,8 @@ def dance_fold(mocap: Path, work: Path, fold: int) -> None:
 
     losses: dict[str, dict[str, float]] = {}
 
-    def trained(stage: str, **options: Any) -> str:
-        place = folder / stage
+    def trained(stage: str, name: str = "", **options: Any) -> str:
+        place = folder / (name or stage)
         salsa = json.dumps([trial for trial in TRIALS if trial not in left_out])
         changes = [f"data.leave_out={json.dumps(left_out)}", *CHANGES[stage]]
         if not (place / "README.md").is_file():
@@ -94,13 +117,18 @@ def dance_fold(mocap: Path, work: Path, fold: int) -> None:
                 **options,
             )
         card = (place / "README.md").read_text()
-        measured = re.findall(r"^\| (loss|upper|lower|reconstruction_mm) \| (\S+)", card, re.MULTILINE)
-        losses[stage] = {name: float(value) for name, value in measured}
+        measured = re.findall(
+            r"^\| (loss|upper|lower|place|hands|reconstruction_mm) \| (\S+)", card, re.MULTILINE
+        )
+        losses[name or stage] = {part: float(value) for part, value in measured}
         return str(place)
 
     vqvae = trained("vqvae")
     alone = BailandoForDanceGeneration.from_pretrained(trained("gpt", vqvae=vqvae)).eval()
     together = BailandoPPForDanceGeneration.from_pretrained(trained("bailando_pp", vqvae=vqvae)).eval()
+    held = BailandoPPForDanceGeneration.from_pretrained(
+        trained("bailando_pp", "bailando_pp_relation", vqvae=vqvae, relation=trained("relation"))
+    ).eval()
 
     names, segments = [], []
     for trial in left_out:
@@ -120,18 +148,24 @@ def dance_fold(mocap: Path, work: Path, fold: int) -> None:
         generator=torch.Generator().manual_seed(fold),
         **how,
     ).joints
-    duets = together.generate_dance(
-        silence, total, seed_joints=seed, generator=torch.Generator().manual_seed(fold), **how
-    ).joints
+    duets, couples = (
+        model.generate_dance(
+            silence, total, seed_joints=seed, generator=torch.Generator().manual_seed(fold), **how
+        ).joints
+        for model in (together, held)
+    )
     relative, _ = split_root(real.flatten(0, 1))
     with torch.no_grad():
         decoded, velocity = alone.vqvae.decode(*alone.vqvae.encode(relative))
     coded = join_root(decoded, velocity, real[:, :, 0, 0].flatten(0, 1)).unflatten(0, (count, 2))
+    relation = held.relation.decode(*held.relation.encode(relation_of(real)))
     found = {
         TRUTH: real,
         CODES: coded,
+        COUPLE_CODES: follow_relation(coded, relation, keep_start=True),
         ALONE: solos.unflatten(0, (2, count)).transpose(0, 1),
         TOGETHER: duets,
+        COUPLE: couples,
     }
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_suffix(".partial.npz")
@@ -152,7 +186,7 @@ def report(folds: list[Path]) -> None:
     """Score every row and print the table."""
     names: list[str] = []
     losses = []
-    parts: dict[str, list[Joints]] = {name: [] for name in (TRUTH, CODES, ALONE, TOGETHER)}
+    parts: dict[str, list[Joints]] = {name: [] for name in WRITTEN}
     for path in folds:
         with np.load(path) as arrays:
             settings = json.loads(str(arrays["settings"]))
@@ -189,23 +223,48 @@ def report(folds: list[Path]) -> None:
         name: row(result.predictions) | {"fid_cd": asdict(result.fid_at_n["cd"])}
         for name, result in results.items()
     }
+    for name in ROWS:
+        broken = [broken_bodies(dance, true) for dance, true in zip(dances[name], real, strict=True)]
+        for part in BROKEN:
+            interval = bootstrap_mean([values[part] for values in broken], groups=trials)
+            rows[name][part] = {"mean": interval.mean, "low": interval.low, "high": interval.high}
     # Of the truth against itself: disjoint halves.
     rows[TRUTH]["fid_cd"] = asdict(results[TRUTH].floor_at_n["cd"])
-    tests = compare_systems(results[TOGETHER].predictions, results[ALONE].predictions)
+    tests = {
+        name: compare_systems(results[name].predictions, results[ALONE].predictions)
+        for name in (TOGETHER, COUPLE)
+    }
     study = {
         "what": f"{len(names)} segments of {FRAMES / 60:g} s of ten left-out salsa trials; intervals over trials",
         "recipes": RECIPES,
         "held_out_losses": losses,
         "rows": rows,
-        "together_minus_alone": {name: asdict(tests[name]) for name in MEASURED},
+        "minus_alone": {
+            name: {measure: asdict(test[measure]) for measure in MEASURED} for name, test in tests.items()
+        },
     }
     OUT.write_text(json.dumps(study, indent=2) + "\n")
-    print("| partners | " + " | ".join(MEASURED) + " | fid_cd |")
-    print("|---" * (len(MEASURED) + 2) + "|")
+    print("| partners | " + " | ".join((*MEASURED, "fid_cd", *BROKEN)) + " |")
+    print("|---" * (len(MEASURED) + len(BROKEN) + 2) + "|")
     for name, scores in rows.items():
         cells = [cell(scores[measure], "mean", 2) for measure in MEASURED]
-        print(f"| {name} | {' | '.join(cells)} | {cell(scores['fid_cd'], 'median', 0)} |")
-    print(json.dumps({name: study[name] for name in ("together_minus_alone", "held_out_losses")}, indent=2))
+        cells.append(cell(scores["fid_cd"], "median", 0))
+        cells += [f"{scores[part]['mean']:.{3 if part == 'foot_skate' else 1}f}" for part in BROKEN]
+        print(f"| {name} | {' | '.join(cells)} |")
+    print(json.dumps({name: study[name] for name in ("minus_alone", "held_out_losses")}, indent=2))
+
+
+def broken_bodies(dance: Joints, real: Joints) -> dict[str, float]:
+    """Return the means of :data:`BROKEN` over the frames of a dance (2, T, 24, 3) by the dancers of another."""
+    bones, own = (
+        np.linalg.norm(joints[..., 1:, :] - joints[..., list(PARENTS[1:]), :], axis=-1)
+        for joints in (dance, real)
+    )
+    return {
+        "foot_skate": float(np.mean([foot_skate_ratio(dancer) for dancer in dance])),
+        "interpenetration_mm": 1000 * float(interpenetration(*dance).mean()),
+        "bone_error_mm": 1000 * float(np.abs(bones - np.median(own, axis=1, keepdims=True)).mean()),
+    }
 
 
 def cell(score: dict[str, Any], middle: str, digits: int) -> str:

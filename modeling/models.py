@@ -91,6 +91,14 @@ MODELS: Final[dict[str, ModelEntry]] = {
         "upper, lower = model.encode(joints)  # (1, 8 n, 24, 3) metres, relative to the pelvis",
         stages={"vqvae": f"{_TRAINING}.vqvae:VQVAEStage", "rotation": f"{_TRAINING}.rotation:RotationStage"},
     ),
+    "bailando_relation": ModelEntry(
+        f"{_HERE}.bailando_pp.configuration_bailando_pp:BailandoRelationConfig",
+        f"{_HERE}.bailando_pp.modeling_bailando_relation:BailandoRelationVQVAE",
+        "The VQ-VAE of Bailando++ for the relation of dancers: a partner's place and which hands are near, 8 frames to one "
+        "code each.",
+        "place, hands = model.encode(relation_of(joints))  # (1, 2, 8 n, 24, 3) metres, one world frame",
+        stages={"relation": f"{_TRAINING}.relation:RelationStage"},
+    ),
     "bailando_gpt": ModelEntry(
         f"{_HERE}.bailando.configuration_bailando:BailandoGPTConfig",
         f"{_HERE}.bailando.modeling_bailando:BailandoGPT",

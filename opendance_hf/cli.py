@@ -353,7 +353,7 @@ def train(
     stage: Annotated[
         str,
         typer.Argument(
-            help="vqvae, gpt, actor_critic, bailando_pp (duets), rotation, fact, genre or lifter."
+            help="vqvae, gpt, actor_critic, bailando_pp (duets), relation, rotation, fact, genre or lifter."
         ),
     ],
     dataset: Annotated[str, typer.Option(help="Dataset folder or Hub id.")],
@@ -367,6 +367,9 @@ def train(
     ] = "",
     bailando: Annotated[
         str, typer.Option(help="For actor_critic and bailando_pp: a trained Bailando, folder or Hub id.")
+    ] = "",
+    relation: Annotated[
+        str, typer.Option(help="For bailando_pp: a trained VQ-VAE of relations, folder or Hub id.")
     ] = "",
     resume: Annotated[bool, typer.Option(help="Continue from the last checkpoint in OUTPUT_DIR.")] = True,
     override: Annotated[
@@ -394,6 +397,7 @@ def train(
             overrides=override or [],
             vqvae=vqvae,
             bailando=bailando,
+            relation=relation,
             push_to_hub=push_to_hub,
             private=private,
             licence=licence,
@@ -483,7 +487,9 @@ def generate(
             help="Dance (.npz) whose first frames begin the new one; FACT needs it.",
         ),
     ] = None,
-    dancers: Annotated[int | None, typer.Option(min=1, help="Number of dancers, for Bailando++.")] = None,
+    dancers: Annotated[
+        int | None, typer.Option(min=1, help="Number of dancers. Without --model: 1 or 2.")
+    ] = None,
     sample: Annotated[
         bool | None,
         typer.Option("--sample/--no-sample", help="Sample codes, or take the most likely ones."),

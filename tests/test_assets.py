@@ -141,7 +141,8 @@ def test_packaged_weights_are_found_by_name() -> None:
     assert (packaged_weights("bailando-vqvae-cmu") / "model.safetensors").is_file()
     for name in ("bailando", "../weights/bailando-vqvae-cmu", ""):
         with pytest.raises(
-            AssetError, match=r"unknown weights .*: expected bailando-cmu or bailando-vqvae-cmu"
+            AssetError,
+            match=r"unknown weights .*: expected bailando-cmu or bailando-pp-cmu or bailando-vqvae-cmu",
         ):
             packaged_weights(name)
 

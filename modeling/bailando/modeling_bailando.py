@@ -88,6 +88,26 @@ class BailandoDanceOutput(ModelOutput):
     lower_codes: Tensor | None = None
 
 
+def obscure(config: BailandoGPTConfig, music: Tensor, *codes: Tensor) -> tuple[Tensor, ...]:
+    """Silence the music of some pieces of a batch, and exchange some codes for random ones, as a configuration says.
+
+    Returns:
+        The music, and the codes.
+    """
+    if config.code_dropout:
+        codes = tuple(
+            torch.where(
+                torch.rand(one.shape, device=one.device) < config.code_dropout,
+                torch.randint_like(one, config.codebook_size),
+                one,
+            )
+            for one in codes
+        )
+    if config.music_dropout:
+        music = music * (torch.rand(len(music), 1, 1, device=music.device) >= config.music_dropout)
+    return music, *codes
+
+
 class BailandoMusicTransformer(nn.Module):
     """Transformer from music at 60 FPS to one vector for each code, of the music around it (Bailando++, TPAMI 2023)."""
 
@@ -178,7 +198,7 @@ class BailandoGPT(BailandoPreTrainedModel):
         if (upper_targets is None) != (lower_targets is None):
             raise ValueError("the loss needs both upper_targets and lower_targets, got one of them")
         if self.training:
-            upper_codes, lower_codes, music = self._obscure(upper_codes, lower_codes, music)
+            music, upper_codes, lower_codes = obscure(self.config, music, upper_codes, lower_codes)
         upper_logits, lower_logits = self.head_logits(self.base_features(upper_codes, lower_codes, music))
         loss = None
         if upper_targets is not None and lower_targets is not None:
@@ -186,25 +206,6 @@ class BailandoGPT(BailandoPreTrainedModel):
                 lower_logits.flatten(0, 1), lower_targets.flatten()
             )
         return BailandoGPTOutput(loss=loss, upper_logits=upper_logits, lower_logits=lower_logits)
-
-    def _obscure(
-        self, upper_codes: Tensor, lower_codes: Tensor, music: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Exchange some codes for random ones, and silence the music of some pieces, as the configuration says."""
-        config = self.config
-        if config.code_dropout:
-            size = config.codebook_size
-            upper_codes, lower_codes = (
-                torch.where(
-                    torch.rand(codes.shape, device=codes.device) < config.code_dropout,
-                    torch.randint_like(codes, size),
-                    codes,
-                )
-                for codes in (upper_codes, lower_codes)
-            )
-        if config.music_dropout:
-            music = music * (torch.rand(len(music), 1, 1, device=music.device) >= config.music_dropout)
-        return upper_codes, lower_codes, music
 
     def base_features(self, upper_codes: Tensor, lower_codes: Tensor, music: Tensor) -> Tensor:
         """Compute the output (B, 3 S, C) of the base blocks, which the head and the critic of actor-critic training read.

@@ -30,6 +30,10 @@ class BailandoPPGPTConfig(BailandoGPTConfig):
         max_dancers: how many dancers have an embedding; any number up to it may dance together.
         placement_weight: of the loss of where dancers stand and face relative to the first.
         dancer_spacing_m: before the placement is learned, dancers stand in a row, this far apart.
+        code_dropout: see :class:`BailandoGPTConfig`.
+        music_dropout: likewise.
+        relation: True to read and write the codes of the relation of every dancer beside the first to the first, too
+            (:class:`BailandoRelationConfig`); they then say where dancers stand, and there is no placement to learn.
 
     Raises:
         ValueError: if there is no dancer, or a music window, which several dancers do not have.
@@ -56,6 +60,9 @@ class BailandoPPGPTConfig(BailandoGPTConfig):
         max_dancers: int = 2,
         placement_weight: float = 1.0,
         dancer_spacing_m: float = 1.0,
+        code_dropout: float = 0.0,
+        music_dropout: float = 0.0,
+        relation: bool = False,
         **kwargs: Any,
     ) -> None:
         if max_dancers < 1:
@@ -65,6 +72,7 @@ class BailandoPPGPTConfig(BailandoGPTConfig):
         self.max_dancers = max_dancers
         self.placement_weight = placement_weight
         self.dancer_spacing_m = dancer_spacing_m
+        self.relation = relation
         super().__init__(
             codebook_size=codebook_size,
             music_dim=music_dim,
@@ -80,28 +88,107 @@ class BailandoPPGPTConfig(BailandoGPTConfig):
             rotary_base=rotary_base,
             frames_per_code=frames_per_code,
             hears=hears,
+            code_dropout=code_dropout,
+            music_dropout=music_dropout,
+            **kwargs,
+        )
+
+
+class BailandoRelationConfig(BailandoVQVAEConfig):
+    """The VQ-VAE of the relation between dancers: places and hands, each with a codebook.
+
+    Args:
+        hidden_size: see :class:`BailandoVQVAEConfig`; likewise the following.
+        codebook_size: as of the VQ-VAE of the bodies.
+        num_downsamples: likewise.
+        num_residual_layers: number of residual blocks after each halving.
+        dilation_growth: of these blocks.
+        codebook_decay: of the running means that the codes are.
+        codebook_min_count: a code used less than this is replaced.
+        codebook_seed: of these draws.
+        commitment_weight: of the commitment loss.
+        velocity_weight: of the L1 loss of first differences.
+        acceleration_weight: of the L1 loss of second differences.
+        scaled_init: start from convolutions that keep the size of what passes through them.
+    """
+
+    model_type = "bailando_relation"
+
+    def __init__(
+        self,
+        hidden_size: int = 512,
+        codebook_size: int = 512,
+        num_downsamples: int = 3,
+        num_residual_layers: int = 3,
+        dilation_growth: int = 3,
+        codebook_decay: float = 0.99,
+        codebook_min_count: float = 1.0,
+        codebook_seed: int = 0,
+        commitment_weight: float = 0.02,
+        velocity_weight: float = 1.0,
+        acceleration_weight: float = 1.0,
+        scaled_init: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            hidden_size=hidden_size,
+            codebook_size=codebook_size,
+            num_downsamples=num_downsamples,
+            num_residual_layers=num_residual_layers,
+            dilation_growth=dilation_growth,
+            codebook_decay=codebook_decay,
+            codebook_min_count=codebook_min_count,
+            codebook_seed=codebook_seed,
+            commitment_weight=commitment_weight,
+            velocity_weight=velocity_weight,
+            acceleration_weight=acceleration_weight,
+            scaled_init=scaled_init,
             **kwargs,
         )
 
 
 class BailandoPPConfig(PretrainedConfig):
-    """A whole Bailando++: the configurations of the VQ-VAE, which all dancers share, and of the GPT."""
+    """A whole Bailando++: the configurations of the VQ-VAE, which all dancers share, of the GPT, and of the relation.
+
+    Args:
+        vqvae_config: of the VQ-VAE.
+        gpt_config: of the GPT.
+        relation_config: of the VQ-VAE of relations; it has no part in a model whose GPT has no relation codes.
+
+    Raises:
+        ValueError: if the codes of relations and bodies differ in number or length.
+    """
 
     model_type = "bailando_pp"
-    sub_configs = {"vqvae_config": BailandoVQVAEConfig, "gpt_config": BailandoPPGPTConfig}  # noqa: RUF012
+    sub_configs = {  # noqa: RUF012
+        "vqvae_config": BailandoVQVAEConfig,
+        "gpt_config": BailandoPPGPTConfig,
+        "relation_config": BailandoRelationConfig,
+    }
 
     def __init__(
         self,
         vqvae_config: dict[str, Any] | BailandoVQVAEConfig | None = None,
         gpt_config: dict[str, Any] | BailandoPPGPTConfig | None = None,
+        relation_config: dict[str, Any] | BailandoRelationConfig | None = None,
         **kwargs: Any,
     ) -> None:
         if not isinstance(vqvae_config, BailandoVQVAEConfig):
             vqvae_config = BailandoVQVAEConfig(**(vqvae_config or {}))
         if not isinstance(gpt_config, BailandoPPGPTConfig):
             gpt_config = BailandoPPGPTConfig(**(gpt_config or {}))
+        if not isinstance(relation_config, BailandoRelationConfig):
+            relation_config = BailandoRelationConfig(**(relation_config or {}))
+        if gpt_config.relation:
+            for name in ("codebook_size", "frames_per_code"):
+                bodies, relations = getattr(vqvae_config, name), getattr(relation_config, name)
+                if bodies != relations:
+                    raise ValueError(
+                        f"{name} of the relation is {relations}, expected {bodies}, that of the bodies"
+                    )
         self.vqvae_config = vqvae_config
         self.gpt_config = gpt_config
+        self.relation_config = relation_config
         super().__init__(**kwargs)
 
     @property

@@ -9,7 +9,9 @@ Built on Bailando (paper section 4.1), whose VQ-VAE all dancers share. Notable:
   ``max_dancers`` dancers, and those of a solo Bailando are a start: alone, the first dancer dances as it did;
 - codes say how a dancer moves, in the world's orientation, and not where it stands. Where dancers start is given, or
   taken from their seed motions, or foretold by a small head: the partner's place and facing as the first dancer sees
-  them. Dancers are never all left on the origin.
+  them. Dancers are never all left on the origin;
+- with relation codes there are 2 (N - 1) streams more: where every other dancer stands as the first sees it, and which of
+  their hands are near. The decoded dancers follow them (``couple``), so that partners stay together and hold hands.
 
 TPAMI's extension of Bailando (a music transformer and a rotation decoder) has the same name and is something else.
 
@@ -32,7 +34,12 @@ from transformers import GenerationConfig
 from transformers import initialization as init
 from transformers.utils.generic import ModelOutput
 
-from opendance_hf.modeling.bailando.modeling_bailando import BailandoForDanceGeneration, BailandoGPT
+from opendance_hf.modeling.bailando.modeling_bailando import (
+    GENERATION_NAMES,
+    BailandoForDanceGeneration,
+    BailandoGPT,
+    obscure,
+)
 from opendance_hf.modeling.bailando.modeling_bailando_vqvae import (
     BailandoPreTrainedModel,
     BailandoVQVAE,
@@ -40,22 +47,26 @@ from opendance_hf.modeling.bailando.modeling_bailando_vqvae import (
     split_root,
 )
 from opendance_hf.modeling.bailando_pp.configuration_bailando_pp import BailandoPPConfig, BailandoPPGPTConfig
+from opendance_hf.modeling.bailando_pp.couple import facing, follow_relation, relation_of, turn
+from opendance_hf.modeling.bailando_pp.modeling_bailando_relation import BailandoRelationVQVAE
 from opendance_hf.modeling.layers import (
     CodeStreamer,
     DanceBlock,
     Generators,
     StepCache,
     extend_codes,
+    first_codes,
     generation_options,
     lengths_of,
     run_blocks,
 )
 from opendance_hf.modeling.pretrained import DanceGenerationMixin
-from opendance_hf.motion.skeleton import JOINT_INDEX
 
 #: Numbers of a placement: x and z in metres, sine and cosine of the facing.
 PLACEMENT_DIM = 4
 _GREEDY = GenerationConfig(do_sample=False)
+#: Weights that a solo GPT lacks.
+_OF_SEVERAL = ("dancer_embedding.", "placement_head.", "place_", "hands_", "relation_position_embedding")
 
 
 @dataclass
@@ -63,10 +74,13 @@ class BailandoPPGPTOutput(ModelOutput):
     """Output of :class:`BailandoPPGPT` for N dancers and S steps.
 
     Attributes:
-        loss: sum of the two halves' mean cross-entropies over all dancers, and of the weighted placement loss.
+        loss: sum of the mean cross-entropies of each kind of code over all dancers, and of the weighted placement loss.
         upper_logits: (B, N, S, codebook_size) of the next upper code after each step.
         lower_logits: (B, N, S, codebook_size) of the next lower code.
-        placement: (B, N - 1, S, 4) of the other dancers relative to the first (see :func:`placement_of`).
+        placement: (B, N - 1, S, 4) of the other dancers relative to the first (see :func:`placement_of`); None with
+            relation codes.
+        place_logits: (B, N - 1, S, codebook_size) of the next code of each partner's place; None without relation codes.
+        hands_logits: (B, N - 1, S, codebook_size) of the next code of its hands; likewise.
         metrics: named scalars for logs: the parts of the loss.
     """
 
@@ -74,6 +88,8 @@ class BailandoPPGPTOutput(ModelOutput):
     upper_logits: Tensor | None = None
     lower_logits: Tensor | None = None
     placement: Tensor | None = None
+    place_logits: Tensor | None = None
+    hands_logits: Tensor | None = None
     metrics: dict[str, Tensor] | None = None
 
 
@@ -85,6 +101,8 @@ class BailandoPPDanceOutput(ModelOutput):
         joints: (B, N, T, 24, 3) metres, all dancers in one world frame.
         upper_codes: (B, N, S) indices.
         lower_codes: (B, N, S) indices.
+        place_codes: (B, N - 1, S) indices; None without relation codes.
+        hands_codes: (B, N - 1, S) indices; likewise.
         start_positions: (B, N, 3) pelvis of the first frame, metres.
         start_facing: (B, N) yaw of the hips in the first frame, radians.
     """
@@ -92,21 +110,10 @@ class BailandoPPDanceOutput(ModelOutput):
     joints: Tensor | None = None
     upper_codes: Tensor | None = None
     lower_codes: Tensor | None = None
+    place_codes: Tensor | None = None
+    hands_codes: Tensor | None = None
     start_positions: Tensor | None = None
     start_facing: Tensor | None = None
-
-
-def facing(joints: Tensor) -> Tensor:
-    """Return the yaw of the hips (...) of (..., 24, 3) joints, radians."""
-    across = joints[..., JOINT_INDEX["left_hip"], :] - joints[..., JOINT_INDEX["right_hip"], :]
-    return torch.atan2(-across[..., 2], across[..., 0])
-
-
-def turn(points: Tensor, yaw: Tensor) -> Tensor:
-    """Turn (..., 3) points about the world's y axis by ``yaw`` (...), radians, which is added to a facing."""
-    x, y, z = points.unbind(-1)
-    sin, cos = yaw.sin(), yaw.cos()
-    return torch.stack([cos * x + sin * z, y.expand_as(cos * x), cos * z - sin * x], dim=-1)
 
 
 def placement_of(joints: Tensor, frames_per_code: int = 8) -> Tensor:
@@ -142,6 +149,8 @@ class BailandoPPPreTrainedModel(BailandoPreTrainedModel):
             init.zeros_(module.bias)
         else:
             super()._init_weights(module)
+        if isinstance(position := getattr(module, "relation_position_embedding", None), nn.Parameter):
+            init.zeros_(position)
 
 
 class BailandoPPGPT(BailandoPPPreTrainedModel):
@@ -176,7 +185,16 @@ class BailandoPPGPT(BailandoPPPreTrainedModel):
         self.ln_f = nn.LayerNorm(width)
         self.upper_head = nn.Linear(width, config.codebook_size, bias=False)
         self.lower_head = nn.Linear(width, config.codebook_size, bias=False)
-        self.placement_head = BailandoPPPlacementHead(2 * width, PLACEMENT_DIM)
+        if config.relation:
+            self.place_embedding = nn.Embedding(config.codebook_size, width)
+            self.hands_embedding = nn.Embedding(config.codebook_size, width)
+            self.place_head = nn.Linear(width, config.codebook_size, bias=False)
+            self.hands_head = nn.Linear(width, config.codebook_size, bias=False)
+            if not config.rotary:
+                #: One learned position for each step of places and hands.
+                self.relation_position_embedding = nn.Parameter(torch.zeros(2, config.max_codes, width))
+        else:
+            self.placement_head = BailandoPPPlacementHead(2 * width, PLACEMENT_DIM)
         self.post_init()
 
     @classmethod
@@ -205,7 +223,7 @@ class BailandoPPGPT(BailandoPPPreTrainedModel):
         state = solo.state_dict() if isinstance(solo, BailandoGPT) else dict(solo)
         model = cls(config)
         own = model.state_dict()
-        new = {name for name in own if name.startswith(("dancer_embedding.", "placement_head."))}
+        new = {name for name in own if name.startswith(_OF_SEVERAL)}
         wrong = set(own) - new ^ set(state)
         wrong |= {name for name in set(own) & set(state) if own[name].shape != state[name].shape}
         if wrong:
@@ -220,11 +238,11 @@ class BailandoPPGPT(BailandoPPPreTrainedModel):
         upper_codes: Tensor,
         lower_codes: Tensor,
         music: Tensor,
-        upper_targets: Tensor | None = None,
-        lower_targets: Tensor | None = None,
-        placement_targets: Tensor | None = None,
         dancers: Tensor | None = None,
+        place_codes: Tensor | None = None,
+        hands_codes: Tensor | None = None,
         return_loss: bool = True,
+        **targets: Tensor,
     ) -> BailandoPPGPTOutput:
         """Compute the logits of the codes that follow.
 
@@ -232,71 +250,106 @@ class BailandoPPGPT(BailandoPPPreTrainedModel):
             upper_codes: (B, N, S) codes, N at most ``max_dancers`` and S at most ``max_codes``.
             lower_codes: (B, N, S) codes.
             music: (B, S, music_dim); entry i is the music of the code that follows code i.
-            upper_targets: (B, N, S) the codes that follow, for the loss.
-            lower_targets: (B, N, S) likewise.
-            placement_targets: (B, N - 1, S, 4) of the codes' first frames (see :func:`placement_of`), for the loss.
             dancers: (B, N) or (N,) which embedding each dancer wears, by default 0 to N - 1.
+            place_codes: (B, N - 1, S) codes of the places of all dancers but the first; a model with relation codes needs
+                them for several dancers.
+            hands_codes: (B, N - 1, S) codes of their hands; likewise.
             return_loss: always true with targets; there for ``transformers.Trainer``.
+            targets: for the loss, ``upper_targets`` and ``lower_targets`` (B, N, S), the codes that follow; in a model with
+                relation codes also ``place_targets`` and ``hands_targets`` (B, N - 1, S); in one without,
+                ``placement_targets`` (B, N - 1, S, 4) of the codes' first frames (see :func:`placement_of`).
 
         Raises:
-            ValueError: if a shape is another.
+            ValueError: if a shape is another, or codes or targets are missing or too many.
         """
         config = self.config
-        self._check(upper_codes, lower_codes, music)
+        codes = {"upper": upper_codes, "lower": lower_codes, "place": place_codes, "hands": hands_codes}
+        known = self._check(codes, music)
+        placement_targets = None if config.relation else targets.pop("placement_targets", None)
         count, steps = upper_codes.shape[1:]
         if not config.rotary and steps > config.max_codes:
             raise ValueError(f"{steps} codes are more than max_codes {config.max_codes}")
         if music.shape[1] != steps:
             raise ValueError(f"music {tuple(music.shape)} must have one row for each of {steps} codes")
-        if (upper_targets is None) != (lower_targets is None):
-            raise ValueError("the loss needs both upper_targets and lower_targets, got one of them")
-        hidden = self._run(self._tokens(upper_codes, lower_codes, music, dancers), 1 + 2 * count)
-        upper, lower = hidden[:, steps:].unflatten(1, (count, 2, steps)).unbind(2)
-        upper_logits, lower_logits = self.upper_head(upper), self.lower_head(lower)
-        placement = self.placement_head(torch.cat([upper, lower], dim=-1)[:, 1:]) + self._row(count)[:, None]
-        parts: dict[str, Tensor] = {}
-        for name, logits, targets in (
-            ("upper", upper_logits, upper_targets),
-            ("lower", lower_logits, lower_targets),
-        ):
-            if targets is not None:
-                parts[name] = F.cross_entropy(logits.flatten(0, 2), targets.flatten())
-        if placement_targets is not None:
-            if placement_targets.shape != placement.shape:
-                raise ValueError(
-                    f"placement_targets {tuple(placement_targets.shape)} must be {tuple(placement.shape)}"
-                )
-            # A sum and not a mean: a dancer alone has no placement.
-            error = F.l1_loss(placement, placement_targets, reduction="sum")
-            parts["placement"] = config.placement_weight * error / max(1, placement.numel())
+        if targets and set(targets) != {f"{name}_targets" for name in known}:
+            needed = ", ".join(f"{name}_targets" for name in known)
+            raise ValueError(f"the loss needs {needed}; got {', '.join(targets)}")
+        if self.training:
+            music, *seen = obscure(config, music, *known.values())
+            known = dict(zip(known, seen, strict=True))
+        hidden = self._run(self._tokens(known, music, dancers), 1 + 2 * count + 2 * self._partners(count))
+        logits = self._logits(hidden[:, steps:].unflatten(1, (-1, steps)), count)
+        parts = {
+            name: F.cross_entropy(logits[name].flatten(0, 2), targets[f"{name}_targets"].flatten())
+            for name in (known if targets else ())
+        }
+        placement = None
+        if not config.relation:
+            upper, lower = hidden[:, steps:].unflatten(1, (count, 2, steps)).unbind(2)
+            placement = self.placement_head(torch.cat([upper, lower], dim=-1)[:, 1:])
+            placement = placement + self._row(count)[:, None]
+            if placement_targets is not None:
+                if placement_targets.shape != placement.shape:
+                    raise ValueError(
+                        f"placement_targets {tuple(placement_targets.shape)} must be {tuple(placement.shape)}"
+                    )
+                # A sum and not a mean: a dancer alone has no placement.
+                error = F.l1_loss(placement, placement_targets, reduction="sum")
+                parts["placement"] = config.placement_weight * error / max(1, placement.numel())
         return BailandoPPGPTOutput(
             loss=torch.stack(list(parts.values())).sum() if parts else None,
-            upper_logits=upper_logits,
-            lower_logits=lower_logits,
             placement=placement,
             metrics={name: value.detach() for name, value in parts.items()},
+            **{f"{name}_logits": value for name, value in logits.items()},
         )
+
+    def _partners(self, count: int) -> int:
+        """Return the number of dancers of ``count`` that have relation codes."""
+        return count - 1 if self.config.relation else 0
 
     def _tokens(
         self,
-        upper_codes: Tensor,
-        lower_codes: Tensor,
+        codes: Mapping[str, Tensor],
         music: Tensor,
         dancers: Tensor | None = None,
         at: Tensor | None = None,
     ) -> Tensor:
-        """Codes (B, N, S) and music (B, S, music_dim) to tokens (B, (1 + 2 N) S, C) at positions ``at``, or from 0 on."""
-        count, steps = upper_codes.shape[1:]
+        """Embed codes and music (B, S, music_dim) as tokens (B, streams * S, C) at positions ``at``, or from 0 on.
+
+        The streams are the music, the upper and lower codes of every dancer, the place and the hands of every partner.
+        """
+        count, steps = codes["upper"].shape[1:]
         if dancers is None:
-            dancers = torch.arange(count, device=upper_codes.device)
+            dancers = torch.arange(count, device=music.device)
         who = self.dancer_embedding(dancers)[..., None, :]
-        sound = self.music_embedding(music.to(self.music_embedding.weight.dtype))
-        upper, lower = self.upper_embedding(upper_codes), self.lower_embedding(lower_codes)
+        streams = [self.music_embedding(music.to(self.music_embedding.weight.dtype))[:, None]]
+        span = slice(steps) if at is None else at
         if not self.config.rotary:
-            position = self.position_embedding[:, slice(steps) if at is None else at]
-            sound, upper, lower = sound + position[0], upper + position[1], lower + position[2]
-        bodies = torch.stack([upper + who, lower + who], dim=2).flatten(1, 2)
-        return self.dropout(torch.cat([sound[:, None], bodies], dim=1).flatten(1, 2))
+            streams[0] = streams[0] + self.position_embedding[0, span]
+        for halves in (("upper", "lower"), ("place", "hands")):
+            if halves[0] not in codes:
+                continue
+            pairs = []
+            for number, name in enumerate(halves):
+                tokens = getattr(self, f"{name}_embedding")(codes[name])
+                if not self.config.rotary:
+                    relation = name in ("place", "hands")
+                    position = self.relation_position_embedding if relation else self.position_embedding[1:]
+                    tokens = tokens + position[number, span]
+                pairs.append(tokens + who[..., -tokens.shape[1] :, :, :])
+            streams.append(torch.stack(pairs, dim=2).flatten(1, 2))
+        return self.dropout(torch.cat(streams, dim=1).flatten(1, 2))
+
+    def _logits(self, hidden: Tensor, count: int) -> dict[str, Tensor]:
+        """Compute the logits (B, N or N - 1, S, codebook_size) of each kind of code from (B, streams - 1, S, C) states."""
+        bodies, relations = hidden.split([2 * count, hidden.shape[1] - 2 * count], dim=1)
+        names = (("upper", "lower"), ("place", "hands"))
+        return {
+            name: getattr(self, f"{name}_head")(states)
+            for halves, streams in zip(names, (bodies, relations), strict=True)
+            if streams.shape[1]
+            for name, states in zip(halves, streams.unflatten(1, (-1, 2)).unbind(2), strict=True)
+        }
 
     def _run(
         self,
@@ -309,7 +362,11 @@ class BailandoPPGPT(BailandoPPPreTrainedModel):
         blocks = [*self.base, *self.head]
         return self.ln_f(run_blocks(blocks, hidden, self.config, streams=streams, caches=caches, rows=rows))
 
-    def _check(self, upper_codes: Tensor, lower_codes: Tensor, music: Tensor) -> None:
+    def _check(self, codes: Mapping[str, Tensor | None], music: Tensor) -> dict[str, Tensor]:
+        """Check shapes, and return the codes that the model reads for this number of dancers."""
+        upper_codes, lower_codes = codes["upper"], codes["lower"]
+        assert upper_codes is not None
+        assert lower_codes is not None
         if upper_codes.ndim != 3 or upper_codes.shape != lower_codes.shape:
             raise ValueError(
                 f"upper_codes {tuple(upper_codes.shape)} and lower_codes {tuple(lower_codes.shape)} "
@@ -327,6 +384,20 @@ class BailandoPPGPT(BailandoPPPreTrainedModel):
             raise ValueError(
                 f"music {tuple(music.shape)} must be ({len(upper_codes)}, S, {self.config.music_input[1]})"
             )
+        known = {"upper": upper_codes, "lower": lower_codes}
+        batch, count, steps = upper_codes.shape
+        expected = (batch, self._partners(count), steps)
+        for name in ("place", "hands"):
+            given = codes[name]
+            shape = (batch, 0, steps) if given is None else tuple(given.shape)
+            if shape != expected:
+                of = "with" if self.config.relation else "without"
+                raise ValueError(
+                    f"{name}_codes {shape} must be {expected} for {count} dancers, in a model {of} relation codes"
+                )
+            if given is not None and expected[1]:
+                known[name] = given
+        return known
 
     def _row(self, count: int) -> Tensor:
         """Return (count - 1, 4) placements in a row beside the first dancer, alternately to its left and right."""
@@ -348,7 +419,7 @@ class BailandoPPGPT(BailandoPPPreTrainedModel):
         generator: Generators = None,
         streamer: CodeStreamer | None = None,
         **options: Any,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         """Continue the codes of all dancers to music, one step of all of them at a time (see :func:`extend_codes`).
 
         Args:
@@ -358,16 +429,19 @@ class BailandoPPGPT(BailandoPPPreTrainedModel):
             steps: codes to add to each dancer.
             generation_config: how codes are chosen, see :func:`choose_codes`; the likeliest by default.
             generator: of the draws, on the CPU.
-            streamer: receives the codes of each step.
-            options: changes of the generation configuration: ``do_sample``, ``temperature``, ``top_k``, ``top_p``.
+            streamer: receives the codes of each step, those of relations after those of dancers.
+            options: changes of the generation configuration: ``do_sample``, ``temperature``, ``top_k``, ``top_p``, and
+                ``guidance_scale`` (see :meth:`BailandoGPT.generate_codes`), for the codes of bodies. For several dancers of a
+                model with relation codes also ``place_codes`` and ``hands_codes`` (B, N - 1, S) to start from.
 
         Returns:
-            (B, N, S + steps) upper and lower codes.
+            (B, N, S + steps) upper and lower codes; with relation codes also (B, N - 1, S + steps) codes of places and hands.
 
         Raises:
             ValueError: if the music is too short, a shape is another, or an option is unknown.
         """
-        self._check(upper_codes, lower_codes, music)
+        relations = {name: options.pop(f"{name}_codes", None) for name in ("place", "hands")}
+        known = self._check({"upper": upper_codes, "lower": lower_codes, **relations}, music)
         start, dancers = upper_codes.shape[2], upper_codes.shape[1]
         if start < 1:
             raise ValueError("each dancer needs at least one code to start from")
@@ -375,29 +449,63 @@ class BailandoPPGPT(BailandoPPPreTrainedModel):
             raise ValueError(
                 f"{music.shape[1]} entries of music are too few for {start} + {steps} codes: expected {start + steps - 1}"
             )
+        config, partners = self.config, self._partners(dancers)
+        chosen = generation_options(generation_config or _GREEDY, options, GENERATION_NAMES)
+        scale = getattr(chosen, "guidance_scale", None)
+        scale = 1.0 if scale is None else scale
+        if scale != 1:
+            music = torch.cat([music, torch.zeros_like(music)])
+        streams = 1 + 2 * (dancers + partners)
+        # Only of bodies: whether hands are held does not depend on the beat.
+        scales = torch.tensor([scale] * dancers + [1.0] * partners, device=music.device)[:, None]
 
         def next_logits(new: Tensor, caches: list[StepCache] | None) -> list[Tensor]:
             at, seen = caches[0].at if caches else None, len(new)
-            tokens = self._tokens(codes[0, ..., new], codes[1, ..., new], music[:, new], at=at)
+            read = self._named(codes[..., new], dancers)
+            if scale != 1:
+                read = {name: value.repeat(2, 1, 1) for name, value in read.items()}
+            tokens = self._tokens(read, music[:, new], at=at)
             # Of the last block, only the tokens that the next codes are read from.
-            hidden = self._run(tokens, 1 + 2 * dancers, caches, slice(2 * seen - 1, None, seen))
-            halves = hidden.unflatten(1, (dancers, 2)).unbind(2)
-            return [head(half) for head, half in zip((self.upper_head, self.lower_head), halves, strict=True)]
+            hidden = self._run(tokens, streams, caches, slice(2 * seen - 1, None, seen))
+            logits = self._logits(hidden[:, :, None], dancers)
+            halves = [
+                torch.cat([logits[name] for name in pair if name in logits], dim=1)[:, :, 0]
+                for pair in (("upper", "place"), ("lower", "hands"))
+            ]
+            if scale == 1:
+                return halves
+            moved = []
+            for half in halves:
+                heard, silent = half.chunk(2)
+                moved.append(silent + scales.to(half) * (heard - silent))
+            return moved
 
-        config, known = self.config, torch.stack([upper_codes, lower_codes])
-        codes = torch.cat([known, known.new_zeros(*known.shape[:3], steps)], dim=-1)
+        halves = [
+            torch.cat([known[name] for name in pair if name in known], dim=1)
+            for pair in (("upper", "place"), ("lower", "hands"))
+        ]
+        codes = torch.stack(halves)
+        codes = torch.cat([codes, codes.new_zeros(*codes.shape[:3], steps)], dim=-1)
         layers = config.num_base_layers + config.num_head_layers
         extend_codes(
             codes,
             start,
             config,
             next_logits,
-            caches=[StepCache(config.context, 1 + 2 * dancers) for _ in range(layers)],
-            generation_config=generation_options(generation_config or _GREEDY, options),
+            caches=[StepCache(config.context, streams) for _ in range(layers)],
+            generation_config=chosen,
             generator=generator,
             streamer=streamer,
         )
-        return codes[0], codes[1]
+        return tuple(self._named(codes, dancers).values())
+
+    @staticmethod
+    def _named(codes: Tensor, dancers: int) -> dict[str, Tensor]:
+        """Name the codes (2, B, streams / 2, S) of bodies and, where there are any, of relations."""
+        named = dict(zip(("upper", "lower"), codes[:, :, :dancers], strict=True))
+        if codes.shape[2] > dancers:
+            named |= zip(("place", "hands"), codes[:, :, dancers:], strict=True)
+        return named
 
 
 class BailandoPPForDanceGeneration(DanceGenerationMixin, BailandoPPPreTrainedModel):
@@ -413,25 +521,59 @@ class BailandoPPForDanceGeneration(DanceGenerationMixin, BailandoPPPreTrainedMod
     config_class = BailandoPPConfig
     config: BailandoPPConfig
     main_input_name = "music_features"
-    generation_names = (*DanceGenerationMixin.generation_names, "num_dancers")
+    generation_names = (*GENERATION_NAMES, "num_dancers")
     generation_defaults = {"num_dancers": None}  # noqa: RUF012
 
     def __init__(self, config: BailandoPPConfig) -> None:
         super().__init__(config)
         self.vqvae = BailandoVQVAE(config.vqvae_config)
         self.gpt = BailandoPPGPT(config.gpt_config)
+        if config.gpt_config.relation:
+            self.relation = BailandoRelationVQVAE(config.relation_config)
         self.generation_config = GenerationConfig(do_sample=True, top_k=20, num_dancers=None)
         self.post_init()
 
     @classmethod
     def from_solo(
-        cls, solo: BailandoForDanceGeneration, gpt_config: BailandoPPGPTConfig | None = None
+        cls,
+        solo: BailandoForDanceGeneration,
+        gpt_config: BailandoPPGPTConfig | None = None,
+        relation: BailandoRelationVQVAE | None = None,
     ) -> BailandoPPForDanceGeneration:
-        """Make a Bailando++ that starts from a Bailando (see :meth:`BailandoPPGPT.from_solo`)."""
+        """Make a Bailando++ that starts from a Bailando (see :meth:`BailandoPPGPT.from_solo`).
+
+        Args:
+            solo: a trained model.
+            gpt_config: of the result.
+            relation: the trained VQ-VAE of relations, which a configuration with relation codes needs.
+        """
         gpt = BailandoPPGPT.from_solo(solo.gpt, gpt_config)
-        model = cls(BailandoPPConfig(solo.config.vqvae_config, gpt.config))
-        model.vqvae.load_state_dict(solo.vqvae.state_dict())
+        model = cls.of_parts(solo.vqvae, gpt.config, relation)
         model.gpt.load_state_dict(gpt.state_dict())
+        return model
+
+    @classmethod
+    def of_parts(
+        cls,
+        vqvae: BailandoVQVAE,
+        gpt_config: BailandoPPGPTConfig,
+        relation: BailandoRelationVQVAE | None = None,
+    ) -> BailandoPPForDanceGeneration:
+        """Make a Bailando++ with a new GPT and trained VQ-VAEs; those of relations if the GPT has relation codes.
+
+        Raises:
+            ValueError: if the VQ-VAE of relations is missing, or one is given to a GPT without relation codes.
+        """
+        if gpt_config.relation != (relation is not None):
+            raise ValueError(
+                f"relation={gpt_config.relation} in the configuration of the GPT, but "
+                f"{'no' if relation is None else 'a'} VQ-VAE of relations is given"
+            )
+        relation_config = None if relation is None else relation.config
+        model = cls(BailandoPPConfig(vqvae.config, gpt_config, relation_config))
+        model.vqvae.load_state_dict(vqvae.state_dict())
+        if relation is not None:
+            model.relation.load_state_dict(relation.state_dict())
         return model
 
     @property
@@ -465,15 +607,19 @@ class BailandoPPForDanceGeneration(DanceGenerationMixin, BailandoPPPreTrainedMod
         """
         shape, per_code = joints.shape[:2], self.config.vqvae_config.frames_per_code
         codes = self.vqvae.encode(split_root(joints.flatten(0, 1))[0])
-        upper, lower = (part.unflatten(0, shape) for part in codes)
-        return self.gpt(
-            upper[..., :-1],
-            lower[..., :-1],
-            music_features[:, 1 : upper.shape[2]],
-            upper[..., 1:],
-            lower[..., 1:],
-            placement_of(joints, per_code)[:, :, :-1],
-        )
+        named = dict(zip(("upper", "lower"), (part.unflatten(0, shape) for part in codes), strict=True))
+        others: dict[str, Tensor] = {}
+        if self._related(shape[1]):
+            named |= zip(("place", "hands"), self.relation.encode(relation_of(joints)), strict=True)
+        elif not self.config.gpt_config.relation:
+            others["placement_targets"] = placement_of(joints, per_code)[:, :, :-1]
+        for name, found in named.items():
+            others |= {f"{name}_codes": found[..., :-1], f"{name}_targets": found[..., 1:]}
+        return self.gpt(music=music_features[:, 1 : named["upper"].shape[2]], **others)
+
+    def _related(self, count: int) -> bool:
+        """Return True if ``count`` dancers have relation codes."""
+        return self.config.gpt_config.relation and count > 1
 
     @torch.no_grad()
     def generate_dance(
@@ -491,8 +637,10 @@ class BailandoPPForDanceGeneration(DanceGenerationMixin, BailandoPPPreTrainedMod
         """Generate a dance of N dancers to a piece of music (paper section 4, problem formulation).
 
         Dancers start at ``start_positions`` and ``start_facing``; what is not given comes from the seed motions; without
-        them the first dancer starts over the origin as decoded, and the placement head places the others. A given facing
-        turns the whole dance of that dancer about its start.
+        them the first dancer starts over the origin as decoded, and the placement head, or the relation codes, place the
+        others. A given facing turns the whole dance of that dancer about its start. With relation codes dancers stay
+        together, see :func:`~opendance_hf.modeling.bailando_pp.couple.follow_relation`: from a given start on, they follow the
+        changes of the relation.
 
         Args:
             music_features: (B, ceil(num_frames / 8), 438) at 7.5 FPS, one row for each code.
@@ -503,8 +651,8 @@ class BailandoPPForDanceGeneration(DanceGenerationMixin, BailandoPPPreTrainedMod
             start_facing: (B, N) yaw of the hips in the first frame, radians.
             generation_config: how codes are chosen, see :func:`choose_codes`; ``self.generation_config`` by default.
             generator: of all draws, on the CPU; a sequence has one for each piece.
-            options: changes of the generation configuration: ``do_sample``, ``temperature``, ``top_k``, ``top_p``, and
-                ``num_dancers``: N, by default as many as ``seed_joints``, ``start_positions`` or ``start_facing`` have,
+            options: changes of the generation configuration: ``do_sample``, ``temperature``, ``top_k``, ``top_p``,
+                ``guidance_scale``, and ``num_dancers``: N, by default as many as ``seed_joints``, ``start_positions`` or ``start_facing`` have,
                 else 2.
 
         Raises:
@@ -521,29 +669,92 @@ class BailandoPPForDanceGeneration(DanceGenerationMixin, BailandoPPPreTrainedMod
             )
         count = _num_dancers(batch, chosen.num_dancers, seed_joints, start_positions, start_facing)
         upper, lower = self.vqvae.start_codes((batch, count), steps, seed_joints, generator=generator)
-        upper, lower = self.gpt.generate_codes(
+        relations: dict[str, Any] = {}
+        if self._related(count):
+            place, hands = self._start_relation((batch, count - 1), upper.shape[2], seed_joints, generator)
+            relations = {"place_codes": place, "hands_codes": hands}
+        upper, lower, *others = self.gpt.generate_codes(
             music_features[:, 1:],
             upper,
             lower,
             steps - upper.shape[2],
+            **relations,
             generation_config=chosen,
             generator=generator,
         )
-        counts = [math.ceil(length / per_code) for length in lengths for _ in range(count)]
-        relative, velocity = self.vqvae.decode_pieces(upper.flatten(0, 1), lower.flatten(0, 1), counts)
+        counts = [math.ceil(length / per_code) for length in lengths]
+        of_dancers = [number for number in counts for _ in range(count)]
+        relative, velocity = self.vqvae.decode_pieces(upper.flatten(0, 1), lower.flatten(0, 1), of_dancers)
         relative[..., 0, :] = 0  # the pelvis relative to itself, which the decoder only approximates
-        joints = join_root(relative, velocity)[:, :num_frames].unflatten(0, (batch, count))
-        # The music of the code that follows the first, as in training.
-        music = music_features[:, 1:2] if steps > 1 else music_features[:, :1]
-        placement = self.gpt(upper[..., :1], lower[..., :1], music).placement[:, :, 0].float()
-        joints = place_dancers(joints, placement, seed_joints, start_positions, start_facing)
+        joints = join_root(relative, velocity).unflatten(0, (batch, count))
+        if others:
+            joints = turned_to(joints, start_facing)
+            given = seed_joints[:, :, 0, 0] if seed_joints is not None else None
+            given = given if start_positions is None else start_positions
+            joints = self._together(joints, others, counts, given)[:, :, :num_frames]
+        else:
+            placement = self._start_placement(upper, lower, music_features)
+            joints = place_dancers(
+                joints[:, :, :num_frames], placement, seed_joints, start_positions, start_facing
+            )
         return BailandoPPDanceOutput(
             joints=joints,
             upper_codes=upper,
             lower_codes=lower,
+            place_codes=others[0] if others else None,
+            hands_codes=others[1] if others else None,
             start_positions=joints[:, :, 0, 0],
             start_facing=facing(joints[:, :, 0]),
         )
+
+    def _start_relation(
+        self, shape: tuple[int, int], steps: int, seed_joints: Tensor | None, generator: Generators
+    ) -> tuple[Tensor, Tensor]:
+        """Return the codes (*shape, steps) of places and hands that a dance starts from: of the seed motion, or drawn."""
+        config = self.config.relation_config
+        if seed_joints is None:
+            draw = first_codes(config.codebook_size, (*shape, 1), generator).to(self.device)
+            return draw[0], draw[1]
+        return self.relation.encode(relation_of(seed_joints[:, :, : steps * config.frames_per_code]))
+
+    def _start_placement(self, upper: Tensor, lower: Tensor, music_features: Tensor) -> Tensor:
+        """Return the placement (B, N - 1, 4) at the start; there is none of a dancer alone."""
+        if self.config.gpt_config.relation:
+            return torch.zeros(len(upper), 0, PLACEMENT_DIM, device=self.device)
+        # The music of the code that follows the first, as in training.
+        music = music_features[:, 1:2] if upper.shape[2] > 1 else music_features[:, :1]
+        return self.gpt(upper[..., :1], lower[..., :1], music).placement[:, :, 0].float()
+
+    def _together(
+        self, joints: Tensor, codes: Sequence[Tensor], counts: Sequence[int], start: Tensor | None
+    ) -> Tensor:
+        """Let dancers (B, N, T, 24, 3) follow their relation codes (B, N - 1, S) twice, of which pieces have ``counts``.
+
+        Args:
+            joints: decoded over the origin.
+            codes: of places and of hands.
+            counts: of each piece, which is as if it were alone.
+            start: (B, N, 3) where dancers start; None to start as the relation says, the first over the origin.
+        """
+        if start is not None:
+            joints = joints - joints[:, :, :1, :1] + start.to(joints)[:, :, None, None]
+        out = joints.clone()
+        pieces = [slice(None)] if len(set(counts)) == 1 else [slice(i, i + 1) for i in range(len(counts))]
+        for piece in pieces:
+            number = counts[piece][0]
+            relation = self.relation.decode(*(part[piece, :, :number] for part in codes))
+            frames = relation.shape[2]
+            out[piece, :, :frames] = follow_relation(
+                joints[piece, :, :frames], relation, keep_start=start is not None
+            )
+        return out if start is not None else out - out[:, :1, :1, :1]
+
+
+def turned_to(joints: Tensor, start_facing: Tensor | None) -> Tensor:
+    """Turn whole dances (B, N, T, 24, 3) about the vertical so that they start with a facing (B, N), if one is given."""
+    if start_facing is None:
+        return joints
+    return turn(joints, (start_facing.to(joints) - facing(joints[:, :, 0]))[:, :, None, None])
 
 
 def place_dancers(
@@ -566,8 +777,7 @@ def place_dancers(
     if start_facing is None and seed_joints is None:
         partners = yaw[:, :1] + torch.atan2(placement[..., 2], placement[..., 3])
         start_facing = torch.cat([yaw[:, :1], partners], dim=1)
-    if start_facing is not None:
-        joints = turn(joints, (start_facing.to(joints) - yaw)[:, :, None, None])
+    joints = turned_to(joints, start_facing)
     if start_positions is None and seed_joints is not None:
         start_positions = seed_joints[:, :, 0, 0]
     if start_positions is None:

@@ -24,8 +24,9 @@ from opendance_hf.music.inputs import hears_beats
 from opendance_hf.music.sound import measure_sound
 from opendance_hf.schema import FPS
 
-#: The dancer of the package, for those who bring no model.
+#: The dancer of the package, for those who bring no model; and the dancers by their number.
 PACKAGED_DANCER: Final = "bailando-cmu"
+PACKAGED_DANCERS: Final = {1: PACKAGED_DANCER, 2: "bailando-pp-cmu"}
 _SOUND_RATE: Final = 44_100
 _SUFFIXES: Final = (".mp4", ".npz")
 #: Space that the dance of a song needs at least, bytes.
@@ -82,7 +83,7 @@ def generate(
 
     Args:
         songs: audio or video files.
-        model: folder or Hub id of a model that dances; by default the dancer of the package, :data:`PACKAGED_DANCER`.
+        model: folder or Hub id of a model that dances; by default one of the package, :data:`PACKAGED_DANCERS`.
         out: for one song an ``.mp4`` (an ``.npz`` of the same name is written beside it) or an ``.npz`` alone; or a folder,
             for files with the names of the songs. By default ``SONG-dance.mp4`` in the current folder.
         options: see :class:`GenerateOptions`.
@@ -93,8 +94,8 @@ def generate(
         dancers as first dimension.
 
     Raises:
-        GenerateError: if an output has another suffix, two songs have one name, a song is shorter than a second, or beats are
-            given twice or for several songs.
+        GenerateError: if an output has another suffix, two songs have one name, a song is shorter than a second, beats are
+            given twice or for several songs, or there is no model and the package has none for so many dancers.
         BeatFileError: if the beats cannot be used.
         OutputError: if an output is a song or the seed motion, or exists and ``options.overwrite`` is False.
         DiskError: if an output cannot be written.
@@ -115,15 +116,17 @@ def generate(
     from opendance_hf.dance import Dancer  # loads torch, which the checks before do not need
 
     seeds = None if options.seed_motion is None else [opendance.read(options.seed_motion)]
+    generation = dict(options.generation)
     if model is None:
-        model = packaged_weights(PACKAGED_DANCER)
-        log.info("dancer: %s of the package; --model takes another", PACKAGED_DANCER)
+        name = _packaged_dancer(generation)
+        model = packaged_weights(name)
+        log.info("dancer: %s of the package; --model takes another", name)
     else:
         log.info("loading %s", model)
     dancer = Dancer.from_pretrained(model, device=options.device, engine=cast(Engine | None, options.engine))
     whole: Any = dancer.model
     kind, known = whole.config.model_type, whole.generation_names
-    if unknown := sorted(set(options.generation) - set(known)):
+    if unknown := sorted(set(generation) - set(known)):
         raise GenerateError(
             f"{model}: a model of type {kind!r} takes no {', '.join(unknown)}: expected {', '.join(known)}"
         )
@@ -138,7 +141,7 @@ def generate(
         seed_motions=seeds,
         music_beats=beats,
         batch_size=options.batch_size,
-        **options.generation,
+        **generation,
     )
     written: list[Path] = []
     log.info("dancing to %s", files[0].name if len(files) == 1 else f"{len(files)} songs")
@@ -202,6 +205,23 @@ def write_dance(dance: Motion, song: Path, out: Path) -> list[Path]:
         assert dance.rest_offsets is not None
         film(out, dance.poses, dance.transl, dance.rest_offsets, sound, _SOUND_RATE)
     return [out, motion]
+
+
+def _packaged_dancer(generation: dict[str, Any]) -> str:
+    """Return the model of the package for a number of dancers, and remove the number where it is no option of the model.
+
+    Raises:
+        GenerateError: if the package has none for so many dancers.
+    """
+    count = generation.get("num_dancers", 1)
+    if count not in PACKAGED_DANCERS:
+        raise GenerateError(
+            f"--dancers {count}: the package has models of {' and '.join(map(str, PACKAGED_DANCERS))} dancers; "
+            "--model takes another"
+        )
+    if count == 1:
+        generation.pop("num_dancers", None)
+    return PACKAGED_DANCERS[count]
 
 
 def _targets(songs: list[Path], out: Path | None, suffix: str) -> list[Path]:

@@ -2,6 +2,8 @@
 
     opendance train bailando_pp --dataset opendance-3d --bailando runs/bailando --output-dir runs/bailando_pp
 
+With ``--relation runs/relation`` (stage ``relation``) it also learns how partners stand and hold hands.
+
 Writes a whole Bailando++ (VQ-VAE and GPT) that ``from_pretrained`` loads.
 """
 
@@ -16,40 +18,46 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from opendance_hf.data import NoWindowsError
-from opendance_hf.modeling.bailando import BailandoVQVAE
 from opendance_hf.modeling.bailando_pp import (
-    BailandoPPConfig,
     BailandoPPForDanceGeneration,
     BailandoPPGPT,
     BailandoPPGPTConfig,
+    BailandoRelationVQVAE,
     placement_of,
+    relation_of,
 )
+from opendance_hf.modeling.loading import load_model
 from opendance_hf.training.codes import WITH_VQVAE, Dances, Piece, coded, vqvae_of
+from opendance_hf.training.fingerprint import hash_of_model
+from opendance_hf.training.loop import move
 from opendance_hf.training.recipe import RecipeError, RunArguments
 from opendance_hf.training.stage import Stage
 
 
 @dataclass
 class BailandoPPArguments(RunArguments):
-    """Adds what training starts from: one of the two."""
+    """Adds what training starts from: one of the first two, and the third for couples that hold each other."""
 
     bailando: str = field(default="", metadata={"help": "Folder or Hub id of a Bailando to start from."})
     vqvae: str = field(
         default="", metadata={"help": "Or of a VQ-VAE alone; the GPT then starts from random weights."}
     )
+    relation: str = field(
+        default="", metadata={"help": "Of a VQ-VAE of relations, whose codes the GPT then learns, too."}
+    )
 
 
 class DuetWindows(Dataset[dict[str, Tensor]]):
-    """Windows of codes of all dancers of a sequence, with music and with the dancers' places.
+    """Windows of codes of all dancers of a sequence, with music, and with the codes of relations or the dancers' places.
 
     Args:
         dataset: see :class:`~opendance_hf.training.codes.Dances`.
-        vqvae: encodes the dances; all dancers share it.
-        config: of the GPT.
+        whole: encodes the dances, and with relation codes the relations.
         stride: codes between the starts of neighbouring windows.
         dancers: sequences of another number of dancers are left out.
         swap: every window also with the dancers in reverse order, which is as good a dance.
         mirror: see :func:`~opendance_hf.training.codes.coded`.
+        turns: likewise.
         selection: see :class:`~opendance_hf.training.codes.Dances`.
 
     Raises:
@@ -59,33 +67,42 @@ class DuetWindows(Dataset[dict[str, Tensor]]):
     def __init__(
         self,
         dataset: str | os.PathLike[str],
-        vqvae: BailandoVQVAE,
-        config: BailandoPPGPTConfig,
+        whole: BailandoPPForDanceGeneration,
         *,
         stride: int = 1,
         dancers: int = 2,
         swap: bool = True,
         mirror: bool = False,
+        turns: int = 1,
         **selection: Any,
     ) -> None:
+        vqvae, config = whole.vqvae, whole.config.gpt_config
+        relation = whole.relation if config.relation else None
         self.num_codes, self.per_code = config.max_codes + 1, vqvae.config.frames_per_code
         self.swap = swap
         self.dances = Dances(dataset, **selection)
         self.pieces: list[Piece] = []
-        self.placements: list[tuple[Tensor, Tensor]] = []
+        #: Of every piece, in both orders of its dancers: the codes of relations, or the placements.
+        self.relations: list[list[dict[str, Tensor]]] = []
         self.windows: list[tuple[int, int]] = []
-        for piece in coded(self.dances, vqvae, config, mirror=mirror):
+        for piece in coded(self.dances, vqvae, config, mirror=mirror, turns=turns):
             if len(piece.upper) != dancers:
                 continue
             starts = range(0, piece.upper.shape[1] - self.num_codes + 1, stride)
             self.windows += [(len(self.pieces), start) for start in starts]
-            both = (piece.joints, piece.joints.flip(0))
-            found = [placement_of(joints[None], self.per_code)[0] for joints in both]
-            self.placements.append((found[0], found[1]))
+            orders = (piece.joints, piece.joints.flip(0))
+            self.relations.append([self._relation(joints[None], relation) for joints in orders])
             self.pieces.append(piece._replace(joints=piece.joints[:, :0]))
         if not self.windows:
             frames = self.num_codes * self.per_code
             raise NoWindowsError(f"{dataset}: no sequence of {dancers} dancers has {frames} frames")
+
+    def _relation(self, joints: Tensor, relation: BailandoRelationVQVAE | None) -> dict[str, Tensor]:
+        """Return what a GPT learns about the places of dancers (1, D, T, 24, 3): (D - 1, S, ...) tensors by name."""
+        if relation is None:
+            return {"placement": placement_of(joints, self.per_code)[0]}
+        place, hands = relation.encode(relation_of(joints).to(move(relation)))
+        return {"place": place[0].cpu(), "hands": hands[0].cpu()}
 
     def __len__(self) -> int:
         return len(self.windows) * (2 if self.swap else 1)
@@ -101,19 +118,27 @@ class DuetWindows(Dataset[dict[str, Tensor]]):
         upper, lower = piece.upper[:, window], piece.lower[:, window]
         if swapped:
             upper, lower = upper.flip(0), lower.flip(0)
-        return {
-            "upper_codes": upper[:, :-1],
-            "lower_codes": lower[:, :-1],
-            # The music of a code goes with the code before it: it is known when the code is to be chosen.
-            "music": piece.music[window][1:],
-            "upper_targets": upper[:, 1:],
-            "lower_targets": lower[:, 1:],
-            "placement_targets": self.placements[number][swapped][:, window][:, :-1],
-        }
+        relations = {name: part[:, window] for name, part in self.relations[number][swapped].items()}
+        # The music of a code goes with the code before it: it is known when the code is to be chosen.
+        item = {"music": piece.music[window][1:]}
+        if (placement := relations.pop("placement", None)) is not None:
+            item["placement_targets"] = placement[:, :-1]
+        for name, codes in {"upper": upper, "lower": lower, **relations}.items():
+            item |= {f"{name}_codes": codes[:, :-1], f"{name}_targets": codes[:, 1:]}
+        return item
 
 
-#: Options of a recipe that apply when training starts from a Bailando; all others are as there.
-_OF_THE_DUET: Final = ("max_dancers", "placement_weight", "dancer_spacing_m", "dropout")
+#: Options of a recipe that apply when training starts from a Bailando; all others are as there. Another ``max_codes`` needs
+#: rotary positions.
+_OF_THE_DUET: Final = (
+    "max_codes",
+    "max_dancers",
+    "placement_weight",
+    "dancer_spacing_m",
+    "dropout",
+    "code_dropout",
+    "music_dropout",
+)
 
 
 class BailandoPPStage(Stage):
@@ -123,11 +148,12 @@ class BailandoPPStage(Stage):
     arguments_class = BailandoPPArguments
     model_section = BailandoPPGPTConfig
     data_section = DuetWindows
-    given = ("vqvae", "config")
+    given = ("whole",)
     whole: BailandoPPForDanceGeneration
+    relation: Any = None
 
     def load_base(self) -> None:
-        """Load the Bailando or the VQ-VAE.
+        """Load the Bailando or the VQ-VAE, and the VQ-VAE of relations.
 
         Raises:
             RecipeError: if neither or both of them are named.
@@ -142,36 +168,46 @@ class BailandoPPStage(Stage):
             self.load_start("bailando", "bailando")
         else:
             self.load_start("vqvae", *WITH_VQVAE)
+        if arguments.relation:
+            self.relation = load_model(arguments.relation, expected=("bailando_relation",))
+
+    def identity(self) -> dict[str, Any]:
+        """Return what distinguishes this run from others, the VQ-VAE of relations included."""
+        identity = super().identity()
+        return identity if self.relation is None else {**identity, "relation": hash_of_model(self.relation)}
 
     def build_model(self) -> BailandoPPGPT:
         """Make a Bailando++, whose GPT learns."""
         base: Any = self.base_model
-        options = self.recipe["model"]
+        options = {**self.recipe["model"], "relation": self.relation is not None}
         if self.arguments.bailando:
             known = inspect.signature(BailandoPPGPTConfig).parameters
             config = {
                 name: value for name, value in base.config.gpt_config.to_dict().items() if name in known
             }
-            config |= {name: value for name, value in options.items() if name in _OF_THE_DUET}
-            self.whole = BailandoPPForDanceGeneration.from_solo(base, BailandoPPGPTConfig(**config))
+            config |= {name: value for name, value in options.items() if name in (*_OF_THE_DUET, "relation")}
+            self.whole = BailandoPPForDanceGeneration.from_solo(
+                base, BailandoPPGPTConfig(**config), self.relation
+            )
         else:
             vqvae = vqvae_of(base, self.base)
             of_vqvae = vqvae.config
             options = {"frames_per_code": of_vqvae.frames_per_code, **options}
             gpt_config = BailandoPPGPTConfig(**{**options, "codebook_size": of_vqvae.codebook_size})
-            self.whole = BailandoPPForDanceGeneration(BailandoPPConfig(vqvae.config, gpt_config))
-            self.whole.vqvae.load_state_dict(vqvae.state_dict())
+            self.whole = BailandoPPForDanceGeneration.of_parts(vqvae, gpt_config, self.relation)
         self.whole.vqvae.eval()
+        if self.relation is not None:
+            self.whole.relation.eval()
         return self.whole.gpt
 
     def build_data(self, options: dict[str, Any]) -> DuetWindows:
         """Encode the duets."""
-        return DuetWindows(self.arguments.dataset, self.whole.vqvae, self.model.config, **options)
+        return DuetWindows(self.arguments.dataset, self.whole, **options)
 
     def held_out_options(self, options: dict[str, Any]) -> dict[str, Any]:
         """Cut windows one after another, without copies."""
         options, stride = super().held_out_options(options), self.model.config.max_codes
-        return {**options, "swap": False, "mirror": False, "stride": stride}
+        return {**options, "swap": False, "mirror": False, "turns": 1, "stride": stride}
 
     def trained_on(self) -> str:
         """Describe the windows."""

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from opendance_hf.data import NoWindowsError, NpzMotions, SequenceReader, is_npz_folder
 from opendance_hf.data.windows import mirrored_joints
 from opendance_hf.modeling.bailando import BailandoGPTConfig, BailandoVQVAE, split_root
+from opendance_hf.modeling.bailando_pp import turn
 from opendance_hf.motion.skeleton import NUM_JOINTS
 from opendance_hf.music.inputs import read_input
 from opendance_hf.schema import per_dancer
@@ -70,12 +71,21 @@ class Dances:
             else SequenceReader(dataset, **selection)
         )
 
-    def fingerprint(self) -> str:
-        """Return the SHA-256 of motion and music, as hex digits."""
+    def fingerprint(self, *, music: bool = True) -> str:
+        """Return the SHA-256 of motion and, if wanted, of music, as hex digits."""
         if isinstance(self._source, NpzMotions):
-            return self._source.fingerprint(music=True)
-        columns = ("joints", "music_features", "music_features_7p5fps", "music_beats")
-        return self._source.fingerprint(columns)
+            return self._source.fingerprint(music=music)
+        columns = ("music_features", "music_features_7p5fps", "music_beats") if music else ()
+        return self._source.fingerprint(("joints", *columns))
+
+    def joints(self) -> Iterator[tuple[str, Floats]]:
+        """Yield id and joints (D, T, 24, 3) of every sequence."""
+        if isinstance(self._source, NpzMotions):
+            yield from zip(self._source.ids, self._source.joints, strict=True)
+            return
+        for index in range(len(self._source)):
+            row = self._source.row(index)
+            yield self._source.scalar(row, "id"), self._joints(self._source, row)
 
     def read(
         self, config: BailandoGPTConfig, frames_per_code: int
@@ -98,13 +108,16 @@ class Dances:
         reader = self._source
         for index in range(len(reader)):
             row = reader.row(index)
-            dancers = reader.scalar(row, "num_dancers")
-            joints = per_dancer(reader.matrix(row, "joints"), dancers, NUM_JOINTS, 3)
+            joints = self._joints(reader, row)
             yield reader.scalar(row, "id"), joints, reader.heard(row, column, size), reader.beats(row)
+
+    @staticmethod
+    def _joints(reader: SequenceReader, row: Any) -> Floats:
+        return per_dancer(reader.matrix(row, "joints"), reader.scalar(row, "num_dancers"), NUM_JOINTS, 3)
 
 
 def coded(
-    dances: Dances, vqvae: BailandoVQVAE, config: BailandoGPTConfig, *, mirror: bool = False
+    dances: Dances, vqvae: BailandoVQVAE, config: BailandoGPTConfig, *, mirror: bool = False, turns: int = 1
 ) -> Iterator[Piece]:
     """Encode all dancers of all sequences, one sequence at a time.
 
@@ -113,6 +126,7 @@ def coded(
         vqvae: encodes the dances.
         config: of the GPT; says which features of the music it reads.
         mirror: every sequence also with left and right exchanged.
+        turns: every sequence so many times, turned about the vertical by equal parts of a circle.
     """
     place, per_code = move(vqvae), vqvae.config.frames_per_code
     for name, dancers, features, beats in dances.read(config, per_code):
@@ -122,10 +136,13 @@ def coded(
         # Copies: rows of a dataset are views of its files, which must not be written to.
         music, music_beats = torch.from_numpy(features.copy()), torch.as_tensor(beats, dtype=torch.long)
         for seen in (whole.copy(), mirrored_joints(whole)) if mirror else (whole.copy(),):
-            joints = torch.from_numpy(seen)
-            relative, _ = split_root(joints)
-            upper, lower = (codes.cpu() for codes in vqvae.encode(relative.to(place)))
-            yield Piece(name, upper, lower, joints, music, music_beats)
+            for number in range(turns):
+                joints = torch.from_numpy(seen)
+                if number:
+                    joints = turn(joints, torch.tensor(2 * np.pi * number / turns, dtype=torch.float32))
+                relative, _ = split_root(joints)
+                upper, lower = (codes.cpu() for codes in vqvae.encode(relative.to(place)))
+                yield Piece(name, upper, lower, joints, music, music_beats)
 
 
 class CodeWindows(Dataset[dict[str, Tensor]]):

@@ -154,7 +154,8 @@ class Stage:
 
     def base_names(self) -> list[str]:
         """Return the folders and Hub ids of the models that the options of the command line name."""
-        return [name for option in ("vqvae", "bailando") if (name := getattr(self.arguments, option, ""))]
+        options = ("vqvae", "bailando", "relation")
+        return [name for option in options if (name := getattr(self.arguments, option, ""))]
 
     def check_room(self) -> None:
         """Check that the disk has room for the model, and for a checkpoint if any is written.

@@ -16,6 +16,7 @@ from opendance_hf.apps.generate import GenerateError, GenerateOptions, generate
 from opendance_hf.cli import app
 from opendance_hf.dance import DanceError
 from opendance_hf.formats import opendance
+from opendance_hf.metrics import hand_hold_distance
 from opendance_hf.metrics.quality import jitter
 from opendance_hf.modeling.bailando import (
     BailandoConfig,
@@ -159,3 +160,17 @@ def test_the_dancer_of_the_package_steps_to_a_tempo_that_is_given(song: Path, tm
     with np.load(written, allow_pickle=False) as dance:
         assert np.diff(dance["music_beats"]).tolist() == [36] * (len(dance["music_beats"]) - 1)
         assert dance["music_beats"][0] == 12
+
+
+def test_the_package_has_a_couple(song: Path, tmp_path: Path) -> None:
+    options = GenerateOptions(bpm=100.0, suffix=".npz", generation={"num_dancers": 2})
+    (written,) = generate(song, None, tmp_path / "dance.npz", options)
+    with np.load(written, allow_pickle=False) as dance:
+        assert dance["joints"].shape[0] == 2
+        near = hand_hold_distance(*dance["joints"])
+    assert near.mean() < 1.0  # two strangers start anywhere
+    (alone,) = generate(song, None, tmp_path / "solo.npz", GenerateOptions(generation={"num_dancers": 1}))
+    with np.load(alone, allow_pickle=False) as dance:
+        assert dance["joints"].ndim == 3
+    with pytest.raises(GenerateError, match="--dancers 3: the package has models of 1 and 2 dancers"):
+        generate(song, None, tmp_path / "three.npz", GenerateOptions(generation={"num_dancers": 3}))

@@ -384,8 +384,8 @@ def test_placement_is_learned() -> None:
     targets = placement_of(standing([0.0, math.pi], [[0.0, 0.9, 0.0], [0.2, 0.9, 1.4]], 48)).repeat(
         2, 1, 1, 1
     )
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    for _ in range(60):
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(120):
         output = model(**inputs, placement_targets=targets)
         optimizer.zero_grad()
         output.loss.backward()

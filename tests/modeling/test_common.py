@@ -35,6 +35,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "bailando": {"vqvae_config": _CODES, "gpt_config": _GPT},
     "bailando/rotation": {"vqvae_config": {**_CODES, "rotation_head": True}, "gpt_config": _GPT},
     "bailando_pp": {"vqvae_config": _CODES, "gpt_config": _GPT},
+    "bailando_pp/relation": {
+        "vqvae_config": _CODES, "gpt_config": {**_GPT, "relation": True}, "relation_config": _CODES,
+    },
+    "bailando_relation": _CODES,
     "fact": _FACT,
     "bailando_vqvae": _CODES,
     "bailando_vqvae/rotation": {**_CODES, "rotation_head": True, "scaled_init": True},
@@ -42,6 +46,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "bailando_gpt/rotary": {**_GPT, "position_embedding_type": "rotary"},
     "bailando_gpt/window": {**_GPT, "music_window": 8, "music_dim": 5, "num_music_layers": 1},
     "bailando_pp_gpt": _GPT,
+    "bailando_pp_gpt/relation": {**_GPT, "relation": True},
     "bailando_actor_critic": {"gpt_config": _GPT, "num_critic_layers": 1},
     "music_genre": {
         "embedding_size": 4, "hidden_sizes": (8, 8), "depths": (1, 1), "layer_type": "basic", "num_mel_bins": 32,
@@ -63,6 +68,7 @@ def noise(*shape: int) -> Tensor:
 INPUTS: dict[str, dict[str, Tensor]] = {
     "bailando": {"music_features": noise(2, 4, 438), "joints": noise(2, 32, 24, 3)},
     "bailando_pp": {"music_features": noise(2, 4, 438), "joints": noise(2, 2, 32, 24, 3)},
+    "bailando_relation": {"relation": noise(2, 32, 9)},
     "fact": {"motion": noise(2, 6, 225), "audio": noise(2, 12, 35), "targets": noise(2, 4, 225)},
     "bailando_vqvae": {"joints": noise(2, 32, 24, 3), "root_velocity": noise(2, 32, 3)},
     "bailando_gpt": {
@@ -85,6 +91,10 @@ INPUTS: dict[str, dict[str, Tensor]] = {
     "cliff": {"images": noise(2, 3, 64, 48), "bbox_info": noise(2, 3)},
 }  # fmt: skip
 INPUTS["bailando_gpt/window"] = {**INPUTS["bailando_gpt"], "music": noise(2, 8 * 5 + 2 * 8, 5)}
+INPUTS["bailando_pp_gpt/relation"] = {
+    **INPUTS["bailando_pp_gpt"], "place_codes": codes(2, 1, 5), "hands_codes": codes(2, 1, 5),
+    "place_targets": codes(2, 1, 5), "hands_targets": codes(2, 1, 5),
+}  # fmt: skip
 CASES = list(CONFIGS)
 
 

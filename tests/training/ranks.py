@@ -28,6 +28,13 @@ CHANGES = {
     ],
     "gpt": [*QUICK, *SMALL_GPT, "model.dropout=0"],
     "bailando_pp": [*QUICK, "model.dropout=0"],
+    "relation": [
+        *QUICK,
+        "model.hidden_size=32",
+        "model.codebook_size=32",
+        "data.num_frames=64",
+        "data.stride=64",
+    ],
     "fact": [*QUICK, *SMALL_FACT],
     "rotation": [*QUICK, "data.num_frames=64"],
     "actor_critic": QUICK_ROUNDS,

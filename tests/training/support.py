@@ -18,7 +18,7 @@ from opendance_hf.modeling.bailando import (
     BailandoVQVAEConfig,
 )
 from opendance_hf.storage import pack
-from opendance_hf.training import actor_critic, bailando_pp, fact, gpt, rotation, vqvae
+from opendance_hf.training import actor_critic, bailando_pp, fact, gpt, relation, rotation, vqvae
 from opendance_hf.training.recipe import RunArguments
 from tests.factories import make_sequence
 
@@ -47,6 +47,7 @@ SMALL = {
     "vqvae": [*QUICK, *SMALL_VQVAE],
     "gpt": [*QUICK, *SMALL_GPT],
     "bailando_pp": QUICK,
+    "relation": [*QUICK, *SMALL_VQVAE],
     "fact": [*QUICK, *SMALL_FACT],
     "rotation": [*QUICK, "data.num_frames=64"],
     "actor_critic": QUICK_ROUNDS,
@@ -84,7 +85,7 @@ def run_stage(stage: str, data: Path, out: Path, overrides: list[str]) -> dict[s
     elif stage == "actor_critic":
         model = actor_critic.run(actor_critic.ActorCriticArguments(**common, bailando=solo))
     else:
-        model = {"vqvae": vqvae, "fact": fact}[stage].run(RunArguments(**common))
+        model = {"vqvae": vqvae, "fact": fact, "relation": relation}[stage].run(RunArguments(**common))
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 

@@ -23,7 +23,12 @@ from opendance_hf.modeling.bailando import (
     BailandoGPTConfig,
     split_root,
 )
-from opendance_hf.modeling.bailando_pp import BailandoPPForDanceGeneration, BailandoPPGPTConfig, placement_of
+from opendance_hf.modeling.bailando_pp import (
+    BailandoPPForDanceGeneration,
+    BailandoPPGPTConfig,
+    placement_of,
+    relation_of,
+)
 from opendance_hf.modeling.feature_extraction_dance import DanceFeatureExtractor
 from opendance_hf.modeling.loading import ModelError, load_model
 from opendance_hf.motion.skeleton import mirror_index
@@ -63,6 +68,7 @@ RESUMED = {
     "vqvae": ([*QUICK, *SMALL_VQVAE], 2),
     "gpt": ([*QUICK, *SMALL_GPT, "trainer.ema_decay=0.9"], 2),
     "bailando_pp": (QUICK, 2),
+    "relation": ([*QUICK, *SMALL_VQVAE], 2),
     "fact": ([*QUICK, *SMALL_FACT, "trainer.ema_decay=0.9", "trainer.gradient_accumulation_steps=2"], 2),
     "rotation": ([*QUICK, "data.num_frames=64"], 2),
     "actor_critic": (QUICK_ROUNDS, 12),
@@ -237,10 +243,45 @@ print("same", len(codes[0][0].unique()))
     assert str(tmp_path) not in readme
 
 
+def test_a_couple_learns_the_codes_of_its_relation(data: Path, tmp_path: Path) -> None:
+    run_stage("relation", data, tmp_path / "relation", [*QUICK, *SMALL_VQVAE])
+    start = {"bailando": str(data / "bailando"), "dataset": str(data / "opendance-3d")}
+    related = {**start, "relation": str(tmp_path / "relation"), "output_dir": str(tmp_path / "pp")}
+    whole = stages_by_name.run("bailando_pp", **related, overrides=QUICK)
+    loaded = BailandoPPForDanceGeneration.from_pretrained(tmp_path / "pp")
+    assert loaded.config.gpt_config.relation
+    weights = load_file(tmp_path / "relation" / "model.safetensors")
+    for name, value in weights.items():
+        assert torch.equal(loaded.state_dict()[f"relation.{name}"], value), name
+    windows = DuetWindows(data / "opendance-3d", whole, stride=3, turns=2)
+    item, other = windows[1], windows[1 + len(windows) // 2]
+    assert item["place_codes"].shape == item["hands_targets"].shape == (1, 29)
+    assert torch.equal(item["place_codes"][:, 1:], item["place_targets"][:, :-1])
+    number, start_code = windows.windows[1]
+    name = windows.pieces[number].id
+    seq = next(s for s in (make_sequence(100 + i, 2, 300) for i in range(24)) if s.id == name)
+    joints = torch.from_numpy(seq.joints).view(1, 300, 2, 24, 3).transpose(1, 2)[:, :, :296]
+    for found, seen in ((item, joints), (other, joints.flip(1))):  # as each of the dancers sees the other
+        place, hands = whole.relation.encode(relation_of(seen))
+        assert torch.equal(found["place_codes"][0], place[0, 0, start_code : start_code + 29])
+        assert torch.equal(found["hands_targets"][0], hands[0, 0, start_code + 1 : start_code + 30])
+    assert whole(torch.zeros(1, 30, 438), joints[:, :, :232]).metrics.keys() == {
+        "upper",
+        "lower",
+        "place",
+        "hands",
+    }
+    # Another VQ-VAE of relations is another run.
+    run_stage("relation", data, tmp_path / "other", [*QUICK, *SMALL_VQVAE, "trainer.seed=7"])
+    with pytest.raises(RecipeError, match=r"another run \(other relation\)"):
+        stages_by_name.run("bailando_pp", **{**related, "relation": str(tmp_path / "other")}, overrides=QUICK)
+
+
 def test_duets_come_in_both_orders(data: Path) -> None:
     vqvae = load_model(str(data / "bailando"), expected=("bailando",)).vqvae
     config = BailandoPPGPTConfig(codebook_size=16, max_codes=8)
-    windows = DuetWindows(data / "opendance-3d", vqvae, config, stride=3)
+    whole = BailandoPPForDanceGeneration.of_parts(vqvae, config)
+    windows = DuetWindows(data / "opendance-3d", whole, stride=3)
     one, other = windows[1], windows[1 + len(windows) // 2]
     assert one["upper_codes"].shape == (2, 8)
     assert one["placement_targets"].shape == (1, 8, 4)

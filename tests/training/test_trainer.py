@@ -403,7 +403,8 @@ def test_a_kill_while_the_average_is_written_leaves_the_checkpoint_before(
 HELD_OUT = {
     "vqvae": {"num_frames": 64, "stride": 64, "mirror": False, "turns": 1},
     "gpt": {"stride": 29, "mirror": False},
-    "bailando_pp": {"stride": 29, "mirror": False, "swap": False},
+    "bailando_pp": {"stride": 29, "mirror": False, "turns": 1, "swap": False},
+    "relation": {"num_frames": 64, "stride": 64, "mirror": False},
     "fact": {"stride": 240},
     "rotation": {"num_frames": 64, "stride": 64},
 }

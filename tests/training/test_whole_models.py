@@ -64,7 +64,7 @@ def test_a_duet(tmp_path: Path) -> None:
     pack([make_sequence(0, 2, FRAMES)], tmp_path / "opendance-3d")
     torch.manual_seed(0)
     whole = fill(BailandoPPForDanceGeneration(BailandoPPConfig(_CODES, _GPT)))
-    windows = DuetWindows(tmp_path / "opendance-3d", whole.vqvae, whole.gpt.config, swap=False)
+    windows = DuetWindows(tmp_path / "opendance-3d", whole, swap=False)
     joints, music = first_row(tmp_path / "opendance-3d", "music_features_7p5fps")
     with torch.no_grad():
         expected = whole.gpt(**stack([windows[0]]))
