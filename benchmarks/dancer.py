@@ -117,7 +117,7 @@ def compare(
 ) -> list[Row]:
     """Score the dancer, its controls and other dancers."""
     real, beats, tempi = read_pairs(paired)
-    rows = [score("training data", real, [[number] for number in range(len(real))], beats, real)]
+    rows = [score("data paired anew", real, [[number] for number in range(len(real))], beats, real)]
 
     def row(label: str, songs: list[Song], dancer: Dancer, hear: Callable[[Song], Floats]) -> None:
         heard, frames = [hear(song) for song in songs], [int(song.known["num_frames"][0]) for song in songs]

@@ -468,7 +468,8 @@ def generate(
     model: Annotated[
         str | None,
         typer.Option(
-            help="Folder or Hub id of a model that dances: Bailando, Bailando++ or FACT. Default: the solo dancer of the package."
+            help="Folder or Hub id of a model that dances: Bailando, Bailando++ or FACT. Default: the dancer of the package, or "
+            "its couple with --dancers 2."
         ),
     ] = None,
     out: Annotated[

@@ -102,7 +102,8 @@ def follow_relation(joints: Tensor, relation: Tensor, *, keep_start: bool = Fals
     Args:
         joints: (B, N, T, 24, 3).
         relation: (B, N - 1, T, 9), see :func:`relation_of`.
-        keep_start: every dancer stays as it is in the first frame, and follows the changes of the relation.
+        keep_start: pelvis and facing of every dancer stay as they are in the first frame, and follow the changes of the
+            relation; arms and legs are bent from the first frame on.
 
     Returns:
         (B, N, T, 24, 3)
@@ -241,7 +242,7 @@ def _standing(decoded: Tensor, legs: Tensor) -> Tensor:
     # The mean over every stand: stands are counted, and sums gathered by their number.
     begins = stands & ~F.pad(stands[:, :-1], (1, 0))
     number = (begins.cumsum(1) * stands)[..., None]
-    sums = torch.zeros(len(moved), int(number.max()) + 1, 4, device=moved.device, dtype=moved.dtype)
+    sums = torch.zeros(len(moved), moved.shape[1] + 1, 4, device=moved.device, dtype=moved.dtype)
     sums.scatter_add_(1, number.expand(*moved.shape[:2], 4), F.pad(moved, (0, 1), value=1.0))
     mean = sums[..., :3] / sums[..., 3:].clamp(min=1)
     added = mean.gather(1, number.expand_as(moved)) - moved

@@ -153,12 +153,14 @@ def _check_size(paths: list[Path], motions: list[Motion]) -> None:
 
 
 def _names(paths: list[Path]) -> list[str]:
-    """Return a name for every file: its stem, with its folder where stems are alike."""
-    stems = [path.stem for path in paths]
-    return [
-        stem if stems.count(stem) == 1 else f"{path.parent.name}/{stem}"
-        for path, stem in zip(paths, stems, strict=True)
-    ]
+    """Return a name for every file: its stem, with its folder or suffix where stems are alike."""
+    names = [path.stem for path in paths]
+    for longer in (
+        [f"{path.parent.name}/{path.stem}" for path in paths],
+        [f"{path.parent.name}/{path.name}" for path in paths],
+    ):
+        names = [other if names.count(name) > 1 else name for name, other in zip(names, longer, strict=True)]
+    return names
 
 
 def stage_data(names: list[str], motions: list[Motion], song: Floats | None = None) -> dict[str, Any]:

@@ -224,7 +224,9 @@ class Dancer:
             raise DanceError(f"max_still must be a share from 0 to 1, got {most!r}")
         motions = _for_each(seed_motions, len(music_features))
         dances = self._take(music_features, num_frames, seed, motions, options)
-        if most is None:
+        # Without draws, another take is the same dance.
+        drawn = options.get("do_sample", self.model.generation_config.do_sample) or not motions
+        if most is None or not drawn:
             return dances
         for number, (features, frames) in enumerate(zip(music_features, num_frames, strict=True)):
             motion = motions[number : number + 1]

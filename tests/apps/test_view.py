@@ -19,7 +19,7 @@ import soundfile
 from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
-from opendance_hf.apps.view import render_page, stage_data
+from opendance_hf.apps.view import _names, render_page, stage_data
 from opendance_hf.body import load_mesh, shape_body, skin
 from opendance_hf.cli import app
 from opendance_hf.formats import opendance
@@ -112,7 +112,7 @@ def test_the_page_holds_the_dance(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "new") == ["duo.html"], "no temporary files"
 
 
-def test_fast_motions_are_resampled_and_dances_stand_side_by_side() -> None:
+def test_dances_stand_side_by_side() -> None:
     dances = [make_dance(2, 60), make_dance(1, 30)]
     data = stage_data(["a", "b"], dances)
     spans = [
@@ -149,6 +149,11 @@ def test_feet_on_the_floor_are_marked() -> None:
     assert (contacts[:30] == 3).all()
     assert (contacts[42:58] == 0).all()
     assert (contacts[70:] == 3).all()
+
+
+def test_every_dance_has_a_name_of_its_own() -> None:
+    files = ["a.npz", "d/b.npz", "e/b.npz", "e/c.npz", "e/c.bvh"]
+    assert _names([Path(file) for file in files]) == ["a", "d/b", "e/b", "e/c.npz", "e/c.bvh"]
 
 
 def test_names_and_terms_are_data() -> None:

@@ -238,6 +238,10 @@ def test_a_dance_that_stands_still_is_danced_again(
     assert (second["joints"] == danced[1][1]["joints"]).all(), "the first that is not still"
     (again,) = dancer.dance(pieces[:1], frames[:1], seed=7, max_still=0.95)
     assert (again["joints"] == danced[0][0]["joints"]).all()
+    asked.clear()
+    motion = dancer(song, seed=1, max_still=None)[0]
+    dancer.dance(pieces, frames, seed=7, seed_motions=[motion], do_sample=False)
+    assert not asked, "without draws another take is the same"
     with pytest.raises(DanceError, match="max_still must be a share from 0 to 1, got 2"):
         dancer.dance(pieces, frames, max_still=2)
 

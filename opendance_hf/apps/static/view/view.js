@@ -148,9 +148,20 @@ function setPlaying(value) {
   $("play").textContent = value ? "Pause" : "Play";
   if (value && now() >= seconds - 1e-3) seekTo(0);
   if (!song) return;
-  if (value) song.play().catch((error) => { setPlaying(false); problem(`The song cannot be played: ${error.message}`); });
+  if (value) playSong();
   else song.pause();
 }
+
+function playSong() {
+  song.play().then(() => { $("problem").hidden = true; }, (error) => {
+    if (error.name === "AbortError") return; // paused before it began
+    setPlaying(false);
+    problem(`The song cannot be played: ${error.message}`);
+  });
+}
+
+// By a key of the keyboard or the system, too.
+if (song) song.onpause = () => { if (playing && !song.ended) setPlaying(false); };
 
 function seekTo(time) {
   position = Math.min(Math.max(time, 0), seconds);
@@ -162,7 +173,7 @@ function seekTo(time) {
 function finish() {
   if (!looping) return setPlaying(false);
   seekTo(0);
-  if (song && song.paused) song.play();
+  if (song && song.paused) playSong();
 }
 
 // ---------------------------------------------------------------- frames
