@@ -456,7 +456,7 @@ class BailandoPPGPT(BailandoPPPreTrainedModel):
             music = torch.cat([music, torch.zeros_like(music)])
         streams = 1 + 2 * (dancers + partners)
         # Only of bodies: whether hands are held does not depend on the beat.
-        scales = torch.tensor([scale] * dancers + [1.0] * partners, device=music.device)[:, None]
+        scales = torch.cat([music.new_full((dancers, 1), scale), music.new_ones(partners, 1)])
 
         def next_logits(new: Tensor, caches: list[StepCache] | None) -> list[Tensor]:
             at, seen = caches[0].at if caches else None, len(new)
