@@ -232,7 +232,7 @@ class BailandoCodebook(nn.Module):
             hidden = hidden.float()
             vectors = code_vectors(hidden)
             if update:
-                everything = _gather(vectors.detach())
+                everything = gather(vectors.detach())
                 drawn = self.draw(everything)
                 self.initialise(drawn)
             indices = self.quantize(vectors.detach())
@@ -240,7 +240,7 @@ class BailandoCodebook(nn.Module):
             chosen = chosen.transpose(1, 2)
             commitment = (chosen.detach() - hidden).square().mean()
             if update:
-                self.update(everything, _gather(indices), drawn)
+                self.update(everything, gather(indices), drawn)
         return hidden + (chosen - hidden).detach(), indices.view(hidden.shape[0], -1), commitment
 
     @torch.no_grad()
@@ -309,7 +309,7 @@ def code_vectors(hidden: Tensor) -> Tensor:
     return hidden.transpose(1, 2).reshape(-1, hidden.shape[1])
 
 
-def _gather(rows: Tensor) -> Tensor:
+def gather(rows: Tensor) -> Tensor:
     """Gather the rows of all ranks, which have the same number, in order of rank."""
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return rows
@@ -544,14 +544,14 @@ class BailandoVQVAE(BailandoPreTrainedModel):
         """
         for name, half in self._learning_halves().items():
             encoded = [half.encoder(self._channels(batch["joints"], name)).float() for batch in batches]
-            everything = torch.cat([_gather(code_vectors(one)) for one in encoded])
+            everything = torch.cat([gather(code_vectors(one)) for one in encoded])
             half.codebook.initialise(half.codebook.draw(everything))
 
     @torch.no_grad()
     def update_codebooks(self, vectors: Sequence[Mapping[str, Tensor]]) -> None:
         """Update the codebooks once by the outputs ``vectors`` of several batches, as if these had been one."""
         for name, half in self._learning_halves().items():
-            everything = torch.cat([_gather(code_vectors(one[name])) for one in vectors])
+            everything = torch.cat([gather(code_vectors(one[name])) for one in vectors])
             codebook = half.codebook
             codebook.update(everything, codebook.quantize(everything), codebook.draw(everything))
 

@@ -260,6 +260,7 @@ class BailandoPPGPT(BailandoPPPreTrainedModel):
                 ``placement_targets`` (B, N - 1, S, 4) of the codes' first frames (see :func:`placement_of`).
 
         Raises:
+            TypeError: for an unknown keyword.
             ValueError: if a shape is another, or codes or targets are missing or too many.
         """
         config = self.config
@@ -271,9 +272,7 @@ class BailandoPPGPT(BailandoPPPreTrainedModel):
             raise ValueError(f"{steps} codes are more than max_codes {config.max_codes}")
         if music.shape[1] != steps:
             raise ValueError(f"music {tuple(music.shape)} must have one row for each of {steps} codes")
-        if targets and set(targets) != {f"{name}_targets" for name in known}:
-            needed = ", ".join(f"{name}_targets" for name in known)
-            raise ValueError(f"the loss needs {needed}; got {', '.join(targets)}")
+        _check_targets(targets, known)
         if self.training:
             music, *seen = obscure(config, music, *known.values())
             known = dict(zip(known, seen, strict=True))
@@ -457,7 +456,7 @@ class BailandoPPGPT(BailandoPPPreTrainedModel):
             music = torch.cat([music, torch.zeros_like(music)])
         streams = 1 + 2 * (dancers + partners)
         # Only of bodies: whether hands are held does not depend on the beat.
-        scales = torch.tensor([scale] * dancers + [1.0] * partners, device=music.device)[:, None]
+        scales = torch.cat([music.new_full((dancers, 1), scale), music.new_ones(partners, 1)])
 
         def next_logits(new: Tensor, caches: list[StepCache] | None) -> list[Tensor]:
             at, seen = caches[0].at if caches else None, len(new)
@@ -748,6 +747,27 @@ class BailandoPPForDanceGeneration(DanceGenerationMixin, BailandoPPPreTrainedMod
                 joints[piece, :, :frames], relation, keep_start=start is not None
             )
         return out if start is not None else out - out[:, :1, :1, :1]
+
+
+def _check_targets(targets: Mapping[str, Tensor], codes: Mapping[str, Tensor]) -> None:
+    """Check that there are targets for all kinds of codes or for none.
+
+    Raises:
+        TypeError: for targets of no kind of codes, as for any unknown keyword.
+        ValueError: if some are missing or too many.
+    """
+    for name in targets:
+        if name not in (
+            "upper_targets",
+            "lower_targets",
+            "place_targets",
+            "hands_targets",
+            "placement_targets",
+        ):
+            raise TypeError(f"forward() got an unexpected keyword argument {name!r}")
+    if targets and set(targets) != {f"{name}_targets" for name in codes}:
+        needed = ", ".join(f"{name}_targets" for name in codes)
+        raise ValueError(f"the loss needs {needed}; got {', '.join(targets)}")
 
 
 def turned_to(joints: Tensor, start_facing: Tensor | None) -> Tensor:

@@ -7,6 +7,7 @@ of them step by step.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.utils.generic import ModelOutput
 
-from opendance_hf.modeling.bailando.modeling_bailando_vqvae import BailandoHalf, BailandoPreTrainedModel
+from opendance_hf.modeling.bailando.modeling_bailando_vqvae import (
+    BailandoHalf,
+    BailandoPreTrainedModel,
+    code_vectors,
+    gather,
+)
 from opendance_hf.modeling.bailando_pp.configuration_bailando_pp import BailandoRelationConfig
 from opendance_hf.modeling.bailando_pp.couple import PLACE_DIM, RELATION_DIM
 
@@ -31,6 +37,7 @@ class BailandoRelationOutput(ModelOutput):
         relation: (B, T, 9) reconstruction.
         place_codes: (B, S) indices.
         hands_codes: (B, S) indices.
+        vectors: (B, C, S) encoder outputs of each half, see :class:`BailandoVQVAEOutput`.
         metrics: named scalars for logs: the parts of the losses, and ``used`` codes of each half.
     """
 
@@ -38,6 +45,7 @@ class BailandoRelationOutput(ModelOutput):
     relation: Tensor | None = None
     place_codes: Tensor | None = None
     hands_codes: Tensor | None = None
+    vectors: dict[str, Tensor] | None = None
     metrics: dict[str, Tensor] | None = None
 
 
@@ -61,6 +69,8 @@ class BailandoRelationVQVAE(BailandoPreTrainedModel):
         super().__init__(config)
         self.place = BailandoHalf(config, PLACE_DIM)
         self.hands = BailandoHalf(config, RELATION_DIM - PLACE_DIM)
+        #: False while several batches make one step: then :meth:`update_codebooks` is called once for all of them.
+        self.update_in_forward = True
         self.post_init()
 
     def forward(self, relation: Tensor, return_loss: bool = True) -> BailandoRelationOutput:
@@ -70,12 +80,16 @@ class BailandoRelationVQVAE(BailandoPreTrainedModel):
             relation: (B, T, 9), T a multiple of 8.
             return_loss: always true; there for ``transformers.Trainer``.
         """
-        outputs, indices, metrics, config = torch.empty_like(relation), {}, {}, self.config
+        outputs, indices, metrics, vectors = torch.empty_like(relation), {}, {}, {}
+        config, later = self.config, self.training and not self.update_in_forward
         loss = relation.new_zeros(())
         for name, channels in HALVES.items():
             half: BailandoHalf = getattr(self, name)
+            target = relation[..., channels].transpose(1, 2)
+            encoded = half.encoder(target)
+            vectors[name] = encoded.detach().float()
             output, _, indices[name], parts = half(
-                relation[..., channels].transpose(1, 2), update=self.training
+                target, update=self.training and not later, encoded=encoded
             )
             outputs[..., channels] = output.transpose(1, 2).to(relation.dtype)
             loss = loss + 0.5 * (
@@ -93,8 +107,26 @@ class BailandoRelationVQVAE(BailandoPreTrainedModel):
             relation=outputs,
             place_codes=indices["place"],
             hands_codes=indices["hands"],
+            vectors=vectors if later else None,
             metrics=metrics,
         )
+
+    @torch.no_grad()
+    def initialise_codebooks(self, batches: Sequence[Mapping[str, Tensor]]) -> None:
+        """Draw the first codes from all batches of the first step, see :meth:`BailandoVQVAE.initialise_codebooks`."""
+        for name, channels in HALVES.items():
+            half: BailandoHalf = getattr(self, name)
+            targets = [batch["relation"][..., channels].transpose(1, 2) for batch in batches]
+            everything = torch.cat([gather(code_vectors(half.encoder(one).float())) for one in targets])
+            half.codebook.initialise(half.codebook.draw(everything))
+
+    @torch.no_grad()
+    def update_codebooks(self, vectors: Sequence[Mapping[str, Tensor]]) -> None:
+        """Update the codebooks once by the outputs ``vectors`` of several batches, as if these had been one."""
+        for name in HALVES:
+            codebook = getattr(self, name).codebook
+            everything = torch.cat([gather(code_vectors(one[name])) for one in vectors])
+            codebook.update(everything, codebook.quantize(everything), codebook.draw(everything))
 
     @torch.no_grad()
     def encode(self, relation: Tensor) -> tuple[Tensor, Tensor]:

@@ -31,6 +31,7 @@ CASES: dict[str, tuple[Any, dict[str, Any], dict[str, Any], int]] = {
     "greedy": (BailandoGPT, ROTARY, {"do_sample": False}, 1),
     "duet": (BailandoPPGPT, ROTARY, SAMPLED, 1),
     "duet_absolute": (BailandoPPGPT, {}, SAMPLED, 2),
+    "couple": (BailandoPPGPT, {**ROTARY, "relation": True}, {**SAMPLED, "guidance_scale": 3.0}, 1),
 }
 
 
@@ -48,10 +49,12 @@ def generate(model: Any, music: Tensor, codes: Tensor, case: str, **more: Any) -
     config.compile_config = more.pop("compile_config", None)
     generator = torch.Generator().manual_seed(0)
     steps = more.pop("steps", STEPS)
+    if CASES[case][1].get("relation"):
+        more |= {"place_codes": codes[0, :, :1], "hands_codes": codes[1, :, :1]}
     found = model.generate_codes(
         music, *codes, steps=steps, generation_config=config, generator=generator, **more
     )
-    return torch.stack(found)
+    return torch.cat(found, dim=1)
 
 
 @pytest.mark.parametrize("case", CASES)

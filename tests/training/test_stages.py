@@ -136,7 +136,7 @@ def test_the_average_of_the_weights_is_what_is_kept(data: Path, tmp_path: Path) 
     same(found, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("stage", ["vqvae", "gpt", "bailando_pp", "fact", "actor_critic"])
+@pytest.mark.parametrize("stage", ["vqvae", "relation", "gpt", "bailando_pp", "fact", "actor_critic"])
 def test_accumulated_batches_count_as_one(stage: str, data: Path, tmp_path: Path) -> None:
     one = run_stage(stage, data, tmp_path / "one", CHANGES[stage])
     parts = ["trainer.per_device_train_batch_size=2", "trainer.gradient_accumulation_steps=2"]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from opendance_hf.modeling.bailando import BailandoGPT, BailandoVQVAE, BailandoVQVAEConfig
 from opendance_hf.modeling.bailando.modeling_bailando_vqvae import BailandoCodebook, random_bits
-from opendance_hf.modeling.bailando_pp import BailandoPPGPT
+from opendance_hf.modeling.bailando_pp import BailandoPPGPT, BailandoRelationConfig, BailandoRelationVQVAE
 from tests.host_reads import Graphs, HostReads
 from tests.training.support import SMALL, make_data, run_stage
 
@@ -44,9 +44,17 @@ def gpt_case(kind: Any, dancers: tuple[int, ...], **options: Any) -> tuple[nn.Mo
     codes, columns = torch.randint(16, (2, *dancers, 8)), model.config.music_input[1]
     names = ("upper_codes", "lower_codes", "upper_targets", "lower_targets")
     batch = {**dict.fromkeys(names, codes), "music": torch.randn(2, 8, columns)}
-    if dancers:
+    if getattr(model.config, "relation", False):
+        relations = torch.randint(16, (2, dancers[0] - 1, 8))
+        batch |= dict.fromkeys(("place_codes", "hands_codes", "place_targets", "hands_targets"), relations)
+    elif dancers:
         batch["placement_targets"] = torch.randn(2, dancers[0] - 1, 8, 4)
     return model, batch
+
+
+def relation_case() -> tuple[nn.Module, dict[str, Tensor]]:
+    config = BailandoRelationConfig(hidden_size=8, codebook_size=32, num_residual_layers=1)
+    return BailandoRelationVQVAE(config), {"relation": torch.randn(2, 32, 9)}
 
 
 CASES: dict[str, Any] = {
@@ -56,6 +64,8 @@ CASES: dict[str, Any] = {
     "gpt": lambda: gpt_case(BailandoGPT, ()),
     "gpt_hearing": lambda: gpt_case(BailandoGPT, (), **HEARING),
     "bailando_pp": lambda: gpt_case(BailandoPPGPT, (2,)),
+    "relation": relation_case,
+    "bailando_pp_relation": lambda: gpt_case(BailandoPPGPT, (2,), **HEARING, relation=True),
     "bailando_pp_rotary": lambda: gpt_case(BailandoPPGPT, (3,), **ROTARY, max_dancers=3),
 }
 
@@ -110,7 +120,17 @@ def test_a_step_copies_nothing_between_host_and_device(case: str, monkeypatch: p
     assert not guard.copies
 
 
-@pytest.mark.parametrize("case", ["vqvae_feet_rotations", "vqvae_accumulated", "gpt_hearing", "bailando_pp"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "vqvae_feet_rotations",
+        "vqvae_accumulated",
+        "gpt_hearing",
+        "bailando_pp",
+        "bailando_pp_relation",
+        "relation",
+    ],
+)
 def test_a_step_is_one_graph_that_is_compiled_once(case: str) -> None:
     torch.manual_seed(0)
     model, batch = CASES[case]()
