@@ -156,9 +156,13 @@ class BailandoPPStage(Stage):
         """Load the Bailando or the VQ-VAE, and the VQ-VAE of relations.
 
         Raises:
-            RecipeError: if neither or both of them are named.
+            RecipeError: if neither or both of them are named, or the VQ-VAE of relations is missing or has other codes.
         """
         arguments = self.arguments
+        if self.recipe["model"].get("relation") and not arguments.relation:
+            raise RecipeError(
+                "recipe section 'model': relation=True needs --relation, a model of the stage 'relation'"
+            )
         if bool(arguments.bailando) == bool(arguments.vqvae):
             raise RecipeError(
                 "bailando_pp needs --bailando (to start from it) or --vqvae (the GPT starts from random weights)"
@@ -170,6 +174,14 @@ class BailandoPPStage(Stage):
             self.load_start("vqvae", *WITH_VQVAE)
         if arguments.relation:
             self.relation = load_model(arguments.relation, expected=("bailando_relation",))
+            own: Any = self.base_model.config
+            own, other = getattr(own, "vqvae_config", own), self.relation.config
+            for name in ("frames_per_code", "codebook_size"):
+                if getattr(own, name) != getattr(other, name):
+                    raise RecipeError(
+                        f"{arguments.relation}: {name} is {getattr(other, name)}, that of {self.base} is {getattr(own, name)}; "
+                        "train the stage 'relation' with the same model.num_downsamples and model.codebook_size"
+                    )
 
     def identity(self) -> dict[str, Any]:
         """Return what distinguishes this run from others, the VQ-VAE of relations included."""

@@ -275,6 +275,14 @@ def test_a_couple_learns_the_codes_of_its_relation(data: Path, tmp_path: Path) -
     run_stage("relation", data, tmp_path / "other", [*QUICK, *SMALL_VQVAE, "trainer.seed=7"])
     with pytest.raises(RecipeError, match=r"another run \(other relation\)"):
         stages_by_name.run("bailando_pp", **{**related, "relation": str(tmp_path / "other")}, overrides=QUICK)
+    run_stage("relation", data, tmp_path / "short", [*QUICK, *SMALL_VQVAE, "model.num_downsamples=2"])
+    wrong = {**related, "relation": str(tmp_path / "short"), "output_dir": str(tmp_path / "wrong")}
+    with pytest.raises(RecipeError, match=r"short: frames_per_code is 4, that of .*bailando is 8"):
+        stages_by_name.run("bailando_pp", **wrong, overrides=QUICK)
+    with pytest.raises(RecipeError, match="relation=True needs --relation"):
+        stages_by_name.run(
+            "bailando_pp", **{**wrong, "relation": ""}, overrides=[*QUICK, "model.relation=true"]
+        )
 
 
 def test_duets_come_in_both_orders(data: Path) -> None:
