@@ -174,8 +174,9 @@ class BailandoPPStage(Stage):
             self.load_start("vqvae", *WITH_VQVAE)
         if arguments.relation:
             self.relation = load_model(arguments.relation, expected=("bailando_relation",))
-            own: Any = self.base_model.config
-            own, other = getattr(own, "vqvae_config", own), self.relation.config
+            whole: Any = self.base_model
+            own = getattr(whole.config, "vqvae_config", whole.config)
+            other = self.relation.config
             for name in ("frames_per_code", "codebook_size"):
                 if getattr(own, name) != getattr(other, name):
                     raise RecipeError(
