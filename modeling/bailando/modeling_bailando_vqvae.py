@@ -232,7 +232,7 @@ class BailandoCodebook(nn.Module):
             hidden = hidden.float()
             vectors = code_vectors(hidden)
             if update:
-                everything = gather(vectors.detach())
+                everything = _gather(vectors.detach())
                 drawn = self.draw(everything)
                 self.initialise(drawn)
             indices = self.quantize(vectors.detach())
@@ -240,8 +240,24 @@ class BailandoCodebook(nn.Module):
             chosen = chosen.transpose(1, 2)
             commitment = (chosen.detach() - hidden).square().mean()
             if update:
-                self.update(everything, gather(indices), drawn)
+                self.update(everything, _gather(indices), drawn)
         return hidden + (chosen - hidden).detach(), indices.view(hidden.shape[0], -1), commitment
+
+    @torch.no_grad()
+    def start(self, outputs: Sequence[Tensor]) -> None:
+        """Draw the first codes from encoder outputs (B, C, S) of several batches, if the codebook has not learned yet."""
+        self.initialise(self.draw(torch.cat([_gather(code_vectors(one.float())) for one in outputs])))
+
+    @torch.no_grad()
+    def learn(self, outputs: Sequence[Tensor]) -> None:
+        """Update once by the encoder outputs (B, C, S) of several batches, as if these had been one."""
+        everything = torch.cat([_gather(code_vectors(one)) for one in outputs])
+        self.update(everything, self.quantize(everything), self.draw(everything))
+
+    def count_used(self, indices: Tensor) -> Tensor:
+        """Count the different codes, without reading them on the host as ``unique`` does."""
+        found = indices.new_zeros(len(self.codes)).scatter(0, indices.flatten(), 1)
+        return found.sum().float()
 
     @torch.no_grad()
     def initialise(self, drawn: Tensor) -> None:
@@ -309,7 +325,7 @@ def code_vectors(hidden: Tensor) -> Tensor:
     return hidden.transpose(1, 2).reshape(-1, hidden.shape[1])
 
 
-def gather(rows: Tensor) -> Tensor:
+def _gather(rows: Tensor) -> Tensor:
     """Gather the rows of all ranks, which have the same number, in order of rank."""
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return rows
@@ -341,6 +357,16 @@ class BailandoHalf(nn.Module):
         losses = difference_losses(output, poses)
         losses["commitment"] = commitment
         return output, quantized, indices, losses
+
+
+def weighted(losses: Mapping[str, Tensor], config: BailandoVQVAEConfig) -> Tensor:
+    """Sum the losses of a half with the weights of its configuration."""
+    return (
+        losses["reconstruction"]
+        + config.velocity_weight * losses["velocity"]
+        + config.acceleration_weight * losses["acceleration"]
+        + config.commitment_weight * losses.get("commitment", 0.0)
+    )
 
 
 def difference_losses(output: Tensor, target: Tensor) -> dict[str, Tensor]:
@@ -482,9 +508,9 @@ class BailandoVQVAE(BailandoPreTrainedModel):
                 target, update=learning and not later, encoded=encoded
             )
             decoded[name] = output.transpose(1, 2).unflatten(-1, (-1, 3)).to(joints.dtype)
-            pose_loss = pose_loss + 0.5 * self._weigh(losses)
+            pose_loss = pose_loss + 0.5 * weighted(losses, self.config)
             metrics.update({f"{name}_{part}": value.detach() for part, value in losses.items()})
-            metrics[f"{name}_used"] = self._count_used(indices[name])
+            metrics[f"{name}_used"] = half.codebook.count_used(indices[name])
         outputs = self._merge(decoded)
         words = halves["lower"]
         velocity = self.root_decoder(words if self.config.foot_weight else words.detach())
@@ -531,7 +557,7 @@ class BailandoVQVAE(BailandoPreTrainedModel):
                 take_joints(part, of_half).flatten(2).transpose(1, 2) for part in (matrices, rotations)
             ]
             losses = difference_losses(channels[0], channels[1])
-            loss = loss + 0.5 * self._weigh(losses)
+            loss = loss + 0.5 * weighted(losses, self.config)
             metrics.update({f"{name}_rotation_{part}": value.detach() for part, value in losses.items()})
         return loss
 
@@ -543,29 +569,16 @@ class BailandoVQVAE(BailandoPreTrainedModel):
             batches: arguments of :meth:`forward`.
         """
         for name, half in self._learning_halves().items():
-            encoded = [half.encoder(self._channels(batch["joints"], name)).float() for batch in batches]
-            everything = torch.cat([gather(code_vectors(one)) for one in encoded])
-            half.codebook.initialise(half.codebook.draw(everything))
+            half.codebook.start([half.encoder(self._channels(batch["joints"], name)) for batch in batches])
 
     @torch.no_grad()
     def update_codebooks(self, vectors: Sequence[Mapping[str, Tensor]]) -> None:
         """Update the codebooks once by the outputs ``vectors`` of several batches, as if these had been one."""
         for name, half in self._learning_halves().items():
-            everything = torch.cat([gather(code_vectors(one[name])) for one in vectors])
-            codebook = half.codebook
-            codebook.update(everything, codebook.quantize(everything), codebook.draw(everything))
+            half.codebook.learn([one[name] for one in vectors])
 
     def _learning_halves(self) -> dict[str, BailandoHalf]:
         return {} if self.pose_frozen else {"upper": self.upper, "lower": self.lower}
-
-    def _weigh(self, losses: dict[str, Tensor]) -> Tensor:
-        config = self.config
-        return (
-            losses["reconstruction"]
-            + config.velocity_weight * losses["velocity"]
-            + config.acceleration_weight * losses["acceleration"]
-            + config.commitment_weight * losses.get("commitment", 0.0)
-        )
 
     def _rotations(self, codewords: dict[str, Tensor]) -> Tensor | None:
         """Decode (B, C, S) codewords of each half to (B, 8 S, 24, 3, 3) matrices."""
@@ -703,8 +716,3 @@ class BailandoVQVAE(BailandoPreTrainedModel):
             for j, part in zip(of_half, halves[name].unbind(2), strict=True)
         }
         return torch.stack([joints[j] for j in range(NUM_JOINTS)], dim=2)
-
-    def _count_used(self, indices: Tensor) -> Tensor:
-        """Count the different codes, without reading them on the host as ``unique`` does."""
-        found = indices.new_zeros(self.config.codebook_size).scatter(0, indices.flatten(), 1)
-        return found.sum().float()

@@ -19,7 +19,7 @@ from opendance_hf.modeling.bailando.modeling_bailando_vqvae import (
     BailandoHalf,
     BailandoPreTrainedModel,
     code_vectors,
-    gather,
+    weighted,
 )
 from opendance_hf.modeling.bailando_pp.configuration_bailando_pp import BailandoRelationConfig
 from opendance_hf.modeling.bailando_pp.couple import PLACE_DIM, RELATION_DIM
@@ -30,7 +30,7 @@ HALVES = {"place": slice(0, PLACE_DIM), "hands": slice(PLACE_DIM, RELATION_DIM)}
 
 @dataclass
 class BailandoRelationOutput(ModelOutput):
-    """Output of :class:`BailandoRelationVQVAE`. T is a multiple of 8, S = T / 8.
+    """Output of :class:`BailandoRelationVQVAE`. T is a multiple of the F frames of a code, S = T / F.
 
     Attributes:
         loss: mean of the two halves' reconstruction, velocity, acceleration and commitment losses.
@@ -77,11 +77,11 @@ class BailandoRelationVQVAE(BailandoPreTrainedModel):
         """Encode and decode relations.
 
         Args:
-            relation: (B, T, 9), T a multiple of 8.
+            relation: (B, T, 9), T a multiple of the frames of a code.
             return_loss: always true; there for ``transformers.Trainer``.
         """
         outputs, indices, metrics, vectors = torch.empty_like(relation), {}, {}, {}
-        config, later = self.config, self.training and not self.update_in_forward
+        later = self.training and not self.update_in_forward
         loss = relation.new_zeros(())
         for name, channels in HALVES.items():
             half: BailandoHalf = getattr(self, name)
@@ -92,16 +92,9 @@ class BailandoRelationVQVAE(BailandoPreTrainedModel):
                 target, update=self.training and not later, encoded=encoded
             )
             outputs[..., channels] = output.transpose(1, 2).to(relation.dtype)
-            loss = loss + 0.5 * (
-                parts["reconstruction"]
-                + config.velocity_weight * parts["velocity"]
-                + config.acceleration_weight * parts["acceleration"]
-                + config.commitment_weight * parts["commitment"]
-            )
+            loss = loss + 0.5 * weighted(parts, self.config)
             metrics.update({f"{name}_{part}": value.detach() for part, value in parts.items()})
-            # Not unique(), which the host would wait for.
-            used = indices[name].new_zeros(config.codebook_size).scatter(0, indices[name].flatten(), 1)
-            metrics[f"{name}_used"] = used.sum().float()
+            metrics[f"{name}_used"] = half.codebook.count_used(indices[name])
         return BailandoRelationOutput(
             loss=loss,
             relation=outputs,
@@ -117,32 +110,28 @@ class BailandoRelationVQVAE(BailandoPreTrainedModel):
         for name, channels in HALVES.items():
             half: BailandoHalf = getattr(self, name)
             targets = [batch["relation"][..., channels].transpose(1, 2) for batch in batches]
-            everything = torch.cat([gather(code_vectors(half.encoder(one).float())) for one in targets])
-            half.codebook.initialise(half.codebook.draw(everything))
+            half.codebook.start([half.encoder(target) for target in targets])
 
     @torch.no_grad()
     def update_codebooks(self, vectors: Sequence[Mapping[str, Tensor]]) -> None:
         """Update the codebooks once by the outputs ``vectors`` of several batches, as if these had been one."""
         for name in HALVES:
-            codebook = getattr(self, name).codebook
-            everything = torch.cat([gather(code_vectors(one[name])) for one in vectors])
-            codebook.update(everything, codebook.quantize(everything), codebook.draw(everything))
+            getattr(self, name).codebook.learn([one[name] for one in vectors])
 
     @torch.no_grad()
     def encode(self, relation: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode (..., T, 9) relations as codes of places and of hands, (..., T / 8) each."""
+        """Encode (..., T, 9) relations as codes of places and of hands, (..., T / F) each, F being the frames of a code."""
         codes = []
         for name, channels in HALVES.items():
             half: BailandoHalf = getattr(self, name)
             rows = relation[..., channels].reshape(-1, relation.shape[-2], channels.stop - channels.start)
-            hidden = half.encoder(rows.transpose(1, 2)).transpose(1, 2)
-            found = half.codebook.quantize(hidden.reshape(-1, hidden.shape[-1]))
+            found = half.codebook.quantize(code_vectors(half.encoder(rows.transpose(1, 2))))
             codes.append(found.view(*relation.shape[:-2], -1))
         return codes[0], codes[1]
 
     @torch.no_grad()
     def decode(self, place_codes: Tensor, hands_codes: Tensor) -> Tensor:
-        """Decode (..., S) codes to relations (..., 8 S, 9)."""
+        """Decode (..., S) codes to relations (..., F S, 9), F being the frames of a code."""
         decoded = []
         for name, codes in (("place", place_codes), ("hands", hands_codes)):
             half: BailandoHalf = getattr(self, name)
