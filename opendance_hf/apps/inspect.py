@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from rich.console import Console
 
@@ -64,18 +63,18 @@ def run_inspect(options: InspectOptions, console: Console) -> None:
         if options.import_ is not None or options.export is not None:
             return
         try:
-            from opendance_hf.apps.inspect_server import Site, listen, serve
+            from opendance_hf.apps.inspect_server import Site, make_app
+            from opendance_hf.apps.serving import Address, listen, public_url, serve
         except ModuleNotFoundError as error:
             if (message := missing_extra(error)) is None:
                 raise
             raise InspectionError(message) from None
-        public_url = _checked_url(options.public_url) if options.public_url else ""
-        site = Site(options.build, options.host, public_url, options.lease_s)
+        address = Address(options.host, public_url(options.public_url))
+        site = Site(options.build, address, options.lease_s)
         if options.votes_needed is not None:
             inspection.votes_needed = options.votes_needed
-        sock = listen(site, options.port)
-        shown = f"[{options.host}]" if ":" in options.host else options.host
-        address = public_url or f"http://{shown}:{sock.getsockname()[1]}"
+        sock = listen(address, options.port)
+        link = address.link(sock)
         tokens = add_people(inspection, options)
         items = inspection.db.execute("SELECT count(*) FROM inspection_items WHERE round = 1").fetchone()[0]
         needed = inspection.votes_needed
@@ -85,7 +84,7 @@ def run_inspect(options: InspectOptions, console: Console) -> None:
         for person in people:
             role = ", adjudicates" if person.adjudicates else ""
             token = tokens.get(person.name)
-            print_line(f"  {person.name}{role}:  " + (f"{address}/#token={token}" if token else address))
+            print_line(f"  {person.name}{role}:  " + (f"{link}/#token={token}" if token else link))
         if len(tokens) < len(people):
             print_line("Known people log in with their existing link; --new-token NAME creates a new one.")
         if tokens:
@@ -97,26 +96,7 @@ def run_inspect(options: InspectOptions, console: Console) -> None:
                 f"Each item needs {needed} people, but there are {len(people)}: add more with --annotator."
             )
         print_line("Every decision is saved immediately. Stop with Ctrl-C.")
-    serve(site, sock)
-
-
-def _checked_url(url: str) -> str:
-    """Return the public URL without a trailing slash. It must not have a path, since pages request ``/api``.
-
-    Raises:
-        InspectionError: if the URL is invalid or has a path.
-    """
-    try:
-        parts = urlsplit(url.removesuffix("/"))
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        valid = False
-    if not valid or f"{parts.scheme}://{parts.netloc}" != url.removesuffix("/") or "@" in url:
-        raise InspectionError(
-            f"--public-url {url}: expected scheme and host without a path, such as https://inspect.example.org; "
-            "configure the proxy to use a separate host name for the server"
-        )
-    return f"{parts.scheme}://{parts.netloc}"
+    serve(make_app(site), sock)
 
 
 def open_inspection(build: Path) -> Inspection:

@@ -7,33 +7,27 @@ The server shows videos of the build folder: the clip of the source in round 1, 
 Source videos are not served: many of their codecs (HEVC, MPEG-4, ProRes) are not supported by browsers, and the files may
 not be on this machine. Builds of versions without clips show the left half of the preview, with the skeleton drawn over it.
 
-Access control: everything except the empty page and its style requires a cookie, which the server sets for a valid token.
-Scripts and other sites cannot read or send the cookie (HttpOnly, SameSite=Strict). Requests that change state must be JSON
-from this site. On a loopback address only loopback host names are accepted, against DNS rebinding.
+Access is controlled as :mod:`opendance_hf.apps.serving` says, with a token for each person.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import socket
 import sqlite3
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
-from ipaddress import ip_address
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import SplitResult, urlsplit
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
+from opendance_hf.apps.serving import Address, BadRequest, Guard, read_json, refuse, set_cookie
 from opendance_hf.pipeline.inspection.exchange import export_csv
 from opendance_hf.pipeline.inspection.queue import Conflict, Item, decide, last_number, next_turn, renew, undo
 from opendance_hf.pipeline.inspection.results import progress, round_counts
@@ -41,15 +35,6 @@ from opendance_hf.pipeline.inspection.store import REASONS, Inspection, Inspecti
 from opendance_hf.pipeline.ledger import describe_ledger_error
 
 _STATIC: Final = Path(__file__).with_name("static") / "inspect"
-_MAX_BODY_BYTES: Final = 16_384
-_COOKIE_S: Final = 30 * 24 * 3600
-_HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "media-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
 #: Folders of the build with the videos: the source alone, and the source beside the avatar.
 _FOLDERS: Final = ("clips", "previews")
 
@@ -62,14 +47,12 @@ class Site:
 
     Attributes:
         build: the working folder of ``opendance build``.
-        host: address to listen on.
-        public_url: URL of the proxy before the server; empty without one.
+        address: where the server is reached.
         lease_s: duration of an assignment without activity, seconds.
     """
 
     build: Path
-    host: str = "127.0.0.1"
-    public_url: str = ""
+    address: Address = field(default_factory=Address)
     lease_s: float = 600.0
 
     @property
@@ -82,13 +65,6 @@ class Site:
         """Name of the cookie, unique for the build: cookies are shared by all ports of a host."""
         return "opendance_" + hashlib.sha256(str(self.build.resolve()).encode()).hexdigest()[:8]
 
-    def answers(self, host: str) -> bool:
-        """Return whether the Host header of a request names this server."""
-        name = (_split(f"//{host}").hostname or "").rstrip(".")
-        if self.public_url and name == urlsplit(self.public_url).hostname:
-            return True
-        return not _is_loopback(self.host) or _is_loopback(name)
-
 
 @dataclass(frozen=True)
 class _Pages:
@@ -98,20 +74,13 @@ class _Pages:
 
     async def login(self, request: Request) -> Response:
         """Log a person in with a token, as a cookie."""
-        body = await _body(request)
+        body = await read_json(request)
         token = body.get("token")
         person = await run_in_threadpool(_find_person, self.site, token) if isinstance(token, str) else None
         if person is None:
-            return _refuse(401, "Unknown token: use the link of this build's inspection.")
+            return refuse(401, "Unknown token: use the link of this build's inspection.")
         answer = JSONResponse({"name": person.name})
-        answer.set_cookie(
-            self.site.cookie,
-            str(token),
-            max_age=_COOKIE_S,
-            httponly=True,
-            samesite="strict",
-            secure=urlsplit(self.site.public_url).scheme == "https",
-        )
+        set_cookie(answer, self.site.cookie, str(token), self.site.address)
         return answer
 
     async def logout(self, _: Request) -> Response:
@@ -123,19 +92,19 @@ class _Pages:
     def video(self, request: Request) -> Response:
         """Send a video of a sequence."""
         if _find_person(self.site, request.cookies.get(self.site.cookie)) is None:
-            return _refuse(401, "Log in first.")
+            return refuse(401, "Log in first.")
         folder, sequence = request.path_params["folder"], request.path_params["sequence"]
         with Inspection(self.site.ledger) as inspection:
             known = inspection.db.execute("SELECT 1 FROM sequences WHERE id = ?", (sequence,)).fetchone()
         path = _video(self.site, folder, sequence) if known and folder in _FOLDERS else None
         if path is None:
-            return _refuse(404, "This video does not exist.")
+            return refuse(404, "This video does not exist.")
         return FileResponse(path, media_type="video/mp4", headers={"Cache-Control": "private, max-age=3600"})
 
     def decisions(self, request: Request) -> Response:
         """Send all decisions as CSV."""
         if _find_person(self.site, request.cookies.get(self.site.cookie)) is None:
-            return _refuse(401, "Log in first.")
+            return refuse(401, "Log in first.")
         with Inspection(self.site.ledger) as inspection:
             text = export_csv(inspection)
         name = {"Content-Disposition": 'attachment; filename="decisions.csv"', "Cache-Control": "no-store"}
@@ -152,7 +121,7 @@ def make_app(site: Site) -> ASGIApp:
 
     def action(work: Action) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
-            body = await _body(request) if request.method == "POST" else {}
+            body = await read_json(request) if request.method == "POST" else {}
             return await run_in_threadpool(_run_action, site, work, request.cookies.get(site.cookie), body)
 
         return endpoint
@@ -173,113 +142,13 @@ def make_app(site: Site) -> ASGIApp:
             Mount("/static", StaticFiles(directory=_STATIC)),
         ],
         exception_handlers={
-            BadRequest: lambda _, error: _refuse(error.status, str(error)),
-            sqlite3.Error: lambda _, error: _refuse(
+            BadRequest: lambda _, error: refuse(error.status, str(error)),
+            sqlite3.Error: lambda _, error: refuse(
                 507, f"Not saved: {describe_ledger_error(site.ledger, error)}."
             ),
         },
     )
-    return _Guard(app, site)
-
-
-def listen(site: Site, port: int) -> socket.socket:
-    """Open a socket at the site's address; port 0 selects a free port.
-
-    Raises:
-        InspectionError: if the address is not available.
-    """
-    family = socket.AF_INET6 if ":" in site.host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind((site.host, port))
-    except OSError as error:
-        sock.close()
-        raise InspectionError(
-            f"cannot listen on {site.host}, port {port} ({error.strerror}); try another --port"
-        ) from None
-    return sock
-
-
-def serve(site: Site, sock: socket.socket) -> None:
-    """Answer requests until Ctrl-C."""
-    import uvicorn
-
-    config = uvicorn.Config(
-        make_app(site),
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=2,
-    )
-    uvicorn.Server(config).run(sockets=[sock])
-
-
-class BadRequest(Exception):
-    """Raised for an invalid request, which the site's own pages do not send."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-class _Guard:
-    """Middleware that refuses requests to or from other sites, and adds security headers to all responses."""
-
-    def __init__(self, app: ASGIApp, site: Site) -> None:
-        self.app, self.site = app, site
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-
-        async def send_guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    headers[name] = value
-            await send(message)
-
-        refusal = self._refusal(Headers(scope=scope), scope["method"])
-        await (refusal or self.app)(scope, receive, send_guarded)
-
-    def _refusal(self, headers: Headers, method: str) -> Response | None:
-        host = headers.get("host", "")
-        if not self.site.answers(host):
-            return _refuse(400, "This host name is not accepted; see --public-url.")
-        if method in ("GET", "HEAD"):
-            return None
-        origin = headers.get("origin")
-        # The origin of a sandboxed page is "null", which has no host.
-        origin_host = None if origin is None else _split(origin).netloc or "unknown"
-        if origin_host not in (None, host, urlsplit(self.site.public_url).netloc):
-            return _refuse(403, "This request comes from another site.")
-        if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-            return _refuse(403, "This request comes from another site.")
-        # Forms of other sites cannot send JSON without a CORS preflight request, which is refused.
-        if headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-            return _refuse(415, "Send JSON.")
-        return None
-
-
-def _refuse(status: int, message: str) -> JSONResponse:
-    return JSONResponse({"error": message}, status, headers={"Cache-Control": "no-store"})
-
-
-async def _body(request: Request) -> dict[str, Any]:
-    data = b""
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > _MAX_BODY_BYTES:
-            raise BadRequest(413, "The request is too long.")
-    try:
-        body = json.loads(data or b"{}")
-    except (ValueError, RecursionError):
-        body = None
-    if not isinstance(body, dict):
-        raise BadRequest(400, "Send a JSON object.")
-    return body
+    return Guard(app, site.address)
 
 
 def _find_person(site: Site, token: str | None) -> Person | None:
@@ -293,13 +162,13 @@ def _run_action(site: Site, work: Action, token: str | None, body: dict[str, Any
     with Inspection(site.ledger, lease_s=site.lease_s) as inspection:
         me = inspection.person(token) if token and len(token) <= 200 else None
         if me is None:
-            return _refuse(401, "Log in first.")
+            return refuse(401, "Log in first.")
         try:
             return JSONResponse(work(inspection, me, body), headers={"Cache-Control": "no-store"})
         except Conflict as error:
-            return _refuse(409, str(error))
+            return refuse(409, str(error))
         except InspectionError as error:
-            return _refuse(400, str(error))
+            return refuse(400, str(error))
 
 
 def _me(site: Site, me: Person) -> dict[str, Any]:
@@ -378,17 +247,3 @@ def _text_of(body: dict[str, Any], name: str, default: str | None = None) -> str
     if not isinstance(value, str):
         raise InspectionError(f"the request has {name} {value!r:.40}, expected text")
     return value
-
-
-def _split(url: str) -> SplitResult:
-    try:
-        return urlsplit(url)
-    except ValueError:  # for example an unterminated IPv6 address
-        return urlsplit("")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -119,7 +119,7 @@ def test_options_that_cannot_be_met(build: Path) -> None:
     pytest.importorskip("starlette")
     assert "--annotator zoe" in run(str(build), "--port", "0", "--new-token", "zoe")[1]  # fmt: skip
     assert "printable" in run(str(build), "--port", "0", "--annotator", " ")[1]
-    assert "https://inspect.example.org" in run(str(build), "--public-url", "inspect.local")[1]
+    assert "https://dance.example.org" in run(str(build), "--public-url", "inspect.local")[1]
     for url in (
         "https://example.org/inspect",
         "https://example.org/?a",

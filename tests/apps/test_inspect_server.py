@@ -19,7 +19,8 @@ pytest.importorskip("starlette")
 uvicorn = pytest.importorskip("uvicorn")
 
 from opendance_hf.apps.inspect import open_inspection  # noqa: E402
-from opendance_hf.apps.inspect_server import Site, listen, make_app  # noqa: E402
+from opendance_hf.apps.inspect_server import Site, make_app  # noqa: E402
+from opendance_hf.apps.serving import Address, listen  # noqa: E402
 from tests.pipeline.builds import make_build  # noqa: E402
 
 
@@ -86,7 +87,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     site = Site(folder / "build")
     with open_inspection(site.build) as inspection:
         tokens = {name: inspection.add_person(name, adjudicates=name == "bo") for name in ("ana", "bo")}
-    sock = listen(site, 0)
+    sock = listen(site.address, 0)
     server = uvicorn.Server(uvicorn.Config(make_app(site), log_level="error"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
     thread.start()
@@ -225,17 +226,17 @@ def test_our_own_page_can_act(running: Running) -> None:
         assert status == 200
 
 
-def test_a_proxy_is_named(tmp_path: Path) -> None:
-    site = Site(tmp_path, public_url="https://inspect.example.org")
+def test_a_proxy_is_named() -> None:
+    site = Address(public_url="https://inspect.example.org")
     assert site.answers("inspect.example.org")
     assert site.answers("localhost:8765")
     assert not site.answers("inspect.example.com")
-    assert Site(tmp_path, host="0.0.0.0").answers("studio.local:8765")
+    assert Address("0.0.0.0").answers("studio.local:8765")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
-def test_a_loopback_address_answers_to_its_own_name(tmp_path: Path, host: str) -> None:
-    site = Site(tmp_path, host=host)
+def test_a_loopback_address_answers_to_its_own_name(host: str) -> None:
+    site = Address(host)
     for name in (host, "localhost", "127.0.0.1", "127.255.0.9", "::1"):
         shown = f"[{name}]" if ":" in name else name
         assert site.answers(f"{shown}:8765")
