@@ -15,6 +15,7 @@ from opendance_hf.metrics.uncertainty import (
     MIN_GROUPS,
     bootstrap_mean,
     diversity_subsamples,
+    frechet_difference,
     frechet_floor,
     frechet_subsamples,
     largest_equal_n,
@@ -316,6 +317,25 @@ def test_a_perfect_model_meets_the_floor_of_grouped_dances(num: int) -> None:
     assert np.mean(told) == pytest.approx(np.mean(floors), rel=0.09)
     # From all songs at once even a bad model would pass.
     assert np.mean(loose) < 0.85 * np.mean(floors)
+
+
+def test_a_difference_tells_sets_whose_distances_overlap() -> None:
+    (y, song), (x, its_song) = songs(np.random.default_rng(0), 12, 8), songs(np.random.default_rng(1), 12, 8)
+    near, far = x + 0.1, x + 0.7
+    options = {"n": 40, "reference_groups": song}
+    lone = [frechet_subsamples(side, y, groups=its_song, **options) for side in (near, far)]
+    assert lone[0].high > lone[1].low
+    told = frechet_difference(near, far, y, groups=its_song, other_groups=its_song, **options)
+    back = frechet_difference(far, near, y, groups=its_song, other_groups=its_song, **options)
+    assert told.high < 0 < back.low
+    assert told.median == pytest.approx(-back.median)
+    same = frechet_difference(near, near, y, groups=its_song, other_groups=its_song, **options)
+    assert (same.low, same.median, same.high) == (0, 0, 0)
+    # Another perfect set, drawn from other songs, is no nearer: the control.
+    other, other_song = songs(np.random.default_rng(2), 12, 8)
+    control = frechet_difference(x, other, y, groups=its_song, other_groups=other_song, **options)
+    assert control.low < 0 < control.high
+    assert "needs N >= 40" in frechet_difference(near, far[:39], y, n=40).note
 
 
 def test_groups_widen_the_spread() -> None:
