@@ -25,6 +25,7 @@ app = typer.Typer(
 
 _DEFAULT_WORKERS = max(1, os.cpu_count() or 1)
 _PIPELINE = "The pipeline"
+_RUNNER = "Where it runs"
 
 Workers = Annotated[
     int,
@@ -68,6 +69,26 @@ def build(
     ] = None,
     workers: Workers = _DEFAULT_WORKERS,
     timeout: Timeout = 3600,
+    max_memory_gb: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Memory limit for the worker of a video, in GB. Default: none."),
+    ] = None,
+    runner: Annotated[
+        str, typer.Option(help="local, or ray: on a Ray cluster (docs/scale.md).", rich_help_panel=_RUNNER)
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a running Ray cluster, or auto. Default: start one on this machine.",
+            rich_help_panel=_RUNNER,
+        ),
+    ] = None,
+    gpus_per_actor: Annotated[
+        float,
+        typer.Option(
+            min=0.01, help="Share of a GPU for a Ray actor whose stages use one.", rich_help_panel=_RUNNER
+        ),
+    ] = 1.0,
     allow_empty: Annotated[bool, typer.Option(help="Exit 0 even if nothing was published.")] = False,
     strict: Annotated[bool, typer.Option(help="Exit 1 if any input was rejected or failed.")] = False,
     continue_: Annotated[
@@ -175,6 +196,7 @@ def build(
     from opendance_hf.pipeline.build import BuildOptions
     from opendance_hf.pipeline.collect import read_selection
     from opendance_hf.pipeline.config import dump_config
+    from opendance_hf.pipeline.runners import RUNNERS
 
     if fast and profile not in ("default", "fast"):
         raise typer.BadParameter(f"--fast and --profile {profile}: choose one")
@@ -189,6 +211,10 @@ def build(
             raise typer.BadParameter("--selected needs PATHS: name the videos or their folder as well")
     elif not paths and not print_config:
         raise typer.BadParameter("PATHS are missing: name videos or folders of videos, or use --continue")
+    if runner not in RUNNERS:
+        raise typer.BadParameter(f"unknown --runner {runner!r}: expected {' or '.join(RUNNERS)}")
+    if address is not None and runner != "ray":
+        raise typer.BadParameter("--address is of a Ray cluster: add --runner ray")
     if poses is not None and Path(poses.partition(":")[2] or poses).is_file() and not _is_one_file(paths):
         raise typer.BadParameter(
             f"--poses {poses} is the file of one video: name that video, or a folder of results"
@@ -206,6 +232,10 @@ def build(
             licence=licence,
             workers=workers,
             timeout_s=timeout,
+            memory_gb=max_memory_gb,
+            runner=runner,
+            address=address,
+            gpus_per_actor=gpus_per_actor,
             inspected_only=inspected_only,
             selection=None if selected is None else read_selection(selected),
         )

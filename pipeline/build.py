@@ -32,8 +32,8 @@ from opendance_hf.pipeline.inspection.store import Inspection
 from opendance_hf.pipeline.ledger import DONE, Item, Ledger, describe_ledger_error
 from opendance_hf.pipeline.pipelines import STAGES, Pipeline
 from opendance_hf.pipeline.printable import printable
-from opendance_hf.pipeline.process import VideoProcessor
-from opendance_hf.pipeline.runners.local import NoProgress, Progress, run_local
+from opendance_hf.pipeline.runners import RUNNERS, Work
+from opendance_hf.pipeline.runners.worker import Limits, NoProgress, Progress
 
 _log = logging.getLogger(__name__)
 
@@ -69,8 +69,13 @@ class BuildOptions:
         pipeline: the stages; None to use the configuration stored in the build folder.
         licence: licence of the source videos, for the rows and the card: an identifier of the Hub, such as
             ``cc-by-4.0``; None to use the one stored in the build folder.
-        workers: number of processor cores to use: one process each, or threads where there are fewer videos.
+        workers: number of processor cores to use: one process each, or threads where there are fewer videos. On a Ray
+            cluster, the largest number of actors of a pool; 0 for as many as it has cores.
         timeout_s: time limit for one video, seconds.
+        memory_gb: memory limit of the worker of a video, in 10^9 bytes; None for no limit.
+        runner: a name of :data:`opendance_hf.pipeline.runners.RUNNERS`.
+        address: of a Ray cluster; None starts one on this machine.
+        gpus_per_actor: share of a GPU that an actor of a Ray pool with GPU stages takes.
         inspected_only: publish only sequences that annotators kept in both rounds. Otherwise undecided ones are published
             too.
         selection: reason to reject a video unread, by its display name; an empty reason selects it. Videos that it does
@@ -81,6 +86,10 @@ class BuildOptions:
     licence: str | None = None
     workers: int = 1
     timeout_s: float = 3600
+    memory_gb: float | None = None
+    runner: str = "local"
+    address: str | None = None
+    gpus_per_actor: float = 1.0
     inspected_only: bool = False
     selection: Mapping[str, str] | None = None
 
@@ -225,16 +234,6 @@ def _ledger_errors(build: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise BuildError(describe_ledger_error(build / "ledger.sqlite", error)) from error
-
-
-@dataclass(frozen=True)
-class _MakeProcessor:
-    pipeline: Pipeline
-    build: Path
-    threads: int
-
-    def __call__(self) -> VideoProcessor:
-        return VideoProcessor(self.pipeline, self.build, self.threads)
 
 
 def build_dataset(
@@ -413,26 +412,20 @@ def _process(
     backends = [backend for stage in pipeline for backend in stage.backends.values()]
     for backend in backends:
         backend.fetch()
-    gpus = _count_gpus() if any(backend.uses_gpu for backend in backends) else 0
-    # With fewer videos than cores, each video is processed in several threads; GPUs are not shared by workers.
-    workers = min(options.workers, videos, gpus or videos)
-    threads = max(1, options.workers // workers)
-    make = _MakeProcessor(pipeline, build.absolute(), threads)
     # This process is idle while the workers run: import the code that groups and packs meanwhile.
     imports = Thread(target=_import_packing, daemon=True)
     imports.start()
-    run_local(ledger, make, workers=workers, timeout_s=options.timeout_s, progress=progress, gpus=gpus)
+    memory = None if options.memory_gb is None else int(options.memory_gb * 1e9)
+    limits = Limits(options.timeout_s, memory)
+    work = Work(
+        pipeline, build.absolute(), videos, options.workers, limits, options.address, options.gpus_per_actor
+    )
+    RUNNERS[options.runner](ledger, work, progress)
 
 
 def _import_packing() -> None:
     for module in ("opendance_hf.pipeline.group", "datasets", "scipy.cluster.hierarchy"):
         import_module(module)
-
-
-def _count_gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()
 
 
 def _apply_decisions(ledger: Ledger, build: Path, inspected_only: bool) -> None:

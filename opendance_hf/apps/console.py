@@ -86,12 +86,12 @@ class ConsoleProgress:
         self._bars.stop()
 
     def started(self, item: Item) -> None:
-        """Add a bar, see :class:`opendance_hf.pipeline.runners.local.Progress`."""
+        """Add a bar, see :class:`opendance_hf.pipeline.runners.worker.Progress`."""
         self._reported = {(path, stage) for path, stage in self._reported if path != item.path}
         self._tasks[item.path] = self._bars.add_task(_short(item.name), total=1.0, stage="starting")
 
     def step(self, item: Item, stage: str, share: float) -> None:
-        """Update the bar, see :class:`opendance_hf.pipeline.runners.local.Progress`."""
+        """Update the bar, see :class:`opendance_hf.pipeline.runners.worker.Progress`."""
         if item.path in self._tasks:
             self._bars.update(self._tasks[item.path], completed=share, stage=stage)
         if not self.console.is_terminal and (item.path, stage) not in self._reported:
@@ -99,7 +99,7 @@ class ConsoleProgress:
         self._reported.add((item.path, stage))
 
     def ended(self, item: Item, status: str, reason: str) -> None:
-        """Remove the bar and print the result, see :class:`opendance_hf.pipeline.runners.local.Progress`."""
+        """Remove the bar and print the result, see :class:`opendance_hf.pipeline.runners.worker.Progress`."""
         if item.path in self._tasks:
             self._bars.remove_task(self._tasks.pop(item.path))
         self._print(f"{item.name}: {status} ({reason})", _STYLES.get(status))

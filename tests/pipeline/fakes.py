@@ -17,6 +17,7 @@ from opendance_hf.pipeline.backends.base import BackendError
 from opendance_hf.pipeline.ledger import Item, Ledger
 from opendance_hf.pipeline.outcome import Outcome
 from opendance_hf.pipeline.runners.local import run_local
+from opendance_hf.pipeline.runners.worker import Limits
 from opendance_hf.pipeline.stage import Dropped, Rejected
 
 
@@ -95,7 +96,7 @@ if __name__ == "__main__":  # a build of two videos that hang, for a test to kil
     ledger = Ledger(work / "ledger.sqlite")
     for name in ("hang1", "hang2"):
         ledger.add(name, name, name, "f")
-    run_local(ledger, Make(work / "seen"), workers=2, timeout_s=600, progress=Quiet())
+    run_local(ledger, Make(work / "seen"), workers=2, limits=Limits(600), progress=Quiet())
 
 
 @dataclass(frozen=True)
