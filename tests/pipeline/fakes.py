@@ -48,6 +48,12 @@ class FakeProcessor:
         while item.name.startswith("busy"):  # goes on saying that it makes progress
             on_step("fit", 0.5)
             time.sleep(0.01)
+        if item.name.startswith("slow"):
+            time.sleep(0.4)
+        if item.name.startswith("hungry"):
+            hoard = bytearray(600_000_000)
+            hoard[:: os.sysconf("SC_PAGESIZE")] = b"x" * len(hoard[:: os.sysconf("SC_PAGESIZE")])
+            time.sleep(600)
         if item.name.startswith("gpu"):  # takes long enough for the other worker to get the other item
             time.sleep(1.5)
         if item.name.startswith("interrupt"):  # as Ctrl-C does in the whole group

@@ -100,11 +100,21 @@ def test_a_crash_costs_only_its_own_video(ledger: Ledger, seen: Path) -> None:
 def test_time_limit(ledger: Ledger, seen: Path, name: str) -> None:
     """Silent or chatty, a video that takes too long is given up, and its worker is gone."""
     start = time.monotonic()
-    items, _ = run(ledger, seen, name, "good", timeout_s=1.5)
+    items, _ = run(ledger, seen, name, "good", timeout_s=4)
     assert time.monotonic() - start < 30
     assert (items[name].status, items["good"].status) == ("failed", "published")
     assert "longer than" in items[name].reason
     assert not any(alive(int(path.suffix[1:])) for path in seen.iterdir())
+
+
+def test_memory_limit(ledger: Ledger, seen: Path) -> None:
+    for name in ("hungry", "good"):
+        ledger.add(f"/in/{name}", name, name, "f")
+    limits = Limits(60, memory_bytes=450_000_000)
+    run_local(ledger, Make(seen), workers=1, limits=limits, progress=Quiet())
+    items = {item.name: item for item in ledger.items()}
+    assert (items["good"].status, items["hungry"].status) == ("published", "failed")
+    assert "of memory, the limit is 0.5 GB, 2 times" in items["hungry"].reason
 
 
 def test_done_videos_are_left_alone(ledger: Ledger, seen: Path) -> None:
