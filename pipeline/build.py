@@ -29,7 +29,7 @@ from opendance_hf.pipeline.config import (
 )
 from opendance_hf.pipeline.inspection.results import outcomes
 from opendance_hf.pipeline.inspection.store import Inspection
-from opendance_hf.pipeline.ledger import DONE, Item, Ledger, describe_ledger_error
+from opendance_hf.pipeline.ledger import UNFINISHED, Item, Ledger, describe_ledger_error
 from opendance_hf.pipeline.pipelines import STAGES, Pipeline
 from opendance_hf.pipeline.printable import printable
 from opendance_hf.pipeline.runners import RUNNERS, Work
@@ -116,16 +116,22 @@ class BuildResult:
     Attributes:
         out: the dataset folder; not written when no sequence was published.
         build: the working folder with the ledger, the previews and the intermediate results.
-        items: all inputs with their status and reason.
+        counts: number of inputs by status.
     """
 
     out: Path
     build: Path
-    items: list[Item]
+    counts: Mapping[str, int]
+
+    @property
+    def items(self) -> list[Item]:
+        """All inputs with their status and reason, read from the ledger."""
+        with closing(Ledger(self.build / "ledger.sqlite")) as ledger:
+            return ledger.items()
 
     def count(self, status: str) -> int:
         """Return how many inputs ended with a status."""
-        return sum(item.status == status for item in self.items)
+        return self.counts.get(status, 0)
 
 
 def find_inputs(paths: Iterable[Path], leave_out: Iterable[Path] = ()) -> list[Source]:
@@ -305,11 +311,11 @@ def build_dataset(
                 _register_inputs(ledger, inputs, pipeline)
             _process(ledger, pipeline, build, options, progress or NoProgress())
         _apply_decisions(ledger, build, options.inspected_only)
-        items = ledger.items()
+        counts: Counter[str] = Counter(item.status for item in ledger.each_item())
         _remove_stale_files(build, {row["id"] for row in ledger.sequences(withheld=True)})
         _publish(ledger, build, out, licence)
         _remove_interrupted_output(out)
-    return BuildResult(out, build, items)
+    return BuildResult(out, build, counts)
 
 
 def _selected(inputs: list[Source], selection: Mapping[str, str] | None) -> list[Source]:
@@ -348,7 +354,7 @@ def _stored_pipeline(ledger: Ledger, build: Path, inputs: list[Source] | None) -
         BuildError: if there is no stored pipeline, or it belongs to another version of OpenDance-HF.
     """
     settings = ledger.recall()
-    if settings is not None and inputs is None and all(item.status in DONE for item in ledger.items()):
+    if settings is not None and inputs is None and not ledger.count(*UNFINISHED, "failed"):
         return None
     pipeline = prepare_pipeline(read_config(build / CONFIG)) if (build / CONFIG).is_file() else ()
     if not pipeline or settings is None or settings.get("pipeline") != pipeline_fingerprint(pipeline):
@@ -364,24 +370,30 @@ def _register_inputs(ledger: Ledger, inputs: list[Source], pipeline: Pipeline) -
 
     Of inputs with the same content, the first by path is processed.
     """
-    ledger.keep_only([os.fspath(source.path) for source in inputs])
     fingerprint = work_fingerprint(pipeline)
     first: dict[str, Source] = {}
-    for source in inputs:
-        key, digest, stamp, refused = os.fspath(source.path), "unread", "", source.refused
-        if not refused and source.path.is_file():
-            try:
-                stat = source.path.stat()
-                digest, stamp = _content(ledger, source.path)
-                original = first.setdefault(digest, source)
-                if original is not source and stat.st_size > 0:
-                    refused = f"same content as {original.name}"
-            except OSError as error:
-                refused = f"the file cannot be read ({error.strerror}); check its permissions"
-        # The fingerprint "refused" makes every build check again: the original of a duplicate may have been removed.
-        ledger.add(key, source.name, digest, "refused" if refused else fingerprint, stamp)
-        if refused:
-            ledger.finish(key, "rejected", refused, 0.0)
+    with ledger.together():
+        ledger.keep_only([os.fspath(source.path) for source in inputs])
+        for source in inputs:
+            _register(ledger, source, fingerprint, first)
+
+
+def _register(ledger: Ledger, source: Source, fingerprint: str, first: dict[str, Source]) -> None:
+    """Add an input; ``first`` has the first input of every content so far."""
+    key, digest, stamp, refused = os.fspath(source.path), "unread", "", source.refused
+    if not refused and source.path.is_file():
+        try:
+            stat = source.path.stat()
+            digest, stamp = _content(ledger, source.path)
+            original = first.setdefault(digest, source)
+            if original is not source and stat.st_size > 0:
+                refused = f"same content as {original.name}"
+        except OSError as error:
+            refused = f"the file cannot be read ({error.strerror}); check its permissions"
+    # The fingerprint "refused" makes every build check again: the original of a duplicate may have been removed.
+    ledger.add(key, source.name, digest, "refused" if refused else fingerprint, stamp)
+    if refused:
+        ledger.finish(key, "rejected", refused, 0.0)
 
 
 def _content(ledger: Ledger, path: Path) -> tuple[str, str]:
@@ -393,9 +405,9 @@ def _content(ledger: Ledger, path: Path) -> tuple[str, str]:
 
 def _refresh_pending(ledger: Ledger, pipeline: Pipeline) -> None:
     """Hash unfinished inputs again if their files have changed since they were registered."""
-    for item in ledger.items():
+    for item in ledger.unfinished():
         path = Path(item.path)
-        if item.status not in DONE and path.is_file():
+        if path.is_file():
             digest, stamp = _content(ledger, path)
             ledger.add(item.path, item.name, digest, work_fingerprint(pipeline), stamp)
 
@@ -404,7 +416,7 @@ def _process(
     ledger: Ledger, pipeline: Pipeline, build: Path, options: BuildOptions, progress: Progress
 ) -> None:
     """Run the pipeline on every unfinished input."""
-    videos = sum(item.status not in DONE for item in ledger.items())
+    videos = ledger.count(*UNFINISHED)
     if not videos:
         return
     check_room(build, max(MIN_ROOM, videos * _ROOM_PER_VIDEO), option="--build-dir")
@@ -483,7 +495,7 @@ def _withdraw(ledger: Ledger, out: Path) -> None:
 
     files = out.glob("data/*/*.parquet")
     names = [name for file in files for name in pq.read_table(file, columns=["id"])["id"].to_pylist()]
-    failed = {item.sha256[:16] for item in ledger.items() if item.status == "failed"}
+    failed = {item.sha256[:16] for item in ledger.each_item() if item.status == "failed"}
     if any(name.rpartition("_")[0] in failed for name in names):
         _log.info(
             f"{printable(out)} is not removed: it has sequences of a video that failed and may succeed next time."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,11 +13,11 @@ from typing import Any
 from rich.console import Console
 
 from opendance_hf.apps.console import ConsoleProgress, print_report, show_log
-from opendance_hf.apps.report import BuildReport, InputRow, SequenceRow, write_report
+from opendance_hf.apps.report import MAX_LISTED, BuildReport, InputRow, SequenceRow, write_report
 from opendance_hf.pipeline.backends.results import results_at
 from opendance_hf.pipeline.build import BuildError, BuildOptions, BuildResult, build_dataset
 from opendance_hf.pipeline.config import ConfigError, change_pipeline, read_config, set_field
-from opendance_hf.pipeline.ledger import DroppedSpan, Ledger
+from opendance_hf.pipeline.ledger import DroppedSpan, Item, Ledger
 from opendance_hf.pipeline.pipelines import PROFILES, Pipeline, results_pipeline
 from opendance_hf.pipeline.printable import printable
 from opendance_hf.pipeline.stages.preview import Preview
@@ -38,7 +39,7 @@ class Verdict:
     def exit_code(self, result: BuildResult) -> int:
         """Return 0 for success, 1 otherwise."""
         published = result.count("published")
-        if self.strict and published < len(result.items):
+        if self.strict and published < sum(result.counts.values()):
             return 1
         return 0 if published or self.allow_empty else 1
 
@@ -141,23 +142,17 @@ def report_of(result: BuildResult, page: Path) -> BuildReport:
     ledger = Ledger(result.build / "ledger.sqlite")
     try:
         inputs, sequences = [], []
-        for item in result.items:
+        counts: Counter[str] = Counter()
+        seconds = 0.0
+        for item in ledger.each_item():
+            counts[item.status] += 1
+            seconds += item.seconds
+            is_listed = counts[item.status] <= MAX_LISTED
+            if not is_listed and item.status != "published":
+                continue
             rows = ledger.sequences(item.path)
-            unused = [_describe_span(span) for span in ledger.dropped(item.path)]
-            reasons = [item.reason] if item.reason else []
-            if not reasons:
-                reasons = [f"without {name}: {why}" for name, why in ledger.withheld(item.path).items()]
-                reasons += ["unused " + "; ".join(unused)] if unused else []
-            inputs.append(
-                InputRow(
-                    name=item.name,
-                    status=item.status,
-                    reason="; ".join(reasons),
-                    num_sequences=len(rows),
-                    seconds=item.seconds,
-                    stages={name: runs.seconds for name, runs in ledger.stages(item.path).items()},
-                )
-            )
+            if is_listed:
+                inputs.append(_input_row(ledger, item, len(rows)))
             for row in rows:
                 preview = result.build / "previews" / f"{row['id']}.mp4"
                 sequences.append(
@@ -177,7 +172,23 @@ def report_of(result: BuildResult, page: Path) -> BuildReport:
         dropped = ledger.drop_counts()
     finally:
         ledger.close()
-    return BuildReport(inputs, sequences, dropped, dataset=result.out.name)
+    return BuildReport(inputs, sequences, dropped, dataset=result.out.name, counts=counts, seconds=seconds)
+
+
+def _input_row(ledger: Ledger, item: Item, num_sequences: int) -> InputRow:
+    unused = [_describe_span(span) for span in ledger.dropped(item.path)]
+    reasons = [item.reason] if item.reason else []
+    if not reasons:
+        reasons = [f"without {name}: {why}" for name, why in ledger.withheld(item.path).items()]
+        reasons += ["unused " + "; ".join(unused)] if unused else []
+    return InputRow(
+        name=item.name,
+        status=item.status,
+        reason="; ".join(reasons),
+        num_sequences=num_sequences,
+        seconds=item.seconds,
+        stages={name: runs.seconds for name, runs in ledger.stages(item.path).items()},
+    )
 
 
 def _describe_span(span: DroppedSpan) -> str:

@@ -6,11 +6,13 @@ Only the parent writes the ledger. A worker that crashes or exceeds a limit is r
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from multiprocessing.connection import wait
 from typing import Final
 
-from opendance_hf.pipeline.ledger import DONE, Item, Ledger
+from opendance_hf.pipeline.ledger import Item, Ledger
 from opendance_hf.pipeline.runners.worker import (
     MAX_ATTEMPTS,
     Limits,
@@ -21,6 +23,8 @@ from opendance_hf.pipeline.runners.worker import (
 )
 
 _TICK_S: Final = 0.5
+#: Inputs that are read from the ledger at a time.
+_AHEAD: Final = 1000
 
 
 def run_local(
@@ -45,8 +49,8 @@ def run_local(
     Raises:
         WorkerError: if a worker cannot start, or a backend cannot be loaded.
     """
-    pending = [item for item in ledger.items() if item.status not in (*DONE, "failed")]
-    pending.reverse()
+    unfinished = ledger.unfinished()
+    pending = deque(islice(unfinished, _AHEAD))
     pool: list[Worker] = []
     try:
         while pending or any(worker.item for worker in pool):
@@ -54,7 +58,9 @@ def run_local(
                 pool.append(Worker.start(make_processor, _free_gpu(pool, gpus)))
             for worker in pool:
                 if worker.item is None and pending:
-                    _assign(worker, pending.pop(), ledger, progress)
+                    _assign(worker, pending.popleft(), ledger, progress)
+            if len(pending) < len(pool):
+                pending.extend(islice(unfinished, _AHEAD))
             ready = wait([worker.pipe for worker in pool], timeout=_TICK_S)
             for worker in list(pool):
                 failure = _receive(worker, ledger, progress) if worker.pipe in ready else ""
@@ -67,7 +73,7 @@ def run_local(
                 if worker.item is not None:
                     retry = _record_failure(worker, failure, ledger, progress)
                     if retry is not None:
-                        pending.append(retry)
+                        pending.appendleft(retry)
     finally:
         for worker in pool:
             worker.stop()
@@ -112,7 +118,7 @@ def _record_failure(worker: Worker, reason: str, ledger: Ledger, progress: Progr
     """Store a failed attempt; return the item if it is to be tried again, else None."""
     item = worker.item
     assert item is not None
-    attempts = next(row.attempts for row in ledger.items() if row.path == item.path)
+    attempts = ledger.item(item.path).attempts
     if attempts < MAX_ATTEMPTS:
         ledger.finish(item.path, "pending", reason, time.monotonic() - worker.since)
         return item

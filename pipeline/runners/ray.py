@@ -19,7 +19,7 @@ from itertools import islice
 from typing import Any, Final
 
 from opendance_hf.errors import missing_extra
-from opendance_hf.pipeline.ledger import DONE, DroppedSpan, Item, Ledger
+from opendance_hf.pipeline.ledger import DroppedSpan, Item, Ledger
 from opendance_hf.pipeline.runners.worker import (
     MAX_ATTEMPTS,
     Limits,
@@ -73,15 +73,14 @@ class _Actor:
         for attempt in range(1, MAX_ATTEMPTS + 1):
             worker = self._worker = self._worker or Worker.start(self._make)
             worker.assign(item)
-            end, failure = self._watch(worker, stages)
-            if end is not None:
+            found, failure = self._watch(worker, stages)
+            end = found or ("failed", f"{failure}, {attempt} times", [], [])
+            if found is None or end[0] == _BROKEN:
+                worker.stop()
+                self._worker = None
+            if found is not None:
                 break
-            worker.stop()
-            self._worker = None
-            end = ("failed", f"{failure}, {attempt} times", [], [])
         status, reason, sequences, dropped = end
-        if status == _BROKEN:
-            self._worker = None
         return {
             **row,
             "status": status,
@@ -140,7 +139,7 @@ def run_ray(
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
-    pending = (item for item in ledger.items() if item.status not in (*DONE, "failed"))
+    pending = ledger.unfinished()
     try:
         while wave := list(islice(pending, _WAVE)):
             for item in wave:
