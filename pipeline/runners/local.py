@@ -100,7 +100,7 @@ def _receive(worker: Worker, ledger: Ledger, progress: Progress) -> str:
     kind, *values = message
     if kind == "broken":
         raise WorkerError(f"no video can be processed: {values[0]}")
-    if item is None:
+    if item is None or kind == "ready":
         return ""
     if kind == "step":
         progress.step(item, *values)

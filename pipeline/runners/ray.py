@@ -104,7 +104,7 @@ class _Actor:
                     stages[name] = runs
                 elif kind == _BROKEN:
                     return (_BROKEN, values[0], [], []), ""
-                elif kind != "step":
+                elif kind not in ("ready", "step"):
                     worker.item = None
                     return (kind, *values), ""
             if failure := worker.breach(self._limits):

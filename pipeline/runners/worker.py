@@ -1,7 +1,7 @@
 """The worker process of a runner, which loads its models once and processes one video at a time.
 
-It exits when its parent has died. Its parent reads messages from it: ("step", stage, share), ("stage", ...) of a stage's run, and at
-the end of a video ("published" | "rejected" | "failed", reason, sequences, dropped spans), or ("broken", cause) if no video can be
+It exits when its parent has died. Its parent reads messages from it: ("ready",) when it can begin, ("step", stage, share), ("stage",
+...) of a stage's run, and at the end of a video ("published" | "rejected" | "failed", reason, sequences, dropped spans), or ("broken", cause) if no video can be
 processed.
 """
 
@@ -28,6 +28,8 @@ from opendance_hf.pipeline.backends.base import BackendError
 from opendance_hf.pipeline.ledger import DroppedSpan, Item
 from opendance_hf.pipeline.stage import Dropped, Rejected
 
+#: A worker that is not ready after this time is given up, unless a video may take longer, seconds.
+_START_S: Final = 300.0
 #: How often a video is tried whose worker dies or exceeds a limit.
 MAX_ATTEMPTS: Final = 2
 
@@ -97,6 +99,7 @@ class Worker:
         gpu: number of its GPU, if it was given one.
         item: what it works on; None if it is idle.
         since: when it began with the item, :func:`time.monotonic`.
+        is_ready: True once it has loaded what it needs.
     """
 
     process: Any
@@ -105,6 +108,7 @@ class Worker:
     gpu: int | None = None
     item: Item | None = None
     since: float = 0.0
+    is_ready: bool = False
 
     @classmethod
     def start(cls, make_processor: Callable[[], Processor], gpu: int | None = None) -> Worker:
@@ -143,10 +147,13 @@ class Worker:
     def receive(self) -> tuple[Any, ...] | None:
         """Return its next message; None if it has died."""
         try:
-            return tuple(self.pipe.recv())
+            message = tuple(self.pipe.recv())
         except (EOFError, OSError):
             self.process.join(5)
             return None
+        if message == ("ready",):
+            self.is_ready, self.since = True, time.monotonic()
+        return message
 
     def death(self) -> str:
         """Return how it died, as text."""
@@ -156,8 +163,9 @@ class Worker:
         """Return which limit the work on its item exceeds, as text; empty if none."""
         if self.item is None:
             return ""
-        if time.monotonic() - self.since > limits.timeout_s:
-            return f"took longer than {limits.timeout_s:.0f} s"
+        longest = limits.timeout_s if self.is_ready else max(_START_S, limits.timeout_s)
+        if time.monotonic() - self.since > longest:
+            return f"took longer than {longest:.0f} s"
         if limits.memory_bytes is not None and (used := self._memory_bytes()) > limits.memory_bytes:
             return f"needed {used / 1e9:.1f} GB of memory, the limit is {limits.memory_bytes / 1e9:.1f} GB"
         return ""
@@ -202,6 +210,7 @@ def _worker_main(make_processor: Callable[[], Processor], pipe: Connection, life
     except Exception as error:
         pipe.send(("broken", _describe_error(error)))
         return
+    pipe.send(("ready",))
     while True:
         item = pipe.recv()
         try:

@@ -97,6 +97,7 @@ def workers_of(seen: Path) -> list[int]:
     return [int(path.suffix[1:]) for path in seen.iterdir()]
 
 
+@pytest.mark.slow
 def test_an_actor_that_is_killed_costs_no_video(tmp_path: Path, seen: Path) -> None:
     killed: list[int] = []
 
@@ -137,6 +138,7 @@ run_ray(ledger, [Pool(Make(folder / "seen"), 2, cpus=0.5)], limits=Limits(60), p
 """
 
 
+@pytest.mark.slow
 def test_a_driver_that_is_killed_goes_on(tmp_path: Path, seen: Path, repo: Path) -> None:
     address = ray.get_runtime_context().gcs_address
     command = [sys.executable, "-c", _DRIVER, str(tmp_path), address]
@@ -158,6 +160,7 @@ def test_a_driver_that_is_killed_goes_on(tmp_path: Path, seen: Path, repo: Path)
     assert all(again[name] == 1 for name in done)
 
 
+@pytest.mark.slow
 def test_memory_limit(tmp_path: Path, seen: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite")
     for name in ("good", "hungry"):

@@ -100,7 +100,7 @@ def test_a_crash_costs_only_its_own_video(ledger: Ledger, seen: Path) -> None:
 def test_time_limit(ledger: Ledger, seen: Path, name: str) -> None:
     """Silent or chatty, a video that takes too long is given up, and its worker is gone."""
     start = time.monotonic()
-    items, _ = run(ledger, seen, name, "good", timeout_s=4)
+    items, _ = run(ledger, seen, name, "good", timeout_s=1.5)
     assert time.monotonic() - start < 30
     assert (items[name].status, items["good"].status) == ("failed", "published")
     assert "longer than" in items[name].reason
