@@ -1009,13 +1009,17 @@ def fetch(
 
 
 @app.command()
-def licences() -> None:
+def licences(
+    dependencies: Annotated[
+        bool, typer.Option("--dependencies", help="List the installed packages that are required instead.")
+    ] = False,
+) -> None:
     """List the licence and the source of all model weights: packaged, fetched, and those that users provide."""
-    from opendance_hf.apps.licences import licences as list_licences
-    from opendance_hf.apps.licences import table
+    from opendance_hf.apps.licences import dependency_licences, table
+    from opendance_hf.apps.licences import licences as weight_licences
 
     with _plain_errors() as console:
-        console.print(table(list_licences()))
+        console.print(table(dependency_licences() if dependencies else weight_licences()))
 
 
 class _plain_errors:
