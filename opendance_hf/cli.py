@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -89,6 +90,14 @@ def build(
             min=0.01, help="Share of a GPU for a Ray actor whose stages use one.", rich_help_panel=_RUNNER
         ),
     ] = 1.0,
+    watch: Annotated[
+        float | None,
+        typer.Option(
+            min=1,
+            metavar="SECONDS",
+            help="Look for new videos this often and build again when there are some, until Ctrl-C.",
+        ),
+    ] = None,
     allow_empty: Annotated[bool, typer.Option(help="Exit 0 even if nothing was published.")] = False,
     strict: Annotated[bool, typer.Option(help="Exit 1 if any input was rejected or failed.")] = False,
     continue_: Annotated[
@@ -193,7 +202,8 @@ def build(
     new decisions and processes unfinished inputs, without reading the folders of videos again.
     """
     from opendance_hf.apps.build import Shortcuts, Verdict, make_pipeline, run_build
-    from opendance_hf.pipeline.build import BuildOptions
+    from opendance_hf.apps.build import watch as watch_inputs
+    from opendance_hf.pipeline.build import BuildOptions, BuildResult
     from opendance_hf.pipeline.collect import read_selection
     from opendance_hf.pipeline.config import dump_config
     from opendance_hf.pipeline.runners import RUNNERS
@@ -211,6 +221,8 @@ def build(
             raise typer.BadParameter("--selected needs PATHS: name the videos or their folder as well")
     elif not paths and not print_config:
         raise typer.BadParameter("PATHS are missing: name videos or folders of videos, or use --continue")
+    if watch is not None and not paths:
+        raise typer.BadParameter("--watch needs PATHS: name the folders to look into")
     if runner not in RUNNERS:
         raise typer.BadParameter(f"unknown --runner {runner!r}: expected {' or '.join(RUNNERS)}")
     if address is not None and runner != "ray":
@@ -239,7 +251,15 @@ def build(
             inspected_only=inspected_only,
             selection=None if selected is None else read_selection(selected),
         )
-        result = run_build(paths or [], out, folder, folder / "index.html", options, console)
+
+        def run() -> BuildResult:
+            return run_build(paths or [], out, folder, folder / "index.html", options, console)
+
+        if watch is not None:
+            with suppress(KeyboardInterrupt):
+                watch_inputs(paths or [], out, folder, watch, run)
+            raise typer.Exit
+        result = run()
     raise typer.Exit(Verdict(allow_empty, strict).exit_code(result))
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from rich.console import Console
 from opendance_hf.apps.console import ConsoleProgress, print_report, show_log
 from opendance_hf.apps.report import MAX_LISTED, BuildReport, InputRow, SequenceRow, write_report
 from opendance_hf.pipeline.backends.results import results_at
-from opendance_hf.pipeline.build import BuildError, BuildOptions, BuildResult, build_dataset
+from opendance_hf.pipeline.build import BuildError, BuildOptions, BuildResult, build_dataset, find_inputs
 from opendance_hf.pipeline.config import ConfigError, change_pipeline, read_config, set_field
 from opendance_hf.pipeline.ledger import DroppedSpan, Item, Ledger
 from opendance_hf.pipeline.pipelines import PROFILES, Pipeline, results_pipeline
@@ -125,6 +126,40 @@ def run_build(
         console.print("No sequence was published, so no dataset was written.", style="yellow")
     console.print(f"look:     {printable(page)}", markup=False, highlight=False, soft_wrap=True)
     return result
+
+
+def watch(paths: Iterable[Path], out: Path, build: Path, every_s: float, run: Callable[[], object]) -> None:
+    """Build, and again whenever the inputs have changed, until Ctrl-C.
+
+    Files that are being copied are left alone until they stay as they are for the given time.
+
+    Args:
+        paths: videos and folders of videos; at first they may hold none.
+        out, build: folders of the build, which are no inputs.
+        every_s: how often to look, seconds.
+        run: builds once.
+    """
+    paths, built = list(paths), {}
+    while True:
+        found = _stamps(paths, (out, build))
+        if found != built:
+            time.sleep(every_s)
+            if found == _stamps(paths, (out, build)):
+                run()
+                built = found
+        else:
+            time.sleep(every_s)
+
+
+def _stamps(paths: list[Path], leave_out: tuple[Path, ...]) -> dict[Path, tuple[int, int]]:
+    """Return size and modification time of every input; empty if there is none."""
+    stamps = {}
+    with suppress(BuildError):
+        for source in find_inputs(paths, leave_out):
+            with suppress(OSError):  # it has gone
+                stat = source.path.stat()
+                stamps[source.path] = (stat.st_size, stat.st_mtime_ns)
+    return stamps
 
 
 @contextmanager
