@@ -139,7 +139,8 @@ def watch(paths: Iterable[Path], out: Path, build: Path, every_s: float, run: Ca
         every_s: how often to look, seconds.
         run: builds once.
     """
-    paths, built = list(paths), {}
+    paths = list(paths)
+    built: dict[Path, tuple[int, int]] = {}
     while True:
         found = _stamps(paths, (out, build))
         if found != built:
