@@ -50,6 +50,8 @@ class Clean(Stage):
             rest_offsets=clip.fit.rest_offsets,
             floor=0.0,
             seen=contacts_at(clip.fit, motion.times_s),
+            # Toe and ankle of each foot.
+            pinned=None if clip.pins is None else clip.pins.at(motion.times_s).repeat(2, axis=-1),
             settings=self.settings,
         )
         arrays = {name: getattr(cleaned, name).astype(np.float32) for name in ("joints", "poses", "transl")}
