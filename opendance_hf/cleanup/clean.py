@@ -164,7 +164,10 @@ def clean_motion(
     apart = planted(push_apart(standing, fps, s.push))
     bodies, levels, left_out = _choose([unchanged, steadied, standing, apart], joints, fps, s)
     if pinned is not None:
-        bodies = [plant_feet(body, pins, fps, s.feet) for body, pins in zip(bodies, pinned, strict=True)]
+        bodies = [
+            plant_feet(body, pins, fps, s.feet, move_body=True)
+            for body, pins in zip(bodies, pinned, strict=True)
+        ]
     found = np.stack([body.joints for body in bodies])
     for dancer, level in enumerate(levels):
         if level == 0 and (pinned is None or not pinned[dancer].any()):  # not its fit
