@@ -383,7 +383,9 @@ def _repairs(build: Path, pipeline: Pipeline | None) -> Repairs:
     }
     left_out = sum(map(len, repairs.values())) - sum(map(len, out.values()))
     if left_out:
-        _log.info(f"Inspection: {left_out} repair(s) not applied, as the pipeline lacks the stage repair or cut")
+        _log.info(
+            f"Inspection: {left_out} repair(s) not applied, as the pipeline lacks the stage repair or cut"
+        )
     return out
 
 
@@ -400,7 +402,9 @@ def _reopen_repaired(ledger: Ledger, repairs: Repairs) -> None:
         else:
             missing.append(item.name)
     if missing:
-        _log.info(f"Repairs wait for {len(missing)} video(s) that are not there: {', '.join(missing[:_MAX_NAMED])}")
+        _log.info(
+            f"Repairs wait for {len(missing)} video(s) that are not there: {', '.join(missing[:_MAX_NAMED])}"
+        )
 
 
 def _register_inputs(

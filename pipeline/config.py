@@ -33,7 +33,9 @@ from opendance_hf.schema import COLUMNS
 #: Name of the configuration file in the build folder.
 CONFIG: Final = "pipeline.yaml"
 #: Fields of a clip that are set before the first stage.
-_INITIAL_FIELDS: Final = frozenset({"path", "sha256", "start_s", "end_s", "columns", "scores", "repairs", "backends"})
+_INITIAL_FIELDS: Final = frozenset(
+    {"path", "sha256", "start_s", "end_s", "columns", "scores", "repairs", "backends"}
+)
 
 
 #: Ends of the names of fields that must not be 0.

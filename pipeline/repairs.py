@@ -187,7 +187,9 @@ def check_repair(
     for name in ("dancer", "other"):
         number = getattr(repair, name)
         if number is not None and not 1 <= number <= num_dancers:
-            raise RepairError(f"{describe(repair)}: the sequence has no dancer {number}, only 1 to {num_dancers}")
+            raise RepairError(
+                f"{describe(repair)}: the sequence has no dancer {number}, only 1 to {num_dancers}"
+            )
     if repair.other is not None and repair.other == repair.dancer:
         raise RepairError(f"{describe(repair)}: give two different dancers")
     if repair.foot is not None and repair.foot not in FEET:

@@ -139,7 +139,9 @@ def clean_motion(
         CleanError: if an array has another shape, there are too few frames, or values are not finite.
     """
     s = settings or CleanSettings()
-    joints = _checked(joints, fps, floor, poses=poses, transl=transl, rest_offsets=rest_offsets, seen=seen, pinned=pinned)
+    joints = _checked(
+        joints, fps, floor, poses=poses, transl=transl, rest_offsets=rest_offsets, seen=seen, pinned=pinned
+    )
     ground = min(floor_height(one) for one in joints) if floor is None else floor
     up = np.array([0.0, ground, 0.0])
     joints = joints - up

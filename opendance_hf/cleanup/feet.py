@@ -125,7 +125,7 @@ def plant_feet(
     heights = np.array([limits.toe_height_m, _ankle_height(feet, contacts, limits)])
     blend = max(1, round(limits.blend_s * fps))
     shifts = []
-    for foot, side in enumerate(SIDES):
+    for foot in range(len(SIDES)):
         standing = (heights[0], heights[0] + limits.hover_m)
         toe, on_toe = contact_shifts(feet[:, 2 * foot], contacts[:, 2 * foot], blend, standing)
         # Downwards it fades twice as fast, so that a foot which has left is not drawn over the ground.

@@ -148,9 +148,7 @@ class SkeletonProblem(FitProblem):
         return total + self.motion_loss(local, joints)
 
     @torch.no_grad()
-    def interpolated(
-        self, found: Landmarks, pins: npt.NDArray[np.bool_] | None = None
-    ) -> SkeletonProblem:
+    def interpolated(self, found: Landmarks, pins: npt.NDArray[np.bool_] | None = None) -> SkeletonProblem:
         """Return this solution interpolated to the frames of ``found``, with contacts detected in these frames."""
         found = level_landmarks(found, self.video, self.roll_rad)
         times_s = self.found.times_s

@@ -40,7 +40,9 @@ def export_csv(inspection: Inspection) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, (*COLUMNS, *REPAIR_COLUMNS), lineterminator="\n")
     writer.writeheader()
-    decisions = inspection.db.execute(f"SELECT {', '.join(COLUMNS)} FROM inspection_decisions ORDER BY number")
+    decisions = inspection.db.execute(
+        f"SELECT {', '.join(COLUMNS)} FROM inspection_decisions ORDER BY number"
+    )
     repairs = inspection.db.execute(
         "SELECT 2 AS round, motion AS subject, 'repair' AS kind, kind AS repair, * FROM inspection_repairs"
         " ORDER BY number"
@@ -88,7 +90,9 @@ def _add(inspection: Inspection, row: dict[str, str]) -> bool:
     db = inspection.db
     round_, reasons = int(row["round"]), row["reasons"].split()
     if row["kind"] not in ("vote", "ruling"):
-        raise InspectionError(f"unknown kind of decision {row['kind']!r}: expected 'vote', 'ruling' or 'repair'")
+        raise InspectionError(
+            f"unknown kind of decision {row['kind']!r}: expected 'vote', 'ruling' or 'repair'"
+        )
     check_decision(round_, row["verdict"], reasons, row["note"])
     values = {
         **{name: row[name] for name in COLUMNS},

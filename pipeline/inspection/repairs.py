@@ -19,7 +19,8 @@ from opendance_hf.pipeline.repairs import REPAIRS, RepairError, check_repair, de
 
 #: Columns of a repair in the table, by its fields.
 _FIELDS: Final = {
-    field.name: f"repair_{field.name}" if field.name.endswith("_s") else field.name for field in fields(Repair)
+    field.name: f"repair_{field.name}" if field.name.endswith("_s") else field.name
+    for field in fields(Repair)
 }
 _SAME: Final = " AND ".join(f"{column} IS ?" for column in _FIELDS.values())
 
@@ -59,7 +60,8 @@ def standing_repairs(inspection: Inspection) -> dict[str, tuple[Repair, ...]]:
         order = (made_on, list(REPAIRS).index(repair.kind), repair)
         found.setdefault(video_of(row["span"]), []).append(order)
     return {
-        video: tuple(repair for *_, repair in sorted(own, key=lambda one: one[:2])) for video, own in found.items()
+        video: tuple(repair for *_, repair in sorted(own, key=lambda one: one[:2]))
+        for video, own in found.items()
     }
 
 
@@ -124,7 +126,10 @@ def _check(inspection: Inspection, repair: Repair, start_s: float, end_s: float,
             f"{describe(repair)}: the pipeline of this build has no stage {REPAIRS[repair.kind].stage!r}; build the "
             "videos with a pipeline that has one"
         )
-    shortest_s, left_s = getattr(stage, "min_duration_s", 0.0), max(repair.start_s - start_s, end_s - repair.end_s)
+    shortest_s, left_s = (
+        getattr(stage, "min_duration_s", 0.0),
+        max(repair.start_s - start_s, end_s - repair.end_s),
+    )
     if left_s < shortest_s:
         raise InspectionError(
             f"{describe(repair)}: leaves {max(left_s, 0):.1f} s, at least {shortest_s:g} s are needed; reject the "
@@ -169,7 +174,14 @@ def withdraw_repair(inspection: Inspection, me: Person, number: int) -> None:
         later = db.execute(
             "SELECT * FROM inspection_repairs WHERE span = ? AND motion != ? AND withdrawn_at IS NULL AND"
             " (decided_at, number) > (?, ?) AND repair_start_s < ? AND repair_end_s > ?",
-            (row["span"], row["motion"], row["decided_at"], number, row["repair_end_s"], row["repair_start_s"]),
+            (
+                row["span"],
+                row["motion"],
+                row["decided_at"],
+                number,
+                row["repair_end_s"],
+                row["repair_start_s"],
+            ),
         ).fetchone()
         if later is not None:
             raise Conflict(

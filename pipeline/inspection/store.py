@@ -287,12 +287,12 @@ class Inspection:
                 db.executemany("DELETE FROM inspection_items WHERE sequence = ? AND round = ?", removed)
                 db.executemany("INSERT OR REPLACE INTO inspection_items VALUES (?, ?, ?, ?)", changed)
 
-
     def _judged_span(self, span: str) -> str:
         """Return the subject of round 1 of a repaired sequence: that of the sequence which was repaired, a part of which it is."""
         video, start_ms, end_ms = _parse_span(span)
         for row in self.db.execute(
-            "SELECT span FROM inspection_repairs WHERE span LIKE ? ORDER BY decided_at, number", (f"{video}@%",)
+            "SELECT span FROM inspection_repairs WHERE span LIKE ? ORDER BY decided_at, number",
+            (f"{video}@%",),
         ):
             _, first_ms, last_ms = _parse_span(row["span"])
             if first_ms - _SPAN_MARGIN_MS <= start_ms and end_ms <= last_ms + _SPAN_MARGIN_MS:
@@ -313,7 +313,9 @@ def span_of(sha256: str, start_s: float, end_s: float) -> str:
 def check_span(span: str) -> None:
     """Raise InspectionError unless a text is a subject of round 1."""
     if not re.fullmatch(r"[0-9a-f]{32}@\d+-\d+", span):
-        raise InspectionError(f"invalid span {span!r:.80}: expected the hash of the video, '@' and milliseconds")
+        raise InspectionError(
+            f"invalid span {span!r:.80}: expected the hash of the video, '@' and milliseconds"
+        )
 
 
 def _parse_span(span: str) -> tuple[str, int, int]:

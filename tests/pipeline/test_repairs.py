@@ -90,7 +90,21 @@ class Found(Stage):
 
 
 def pipeline(fault: str) -> tuple[Stage, ...]:
-    names = "repair complete steady smooth trim cut fit retime gate clean confidence reprojection sequence".split()
+    names = [
+        "repair",
+        "complete",
+        "steady",
+        "smooth",
+        "trim",
+        "cut",
+        "fit",
+        "retime",
+        "gate",
+        "clean",
+        "confidence",
+        "reprojection",
+        "sequence",
+    ]
     stages = {stage.name: stage for stage in default_pipeline()}
     stages["fit"] = replace(stages["fit"], fitter=Skeleton(steps=(30, 15, 15)))
     return (Found(fault), *(stages[name] for name in names))
