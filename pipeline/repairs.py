@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from copy import deepcopy
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -49,7 +50,7 @@ class Dancers:
     def of(cls, landmarks: Landmarks, boxes: Floats, bodies: Bodies | None) -> Dancers:
         """Copy the results of a clip, without pinned feet."""
         shape = (*landmarks.visibility.shape[:2], len(FEET))
-        return cls(_copy(landmarks), boxes.copy(), _copy(bodies), np.zeros(shape, dtype=bool))
+        return cls(*deepcopy((landmarks, boxes, bodies)), feet=np.zeros(shape, dtype=bool))
 
     def arrays(self) -> list[npt.NDArray]:
         """Return all arrays, whose first axis is the dancer and the second the frame."""
@@ -223,9 +224,3 @@ def frames_of(repair: Repair, times_s: Times) -> slice:
     """Return the frames at (T,) times that a repair covers; the slice may be empty."""
     first, last = np.searchsorted(times_s, np.array([repair.start_s, repair.end_s]) - 1e-3)
     return slice(int(first), int(last))
-
-
-def _copy(found: Landmarks | Bodies | None):  # type: ignore[no-untyped-def]
-    if found is None:
-        return None
-    return replace(found, **{name: value.copy() for name, value in vars(found).items() if name != "times_s"})

@@ -110,7 +110,6 @@ def clean_motion(
     rest_offsets: Array | None = None,
     floor: float | None = None,
     seen: Bools | None = None,
-    pinned: Bools | None = None,
     settings: CleanSettings | None = None,
 ) -> CleanedMotion:
     """Clean motion of one or more dancers.
@@ -131,17 +130,13 @@ def clean_motion(
             dancers.
         seen: (D, T, 4) which joints of :data:`~opendance_hf.cleanup.feet.FEET` are at rest in a video of the dancers. Then
             those that are low are the contacts, and none is guessed from the motion.
-        pinned: (D, T, 4) which of these joints stand whatever else is known; they are held even if other measures become
-            worse.
         settings: thresholds.
 
     Raises:
         CleanError: if an array has another shape, there are too few frames, or values are not finite.
     """
     s = settings or CleanSettings()
-    joints = _checked(
-        joints, fps, floor, poses=poses, transl=transl, rest_offsets=rest_offsets, seen=seen, pinned=pinned
-    )
+    joints = _checked(joints, fps, floor, poses=poses, transl=transl, rest_offsets=rest_offsets, seen=seen)
     ground = min(floor_height(one) for one in joints) if floor is None else floor
     up = np.array([0.0, ground, 0.0])
     joints = joints - up
@@ -156,23 +151,15 @@ def clean_motion(
         foot_contacts(body.joints, fps, s.feet, one) for body, one in zip(steadied, shown, strict=True)
     ]
 
-    if pinned is not None:
-        contacts = [where | pins for where, pins in zip(contacts, pinned, strict=True)]
-
     def planted(bodies: Sequence[Body]) -> list[Body]:
         return [plant_feet(body, where, fps, s.feet) for body, where in zip(bodies, contacts, strict=True)]
 
     standing = planted(steadied)
     apart = planted(push_apart(standing, fps, s.push))
     bodies, levels, left_out = _choose([unchanged, steadied, standing, apart], joints, fps, s)
-    if pinned is not None:
-        bodies = [
-            plant_feet(body, pins, fps, s.feet, move_body=True)
-            for body, pins in zip(bodies, pinned, strict=True)
-        ]
     found = np.stack([body.joints for body in bodies])
     for dancer, level in enumerate(levels):
-        if level == 0 and (pinned is None or not pinned[dancer].any()):  # not its fit
+        if level == 0:  # not its fit
             found[dancer] = joints[dancer]
     moved_mm = 1000 * np.linalg.norm(found - joints, axis=-1)
     return CleanedMotion(
@@ -205,7 +192,6 @@ def _checked(joints: Array, fps: float, floor: float | None, **others: Array | B
         "transl": (*shape[:2], 3),
         "rest_offsets": (shape[0], NUM_JOINTS, 3),
         "seen": (*shape[:2], len(FEET)),
-        "pinned": (*shape[:2], len(FEET)),
     }
     for name, value in others.items():
         if value is not None and np.shape(value) != expected[name]:
