@@ -440,7 +440,7 @@ def _content(ledger: Ledger, path: Path) -> tuple[str, str]:
     return ledger.known_sha256(os.fspath(path), stamp) or sha256_of(path), stamp
 
 
-def _refresh_pending(ledger: Ledger, pipeline: Pipeline, repairs: Repairs) -> None:
+def _refresh_pending(ledger: Ledger, pipeline: Pipeline, repairs: Repairs = _NO_REPAIRS) -> None:
     """Hash unfinished inputs again if their files have changed since they were registered."""
     for item in ledger.items():
         path = Path(item.path)

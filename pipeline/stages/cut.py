@@ -27,7 +27,6 @@ class Cut(Stage):
     name: ClassVar[str] = "cut"
     reads: ClassVar[tuple[str, ...]] = ("landmarks", "smoothed")
     changes: ClassVar[tuple[str, ...]] = ("repairs", "landmarks", "smoothed", "bodies")
-    runs_while_loading: ClassVar[bool] = True
     keeps_result: ClassVar[bool] = False
 
     def __call__(self, clip: Clip) -> list[Clip | Dropped]:

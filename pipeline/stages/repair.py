@@ -21,7 +21,6 @@ class Repair(Stage):
     reads: ClassVar[tuple[str, ...]] = ("boxes", "landmarks")
     writes: ClassVar[tuple[str, ...]] = ("pins",)
     changes: ClassVar[tuple[str, ...]] = ("repairs", "landmarks", "boxes", "bodies")
-    runs_while_loading: ClassVar[bool] = True
     keeps_result: ClassVar[bool] = False
 
     def __call__(self, clip: Clip) -> Clip:
