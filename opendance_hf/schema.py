@@ -126,7 +126,7 @@ class Provenance:
     pipeline: Annotated[str, Column("string", meaning="fingerprint of the pipeline's configuration; empty if unknown and before schema 1.2")] = ""
     song_start_s: Annotated[float | None, Column("float64", unit="s", minimum=0, meaning="start of the sequence in its song; null if the source has the song itself (then it is `start_s`) or there is no song, absent before schema 1.5")] = None
     pairing: Annotated[Pairing | None, Column("struct", meaning="how motion and song were paired afterwards; null if they belong together or there is no song, absent before schema 1.5")] = None
-    repairs: Annotated[tuple[str, ...], Column("string", meaning="what annotators repaired in the sequence before it was fitted again, with frames of the row; empty if nothing, absent before schema 1.6")] = ()
+    repairs: Annotated[tuple[str, ...], Column("string", meaning="what annotators repaired in the sequence before it was fitted again, with frames of the row (of a row re-timed to a song, of the row before); empty if nothing, absent before schema 1.6")] = ()
 
 
 @dataclass(kw_only=True)

@@ -390,6 +390,8 @@ def test_a_span_is_repaired_with_the_keyboard_and_taken_back(server: Server, bro
     page.run("document.getElementById('repair-kind').focus()")
     page.press("k")
     assert shown(page) == before
+    labels = page.run("[...document.getElementById('repair-dancer').options].map((option) => option.label)")
+    assert labels == ["1, orange", "2, blue"]
     page.run("document.getElementById('repair-kind').value = 'exchange_dancers'")
     page.run("document.getElementById('repair-kind').dispatchEvent(new Event('change'))")
     screenshot(page, "repair")

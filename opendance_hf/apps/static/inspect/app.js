@@ -4,6 +4,7 @@
 
 const $ = (id) => document.getElementById(id);
 const FPS = 30; // of previews and clips
+const COLOURS = ["orange", "blue", "green", "pink", "yellow", "violet"]; // of the dancers in previews: render/avatar.py
 const POLL_MS = 3000;
 const TITLES = { round1: "Round 1", round2: "Round 2", adjudicate: "Adjudication", overview: "Overview" };
 
@@ -447,8 +448,7 @@ function openRepair(wanted) {
   const numbers = Array.from({ length: turn.item.num_dancers }, (_, index) => index + 1);
   const options = (values) => values.map(([value, label]) => element("option", label, { value }));
   $("repair-kind").replaceChildren(...options(Object.entries(me.repairs).map(([name, kind]) => [name, kind.label])));
-  for (const id of ["repair-dancer", "repair-other"]) $(id).replaceChildren(...options(numbers.map((number) => [number, `${number}`])));
-  $("repair-numbers").hidden = numbers.length === 1;
+  for (const id of ["repair-dancer", "repair-other"]) $(id).replaceChildren(...options(numbers.map((number) => [number, `${number}, ${COLOURS[(number - 1) % COLOURS.length]}`])));
   if (numbers.length > 1) $("repair-other").value = "2";
   paintRepair();
   $("repair").scrollIntoView({ block: "nearest" });
