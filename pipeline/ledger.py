@@ -200,6 +200,11 @@ class Ledger:
                 (os.fsencode(path), name, sha256, fingerprint, stamp),
             )
 
+    def fingerprints(self) -> dict[str, str]:
+        """Return the fingerprint of every input, by its path."""
+        rows = self._db.execute("SELECT path, fingerprint FROM items")
+        return {os.fsdecode(row["path"]): str(row["fingerprint"]) for row in rows}
+
     def known_sha256(self, path: str, stamp: str) -> str | None:
         """Return the stored hash of an input's content; None if its file has changed since."""
         row = self._db.execute(
