@@ -21,24 +21,29 @@ from opendance_hf.disk import MIN_ROOM, check_room
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.files import atomic_write
 from opendance_hf.pipeline.config import (
+    CONFIG,
     dump_config,
+    has_repairs,
     pipeline_fingerprint,
     prepare_pipeline,
     read_config,
+    stages_in,
+    with_repairs,
     work_fingerprint,
 )
+from opendance_hf.pipeline.inspection.repairs import standing_repairs
 from opendance_hf.pipeline.inspection.results import outcomes
-from opendance_hf.pipeline.inspection.store import Inspection
-from opendance_hf.pipeline.ledger import UNFINISHED, Item, Ledger, describe_ledger_error
+from opendance_hf.pipeline.inspection.store import Inspection, video_of
+from opendance_hf.pipeline.ledger import DONE, UNFINISHED, Item, Ledger, describe_ledger_error
 from opendance_hf.pipeline.pipelines import STAGES, Pipeline
 from opendance_hf.pipeline.printable import printable
+from opendance_hf.pipeline.process import Repairs
+from opendance_hf.pipeline.repairs import REPAIRS
 from opendance_hf.pipeline.runners import RUNNERS, Work
 from opendance_hf.pipeline.runners.worker import Limits, NoProgress, Progress
 
 _log = logging.getLogger(__name__)
 
-#: Name of the configuration file in the build folder.
-CONFIG = "pipeline.yaml"
 _OUTSIDE_LINK = (
     "a link that leads out of the folder; give the file it points to by name, or copy it into the folder"
 )
@@ -51,6 +56,10 @@ _NOT_MEDIA_SUFFIXES = (
 )
 _NOT_MEDIA = frozenset(_NOT_MEDIA_SUFFIXES.split())
 _MAX_NAMED = 3
+#: Fingerprint of inputs that are not processed: every build checks them again, as the original of a duplicate may have been
+#: removed.
+_REFUSED = "refused"
+_NO_REPAIRS: Repairs = {}
 #: Space that the results of a video need at least, in the working folder, bytes; a video of 8 s takes 12 MB.
 _ROOM_PER_VIDEO = 3_000_000
 #: Errors of ``flock`` on file systems without locks.
@@ -248,8 +257,8 @@ def build_dataset(
     """Process all unfinished inputs and pack the published sequences into a dataset.
 
     A build that was killed continues when it is called again with the same folders. Sequences that annotators rejected
-    in an inspection are excluded, and included again when the decision changes. Videos are processed in new processes,
-    so a script must call this below ``if __name__ == "__main__":``.
+    in an inspection are excluded, and included again when the decision changes. Videos whose repairs have changed since
+    are processed again. Videos are processed in new processes, so a script must call this below ``if __name__ == "__main__":``.
 
     Args:
         paths: videos and folders of videos; none to continue with the inputs in the ledger.
@@ -296,6 +305,9 @@ def build_dataset(
     with _ledger_errors(build), _build_lock(build), closing(_open_ledger(build)) as ledger:
         kept = ledger.recall() or {}
         licence = asked_licence or kept.get("licence") or "other"
+        repairs = _repairs(build, pipeline)
+        if inputs is None:
+            _reopen_repaired(ledger, repairs)
         pipeline = pipeline or _stored_pipeline(ledger, build, inputs)
         # The licence is kept even where nothing is left to process. The configuration is kept before any input is
         # registered with it: a build that is killed in between continues with the configuration of its inputs.
@@ -306,10 +318,10 @@ def build_dataset(
                 part.write_text(dump_config(pipeline), encoding="utf-8")
             if inputs is None:
                 ledger.retry()
-                _refresh_pending(ledger, pipeline)
+                _refresh_pending(ledger, pipeline, repairs)
             else:
-                _register_inputs(ledger, inputs, pipeline)
-            _process(ledger, pipeline, build, options, progress or NoProgress())
+                _register_inputs(ledger, inputs, pipeline, repairs)
+            _process(ledger, pipeline, build, options, progress or NoProgress(), repairs)
         _apply_decisions(ledger, build, options.inspected_only)
         counts: Counter[str] = Counter(item.status for item in ledger.each_item())
         _remove_stale_files(build, {row["id"] for row in ledger.sequences(withheld=True)})
@@ -365,21 +377,66 @@ def _stored_pipeline(ledger: Ledger, build: Path, inputs: list[Source] | None) -
     return pipeline
 
 
-def _register_inputs(ledger: Ledger, inputs: list[Source], pipeline: Pipeline) -> None:
+def _repairs(build: Path, pipeline: Pipeline | None) -> Repairs:
+    """Return the repairs of annotators that the pipeline has stages for, or the stored one if there is none."""
+    with Inspection(build / "ledger.sqlite") as inspection:
+        repairs = standing_repairs(inspection)
+    if not repairs:
+        return repairs
+    names = {stage.name for stage in pipeline or stages_in(build / CONFIG).values()}
+    out = {
+        video: tuple(one for one in own if REPAIRS[one.kind].stage in names) for video, own in repairs.items()
+    }
+    left_out = sum(map(len, repairs.values())) - sum(map(len, out.values()))
+    if left_out:
+        _log.info(
+            f"Inspection: {left_out} repair(s) not applied, as the pipeline lacks the stage repair or cut"
+        )
+    return out
+
+
+def _reopen_repaired(ledger: Ledger, repairs: Repairs) -> None:
+    """Mark finished inputs as pending whose repairs are not those that they were processed with."""
+    missing = []
+    candidates = [
+        (path, old)
+        for path, sha256, old in ledger.fingerprints()
+        if has_repairs(old) or video_of(sha256) in repairs
+    ]
+    for path, old in candidates:
+        item = ledger.item(path)
+        new = with_repairs(old, repairs.get(video_of(item.sha256), ()))
+        if item.status not in DONE or old in (new, _REFUSED):
+            continue
+        if Path(item.path).is_file():
+            ledger.add(item.path, item.name, item.sha256, new)
+        else:
+            missing.append(item.name)
+    if missing:
+        _log.info(
+            f"Repairs wait for {len(missing)} video(s) that are not there: {', '.join(missing[:_MAX_NAMED])}"
+        )
+
+
+def _register_inputs(
+    ledger: Ledger, inputs: list[Source], pipeline: Pipeline, repairs: Repairs = _NO_REPAIRS
+) -> None:
     """Add all inputs to the ledger and reject those that need no processing, duplicates among them.
 
     Of inputs with the same content, the first by path is processed.
     """
-    fingerprint = work_fingerprint(pipeline)
     first: dict[str, Source] = {}
+    fingerprint = work_fingerprint(pipeline)
     with ledger.together():
         ledger.keep_only([os.fspath(source.path) for source in inputs])
         for source in inputs:
-            _register(ledger, source, fingerprint, first)
+            _register(ledger, source, fingerprint, repairs, first)
 
 
-def _register(ledger: Ledger, source: Source, fingerprint: str, first: dict[str, Source]) -> None:
-    """Add an input; ``first`` has the first input of every content so far."""
+def _register(
+    ledger: Ledger, source: Source, fingerprint: str, repairs: Repairs, first: dict[str, Source]
+) -> None:
+    """Add an input; ``fingerprint`` is that of the pipeline, ``first`` has the first input of every content so far."""
     key, digest, stamp, refused = os.fspath(source.path), "unread", "", source.refused
     if not refused and source.path.is_file():
         try:
@@ -390,8 +447,8 @@ def _register(ledger: Ledger, source: Source, fingerprint: str, first: dict[str,
                 refused = f"same content as {original.name}"
         except OSError as error:
             refused = f"the file cannot be read ({error.strerror}); check its permissions"
-    # The fingerprint "refused" makes every build check again: the original of a duplicate may have been removed.
-    ledger.add(key, source.name, digest, "refused" if refused else fingerprint, stamp)
+    own = _REFUSED if refused else with_repairs(fingerprint, repairs.get(video_of(digest), ()))
+    ledger.add(key, source.name, digest, own, stamp)
     if refused:
         ledger.finish(key, "rejected", refused, 0.0)
 
@@ -403,17 +460,24 @@ def _content(ledger: Ledger, path: Path) -> tuple[str, str]:
     return ledger.known_sha256(os.fspath(path), stamp) or sha256_of(path), stamp
 
 
-def _refresh_pending(ledger: Ledger, pipeline: Pipeline) -> None:
+def _refresh_pending(ledger: Ledger, pipeline: Pipeline, repairs: Repairs = _NO_REPAIRS) -> None:
     """Hash unfinished inputs again if their files have changed since they were registered."""
+    fingerprint = work_fingerprint(pipeline)
     for item in ledger.unfinished():
         path = Path(item.path)
         if path.is_file():
             digest, stamp = _content(ledger, path)
-            ledger.add(item.path, item.name, digest, work_fingerprint(pipeline), stamp)
+            own = with_repairs(fingerprint, repairs.get(video_of(digest), ()))
+            ledger.add(item.path, item.name, digest, own, stamp)
 
 
 def _process(
-    ledger: Ledger, pipeline: Pipeline, build: Path, options: BuildOptions, progress: Progress
+    ledger: Ledger,
+    pipeline: Pipeline,
+    build: Path,
+    options: BuildOptions,
+    progress: Progress,
+    repairs: Repairs = _NO_REPAIRS,
 ) -> None:
     """Run the pipeline on every unfinished input."""
     videos = ledger.count(*UNFINISHED)
@@ -430,7 +494,14 @@ def _process(
     memory = None if options.memory_gb is None else int(options.memory_gb * 1e9)
     limits = Limits(options.timeout_s, memory)
     work = Work(
-        pipeline, build.absolute(), videos, options.workers, limits, options.address, options.gpus_per_actor
+        pipeline,
+        build.absolute(),
+        videos,
+        options.workers,
+        limits,
+        repairs,
+        options.address,
+        options.gpus_per_actor,
     )
     RUNNERS[options.runner](ledger, work, progress)
 

@@ -223,6 +223,11 @@ class Ledger:
                 (os.fsencode(path), name, sha256, fingerprint, stamp),
             )
 
+    def fingerprints(self) -> Iterator[tuple[str, str, str]]:
+        """Yield path, hash and fingerprint of every input; the ledger must not be changed meanwhile."""
+        for row in self._db.execute("SELECT path, sha256, fingerprint FROM items"):
+            yield os.fsdecode(row["path"]), row["sha256"], row["fingerprint"]
+
     def known_sha256(self, path: str, stamp: str) -> str | None:
         """Return the stored hash of an input's content; None if its file has changed since."""
         row = self._db.execute(

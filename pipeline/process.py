@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event, Thread
@@ -11,8 +11,9 @@ from time import perf_counter
 from typing import Final
 
 from opendance_hf.pipeline.cache import Cache
-from opendance_hf.pipeline.clip import Clip, Job
+from opendance_hf.pipeline.clip import Clip, Job, Repair
 from opendance_hf.pipeline.config import pipeline_fingerprint
+from opendance_hf.pipeline.inspection.store import video_of
 from opendance_hf.pipeline.ledger import Item
 from opendance_hf.pipeline.outcome import Outcome, main_reason, summary
 from opendance_hf.pipeline.pipelines import STAGES, Pipeline
@@ -20,6 +21,10 @@ from opendance_hf.pipeline.stage import Dropped, Rejected
 
 #: Each thread holds two or three frames in memory; with more threads, decoding is the bottleneck.
 _MAX_THREADS: Final = 8
+
+
+#: Repairs in the order in which they are applied, by :func:`~opendance_hf.pipeline.inspection.store.video_of` a hash.
+Repairs = Mapping[str, tuple[Repair, ...]]
 
 
 @dataclass
@@ -54,10 +59,18 @@ class VideoProcessor:
         pipeline: prepared by :func:`opendance_hf.pipeline.config.prepare_pipeline`.
         build: the build folder.
         threads: number of threads that a stage may use.
+        repairs: repairs of annotators by video, see :func:`opendance_hf.pipeline.inspection.repairs.standing_repairs`.
         num_stages: run only so many stages, whose results are kept in the cache; None for all.
     """
 
-    def __init__(self, pipeline: Pipeline, build: Path, threads: int, num_stages: int | None = None) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        build: Path,
+        threads: int,
+        repairs: Repairs | None = None,
+        num_stages: int | None = None,
+    ) -> None:
         import av.logging
         import cv2
 
@@ -65,6 +78,7 @@ class VideoProcessor:
         av.logging.set_libav_level(av.logging.ERROR)
         cv2.setNumThreads(1)
         self.pipeline, self.num_stages = pipeline, num_stages
+        self.repairs = repairs or {}
         self.job = Job(build, pipeline_fingerprint(pipeline), min(threads, _MAX_THREADS))
         # Torch, SciPy and others take seconds to import: do it in the background while the first stages run.
         self._torch_is_there = Event()
@@ -79,7 +93,8 @@ class VideoProcessor:
         path = Path(item.path)
         if not path.is_file():
             raise Rejected("not a regular file" if path.exists() else "a broken link, or the file is gone")
-        video = Clip(path, item.sha256, key=item.sha256, job=self.job)
+        repairs = self.repairs.get(video_of(item.sha256), ())
+        video = Clip(path, item.sha256, key=item.sha256, job=self.job, repairs=repairs)
         times = StageTimes(on_stage, on_step)
         return process(video, self.pipeline, times, self._torch_is_there.wait, self.num_stages)
 

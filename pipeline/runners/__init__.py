@@ -13,7 +13,7 @@ from typing import Final
 
 from opendance_hf.pipeline.ledger import Ledger
 from opendance_hf.pipeline.pipelines import Pipeline
-from opendance_hf.pipeline.process import VideoProcessor
+from opendance_hf.pipeline.process import Repairs, VideoProcessor
 from opendance_hf.pipeline.runners.local import run_local
 from opendance_hf.pipeline.runners.ray import Pool, run_ray
 from opendance_hf.pipeline.runners.worker import Limits, Progress
@@ -30,6 +30,7 @@ class Work:
         videos: number of unfinished inputs.
         workers: number of processor cores to use; of a cluster, the largest number of actors of a pool.
         limits: of the work on one video.
+        repairs: of annotators, by video.
         address: of a Ray cluster; None starts one on this machine.
         gpus_per_actor: share of a GPU for an actor whose stages use one.
     """
@@ -39,6 +40,7 @@ class Work:
     videos: int
     workers: int
     limits: Limits
+    repairs: Repairs
     address: str | None = None
     gpus_per_actor: float = 1.0
 
@@ -50,18 +52,19 @@ class MakeProcessor:
     pipeline: Pipeline
     build: Path
     threads: int
+    repairs: Repairs
     num_stages: int | None = None
 
     def __call__(self) -> VideoProcessor:
         """Make it, in the worker."""
-        return VideoProcessor(self.pipeline, self.build, self.threads, self.num_stages)
+        return VideoProcessor(self.pipeline, self.build, self.threads, self.repairs, self.num_stages)
 
 
 def _local(ledger: Ledger, work: Work, progress: Progress) -> None:
     gpus = _count_gpus() if any(map(_uses_gpu, work.pipeline)) else 0
     # With fewer videos than cores, each video is processed in several threads; GPUs are not shared by workers.
     workers = min(work.workers, work.videos, gpus or work.videos)
-    make = MakeProcessor(work.pipeline, work.build, max(1, work.workers // workers))
+    make = MakeProcessor(work.pipeline, work.build, max(1, work.workers // workers), work.repairs)
     run_local(ledger, make, workers=workers, limits=work.limits, progress=progress, gpus=gpus)
 
 
@@ -78,7 +81,8 @@ def pools_of(work: Work) -> list[Pool]:
     pools, first = [], 0
     for uses_gpu, group in groupby(work.pipeline, _uses_gpu):
         first += len(list(group))
-        make = MakeProcessor(work.pipeline, work.build, 1, first if first < len(work.pipeline) else None)
+        until = first if first < len(work.pipeline) else None
+        make = MakeProcessor(work.pipeline, work.build, 1, work.repairs, until)
         pools.append(Pool(make, work.workers, gpus=work.gpus_per_actor if uses_gpu else 0.0))
     return pools
 

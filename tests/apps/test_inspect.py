@@ -359,3 +359,60 @@ def _the_build_applies_it(build: Path, out: Path, rulings: list[Decided], second
     assert everything - published == {rulings[0][2]} | disputed
     assert (out / "README.md").is_file()
     ledger.close()
+
+
+def test_a_span_is_repaired_with_the_keyboard_and_taken_back(server: Server, browser: Chromium) -> None:
+    with Inspection(server.build / "ledger.sqlite") as inspection:
+        inspection.refresh(server.build)
+        inspection.votes_needed = 1
+        while item := next_turn(inspection, Person("cleo"), "round1").item:
+            decide(inspection, Person("cleo"), "round1", 1, item.subject, "keep")
+    page = browser.page(server.links["ana"])
+    page.wait("turn !== null")
+    page.run("document.querySelector('[data-desk=round2]').click()")
+    page.wait(f"{READY} && desk === 'round2' && turn.item")
+    while page.run("turn.item.num_dancers") < 2:
+        before = shown(page)
+        press(page, "", "ana")
+        assert settled(page, before)
+    before = shown(page)
+    page.press("f")
+    page.wait("!document.getElementById('repair').hidden && video.paused")
+    page.run("video.currentTime = 0.1 + 1e-4")
+    page.wait("!video.seeking")
+    page.press("i")
+    for _ in range(6):
+        page.press("ArrowRight")
+    page.press("o")
+    assert "0.10 s" in page.text()
+    assert "0.30 s" in page.text()
+    # The menus take the keys of their own: a letter chooses, and does not decide.
+    page.run("document.getElementById('repair-kind').focus()")
+    page.press("k")
+    assert shown(page) == before
+    labels = page.run("[...document.getElementById('repair-dancer').options].map((option) => option.label)")
+    assert labels == ["1, orange", "2, blue"]
+    page.run("document.getElementById('repair-kind').value = 'exchange_dancers'")
+    page.run("document.getElementById('repair-kind').dispatchEvent(new Event('change'))")
+    screenshot(page, "repair")
+    page.run("document.getElementById('repair-save').focus()")
+    page.press("Enter")
+    page.wait("document.querySelectorAll('#repairs li').length === 1")
+    assert "exchange dancers 1 and 2, 0.10 to 0.33 s" in page.text()
+    assert page.run("document.getElementById('keep').hidden")
+    screenshot(page, "repair-saved")
+    # What does not fit is refused by name, and nothing is lost.
+    page.run("document.getElementById('repair-kind').value = 'cut'")
+    page.run("document.getElementById('repair-save').click()")
+    page.wait("document.getElementById('hint').textContent.includes('at least 4 s are needed')")
+    page.press("Enter")
+    assert settled(page, before), "the next sequence; the repaired one waits for the build"
+    page.run("document.querySelector('[data-desk=overview]').click()")
+    page.wait("document.querySelectorAll('#repair-table tr').length === 2")
+    screenshot(page, "repair-overview")
+    page.run("document.querySelector('#repair-table button').click()")
+    page.wait("document.querySelector('#repair-table').innerText.includes('withdrawn')")
+    page.run("document.querySelector('[data-desk=round2]').click()")
+    page.wait(f"{READY} && desk === 'round2'")
+    assert page.run("turn.rounds[2].open") > 0
+    assert page.complaints() == []

@@ -21,6 +21,7 @@ uvicorn = pytest.importorskip("uvicorn")
 from opendance_hf.apps.inspect import open_inspection  # noqa: E402
 from opendance_hf.apps.inspect_server import Site, make_app  # noqa: E402
 from opendance_hf.apps.serving import Address, listen  # noqa: E402
+from opendance_hf.pipeline.inspection.store import Inspection  # noqa: E402
 from tests.pipeline.builds import make_build  # noqa: E402
 
 
@@ -107,6 +108,9 @@ EVERYTHING = [
     ("POST", "/api/decide", {"desk": "round1"}),
     ("POST", "/api/undo", {"desk": "round1", "number": 1}),
     ("POST", "/api/renew", {}),
+    ("GET", "/api/repairs", None),
+    ("POST", "/api/repair", {"subject": "a", "kind": "cut", "start_s": 0.0, "end_s": 1.0}),
+    ("POST", "/api/withdraw", {"number": 1}),
     ("GET", "/decisions.csv", None),
     ("GET", "/video/previews/{id}.mp4", None),
     ("GET", "/video/clips/{id}.mp4", None),
@@ -342,3 +346,46 @@ def test_a_decision_on_a_full_disk_is_told_and_not_lost_in_silence(
     assert status == 507
     assert answer["error"].startswith("Not saved: ")
     assert "no space left on this disk" in answer["error"]
+
+
+def test_repairs_over_http(running: Running) -> None:
+    ana, bo = running.person("ana"), running.person("bo")
+    with Inspection(running.build / "ledger.sqlite") as inspection:
+        inspection.refresh(running.build)
+        # Of the sequences only the third has two dancers.
+        subject = inspection.db.execute(
+            "SELECT subject FROM inspection_items WHERE round = 2 AND sequence = ?", (running.ids[2],)
+        ).fetchone()[0]
+    body = {"subject": subject, "sequence": running.ids[2], "kind": "exchange_dancers",
+            "start_s": 5.1, "end_s": 5.4, "dancer": 1, "other": 2, "foot": None}  # fmt: skip
+    status, answer = ana.post("/api/repair", body)
+    assert status == 200
+    (repair,) = answer["repairs"]
+    assert (repair["annotator"], repair["text"], repair["state"]) == (
+        "ana",
+        "exchange dancers 1 and 2",
+        "waiting",
+    )
+    assert ana.post("/api/repair", body)[1] == answer, "sent twice, recorded once"
+    for change, said in (
+        ({"end_s": 99.0}, "outside of the sequence, which is from 5.00 to 5.67 s"),
+        ({"dancer": 3}, "no dancer 3"),
+        ({"kind": "polish"}, "unknown repair 'polish'"),
+        ({"start_s": "5"}, "start_s '5', expected int or float"),
+        ({"dancer": True}, "dancer True, expected int or null"),
+        ({"kind": "cut", "dancer": None, "other": None}, "leaves 0.3 s, at least 4 s are needed"),
+    ):
+        status, answer = bo.post("/api/repair", {**body, **change})
+        assert (status, said in answer["error"]) == (400, True), answer
+    assert bo.post("/api/repair", {**body, "subject": "gone"})[0] == 409
+    status, answer = running.person("ana").post("/api/withdraw", {"number": True})
+    assert status == 400
+    number = repair["number"]
+    assert bo.post("/api/withdraw", {"number": number, "sequence": running.ids[2]})[1] == {"repairs": []}, (
+        "adjudicates"
+    )
+    status, _, content = ana.ask("GET", "/api/repairs")
+    assert [one["state"] for one in json.loads(content)["repairs"]] == ["withdrawn"]
+    assert ana.ask("GET", "/decisions.csv")[2].count(b",repair,") == 2, "the header and the repair"
+    status, answer = bo.post("/api/repair", body)
+    assert (status, ana.post("/api/withdraw", {"number": answer["repairs"][0]["number"]})[0]) == (200, 400)

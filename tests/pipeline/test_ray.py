@@ -184,7 +184,7 @@ def test_pools_begin_where_the_device_changes(tmp_path: Path) -> None:
         return SimpleNamespace(backends={"model": Needs(uses_gpu)})
 
     pipeline = tuple(map(stage, (False, False, True, False, True, True)))
-    pools = pools_of(Work(pipeline, tmp_path, 9, 4, Limits(60), gpus_per_actor=0.25))
+    pools = pools_of(Work(pipeline, tmp_path, 9, 4, Limits(60), {}, gpus_per_actor=0.25))
     assert [(pool.make_processor.num_stages, pool.gpus) for pool in pools] == [
         (2, 0.0),
         (3, 0.25),
