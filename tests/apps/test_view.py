@@ -19,7 +19,7 @@ import soundfile
 from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
-from opendance_hf.apps.view import _names, render_page, stage_data
+from opendance_hf.apps.view import MAX_FULL_BODIES, _names, render_page, stage_data
 from opendance_hf.body import load_mesh, shape_body, skin
 from opendance_hf.cli import app
 from opendance_hf.formats import opendance
@@ -102,7 +102,7 @@ def test_the_page_holds_the_dance(tmp_path: Path) -> None:
     assert motion["beats"] == [0, 0.5, 1, 1.5]
     for dancer, joints in zip(motion["dancers"], dance.joints, strict=True):
         assert np.abs(joints_of(dancer) + np.array([0, 0.1, 0]) - joints).max() < 0.002
-        assert len(base64.b64decode(dancer["vertices"])) // 12 < 2000
+        assert len(base64.b64decode(dancer["bodies"]["low"]["vertices"])) // 6 < 2000
     scores = [step_beat(joints, np.array(beats), 60.0) for joints in dance.joints]
     mean = np.mean([score.score for score in scores if score is not None])
     assert dict(motion["numbers"])["step beat"] == f"{mean:.3f}"
@@ -110,6 +110,32 @@ def test_the_page_holds_the_dance(tmp_path: Path) -> None:
     (tmp_path / "dance.glb").write_bytes(base64.b64decode(motion["glb"]))
     assert read_glb(tmp_path / "dance.glb").num_dancers == 2
     assert os.listdir(tmp_path / "new") == ["duo.html"], "no temporary files"
+
+
+@pytest.mark.parametrize(
+    ("detail", "dancers", "names"),
+    [
+        ("auto", MAX_FULL_BODIES, {"low", "full"}),
+        ("auto", MAX_FULL_BODIES + 1, {"low"}),
+        ("low", 1, {"low"}),
+        ("full", 1, {"full"}),
+    ],
+)
+def test_a_page_has_the_bodies_of_its_detail(detail: str, dancers: int, names: set[str]) -> None:
+    dance = make_dance(dancers, 2)
+    data = stage_data(["a"], [dance], detail=detail)
+    assert set(data["bodies"]) == names
+    assert dance.rest_offsets is not None
+    for found, offsets in zip(data["motions"][0]["dancers"], dance.rest_offsets, strict=True):
+        assert set(found["bodies"]) == names
+        for name in names:
+            mesh, body = shape_body(load_mesh(name), offsets), found["bodies"][name]  # type: ignore[arg-type]
+            vertices = np.array(body["low"]) + array(body["vertices"], "<u2", -1, 3) * body["step"]
+            assert np.abs(vertices - mesh.vertices).max() < 1e-4
+            weights = array(body["weights"], "u1", -1, 4).astype(int)
+            assert (weights.sum(axis=1) == 255).all()
+            assert np.abs(weights / 255 - mesh.weights).max() < 0.009
+            assert (array(data["bodies"][name]["faces"], "<u2", -1, 3) == mesh.faces).all()
 
 
 def test_dances_stand_side_by_side() -> None:
