@@ -8,6 +8,7 @@ const SHORT_TERMS = 32; // letters of a licence that is always shown
 const SLOW_MS = 45; // frames that take longer are drawn with fewer pixels
 const LEAST_PIXELS = 0.5;
 const FILM_CLOSE_S = 0.02; // the video beside the dances is in step
+const FILM_HURRY = 0.05; // change of its speed until then
 const FILM_JUMP_S = 0.3; // it is set where it is further off
 const WALL = 0xe9ecf0;
 
@@ -148,6 +149,7 @@ const now = () => (song ? Math.min(song.currentTime, seconds) : position);
 
 function setPlaying(value) {
   playing = value;
+  changed = true;
   $("play").textContent = value ? "Pause" : "Play";
   if (value && now() >= seconds - 1e-3) seekTo(0);
   if (!song) return;
@@ -172,6 +174,7 @@ const film = data.video ? $("film") : null;
 if (film) {
   film.src = URL.createObjectURL(new Blob([bytes(data.video)], { type: "video/mp4" }));
   film.hidden = false;
+  film.onseeked = film.onloadeddata = () => { changed = true; }; // the clock may have moved on meanwhile
 }
 
 function followFilm(time) {
@@ -180,7 +183,7 @@ function followFilm(time) {
   if (!playing || Math.abs(late) > FILM_JUMP_S) {
     if (!film.seeking && Math.abs(late) > FILM_CLOSE_S) film.currentTime = wanted;
   } else {
-    const speed = Math.abs(late) > FILM_CLOSE_S ? rate * (1 + Math.min(Math.max(late, -0.1), 0.1)) : rate;
+    const speed = Math.abs(late) > FILM_CLOSE_S ? rate * (1 + Math.sign(late) * FILM_HURRY) : rate;
     if (film.playbackRate !== speed) film.playbackRate = speed;
   }
   const runs = playing && time < film.duration;
