@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import sqlite3
@@ -18,7 +19,9 @@ uvicorn = pytest.importorskip("uvicorn")
 from opendance_hf.apps.inspect import open_inspection  # noqa: E402
 from opendance_hf.apps.inspect_server import Site, make_app  # noqa: E402
 from opendance_hf.apps.serving import Address  # noqa: E402
+from opendance_hf.apps.view import content_policy  # noqa: E402
 from tests.apps.client import Client, serving  # noqa: E402
+from tests.apps.test_view import data_of  # noqa: E402
 from tests.pipeline.builds import make_build  # noqa: E402
 
 
@@ -61,6 +64,7 @@ EVERYTHING = [
     ("GET", "/decisions.csv", None),
     ("GET", "/video/previews/{id}.mp4", None),
     ("GET", "/video/clips/{id}.mp4", None),
+    ("GET", "/stage/{id}", None),
 ]
 
 
@@ -129,6 +133,23 @@ def test_a_link_among_the_videos_is_not_followed(running: Running) -> None:
     link.unlink()
     link.symlink_to(running.build / "secret.mp4")
     assert running.person("ana").ask("GET", f"/video/clips/{running.ids[2]}.mp4")[0] == 404
+
+
+def test_a_stage_has_the_clip_of_its_sequence(running: Running) -> None:
+    status, headers, content = running.person("ana").ask("GET", f"/stage/{running.ids[0]}")
+    assert status == 200
+    assert headers["content-security-policy"] == f"{content_policy()}; frame-ancestors 'none'"
+    data = data_of(content.decode())
+    assert data["motions"][0]["name"] == running.ids[0]
+    clip = running.build / "clips" / f"{running.ids[0]}.mp4"
+    assert base64.b64decode(data["video"]) == clip.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "path", ["/stage/..%2fledger", "/stage/%2e%2e%2f%2e%2e%2fsecret", "/stage/gone", "/stage/"]
+)
+def test_no_stage_of_what_is_not_a_sequence(running: Running, path: str) -> None:
+    assert running.person("ana").ask("GET", path)[0] == 404
 
 
 def test_videos_are_answered_in_pieces(running: Running) -> None:

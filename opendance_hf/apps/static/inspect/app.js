@@ -382,6 +382,21 @@ function paintControls() {
   if (document.activeElement !== $("seek") || video.paused === false) $("seek").value = (1000 * video.currentTime) / video.duration;
 }
 
+// ---------------------------------------------------------------- stage
+
+// Round 2 only: the result in 3D, in a tab of its own, so that its keys are not those of this page.
+function paintStageLink() {
+  const item = turn && turn.item;
+  $("stage-link").hidden = !item || item.round !== 2;
+  if (item) $("stage-link").href = `/stage/${encodeURIComponent(item.sequence)}`;
+}
+
+function openStage() {
+  if ($("stage-link").hidden) return;
+  if (video) video.pause();
+  $("stage-link").click();
+}
+
 // ---------------------------------------------------------------- decisions
 
 function hint(text) {
@@ -402,6 +417,7 @@ function paint() {
   $("keep").disabled = marked.size > 0;
   $("undo").disabled = !turn || turn.last === null;
   paintControls();
+  paintStageLink();
 }
 
 async function decide(verdict) {
@@ -442,8 +458,9 @@ async function showOverview() {
   if (desk !== "overview") return;
   const tile = (name, value, below = "") => {
     const box = element("div");
-    box.append(element("dt", name), element("dd", value));
-    if (below) box.append(element("span", below));
+    const number = element("dd", value);
+    if (below) number.append(element("span", below));
+    box.append(element("dt", name), number);
     return box;
   };
   $("tiles").replaceChildren(
@@ -525,6 +542,7 @@ const KEYS = {
   c: () => setSpeed(2),
   m: toggleSound,
   n: () => $("note").focus(),
+  v: openStage,
 };
 
 document.addEventListener("keydown", (event) => {
