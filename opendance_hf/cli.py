@@ -384,6 +384,7 @@ def train(
 ) -> None:
     """Train a model; on several GPUs, use accelerate launch -m opendance_hf.training.STAGE."""
     from opendance_hf.apps.console import show_log
+    from opendance_hf.apps.sample_stages import write_sample_stages
     from opendance_hf.training.stages import run
 
     with _plain_errors(output_dir) as console, show_log(console):
@@ -403,6 +404,8 @@ def train(
             licence=licence,
         )
         console.print(f"model:    {output_dir}", markup=False, highlight=False)
+        for page in write_sample_stages(output_dir / "samples"):
+            console.print(f"sample:   {page}", markup=False, highlight=False)
 
 
 @app.command()
