@@ -84,8 +84,7 @@ def compare(video: Path, truth: Truth, seq: DanceSequence, row: Mapping[str, Any
 def truth_motion(truth: Truth, seq: DanceSequence) -> Motion:
     """Return the true motion at the frames of a sequence, in the heading of its world.
 
-    The truth has 12 to 14 joints: spine, collars, hands, feet and the turn of the head are those of a mean
-    body, so that arms may be drawn some centimetres off. The scores of the page are computed without it.
+    The truth has 12 to 14 joints: spine, collars, hands, feet and the turn of the head are those of a mean body.
     """
     clock = seq.provenance.start_s + np.arange(seq.num_frames) / FPS
     flat = np.moveaxis(truth.joints, 1, 0).reshape(len(truth.times_s), -1)

@@ -226,9 +226,8 @@ def test_the_truth_stands_beside_what_was_found(tmp_path: Path, count: int) -> N
     rows = [JOINT_INDEX[name] for name in truth.names[:12]]
     wanted = per_dancer(seq.joints, 2, 24, 3)[:, :, rows]
     assert motion.joints.shape[:2] == wanted.shape[:2]
-    off = np.linalg.norm(motion.joints[:, :, rows] - wanted, axis=-1)
-    assert off[..., :6].max() < 0.01, "legs"
-    assert off.max() < 0.1, "collars are a mean body's and do not move"
+    # The last frame of 60 a second is after the last of the truth's 30, which is held.
+    assert np.linalg.norm(motion.joints[:, :-1, rows] - wanted[:, :-1], axis=-1).max() < 0.01
 
 
 def test_the_worst_clip_has_a_page(tmp_path: Path) -> None:
