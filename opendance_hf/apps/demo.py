@@ -24,7 +24,7 @@ from opendance_hf.apps.build import report_of, run_build
 from opendance_hf.apps.console import show_log
 from opendance_hf.apps.report import BuildReport, DanceRow, metric_label, metric_unit, write_report
 from opendance_hf.apps.sequence_stage import sequence_stage
-from opendance_hf.apps.view import ViewOptions, view, write_stage
+from opendance_hf.apps.view import read_stage, write_stage
 from opendance_hf.files import atomic_write, check_folder
 from opendance_hf.metrics import EvaluationResult, Score
 from opendance_hf.pipeline.build import BuildOptions, BuildResult
@@ -226,7 +226,7 @@ def dance(
         "together, not how well the method dances. A model trained so little nearly stands still, trembles or hops."
     )
     stage = "dance/dance.html"
-    view([files[1]], out / stage, ViewOptions(audio=files[0], overwrite=True))
+    write_stage(out / stage, read_stage([song.stem], [files[1]], files[0]))
     row = DanceRow(video="dance/dance.mp4", caption=caption, scores=_readable(scores), stage=stage)
     return dataclasses.replace(report, dances=[row]), asdict(scores)
 

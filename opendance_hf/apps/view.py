@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from scipy.ndimage import gaussian_filter1d
 
 from opendance_hf.apps.export import load_dance, readable_answers, song_part
+from opendance_hf.apps.stage_curves import CURVE_HZ, beats_of, contacts_of, ground_of, numbers_of, speed_curve
 from opendance_hf.apps.stage_video import video_part
 from opendance_hf.body import BodyMesh, BodyShapeError, load_mesh, shape_body
 from opendance_hf.errors import OpenDanceError
@@ -30,13 +30,8 @@ from opendance_hf.formats import glb
 from opendance_hf.formats.detect import SUFFIXES
 from opendance_hf.formats.motion import Motion, check_suffix
 from opendance_hf.formats.resample import resampled, with_poses
-from opendance_hf.metrics import floor_height, foot_skate_ratio, joint_speed, step_beat
-from opendance_hf.metrics.beats import FPS, SPEED_SIGMA
-from opendance_hf.metrics.features import MIN_FRAMES
-from opendance_hf.metrics.quality import CONTACT_HEIGHT
-from opendance_hf.motion.contacts import RestLimits, frames_at_rest
 from opendance_hf.motion.rotations import axis_angle_to_matrix, matrix_to_quaternion
-from opendance_hf.motion.skeleton import JOINT_INDEX, PARENTS
+from opendance_hf.motion.skeleton import PARENTS
 from opendance_hf.music.sound import NoAudioError
 from opendance_hf.render.avatar import dancer_colour, material_colours
 
@@ -56,16 +51,12 @@ _GAP_M: Final = 0.9
 _FILES: Final = {
     "three": "three.min.js", "dancers": "dancers.js", "script": "view.js", "style": "view.css", "terms": "three.LICENSE.txt",
 }  # fmt: skip
-_CURVE_HZ: Final = 10.0
 _WAVEFORM_BINS: Final = 1200
 _SONG_HZ: Final = 48_000
 _QUATERNION_STEPS: Final = 32767
 _PELVIS_STEPS: Final = 65535
 _VERTEX_STEPS: Final = 65535
 _WEIGHT_STEPS: Final = 255
-_FEET: Final = (JOINT_INDEX["left_foot"], JOINT_INDEX["right_foot"])
-#: Standard deviation of the smoothing of foot positions before their speed, seconds.
-_FOOT_SIGMA_S: Final = 0.033
 
 Floats = npt.NDArray[np.floating]
 #: Bodies of a page: low ones in software and full ones on a graphics processor, low ones, or full ones.
@@ -128,20 +119,33 @@ def view(files: list[Path], out: Path | None, options: ViewOptions) -> Path:
     motions = [ready(motion) for motion in _load(sources, options.answers)]
     check_size([str(path) for path, _ in sources], motions)
     seconds = max(motion.num_frames / motion.fps for motion in motions)
-    video = None
+    video, start = None, options.video_start_s
+    if start is None:
+        start = float(motions[0].meta.get("start_s", 0.0))
     if options.video is not None:
-        start = options.video_start_s
-        start = float(motions[0].meta.get("start_s", 0.0)) if start is None else start
         video = video_part(options.video, start, seconds)
     samples = None
     if song is not None:
         samples = song_of(motions, song, options.audio_start_s)
     elif options.video is not None:
         with suppress(NoAudioError):
-            samples = song_of(motions, options.video, options.video_start_s)
+            samples = song_of(motions, options.video, start)
     names = list(options.rows) or _names(dances)
     write_stage(out, stage_data(names, motions, samples, detail=options.detail, video=video))
     return out
+
+
+def read_stage(
+    names: list[str], dances: list[Path], song: Path | None, audio_start_s: float | None = None
+) -> dict[str, Any]:
+    """Return what the page holds, see :func:`stage_data`, of motion files and their song.
+
+    Raises:
+        ViewError, ExportError, FormatError, AudioError: see :func:`view`.
+    """
+    motions = [ready(load_dance(str(path), None)) for path in dances]
+    check_size([str(path) for path in dances], motions)
+    return stage_data(names, motions, None if song is None else song_of(motions, song, audio_start_s))
 
 
 def write_stage(out: Path, data: dict[str, Any]) -> None:
@@ -179,6 +183,8 @@ def _split(files: list[Path], audio: Path | None) -> tuple[list[Path], Path | No
             f"{songs[0] if songs else 'no file'}: not a motion; name a file that ends in one of "
             f"{', '.join(sorted(motion_suffixes))}"
         )
+    if audio is not None and audio.is_dir():
+        raise ViewError(f"--audio {audio}: a page has one song; name the file")
     if len(songs) > 1:
         raise ViewError(f"{songs[0]} and {songs[1]}: a page has one song; leave out one of them")
     return dances, songs[0] if songs else None
@@ -269,12 +275,12 @@ def stage_data(
     check_detail(detail)
     meshes = _meshes(detail, sum(motion.num_dancers for motion in motions))
     seconds = max(motion.num_frames / motion.fps for motion in motions)
-    grounds = [_ground(motion) for motion in motions]
-    known = [_beats_s(motion) for motion in motions]
+    grounds = [ground_of(motion) for motion in motions]
+    known = [beats_of(motion) for motion in motions]
     shared = next((beats for beats in known if len(beats)), np.zeros(0))
     # Dances to one song have its beats, also those whose files lack them.
     beats = [own if len(own) else shared for own in known]
-    curves = [_speed(motion) for motion in motions]
+    curves = [speed_curve(motion) for motion in motions]
     top = max(float(curve.max()) for curve in curves) or 1.0
     entries: list[dict[str, Any]] = []
     for i, (name, motion) in enumerate(zip(names, motions, strict=True)):
@@ -287,7 +293,7 @@ def stage_data(
                 "frames": motion.num_frames,
                 "beats": np.round(beats[i], 4).tolist(),
                 "numbers": [
-                    *_numbers(motion, beats[i], grounds[i]),
+                    *numbers_of(motion, beats[i], grounds[i]),
                     *(numbers[i].items() if numbers else ()),
                 ],
                 "speed": _base64(np.round(255 * curves[i] / top), "u1"),
@@ -308,7 +314,7 @@ def stage_data(
             name: {"faces": _base64(mesh.faces, "<u2"), "material": _base64(mesh.material, "u1")}
             for name, mesh in meshes.items()
         },
-        "curve_hz": _CURVE_HZ,
+        "curve_hz": CURVE_HZ,
         "top_speed_mps": round(top, 3),
         "motions": entries,
         "glb_missing": f"GLB too large (over {MAX_GLB_BYTES // 1024**2} MiB in all): use opendance export",
@@ -344,18 +350,23 @@ def render_page(data: dict[str, Any]) -> str:
 
     It has :func:`content_policy`.
     """
-    environment = Environment(
+    page = templates().get_template("view.html.jinja")
+    return page.render(
+        data=data,
+        title=", ".join(motion["name"] for motion in data["motions"]),
+        policy=content_policy(),
+        **{name: Markup(text) for name, text in _files().items()},
+    )
+
+
+def templates() -> Environment:
+    """Return the templates of pages; what they are given is text, never markup."""
+    return Environment(
         loader=PackageLoader("opendance_hf.apps"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-    )
-    return environment.get_template("view.html.jinja").render(
-        data=data,
-        title=", ".join(motion["name"] for motion in data["motions"]),
-        policy=content_policy(),
-        **{name: Markup(text) for name, text in _files().items()},
     )
 
 
@@ -415,7 +426,7 @@ def _dancer(
         "pelvis": _base64(np.round((pelvis - low) / step), "<u2"),
         "pelvis_low": low.tolist(),
         "pelvis_step": step.tolist(),
-        "contacts": _base64(_contacts(motion, ground), "u1"),
+        "contacts": _base64(contacts_of(motion, ground), "u1"),
     }
 
 
@@ -432,55 +443,6 @@ def _body(mesh: BodyMesh) -> dict[str, Any]:
         "bones": _base64(mesh.bones, "u1"),
         "weights": _base64(weights, "u1"),
     }
-
-
-def _contacts(motion: Motion, ground: float) -> npt.NDArray[np.integer]:
-    """Return (T,) bits of the feet that stand on the ground: 1 the left, 2 the right."""
-    toes = motion.joints[0][:, _FEET].astype(np.float64)
-    smooth = gaussian_filter1d(toes, _FOOT_SIGMA_S * motion.fps, axis=0, mode="nearest")
-    step = np.gradient(smooth, axis=0) if len(toes) > 1 else np.zeros_like(toes)
-    speed = np.linalg.norm(step, axis=-1) * motion.fps
-    down = toes[..., 1] < ground + CONTACT_HEIGHT
-    for foot in range(len(_FEET)):
-        down[:, foot] &= frames_at_rest(speed[:, foot], 1 / motion.fps, RestLimits())
-    return down @ np.array([1, 2])
-
-
-def _ground(motion: Motion) -> float:
-    """Return the height of the ground: that of the file, or else where the feet of the dancers go."""
-    if "ground" in motion.meta:
-        return float(motion.meta["ground"])
-    if motion.num_frames < MIN_FRAMES:
-        return float(motion.joints[..., 1].min())
-    return float(np.median([floor_height(joints) for joints in motion.joints]))
-
-
-def _beats_s(motion: Motion) -> Floats:
-    beats = np.asarray(motion.meta.get("music_beats", ()), dtype=np.float64)
-    return beats / motion.fps
-
-
-def _speed(motion: Motion) -> Floats:
-    """Return the mean speed of the joints of all dancers, m/s, at :data:`_CURVE_HZ`."""
-    times = np.arange(0, motion.num_frames / motion.fps, 1 / _CURVE_HZ)
-    if motion.num_frames < 2:
-        return np.zeros(len(times))
-    sigma = SPEED_SIGMA * motion.fps / FPS
-    speed = np.mean([joint_speed(joints, sigma=sigma) for joints in motion.joints], axis=0) * motion.fps
-    return np.interp(times, (np.arange(len(speed)) + 0.5) / motion.fps, speed)
-
-
-def _numbers(motion: Motion, beats_s: Floats, ground: float) -> list[list[str]]:
-    """Return the labels and values that are shown beside the name of a dance; means over its dancers."""
-    step, skate = "unknown: no beats", "unknown: too short"
-    if motion.num_frames >= MIN_FRAMES:
-        found = [step_beat(joints, beats_s * motion.fps, motion.fps) for joints in motion.joints]
-        scores = [score.score for score in found if score is not None]
-        if scores:
-            step = f"{np.mean(scores):.3f}"
-        slides = [foot_skate_ratio(joints, fps=motion.fps, floor=ground) for joints in motion.joints]
-        skate = f"{100 * np.mean(slides):.1f} %"
-    return [["step beat", step], ["skate", skate]]
 
 
 def _side_by_side(motions: list[Motion]) -> list[float]:
