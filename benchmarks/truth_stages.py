@@ -16,9 +16,10 @@ from opendance_hf.formats.motion import Motion
 from opendance_hf.formats.opendance import motion_of
 from opendance_hf.formats.positions import FEET, HANDS, motion_of_positions
 from opendance_hf.motion.rotations import unit
-from opendance_hf.schema import FPS, DanceSequence
+from opendance_hf.motion.skeleton import NUM_JOINTS
+from opendance_hf.schema import FPS, DanceSequence, per_dancer
 from opendance_hf.storage import load_sequence
-from opendance_hf.synthetic.score import heading
+from opendance_hf.synthetic.score import heading, hip_middle
 from opendance_hf.synthetic.truth import Truth, truth_path
 
 Array = npt.NDArray[np.floating]
@@ -82,7 +83,7 @@ def compare(video: Path, truth: Truth, seq: DanceSequence, row: Mapping[str, Any
 
 
 def truth_motion(truth: Truth, seq: DanceSequence) -> Motion:
-    """Return the true motion at the frames of a sequence, in the heading of its world.
+    """Return the true motion at the frames of a sequence, in its heading and place.
 
     The truth has 12 to 14 joints: spine, collars, hands, feet and the turn of the head are those of a mean body.
     """
@@ -92,6 +93,9 @@ def truth_motion(truth: Truth, seq: DanceSequence) -> Motion:
     joints = np.moveaxis(sampled.reshape(len(clock), *truth.joints.shape[::2], 3), 1, 0)
     if seq.provenance.camera is not None:
         joints = joints @ (heading(seq.provenance.camera).T @ heading(truth.camera)).T
+    found = per_dancer(seq.joints, seq.num_dancers, NUM_JOINTS, 3)[:, :, 0]
+    shift = found.mean(axis=(0, 1)) - hip_middle(joints).mean(axis=(0, 1))
+    joints = joints + shift * [1, 0, 1]  # worlds have origins of their own
     dancers = [
         motion_of_positions(Path(truth.name), joints_of(_points(dancer, truth.names)), float(FPS), asked=False, unknown=HANDS + FEET)
         for dancer in joints

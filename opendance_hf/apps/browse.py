@@ -250,11 +250,15 @@ def _stage_page(
                 samples = song_of(motions, song)
         except OpenDanceError as error:
             note = f"No song: {error}"
-    numbers = [
-        {"split": f"{row.config}, {row.split}", **({"genre": row.genre} if row.genre else {})} for row in rows
-    ]
+    numbers = [_facts(row) for row in rows] if len(rows) == 1 else ()
     data = stage_data([row.id for row in rows], motions, samples, numbers=numbers, detail=detail)
     return render_page({**data, "rows": _links(dataset, query, rows, note)})
+
+
+def _facts(row: Row) -> dict[str, str]:
+    """Return what the stage of one row shows beside its scores."""
+    genre = {"genre": row.genre} if row.genre else {}
+    return {"split": f"{row.config}, {row.split}", **genre}
 
 
 def _links(dataset: Dataset, query: _Query, rows: list[Row], note: str) -> dict[str, str]:

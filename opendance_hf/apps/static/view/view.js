@@ -5,6 +5,7 @@ const $ = (id) => document.getElementById(id);
 const seconds = data.seconds;
 const LABEL_MS = 250; // between updates of the text of the clock
 const SHORT_TERMS = 32; // letters of a licence that is always shown
+const WIDE_LIST = 0.35; // share of the width from which on the numbers of the dances reach the dancers
 const SLOW_MS = 45; // frames that take longer are drawn with fewer pixels
 const LEAST_PIXELS = 0.5;
 const FILM_CLOSE_S = 0.02; // the video beside the dances is in step
@@ -107,12 +108,21 @@ function frameAll() {
     high = Math.max(high, x);
   });
   const half = Math.tan((camera.fov * Math.PI) / 360);
-  const distance = Math.max(1.3 / half, (high - low + (camera.aspect < 1 ? 1.4 : 2.2)) / (2 * half * camera.aspect)) + 0.5;
+  const distance = Math.max(1.3 / half / (1 - covered / $("stage").clientHeight), (high - low + (camera.aspect < 1 ? 1.4 : 2.2)) / (2 * half * camera.aspect)) + 0.5;
   scene.fog.near = distance + 3;
   scene.fog.far = distance + 24;
   controls.target.set(middle.x, 0.95, middle.z);
   camera.position.set(middle.x, 0.95 + 0.16 * distance, middle.z + distance);
   controls.update();
+}
+
+// The height that the numbers of the dances cover where dancers are, pixels: the picture is moved down by half of it.
+let covered = 0;
+
+function coveredHeight(width, height) {
+  const list = $("dances").getBoundingClientRect();
+  const right = Math.max(...[...$("dances").children].map((item) => item.getBoundingClientRect().right)) - list.left;
+  return right > WIDE_LIST * width ? Math.min(list.height, 0.4 * height) : 0;
 }
 
 let pixels = Math.min(window.devicePixelRatio, 2);
@@ -121,7 +131,8 @@ function resize() {
   const { clientWidth: width, clientHeight: height } = $("stage");
   if (!width || !height) return;
   camera.aspect = width / height;
-  camera.updateProjectionMatrix();
+  covered = coveredHeight(width, height);
+  camera.setViewOffset(width, height, 0, -covered / 2, width, height);
   renderer.setPixelRatio(pixels);
   renderer.setSize(width, height, false);
   const tall = ((width < 600 ? 17 : 26) / height) * 2 * Math.tan((camera.fov * Math.PI) / 360);
