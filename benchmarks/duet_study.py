@@ -36,6 +36,7 @@ from opendance_hf.metrics import (
     PROTOCOLS,
     STD_FLOORS,
     Clip,
+    FeatureSet,
     SetScores,
     compare_sets,
     compare_systems,
@@ -258,16 +259,14 @@ def report(folds: list[Path]) -> None:
         for name in (TOGETHER, COUPLE)
     }
     # Which of two models is nearer the truth, drawn alike.
+    sets = {name: FeatureSet(found.features["cd"], found.groups["cd"]) for name, found in measured.items()}
     nearer = {
         name: frechet_difference(
-            measured[name].features["cd"],
-            measured[ALONE].features["cd"],
-            measured[TRUTH].features["cd"],
+            sets[name],
+            sets[ALONE],
+            sets[TRUTH],
             n=results[name].fid_at_n["cd"].n,
             draws=DRAWS,
-            groups=measured[name].groups["cd"],
-            other_groups=measured[ALONE].groups["cd"],
-            reference_groups=measured[TRUTH].groups["cd"],
             floor=STD_FLOORS["cd"],
         )
         for name in tests

@@ -434,6 +434,7 @@ def train(
 ) -> None:
     """Train a model; on several GPUs, use accelerate launch -m opendance_hf.training.STAGE."""
     from opendance_hf.apps.console import show_log
+    from opendance_hf.apps.sample_stages import write_sample_stages
     from opendance_hf.training.stages import run
 
     with _plain_errors(output_dir) as console, show_log(console):
@@ -453,6 +454,8 @@ def train(
             licence=licence,
         )
         console.print(f"model:    {output_dir}", markup=False, highlight=False)
+        for page in write_sample_stages(output_dir / "samples"):
+            console.print(f"sample:   {page}", markup=False, highlight=False)
 
 
 @app.command()
@@ -966,29 +969,88 @@ def view(
         list[Path],
         typer.Argument(
             exists=True,
-            help="Motion files of any format, shown in step side by side; one file may be the song.",
+            help="Motion files of any format, shown in step side by side; one file may be the song. Or a dataset folder.",
         ),
     ],
     out: Annotated[
         Path | None, typer.Option(help="The page (.html). Default: the name of the first dance.")
     ] = None,
+    row: Annotated[
+        list[str] | None, typer.Option(help="Id of a row of the dataset, for a page. Repeatable.")
+    ] = None,
     audio: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Song, or a video with it; its part is in the page."),
+        typer.Option(
+            exists=True,
+            help="Song, or a video with it; its part is in the page. For a dataset that is served: the folder with its songs "
+            "or source videos.",
+        ),
     ] = None,
     audio_start: Annotated[
         float | None,
         typer.Option(min=0, help="Where the dance begins in it, in seconds. Default: as the dance says."),
     ] = None,
+    video: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="Source video, shown beside the dances; its sound is the song if there is no other.",
+        ),
+    ] = None,
+    video_start: Annotated[
+        float | None,
+        typer.Option(min=0, help="Where the dance begins in it, in seconds. Default: as the dance says."),
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, help="Frames a second of a motion file that does not tell (GVHMR, WHAM, others)."
+        ),
+    ] = None,
+    up: Annotated[str | None, typer.Option(help="Axis that points up in a motion file: y or z.")] = None,
+    names: Annotated[
+        str | None,
+        typer.Option(help="Names of the joints of a BVH or GLB: a table of docs/formats.md, or a YAML file."),
+    ] = None,
+    detail: Annotated[
+        str,
+        typer.Option(
+            help="Bodies: low, full, or auto: full ones on a graphics processor and low ones in software."
+        ),
+    ] = "auto",
+    host: Annotated[
+        str, typer.Option(help="Address to serve a dataset on; 0.0.0.0 to accept other machines.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to serve a dataset on; 0 selects a free one.")
+    ] = 8766,
+    public_url: Annotated[str, typer.Option(help="URL of a proxy before the server, without a path.")] = "",
     overwrite: Overwrite = False,
 ) -> None:
-    """Write dances as one HTML page with a 3D stage, which any browser opens without a network."""
+    """Show dances on a 3D stage in any browser: files as one HTML page, a dataset of several rows as a table to browse.
+
+    A dataset is served until Ctrl-C; with --out, --row or one row it becomes a page. Serving needs the extra "inspect".
+    """
     from opendance_hf.apps.console import show_log
+    from opendance_hf.apps.dataset_rows import several_rows
     from opendance_hf.apps.view import ViewOptions
     from opendance_hf.apps.view import view as write
 
+    answers = {
+        name: value for name, value in (("fps", fps), ("up", up), ("names", names)) if value is not None
+    }
+    options = ViewOptions(
+        audio, audio_start, overwrite, tuple(row or ()), answers, detail, video, video_start
+    )
     with _plain_errors(out or Path()) as console, show_log(console):
-        path = write(files, out, ViewOptions(audio, audio_start, overwrite))
+        dataset = None if out or row or len(files) > 1 else several_rows(files[0])
+        if dataset is not None:
+            from opendance_hf.apps.browse import BrowseOptions, browse
+
+            browse(dataset, BrowseOptions.of(options, host, port, public_url), console)
+            return
+        path = write(files, out, options)
         size = path.stat().st_size / 1e6
         console.print(
             f"written:  {path} ({size:.1f} MB): open it in a browser", markup=False, highlight=False

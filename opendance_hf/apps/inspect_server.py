@@ -23,12 +23,13 @@ from typing import Any, Final
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from opendance_hf.apps.serving import Address, BadRequest, Guard, read_json, refuse, set_cookie
+from opendance_hf.errors import OpenDanceError
 from opendance_hf.pipeline.clip import Repair
 from opendance_hf.pipeline.inspection.exchange import export_csv
 from opendance_hf.pipeline.inspection.queue import Conflict, Item, decide, last_number, next_turn, renew, undo
@@ -105,6 +106,15 @@ class _Pages:
             return refuse(404, "This video does not exist.")
         return FileResponse(path, media_type="video/mp4", headers={"Cache-Control": "private, max-age=3600"})
 
+    def stage(self, request: Request) -> Response:
+        """Send the 3D stage of a sequence, with its own content security policy."""
+        if _find_person(self.site, request.cookies.get(self.site.cookie)) is None:
+            return refuse(401, "Log in first.")
+        sequence = request.path_params["sequence"]
+        with Inspection(self.site.ledger) as inspection:
+            known = inspection.db.execute("SELECT 1 FROM sequences WHERE id = ?", (sequence,)).fetchone()
+        return _stage(self.site, sequence) if known else refuse(404, "This sequence does not exist.")
+
     def decisions(self, request: Request) -> Response:
         """Send all decisions as CSV."""
         if _find_person(self.site, request.cookies.get(self.site.cookie)) is None:
@@ -146,6 +156,7 @@ def make_app(site: Site) -> ASGIApp:
             Route("/api/renew", action(lambda inspection, me, _: renew(inspection, me)), methods=["POST"]),
             Route("/decisions.csv", pages.decisions),
             Route("/video/{folder}/{sequence}.mp4", pages.video),
+            Route("/stage/{sequence}", pages.stage),
             Mount("/static", StaticFiles(directory=_STATIC)),
         ],
         exception_handlers={
@@ -274,6 +285,19 @@ def _video(site: Site, folder: str, sequence: str) -> Path | None:
     root = (site.build / folder).resolve()
     path = (root / f"{sequence}.mp4").resolve()
     return path if path.parent == root and path.is_file() else None
+
+
+def _stage(site: Site, sequence: str) -> Response:
+    """Return the stage of a sequence of the build, or why there is none."""
+    from opendance_hf.apps.sequence_stage import sequence_stage
+    from opendance_hf.apps.view import content_policy, render_page
+
+    try:
+        page = render_page(sequence_stage(site.build, sequence))
+    except (OpenDanceError, OSError) as error:
+        return refuse(404, f"No stage: {error}")
+    policy = f"{content_policy()}; frame-ancestors 'none'"
+    return HTMLResponse(page, headers={"Content-Security-Policy": policy, "Cache-Control": "no-store"})
 
 
 def _text_of(body: dict[str, Any], name: str, default: str | None = None) -> str:

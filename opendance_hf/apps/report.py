@@ -185,6 +185,7 @@ class SequenceRow:
         preview: path of the preview video relative to the page, with forward slashes; None without one.
         source: display name of its input.
         metrics: quality scores by name; a unit suffix (``_mm``, ``_px``, ``_deg``...) is shown as a unit.
+        stage: path of its 3D stage, as ``preview``; None without one.
     """
 
     id: str
@@ -197,6 +198,7 @@ class SequenceRow:
     preview: str | None
     source: str
     metrics: dict[str, float] = field(default_factory=dict)
+    stage: str | None = None
 
 
 @dataclass(frozen=True)
@@ -207,11 +209,13 @@ class DanceRow:
         video: path relative to the page, with forward slashes.
         caption: description of the model and the song.
         scores: scores by name, as numbers or text.
+        stage: path of its 3D stage, as ``video``; None without one.
     """
 
     video: str
     caption: str
     scores: dict[str, float | str] = field(default_factory=dict)
+    stage: str | None = None
 
 
 @dataclass(frozen=True)
@@ -254,16 +258,18 @@ def write_report(path: str | os.PathLike[str], report: BuildReport) -> None:
         report: the build; names and reasons are escaped.
 
     Raises:
-        ValueError: if a preview is not a relative path inside the page's folder.
+        ValueError: if a preview or a stage is not a relative path inside the page's folder.
     """
     for row in report.sequences:
-        if row.preview is not None and not _is_inside(row.preview):
-            raise ValueError(
-                f"sequence {row.id!r}: preview {row.preview!r} must be a relative path inside the folder"
-            )
+        for kind, link in (("preview", row.preview), ("stage", row.stage)):
+            if link is not None and not _is_inside(link):
+                raise ValueError(
+                    f"sequence {row.id!r}: {kind} {link!r} must be a relative path inside the folder"
+                )
     for dance in report.dances:
-        if not _is_inside(dance.video):
-            raise ValueError(f"dance {dance.video!r} must be a relative path inside the folder")
+        for link in (dance.video, dance.stage):
+            if link is not None and not _is_inside(link):
+                raise ValueError(f"dance {link!r} must be a relative path inside the folder")
     page = render_report(report)
     with atomic_write(path) as partial:
         partial.write_text(page, encoding="utf-8")

@@ -64,6 +64,7 @@ from opendance_hf.metrics.steps import (
     step_beat,
 )
 from opendance_hf.metrics.uncertainty import (
+    FeatureSet,
     Interval,
     PairedTest,
     SubsampleInterval,
@@ -85,6 +86,7 @@ __all__ = [
     "ClipScores",
     "DuetStepBeat",
     "EvaluationResult",
+    "FeatureSet",
     "FootEvents",
     "GroundPenetration",
     "Interval",

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import http.client
+import base64
 import json
 import re
 import sqlite3
-import threading
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,47 +18,12 @@ uvicorn = pytest.importorskip("uvicorn")
 
 from opendance_hf.apps.inspect import open_inspection  # noqa: E402
 from opendance_hf.apps.inspect_server import Site, make_app  # noqa: E402
-from opendance_hf.apps.serving import Address, listen  # noqa: E402
+from opendance_hf.apps.serving import Address  # noqa: E402
+from opendance_hf.apps.view import content_policy  # noqa: E402
 from opendance_hf.pipeline.inspection.store import Inspection  # noqa: E402
+from tests.apps.client import Client, serving  # noqa: E402
+from tests.apps.test_view import data_of  # noqa: E402
 from tests.pipeline.builds import make_build  # noqa: E402
-
-
-@dataclass
-class Client:
-    """A browser's requests, byte for byte as given."""
-
-    port: int
-    cookie: str = ""
-    headers: dict[str, str] = field(default_factory=dict)
-
-    def ask(
-        self, method: str, path: str, body: Any = None, **headers: str
-    ) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        sent = {"Host": f"127.0.0.1:{self.port}", **self.headers}
-        if self.cookie:
-            sent["Cookie"] = self.cookie
-        if body is not None:
-            sent["Content-Type"] = "application/json"
-        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
-        data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-        for name, value in (sent | {"Content-Length": str(len(data))}).items():
-            connection.putheader(name, value)
-        connection.endheaders(data)
-        answer = connection.getresponse()
-        content = answer.read()
-        connection.close()
-        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, content
-
-    def post(self, path: str, body: dict[str, Any], **headers: str) -> tuple[int, Any]:
-        status, _, content = self.ask("POST", path, body, **headers)
-        return status, json.loads(content)
-
-    def login(self, token: str) -> Client:
-        status, headers, _ = self.ask("POST", "/api/login", {"token": token})
-        assert status == 200
-        return Client(self.port, headers["set-cookie"].partition(";")[0])
 
 
 @dataclass
@@ -88,17 +51,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     site = Site(folder / "build")
     with open_inspection(site.build) as inspection:
         tokens = {name: inspection.add_person(name, adjudicates=name == "bo") for name in ("ana", "bo")}
-    sock = listen(site.address, 0)
-    server = uvicorn.Server(uvicorn.Config(make_app(site), log_level="error"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield Running(
-        site.build, ids, sock.getsockname()[1], {name: token or "" for name, token in tokens.items()}
-    )
-    server.should_exit = True
-    thread.join(10)
+    with serving(make_app(site), site.address) as port:
+        yield Running(site.build, ids, port, {name: token or "" for name, token in tokens.items()})
 
 
 EVERYTHING = [
@@ -114,6 +68,7 @@ EVERYTHING = [
     ("GET", "/decisions.csv", None),
     ("GET", "/video/previews/{id}.mp4", None),
     ("GET", "/video/clips/{id}.mp4", None),
+    ("GET", "/stage/{id}", None),
 ]
 
 
@@ -182,6 +137,23 @@ def test_a_link_among_the_videos_is_not_followed(running: Running) -> None:
     link.unlink()
     link.symlink_to(running.build / "secret.mp4")
     assert running.person("ana").ask("GET", f"/video/clips/{running.ids[2]}.mp4")[0] == 404
+
+
+def test_a_stage_has_the_clip_of_its_sequence(running: Running) -> None:
+    status, headers, content = running.person("ana").ask("GET", f"/stage/{running.ids[0]}")
+    assert status == 200
+    assert headers["content-security-policy"] == f"{content_policy()}; frame-ancestors 'none'"
+    data = data_of(content.decode())
+    assert data["motions"][0]["name"] == running.ids[0]
+    clip = running.build / "clips" / f"{running.ids[0]}.mp4"
+    assert base64.b64decode(data["video"]) == clip.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "path", ["/stage/..%2fledger", "/stage/%2e%2e%2f%2e%2e%2fsecret", "/stage/gone", "/stage/"]
+)
+def test_no_stage_of_what_is_not_a_sequence(running: Running, path: str) -> None:
+    assert running.person("ana").ask("GET", path)[0] == 404
 
 
 def test_videos_are_answered_in_pieces(running: Running) -> None:

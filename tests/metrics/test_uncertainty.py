@@ -13,6 +13,7 @@ from scipy import stats
 from opendance_hf.metrics import average_pairwise_distance, frechet_distance, motion_features, normalise
 from opendance_hf.metrics.uncertainty import (
     MIN_GROUPS,
+    FeatureSet,
     bootstrap_mean,
     diversity_subsamples,
     frechet_difference,
@@ -322,20 +323,20 @@ def test_a_perfect_model_meets_the_floor_of_grouped_dances(num: int) -> None:
 def test_a_difference_tells_sets_whose_distances_overlap() -> None:
     (y, song), (x, its_song) = songs(np.random.default_rng(0), 12, 8), songs(np.random.default_rng(1), 12, 8)
     near, far = x + 0.1, x + 0.7
-    options = {"n": 40, "reference_groups": song}
-    lone = [frechet_subsamples(side, y, groups=its_song, **options) for side in (near, far)]
+    options = {"n": 40, "groups": its_song, "reference_groups": song}
+    lone = [frechet_subsamples(side, y, **options) for side in (near, far)]
     assert lone[0].high > lone[1].low
-    told = frechet_difference(near, far, y, groups=its_song, other_groups=its_song, **options)
-    back = frechet_difference(far, near, y, groups=its_song, other_groups=its_song, **options)
+    real, one, two = FeatureSet(y, song), FeatureSet(near, its_song), FeatureSet(far, its_song)
+    told, back = frechet_difference(one, two, real, n=40), frechet_difference(two, one, real, n=40)
     assert told.high < 0 < back.low
     assert told.median == pytest.approx(-back.median)
-    same = frechet_difference(near, near, y, groups=its_song, other_groups=its_song, **options)
+    same = frechet_difference(one, one, real, n=40)
     assert (same.low, same.median, same.high) == (0, 0, 0)
     # Another perfect set, drawn from other songs, is no nearer: the control.
     other, other_song = songs(np.random.default_rng(2), 12, 8)
-    control = frechet_difference(x, other, y, groups=its_song, other_groups=other_song, **options)
+    control = frechet_difference(FeatureSet(x, its_song), FeatureSet(other, other_song), real, n=40)
     assert control.low < 0 < control.high
-    assert "needs N >= 40" in frechet_difference(near, far[:39], y, n=40).note
+    assert "needs N >= 40" in frechet_difference(one, FeatureSet(far[:39]), real, n=40).note
 
 
 def test_groups_widen_the_spread() -> None:

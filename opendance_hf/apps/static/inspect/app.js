@@ -387,6 +387,21 @@ function paintControls() {
   if (document.activeElement !== $("seek") || video.paused === false) $("seek").value = (1000 * video.currentTime) / video.duration;
 }
 
+// ---------------------------------------------------------------- stage
+
+// Round 2 only: the result in 3D, in a tab of its own, so that its keys are not those of this page.
+function paintStageLink() {
+  const item = turn && turn.item;
+  $("stage-link").hidden = !item || item.round !== 2;
+  if (item) $("stage-link").href = `/stage/${encodeURIComponent(item.sequence)}`;
+}
+
+function openStage() {
+  if ($("stage-link").hidden) return;
+  if (video) video.pause();
+  $("stage-link").click();
+}
+
 // ---------------------------------------------------------------- decisions
 
 function hint(text) {
@@ -407,6 +422,7 @@ function paint() {
   $("keep").disabled = marked.size > 0;
   $("undo").disabled = !turn || turn.last === null;
   paintControls();
+  paintStageLink();
 }
 
 async function decide(verdict) {
@@ -578,8 +594,9 @@ async function showOverview() {
   if (desk !== "overview") return;
   const tile = (name, value, below = "") => {
     const box = element("div");
-    box.append(element("dt", name), element("dd", value));
-    if (below) box.append(element("span", below));
+    const number = element("dd", value);
+    if (below) number.append(element("span", below));
+    box.append(element("dt", name), number);
     return box;
   };
   $("tiles").replaceChildren(
@@ -664,6 +681,7 @@ const KEYS = {
   f: () => openRepair($("repair").hidden),
   i: () => markFrame("first"),
   o: () => markFrame("last"),
+  v: openStage,
 };
 
 document.addEventListener("keydown", (event) => {
