@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +26,7 @@ app = typer.Typer(
 
 _DEFAULT_WORKERS = max(1, os.cpu_count() or 1)
 _PIPELINE = "The pipeline"
+_RUNNER = "Where it runs"
 
 Workers = Annotated[
     int,
@@ -68,6 +70,34 @@ def build(
     ] = None,
     workers: Workers = _DEFAULT_WORKERS,
     timeout: Timeout = 3600,
+    max_memory_gb: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Memory limit for the worker of a video, in GB. Default: none."),
+    ] = None,
+    runner: Annotated[
+        str, typer.Option(help="local, or ray: on a Ray cluster (docs/scale.md).", rich_help_panel=_RUNNER)
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a running Ray cluster, or auto. Default: start one on this machine.",
+            rich_help_panel=_RUNNER,
+        ),
+    ] = None,
+    gpus_per_actor: Annotated[
+        float,
+        typer.Option(
+            min=0.01, help="Share of a GPU for a Ray actor whose stages use one.", rich_help_panel=_RUNNER
+        ),
+    ] = 1.0,
+    watch: Annotated[
+        float | None,
+        typer.Option(
+            min=1,
+            metavar="SECONDS",
+            help="Look for new videos this often and build again when there are some, until Ctrl-C.",
+        ),
+    ] = None,
     allow_empty: Annotated[bool, typer.Option(help="Exit 0 even if nothing was published.")] = False,
     strict: Annotated[bool, typer.Option(help="Exit 1 if any input was rejected or failed.")] = False,
     continue_: Annotated[
@@ -172,9 +202,11 @@ def build(
     new decisions and processes unfinished inputs, without reading the folders of videos again.
     """
     from opendance_hf.apps.build import Shortcuts, Verdict, make_pipeline, run_build
-    from opendance_hf.pipeline.build import BuildOptions
+    from opendance_hf.apps.build import watch as watch_inputs
+    from opendance_hf.pipeline.build import BuildOptions, BuildResult
     from opendance_hf.pipeline.collect import read_selection
     from opendance_hf.pipeline.config import dump_config
+    from opendance_hf.pipeline.runners import RUNNERS
 
     if fast and profile not in ("default", "fast"):
         raise typer.BadParameter(f"--fast and --profile {profile}: choose one")
@@ -189,6 +221,12 @@ def build(
             raise typer.BadParameter("--selected needs PATHS: name the videos or their folder as well")
     elif not paths and not print_config:
         raise typer.BadParameter("PATHS are missing: name videos or folders of videos, or use --continue")
+    if watch is not None and not paths:
+        raise typer.BadParameter("--watch needs PATHS: name the folders to look into")
+    if runner not in RUNNERS:
+        raise typer.BadParameter(f"unknown --runner {runner!r}: expected {' or '.join(RUNNERS)}")
+    if address is not None and runner != "ray":
+        raise typer.BadParameter("--address is of a Ray cluster: add --runner ray")
     if poses is not None and Path(poses.partition(":")[2] or poses).is_file() and not _is_one_file(paths):
         raise typer.BadParameter(
             f"--poses {poses} is the file of one video: name that video, or a folder of results"
@@ -206,10 +244,22 @@ def build(
             licence=licence,
             workers=workers,
             timeout_s=timeout,
+            memory_gb=max_memory_gb,
+            runner=runner,
+            address=address,
+            gpus_per_actor=gpus_per_actor,
             inspected_only=inspected_only,
             selection=None if selected is None else read_selection(selected),
         )
-        result = run_build(paths or [], out, folder, folder / "index.html", options, console)
+
+        def run() -> BuildResult:
+            return run_build(paths or [], out, folder, folder / "index.html", options, console)
+
+        if watch is not None:
+            with suppress(KeyboardInterrupt):
+                watch_inputs(paths or [], out, folder, watch, run)
+            raise typer.Exit
+        result = run()
     raise typer.Exit(Verdict(allow_empty, strict).exit_code(result))
 
 
@@ -1041,13 +1091,17 @@ def fetch(
 
 
 @app.command()
-def licences() -> None:
+def licences(
+    dependencies: Annotated[
+        bool, typer.Option("--dependencies", help="List the installed packages that are required instead.")
+    ] = False,
+) -> None:
     """List the licence and the source of all model weights: packaged, fetched, and those that users provide."""
-    from opendance_hf.apps.licences import licences as list_licences
-    from opendance_hf.apps.licences import table
+    from opendance_hf.apps.licences import dependency_licences, table
+    from opendance_hf.apps.licences import licences as weight_licences
 
     with _plain_errors() as console:
-        console.print(table(list_licences()))
+        console.print(table(dependency_licences() if dependencies else weight_licences()))
 
 
 class _plain_errors:

@@ -23,6 +23,7 @@ from opendance_hf.files import atomic_write
 from opendance_hf.pipeline.config import (
     CONFIG,
     dump_config,
+    has_repairs,
     pipeline_fingerprint,
     prepare_pipeline,
     read_config,
@@ -33,12 +34,13 @@ from opendance_hf.pipeline.config import (
 from opendance_hf.pipeline.inspection.repairs import standing_repairs
 from opendance_hf.pipeline.inspection.results import outcomes
 from opendance_hf.pipeline.inspection.store import Inspection, video_of
-from opendance_hf.pipeline.ledger import DONE, Item, Ledger, describe_ledger_error
+from opendance_hf.pipeline.ledger import DONE, UNFINISHED, Item, Ledger, describe_ledger_error
 from opendance_hf.pipeline.pipelines import STAGES, Pipeline
 from opendance_hf.pipeline.printable import printable
-from opendance_hf.pipeline.process import Repairs, VideoProcessor
+from opendance_hf.pipeline.process import Repairs
 from opendance_hf.pipeline.repairs import REPAIRS
-from opendance_hf.pipeline.runners.local import NoProgress, Progress, run_local
+from opendance_hf.pipeline.runners import RUNNERS, Work
+from opendance_hf.pipeline.runners.worker import Limits, NoProgress, Progress
 
 _log = logging.getLogger(__name__)
 
@@ -76,8 +78,13 @@ class BuildOptions:
         pipeline: the stages; None to use the configuration stored in the build folder.
         licence: licence of the source videos, for the rows and the card: an identifier of the Hub, such as
             ``cc-by-4.0``; None to use the one stored in the build folder.
-        workers: number of processor cores to use: one process each, or threads where there are fewer videos.
+        workers: number of processor cores to use: one process each, or threads where there are fewer videos. On a Ray
+            cluster, the largest number of actors of a pool; 0 for as many as it has cores.
         timeout_s: time limit for one video, seconds.
+        memory_gb: memory limit of the worker of a video, in 10^9 bytes; None for no limit.
+        runner: a name of :data:`opendance_hf.pipeline.runners.RUNNERS`.
+        address: of a Ray cluster; None starts one on this machine.
+        gpus_per_actor: share of a GPU that an actor of a Ray pool with GPU stages takes.
         inspected_only: publish only sequences that annotators kept in both rounds. Otherwise undecided ones are published
             too.
         selection: reason to reject a video unread, by its display name; an empty reason selects it. Videos that it does
@@ -88,6 +95,10 @@ class BuildOptions:
     licence: str | None = None
     workers: int = 1
     timeout_s: float = 3600
+    memory_gb: float | None = None
+    runner: str = "local"
+    address: str | None = None
+    gpus_per_actor: float = 1.0
     inspected_only: bool = False
     selection: Mapping[str, str] | None = None
 
@@ -114,16 +125,22 @@ class BuildResult:
     Attributes:
         out: the dataset folder; not written when no sequence was published.
         build: the working folder with the ledger, the previews and the intermediate results.
-        items: all inputs with their status and reason.
+        counts: number of inputs by status.
     """
 
     out: Path
     build: Path
-    items: list[Item]
+    counts: Mapping[str, int]
+
+    @property
+    def items(self) -> list[Item]:
+        """All inputs with their status and reason, read from the ledger."""
+        with closing(Ledger(self.build / "ledger.sqlite")) as ledger:
+            return ledger.items()
 
     def count(self, status: str) -> int:
         """Return how many inputs ended with a status."""
-        return sum(item.status == status for item in self.items)
+        return self.counts.get(status, 0)
 
 
 def find_inputs(paths: Iterable[Path], leave_out: Iterable[Path] = ()) -> list[Source]:
@@ -234,17 +251,6 @@ def _ledger_errors(build: Path) -> Iterator[None]:
         raise BuildError(describe_ledger_error(build / "ledger.sqlite", error)) from error
 
 
-@dataclass(frozen=True)
-class _MakeProcessor:
-    pipeline: Pipeline
-    build: Path
-    threads: int
-    repairs: Repairs
-
-    def __call__(self) -> VideoProcessor:
-        return VideoProcessor(self.pipeline, self.build, self.threads, self.repairs)
-
-
 def build_dataset(
     paths: Iterable[Path], out: Path, build: Path, options: BuildOptions, progress: Progress | None = None
 ) -> BuildResult:
@@ -317,11 +323,11 @@ def build_dataset(
                 _register_inputs(ledger, inputs, pipeline, repairs)
             _process(ledger, pipeline, build, options, progress or NoProgress(), repairs)
         _apply_decisions(ledger, build, options.inspected_only)
-        items = ledger.items()
+        counts: Counter[str] = Counter(item.status for item in ledger.each_item())
         _remove_stale_files(build, {row["id"] for row in ledger.sequences(withheld=True)})
         _publish(ledger, build, out, licence)
         _remove_interrupted_output(out)
-    return BuildResult(out, build, items)
+    return BuildResult(out, build, counts)
 
 
 def _selected(inputs: list[Source], selection: Mapping[str, str] | None) -> list[Source]:
@@ -360,7 +366,7 @@ def _stored_pipeline(ledger: Ledger, build: Path, inputs: list[Source] | None) -
         BuildError: if there is no stored pipeline, or it belongs to another version of OpenDance-HF.
     """
     settings = ledger.recall()
-    if settings is not None and inputs is None and all(item.status in DONE for item in ledger.items()):
+    if settings is not None and inputs is None and not ledger.count(*UNFINISHED, "failed"):
         return None
     pipeline = prepare_pipeline(read_config(build / CONFIG)) if (build / CONFIG).is_file() else ()
     if not pipeline or settings is None or settings.get("pipeline") != pipeline_fingerprint(pipeline):
@@ -391,9 +397,14 @@ def _repairs(build: Path, pipeline: Pipeline | None) -> Repairs:
 
 def _reopen_repaired(ledger: Ledger, repairs: Repairs) -> None:
     """Mark finished inputs as pending whose repairs are not those that they were processed with."""
-    fingerprints, missing = ledger.fingerprints(), []
-    for item in ledger.items():
-        old = fingerprints[item.path]
+    missing = []
+    candidates = [
+        (path, old)
+        for path, sha256, old in ledger.fingerprints()
+        if has_repairs(old) or video_of(sha256) in repairs
+    ]
+    for path, old in candidates:
+        item = ledger.item(path)
         new = with_repairs(old, repairs.get(video_of(item.sha256), ()))
         if item.status not in DONE or old in (new, _REFUSED):
             continue
@@ -414,23 +425,32 @@ def _register_inputs(
 
     Of inputs with the same content, the first by path is processed.
     """
-    ledger.keep_only([os.fspath(source.path) for source in inputs])
     first: dict[str, Source] = {}
-    for source in inputs:
-        key, digest, stamp, refused = os.fspath(source.path), "unread", "", source.refused
-        if not refused and source.path.is_file():
-            try:
-                stat = source.path.stat()
-                digest, stamp = _content(ledger, source.path)
-                original = first.setdefault(digest, source)
-                if original is not source and stat.st_size > 0:
-                    refused = f"same content as {original.name}"
-            except OSError as error:
-                refused = f"the file cannot be read ({error.strerror}); check its permissions"
-        fingerprint = _REFUSED if refused else work_fingerprint(pipeline, repairs.get(video_of(digest), ()))
-        ledger.add(key, source.name, digest, fingerprint, stamp)
-        if refused:
-            ledger.finish(key, "rejected", refused, 0.0)
+    fingerprint = work_fingerprint(pipeline)
+    with ledger.together():
+        ledger.keep_only([os.fspath(source.path) for source in inputs])
+        for source in inputs:
+            _register(ledger, source, fingerprint, repairs, first)
+
+
+def _register(
+    ledger: Ledger, source: Source, fingerprint: str, repairs: Repairs, first: dict[str, Source]
+) -> None:
+    """Add an input; ``fingerprint`` is that of the pipeline, ``first`` has the first input of every content so far."""
+    key, digest, stamp, refused = os.fspath(source.path), "unread", "", source.refused
+    if not refused and source.path.is_file():
+        try:
+            stat = source.path.stat()
+            digest, stamp = _content(ledger, source.path)
+            original = first.setdefault(digest, source)
+            if original is not source and stat.st_size > 0:
+                refused = f"same content as {original.name}"
+        except OSError as error:
+            refused = f"the file cannot be read ({error.strerror}); check its permissions"
+    own = _REFUSED if refused else with_repairs(fingerprint, repairs.get(video_of(digest), ()))
+    ledger.add(key, source.name, digest, own, stamp)
+    if refused:
+        ledger.finish(key, "rejected", refused, 0.0)
 
 
 def _content(ledger: Ledger, path: Path) -> tuple[str, str]:
@@ -442,12 +462,13 @@ def _content(ledger: Ledger, path: Path) -> tuple[str, str]:
 
 def _refresh_pending(ledger: Ledger, pipeline: Pipeline, repairs: Repairs = _NO_REPAIRS) -> None:
     """Hash unfinished inputs again if their files have changed since they were registered."""
-    for item in ledger.items():
+    fingerprint = work_fingerprint(pipeline)
+    for item in ledger.unfinished():
         path = Path(item.path)
-        if item.status not in DONE and path.is_file():
+        if path.is_file():
             digest, stamp = _content(ledger, path)
-            fingerprint = work_fingerprint(pipeline, repairs.get(video_of(digest), ()))
-            ledger.add(item.path, item.name, digest, fingerprint, stamp)
+            own = with_repairs(fingerprint, repairs.get(video_of(digest), ()))
+            ledger.add(item.path, item.name, digest, own, stamp)
 
 
 def _process(
@@ -459,7 +480,7 @@ def _process(
     repairs: Repairs = _NO_REPAIRS,
 ) -> None:
     """Run the pipeline on every unfinished input."""
-    videos = sum(item.status not in DONE for item in ledger.items())
+    videos = ledger.count(*UNFINISHED)
     if not videos:
         return
     check_room(build, max(MIN_ROOM, videos * _ROOM_PER_VIDEO), option="--build-dir")
@@ -467,26 +488,27 @@ def _process(
     backends = [backend for stage in pipeline for backend in stage.backends.values()]
     for backend in backends:
         backend.fetch()
-    gpus = _count_gpus() if any(backend.uses_gpu for backend in backends) else 0
-    # With fewer videos than cores, each video is processed in several threads; GPUs are not shared by workers.
-    workers = min(options.workers, videos, gpus or videos)
-    threads = max(1, options.workers // workers)
-    make = _MakeProcessor(pipeline, build.absolute(), threads, repairs)
     # This process is idle while the workers run: import the code that groups and packs meanwhile.
     imports = Thread(target=_import_packing, daemon=True)
     imports.start()
-    run_local(ledger, make, workers=workers, timeout_s=options.timeout_s, progress=progress, gpus=gpus)
+    memory = None if options.memory_gb is None else int(options.memory_gb * 1e9)
+    limits = Limits(options.timeout_s, memory)
+    work = Work(
+        pipeline,
+        build.absolute(),
+        videos,
+        options.workers,
+        limits,
+        repairs,
+        options.address,
+        options.gpus_per_actor,
+    )
+    RUNNERS[options.runner](ledger, work, progress)
 
 
 def _import_packing() -> None:
     for module in ("opendance_hf.pipeline.group", "datasets", "scipy.cluster.hierarchy"):
         import_module(module)
-
-
-def _count_gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()
 
 
 def _apply_decisions(ledger: Ledger, build: Path, inspected_only: bool) -> None:
@@ -544,7 +566,7 @@ def _withdraw(ledger: Ledger, out: Path) -> None:
 
     files = out.glob("data/*/*.parquet")
     names = [name for file in files for name in pq.read_table(file, columns=["id"])["id"].to_pylist()]
-    failed = {item.sha256[:16] for item in ledger.items() if item.status == "failed"}
+    failed = {item.sha256[:16] for item in ledger.each_item() if item.status == "failed"}
     if any(name.rpartition("_")[0] in failed for name in names):
         _log.info(
             f"{printable(out)} is not removed: it has sequences of a video that failed and may succeed next time."

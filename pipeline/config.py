@@ -224,6 +224,11 @@ def with_repairs(fingerprint: str, repairs: tuple[Repair, ...]) -> str:
     return f"{first}{space}{others}"
 
 
+def has_repairs(fingerprint: str) -> bool:
+    """Return whether a :func:`work_fingerprint` has repairs."""
+    return "+" in fingerprint.partition(" ")[0]
+
+
 def _with_fields(record: Any, values: Any, where: str) -> Any:
     """Return a stage, backend or nested dataclass with some of its fields set."""
     if not isinstance(values, Mapping):

@@ -60,6 +60,7 @@ class VideoProcessor:
         build: the build folder.
         threads: number of threads that a stage may use.
         repairs: repairs of annotators by video, see :func:`opendance_hf.pipeline.inspection.repairs.standing_repairs`.
+        num_stages: run only so many stages, whose results are kept in the cache; None for all.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class VideoProcessor:
         build: Path,
         threads: int,
         repairs: Repairs | None = None,
+        num_stages: int | None = None,
     ) -> None:
         import av.logging
         import cv2
@@ -75,7 +77,7 @@ class VideoProcessor:
         # Errors of FFmpeg are printed; its informational messages are not useful to users.
         av.logging.set_libav_level(av.logging.ERROR)
         cv2.setNumThreads(1)
-        self.pipeline = pipeline
+        self.pipeline, self.num_stages = pipeline, num_stages
         self.repairs = repairs or {}
         self.job = Job(build, pipeline_fingerprint(pipeline), min(threads, _MAX_THREADS))
         # Torch, SciPy and others take seconds to import: do it in the background while the first stages run.
@@ -93,11 +95,16 @@ class VideoProcessor:
             raise Rejected("not a regular file" if path.exists() else "a broken link, or the file is gone")
         repairs = self.repairs.get(video_of(item.sha256), ())
         video = Clip(path, item.sha256, key=item.sha256, job=self.job, repairs=repairs)
-        return process(video, self.pipeline, StageTimes(on_stage, on_step), self._torch_is_there.wait)
+        times = StageTimes(on_stage, on_step)
+        return process(video, self.pipeline, times, self._torch_is_there.wait, self.num_stages)
 
 
 def process(
-    video: Clip, pipeline: Pipeline, times: StageTimes, wait_for_torch: Callable[[], object] = lambda: None
+    video: Clip,
+    pipeline: Pipeline,
+    times: StageTimes,
+    wait_for_torch: Callable[[], object] = lambda: None,
+    num_stages: int | None = None,
 ) -> Outcome:
     """Run all stages on a video, depth first: each span becomes a sequence before the next span is processed.
 
@@ -109,15 +116,19 @@ def process(
         pipeline: the stages.
         times: receives the start and end of every stage.
         wait_for_torch: called before stages that must not run while torch is imported.
+        num_stages: run only so many stages; the outcome then has no sequences. None for all.
 
     Raises:
         Rejected: if no sequence can be made from the video; the message is the reason.
     """
     outcome = Outcome()
     cache = Cache(video.job.build, video.sha256)
-    pending = [(video, 0)]
+    pending, goes_on = [(video, 0)], False
     while pending:
         clip, stage_index = pending.pop()
+        if stage_index == num_stages:
+            goes_on = True
+            continue
         if stage_index == len(pipeline):
             outcome.sequences.append(summary(clip))
             _remove_other_files(clip, pipeline)
@@ -133,6 +144,8 @@ def process(
         outcome.dropped += [result for result in results if isinstance(result, Dropped)]
         clips = [result for result in results if isinstance(result, Clip)]
         pending += [(result, stage_index + 1) for result in reversed(clips)]
+    if goes_on:
+        return outcome
     cache.close()
     if not outcome.sequences:
         raise Rejected(main_reason(outcome.dropped), outcome.dropped)

@@ -6,7 +6,7 @@ import io
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -136,6 +136,8 @@ BUILD_SCORES: Final = {
         f"limit: at most {Gate.max_missing_sound:g}",
     ),
 }
+#: Inputs of each status, and sequences, that a page lists.
+MAX_LISTED: Final = 1000
 #: Names of scores as the paper writes them.
 _LABELS: Final = {
     "fid_k": "FID_k", "fid_g": "FID_g", "div_k": "Div_k", "div_g": "Div_g",
@@ -221,13 +223,15 @@ class BuildReport:
     """A finished build.
 
     Attributes:
-        inputs: results of the inputs.
+        inputs: results of the inputs; of many, the first :data:`MAX_LISTED` of each status.
         sequences: published sequences.
         dropped: how much of the inputs was not used, by stage and reason.
         title: heading of the page.
         dataset: folder or Hub id for ``load_dataset``.
         truth: errors of clips with known 3D motion, one row per clip; keys end in their unit.
         dances: dances of a model trained on the dataset.
+        counts: number of inputs by status, where not all are listed.
+        seconds: processing time of all inputs, seconds, likewise.
     """
 
     inputs: list[InputRow]
@@ -237,6 +241,13 @@ class BuildReport:
     dataset: str = "opendance-3d"
     truth: list[dict[str, float | str]] = field(default_factory=list)
     dances: list[DanceRow] = field(default_factory=list)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    seconds: float | None = None
+
+    @property
+    def statuses(self) -> Counter[str]:
+        """Number of inputs by status."""
+        return Counter(self.counts) or Counter(row.status for row in self.inputs)
 
 
 def write_report(path: str | os.PathLike[str], report: BuildReport) -> None:
@@ -275,17 +286,20 @@ def render_report(report: BuildReport) -> str:
     )
     environment.filters.update(label=metric_label, number=metric_number, unit=metric_unit, duration=_duration)
     environment.filters["tempo_doubt"] = tempo_doubt
-    statuses = Counter(row.status for row in report.inputs)
+    statuses = report.statuses
+    num_inputs = statuses.total()
     return environment.get_template("report.html.jinja").render(
         report=report,
         totals={
-            "inputs": len(report.inputs),
+            "inputs": num_inputs,
             **{status: statuses.pop(status, 0) for status in ("published", "rejected", "failed")},
             **dict(sorted(statuses.items())),
             "sequences": len(report.sequences),
         },
         dance_s=sum(row.duration_s for row in report.sequences),
-        work_s=sum(row.seconds for row in report.inputs),
+        work_s=sum(row.seconds for row in report.inputs) if report.seconds is None else report.seconds,
+        listed=report.sequences[:MAX_LISTED],
+        unlisted=num_inputs - len(report.inputs),
         configs=sorted_configs(row.config for row in report.sequences),
         plots=_plots(report.sequences),
         scores=explained_scores(report.sequences),
