@@ -56,6 +56,8 @@ _NOT_MEDIA_SUFFIXES = (
 )
 _NOT_MEDIA = frozenset(_NOT_MEDIA_SUFFIXES.split())
 _MAX_NAMED = 3
+#: Inputs that are registered in one transaction.
+_TOGETHER = 1000
 #: Fingerprint of inputs that are not processed: every build checks them again, as the original of a duplicate may have been
 #: removed.
 _REFUSED = "refused"
@@ -425,19 +427,34 @@ def _register_inputs(
 
     Of inputs with the same content, the first by path is processed.
     """
-    first: dict[str, Source] = {}
+    ledger.keep_only([os.fspath(source.path) for source in inputs])
     fingerprint = work_fingerprint(pipeline)
-    with ledger.together():
-        ledger.keep_only([os.fspath(source.path) for source in inputs])
-        for source in inputs:
-            _register(ledger, source, fingerprint, repairs, first)
+    first: dict[str, Source] = {}
+    for start in range(0, len(inputs), _TOGETHER):
+        # Files are read before the ledger is locked: annotators decide meanwhile.
+        found = [_identify(ledger, source, first) for source in inputs[start : start + _TOGETHER]]
+        with ledger.together():
+            for source, digest, stamp in found:
+                key = os.fspath(source.path)
+                own = (
+                    _REFUSED
+                    if source.refused
+                    else with_repairs(fingerprint, repairs.get(video_of(digest), ()))
+                )
+                ledger.add(key, source.name, digest, own, stamp)
+                if source.refused:
+                    ledger.finish(key, "rejected", source.refused, 0.0)
 
 
-def _register(
-    ledger: Ledger, source: Source, fingerprint: str, repairs: Repairs, first: dict[str, Source]
-) -> None:
-    """Add an input; ``fingerprint`` is that of the pipeline, ``first`` has the first input of every content so far."""
-    key, digest, stamp, refused = os.fspath(source.path), "unread", "", source.refused
+def _identify(ledger: Ledger, source: Source, first: dict[str, Source]) -> tuple[Source, str, str]:
+    """Return an input, refused if it needs no processing, the hash of its content and its stamp.
+
+    Args:
+        ledger: knows the hashes of files that have not changed.
+        source: the input.
+        first: the first input of every content so far; changed in place.
+    """
+    digest, stamp, refused = "unread", "", source.refused
     if not refused and source.path.is_file():
         try:
             stat = source.path.stat()
@@ -447,10 +464,7 @@ def _register(
                 refused = f"same content as {original.name}"
         except OSError as error:
             refused = f"the file cannot be read ({error.strerror}); check its permissions"
-    own = _REFUSED if refused else with_repairs(fingerprint, repairs.get(video_of(digest), ()))
-    ledger.add(key, source.name, digest, own, stamp)
-    if refused:
-        ledger.finish(key, "rejected", refused, 0.0)
+    return replace(source, refused=refused), digest, stamp
 
 
 def _content(ledger: Ledger, path: Path) -> tuple[str, str]:
