@@ -4,8 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from opendance_hf.pipeline.build import BuildError, BuildOptions, BuildResult, build_dataset, find_inputs
+    from opendance_hf.pipeline.build import BuildError, BuildOptions, BuildResult, build_dataset
     from opendance_hf.pipeline.config import ConfigError, change_pipeline, dump_config, read_config
+    from opendance_hf.pipeline.inputs import find_inputs
     from opendance_hf.pipeline.pipelines import default_pipeline, paper_pipeline
 
 __all__ = [
@@ -23,7 +24,7 @@ __all__ = [
 ]
 
 # The modules take a second to import, so they are imported when one of their names is used.
-_MODULES = ("build", "config", "pipelines")
+_MODULES = ("build", "config", "inputs", "pipelines")
 
 
 def __getattr__(name: str) -> Any:

@@ -16,8 +16,9 @@ from rich.console import Console
 from opendance_hf.apps.console import ConsoleProgress, print_report, show_log
 from opendance_hf.apps.report import MAX_LISTED, BuildReport, InputRow, SequenceRow, write_report
 from opendance_hf.pipeline.backends.results import results_at
-from opendance_hf.pipeline.build import BuildError, BuildOptions, BuildResult, build_dataset, find_inputs
+from opendance_hf.pipeline.build import BuildError, BuildOptions, BuildResult, build_dataset
 from opendance_hf.pipeline.config import ConfigError, change_pipeline, read_config, set_field
+from opendance_hf.pipeline.inputs import find_inputs
 from opendance_hf.pipeline.ledger import DroppedSpan, Item, Ledger
 from opendance_hf.pipeline.pipelines import PROFILES, Pipeline, results_pipeline
 from opendance_hf.pipeline.printable import printable

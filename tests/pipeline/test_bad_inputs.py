@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from opendance_hf.assets import AssetError, asset_files
 from opendance_hf.cli import app
-from opendance_hf.pipeline.build import BuildError, _register_inputs, find_inputs
+from opendance_hf.pipeline.build import BuildError, find_inputs, register_inputs
 from opendance_hf.pipeline.ledger import Ledger
 from opendance_hf.pipeline.pipelines import default_pipeline
 from opendance_hf.pipeline.printable import printable
@@ -194,13 +194,13 @@ def test_a_duplicate_takes_over_when_the_first_is_gone(tmp_path: Path) -> None:
     for file in (first, second):
         file.write_bytes(b"the same")
     ledger = Ledger(tmp_path / "ledger.sqlite")
-    _register_inputs(ledger, find_inputs([tmp_path / "v"]), default_pipeline())
+    register_inputs(ledger, find_inputs([tmp_path / "v"]), default_pipeline())
     assert [(item.status, item.reason) for item in ledger.items()] == [
         ("pending", ""),
         ("rejected", "same content as 1.mp4"),
     ]
     first.unlink()
-    _register_inputs(ledger, find_inputs([tmp_path / "v"]), default_pipeline())
+    register_inputs(ledger, find_inputs([tmp_path / "v"]), default_pipeline())
     assert [(item.name, item.status, item.reason) for item in ledger.items()] == [("2.mp4", "pending", "")]
     ledger.close()
 

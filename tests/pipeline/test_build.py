@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from opendance_hf.assets import sha256_of
 from opendance_hf.cli import app
 from opendance_hf.pipeline import build as build_module
+from opendance_hf.pipeline import inputs as inputs_module
 from opendance_hf.pipeline import runners
 from opendance_hf.pipeline.backends.base import Backend
 from opendance_hf.pipeline.build import (
@@ -23,13 +24,11 @@ from opendance_hf.pipeline.build import (
     BuildOptions,
     _build_lock,
     _process,
-    _refresh_pending,
-    _register_inputs,
     _remove_interrupted_output,
     _remove_stale_files,
-    _selected,
     find_inputs,
 )
+from opendance_hf.pipeline.inputs import refresh_pending, register_inputs, selected
 from opendance_hf.pipeline.ledger import Ledger
 from opendance_hf.pipeline.pipelines import Pipeline, default_pipeline
 from opendance_hf.pipeline.stage import Stage
@@ -62,12 +61,12 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(path.name)
         return sha256_of(path)
 
-    monkeypatch.setattr(build_module, "sha256_of", note)
+    monkeypatch.setattr(inputs_module, "sha256_of", note)
     return names
 
 
 def enter(ledger: Ledger, videos: Path) -> dict[str, tuple[str, str]]:
-    _register_inputs(ledger, find_inputs([videos]), default_pipeline())
+    register_inputs(ledger, find_inputs([videos]), default_pipeline())
     return {item.name: (item.status, item.reason) for item in ledger.items()}
 
 
@@ -105,7 +104,7 @@ def test_copies_are_refused_and_empty_files_are_not_copies(ledger: Ledger, video
 
 def test_a_refused_file_is_not_read(ledger: Ledger, videos: Path, hashed: list[str]) -> None:
     sources = [replace(source, refused="dull") for source in find_inputs([videos])]
-    _register_inputs(ledger, sources, default_pipeline())
+    register_inputs(ledger, sources, default_pipeline())
     assert hashed == []
     assert {(item.status, item.reason) for item in ledger.items()} == {("rejected", "dull")}
     enter(ledger, videos)
@@ -115,9 +114,9 @@ def test_a_refused_file_is_not_read(ledger: Ledger, videos: Path, hashed: list[s
 def test_a_selected_file_that_is_refused_anyway_stays_refused(videos: Path) -> None:
     first, *rest = find_inputs([videos])
     sources = [replace(first, refused="a link that leads out"), *rest]
-    chosen = _selected(sources, {"1.mp4": "", "2.mp4": "", "3.mp4": "dull"})
+    chosen = selected(sources, {"1.mp4": "", "2.mp4": "", "3.mp4": "dull"})
     assert [source.refused for source in chosen] == ["a link that leads out", "", "dull"]
-    assert _selected(sources, None) == sources
+    assert selected(sources, None) == sources
 
 
 def test_hidden_files_and_those_of_file_managers_are_no_inputs(
@@ -394,10 +393,10 @@ def test_a_file_that_could_not_be_read_is_hashed_when_it_can(
         (videos / name).write_bytes(name.encode())
     ledger = Ledger(tmp_path / "ledger.sqlite")
     with monkeypatch.context() as patch:
-        patch.setattr(build_module, "sha256_of", _raise_permission_error)
-        _register_inputs(ledger, find_inputs([videos]), default_pipeline())
+        patch.setattr(inputs_module, "sha256_of", _raise_permission_error)
+        register_inputs(ledger, find_inputs([videos]), default_pipeline())
     assert {item.status for item in ledger.items()} == {"rejected"}
-    _register_inputs(ledger, find_inputs([videos]), default_pipeline())
+    register_inputs(ledger, find_inputs([videos]), default_pipeline())
     assert [item.status for item in ledger.items()] == ["pending", "pending"]
     assert len({item.sha256 for item in ledger.items()} - {"unread"}) == 2
 
@@ -410,10 +409,10 @@ def test_a_pending_file_that_was_replaced_is_hashed_again(tmp_path: Path) -> Non
     video = tmp_path / "a.mp4"
     video.write_bytes(b"one")
     ledger = Ledger(tmp_path / "ledger.sqlite")
-    _register_inputs(ledger, find_inputs([video]), default_pipeline())
+    register_inputs(ledger, find_inputs([video]), default_pipeline())
     before = ledger.items()[0].sha256
     video.write_bytes(b"another")
-    _refresh_pending(ledger, default_pipeline())
+    refresh_pending(ledger, default_pipeline())
     assert ledger.items()[0].sha256 not in (before, "unread")
 
 

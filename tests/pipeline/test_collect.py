@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 from opendance_hf.apps.collect import CollectOptions, run_collect
 from opendance_hf.cli import app
 from opendance_hf.files import OutputError
-from opendance_hf.pipeline.build import find_inputs
 from opendance_hf.pipeline.collect import (
     CollectError,
     Columns,
@@ -24,6 +23,7 @@ from opendance_hf.pipeline.collect import (
     read_selection,
     select,
 )
+from opendance_hf.pipeline.inputs import find_inputs
 
 ROWS = [
     {"video": "star.mp4", "followers": 5000, "posts_90d": 12, "dance_weight": 0.9},

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from opendance_hf.pipeline.build import CONFIG, _reopen_repaired, _repairs
+from opendance_hf.pipeline.build import CONFIG, _repairs
 from opendance_hf.pipeline.clip import Repair
 from opendance_hf.pipeline.config import dump_config, work_fingerprint
+from opendance_hf.pipeline.inputs import reopen_repaired
 from opendance_hf.pipeline.inspection.exchange import export_csv, import_csv
 from opendance_hf.pipeline.inspection.queue import Conflict, decide, next_turn
 from opendance_hf.pipeline.inspection.repairs import (
@@ -235,7 +236,7 @@ def test_a_build_takes_up_the_inputs_whose_repairs_have_changed(build: Path, tmp
     inspection, ledger = open_build(build), Ledger(build / "ledger.sqlite")
 
     def states() -> dict[str, str]:
-        _reopen_repaired(ledger, _repairs(build, None))
+        reopen_repaired(ledger, _repairs(build, None))
         return {item.name: item.status for item in ledger.items()}
 
     def finish() -> None:
@@ -267,7 +268,7 @@ def test_a_video_that_is_not_there_keeps_its_sequences(
     add_repair(inspection, ANA, subject(inspection), SIDES)
     (tmp_path / "videos" / "dance_00.mp4").unlink()
     with caplog.at_level("INFO"):
-        _reopen_repaired(ledger, _repairs(build, None))
+        reopen_repaired(ledger, _repairs(build, None))
     assert "1 video(s) that are not there: dance_00.mp4" in caplog.text
     assert {item.status for item in ledger.items()} == {"published"}
     assert len(ledger.sequences()) == 3

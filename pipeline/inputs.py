@@ -1,0 +1,220 @@
+"""Find the inputs of a build, and register them in its ledger."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from opendance_hf.assets import sha256_of
+from opendance_hf.errors import OpenDanceError
+from opendance_hf.pipeline.config import has_repairs, with_repairs, work_fingerprint
+from opendance_hf.pipeline.inspection.store import video_of
+from opendance_hf.pipeline.ledger import DONE, Ledger
+from opendance_hf.pipeline.pipelines import Pipeline
+from opendance_hf.pipeline.printable import printable
+from opendance_hf.pipeline.process import Repairs
+
+_log = logging.getLogger(__name__)
+
+_OUTSIDE_LINK = (
+    "a link that leads out of the folder; give the file it points to by name, or copy it into the folder"
+)
+#: File names of the operating system that are skipped in folders of videos.
+_NOT_INPUTS = {"thumbs.db", "desktop.ini"}
+#: Suffixes of texts, tables, subtitles and pictures, which lie beside downloaded videos and are ignored in folders.
+_NOT_MEDIA_SUFFIXES = (
+    ".txt .md .rst .log .nfo .description .json .jsonl .yaml .yml .xml .html .csv .tsv .xlsx .parquet .pdf .srt .vtt .ass "
+    ".lrc .jpg .jpeg .png .webp .bmp .svg .npy .npz .pkl .py .sha256 .md5"
+)
+_NOT_MEDIA = frozenset(_NOT_MEDIA_SUFFIXES.split())
+_MAX_NAMED = 3
+#: Inputs that are registered in one transaction.
+_TOGETHER = 1000
+#: Fingerprint of inputs that are not processed: every build checks them again, as the original of a duplicate may have been
+#: removed.
+_REFUSED = "refused"
+#: Of videos that nobody repaired.
+NO_REPAIRS: Final[Repairs] = {}
+
+
+class BuildError(OpenDanceError, RuntimeError):
+    """Raised when a build cannot start; the message names what to change."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """An input video.
+
+    Attributes:
+        path: path of the file.
+        name: display name, always printable UTF-8.
+        refused: reason to reject it without reading it; empty if there is none.
+    """
+
+    path: Path
+    name: str
+    refused: str = ""
+
+
+def find_inputs(paths: Iterable[Path], leave_out: Iterable[Path] = ()) -> list[Source]:
+    """Return the files to process, sorted by path: the given files, and all files below the given folders.
+
+    In folders, hidden files are skipped, and texts, tables, subtitles and pictures are ignored with one line in the
+    log. Every other file counts as an input, so that a file that is not a video is reported. A link that leads out of
+    its folder is refused, since it may expose the rest of the disk. A file or link given by name is accepted.
+
+    Args:
+        paths: files and folders.
+        leave_out: folders inside the given ones that are not searched (the build's own output).
+
+    Raises:
+        BuildError: if a path does not exist, or no input is found.
+    """
+    paths = list(paths)
+    skipped = [folder.resolve() for folder in leave_out]
+    found: dict[Path, Source] = {}
+    ignored: dict[Path, str] = {}
+    for path in paths:
+        if path.is_dir():
+            root = path.resolve()
+            for file in sorted(path.rglob("*")):
+                name = file.relative_to(path)
+                hidden = any(part.startswith(".") for part in name.parts)
+                target = Path(os.path.realpath(file))  # Path.resolve raises on a link to itself
+                # Linked folders are not searched: one that lies inside the given folder is found by its own path.
+                outside = file.is_symlink() and not target.is_relative_to(root)
+                if hidden or name.name.lower() in _NOT_INPUTS or (file.is_dir() and not outside):
+                    continue
+                if any(target.is_relative_to(folder) for folder in skipped):
+                    continue
+                if file.suffix.lower() in _NOT_MEDIA:
+                    ignored[file.absolute()] = printable(name)
+                    continue
+                refused = _OUTSIDE_LINK if outside else ""
+                found.setdefault(file.absolute(), Source(file.absolute(), printable(name), refused))
+        elif path.exists():
+            found[path.absolute()] = Source(path.absolute(), printable(path.name))
+        else:
+            raise BuildError(f"{printable(path)}: no such file or folder")
+    note = _describe_ignored([name for path, name in sorted(ignored.items()) if path not in found])
+    if not found:
+        raise BuildError(
+            f"no videos in {', '.join(map(printable, paths))}" + (f"; ignored {note}" if note else "")
+        )
+    if note:
+        _log.info(f"Ignored {note}")
+    return [found[path] for path in sorted(found)]
+
+
+def _describe_ignored(names: list[str]) -> str:
+    """Return one line on the ignored files of folders; empty if there are none."""
+    if not names:
+        return ""
+    kind = "1 file that is" if len(names) == 1 else f"{len(names)} files that are"
+    more = ", ..." if len(names) > _MAX_NAMED else ""
+    return f"{kind} not media: {', '.join(names[:_MAX_NAMED])}{more}"
+
+
+def selected(inputs: list[Source], selection: Mapping[str, str] | None) -> list[Source]:
+    """Return the inputs, each with its reason for refusal from a list of selected videos."""
+    if selection is None:
+        return inputs
+    if not any(source.name in selection for source in inputs):
+        raise BuildError(
+            f"the list of selected videos names none of the {len(inputs)} input(s), such as {inputs[0].name}: give "
+            "the folder that its names are relative to"
+        )
+    unnamed = "not in the list of selected videos"
+    return [replace(s, refused=s.refused or selection.get(s.name, unnamed)) for s in inputs]
+
+
+def register_inputs(
+    ledger: Ledger, inputs: list[Source], pipeline: Pipeline, repairs: Repairs = NO_REPAIRS
+) -> None:
+    """Add all inputs to the ledger and reject those that need no processing, duplicates among them.
+
+    Of inputs with the same content, the first by path is processed.
+    """
+    ledger.keep_only([os.fspath(source.path) for source in inputs])
+    fingerprint = work_fingerprint(pipeline)
+    first: dict[str, Source] = {}
+    for start in range(0, len(inputs), _TOGETHER):
+        # Files are read before the ledger is locked: annotators decide meanwhile.
+        found = [_identify(ledger, source, first) for source in inputs[start : start + _TOGETHER]]
+        with ledger.together():
+            for source, digest, stamp in found:
+                key = os.fspath(source.path)
+                own = (
+                    _REFUSED
+                    if source.refused
+                    else with_repairs(fingerprint, repairs.get(video_of(digest), ()))
+                )
+                ledger.add(key, source.name, digest, own, stamp)
+                if source.refused:
+                    ledger.finish(key, "rejected", source.refused, 0.0)
+
+
+def _identify(ledger: Ledger, source: Source, first: dict[str, Source]) -> tuple[Source, str, str]:
+    """Return an input, refused if it needs no processing, the hash of its content and its stamp.
+
+    Args:
+        ledger: knows the hashes of files that have not changed.
+        source: the input.
+        first: the first input of every content so far; changed in place.
+    """
+    digest, stamp, refused = "unread", "", source.refused
+    if not refused and source.path.is_file():
+        try:
+            stat = source.path.stat()
+            digest, stamp = _content(ledger, source.path)
+            original = first.setdefault(digest, source)
+            if original is not source and stat.st_size > 0:
+                refused = f"same content as {original.name}"
+        except OSError as error:
+            refused = f"the file cannot be read ({error.strerror}); check its permissions"
+    return replace(source, refused=refused), digest, stamp
+
+
+def _content(ledger: Ledger, path: Path) -> tuple[str, str]:
+    """Return the hash of a file's content and its stamp; the file is read only if its stamp has changed."""
+    stat = path.stat()
+    stamp = f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
+    return ledger.known_sha256(os.fspath(path), stamp) or sha256_of(path), stamp
+
+
+def refresh_pending(ledger: Ledger, pipeline: Pipeline, repairs: Repairs = NO_REPAIRS) -> None:
+    """Hash unfinished inputs again if their files have changed since they were registered."""
+    fingerprint = work_fingerprint(pipeline)
+    for item in ledger.unfinished():
+        path = Path(item.path)
+        if path.is_file():
+            digest, stamp = _content(ledger, path)
+            own = with_repairs(fingerprint, repairs.get(video_of(digest), ()))
+            ledger.add(item.path, item.name, digest, own, stamp)
+
+
+def reopen_repaired(ledger: Ledger, repairs: Repairs) -> None:
+    """Mark finished inputs as pending whose repairs are not those that they were processed with."""
+    missing = []
+    candidates = [
+        (path, old)
+        for path, sha256, old in ledger.fingerprints()
+        if has_repairs(old) or video_of(sha256) in repairs
+    ]
+    for path, old in candidates:
+        item = ledger.item(path)
+        new = with_repairs(old, repairs.get(video_of(item.sha256), ()))
+        if item.status not in DONE or old in (new, _REFUSED):
+            continue
+        if Path(item.path).is_file():
+            ledger.add(item.path, item.name, item.sha256, new)
+        else:
+            missing.append(item.name)
+    if missing:
+        _log.info(
+            f"Repairs wait for {len(missing)} video(s) that are not there: {', '.join(missing[:_MAX_NAMED])}"
+        )
