@@ -26,6 +26,11 @@ def find_chromium() -> str:
     pytest.skip("no Chromium on PATH (Debian: apt-get install chromium)")
 
 
+#: axe-core, see the README beside it.
+_AXE = Path(__file__).parents[1] / "fixtures" / "axe.min.js"
+#: A desktop and a phone, CSS pixels.
+DESKTOP, PHONE = (1280, 800), (390, 844)
+
 #: Draw WebGL without a graphics processor.
 SOFTWARE_WEBGL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 
@@ -101,7 +106,7 @@ class Chromium:
         page.send("Runtime.enable")
         page.send("Log.enable")
         page.send("Emulation.setFocusEmulationEnabled", enabled=True)  # none of several is in the background
-        page.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)  # fmt: skip
+        page.resize(width, height)
         page.open(url)
         return page
 
@@ -127,6 +132,10 @@ class Page:
         """Go to an address, as a new document."""
         self.send("Page.navigate", url="about:blank")
         self.send("Page.navigate", url=url)
+
+    def resize(self, width: int, height: int) -> None:
+        """Give the page another size, CSS pixels."""
+        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)  # fmt: skip
 
     def run(self, script: str) -> Any:
         """The value of an expression; promises are waited for."""
@@ -173,3 +182,18 @@ class Page:
             if entry.get("level") == "error" and entry.get("source") in ("security", "javascript"):
                 out.append(entry["text"])
         return out
+
+
+def axe(page: Page) -> list[str]:
+    """Return the violations that axe-core finds on a page as it is now, one text each: rule, meaning, elements.
+
+    What axe cannot decide, such as the contrast of a text over a picture, is not a violation. Elements that are hidden
+    are not checked: show them first.
+    """
+    if page.run("typeof axe") == "undefined":
+        page.run(_AXE.read_text(encoding="utf-8") + "; undefined")
+    found = page.run("axe.run(document, {resultTypes: ['violations']}).then((result) => result.violations)")
+    return [
+        f"{rule['id']}: {rule['help']}: {'; '.join(' '.join(map(str, node['target'])) for node in rule['nodes'])}"
+        for rule in found
+    ]

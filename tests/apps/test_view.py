@@ -29,7 +29,7 @@ from opendance_hf.metrics import step_beat
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.skeleton import MEAN_OFFSETS
 from opendance_hf.music import decode_audio
-from tests.apps.chromium import SOFTWARE_WEBGL, Chromium, Page, find_chromium
+from tests.apps.chromium import DESKTOP, PHONE, SOFTWARE_WEBGL, Chromium, Page, axe, find_chromium
 
 CLICKS_S = (0.5, 1.0, 1.5)
 
@@ -259,6 +259,20 @@ def test_dancers_dance_in_the_browser(browser: Chromium, tmp_path: Path, song: P
     assert {url.split(":")[0] for url in urls} <= {"about", "file", "blob", "data"}
     assert sum(url.startswith("file:") for url in urls) == 1
     assert not page.complaints()
+
+
+def test_the_stage_has_no_violation_of_axe(browser: Chromium, tmp_path: Path) -> None:
+    names = ["one", "two"]
+    data = stage_data(names, [make_dance(1, 20, licence="CC0-1.0", music_beats=(0, 9)), make_dance(2, 20)])
+    (tmp_path / "page.html").write_text(render_page(data), encoding="utf-8")
+    page = browser.page((tmp_path / "page.html").as_uri(), *DESKTOP)
+    page.wait("drawn > 0", 60)
+    page.run("document.querySelector('details').open = true")
+    for size in (DESKTOP, PHONE):
+        page.resize(*size)
+        assert axe(page) == []
+    page.run("document.getElementById('play').textContent = ''")
+    assert [line.partition(":")[0] for line in axe(page)] == ["button-name"], "axe finds what is wrong"
 
 
 def check_bodies(page: Page, dance: Motion) -> None:
