@@ -631,6 +631,7 @@ class BailandoPPForDanceGeneration(DanceGenerationMixin, BailandoPPPreTrainedMod
         start_facing: Tensor | None = None,
         generation_config: GenerationConfig | None = None,
         generator: Generators = None,
+        streamer: CodeStreamer | None = None,
         **options: Any,
     ) -> BailandoPPDanceOutput:
         """Generate a dance of N dancers to a piece of music (paper section 4, problem formulation).
@@ -650,6 +651,7 @@ class BailandoPPForDanceGeneration(DanceGenerationMixin, BailandoPPPreTrainedMod
             start_facing: (B, N) yaw of the hips in the first frame, radians.
             generation_config: how codes are chosen, see :func:`choose_codes`; ``self.generation_config`` by default.
             generator: of all draws, on the CPU; a sequence has one for each piece.
+            streamer: receives the codes of each step, those of relations after those of dancers.
             options: changes of the generation configuration: ``do_sample``, ``temperature``, ``top_k``, ``top_p``,
                 ``guidance_scale``, and ``num_dancers``: N, by default as many as ``seed_joints``, ``start_positions`` or ``start_facing`` have,
                 else 2.
@@ -680,6 +682,7 @@ class BailandoPPForDanceGeneration(DanceGenerationMixin, BailandoPPPreTrainedMod
             **relations,
             generation_config=chosen,
             generator=generator,
+            streamer=streamer,
         )
         counts = [math.ceil(length / per_code) for length in lengths]
         of_dancers = [number for number in counts for _ in range(count)]

@@ -102,6 +102,20 @@ def view(files: list[Path], out: Path | None, options: ViewOptions) -> Path:
     out = out or Path(f"{dances[0].stem}.html")
     check_suffix(out, ".html", ".htm")
     check_output(out, [*dances, *([song] if song else [])], overwrite=options.overwrite)
+    page = render_page(read_stage(_names(dances), dances, song, options.audio_start_s))
+    with atomic_write(out) as partial:
+        partial.write_text(page, encoding="utf-8")
+    return out
+
+
+def read_stage(
+    names: list[str], dances: list[Path], song: Path | None, audio_start_s: float | None = None
+) -> dict[str, Any]:
+    """Return what the page holds, see :func:`stage_data`, of motion files and their song.
+
+    Raises:
+        ViewError, ExportError, FormatError, AudioError: see :func:`view`.
+    """
     motions = [_load(path) for path in dances]
     _check_size(dances, motions)
     longest = max(motions, key=lambda motion: motion.num_frames / motion.fps)
@@ -110,11 +124,8 @@ def view(files: list[Path], out: Path | None, options: ViewOptions) -> Path:
         # The first dance says where the song begins; the longest one how much of it is heard.
         first = motions[0].meta
         start: dict[str, Any] = {name: first[name] for name in ("song_start_s", "start_s") if name in first}
-        samples = song_part(replace(longest, meta=start), song, options.audio_start_s, _SONG_HZ)
-    page = render_page(stage_data(_names(dances), motions, samples))
-    with atomic_write(out) as partial:
-        partial.write_text(page, encoding="utf-8")
-    return out
+        samples = song_part(replace(longest, meta=start), song, audio_start_s, _SONG_HZ)
+    return stage_data(names, motions, samples)
 
 
 def _split(files: list[Path], audio: Path | None) -> tuple[list[Path], Path | None]:
@@ -226,19 +237,27 @@ def render_page(data: dict[str, Any]) -> str:
     """
     folder = resources.files("opendance_hf.apps") / "static" / "view"
     files = {name: (folder / file).read_text(encoding="utf-8") for name, file in _FILES.items()}
-    environment = Environment(
+    hashes = {name: _hash(files[name]) for name in ("three", "dancers", "script", "style")}
+    return (
+        templates()
+        .get_template("view.html.jinja")
+        .render(
+            data=data,
+            title=", ".join(motion["name"] for motion in data["motions"]),
+            hashes=hashes,
+            **{name: Markup(text) for name, text in files.items()},
+        )
+    )
+
+
+def templates() -> Environment:
+    """Return the templates of pages; what they are given is text, never markup."""
+    return Environment(
         loader=PackageLoader("opendance_hf.apps"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-    )
-    hashes = {name: _hash(files[name]) for name in ("three", "dancers", "script", "style")}
-    return environment.get_template("view.html.jinja").render(
-        data=data,
-        title=", ".join(motion["name"] for motion in data["motions"]),
-        hashes=hashes,
-        **{name: Markup(text) for name, text in files.items()},
     )
 
 

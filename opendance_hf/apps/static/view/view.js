@@ -367,6 +367,7 @@ const SHIFTED = {
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === " " && event.target.closest("button, summary")) return; // which it presses
+  if (event.target !== $("seek") && event.target.closest("input, select")) return; // which it changes
   const name = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   const act = (event.shiftKey && SHIFTED[name]) || KEYS[name];
   if (!act) return;
