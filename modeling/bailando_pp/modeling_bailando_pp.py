@@ -631,7 +631,6 @@ class BailandoPPForDanceGeneration(DanceGenerationMixin, BailandoPPPreTrainedMod
         start_facing: Tensor | None = None,
         generation_config: GenerationConfig | None = None,
         generator: Generators = None,
-        streamer: CodeStreamer | None = None,
         **options: Any,
     ) -> BailandoPPDanceOutput:
         """Generate a dance of N dancers to a piece of music (paper section 4, problem formulation).
@@ -651,15 +650,15 @@ class BailandoPPForDanceGeneration(DanceGenerationMixin, BailandoPPPreTrainedMod
             start_facing: (B, N) yaw of the hips in the first frame, radians.
             generation_config: how codes are chosen, see :func:`choose_codes`; ``self.generation_config`` by default.
             generator: of all draws, on the CPU; a sequence has one for each piece.
-            streamer: receives the codes of each step, those of relations after those of dancers.
             options: changes of the generation configuration: ``do_sample``, ``temperature``, ``top_k``, ``top_p``,
                 ``guidance_scale``, and ``num_dancers``: N, by default as many as ``seed_joints``, ``start_positions`` or ``start_facing`` have,
-                else 2.
+                else 2. And ``streamer``, which receives the codes of each step, those of relations after those of dancers.
 
         Raises:
             ValueError: if ``music_features`` do not last ``num_frames``, a seed motion is too short, shapes do not
                 agree, or an option is unknown.
         """
+        streamer: CodeStreamer | None = options.pop("streamer", None)
         chosen: Any = self.generation_options(generation_config, **options)
         per_code = self.config.vqvae_config.frames_per_code
         lengths, batch = lengths_of(num_frames, len(music_features)), len(music_features)

@@ -34,6 +34,8 @@ _MAX_NAME: Final = 120
 _MAX_SEED: Final = 2**31 - 1
 _BEATS: Final = (4, 8000)
 _GIB: Final = 1024**3
+#: A job may be made or deleted for so long.
+_NEW_S: Final = 600.0
 
 
 class JobError(OpenDanceError, ValueError):
@@ -203,19 +205,13 @@ class Jobs:
 
     def find(self, name: str, owner: str) -> Path | None:
         """Return the folder of a job, or None if there is none of this owner."""
-        folder = self._jobs / name
-        if not _ID.fullmatch(name) or not (folder / "request.json").is_file():
-            return None
-        return folder if read_request(folder).owner == owner else None
+        job = _read(self._jobs / name) if _ID.fullmatch(name) else None
+        return None if job is None or job[1].owner != owner else job[0]
 
     def all(self) -> list[tuple[Path, Request, State]]:
         """Return all jobs in the order in which they came."""
-        found = []
-        for folder in self._jobs.iterdir():
-            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
-                if _ID.fullmatch(folder.name):
-                    found.append((folder, read_request(folder), read_state(folder)))
-        return sorted(found, key=lambda job: job[1].created_ns)
+        found = (_read(folder) for folder in self._jobs.iterdir() if _ID.fullmatch(folder.name))
+        return sorted(filter(None, found), key=lambda job: job[1].created_ns)
 
     def unfinished(self) -> list[Path]:
         """Return the jobs that wait or are danced, the next first."""
@@ -230,12 +226,13 @@ class Jobs:
 
     def tidy(self) -> None:
         """Delete what is left of broken jobs, finished jobs that are too old, and the oldest beyond the size of all."""
-        for folder in self._jobs.iterdir():
-            if folder.name.startswith(".") and time.time() - folder.stat().st_mtime > 3600:
-                shutil.rmtree(folder, ignore_errors=True)
-            elif not folder.name.startswith(".") and not (folder / "request.json").is_file():
-                self.delete(folder)
+        folders = list(self._jobs.iterdir())
         jobs = self.all()
+        known = {folder for folder, _, _ in jobs}
+        for folder in folders:
+            new = folder.name.startswith(".") and time.time() - folder.stat().st_mtime < _NEW_S
+            if folder not in known and not new:
+                shutil.rmtree(folder, ignore_errors=True)
         sizes = {folder: _size(folder) for folder, _, _ in jobs}
         total = sum(sizes.values())
         for folder, request, state in jobs:
@@ -245,6 +242,14 @@ class Jobs:
             if hours > self.limits.keep_hours or total > self.limits.max_gb * _GIB:
                 self.delete(folder)
                 total -= sizes[folder]
+
+
+def _read(folder: Path) -> tuple[Path, Request, State] | None:
+    """Read a job; None if it was deleted meanwhile, or the disk has lost a part of it."""
+    try:
+        return folder, read_request(folder), read_state(folder)
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError):
+        return None
 
 
 def read_request(folder: Path) -> Request:

@@ -80,6 +80,8 @@ class Desk:
     exporter: Worker = field(default_factory=lambda: Worker(_EXPORT_S))
     _come: threading.Event = field(default_factory=threading.Event)
     _stopped: bool = False
+    _tidy_s: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
     _at_work: Path | None = None
     _exports: queue.Queue[tuple[Path, str] | None] = field(default_factory=queue.Queue)
     _exporting: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -110,8 +112,9 @@ class Desk:
 
     def delete(self, folder: Path) -> None:
         """Delete a job, and stop the work on it."""
-        if folder == self._at_work:
-            self.dancer.kill()
+        with self._lock:
+            if folder == self._at_work:
+                self.dancer.kill()
         self.jobs.delete(folder)
 
     def export(self, folder: Path, kind: str) -> None:
@@ -139,23 +142,36 @@ class Desk:
         return others | ready
 
     def _dance_all(self) -> None:
-        tidied = 0.0
         while not self._stopped:
             self._come.clear()
-            if time.monotonic() - tidied > _TIDY_S:
-                tidied = time.monotonic()
-                self.jobs.tidy()
-            waiting = self.jobs.unfinished()
-            if not waiting:
-                self._come.wait(_TIDY_S)
-                continue
-            folder = self._at_work = waiting[0]
             try:
-                self.dancer.run(app_worker.dance, folder)
-            except OpenDanceError as error:
-                if not self._stopped:
-                    app_jobs.write_state(folder, State("failed", _without(folder, str(error))))
-            self._at_work = None
+                waiting = self._tidied()
+                if waiting:
+                    self._dance(waiting[0])
+                else:
+                    self._come.wait(_TIDY_S)
+            except OSError as error:  # a full disk, for example: the queue waits until there is room
+                log.error("%s", error)
+                self._come.wait(_TIDY_S)
+
+    def _tidied(self) -> list[Path]:
+        """Return the jobs that wait; from time to time, delete those that are too old or too many before."""
+        if time.monotonic() - self._tidy_s > _TIDY_S:
+            self._tidy_s = time.monotonic()
+            self.jobs.tidy()
+        return self.jobs.unfinished()
+
+    def _dance(self, folder: Path) -> None:
+        with self._lock:
+            self._at_work = folder
+        try:
+            self.dancer.run(app_worker.dance, folder)
+        except OpenDanceError as error:
+            if not self._stopped:
+                app_jobs.write_state(folder, State("failed", _without(folder, str(error))))
+        finally:
+            with self._lock:
+                self._at_work = None
 
     def _export_all(self) -> None:
         while (task := self._exports.get()) is not None:

@@ -83,21 +83,25 @@ class Worker:
                     )
                 kind, value = connection.recv()
             except (EOFError, OSError):
-                self.kill()
+                self._end()
                 raise WorkerError(
                     "the work ended without a result: try again, or with another file"
                 ) from None
             except BaseException:
-                self.kill()
+                self._end()
                 raise
         if kind == "error":
             raise JobError(value)
         return value
 
     def kill(self) -> None:
-        """End the process and what it does."""
+        """End the process, and with it what :meth:`run` waits for in another thread."""
+        if (process := self._process) is not None:
+            process.kill()
+
+    def _end(self) -> None:
+        self.kill()
         if self._process is not None:
-            self._process.kill()
             self._process.join()
         if self._connection is not None:
             self._connection.close()
@@ -105,7 +109,7 @@ class Worker:
 
     def _started(self) -> Connection:
         if self._connection is None or self._process is None or not self._process.is_alive():
-            self.kill()
+            self._end()
             context = multiprocessing.get_context("spawn")
             self._connection, theirs = context.Pipe()
             self._process = context.Process(target=_serve, args=(theirs,), daemon=True)

@@ -3,6 +3,7 @@
 
 const $ = (id) => document.getElementById(id);
 const POLL_MS = 700;
+const IDLE_MS = 5000; // between two looks while nothing of ours happens
 let limits = null;
 const sending = new Map(); // songs on their way, by number: name and share
 let sent = 0;
@@ -140,7 +141,8 @@ async function start() {
   if (location.hash === "#gone") trouble("That dance does not exist, or was deleted.");
   for (;;) {
     await refresh();
-    await sleep(POLL_MS);
+    const busy = sending.size || jobs.some((job) => job.status === "queued" || job.status === "working");
+    await sleep(busy && !document.hidden ? POLL_MS : IDLE_MS);
   }
 }
 
