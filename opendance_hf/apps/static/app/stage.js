@@ -113,7 +113,7 @@ function changes() {
 const endOf = (request) => Number((request.end_s ?? request.seconds).toFixed(2));
 
 async function dance(asked) {
-  for (const id of ["again", "next"]) $(id).disabled = true;
+  for (const id of ["again", "another"]) $(id).disabled = true;
   try {
     const { id } = await ask(`/api/jobs/${job.id}/again`, asked);
     for (;;) {
@@ -129,7 +129,7 @@ async function dance(asked) {
     $("waiting").textContent = error.message;
   }
   $("share").hidden = true;
-  $("next").disabled = false;
+  $("another").disabled = false;
   showBeats();
 }
 
@@ -197,7 +197,7 @@ for (const id of ["dancers", "energy", "seed", "start", "end"]) $(id).oninput = 
 $("start-here").onclick = () => { $("start").value = (job.start_s + now()).toFixed(2); showBeats(); };
 $("end-here").onclick = () => { $("end").value = (job.start_s + now()).toFixed(2); showBeats(); };
 $("again").onclick = () => dance(changes());
-$("next").onclick = () => dance({ ...changes(), seed: job.seed + 1 });
+$("another").onclick = () => dance({ ...changes(), seed: job.seed + 1 });
 // At the press, not at the release; a click without one is the keyboard's.
 $("tap").onpointerdown = tap;
 $("tap").onclick = (event) => { if (event.detail === 0) tap(); };
