@@ -1,13 +1,14 @@
 """Keep the jobs of ``opendance app`` as folders on disk: a song, what was asked, how far it is, and the dance.
 
 ``jobs/ID`` has ``song`` (as it was sent), ``request.json``, ``state.json``, and once it is danced ``dance.npz``,
-``stage.html`` and ``exports/``. A job appears and changes by one rename each, so a server that was killed finds whole files when it
+the page of the stage (:func:`stage_file`) and ``exports/``. A job appears and changes by one rename each, so a server that was killed finds whole files when it
 starts again. Names of users are texts in ``request.json``, never paths.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -17,10 +18,12 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Self
 
+import opendance_hf
 from opendance_hf.apps.generate import PACKAGED_DANCERS
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.files import atomic_write
@@ -217,6 +220,12 @@ class Jobs:
         """Return the jobs that wait or are danced, the next first."""
         return [folder for folder, _, state in self.all() if state.status in ("queued", "working")]
 
+    def renew(self) -> None:
+        """Queue finished dances whose stage is of another version: the dance stays, its page is made again."""
+        for folder, _, state in self.all():
+            if state.status == "done" and not stage_file(folder).is_file():
+                write_state(folder, State())
+
     def delete(self, folder: Path) -> None:
         """Delete a job, all at once for everyone who looks."""
         gone = folder.with_name(f".{folder.name}")
@@ -267,6 +276,21 @@ def write_state(folder: Path, state: State) -> None:
     """Write how far a job is; a job that was deleted stays deleted."""
     if folder.is_dir():
         _write_json(folder / "state.json", asdict(state))
+
+
+def stage_file(folder: Path) -> Path:
+    """Return the page of the stage of a job, whose name tells the version of its scripts: other versions need another page."""
+    return folder / f"stage-{_stage_version()}.html"
+
+
+@cache
+def _stage_version() -> str:
+    """Return a hash of the version of the package, the templates and the scripts that the page works with."""
+    digest = hashlib.sha256(opendance_hf.__version__.encode())
+    apps = Path(__file__).parent
+    for file in sorted([*apps.glob("static/app/*"), *apps.glob("static/view/*"), *apps.glob("templates/*")]):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def song_name(text: str) -> str:

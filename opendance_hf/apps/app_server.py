@@ -13,6 +13,7 @@ import hashlib
 import logging
 import os
 import queue
+import re
 import secrets
 import threading
 import time
@@ -88,6 +89,7 @@ class Desk:
 
     def start(self) -> None:
         """Start to work, with what a server before left unfinished."""
+        self.jobs.renew()
         for work in (self._dance_all, self._export_all):
             threading.Thread(target=work, daemon=True).start()
 
@@ -116,6 +118,8 @@ class Desk:
             if folder == self._at_work:
                 self.dancer.kill()
         self.jobs.delete(folder)
+        for key in [key for key in list(self._exporting) if key[0] == folder.name]:
+            self._exporting.pop(key, None)
 
     def export(self, folder: Path, kind: str) -> None:
         """Have a file of a dance written, unless it is there or waits.
@@ -178,7 +182,7 @@ class Desk:
             folder, kind = task
             try:
                 self.exporter.run(app_worker.export, folder, kind)
-                del self._exporting[folder.name, kind]
+                self._exporting.pop((folder.name, kind), None)
             except OpenDanceError as error:
                 self._exporting[folder.name, kind] = _without(folder, str(error))
 
@@ -195,9 +199,7 @@ def exported(folder: Path, kind: str) -> Path | None:
 
 def _without(folder: Path, message: str) -> str:
     """Return a message without the paths of this machine."""
-    return (
-        message.replace(f"{folder}/exports/", "").replace(f"{folder}/", "").replace(str(folder), "the dance")
-    )
+    return re.sub(rf"{re.escape(str(folder))}(?:/[\w.-]+)*/", "", message).replace(str(folder), "the dance")
 
 
 @dataclass(frozen=True)
@@ -347,11 +349,12 @@ class _Site:
             folder = self.job(request)
         except BadRequest:
             return RedirectResponse("/#gone", 303)
-        if not (folder / "stage.html").is_file():
+        page = app_jobs.stage_file(folder)
+        if not page.is_file():
             return RedirectResponse("/", 303)
         policy = self.door.address.policy(img="blob: data:", media="blob:")
         headers = {"Cache-Control": "no-store", "Content-Security-Policy": policy}
-        return FileResponse(folder / "stage.html", media_type="text/html", headers=headers)
+        return FileResponse(page, media_type="text/html", headers=headers)
 
     def write(self, request: Request) -> Response:
         """Have a file of a dance written."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from opendance_hf.apps.app_jobs import Request
+from opendance_hf.apps.app_jobs import Request, stage_file
 from opendance_hf.apps.view import read_stage, templates
 from opendance_hf.files import atomic_write
 
 
 def render_stage(folder: Path, request: Request, dance: Path) -> None:
-    """Write ``stage.html`` into the folder of a job.
+    """Write the page of a job into its folder, in the place of one of another version.
 
     Args:
         folder: of the job; the page has its name.
@@ -25,5 +25,7 @@ def render_stage(folder: Path, request: Request, dance: Path) -> None:
     job = asdict(request) | {"id": folder.name, "owner": ""}
     page = templates().get_template("stage.html.jinja")
     text = page.render(title=name, data=read_stage([name], [dance], folder / "song"), job=job)
-    with atomic_write(folder / "stage.html") as partial:
+    for old in folder.glob("stage-*.html"):
+        old.unlink()
+    with atomic_write(stage_file(folder)) as partial:
         partial.write_text(text, encoding="utf-8")

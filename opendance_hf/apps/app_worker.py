@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 import multiprocessing
-import os
 import shutil
 import signal
 import tempfile
@@ -35,14 +34,13 @@ from opendance_hf.apps.app_jobs import (
     song_name,
     write_state,
 )
+from opendance_hf.disk import describe_disk_error
 from opendance_hf.errors import OpenDanceError, missing_extra
 
 #: Name of the film among the exports.
 FILM: Final = "film"
 #: Between the seeds of the takes of one dance.
 _NEXT_TAKE: Final = 1_000_003
-#: The server goes before its workers.
-_NICENESS: Final = 10
 #: Codes between two notes of the progress.
 _NOTED_CODES: Final = 24
 
@@ -121,7 +119,6 @@ class Worker:
 def _serve(connection: Connection) -> None:
     """Run what comes, until the server has gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server
-    os.nice(_NICENESS)
     logging.basicConfig(level=logging.WARNING)
     import av.logging
 
@@ -145,6 +142,8 @@ def _said(error: Exception) -> str:
     """Return the message of an error for users; others are faults of ours, which go to the log."""
     if isinstance(error, OpenDanceError):
         return str(error)
+    if message := describe_disk_error(error, ()):
+        return message
     if isinstance(error, ModuleNotFoundError) and (message := missing_extra(error)):
         return message
     log.error("unexpected", exc_info=error)

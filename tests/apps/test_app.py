@@ -40,6 +40,7 @@ from opendance_hf.apps.app_jobs import (  # noqa: E402
     Request,
     State,
     song_name,
+    stage_file,
     write_state,
 )
 from opendance_hf.apps.app_server import Desk, exported, kinds, make_app  # noqa: E402
@@ -95,16 +96,29 @@ class Blocked:
 
     def __init__(self) -> None:
         self.go = threading.Event()
+        self.killed = False
         self.done: list[str] = []
 
     def run(self, _: Any, folder: Path) -> None:
         write_state(folder, State("working"))
         self.go.wait()
+        if self.killed:
+            self.killed = False
+            self.go.clear()
+            raise WorkerError("killed")
         self.done.append(folder.name)
         write_state(folder, State("done"))
 
     def kill(self) -> None:
+        self.killed = True
         self.go.set()
+
+
+class Here(Worker):
+    """A worker without a process of its own, which need not start."""
+
+    def run(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        return work(*arguments)
 
 
 @dataclass
@@ -135,9 +149,15 @@ Start = Callable[..., Running]
 def start(tmp_path: Path) -> Iterator[Start]:
     running: list[tuple[Any, threading.Thread]] = []
 
-    def begin(limits: Limits | None = None, address: Address | None = None, open_: bool = False) -> Running:
+    def begin(
+        limits: Limits | None = None,
+        address: Address | None = None,
+        open_: bool = False,
+        checker: Worker | None = None,
+    ) -> Running:
         dancer, folder, address = Blocked(), tmp_path / "app", address or Address()
-        desk = Desk(Jobs(folder, limits or Limits()), dancer=dancer)  # type: ignore[arg-type]
+        jobs = Jobs(folder, limits or Limits())
+        desk = Desk(jobs, dancer=dancer, checker=checker or Here(1), exporter=Here(1))  # type: ignore[arg-type]
         door = Door(address, "app", None) if open_ else Door(address, "app")
         sock = listen(address, 0)
         server = uvicorn.Server(uvicorn.Config(make_app(desk, door), log_level="error"))
@@ -177,6 +197,36 @@ def test_ten_songs_at_once_wait_in_order_and_the_eleventh_is_refused(start: Star
     for job in jobs:
         assert wait_for(guest, job["id"])["status"] == "done"
     assert app.dancer.done == [job["id"] for job in reversed(jobs)], "first come, first danced"
+    again = start()
+    assert len(get(again.guest, "/api/jobs")["jobs"]) == 10
+    assert len(again.desk.jobs.unfinished()) == 10, "they have no stage of this version"
+
+
+def test_a_dance_that_is_deleted_makes_room_and_one_that_fails_says_why(start: Start, song: Path) -> None:
+    app = start()
+    guest = app.guest
+    first, second, third = (send(guest, song, f"{n}.wav")[1]["id"] for n in range(3))
+    while get(guest, f"/api/jobs/{first}")["status"] != "working":
+        time.sleep(0.01)
+    assert guest.post(f"/api/jobs/{first}/delete", {})[0] == 200
+    while get(guest, f"/api/jobs/{second}")["status"] != "working":
+        time.sleep(0.01)
+    assert guest.ask("GET", f"/api/jobs/{first}")[0] == 404
+    app.dancer.kill()  # as if it had crashed
+    assert (wait_for(guest, second)["status"], wait_for(guest, second)["step"]) == ("failed", "killed")
+    app.dancer.go.set()
+    assert wait_for(guest, third)["status"] == "done"
+    # There is no dance to write: the reason has no path of this machine.
+    assert guest.post(f"/api/jobs/{second}/files/glb", {})[0] == 409
+    assert guest.post(f"/api/jobs/{third}/files/wav", {})[0] == 404
+    assert guest.post(f"/api/jobs/{third}/files/glb", {})[0] == 202
+    for _ in range(200):
+        states = {file["kind"]: file["state"] for file in get(guest, f"/api/jobs/{third}")["files"]}
+        if states["glb"] != "working":
+            break
+        time.sleep(0.02)
+    assert states["glb"] == "dance.npz: no such file, folder or dataset"
+    assert guest.ask("GET", f"/files/{third}/glb")[0] == 404
 
 
 def bad_files(folder: Path) -> dict[str, bytes]:
@@ -196,7 +246,7 @@ def bad_files(folder: Path) -> dict[str, bytes]:
 
 
 def test_what_is_not_a_song_is_refused_by_name_and_leaves_nothing(start: Start, tmp_path: Path) -> None:
-    app = start(Limits(max_seconds=20, max_mb=1))
+    app = start(Limits(max_seconds=20, max_mb=1), checker=Worker(60))
     guest = app.guest
     (tmp_path / "bad").mkdir()
     expected = {
@@ -285,7 +335,7 @@ def test_strangers_get_nothing_and_no_path_leads_out(start: Start, song: Path) -
     assert status == 201
     job = answer["id"]
     (app.folder / "secret").write_text("not for you")
-    (app.folder / "jobs" / job / "stage.html").write_text("the stage")
+    stage_file(app.folder / "jobs" / job).write_text("the stage")
     for method, path in EVERYTHING:
         for cookie in ("", "app=", "app=wrong", f"app={app.door.token}x", f"other={app.door.token}"):
             client = Client(app.port, cookie)
@@ -297,7 +347,7 @@ def test_strangers_get_nothing_and_no_path_leads_out(start: Start, song: Path) -
         assert app.stranger.post("/api/login", {"token": token})[0] == 401
     guest = app.guest
     assert get(guest, f"/api/jobs/{job}")["name"] == "../../../etc/passwd", "a name is a text"
-    assert app.left() == [f"jobs/{job}/{name}" for name in ("request.json", "song", "stage.html", "state.json")] + ["secret"]  # fmt: skip
+    assert app.left() == [f"jobs/{job}/{name}" for name in ("request.json", "song", stage_file(Path()).name, "state.json")] + ["secret"]  # fmt: skip
     up = (
         "..",
         "%2e%2e",
@@ -633,7 +683,7 @@ def test_a_killed_server_loses_no_finished_dance(served: Served, song: Path) -> 
     kept = {
         path.name: path.read_bytes() for path in (served.folder / "jobs" / job).iterdir() if path.is_file()
     }
-    assert {"dance.npz", "stage.html", "song", "request.json", "state.json"} <= kept.keys()
+    assert {"dance.npz", stage_file(Path()).name, "song", "request.json", "state.json"} <= kept.keys()
     others = [send(client, song, f"{name}.wav", energy=name)[1]["id"] for name in ("lively", "normal")]
     while get(client, f"/api/jobs/{others[0]}")["status"] != "working":
         time.sleep(0.01)
