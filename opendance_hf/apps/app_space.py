@@ -99,6 +99,9 @@ def _write_wheel(own: Distribution, path: Path) -> None:
         f"{info}/entry_points.txt": own.read_text("entry_points.txt") or "",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: opendance-hf\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
+    for file in own.files or ():
+        if file.parent.name == "licenses":
+            texts[f"{info}/licenses/{file.name}"] = file.read_text()
     records = []
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in [*_package_files(), *((name, text.encode()) for name, text in texts.items())]:
