@@ -146,6 +146,7 @@ class Desk:
         return others | ready
 
     def _dance_all(self) -> None:
+        _prepare(self.dancer, app_worker.load_dancer)
         while not self._stopped:
             self._come.clear()
             try:
@@ -178,6 +179,7 @@ class Desk:
                 self._at_work = None
 
     def _export_all(self) -> None:
+        _prepare(self.checker, app_worker.load_decoder)
         while (task := self._exports.get()) is not None:
             folder, kind = task
             try:
@@ -185,6 +187,12 @@ class Desk:
                 self._exporting.pop((folder.name, kind), None)
             except OpenDanceError as error:
                 self._exporting[folder.name, kind] = _without(folder, str(error))
+
+
+def _prepare(worker: Worker, load: Callable[[], None]) -> None:
+    """Start a process before its first work, which then need not wait; a failure is that of the first work, too."""
+    with contextlib.suppress(OpenDanceError):
+        worker.run(load)
 
 
 def kinds() -> dict[str, str]:

@@ -150,6 +150,15 @@ def _said(error: Exception) -> str:
     return f"an unexpected fault ({type(error).__name__}), which the log of the server has: try again"
 
 
+def load_decoder() -> None:
+    """Import what :func:`check_song` needs."""
+
+
+def load_dancer() -> None:
+    """Load what :func:`dance` needs for one dancer."""
+    _dancer(1)
+
+
 def check_song(path: Path, max_seconds: float) -> float:
     """Return the length of a song in seconds, if it can be danced to.
 
