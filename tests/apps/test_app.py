@@ -595,7 +595,9 @@ def test_a_song_is_dropped_danced_seen_and_saved_in_the_browser(
         choose(page, tmp_path / "large.mp3")
         page.wait("$('trouble').textContent.includes('large.mp3: larger than 2 MB')")
         choose(page, song)
-        page.wait("document.querySelector('#jobs li.working') || location.pathname !== '/'", 60)
+        page.wait(
+            "Boolean(document.querySelector('#jobs li.working progress')) || location.pathname !== '/'", 60
+        )
         page.wait("location.pathname.startsWith('/dance/')", 90)
         page.wait("drawn > 0 && $('files').children.length", 60)
         first = page.run("job.id")
