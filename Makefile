@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.made
 VIDEOS ?=
 
-.PHONY: help demo fetch test test-slow bench bench-pipeline bench-real bench-rendered cases lint format wheel-check clean
+.PHONY: help demo fetch test test-slow bench bench-pipeline bench-real bench-rendered cases lint format wheel-check audit clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -51,8 +51,13 @@ format: $(STAMP)  ## let ruff fix and format
 wheel-check: $(STAMP)  ## install the wheel in a clean environment, import every module, run the packaged weights and body
 	$(BIN)/python tests/wheel_check.py
 
+audit:  ## ask the advisory database for known faults of the pinned versions; needs a network
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/python -m pip install --quiet pip-audit
+	$(VENV)-audit/bin/pip-audit --no-deps --disable-pip -r constraints.txt
+
 clean:  ## remove what the targets made, .venv included
-	rm -rf $(VENV) demo build dist ./*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-audit demo build dist ./*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): pyproject.toml constraints.txt

@@ -11,8 +11,8 @@ schedule. Folds may be trained by several
 processes at once, each with its own ``--folds``; the last to end prints the table and writes ``benchmarks/duets.json``.
 
 All dancers of the left-out trials start with their own true motion of about a second, which is not evaluated; then the
-models go on for ten seconds. What to bear in mind: two people danced all ten trials, so no couple is new to the models;
-every model was trained once and danced once; steps and dropout were chosen with the losses of the first fold in view, and
+models go on for ten seconds, five times with other draws. What to bear in mind: two people danced all ten trials, so no couple is
+new to the models; every model was trained once; steps and dropout were chosen with the losses of the first fold in view, and
 the settings of relations on two trials (05 and 07) that the six others of the first fold's eight were tried on.
 """
 
@@ -33,12 +33,17 @@ import torch
 from benchmarks.metrics_study import load
 from opendance_hf.data.windows import mirrored_joints
 from opendance_hf.metrics import (
+    PROTOCOLS,
+    STD_FLOORS,
     Clip,
+    FeatureSet,
     SetScores,
+    compare_sets,
     compare_systems,
-    evaluate,
     foot_skate_ratio,
+    frechet_difference,
     interpenetration,
+    measure,
 )
 from opendance_hf.metrics.uncertainty import bootstrap_mean
 from opendance_hf.modeling.bailando import BailandoForDanceGeneration, join_root, split_root
@@ -57,6 +62,10 @@ Joints = npt.NDArray[np.float64]
 
 TRIALS = [f"salsa_{number:02d}" for number in range(1, 11)]
 SEED_FRAMES, FRAMES = 64, 600
+#: Dances of each model for each segment.
+TAKES = 5
+#: Subsets drawn for a difference of FID.
+DRAWS = 200
 #: Changes to the recipes of each stage.
 CHANGES: dict[str, list[str]] = {
     "relation": [],
@@ -70,7 +79,8 @@ COUPLE_CODES, COUPLE = "truth through the couple's codes", "Bailando++ with rela
 CLONE, MIRRORED, SHUFFLED = "clone", "mirrored clone", "shuffled partners"
 ROWS = (TRUTH, CODES, COUPLE_CODES, CLONE, MIRRORED, SHUFFLED, ALONE, TOGETHER, COUPLE)
 #: Rows that a fold writes; the others are made of the truth.
-WRITTEN = (TRUTH, CODES, COUPLE_CODES, ALONE, TOGETHER, COUPLE)
+MODELS = (ALONE, TOGETHER, COUPLE)
+WRITTEN = (TRUTH, CODES, COUPLE_CODES, *MODELS)
 #: Scores of couples that the table shows.
 MEASURED = ("motion_motion", "partner_f1", "hand_distance", "hand_hold")
 #: What a hold must not be bought with: sliding feet, bodies inside each other, bones of another length.
@@ -141,19 +151,23 @@ def dance_fold(mocap: Path, work: Path, fold: int) -> None:
     silence = torch.zeros(count, total // 8, alone.config.gpt_config.music_dim)
     how = {"do_sample": True, "top_k": 20}
     seed = real[:, :, :SEED_FRAMES]
-    solos = alone.generate_dance(
-        silence.repeat(2, 1, 1),
-        total,
-        seed_joints=seed.transpose(0, 1).flatten(0, 1),
-        generator=torch.Generator().manual_seed(fold),
-        **how,
-    ).joints
-    duets, couples = (
-        model.generate_dance(
-            silence, total, seed_joints=seed, generator=torch.Generator().manual_seed(fold), **how
+    both = seed.transpose(0, 1).flatten(0, 1)
+    takes: dict[str, list[torch.Tensor]] = {ALONE: [], TOGETHER: [], COUPLE: []}
+    for take in range(TAKES):
+        # Drawn alike for all, and in the first take as before there were several.
+        draws = fold + len(TRIALS) * take
+        solos = alone.generate_dance(
+            silence.repeat(2, 1, 1),
+            total,
+            seed_joints=both,
+            generator=torch.Generator().manual_seed(draws),
+            **how,
         ).joints
-        for model in (together, held)
-    )
+        takes[ALONE].append(solos.unflatten(0, (2, count)).transpose(0, 1))
+        for name, model in ((TOGETHER, together), (COUPLE, held)):
+            generator = torch.Generator().manual_seed(draws)
+            dance = model.generate_dance(silence, total, seed_joints=seed, generator=generator, **how)
+            takes[name].append(dance.joints)
     relative, _ = split_root(real.flatten(0, 1))
     with torch.no_grad():
         decoded, velocity = alone.vqvae.decode(*alone.vqvae.encode(relative))
@@ -163,9 +177,7 @@ def dance_fold(mocap: Path, work: Path, fold: int) -> None:
         TRUTH: real,
         CODES: coded,
         COUPLE_CODES: follow_relation(coded, relation, keep_start=True),
-        ALONE: solos.unflatten(0, (2, count)).transpose(0, 1),
-        TOGETHER: duets,
-        COUPLE: couples,
+        **{name: torch.cat(dances) for name, dances in takes.items()},
     }
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_suffix(".partial.npz")
@@ -187,12 +199,15 @@ def report(folds: list[Path]) -> None:
     names: list[str] = []
     losses = []
     parts: dict[str, list[Joints]] = {name: [] for name in WRITTEN}
+    danced: list[int] = []  # the segment of each dance of a model
     for path in folds:
         with np.load(path) as arrays:
             settings = json.loads(str(arrays["settings"]))
             if settings["recipes"] != RECIPES:
                 raise SystemExit(f"{path}: made with other settings; delete it and its folder")
             losses.append(settings["losses"])
+            segments_here = range(len(names), len(names) + len(arrays["names"]))
+            danced += [*segments_here] * TAKES
             names += arrays["names"].tolist()
             for name, rows in parts.items():
                 rows += list(arrays[name][:, :, SEED_FRAMES:].astype(np.float64))
@@ -213,20 +228,29 @@ def report(folds: list[Path]) -> None:
         for name, partner in partners.items()
     }
 
+    # The segment that each dance of a row belongs to.
+    segments = {name: danced if name in MODELS else range(len(names)) for name in ROWS}
+    groups = {name: [trials[i] for i in segments[name]] for name in ROWS}
+
     def clips(name: str) -> list[Clip]:
         return [
-            Clip(n, d, None, group=trial) for n, d, trial in zip(names, dances[name], trials, strict=True)
+            Clip(f"{names[i]}#{k}", dance, None, group=trials[i])
+            for k, (i, dance) in enumerate(zip(segments[name], dances[name], strict=True))
         ]
 
-    results = {name: evaluate(clips(name), clips(TRUTH), "corrected") for name in ROWS}
+    rule = PROTOCOLS["corrected"]
+    measured = {name: measure(clips(name), rule) for name in ROWS}
+    results = {name: compare_sets(found, measured[TRUTH], rule) for name, found in measured.items()}
     rows = {
         name: row(result.predictions) | {"fid_cd": asdict(result.fid_at_n["cd"])}
         for name, result in results.items()
     }
     for name in ROWS:
-        broken = [broken_bodies(dance, true) for dance, true in zip(dances[name], real, strict=True)]
+        broken = [
+            broken_bodies(dance, real[i]) for i, dance in zip(segments[name], dances[name], strict=True)
+        ]
         for part in BROKEN:
-            interval = bootstrap_mean([values[part] for values in broken], groups=trials)
+            interval = bootstrap_mean([values[part] for values in broken], groups=groups[name])
             rows[name][part] = {"mean": interval.mean, "low": interval.low, "high": interval.high}
     # Of the truth against itself: disjoint halves.
     rows[TRUTH]["fid_cd"] = asdict(results[TRUTH].floor_at_n["cd"])
@@ -234,20 +258,35 @@ def report(folds: list[Path]) -> None:
         name: compare_systems(results[name].predictions, results[ALONE].predictions)
         for name in (TOGETHER, COUPLE)
     }
+    # Which of two models is nearer the truth, drawn alike.
+    sets = {name: FeatureSet(found.features["cd"], found.groups["cd"]) for name, found in measured.items()}
+    nearer = {
+        name: frechet_difference(
+            sets[name],
+            sets[ALONE],
+            sets[TRUTH],
+            n=results[name].fid_at_n["cd"].n,
+            draws=DRAWS,
+            floor=STD_FLOORS["cd"],
+        )
+        for name in tests
+    }
     study = {
-        "what": f"{len(names)} segments of {FRAMES / 60:g} s of ten left-out salsa trials; intervals over trials",
+        "what": f"{len(names)} segments of {FRAMES / 60:g} s of ten left-out salsa trials, danced {TAKES} times by each "
+        "model; intervals over trials",
         "recipes": RECIPES,
         "held_out_losses": losses,
         "rows": rows,
         "minus_alone": {
-            name: {measure: asdict(test[measure]) for measure in MEASURED} for name, test in tests.items()
+            name: {score: asdict(test[score]) for score in MEASURED} | {"fid_cd": asdict(nearer[name])}
+            for name, test in tests.items()
         },
     }
     OUT.write_text(json.dumps(study, indent=2) + "\n")
     print("| partners | " + " | ".join((*MEASURED, "fid_cd", *BROKEN)) + " |")
     print("|---" * (len(MEASURED) + len(BROKEN) + 2) + "|")
     for name, scores in rows.items():
-        cells = [cell(scores[measure], "mean", 2) for measure in MEASURED]
+        cells = [cell(scores[score], "mean", 2) for score in MEASURED]
         cells.append(cell(scores["fid_cd"], "median", 0))
         cells += [f"{scores[part]['mean']:.{3 if part == 'foot_skate' else 1}f}" for part in BROKEN]
         print(f"| {name} | {' | '.join(cells)} |")

@@ -27,6 +27,7 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.__main__ import machine
+from benchmarks.truth_stages import WORST, write_worst
 from opendance_hf.apps.build import Shortcuts, make_pipeline, run_build
 from opendance_hf.motion.skeleton import JOINT_INDEX
 from opendance_hf.pipeline.build import BuildOptions
@@ -206,6 +207,9 @@ def main() -> None:
         "--only", nargs="*", metavar="NAME", help="clips such as solo_101; nothing is written"
     )
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument(
+        "--stages", type=int, default=WORST, help="worst clips to show on a stage, in WORK/stages"
+    )
     parser.add_argument("--render-only", action="store_true", help="do not build")
     arguments = parser.parse_args()
     console = Console(soft_wrap=True)
@@ -218,11 +222,13 @@ def main() -> None:
     started = time.perf_counter()
     suffix = "" if arguments.clips == "usual" else f"-{arguments.clips}"
     scores: list[Score] = []
+    builds: list[Path] = []
     for most in sorted({_most(spec) for spec in clips}):
         # More than two dancers are off by default.
         wanted = {spec.seed: video for spec, video in zip(clips, videos, strict=True) if _most(spec) == most}
         name = suffix if most == 2 else f"{suffix}-{most}"
         build = arguments.work / f"build{name}"
+        builds.append(build)
         pipeline = make_pipeline("default", None, Shortcuts(max_dancers=most), ())
         run_build(
             list(wanted.values()),
@@ -243,6 +249,9 @@ def main() -> None:
     result = summary(scores, {spec.seed: spec for spec in clips}, bool(arguments.mocap))
     result |= {"build_s": round(seconds, 1), "machine": machine()}
     show(result, console)
+    folder = arguments.work / f"stages{suffix}"
+    for page in write_worst(result["clips"], videos, builds, folder, arguments.stages):
+        console.print(f"stage: {page}")
     if not arguments.only and arguments.clips in OUT:
         OUT[arguments.clips].write_text(json.dumps(result, indent=2) + "\n")
         console.print(f"written: {OUT[arguments.clips]}")

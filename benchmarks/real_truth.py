@@ -32,6 +32,7 @@ from rich.console import Console
 
 from benchmarks.__main__ import machine
 from benchmarks.known_motion import SCORES, Row, build_clips
+from benchmarks.truth_stages import WORST, write_worst
 from opendance_hf.apps.build import Shortcuts, make_pipeline
 from opendance_hf.pipeline.config import pipeline_fingerprint, prepare_pipeline, set_field
 from opendance_hf.pipeline.pipelines import Pipeline
@@ -70,6 +71,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--phases", type=int, choices=(1, 2), default=1)
     parser.add_argument("--lifters", type=Path, nargs="*", default=[], help="trained lifters to measure too")
+    parser.add_argument(
+        "--stages", type=int, default=WORST, help="worst clips to show on a stage, in WORK/stages"
+    )
     parser.add_argument("--out", type=Path, help=f"default: {OUT.name}, and nothing with --set or --profile")
     arguments = parser.parse_args()
     console = Console(soft_wrap=True)
@@ -101,6 +105,10 @@ def main() -> None:
         "machine": machine(),
     }
     show(result, console)
+    for page in write_worst(
+        result["clips"], videos, [arguments.work / "build"], arguments.work / "stages", arguments.stages
+    ):
+        console.print(f"stage: {page}")
     changed = arguments.changes or arguments.profile != "default"
     if out := arguments.out or (None if changed else OUT):
         out.write_text(json.dumps(result, indent=2) + "\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +26,7 @@ app = typer.Typer(
 
 _DEFAULT_WORKERS = max(1, os.cpu_count() or 1)
 _PIPELINE = "The pipeline"
+_RUNNER = "Where it runs"
 
 Workers = Annotated[
     int,
@@ -68,6 +70,34 @@ def build(
     ] = None,
     workers: Workers = _DEFAULT_WORKERS,
     timeout: Timeout = 3600,
+    max_memory_gb: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Memory limit for the worker of a video, in GB. Default: none."),
+    ] = None,
+    runner: Annotated[
+        str, typer.Option(help="local, or ray: on a Ray cluster (docs/scale.md).", rich_help_panel=_RUNNER)
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a running Ray cluster, or auto. Default: start one on this machine.",
+            rich_help_panel=_RUNNER,
+        ),
+    ] = None,
+    gpus_per_actor: Annotated[
+        float,
+        typer.Option(
+            min=0.01, help="Share of a GPU for a Ray actor whose stages use one.", rich_help_panel=_RUNNER
+        ),
+    ] = 1.0,
+    watch: Annotated[
+        float | None,
+        typer.Option(
+            min=1,
+            metavar="SECONDS",
+            help="Look for new videos this often and build again when there are some, until Ctrl-C.",
+        ),
+    ] = None,
     allow_empty: Annotated[bool, typer.Option(help="Exit 0 even if nothing was published.")] = False,
     strict: Annotated[bool, typer.Option(help="Exit 1 if any input was rejected or failed.")] = False,
     continue_: Annotated[
@@ -172,9 +202,11 @@ def build(
     new decisions and processes unfinished inputs, without reading the folders of videos again.
     """
     from opendance_hf.apps.build import Shortcuts, Verdict, make_pipeline, run_build
-    from opendance_hf.pipeline.build import BuildOptions
+    from opendance_hf.apps.build import watch as watch_inputs
+    from opendance_hf.pipeline.build import BuildOptions, BuildResult
     from opendance_hf.pipeline.collect import read_selection
     from opendance_hf.pipeline.config import dump_config
+    from opendance_hf.pipeline.runners import RUNNERS
 
     if fast and profile not in ("default", "fast"):
         raise typer.BadParameter(f"--fast and --profile {profile}: choose one")
@@ -189,6 +221,12 @@ def build(
             raise typer.BadParameter("--selected needs PATHS: name the videos or their folder as well")
     elif not paths and not print_config:
         raise typer.BadParameter("PATHS are missing: name videos or folders of videos, or use --continue")
+    if watch is not None and not paths:
+        raise typer.BadParameter("--watch needs PATHS: name the folders to look into")
+    if runner not in RUNNERS:
+        raise typer.BadParameter(f"unknown --runner {runner!r}: expected {' or '.join(RUNNERS)}")
+    if address is not None and runner != "ray":
+        raise typer.BadParameter("--address is of a Ray cluster: add --runner ray")
     if poses is not None and Path(poses.partition(":")[2] or poses).is_file() and not _is_one_file(paths):
         raise typer.BadParameter(
             f"--poses {poses} is the file of one video: name that video, or a folder of results"
@@ -206,10 +244,22 @@ def build(
             licence=licence,
             workers=workers,
             timeout_s=timeout,
+            memory_gb=max_memory_gb,
+            runner=runner,
+            address=address,
+            gpus_per_actor=gpus_per_actor,
             inspected_only=inspected_only,
             selection=None if selected is None else read_selection(selected),
         )
-        result = run_build(paths or [], out, folder, folder / "index.html", options, console)
+
+        def run() -> BuildResult:
+            return run_build(paths or [], out, folder, folder / "index.html", options, console)
+
+        if watch is not None:
+            with suppress(KeyboardInterrupt):
+                watch_inputs(paths or [], out, folder, watch, run)
+            raise typer.Exit
+        result = run()
     raise typer.Exit(Verdict(allow_empty, strict).exit_code(result))
 
 
@@ -384,6 +434,7 @@ def train(
 ) -> None:
     """Train a model; on several GPUs, use accelerate launch -m opendance_hf.training.STAGE."""
     from opendance_hf.apps.console import show_log
+    from opendance_hf.apps.sample_stages import write_sample_stages
     from opendance_hf.training.stages import run
 
     with _plain_errors(output_dir) as console, show_log(console):
@@ -403,6 +454,8 @@ def train(
             licence=licence,
         )
         console.print(f"model:    {output_dir}", markup=False, highlight=False)
+        for page in write_sample_stages(output_dir / "samples"):
+            console.print(f"sample:   {page}", markup=False, highlight=False)
 
 
 @app.command()
@@ -916,29 +969,88 @@ def view(
         list[Path],
         typer.Argument(
             exists=True,
-            help="Motion files of any format, shown in step side by side; one file may be the song.",
+            help="Motion files of any format, shown in step side by side; one file may be the song. Or a dataset folder.",
         ),
     ],
     out: Annotated[
         Path | None, typer.Option(help="The page (.html). Default: the name of the first dance.")
     ] = None,
+    row: Annotated[
+        list[str] | None, typer.Option(help="Id of a row of the dataset, for a page. Repeatable.")
+    ] = None,
     audio: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Song, or a video with it; its part is in the page."),
+        typer.Option(
+            exists=True,
+            help="Song, or a video with it; its part is in the page. For a dataset that is served: the folder with its songs "
+            "or source videos.",
+        ),
     ] = None,
     audio_start: Annotated[
         float | None,
         typer.Option(min=0, help="Where the dance begins in it, in seconds. Default: as the dance says."),
     ] = None,
+    video: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="Source video, shown beside the dances; its sound is the song if there is no other.",
+        ),
+    ] = None,
+    video_start: Annotated[
+        float | None,
+        typer.Option(min=0, help="Where the dance begins in it, in seconds. Default: as the dance says."),
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, help="Frames a second of a motion file that does not tell (GVHMR, WHAM, others)."
+        ),
+    ] = None,
+    up: Annotated[str | None, typer.Option(help="Axis that points up in a motion file: y or z.")] = None,
+    names: Annotated[
+        str | None,
+        typer.Option(help="Names of the joints of a BVH or GLB: a table of docs/formats.md, or a YAML file."),
+    ] = None,
+    detail: Annotated[
+        str,
+        typer.Option(
+            help="Bodies: low, full, or auto: full ones on a graphics processor and low ones in software."
+        ),
+    ] = "auto",
+    host: Annotated[
+        str, typer.Option(help="Address to serve a dataset on; 0.0.0.0 to accept other machines.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to serve a dataset on; 0 selects a free one.")
+    ] = 8766,
+    public_url: Annotated[str, typer.Option(help="URL of a proxy before the server, without a path.")] = "",
     overwrite: Overwrite = False,
 ) -> None:
-    """Write dances as one HTML page with a 3D stage, which any browser opens without a network."""
+    """Show dances on a 3D stage in any browser: files as one HTML page, a dataset of several rows as a table to browse.
+
+    A dataset is served until Ctrl-C; with --out, --row or one row it becomes a page. Serving needs the extra "inspect".
+    """
     from opendance_hf.apps.console import show_log
+    from opendance_hf.apps.dataset_rows import several_rows
     from opendance_hf.apps.view import ViewOptions
     from opendance_hf.apps.view import view as write
 
+    answers = {
+        name: value for name, value in (("fps", fps), ("up", up), ("names", names)) if value is not None
+    }
+    options = ViewOptions(
+        audio, audio_start, overwrite, tuple(row or ()), answers, detail, video, video_start
+    )
     with _plain_errors(out or Path()) as console, show_log(console):
-        path = write(files, out, ViewOptions(audio, audio_start, overwrite))
+        dataset = None if out or row or len(files) > 1 else several_rows(files[0])
+        if dataset is not None:
+            from opendance_hf.apps.browse import BrowseOptions, browse
+
+            browse(dataset, BrowseOptions.of(options, host, port, public_url), console)
+            return
+        path = write(files, out, options)
         size = path.stat().st_size / 1e6
         console.print(
             f"written:  {path} ({size:.1f} MB): open it in a browser", markup=False, highlight=False
@@ -1043,13 +1155,17 @@ def fetch(
 
 
 @app.command()
-def licences() -> None:
+def licences(
+    dependencies: Annotated[
+        bool, typer.Option("--dependencies", help="List the installed packages that are required instead.")
+    ] = False,
+) -> None:
     """List the licence and the source of all model weights: packaged, fetched, and those that users provide."""
-    from opendance_hf.apps.licences import licences as list_licences
-    from opendance_hf.apps.licences import table
+    from opendance_hf.apps.licences import dependency_licences, table
+    from opendance_hf.apps.licences import licences as weight_licences
 
     with _plain_errors() as console:
-        console.print(table(list_licences()))
+        console.print(table(dependency_licences() if dependencies else weight_licences()))
 
 
 class _plain_errors:

@@ -19,6 +19,7 @@ EXTRAS: Final = {
     "anny": "synthetic",
     "starlette": "inspect",
     "uvicorn": "inspect",
+    "ray": "ray",
     "ezc3d": "c3d",
     "pxr": "usd",
 }

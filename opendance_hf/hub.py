@@ -325,7 +325,8 @@ def model_card(facts: ModelFacts) -> ModelCard:
         compared=any(real is not None for _, _, real in rows),
         what=facts.summary if entry is None else entry.description,
         usage=_usage(facts, "" if entry is None else entry.usage),
-        command=f"opendance generate song.mp3 --model {facts.name} --out dance.mp4"
+        command=f"opendance generate song.mp3 --model {facts.name} --out dance.mp4\n"
+        "opendance view dance.npz song.mp3 --out dance.html  # on a 3D stage, in any browser"
         if entry is not None and entry.dances
         else "",
         limits=DANCE_LIMITS if entry is None else entry.limits,

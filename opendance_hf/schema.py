@@ -38,7 +38,7 @@ from opendance_hf.music.genres import GENRES as GENRES
 if TYPE_CHECKING:
     import datasets
 
-SCHEMA_VERSION: Final = "1.5"
+SCHEMA_VERSION: Final = "1.6"
 FPS: Final = 60
 #: Number of motion frames per row of ``music_features_7p5fps`` (one of Bailando's codes lasts 8 frames).
 FRAMES_PER_CODE: Final = 8
@@ -126,6 +126,7 @@ class Provenance:
     pipeline: Annotated[str, Column("string", meaning="fingerprint of the pipeline's configuration; empty if unknown and before schema 1.2")] = ""
     song_start_s: Annotated[float | None, Column("float64", unit="s", minimum=0, meaning="start of the sequence in its song; null if the source has the song itself (then it is `start_s`) or there is no song, absent before schema 1.5")] = None
     pairing: Annotated[Pairing | None, Column("struct", meaning="how motion and song were paired afterwards; null if they belong together or there is no song, absent before schema 1.5")] = None
+    repairs: Annotated[tuple[str, ...], Column("string", meaning="what annotators repaired in the sequence before it was fitted again, with frames of the row (of a row re-timed to a song, of the row before); empty if nothing, absent before schema 1.6")] = ()
 
 
 @dataclass(kw_only=True)

@@ -21,24 +21,29 @@ from opendance_hf.disk import MIN_ROOM, check_room
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.files import atomic_write
 from opendance_hf.pipeline.config import (
+    CONFIG,
     dump_config,
+    has_repairs,
     pipeline_fingerprint,
     prepare_pipeline,
     read_config,
+    stages_in,
+    with_repairs,
     work_fingerprint,
 )
+from opendance_hf.pipeline.inspection.repairs import standing_repairs
 from opendance_hf.pipeline.inspection.results import outcomes
-from opendance_hf.pipeline.inspection.store import Inspection
-from opendance_hf.pipeline.ledger import DONE, Item, Ledger, describe_ledger_error
+from opendance_hf.pipeline.inspection.store import Inspection, video_of
+from opendance_hf.pipeline.ledger import DONE, UNFINISHED, Item, Ledger, describe_ledger_error
 from opendance_hf.pipeline.pipelines import STAGES, Pipeline
 from opendance_hf.pipeline.printable import printable
-from opendance_hf.pipeline.process import VideoProcessor
-from opendance_hf.pipeline.runners.local import NoProgress, Progress, run_local
+from opendance_hf.pipeline.process import Repairs
+from opendance_hf.pipeline.repairs import REPAIRS
+from opendance_hf.pipeline.runners import RUNNERS, Work
+from opendance_hf.pipeline.runners.worker import Limits, NoProgress, Progress
 
 _log = logging.getLogger(__name__)
 
-#: Name of the configuration file in the build folder.
-CONFIG = "pipeline.yaml"
 _OUTSIDE_LINK = (
     "a link that leads out of the folder; give the file it points to by name, or copy it into the folder"
 )
@@ -51,6 +56,10 @@ _NOT_MEDIA_SUFFIXES = (
 )
 _NOT_MEDIA = frozenset(_NOT_MEDIA_SUFFIXES.split())
 _MAX_NAMED = 3
+#: Fingerprint of inputs that are not processed: every build checks them again, as the original of a duplicate may have been
+#: removed.
+_REFUSED = "refused"
+_NO_REPAIRS: Repairs = {}
 #: Space that the results of a video need at least, in the working folder, bytes; a video of 8 s takes 12 MB.
 _ROOM_PER_VIDEO = 3_000_000
 #: Errors of ``flock`` on file systems without locks.
@@ -69,8 +78,13 @@ class BuildOptions:
         pipeline: the stages; None to use the configuration stored in the build folder.
         licence: licence of the source videos, for the rows and the card: an identifier of the Hub, such as
             ``cc-by-4.0``; None to use the one stored in the build folder.
-        workers: number of processor cores to use: one process each, or threads where there are fewer videos.
+        workers: number of processor cores to use: one process each, or threads where there are fewer videos. On a Ray
+            cluster, the largest number of actors of a pool; 0 for as many as it has cores.
         timeout_s: time limit for one video, seconds.
+        memory_gb: memory limit of the worker of a video, in 10^9 bytes; None for no limit.
+        runner: a name of :data:`opendance_hf.pipeline.runners.RUNNERS`.
+        address: of a Ray cluster; None starts one on this machine.
+        gpus_per_actor: share of a GPU that an actor of a Ray pool with GPU stages takes.
         inspected_only: publish only sequences that annotators kept in both rounds. Otherwise undecided ones are published
             too.
         selection: reason to reject a video unread, by its display name; an empty reason selects it. Videos that it does
@@ -81,6 +95,10 @@ class BuildOptions:
     licence: str | None = None
     workers: int = 1
     timeout_s: float = 3600
+    memory_gb: float | None = None
+    runner: str = "local"
+    address: str | None = None
+    gpus_per_actor: float = 1.0
     inspected_only: bool = False
     selection: Mapping[str, str] | None = None
 
@@ -107,16 +125,22 @@ class BuildResult:
     Attributes:
         out: the dataset folder; not written when no sequence was published.
         build: the working folder with the ledger, the previews and the intermediate results.
-        items: all inputs with their status and reason.
+        counts: number of inputs by status.
     """
 
     out: Path
     build: Path
-    items: list[Item]
+    counts: Mapping[str, int]
+
+    @property
+    def items(self) -> list[Item]:
+        """All inputs with their status and reason, read from the ledger."""
+        with closing(Ledger(self.build / "ledger.sqlite")) as ledger:
+            return ledger.items()
 
     def count(self, status: str) -> int:
         """Return how many inputs ended with a status."""
-        return sum(item.status == status for item in self.items)
+        return self.counts.get(status, 0)
 
 
 def find_inputs(paths: Iterable[Path], leave_out: Iterable[Path] = ()) -> list[Source]:
@@ -227,24 +251,14 @@ def _ledger_errors(build: Path) -> Iterator[None]:
         raise BuildError(describe_ledger_error(build / "ledger.sqlite", error)) from error
 
 
-@dataclass(frozen=True)
-class _MakeProcessor:
-    pipeline: Pipeline
-    build: Path
-    threads: int
-
-    def __call__(self) -> VideoProcessor:
-        return VideoProcessor(self.pipeline, self.build, self.threads)
-
-
 def build_dataset(
     paths: Iterable[Path], out: Path, build: Path, options: BuildOptions, progress: Progress | None = None
 ) -> BuildResult:
     """Process all unfinished inputs and pack the published sequences into a dataset.
 
     A build that was killed continues when it is called again with the same folders. Sequences that annotators rejected
-    in an inspection are excluded, and included again when the decision changes. Videos are processed in new processes,
-    so a script must call this below ``if __name__ == "__main__":``.
+    in an inspection are excluded, and included again when the decision changes. Videos whose repairs have changed since
+    are processed again. Videos are processed in new processes, so a script must call this below ``if __name__ == "__main__":``.
 
     Args:
         paths: videos and folders of videos; none to continue with the inputs in the ledger.
@@ -291,6 +305,9 @@ def build_dataset(
     with _ledger_errors(build), _build_lock(build), closing(_open_ledger(build)) as ledger:
         kept = ledger.recall() or {}
         licence = asked_licence or kept.get("licence") or "other"
+        repairs = _repairs(build, pipeline)
+        if inputs is None:
+            _reopen_repaired(ledger, repairs)
         pipeline = pipeline or _stored_pipeline(ledger, build, inputs)
         # The licence is kept even where nothing is left to process. The configuration is kept before any input is
         # registered with it: a build that is killed in between continues with the configuration of its inputs.
@@ -301,16 +318,16 @@ def build_dataset(
                 part.write_text(dump_config(pipeline), encoding="utf-8")
             if inputs is None:
                 ledger.retry()
-                _refresh_pending(ledger, pipeline)
+                _refresh_pending(ledger, pipeline, repairs)
             else:
-                _register_inputs(ledger, inputs, pipeline)
-            _process(ledger, pipeline, build, options, progress or NoProgress())
+                _register_inputs(ledger, inputs, pipeline, repairs)
+            _process(ledger, pipeline, build, options, progress or NoProgress(), repairs)
         _apply_decisions(ledger, build, options.inspected_only)
-        items = ledger.items()
+        counts: Counter[str] = Counter(item.status for item in ledger.each_item())
         _remove_stale_files(build, {row["id"] for row in ledger.sequences(withheld=True)})
         _publish(ledger, build, out, licence)
         _remove_interrupted_output(out)
-    return BuildResult(out, build, items)
+    return BuildResult(out, build, counts)
 
 
 def _selected(inputs: list[Source], selection: Mapping[str, str] | None) -> list[Source]:
@@ -349,7 +366,7 @@ def _stored_pipeline(ledger: Ledger, build: Path, inputs: list[Source] | None) -
         BuildError: if there is no stored pipeline, or it belongs to another version of OpenDance-HF.
     """
     settings = ledger.recall()
-    if settings is not None and inputs is None and all(item.status in DONE for item in ledger.items()):
+    if settings is not None and inputs is None and not ledger.count(*UNFINISHED, "failed"):
         return None
     pipeline = prepare_pipeline(read_config(build / CONFIG)) if (build / CONFIG).is_file() else ()
     if not pipeline or settings is None or settings.get("pipeline") != pipeline_fingerprint(pipeline):
@@ -360,29 +377,80 @@ def _stored_pipeline(ledger: Ledger, build: Path, inputs: list[Source] | None) -
     return pipeline
 
 
-def _register_inputs(ledger: Ledger, inputs: list[Source], pipeline: Pipeline) -> None:
+def _repairs(build: Path, pipeline: Pipeline | None) -> Repairs:
+    """Return the repairs of annotators that the pipeline has stages for, or the stored one if there is none."""
+    with Inspection(build / "ledger.sqlite") as inspection:
+        repairs = standing_repairs(inspection)
+    if not repairs:
+        return repairs
+    names = {stage.name for stage in pipeline or stages_in(build / CONFIG).values()}
+    out = {
+        video: tuple(one for one in own if REPAIRS[one.kind].stage in names) for video, own in repairs.items()
+    }
+    left_out = sum(map(len, repairs.values())) - sum(map(len, out.values()))
+    if left_out:
+        _log.info(
+            f"Inspection: {left_out} repair(s) not applied, as the pipeline lacks the stage repair or cut"
+        )
+    return out
+
+
+def _reopen_repaired(ledger: Ledger, repairs: Repairs) -> None:
+    """Mark finished inputs as pending whose repairs are not those that they were processed with."""
+    missing = []
+    candidates = [
+        (path, old)
+        for path, sha256, old in ledger.fingerprints()
+        if has_repairs(old) or video_of(sha256) in repairs
+    ]
+    for path, old in candidates:
+        item = ledger.item(path)
+        new = with_repairs(old, repairs.get(video_of(item.sha256), ()))
+        if item.status not in DONE or old in (new, _REFUSED):
+            continue
+        if Path(item.path).is_file():
+            ledger.add(item.path, item.name, item.sha256, new)
+        else:
+            missing.append(item.name)
+    if missing:
+        _log.info(
+            f"Repairs wait for {len(missing)} video(s) that are not there: {', '.join(missing[:_MAX_NAMED])}"
+        )
+
+
+def _register_inputs(
+    ledger: Ledger, inputs: list[Source], pipeline: Pipeline, repairs: Repairs = _NO_REPAIRS
+) -> None:
     """Add all inputs to the ledger and reject those that need no processing, duplicates among them.
 
     Of inputs with the same content, the first by path is processed.
     """
-    ledger.keep_only([os.fspath(source.path) for source in inputs])
-    fingerprint = work_fingerprint(pipeline)
     first: dict[str, Source] = {}
-    for source in inputs:
-        key, digest, stamp, refused = os.fspath(source.path), "unread", "", source.refused
-        if not refused and source.path.is_file():
-            try:
-                stat = source.path.stat()
-                digest, stamp = _content(ledger, source.path)
-                original = first.setdefault(digest, source)
-                if original is not source and stat.st_size > 0:
-                    refused = f"same content as {original.name}"
-            except OSError as error:
-                refused = f"the file cannot be read ({error.strerror}); check its permissions"
-        # The fingerprint "refused" makes every build check again: the original of a duplicate may have been removed.
-        ledger.add(key, source.name, digest, "refused" if refused else fingerprint, stamp)
-        if refused:
-            ledger.finish(key, "rejected", refused, 0.0)
+    fingerprint = work_fingerprint(pipeline)
+    with ledger.together():
+        ledger.keep_only([os.fspath(source.path) for source in inputs])
+        for source in inputs:
+            _register(ledger, source, fingerprint, repairs, first)
+
+
+def _register(
+    ledger: Ledger, source: Source, fingerprint: str, repairs: Repairs, first: dict[str, Source]
+) -> None:
+    """Add an input; ``fingerprint`` is that of the pipeline, ``first`` has the first input of every content so far."""
+    key, digest, stamp, refused = os.fspath(source.path), "unread", "", source.refused
+    if not refused and source.path.is_file():
+        try:
+            stat = source.path.stat()
+            digest, stamp = _content(ledger, source.path)
+            original = first.setdefault(digest, source)
+            if original is not source and stat.st_size > 0:
+                refused = f"same content as {original.name}"
+        except OSError as error:
+            refused = f"the file cannot be read ({error.strerror}); check its permissions"
+    own = _REFUSED if refused else with_repairs(fingerprint, repairs.get(video_of(digest), ()))
+    ledger.add(key, source.name, digest, own, stamp)
+    if refused:
+        ledger.finish(key, "rejected", refused, 0.0)
 
 
 def _content(ledger: Ledger, path: Path) -> tuple[str, str]:
@@ -392,20 +460,27 @@ def _content(ledger: Ledger, path: Path) -> tuple[str, str]:
     return ledger.known_sha256(os.fspath(path), stamp) or sha256_of(path), stamp
 
 
-def _refresh_pending(ledger: Ledger, pipeline: Pipeline) -> None:
+def _refresh_pending(ledger: Ledger, pipeline: Pipeline, repairs: Repairs = _NO_REPAIRS) -> None:
     """Hash unfinished inputs again if their files have changed since they were registered."""
-    for item in ledger.items():
+    fingerprint = work_fingerprint(pipeline)
+    for item in ledger.unfinished():
         path = Path(item.path)
-        if item.status not in DONE and path.is_file():
+        if path.is_file():
             digest, stamp = _content(ledger, path)
-            ledger.add(item.path, item.name, digest, work_fingerprint(pipeline), stamp)
+            own = with_repairs(fingerprint, repairs.get(video_of(digest), ()))
+            ledger.add(item.path, item.name, digest, own, stamp)
 
 
 def _process(
-    ledger: Ledger, pipeline: Pipeline, build: Path, options: BuildOptions, progress: Progress
+    ledger: Ledger,
+    pipeline: Pipeline,
+    build: Path,
+    options: BuildOptions,
+    progress: Progress,
+    repairs: Repairs = _NO_REPAIRS,
 ) -> None:
     """Run the pipeline on every unfinished input."""
-    videos = sum(item.status not in DONE for item in ledger.items())
+    videos = ledger.count(*UNFINISHED)
     if not videos:
         return
     check_room(build, max(MIN_ROOM, videos * _ROOM_PER_VIDEO), option="--build-dir")
@@ -413,26 +488,27 @@ def _process(
     backends = [backend for stage in pipeline for backend in stage.backends.values()]
     for backend in backends:
         backend.fetch()
-    gpus = _count_gpus() if any(backend.uses_gpu for backend in backends) else 0
-    # With fewer videos than cores, each video is processed in several threads; GPUs are not shared by workers.
-    workers = min(options.workers, videos, gpus or videos)
-    threads = max(1, options.workers // workers)
-    make = _MakeProcessor(pipeline, build.absolute(), threads)
     # This process is idle while the workers run: import the code that groups and packs meanwhile.
     imports = Thread(target=_import_packing, daemon=True)
     imports.start()
-    run_local(ledger, make, workers=workers, timeout_s=options.timeout_s, progress=progress, gpus=gpus)
+    memory = None if options.memory_gb is None else int(options.memory_gb * 1e9)
+    limits = Limits(options.timeout_s, memory)
+    work = Work(
+        pipeline,
+        build.absolute(),
+        videos,
+        options.workers,
+        limits,
+        repairs,
+        options.address,
+        options.gpus_per_actor,
+    )
+    RUNNERS[options.runner](ledger, work, progress)
 
 
 def _import_packing() -> None:
     for module in ("opendance_hf.pipeline.group", "datasets", "scipy.cluster.hierarchy"):
         import_module(module)
-
-
-def _count_gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()
 
 
 def _apply_decisions(ledger: Ledger, build: Path, inspected_only: bool) -> None:
@@ -490,7 +566,7 @@ def _withdraw(ledger: Ledger, out: Path) -> None:
 
     files = out.glob("data/*/*.parquet")
     names = [name for file in files for name in pq.read_table(file, columns=["id"])["id"].to_pylist()]
-    failed = {item.sha256[:16] for item in ledger.items() if item.status == "failed"}
+    failed = {item.sha256[:16] for item in ledger.each_item() if item.status == "failed"}
     if any(name.rpartition("_")[0] in failed for name in names):
         _log.info(
             f"{printable(out)} is not removed: it has sequences of a video that failed and may succeed next time."

@@ -1,7 +1,7 @@
 """Cache the results of stages on disk, so that a build resumes and a changed threshold re-runs only the stages after it.
 
 A result is stored under a key: the digest of the clip's key and of the stage with its fields. A clip's key covers the
-video's content and all earlier stages, so a cached result is used only if nothing it depends on has changed. Of each
+video's content, all earlier stages and the repairs that they applied, so a cached result is used only if nothing it depends on has changed. Of each
 clip only the fields that the stage changed are stored, as arrays in one ``.npz`` file. Nothing is pickled.
 """
 
@@ -31,6 +31,8 @@ from opendance_hf.pipeline.clip import (
     FoundPeople,
     Landmarks,
     Motion,
+    Pins,
+    Repair,
     Tracks,
     VideoInfo,
 )
@@ -54,6 +56,8 @@ _CLASSES: Final[dict[str, type]] = {
         FoundPeople,
         Landmarks,
         Motion,
+        Pins,
+        Repair,
         Tracks,
         VideoInfo,
     )
@@ -86,7 +90,9 @@ class Cache:
             The results: clips with their keys and provenance, and dropped spans; and True if they were computed, False
             if they came from the cache.
         """
-        key = digest(clip.key, stage.fingerprinted())
+        # Without settings of its own, a clip has the same key as before it had any.
+        own = stage.item_settings(clip)
+        key = digest(clip.key, stage.fingerprinted(), *([own] if own else []))
         file = self._folder / f"{stage.name}-{key}.npz"
         if stage.keeps_result:
             self._used.setdefault(stage.name, []).append(file.name)

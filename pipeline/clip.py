@@ -257,6 +257,49 @@ class Bodies:
 
 
 @dataclass(frozen=True)
+class Repair:
+    """A correction that annotators made of a span of a video, see :data:`opendance_hf.pipeline.repairs.REPAIRS`.
+
+    Attributes:
+        kind: name in that table.
+        start_s: start of the span, seconds of the source.
+        end_s: end of the span, exclusive.
+        dancer: number of the dancer from 1, None for kinds without one.
+        other: number of a second dancer, None for kinds without one.
+        foot: ``left`` or ``right``, None for kinds without a foot.
+    """
+
+    kind: str
+    start_s: float
+    end_s: float
+    dancer: int | None = None
+    other: int | None = None
+    foot: str | None = None
+
+    def overlaps(self, start_s: float, end_s: float) -> bool:
+        """Return whether a part of the repair lies in a span."""
+        return self.start_s < end_s and self.end_s > start_s
+
+
+@dataclass(frozen=True)
+class Pins:
+    """Feet of D dancers that annotators pinned to the ground, at T times.
+
+    Attributes:
+        times_s: (T,) seconds of the source.
+        feet: (D, T, 2) true where the left and the right foot stand.
+    """
+
+    times_s: Times
+    feet: npt.NDArray[np.bool_]
+
+    def at(self, times_s: Times) -> npt.NDArray[np.bool_]:
+        """Return the (D, N, 2) feet of the nearest frames at (N,) times."""
+        middles = (self.times_s[1:] + self.times_s[:-1]) / 2
+        return np.asarray(self.feet[:, np.searchsorted(middles, times_s)])
+
+
+@dataclass(frozen=True)
 class ExpectedErrors:
     """Errors that a network expects of its own estimate of D dancers, at T times.
 
@@ -371,6 +414,9 @@ class Clip:
         landmarks: landmarks of the span's dancers; without gaps after the stage ``complete``.
         smoothed: smoothed landmarks.
         bodies: SMPL bodies of an estimator; None in pipelines without one.
+        repairs: corrections of annotators, in the order in which they are applied: of the whole video, and after the stage
+            ``repair`` only those that fit the clip.
+        pins: feet that they pinned; None if there are none.
         expected_errors: errors that the depth stage expects of the landmarks; None in pipelines without it.
         fit: skeletons fitted to landmarks or bodies.
         motion: the fit resampled to exactly 60 FPS.
@@ -397,6 +443,8 @@ class Clip:
     landmarks: Landmarks = _UNWRITTEN
     smoothed: Landmarks = _UNWRITTEN
     bodies: Bodies | None = None
+    repairs: tuple[Repair, ...] = ()
+    pins: Pins | None = None
     expected_errors: ExpectedErrors | None = None
     fit: Fit = _UNWRITTEN
     motion: Motion = _UNWRITTEN

@@ -24,12 +24,18 @@ import yaml
 
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.pipeline.backends import BACKENDS, backend_class, make_backend
-from opendance_hf.pipeline.backends.base import Backend
+from opendance_hf.pipeline.backends.base import Backend, BackendError
+from opendance_hf.pipeline.clip import Repair
 from opendance_hf.pipeline.pipelines import STAGES, Pipeline
+from opendance_hf.pipeline.stage import Stage
 from opendance_hf.schema import COLUMNS
 
+#: Name of the configuration file in the build folder.
+CONFIG: Final = "pipeline.yaml"
 #: Fields of a clip that are set before the first stage.
-_INITIAL_FIELDS: Final = frozenset({"path", "sha256", "start_s", "end_s", "columns", "scores", "backends"})
+_INITIAL_FIELDS: Final = frozenset(
+    {"path", "sha256", "start_s", "end_s", "columns", "scores", "repairs", "backends"}
+)
 
 
 #: Ends of the names of fields that must not be 0.
@@ -63,6 +69,14 @@ def read_config(path: Path) -> Pipeline:
         return parse_config(content)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+
+
+def stages_in(path: Path) -> dict[str, Stage]:
+    """Return the stages of a configuration file by name; empty if it cannot be read."""
+    try:
+        return {stage.name: stage for stage in read_config(path)}
+    except (ConfigError, BackendError):
+        return {}
 
 
 def parse_config(content: Any) -> Pipeline:
@@ -194,13 +208,25 @@ def pipeline_fingerprint(pipeline: Pipeline) -> str:
     return digest(*(stage.fingerprinted() for stage in pipeline if stage.changes_rows))
 
 
-def work_fingerprint(pipeline: Pipeline) -> str:
+def work_fingerprint(pipeline: Pipeline, repairs: tuple[Repair, ...] = ()) -> str:
     """Return :func:`pipeline_fingerprint`, and ``stage:hash`` for every stage that rows do not depend on.
 
-    The parts are separated by spaces, see ``Ledger.add``.
+    The parts are separated by spaces, see ``Ledger.add``. The first has the repairs of the video, if there are any.
     """
     others = [f"{s.name}:{digest(s.fingerprinted())}" for s in pipeline if not s.changes_rows]
-    return " ".join([pipeline_fingerprint(pipeline), *others])
+    return with_repairs(" ".join([pipeline_fingerprint(pipeline), *others]), repairs)
+
+
+def with_repairs(fingerprint: str, repairs: tuple[Repair, ...]) -> str:
+    """Return a :func:`work_fingerprint` with the repairs of a video in place of those that it has."""
+    first, space, others = fingerprint.partition(" ")
+    first = first.partition("+")[0] + (f"+{digest(repairs)}" if repairs else "")
+    return f"{first}{space}{others}"
+
+
+def has_repairs(fingerprint: str) -> bool:
+    """Return whether a :func:`work_fingerprint` has repairs."""
+    return "+" in fingerprint.partition(" ")[0]
 
 
 def _with_fields(record: Any, values: Any, where: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,8 @@ from opendance_hf.disk import describe_disk_error
 Status = Literal["pending", "running", "published", "rejected", "failed", "waiting"]
 #: States in which an input is not processed again; ``waiting`` means that annotators have not decided yet.
 DONE: Final = ("published", "rejected", "waiting")
+#: States of inputs that a build has to process.
+UNFINISHED: Final = ("pending", "running")
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS items (
@@ -64,7 +66,12 @@ CREATE TABLE IF NOT EXISTS groups (
     name TEXT NOT NULL,
     since INTEGER NOT NULL
 );
+CREATE INDEX IF NOT EXISTS items_by_status ON items (status, path);
+CREATE INDEX IF NOT EXISTS sequences_by_path ON sequences (path);
+CREATE INDEX IF NOT EXISTS dropped_by_path ON dropped (path);
 """
+#: Inputs that are read at a time.
+_PAGE: Final = 1000
 
 #: Columns that ledgers of earlier versions lack.
 _ADDED: Final = (
@@ -124,6 +131,13 @@ class Item:
     seconds: float
 
 
+_ITEM: Final = "path, name, sha256, status, reason, attempts, seconds"
+
+
+def _item(row: sqlite3.Row, **changes: str) -> Item:
+    return Item(**{**dict(row), "path": os.fsdecode(row["path"]), **changes})
+
+
 def describe_ledger_error(ledger: Path, error: sqlite3.Error) -> str:
     """Return a message with the path of a ledger, the cause of an error of SQLite and the remedy."""
     code = getattr(error, "sqlite_errorname", None) or ""
@@ -160,7 +174,16 @@ class Ledger:
         self._db.close()
 
     @contextmanager
+    def together(self) -> Iterator[None]:
+        """Make one transaction of all calls in the block, which is faster for thousands of inputs."""
+        with self._transaction():
+            yield
+
+    @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
+        if self._db.in_transaction:  # of :meth:`together`
+            yield self._db
+            return
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield self._db
@@ -199,6 +222,11 @@ class Ledger:
                 "INSERT OR REPLACE INTO items (path, name, sha256, fingerprint, stamp) VALUES (?, ?, ?, ?, ?)",
                 (os.fsencode(path), name, sha256, fingerprint, stamp),
             )
+
+    def fingerprints(self) -> Iterator[tuple[str, str, str]]:
+        """Yield path, hash and fingerprint of every input; the ledger must not be changed meanwhile."""
+        for row in self._db.execute("SELECT path, sha256, fingerprint FROM items"):
+            yield os.fsdecode(row["path"]), row["sha256"], row["fingerprint"]
 
     def known_sha256(self, path: str, stamp: str) -> str | None:
         """Return the stored hash of an input's content; None if its file has changed since."""
@@ -267,25 +295,69 @@ class Ledger:
 
     def items(self) -> list[Item]:
         """Return all inputs sorted by path; one whose sequences are all withheld is ``rejected`` or ``waiting``."""
-        rows = self._db.execute(
-            "SELECT path, name, sha256, status, reason, attempts, seconds FROM items ORDER BY path"
-        ).fetchall()
-        withheld: dict[bytes, list[sqlite3.Row]] = {}
-        for row in self._db.execute(
-            "SELECT s.path, w.rejected, w.reason FROM sequences AS s LEFT JOIN withheld AS w ON w.id = s.id"
-            " WHERE s.path IN (SELECT s.path FROM sequences AS s JOIN withheld AS w ON w.id = s.id)"
-            " ORDER BY s.id"
-        ):
-            withheld.setdefault(row["path"], []).append(row)
-        items = []
-        for row in rows:
-            values = {**dict(row), "path": os.fsdecode(row["path"])}
-            reasons = withheld.get(row["path"], [])
-            if row["status"] == "published" and reasons and all(w["reason"] for w in reasons):
-                values["status"] = "rejected" if all(w["rejected"] for w in reasons) else "waiting"
-                values["reason"] = "; ".join(dict.fromkeys(w["reason"] for w in reasons))
-            items.append(Item(**values))
-        return items
+        return list(self.each_item())
+
+    def each_item(self) -> Iterator[Item]:
+        """Yield what :meth:`items` returns, a page at a time, so that millions need no memory."""
+        for page in self._pages("1"):
+            withheld = self._withheld_of(row["path"] for row in page if row["status"] == "published")
+            for row in page:
+                reasons = withheld.get(row["path"], [])
+                if not reasons or not all(w["reason"] for w in reasons):
+                    yield _item(row)
+                    continue
+                status = "rejected" if all(w["rejected"] for w in reasons) else "waiting"
+                reason = "; ".join(dict.fromkeys(w["reason"] for w in reasons))
+                yield _item(row, status=status, reason=reason)
+
+    def unfinished(self) -> Iterator[Item]:
+        """Yield the inputs that are still to be processed, sorted by path.
+
+        An input that becomes unfinished behind the one that was yielded last is not seen.
+        """
+        for page in self._pages("status IN ('pending', 'running')"):
+            yield from map(_item, page)
+
+    def count(self, *statuses: str) -> int:
+        """Return the number of inputs with one of the stored statuses."""
+        marks = ", ".join("?" * len(statuses))
+        found = self._db.execute(f"SELECT count(*) FROM items WHERE status IN ({marks})", statuses)
+        return int(found.fetchone()[0])
+
+    def item(self, path: str) -> Item:
+        """Return an input, as it was processed.
+
+        Raises:
+            KeyError: if it is not in the ledger.
+        """
+        row = self._db.execute(f"SELECT {_ITEM} FROM items WHERE path = ?", (os.fsencode(path),)).fetchone()
+        if row is None:
+            raise KeyError(path)
+        return _item(row)
+
+    def _pages(self, where: str) -> Iterator[list[sqlite3.Row]]:
+        """Yield inputs sorted by path; the ledger may change between the pages."""
+        last = b""
+        while page := self._db.execute(
+            f"SELECT {_ITEM} FROM items WHERE path > ? AND {where} ORDER BY path LIMIT {_PAGE}", (last,)
+        ).fetchall():
+            yield page
+            last = page[-1]["path"]
+
+    def _withheld_of(self, paths: Iterable[bytes]) -> dict[bytes, list[sqlite3.Row]]:
+        """Return, by path, the sequences of the inputs that have any withheld one, each with its decision or None."""
+        found: dict[bytes, list[sqlite3.Row]] = {}
+        if self._db.execute("SELECT 1 FROM withheld LIMIT 1").fetchone() is None:
+            return found
+        for path in paths:
+            rows = self._db.execute(
+                "SELECT w.rejected, w.reason FROM sequences AS s LEFT JOIN withheld AS w ON w.id = s.id"
+                " WHERE s.path = ? ORDER BY s.id",
+                (path,),
+            ).fetchall()
+            if rows:
+                found[path] = rows
+        return found
 
     def stages(self, path: str) -> dict[str, StageRuns]:
         """Return the runs of every stage of an input, in the order of the first run."""

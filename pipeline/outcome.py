@@ -37,6 +37,7 @@ def summary(clip: Clip) -> dict[str, Any]:
         "motion_velocity": sequence.motion_velocity,
         "mean_confidence": float(sequence.confidence.mean()),
         "metrics": dict(clip.scores),
+        "repairs": list(sequence.provenance.repairs),
     }
 
 

@@ -20,6 +20,7 @@ from opendance_hf.pipeline.stage import Stage
 from opendance_hf.pipeline.stages.clean import Clean
 from opendance_hf.pipeline.stages.complete import Complete
 from opendance_hf.pipeline.stages.confidence import Confidence
+from opendance_hf.pipeline.stages.cut import Cut
 from opendance_hf.pipeline.stages.dancers import Dancers
 from opendance_hf.pipeline.stages.depth import Depth
 from opendance_hf.pipeline.stages.detect import Detect
@@ -33,6 +34,7 @@ from opendance_hf.pipeline.stages.pose import Pose
 from opendance_hf.pipeline.stages.poses import Poses
 from opendance_hf.pipeline.stages.preview import Preview
 from opendance_hf.pipeline.stages.probe import Probe
+from opendance_hf.pipeline.stages.repair import Repair
 from opendance_hf.pipeline.stages.reprojection import Reprojection
 from opendance_hf.pipeline.stages.retime import Retime
 from opendance_hf.pipeline.stages.segment import Segment
@@ -58,11 +60,13 @@ STAGES: Final[dict[str, type[Stage]]] = {
         Poses,
         Dancers,
         Lift,
+        Repair,
         Complete,
         Steady,
         Depth,
         Smooth,
         Trim,
+        Cut,
         FitSkeleton,
         Retime,
         Gate,
@@ -87,11 +91,13 @@ def default_pipeline() -> Pipeline:
         Track(),
         Segment(),
         Pose(),
+        Repair(),
         Complete(),
         Steady(),
         Depth(),
         Smooth(),
         Trim(),
+        Cut(),
         FitSkeleton(),
         Retime(),
         Gate(),
@@ -123,10 +129,12 @@ def paper_pipeline() -> Pipeline:
         Segment(),
         Pose(),
         Lift(lifter=CLIFF()),
+        Repair(),
         Complete(),
         Steady(),
         Smooth(smoother=SmoothNet()),
         Trim(),
+        Cut(),
         FitSkeleton(fitter=SMPLify()),
         Retime(),
         Gate(max_back_to_camera=0.95),
@@ -144,7 +152,7 @@ def results_pipeline(results: Results | None = None) -> Pipeline:
     """Return the default pipeline with the people that another program found, in place of our detector and landmarks."""
     found = (Probe(), Poses(results or GVHMR()), Shots(), Dancers())
     names = [stage.name for stage in default_pipeline()]
-    rest = default_pipeline()[names.index("complete") :]
+    rest = default_pipeline()[names.index("repair") :]
     return (*found, *(stage for stage in rest if stage.name != "depth"))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event, Thread
@@ -11,8 +11,9 @@ from time import perf_counter
 from typing import Final
 
 from opendance_hf.pipeline.cache import Cache
-from opendance_hf.pipeline.clip import Clip, Job
+from opendance_hf.pipeline.clip import Clip, Job, Repair
 from opendance_hf.pipeline.config import pipeline_fingerprint
+from opendance_hf.pipeline.inspection.store import video_of
 from opendance_hf.pipeline.ledger import Item
 from opendance_hf.pipeline.outcome import Outcome, main_reason, summary
 from opendance_hf.pipeline.pipelines import STAGES, Pipeline
@@ -20,6 +21,10 @@ from opendance_hf.pipeline.stage import Dropped, Rejected
 
 #: Each thread holds two or three frames in memory; with more threads, decoding is the bottleneck.
 _MAX_THREADS: Final = 8
+
+
+#: Repairs in the order in which they are applied, by :func:`~opendance_hf.pipeline.inspection.store.video_of` a hash.
+Repairs = Mapping[str, tuple[Repair, ...]]
 
 
 @dataclass
@@ -54,16 +59,26 @@ class VideoProcessor:
         pipeline: prepared by :func:`opendance_hf.pipeline.config.prepare_pipeline`.
         build: the build folder.
         threads: number of threads that a stage may use.
+        repairs: repairs of annotators by video, see :func:`opendance_hf.pipeline.inspection.repairs.standing_repairs`.
+        num_stages: run only so many stages, whose results are kept in the cache; None for all.
     """
 
-    def __init__(self, pipeline: Pipeline, build: Path, threads: int) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        build: Path,
+        threads: int,
+        repairs: Repairs | None = None,
+        num_stages: int | None = None,
+    ) -> None:
         import av.logging
         import cv2
 
         # Errors of FFmpeg are printed; its informational messages are not useful to users.
         av.logging.set_libav_level(av.logging.ERROR)
         cv2.setNumThreads(1)
-        self.pipeline = pipeline
+        self.pipeline, self.num_stages = pipeline, num_stages
+        self.repairs = repairs or {}
         self.job = Job(build, pipeline_fingerprint(pipeline), min(threads, _MAX_THREADS))
         # Torch, SciPy and others take seconds to import: do it in the background while the first stages run.
         self._torch_is_there = Event()
@@ -78,12 +93,18 @@ class VideoProcessor:
         path = Path(item.path)
         if not path.is_file():
             raise Rejected("not a regular file" if path.exists() else "a broken link, or the file is gone")
-        video = Clip(path, item.sha256, key=item.sha256, job=self.job)
-        return process(video, self.pipeline, StageTimes(on_stage, on_step), self._torch_is_there.wait)
+        repairs = self.repairs.get(video_of(item.sha256), ())
+        video = Clip(path, item.sha256, key=item.sha256, job=self.job, repairs=repairs)
+        times = StageTimes(on_stage, on_step)
+        return process(video, self.pipeline, times, self._torch_is_there.wait, self.num_stages)
 
 
 def process(
-    video: Clip, pipeline: Pipeline, times: StageTimes, wait_for_torch: Callable[[], object] = lambda: None
+    video: Clip,
+    pipeline: Pipeline,
+    times: StageTimes,
+    wait_for_torch: Callable[[], object] = lambda: None,
+    num_stages: int | None = None,
 ) -> Outcome:
     """Run all stages on a video, depth first: each span becomes a sequence before the next span is processed.
 
@@ -95,15 +116,19 @@ def process(
         pipeline: the stages.
         times: receives the start and end of every stage.
         wait_for_torch: called before stages that must not run while torch is imported.
+        num_stages: run only so many stages; the outcome then has no sequences. None for all.
 
     Raises:
         Rejected: if no sequence can be made from the video; the message is the reason.
     """
     outcome = Outcome()
     cache = Cache(video.job.build, video.sha256)
-    pending = [(video, 0)]
+    pending, goes_on = [(video, 0)], False
     while pending:
         clip, stage_index = pending.pop()
+        if stage_index == num_stages:
+            goes_on = True
+            continue
         if stage_index == len(pipeline):
             outcome.sequences.append(summary(clip))
             _remove_other_files(clip, pipeline)
@@ -119,6 +144,8 @@ def process(
         outcome.dropped += [result for result in results if isinstance(result, Dropped)]
         clips = [result for result in results if isinstance(result, Clip)]
         pending += [(result, stage_index + 1) for result in reversed(clips)]
+    if goes_on:
+        return outcome
     cache.close()
     if not outcome.sequences:
         raise Rejected(main_reason(outcome.dropped), outcome.dropped)

@@ -56,7 +56,7 @@ class Stage:
     """Base class of stages: a frozen dataclass whose fields are its thresholds, called with a clip.
 
     A call returns the clip with its results, several clips, or :class:`Dropped` in place of any of them. The result must
-    depend only on the clip and the fields. Increase ``version`` when the code changes the result for the same fields:
+    depend only on the clip and the fields; what it takes from ``clip.repairs`` is listed by :meth:`item_settings`. Increase ``version`` when the code changes the result for the same fields:
     cached results of earlier versions are then not used.
 
     Attributes:
@@ -99,6 +99,10 @@ class Stage:
     def provenance(self) -> tuple[tuple[str, str, str], ...]:
         """Return (stage, name, version) of the programs that compute the result, for the rows."""
         return tuple(row for backend in self.backends.values() for row in backend.provenance(self.name))
+
+    def item_settings(self, clip: Clip) -> list[dict[str, Any]]:
+        """Return settings of this clip alone, beside the fields, that its result depends on: what annotators repaired."""
+        return []
 
     def fingerprinted(self) -> dict[str, Any]:
         """Return everything the result depends on; of backends their content, not their location."""

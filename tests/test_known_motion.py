@@ -13,13 +13,18 @@ import pytest
 from benchmarks import real_truth
 from benchmarks.known_motion import camera_lean_deg, dancers_of, score
 from benchmarks.real_truth import Y_UP, play_order, prepare_views, summary
+from benchmarks.truth_stages import truth_motion, write_worst
+from opendance_hf.motion.body import forward_kinematics
+from opendance_hf.motion.skeleton import JOINT_INDEX, MEAN_OFFSETS
 from opendance_hf.pipeline.clip import Landmarks
 from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
 from opendance_hf.pipeline.video import read_frames
 from opendance_hf.render.video import VideoWriter
 from opendance_hf.schema import Camera, DanceSequence, flat_dancers, per_dancer
+from opendance_hf.storage import save_sequence
 from opendance_hf.synthetic.score import hip_middle
 from opendance_hf.synthetic.truth import Truth, truth_path
+from tests.apps.test_view import data_of
 from tests.synthetic.test_score import FRONT, joints_of, moved, sequence, truth_of
 
 
@@ -201,3 +206,57 @@ def test_a_missing_folder_is_a_reason_and_no_error(
     real_truth.main()
     assert capsys.readouterr().out.startswith("skipped: ")
     assert not (tmp_path / "w").exists()
+
+
+def smooth(num_dancers: int) -> DanceSequence:
+    """A sequence whose dancers have bones and move as people do."""
+    seq = sequence(num_dancers)
+    sway = np.sin(np.arange(seq.num_frames) / 10)[:, None, None] * np.linspace(-0.3, 0.3, 72).reshape(24, 3)
+    at = np.stack([np.full((seq.num_frames, 3), [1.5 * d, 0.95, 0]) for d in range(num_dancers)])
+    joints = forward_kinematics(np.stack([sway] * num_dancers), at, MEAN_OFFSETS.astype(np.float64))
+    return dataclasses.replace(seq, joints=flat_dancers(joints))
+
+
+@pytest.mark.parametrize("count", [12, 14])
+def test_the_truth_stands_beside_what_was_found(tmp_path: Path, count: int) -> None:
+    seq = smooth(2)
+    truth = truth_of(seq)
+    truth = dataclasses.replace(truth, names=truth.names[:count], joints=truth.joints[:, :, :count])
+    motion = truth_motion(truth, seq)
+    rows = [JOINT_INDEX[name] for name in truth.names[:12]]
+    wanted = per_dancer(seq.joints, 2, 24, 3)[:, :, rows]
+    assert motion.joints.shape[:2] == wanted.shape[:2]
+    # The last frame of 60 a second is after the last of the truth's 30, which is held.
+    apart = motion.joints[:, :-1, rows] - wanted[:, :-1]
+    assert np.abs(apart.mean(axis=(0, 1, 2))).max() < 0.05, "pelvis and middle of the hips are not the same"
+    assert np.linalg.norm(apart - apart[:, :, :2].mean(axis=(0, 1, 2)), axis=-1).max() < 0.01
+
+
+def test_the_worst_clip_has_a_page(tmp_path: Path) -> None:
+    videos = [tmp_path / "videos" / f"{name}.mp4" for name in ("good", "bad", "gone")]
+    rows = []
+    for number, video in enumerate(videos):
+        seq = smooth(1)
+        source = dataclasses.replace(seq.provenance, source_sha256=video.stem)
+        truth = dataclasses.replace(truth_of(seq), name=video.stem, video_sha256=video.stem)
+        truth_path(video).parent.mkdir(exist_ok=True)
+        truth.save(truth_path(video))
+        video.parent.mkdir(exist_ok=True)
+        tone = np.sin(np.arange(5 * 44_100) / 20) / 2
+        with VideoWriter(video, 30, audio=tone, sample_rate=44_100) as writer:
+            for _ in range(150):
+                writer.write(np.zeros((64, 64, 3), np.uint8))
+        if video.stem != "gone":
+            (tmp_path / "sequences").mkdir(exist_ok=True)
+            save_sequence(
+                tmp_path / "sequences" / f"{video.stem}.npz",
+                dataclasses.replace(seq, id=video.stem, provenance=source),
+            )
+        rows.append({"name": video.stem, "pa_mpjpe_mm": None if video.stem == "gone" else 50.0 + number})
+    pages = write_worst(rows, videos, [tmp_path], tmp_path / "stages", 1)
+    assert [page.name for page in pages] == ["bad.html"]
+    data = data_of(pages[0].read_text(encoding="utf-8"))
+    assert [motion["name"] for motion in data["motions"]] == ["found", "truth"]
+    assert ["PA-MPJPE", "51 mm"] in data["motions"][0]["numbers"]
+    assert data["video"]
+    assert data["song"]

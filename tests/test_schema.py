@@ -140,6 +140,7 @@ def old_row(version: str) -> dict[str, Any]:
     added = ("focal_sd", "tilt_sd_deg", "turn_deg", "zoom")
     row["provenance"]["camera"] = {key: value for key, value in camera.items() if key not in added}
     del row["joint_confidence"]
+    del row["provenance"]["repairs"]
     if version < "1.2":
         del row["provenance"]["pipeline"]
     if version == "1.0":
@@ -153,6 +154,7 @@ def test_rows_of_older_schemas_load(version: str) -> None:
     assert seq.subset_rank is None
     assert seq.joint_confidence is None
     assert seq.provenance.pipeline == ""
+    assert seq.provenance.repairs == ()
     assert seq.provenance.schema_version == version
     camera = seq.provenance.camera
     assert camera is not None
@@ -172,8 +174,8 @@ def test_a_row_without_a_required_column_is_refused() -> None:
         from_row(row)
 
 
-def test_the_version_counts_the_rows_that_were_paired_afterwards() -> None:
-    assert SCHEMA_VERSION == "1.5"
+def test_the_version_counts_the_rows_that_were_repaired() -> None:
+    assert SCHEMA_VERSION == "1.6"
     assert features(2)["joint_confidence"] == datasets.Array2D((None, 48), "float32")
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,11 @@ from typing import Any
 from rich.console import Console
 
 from opendance_hf.apps.console import ConsoleProgress, print_report, show_log
-from opendance_hf.apps.report import BuildReport, InputRow, SequenceRow, write_report
+from opendance_hf.apps.report import MAX_LISTED, BuildReport, InputRow, SequenceRow, write_report
 from opendance_hf.pipeline.backends.results import results_at
-from opendance_hf.pipeline.build import BuildError, BuildOptions, BuildResult, build_dataset
+from opendance_hf.pipeline.build import BuildError, BuildOptions, BuildResult, build_dataset, find_inputs
 from opendance_hf.pipeline.config import ConfigError, change_pipeline, read_config, set_field
-from opendance_hf.pipeline.ledger import DroppedSpan, Ledger
+from opendance_hf.pipeline.ledger import DroppedSpan, Item, Ledger
 from opendance_hf.pipeline.pipelines import PROFILES, Pipeline, results_pipeline
 from opendance_hf.pipeline.printable import printable
 from opendance_hf.pipeline.stages.preview import Preview
@@ -38,7 +40,7 @@ class Verdict:
     def exit_code(self, result: BuildResult) -> int:
         """Return 0 for success, 1 otherwise."""
         published = result.count("published")
-        if self.strict and published < len(result.items):
+        if self.strict and published < sum(result.counts.values()):
             return 1
         return 0 if published or self.allow_empty else 1
 
@@ -126,6 +128,41 @@ def run_build(
     return result
 
 
+def watch(paths: Iterable[Path], out: Path, build: Path, every_s: float, run: Callable[[], object]) -> None:
+    """Build, and again whenever the inputs have changed, until Ctrl-C.
+
+    Files that are being copied are left alone until they stay as they are for the given time.
+
+    Args:
+        paths: videos and folders of videos; at first they may hold none.
+        out, build: folders of the build, which are no inputs.
+        every_s: how often to look, seconds.
+        run: builds once.
+    """
+    paths = list(paths)
+    built: dict[Path, tuple[int, int]] = {}
+    while True:
+        found = _stamps(paths, (out, build))
+        if found != built:
+            time.sleep(every_s)
+            if found == _stamps(paths, (out, build)):
+                run()
+                built = found
+        else:
+            time.sleep(every_s)
+
+
+def _stamps(paths: list[Path], leave_out: tuple[Path, ...]) -> dict[Path, tuple[int, int]]:
+    """Return size and modification time of every input; empty if there is none."""
+    stamps = {}
+    with suppress(BuildError):
+        for source in find_inputs(paths, leave_out):
+            with suppress(OSError):  # it has gone
+                stat = source.path.stat()
+                stamps[source.path] = (stat.st_size, stat.st_mtime_ns)
+    return stamps
+
+
 @contextmanager
 def _readable_sequences() -> Iterator[None]:
     try:
@@ -141,23 +178,17 @@ def report_of(result: BuildResult, page: Path) -> BuildReport:
     ledger = Ledger(result.build / "ledger.sqlite")
     try:
         inputs, sequences = [], []
-        for item in result.items:
+        counts: Counter[str] = Counter()
+        seconds = 0.0
+        for item in ledger.each_item():
+            counts[item.status] += 1
+            seconds += item.seconds
+            is_listed = counts[item.status] <= MAX_LISTED
+            if not is_listed and item.status != "published":
+                continue
             rows = ledger.sequences(item.path)
-            unused = [_describe_span(span) for span in ledger.dropped(item.path)]
-            reasons = [item.reason] if item.reason else []
-            if not reasons:
-                reasons = [f"without {name}: {why}" for name, why in ledger.withheld(item.path).items()]
-                reasons += ["unused " + "; ".join(unused)] if unused else []
-            inputs.append(
-                InputRow(
-                    name=item.name,
-                    status=item.status,
-                    reason="; ".join(reasons),
-                    num_sequences=len(rows),
-                    seconds=item.seconds,
-                    stages={name: runs.seconds for name, runs in ledger.stages(item.path).items()},
-                )
-            )
+            if is_listed:
+                inputs.append(_input_row(ledger, item, len(rows)))
             for row in rows:
                 preview = result.build / "previews" / f"{row['id']}.mp4"
                 sequences.append(
@@ -177,7 +208,23 @@ def report_of(result: BuildResult, page: Path) -> BuildReport:
         dropped = ledger.drop_counts()
     finally:
         ledger.close()
-    return BuildReport(inputs, sequences, dropped, dataset=result.out.name)
+    return BuildReport(inputs, sequences, dropped, dataset=result.out.name, counts=counts, seconds=seconds)
+
+
+def _input_row(ledger: Ledger, item: Item, num_sequences: int) -> InputRow:
+    unused = [_describe_span(span) for span in ledger.dropped(item.path)]
+    reasons = [item.reason] if item.reason else []
+    if not reasons:
+        reasons = [f"without {name}: {why}" for name, why in ledger.withheld(item.path).items()]
+        reasons += ["unused " + "; ".join(unused)] if unused else []
+    return InputRow(
+        name=item.name,
+        status=item.status,
+        reason="; ".join(reasons),
+        num_sequences=num_sequences,
+        seconds=item.seconds,
+        stages={name: runs.seconds for name, runs in ledger.stages(item.path).items()},
+    )
 
 
 def _describe_span(span: DroppedSpan) -> str:

@@ -14,7 +14,14 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
-from opendance_hf.apps.report import BuildReport, explained_scores, metric_label, metric_number, metric_unit
+from opendance_hf.apps.report import (
+    MAX_LISTED,
+    BuildReport,
+    explained_scores,
+    metric_label,
+    metric_number,
+    metric_unit,
+)
 from opendance_hf.music.tempo import tempo_doubt
 from opendance_hf.pipeline.ledger import Item
 
@@ -86,12 +93,12 @@ class ConsoleProgress:
         self._bars.stop()
 
     def started(self, item: Item) -> None:
-        """Add a bar, see :class:`opendance_hf.pipeline.runners.local.Progress`."""
+        """Add a bar, see :class:`opendance_hf.pipeline.runners.worker.Progress`."""
         self._reported = {(path, stage) for path, stage in self._reported if path != item.path}
         self._tasks[item.path] = self._bars.add_task(_short(item.name), total=1.0, stage="starting")
 
     def step(self, item: Item, stage: str, share: float) -> None:
-        """Update the bar, see :class:`opendance_hf.pipeline.runners.local.Progress`."""
+        """Update the bar, see :class:`opendance_hf.pipeline.runners.worker.Progress`."""
         if item.path in self._tasks:
             self._bars.update(self._tasks[item.path], completed=share, stage=stage)
         if not self.console.is_terminal and (item.path, stage) not in self._reported:
@@ -99,7 +106,7 @@ class ConsoleProgress:
         self._reported.add((item.path, stage))
 
     def ended(self, item: Item, status: str, reason: str) -> None:
-        """Remove the bar and print the result, see :class:`opendance_hf.pipeline.runners.local.Progress`."""
+        """Remove the bar and print the result, see :class:`opendance_hf.pipeline.runners.worker.Progress`."""
         if item.path in self._tasks:
             self._bars.remove_task(self._tasks.pop(item.path))
         self._print(f"{item.name}: {status} ({reason})", _STYLES.get(status))
@@ -118,7 +125,7 @@ def print_report(console: Console, report: BuildReport) -> None:
         unit = f", {score.unit}" if score.unit else ""
         line = f"  {score.label}{unit}: {score.meaning}; {score.wanted}"
         console.print(line, style="dim", markup=False, highlight=False)
-    for row in report.sequences:
+    for row in report.sequences[:MAX_LISTED]:
         if doubt := tempo_doubt(row.bpm):
             console.print(
                 f"warning: {row.id}: {doubt}; it is published unchanged",
@@ -128,10 +135,11 @@ def print_report(console: Console, report: BuildReport) -> None:
             )
     if report.dropped:
         console.print(_dropped(report))
-    counts = {status: sum(row.status == status for row in report.inputs) for status in _STYLES}
+    found = report.statuses
+    counts = {status: found[status] for status in _STYLES}
     total_s = sum(row.duration_s for row in report.sequences)
     console.print(
-        f"{len(report.inputs)} input(s): "
+        f"{found.total()} input(s): "
         + ", ".join(f"{count} {status}" for status, count in counts.items() if count or status != "waiting")
         + f"; {len(report.sequences)} sequence(s), {total_s:.1f} s of dance",
         soft_wrap=True,
@@ -175,7 +183,7 @@ def _dropped(report: BuildReport) -> Table:
 
 def _sequences(report: BuildReport, width: int) -> list[Table]:
     """Return tables with one line per sequence, split into several to fit the width; header words are stacked."""
-    rows = report.sequences
+    rows = report.sequences[:MAX_LISTED]
     if not rows:
         return []
     columns = {

@@ -23,6 +23,8 @@ from rich.table import Table
 from opendance_hf.apps.build import report_of, run_build
 from opendance_hf.apps.console import show_log
 from opendance_hf.apps.report import BuildReport, DanceRow, metric_label, metric_unit, write_report
+from opendance_hf.apps.sequence_stage import sequence_stage
+from opendance_hf.apps.view import read_stage, write_stage
 from opendance_hf.files import atomic_write, check_folder
 from opendance_hf.metrics import EvaluationResult, Score
 from opendance_hf.pipeline.build import BuildOptions, BuildResult
@@ -44,6 +46,8 @@ _TRUTH: Final = (
 _MARKERS: Final = (".opendance-demo", "build/ledger.sqlite")
 #: Space that a demo needs at least, bytes.
 _ROOM: Final = 50_000_000
+#: Sequences that get a stage, of 1 to 5 MB each.
+_STAGES: Final = 12
 log = logging.getLogger(__name__)
 #: Number of dancers of the rendered clips, with their seeds.
 _SEEDS: Final = {1: 11, 2: 22}
@@ -99,7 +103,7 @@ def run_demo(options: DemoOptions, console: Console) -> BuildResult:
         ),
         console,
     )
-    report = report_of(result, page)
+    report = add_stages(report_of(result, page), result.build, out)
     record: dict[str, Any] = {"inputs": [asdict(row) for row in report.inputs], "clips": []}
     if not options.videos:
         record["clips"] = score_truth_clips(result, out)
@@ -125,6 +129,24 @@ def run_demo(options: DemoOptions, console: Console) -> BuildResult:
     line = f"look:     {page}   (numbers: {out / 'report.json'}; {record['seconds']:.0f} s in all)"
     console.print(line, markup=False, highlight=False, soft_wrap=True)
     return result
+
+
+def add_stages(report: BuildReport, build: Path, out: Path) -> BuildReport:
+    """Write the 3D stage of the first sequences beside the page, and return the report with links to them.
+
+    Args:
+        report: of the build.
+        build: its working folder.
+        out: folder of the page; stages are ``stages/ID.html`` in it.
+    """
+    rows = []
+    for number, row in enumerate(report.sequences):
+        if number < _STAGES:
+            path = f"stages/{row.id}.html"
+            write_stage(out / path, sequence_stage(build, row.id))
+            row = dataclasses.replace(row, stage=path)
+        rows.append(row)
+    return dataclasses.replace(report, sequences=rows)
 
 
 def render_truth_clips(out: Path, clips: Mapping[int, int]) -> Path:
@@ -203,7 +225,9 @@ def dance(
         f"nothing else, dances to the sound of {song.name}, which is among them: it shows that the parts fit "
         "together, not how well the method dances. A model trained so little nearly stands still, trembles or hops."
     )
-    row = DanceRow(video="dance/dance.mp4", caption=caption, scores=_readable(scores))
+    stage = "dance/dance.html"
+    write_stage(out / stage, read_stage([song.stem], [files[1]], files[0]))
+    row = DanceRow(video="dance/dance.mp4", caption=caption, scores=_readable(scores), stage=stage)
     return dataclasses.replace(report, dances=[row]), asdict(scores)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.files import HUB_ID, atomic_write, check_output, names_a_folder
@@ -21,7 +21,6 @@ from opendance_hf.formats.resample import resampled, with_poses
 from opendance_hf.music.decode import Floats, decode_audio
 from opendance_hf.music.sound import measure_sound
 
-_SHARDS: Final = "data/*/*-?????-of-?????.parquet"
 _SAMPLE_RATE: Final = 48_000
 #: A song may end before the dance by this, seconds: the rest is silent.
 _MISSING_S: Final = 0.1
@@ -151,12 +150,20 @@ def export(source: str, to: str, out: Path | None, options: ExportOptions) -> li
     return written
 
 
-def load_dance(source: str, row: str | None) -> Motion:
+def readable_answers(path: Path) -> set[str]:
+    """Return what can be said of a motion file that does not tell: ``fps``, ``up`` or ``names``; nothing of a folder."""
+    if not path.is_file():
+        return set()
+    return set(inspect.signature(format_named(format_of(path)).read).parameters) & {"fps", "up", "names"}
+
+
+def load_dance(source: str, row: str | None, **answers: Any) -> Motion:
     """Load one dance from a motion file or a dataset.
 
     Args:
         source: a file of :data:`opendance_hf.formats.FORMATS`, a dataset folder, or a Hub id.
         row: id of the row, if there are several.
+        answers: see :func:`readable_answers`.
 
     Raises:
         ExportError: if there is no such file or row, or which row is not said.
@@ -166,7 +173,7 @@ def load_dance(source: str, row: str | None) -> Motion:
     if path.is_file():
         if row is not None:
             raise ExportError(f"{path}: is one dance; --row is for datasets")
-        return format_named(format_of(path)).read(path)
+        return format_named(format_of(path)).read(path, **answers)
     if path.is_dir():
         return _row_of_folder(path, row)
     if (
@@ -180,12 +187,11 @@ def load_dance(source: str, row: str | None) -> Motion:
 
 def _row_of_folder(folder: Path, row: str | None) -> Motion:
     from opendance_hf.schema import from_row
-    from opendance_hf.storage import read_rows
+    from opendance_hf.storage import list_splits, read_rows
 
-    shards = sorted(folder.glob(_SHARDS))
-    if not shards:
+    splits = list_splits(folder)
+    if not splits:
         raise ExportError(f"{folder}: not a dataset (data/CONFIG/*.parquet); name one motion file")
-    splits = dict.fromkeys((shard.parent.name, shard.name.rsplit("-", 3)[0]) for shard in shards)
     ids = {str(found["id"]): part for part in splits for found in read_rows(folder, *part, ["id"])}
     chosen = _choose(str(folder), list(ids), row)
     rows = (found for found in read_rows(folder, *ids[chosen]) if found["id"] == chosen)

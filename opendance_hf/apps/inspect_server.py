@@ -15,24 +15,29 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from types import NoneType
 from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from opendance_hf.apps.serving import Address, BadRequest, Guard, read_json, refuse, set_cookie
+from opendance_hf.errors import OpenDanceError
+from opendance_hf.pipeline.clip import Repair
 from opendance_hf.pipeline.inspection.exchange import export_csv
 from opendance_hf.pipeline.inspection.queue import Conflict, Item, decide, last_number, next_turn, renew, undo
+from opendance_hf.pipeline.inspection.repairs import add_repair, list_repairs, withdraw_repair
 from opendance_hf.pipeline.inspection.results import progress, round_counts
 from opendance_hf.pipeline.inspection.store import REASONS, Inspection, InspectionError, Person
 from opendance_hf.pipeline.ledger import describe_ledger_error
+from opendance_hf.pipeline.repairs import REPAIRS
 
 _STATIC: Final = Path(__file__).with_name("static") / "inspect"
 #: Folders of the build with the videos: the source alone, and the source beside the avatar.
@@ -101,6 +106,15 @@ class _Pages:
             return refuse(404, "This video does not exist.")
         return FileResponse(path, media_type="video/mp4", headers={"Cache-Control": "private, max-age=3600"})
 
+    def stage(self, request: Request) -> Response:
+        """Send the 3D stage of a sequence, with its own content security policy."""
+        if _find_person(self.site, request.cookies.get(self.site.cookie)) is None:
+            return refuse(401, "Log in first.")
+        sequence = request.path_params["sequence"]
+        with Inspection(self.site.ledger) as inspection:
+            known = inspection.db.execute("SELECT 1 FROM sequences WHERE id = ?", (sequence,)).fetchone()
+        return _stage(self.site, sequence) if known else refuse(404, "This sequence does not exist.")
+
     def decisions(self, request: Request) -> Response:
         """Send all decisions as CSV."""
         if _find_person(self.site, request.cookies.get(self.site.cookie)) is None:
@@ -136,9 +150,13 @@ def make_app(site: Site) -> ASGIApp:
             Route("/api/next", action(lambda *args: _next(site, *args)), methods=["POST"]),
             Route("/api/decide", action(lambda *args: _decide(site, *args)), methods=["POST"]),
             Route("/api/undo", action(lambda *args: _undo(site, *args)), methods=["POST"]),
+            Route("/api/repairs", action(lambda inspection, _, __: _repairs_json(inspection))),
+            Route("/api/repair", action(_repair), methods=["POST"]),
+            Route("/api/withdraw", action(_withdraw), methods=["POST"]),
             Route("/api/renew", action(lambda inspection, me, _: renew(inspection, me)), methods=["POST"]),
             Route("/decisions.csv", pages.decisions),
             Route("/video/{folder}/{sequence}.mp4", pages.video),
+            Route("/stage/{sequence}", pages.stage),
             Mount("/static", StaticFiles(directory=_STATIC)),
         ],
         exception_handlers={
@@ -178,6 +196,7 @@ def _me(site: Site, me: Person) -> dict[str, Any]:
         "build": site.build.resolve().name,
         "reasons": {number: list(reasons.items()) for number, reasons in REASONS.items()},
         "lease_s": site.lease_s,
+        "repairs": {name: {"label": kind.label, "needs": kind.needs} for name, kind in REPAIRS.items()},
     }
 
 
@@ -208,20 +227,45 @@ def _undo(site: Site, inspection: Inspection, me: Person, body: dict[str, Any]) 
     return {"undone": asdict(undone), **_turn_json(site, inspection, me, desk)}
 
 
+def _repair(inspection: Inspection, me: Person, body: dict[str, Any]) -> dict[str, Any]:
+    values = {field.name: body.get(field.name) for field in fields(Repair)}
+    kinds = {"kind": (str,), "start_s": (int, float), "end_s": (int, float), "dancer": (int, NoneType),
+             "other": (int, NoneType), "foot": (str, NoneType)}  # fmt: skip
+    for name, value in values.items():
+        if type(value) not in kinds[name]:
+            expected = " or ".join("null" if kind is NoneType else kind.__name__ for kind in kinds[name])
+            raise InspectionError(f"the repair has {name} {value!r:.40}, expected {expected}")
+    motion = _text_of(body, "subject")
+    add_repair(inspection, me, motion, Repair(**values))  # type: ignore[arg-type]
+    return _repairs_json(inspection, _text_of(body, "sequence"))
+
+
+def _withdraw(inspection: Inspection, me: Person, body: dict[str, Any]) -> dict[str, Any]:
+    number = body.get("number")
+    if type(number) is not int:
+        raise InspectionError(f"invalid number {number!r:.40}: expected the integer number of a repair")
+    withdraw_repair(inspection, me, number)
+    return _repairs_json(inspection, _text_of(body, "sequence", "") or None)
+
+
+def _repairs_json(inspection: Inspection, sequence: str | None = None) -> dict[str, Any]:
+    return {"repairs": [asdict(repair) for repair in list_repairs(inspection, sequence)]}
+
+
 def _turn_json(site: Site, inspection: Inspection, me: Person, desk: str) -> dict[str, Any]:
     turn = next_turn(inspection, me, desk)  # type: ignore[arg-type]
     rounds = round_counts(inspection)
     return {
         "desk": desk,
-        "item": _item_json(site, turn.item),
-        "ahead": _item_json(site, turn.ahead),
+        "item": _item_json(site, inspection, turn.item),
+        "ahead": _item_json(site, inspection, turn.ahead),
         "rounds": rounds,
         "disputed": sum(counts["disputed"] for counts in rounds.values()),
         "last": last_number(inspection, me, desk),  # type: ignore[arg-type]
     }
 
 
-def _item_json(site: Site, item: Item | None) -> dict[str, Any] | None:
+def _item_json(site: Site, inspection: Inspection, item: Item | None) -> dict[str, Any] | None:
     """Return an item as JSON with its video: in round 1 the clip, or without one the preview, to be cropped."""
     if item is None:
         return None
@@ -232,6 +276,7 @@ def _item_json(site: Site, item: Item | None) -> dict[str, Any] | None:
         **asdict(item),
         "video": f"/video/{found}/{item.sequence}.mp4?v={path.stat().st_mtime_ns}" if path else None,
         "cut": item.round == 1 and found == "previews",
+        **_repairs_json(inspection, item.sequence),
     }
 
 
@@ -240,6 +285,19 @@ def _video(site: Site, folder: str, sequence: str) -> Path | None:
     root = (site.build / folder).resolve()
     path = (root / f"{sequence}.mp4").resolve()
     return path if path.parent == root and path.is_file() else None
+
+
+def _stage(site: Site, sequence: str) -> Response:
+    """Return the stage of a sequence of the build, or why there is none."""
+    from opendance_hf.apps.sequence_stage import sequence_stage
+    from opendance_hf.apps.view import content_policy, render_page
+
+    try:
+        page = render_page(sequence_stage(site.build, sequence))
+    except (OpenDanceError, OSError) as error:
+        return refuse(404, f"No stage: {error}")
+    policy = f"{content_policy()}; frame-ancestors 'none'"
+    return HTMLResponse(page, headers={"Content-Security-Policy": policy, "Cache-Control": "no-store"})
 
 
 def _text_of(body: dict[str, Any], name: str, default: str | None = None) -> str:

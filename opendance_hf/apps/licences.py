@@ -1,14 +1,15 @@
-"""List the licence and the source of every model weight (``opendance licences``)."""
+"""List the licence and the source of every model weight and every dependency (``opendance licences``)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from importlib import resources
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
 import yaml
+from packaging.requirements import Requirement
 from rich import box
 from rich.table import Table
 
@@ -21,6 +22,7 @@ WHEEL = "in the wheel"
 FETCHED = "fetched when needed"
 USER = "the user's own file"
 NO_WEIGHTS = "no weights"
+_OWN = "opendance-hf"
 
 
 class LicenceCardError(OpenDanceError, ValueError):
@@ -44,6 +46,21 @@ class WeightLicence:
     source: str
 
 
+@dataclass(frozen=True)
+class DependencyLicence:
+    """Licence of an installed package.
+
+    Attributes:
+        name: of its distribution.
+        version: installed version.
+        licence: as its metadata state it; ``not stated`` if they do not.
+    """
+
+    name: str
+    version: str
+    licence: str
+
+
 def licences() -> list[WeightLicence]:
     """Return the licences of all packaged weights, pinned assets and backends, in this order.
 
@@ -53,13 +70,71 @@ def licences() -> list[WeightLicence]:
     return [*_packaged(), *_assets(), *_backends()]
 
 
-def table(rows: list[WeightLicence]) -> Table:
-    """Return the table that the command prints."""
+def dependency_licences() -> list[DependencyLicence]:
+    """Return the installed packages that OpenDance-HF requires, with all its extras, directly or not, by name.
+
+    A licence is what the package's metadata say: its expression (PEP 639), its classifiers or its licence field; or else the
+    first line of its licence file.
+    """
+    found: dict[str, DependencyLicence] = {}
+    pending = list(_required(_OWN, set(metadata.metadata(_OWN).get_all("Provides-Extra") or [])))
+    while pending:
+        name, extras = pending.pop()
+        try:
+            package = metadata.metadata(name)
+        except metadata.PackageNotFoundError:
+            continue  # of an extra that is not installed
+        if package["Name"] in (*found, _OWN):
+            continue
+        found[package["Name"]] = DependencyLicence(package["Name"], package["Version"], _licence(name))
+        pending += _required(name, extras)
+    return sorted(found.values(), key=lambda row: row.name.lower())
+
+
+def _required(name: str, extras: set[str]) -> Iterator[tuple[str, set[str]]]:
+    """Yield the packages that a package requires with some of its extras, each with the extras asked of it."""
+    for text in metadata.requires(name) or []:
+        requirement = Requirement(text)
+        marker = requirement.marker
+        if marker is None or any(marker.evaluate({"extra": extra}) for extra in (extras or {""})):
+            yield requirement.name, requirement.extras
+
+
+def _licence(name: str) -> str:
+    package = metadata.metadata(name)
+    classifiers = [
+        text.rpartition(" :: ")[2]
+        for text in package.get_all("Classifier") or []
+        if text.startswith("License ::")
+    ]
+    stated = [
+        *(package.get_all("License-Expression") or []),
+        ", ".join(classifiers),
+        # Some packages put the whole text into the field, others "UNKNOWN".
+        *(text.strip().partition("\n")[0] for text in package.get_all("License") or []),
+        *(_head(file) for file in metadata.files(name) or [] if file.stem.upper() in ("LICENSE", "LICENCE")),
+    ]
+    return next((text for text in stated if text and text != "UNKNOWN"), "not stated")
+
+
+def _head(file: metadata.PackagePath) -> str:
+    """Return the first words of a licence file that say something."""
+    lines = (line.strip() for line in file.read_text(encoding="utf-8").splitlines())
+    said = (line for line in lines if line and "copyright (c)" not in line.lower())
+    return next((line for line in said if line.lower() not in ("license", "licence")), "")
+
+
+def table(rows: Sequence[WeightLicence | DependencyLicence]) -> Table:
+    """Return the table that the command prints; all rows are of one kind."""
     out = Table(box=box.SIMPLE_HEAD, show_edge=False)
-    for column, wide in (("weights", True), ("where", True), ("licence", False), ("source", False)):
-        out.add_column(column, overflow="fold", no_wrap=wide)
+    kind = "weights" if isinstance(rows[0], WeightLicence) else "package"
+    names = [field.name for field in fields(rows[0])]
+    for name in names:
+        out.add_column(
+            kind if name == "name" else name, overflow="fold", no_wrap=name not in ("licence", "source")
+        )
     for row in rows:
-        out.add_row(row.name, row.where, row.licence, row.source)
+        out.add_row(*(getattr(row, name) for name in names))
     return out
 
 

@@ -6,7 +6,7 @@ import io
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -136,6 +136,8 @@ BUILD_SCORES: Final = {
         f"limit: at most {Gate.max_missing_sound:g}",
     ),
 }
+#: Inputs of each status, and sequences, that a page lists.
+MAX_LISTED: Final = 1000
 #: Names of scores as the paper writes them.
 _LABELS: Final = {
     "fid_k": "FID_k", "fid_g": "FID_g", "div_k": "Div_k", "div_g": "Div_g",
@@ -183,6 +185,7 @@ class SequenceRow:
         preview: path of the preview video relative to the page, with forward slashes; None without one.
         source: display name of its input.
         metrics: quality scores by name; a unit suffix (``_mm``, ``_px``, ``_deg``...) is shown as a unit.
+        stage: path of its 3D stage, as ``preview``; None without one.
     """
 
     id: str
@@ -195,6 +198,7 @@ class SequenceRow:
     preview: str | None
     source: str
     metrics: dict[str, float] = field(default_factory=dict)
+    stage: str | None = None
 
 
 @dataclass(frozen=True)
@@ -205,11 +209,13 @@ class DanceRow:
         video: path relative to the page, with forward slashes.
         caption: description of the model and the song.
         scores: scores by name, as numbers or text.
+        stage: path of its 3D stage, as ``video``; None without one.
     """
 
     video: str
     caption: str
     scores: dict[str, float | str] = field(default_factory=dict)
+    stage: str | None = None
 
 
 @dataclass(frozen=True)
@@ -217,13 +223,15 @@ class BuildReport:
     """A finished build.
 
     Attributes:
-        inputs: results of the inputs.
+        inputs: results of the inputs; of many, the first :data:`MAX_LISTED` of each status.
         sequences: published sequences.
         dropped: how much of the inputs was not used, by stage and reason.
         title: heading of the page.
         dataset: folder or Hub id for ``load_dataset``.
         truth: errors of clips with known 3D motion, one row per clip; keys end in their unit.
         dances: dances of a model trained on the dataset.
+        counts: number of inputs by status, where not all are listed.
+        seconds: processing time of all inputs, seconds, likewise.
     """
 
     inputs: list[InputRow]
@@ -233,6 +241,13 @@ class BuildReport:
     dataset: str = "opendance-3d"
     truth: list[dict[str, float | str]] = field(default_factory=list)
     dances: list[DanceRow] = field(default_factory=list)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    seconds: float | None = None
+
+    @property
+    def statuses(self) -> Counter[str]:
+        """Number of inputs by status."""
+        return Counter(self.counts) or Counter(row.status for row in self.inputs)
 
 
 def write_report(path: str | os.PathLike[str], report: BuildReport) -> None:
@@ -243,16 +258,18 @@ def write_report(path: str | os.PathLike[str], report: BuildReport) -> None:
         report: the build; names and reasons are escaped.
 
     Raises:
-        ValueError: if a preview is not a relative path inside the page's folder.
+        ValueError: if a preview or a stage is not a relative path inside the page's folder.
     """
     for row in report.sequences:
-        if row.preview is not None and not _is_inside(row.preview):
-            raise ValueError(
-                f"sequence {row.id!r}: preview {row.preview!r} must be a relative path inside the folder"
-            )
+        for kind, link in (("preview", row.preview), ("stage", row.stage)):
+            if link is not None and not _is_inside(link):
+                raise ValueError(
+                    f"sequence {row.id!r}: {kind} {link!r} must be a relative path inside the folder"
+                )
     for dance in report.dances:
-        if not _is_inside(dance.video):
-            raise ValueError(f"dance {dance.video!r} must be a relative path inside the folder")
+        for link in (dance.video, dance.stage):
+            if link is not None and not _is_inside(link):
+                raise ValueError(f"dance {link!r} must be a relative path inside the folder")
     page = render_report(report)
     with atomic_write(path) as partial:
         partial.write_text(page, encoding="utf-8")
@@ -269,17 +286,20 @@ def render_report(report: BuildReport) -> str:
     )
     environment.filters.update(label=metric_label, number=metric_number, unit=metric_unit, duration=_duration)
     environment.filters["tempo_doubt"] = tempo_doubt
-    statuses = Counter(row.status for row in report.inputs)
+    statuses = report.statuses
+    num_inputs = statuses.total()
     return environment.get_template("report.html.jinja").render(
         report=report,
         totals={
-            "inputs": len(report.inputs),
+            "inputs": num_inputs,
             **{status: statuses.pop(status, 0) for status in ("published", "rejected", "failed")},
             **dict(sorted(statuses.items())),
             "sequences": len(report.sequences),
         },
         dance_s=sum(row.duration_s for row in report.sequences),
-        work_s=sum(row.seconds for row in report.inputs),
+        work_s=sum(row.seconds for row in report.inputs) if report.seconds is None else report.seconds,
+        listed=report.sequences[:MAX_LISTED],
+        unlisted=num_inputs - len(report.inputs),
         configs=sorted_configs(row.config for row in report.sequences),
         plots=_plots(report.sequences),
         scores=explained_scores(report.sequences),

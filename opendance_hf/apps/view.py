@@ -6,7 +6,10 @@ import base64
 import hashlib
 import io
 import tempfile
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib import resources
 from itertools import chain
 from pathlib import Path
@@ -16,23 +19,20 @@ import numpy as np
 import numpy.typing as npt
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from scipy.ndimage import gaussian_filter1d
 
-from opendance_hf.apps.export import load_dance, song_part
-from opendance_hf.body import BodyShapeError, load_mesh, shape_body
+from opendance_hf.apps.export import load_dance, readable_answers, song_part
+from opendance_hf.apps.stage_curves import CURVE_HZ, beats_of, contacts_of, ground_of, numbers_of, speed_curve
+from opendance_hf.apps.stage_video import video_part
+from opendance_hf.body import BodyMesh, BodyShapeError, load_mesh, shape_body
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.files import atomic_write, check_output
 from opendance_hf.formats import glb
 from opendance_hf.formats.detect import SUFFIXES
 from opendance_hf.formats.motion import Motion, check_suffix
 from opendance_hf.formats.resample import resampled, with_poses
-from opendance_hf.metrics import floor_height, foot_skate_ratio, joint_speed, step_beat
-from opendance_hf.metrics.beats import FPS, SPEED_SIGMA
-from opendance_hf.metrics.features import MIN_FRAMES
-from opendance_hf.metrics.quality import CONTACT_HEIGHT
-from opendance_hf.motion.contacts import RestLimits, frames_at_rest
 from opendance_hf.motion.rotations import axis_angle_to_matrix, matrix_to_quaternion
-from opendance_hf.motion.skeleton import JOINT_INDEX, PARENTS
+from opendance_hf.motion.skeleton import PARENTS
+from opendance_hf.music.sound import NoAudioError
 from opendance_hf.render.avatar import dancer_colour, material_colours
 
 #: Faster motions are resampled to this: browsers draw no more frames a second.
@@ -43,22 +43,24 @@ MAX_DANCERS: Final = 12
 MAX_POSE_BYTES: Final = 30 * 1024**2
 #: GLB files of all dances together that are kept in the page, bytes.
 MAX_GLB_BYTES: Final = 3 * 1024**2
+#: Dancers up to which a page has full bodies beside the low ones: 0.25 MB each, and 0.24 MB for all.
+MAX_FULL_BODIES: Final = 4
 #: Free floor between dances that stand side by side, metres.
 _GAP_M: Final = 0.9
 #: Files of the page, by their names in the template.
 _FILES: Final = {
     "three": "three.min.js", "dancers": "dancers.js", "script": "view.js", "style": "view.css", "terms": "three.LICENSE.txt",
 }  # fmt: skip
-_CURVE_HZ: Final = 10.0
 _WAVEFORM_BINS: Final = 1200
 _SONG_HZ: Final = 48_000
 _QUATERNION_STEPS: Final = 32767
 _PELVIS_STEPS: Final = 65535
-_FEET: Final = (JOINT_INDEX["left_foot"], JOINT_INDEX["right_foot"])
-#: Standard deviation of the smoothing of foot positions before their speed, seconds.
-_FOOT_SIGMA_S: Final = 0.033
+_VERTEX_STEPS: Final = 65535
+_WEIGHT_STEPS: Final = 255
 
 Floats = npt.NDArray[np.floating]
+#: Bodies of a page: low ones in software and full ones on a graphics processor, low ones, or full ones.
+DETAILS: Final = ("auto", "low", "full")
 
 
 class ViewError(OpenDanceError, ValueError):
@@ -73,11 +75,21 @@ class ViewOptions:
         audio: the song, or a video with it; the part that belongs to the dance is kept in the page.
         audio_start_s: where that part begins; by default as the first dance says, or 0.
         overwrite: True to replace a page that exists.
+        rows: ids of the rows to show, of a dataset.
+        answers: what motion files may lack: ``fps``, ``up`` or ``names``, as for :func:`convert_motion`.
+        detail: see :data:`DETAILS`.
+        video: shown beside the dances; its sound is the song if there is no other.
+        video_start_s: where the dance begins in it; by default as the first dance says, or 0.
     """
 
     audio: Path | None = None
     audio_start_s: float | None = None
     overwrite: bool = False
+    rows: tuple[str, ...] = ()
+    answers: Mapping[str, Any] = field(default_factory=dict)
+    detail: str = "auto"
+    video: Path | None = None
+    video_start_s: float | None = None
 
 
 def view(files: list[Path], out: Path | None, options: ViewOptions) -> Path:
@@ -99,12 +111,27 @@ def view(files: list[Path], out: Path | None, options: ViewOptions) -> Path:
         OutputError, DiskError: if the page exists or cannot be written.
     """
     dances, song = _split(files, options.audio)
-    out = out or Path(f"{dances[0].stem}.html")
+    sources = _sources(dances, options.rows)
+    out = out or Path(f"{options.rows[0] if options.rows else dances[0].stem}.html")
     check_suffix(out, ".html", ".htm")
-    check_output(out, [*dances, *([song] if song else [])], overwrite=options.overwrite)
-    page = render_page(read_stage(_names(dances), dances, song, options.audio_start_s))
-    with atomic_write(out) as partial:
-        partial.write_text(page, encoding="utf-8")
+    given = [*dances, *([song] if song else []), *([options.video] if options.video else [])]
+    check_output(out, given, overwrite=options.overwrite)
+    motions = [ready(motion) for motion in _load(sources, options.answers)]
+    check_size([str(path) for path, _ in sources], motions)
+    seconds = max(motion.num_frames / motion.fps for motion in motions)
+    video, start = None, options.video_start_s
+    if start is None:
+        start = float(motions[0].meta.get("start_s", 0.0))
+    if options.video is not None:
+        video = video_part(options.video, start, seconds)
+    samples = None
+    if song is not None:
+        samples = song_of(motions, song, options.audio_start_s)
+    elif options.video is not None:
+        with suppress(NoAudioError):
+            samples = song_of(motions, options.video, start)
+    names = list(options.rows) or _names(dances)
+    write_stage(out, stage_data(names, motions, samples, detail=options.detail, video=video))
     return out
 
 
@@ -116,16 +143,34 @@ def read_stage(
     Raises:
         ViewError, ExportError, FormatError, AudioError: see :func:`view`.
     """
-    motions = [_load(path) for path in dances]
-    _check_size(dances, motions)
+    motions = [ready(load_dance(str(path), None)) for path in dances]
+    check_size([str(path) for path in dances], motions)
+    return stage_data(names, motions, None if song is None else song_of(motions, song, audio_start_s))
+
+
+def write_stage(out: Path, data: dict[str, Any]) -> None:
+    """Write the page of :func:`stage_data` atomically.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    with atomic_write(out) as partial:
+        partial.write_text(render_page(data), encoding="utf-8")
+
+
+def song_of(motions: list[Motion], song: Path, start_s: float | None = None) -> Floats:
+    """Return the (N,) samples at 48 kHz of the part of a song that is heard with dances in step.
+
+    The first dance says where the song begins, unless ``start_s`` does; the longest one how much of it is heard.
+
+    Raises:
+        ExportError: if the song ends before the dances.
+        AudioError: if it cannot be read.
+    """
     longest = max(motions, key=lambda motion: motion.num_frames / motion.fps)
-    samples = None
-    if song is not None:
-        # The first dance says where the song begins; the longest one how much of it is heard.
-        first = motions[0].meta
-        start: dict[str, Any] = {name: first[name] for name in ("song_start_s", "start_s") if name in first}
-        samples = song_part(replace(longest, meta=start), song, audio_start_s, _SONG_HZ)
-    return stage_data(names, motions, samples)
+    first = motions[0].meta
+    start: dict[str, Any] = {name: first[name] for name in ("song_start_s", "start_s") if name in first}
+    return song_part(replace(longest, meta=start), song, start_s, _SONG_HZ)
 
 
 def _split(files: list[Path], audio: Path | None) -> tuple[list[Path], Path | None]:
@@ -138,27 +183,58 @@ def _split(files: list[Path], audio: Path | None) -> tuple[list[Path], Path | No
             f"{songs[0] if songs else 'no file'}: not a motion; name a file that ends in one of "
             f"{', '.join(sorted(motion_suffixes))}"
         )
+    if audio is not None and audio.is_dir():
+        raise ViewError(f"--audio {audio}: a page has one song; name the file")
     if len(songs) > 1:
         raise ViewError(f"{songs[0]} and {songs[1]}: a page has one song; leave out one of them")
     return dances, songs[0] if songs else None
 
 
-def _load(path: Path) -> Motion:
-    motion = with_poses(load_dance(str(path), None))
+def _sources(dances: list[Path], rows: tuple[str, ...]) -> list[tuple[Path, str | None]]:
+    """Return the file or dataset of every dance, with the row if one is named."""
+    if not rows:
+        return [(path, None) for path in dances]
+    if len(dances) > 1:
+        raise ViewError(f"--row {rows[0]}: is for one dataset; {len(dances)} files are named")
+    return [(dances[0], row) for row in rows]
+
+
+def _load(sources: list[tuple[Path, str | None]], answers: Mapping[str, Any]) -> list[Motion]:
+    """Read every dance; what its file may lack is said to the formats that ask for it."""
+    taken = [readable_answers(path) for path, _ in sources]
+    for name in answers:
+        if not any(name in names for names in taken):
+            raise ViewError(f"{sources[0][0]}: takes no --{name}, since its files have it")
+    if answers.get("up", "y") not in ("y", "z"):
+        raise ViewError(f"--up {answers['up']}: expected y or z")
+    return [
+        load_dance(str(path), row, **{name: value for name, value in answers.items() if name in names})
+        for (path, row), names in zip(sources, taken, strict=True)
+    ]
+
+
+def ready(motion: Motion) -> Motion:
+    """Return a motion with rotations and at most :data:`MAX_FPS` frames a second, as a stage needs it."""
+    motion = with_poses(motion)
     return resampled(motion, MAX_FPS) if motion.fps > MAX_FPS else motion
 
 
-def _check_size(paths: list[Path], motions: list[Motion]) -> None:
+def check_size(names: Sequence[str], motions: list[Motion]) -> None:
+    """Check that a stage has room for dances.
+
+    Raises:
+        ViewError: if it holds fewer dancers or poses.
+    """
     dancers = sum(motion.num_dancers for motion in motions)
     if dancers > MAX_DANCERS:
         raise ViewError(
-            f"{paths[-1]}: {dancers} dancers in all, a stage holds {MAX_DANCERS}: name fewer files, or take one dancer of "
+            f"{names[-1]}: {dancers} dancers in all, a stage holds {MAX_DANCERS}: name fewer files, or take one dancer of "
             "a file with opendance export --dancer"
         )
     size = sum(motion.num_dancers * motion.num_frames * (len(PARENTS) * 8 + 7) for motion in motions)
     if size > MAX_POSE_BYTES:
         raise ViewError(
-            f"{paths[0]}: {size / 1024**2:.0f} MiB of poses, a page holds {MAX_POSE_BYTES // 1024**2}: name fewer files, "
+            f"{names[0]}: {size / 1024**2:.0f} MiB of poses, a page holds {MAX_POSE_BYTES // 1024**2}: name fewer files, "
             "or lower the rate with opendance export --fps 30"
         )
 
@@ -174,25 +250,37 @@ def _names(paths: list[Path]) -> list[str]:
     return names
 
 
-def stage_data(names: list[str], motions: list[Motion], song: Floats | None = None) -> dict[str, Any]:
+def stage_data(
+    names: Sequence[str],
+    motions: list[Motion],
+    song: Floats | None = None,
+    *,
+    numbers: Sequence[Mapping[str, str]] = (),
+    detail: str = "auto",
+    video: bytes | None = None,
+) -> dict[str, Any]:
     """Return what the page holds, as JSON; arrays are little-endian and in base64.
 
     Args:
         names: of the dances.
-        motions: with poses, at most :data:`MAX_FPS` frames a second.
+        motions: with poses, at most :data:`MAX_FPS` frames a second; see :func:`ready`.
         song: (N,) samples at 48 kHz that begin with the dances.
+        numbers: further labels and values for each dance.
+        detail: of the bodies; with "auto" the page has full ones for up to :data:`MAX_FULL_BODIES` dancers.
+        video: MP4 that begins with the dances, see :func:`opendance_hf.apps.stage_video.video_part`.
 
     Raises:
-        ViewError: if a body cannot be shaped to the bones of a dancer.
+        ViewError: if the detail is unknown, or a body cannot be shaped to the bones of a dancer.
     """
-    mesh = load_mesh("low")
+    check_detail(detail)
+    meshes = _meshes(detail, sum(motion.num_dancers for motion in motions))
     seconds = max(motion.num_frames / motion.fps for motion in motions)
-    grounds = [_ground(motion) for motion in motions]
-    known = [_beats_s(motion) for motion in motions]
+    grounds = [ground_of(motion) for motion in motions]
+    known = [beats_of(motion) for motion in motions]
     shared = next((beats for beats in known if len(beats)), np.zeros(0))
     # Dances to one song have its beats, also those whose files lack them.
     beats = [own if len(own) else shared for own in known]
-    curves = [_speed(motion) for motion in motions]
+    curves = [speed_curve(motion) for motion in motions]
     top = max(float(curve.max()) for curve in curves) or 1.0
     entries: list[dict[str, Any]] = []
     for i, (name, motion) in enumerate(zip(names, motions, strict=True)):
@@ -204,10 +292,13 @@ def stage_data(names: list[str], motions: list[Motion], song: Floats | None = No
                 "fps": motion.fps,
                 "frames": motion.num_frames,
                 "beats": np.round(beats[i], 4).tolist(),
-                "numbers": _numbers(motion, beats[i], grounds[i]),
+                "numbers": [
+                    *numbers_of(motion, beats[i], grounds[i]),
+                    *(numbers[i].items() if numbers else ()),
+                ],
                 "speed": _base64(np.round(255 * curves[i] / top), "u1"),
                 "dancers": [
-                    _dancer(name, motion.dancer(index), grounds[i], first + index)
+                    _dancer(name, motion.dancer(index), grounds[i], first + index, meshes)
                     for index in range(motion.num_dancers)
                 ],
             }
@@ -219,34 +310,52 @@ def stage_data(names: list[str], motions: list[Motion], song: Floats | None = No
     return {
         "seconds": seconds,
         "parents": list(PARENTS),
-        "faces": _base64(mesh.faces, "<u2"),
-        "material": _base64(mesh.material, "u1"),
-        "curve_hz": _CURVE_HZ,
+        "bodies": {
+            name: {"faces": _base64(mesh.faces, "<u2"), "material": _base64(mesh.material, "u1")}
+            for name, mesh in meshes.items()
+        },
+        "curve_hz": CURVE_HZ,
         "top_speed_mps": round(top, 3),
         "motions": entries,
         "glb_missing": f"GLB too large (over {MAX_GLB_BYTES // 1024**2} MiB in all): use opendance export",
         "song": None if song is None else base64.b64encode(_mp3(song)).decode(),
         "waveform": None if song is None else _base64(_waveform(song), "u1"),
+        "video": None if video is None else base64.b64encode(video).decode(),
+        "rows": None,
     }
+
+
+def check_detail(detail: str) -> None:
+    """Check a detail of bodies.
+
+    Raises:
+        ViewError: if it is not one of :data:`DETAILS`.
+    """
+    if detail not in DETAILS:
+        raise ViewError(f"unknown detail {detail!r}: expected one of {', '.join(DETAILS)}")
+
+
+def _meshes(detail: str, dancers: int) -> dict[str, BodyMesh]:
+    """Return the average bodies that a page has, by their detail."""
+    meshes: dict[str, BodyMesh] = {}
+    if detail in ("auto", "low"):
+        meshes["low"] = load_mesh("low")
+    if detail == "full" or (detail == "auto" and dancers <= MAX_FULL_BODIES):
+        meshes["full"] = load_mesh("full")
+    return meshes
 
 
 def render_page(data: dict[str, Any]) -> str:
     """Return the page of :func:`stage_data`: scripts, styles and data in one text.
 
-    Its content security policy allows its scripts and its style by their hashes, and no request.
+    It has :func:`content_policy`.
     """
-    folder = resources.files("opendance_hf.apps") / "static" / "view"
-    files = {name: (folder / file).read_text(encoding="utf-8") for name, file in _FILES.items()}
-    hashes = {name: _hash(files[name]) for name in ("three", "dancers", "script", "style")}
-    return (
-        templates()
-        .get_template("view.html.jinja")
-        .render(
-            data=data,
-            title=", ".join(motion["name"] for motion in data["motions"]),
-            hashes=hashes,
-            **{name: Markup(text) for name, text in files.items()},
-        )
+    page = templates().get_template("view.html.jinja")
+    return page.render(
+        data=data,
+        title=", ".join(motion["name"] for motion in data["motions"]),
+        policy=content_policy(),
+        **{name: Markup(text) for name, text in _files().items()},
     )
 
 
@@ -261,12 +370,30 @@ def templates() -> Environment:
     )
 
 
+def content_policy() -> str:
+    """Return the content security policy of the page: its scripts and its style by their hashes, and no request."""
+    hashes = {name: _hash(text) for name, text in _files().items()}
+    return (
+        f"default-src 'none'; script-src {hashes['three']} {hashes['dancers']} {hashes['script']}; "
+        f"style-src {hashes['style']}; img-src data: blob:; media-src blob:; base-uri 'none'; form-action 'none'"
+    )
+
+
+@cache
+def _files() -> dict[str, str]:
+    """Return the texts of the page by their names in the template."""
+    folder = resources.files("opendance_hf.apps") / "static" / "view"
+    return {name: (folder / file).read_text(encoding="utf-8") for name, file in _FILES.items()}
+
+
 def _hash(text: str) -> str:
     """Return the source of a content security policy that allows an inline text."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _dancer(name: str, motion: Motion, ground: float, number: int) -> dict[str, Any]:
+def _dancer(
+    name: str, motion: Motion, ground: float, number: int, meshes: Mapping[str, BodyMesh]
+) -> dict[str, Any]:
     """Return one dancer: the body at rest, and its poses as 16-bit integers.
 
     Args:
@@ -274,13 +401,14 @@ def _dancer(name: str, motion: Motion, ground: float, number: int) -> dict[str, 
         motion: of one dancer.
         ground: height of the ground, metres; the page has it at 0.
         number: of the dancer among all of the page, for the colour.
+        meshes: average bodies by their detail.
     """
     assert motion.poses is not None
     assert motion.transl is not None
     assert motion.rest_offsets is not None
     offsets = motion.rest_offsets[0]
     try:
-        mesh = shape_body(load_mesh("low"), offsets)
+        bodies = {detail: _body(shape_body(mesh, offsets)) for detail, mesh in meshes.items()}
     except BodyShapeError as error:
         raise ViewError(
             f"{name}, dancer {motion.meta.get('dancer', 0) + 1}: {error}; check the unit of the file"
@@ -293,64 +421,28 @@ def _dancer(name: str, motion: Motion, ground: float, number: int) -> dict[str, 
         "colour": "#{:02x}{:02x}{:02x}".format(*dancer_colour(number)),
         "palette": _base64(np.round(material_colours(number)), "u1"),
         "offsets": _base64(offsets, "<f4"),
-        "vertices": _base64(mesh.vertices, "<f4"),
-        "bones": _base64(mesh.bones, "u1"),
-        "weights": _base64(mesh.weights, "<f4"),
+        "bodies": bodies,
         "quaternions": _base64(np.round(quaternions * _QUATERNION_STEPS), "<i2"),
         "pelvis": _base64(np.round((pelvis - low) / step), "<u2"),
         "pelvis_low": low.tolist(),
         "pelvis_step": step.tolist(),
-        "contacts": _base64(_contacts(motion, ground), "u1"),
+        "contacts": _base64(contacts_of(motion, ground), "u1"),
     }
 
 
-def _contacts(motion: Motion, ground: float) -> npt.NDArray[np.integer]:
-    """Return (T,) bits of the feet that stand on the ground: 1 the left, 2 the right."""
-    toes = motion.joints[0][:, _FEET].astype(np.float64)
-    smooth = gaussian_filter1d(toes, _FOOT_SIGMA_S * motion.fps, axis=0, mode="nearest")
-    step = np.gradient(smooth, axis=0) if len(toes) > 1 else np.zeros_like(toes)
-    speed = np.linalg.norm(step, axis=-1) * motion.fps
-    down = toes[..., 1] < ground + CONTACT_HEIGHT
-    for foot in range(len(_FEET)):
-        down[:, foot] &= frames_at_rest(speed[:, foot], 1 / motion.fps, RestLimits())
-    return down @ np.array([1, 2])
-
-
-def _ground(motion: Motion) -> float:
-    """Return the height of the ground: that of the file, or else where the feet of the dancers go."""
-    if "ground" in motion.meta:
-        return float(motion.meta["ground"])
-    if motion.num_frames < MIN_FRAMES:
-        return float(motion.joints[..., 1].min())
-    return float(np.median([floor_height(joints) for joints in motion.joints]))
-
-
-def _beats_s(motion: Motion) -> Floats:
-    beats = np.asarray(motion.meta.get("music_beats", ()), dtype=np.float64)
-    return beats / motion.fps
-
-
-def _speed(motion: Motion) -> Floats:
-    """Return the mean speed of the joints of all dancers, m/s, at :data:`_CURVE_HZ`."""
-    times = np.arange(0, motion.num_frames / motion.fps, 1 / _CURVE_HZ)
-    if motion.num_frames < 2:
-        return np.zeros(len(times))
-    sigma = SPEED_SIGMA * motion.fps / FPS
-    speed = np.mean([joint_speed(joints, sigma=sigma) for joints in motion.joints], axis=0) * motion.fps
-    return np.interp(times, (np.arange(len(speed)) + 0.5) / motion.fps, speed)
-
-
-def _numbers(motion: Motion, beats_s: Floats, ground: float) -> list[list[str]]:
-    """Return the labels and values that are shown beside the name of a dance; means over its dancers."""
-    step, skate = "unknown: no beats", "unknown: too short"
-    if motion.num_frames >= MIN_FRAMES:
-        found = [step_beat(joints, beats_s * motion.fps, motion.fps) for joints in motion.joints]
-        scores = [score.score for score in found if score is not None]
-        if scores:
-            step = f"{np.mean(scores):.3f}"
-        slides = [foot_skate_ratio(joints, fps=motion.fps, floor=ground) for joints in motion.joints]
-        skate = f"{100 * np.mean(slides):.1f} %"
-    return [["step beat", step], ["skate", skate]]
+def _body(mesh: BodyMesh) -> dict[str, Any]:
+    """Return the vertices of a body as 16-bit integers in its box, and its weights in steps that sum to 255."""
+    low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
+    step = (high - low) / _VERTEX_STEPS
+    weights = np.round(mesh.weights * _WEIGHT_STEPS).astype(np.int64)
+    weights[:, 0] += _WEIGHT_STEPS - weights.sum(axis=1)
+    return {
+        "vertices": _base64(np.round((mesh.vertices - low) / step), "<u2"),
+        "low": low.tolist(),
+        "step": step.tolist(),
+        "bones": _base64(mesh.bones, "u1"),
+        "weights": _base64(weights, "u1"),
+    }
 
 
 def _side_by_side(motions: list[Motion]) -> list[float]:

@@ -23,6 +23,8 @@ FEET: Final = tuple(JOINT_INDEX[f"{side}_{part}"] for side in SIDES for part in 
 #: Largest depth of toe and ankle joints below their height at rest, as a fraction of it: feet roll and tilt.
 _LOWEST: Final = np.array([0.6, 0.5])
 _ENVELOPE_S: Final = 0.1
+#: Share of the reach of a leg up to which a body is moved, so that rounding keeps the foot within reach.
+_NEAR: Final = 0.9999
 
 
 def foot_contacts(joints: Array, fps: float, limits: FeetLimits, seen: Bools | None = None) -> Bools:
@@ -103,7 +105,9 @@ def _add_supports(
         todo += [(start, start + first), (start + last, end)]
 
 
-def plant_feet(body: Body, contacts: Bools, fps: float, limits: FeetLimits) -> Body:
+def plant_feet(
+    body: Body, contacts: Bools, fps: float, limits: FeetLimits, *, move_body: bool = False
+) -> Body:
     """Hold the joints of feet in contact at one place and at their height at rest, and no foot below the ground.
 
     The legs take the corrections, which fade in before a contact and out after it.
@@ -113,13 +117,15 @@ def plant_feet(body: Body, contacts: Bools, fps: float, limits: FeetLimits) -> B
         contacts: (T, 4), see :func:`foot_contacts`.
         fps: frames per second.
         limits: thresholds.
+        move_body: True to move the whole body towards a foot in contact that the leg cannot reach; otherwise that foot slides.
     """
     out = body.copy()
     posed = body.posed()
     feet = posed[0][:, FEET]
     heights = np.array([limits.toe_height_m, _ankle_height(feet, contacts, limits)])
     blend = max(1, round(limits.blend_s * fps))
-    for foot, side in enumerate(SIDES):
+    shifts = []
+    for foot in range(len(SIDES)):
         standing = (heights[0], heights[0] + limits.hover_m)
         toe, on_toe = contact_shifts(feet[:, 2 * foot], contacts[:, 2 * foot], blend, standing)
         # Downwards it fades twice as fast, so that a foot which has left is not drawn over the ground.
@@ -139,7 +145,34 @@ def plant_feet(body: Body, contacts: Bools, fps: float, limits: FeetLimits) -> B
         toe += _slide_to_length(
             feet[:, 2 * foot] + toe, feet[:, 2 * foot + 1] + ankle, body.rest_offsets[FEET[2 * foot]]
         )
-        turn_leg(out.local, posed, side, np.zeros_like(ankle), ankle, toe, limits)
+        shifts.append((ankle, toe))
+    shift = np.zeros_like(out.pelvis)
+    if move_body:
+        ankles = [ankle for ankle, _ in shifts]
+        shift = _towards_feet(posed[0], ankles, contacts[:, 1::2], body.rest_offsets, fps, limits)
+    out.pelvis += shift
+    for side, (ankle, toe) in zip(SIDES, shifts, strict=True):
+        turn_leg(out.local, posed, side, shift, ankle, toe, limits)
+    return out
+
+
+def _towards_feet(
+    joints: Array,
+    shifts: list[Array],
+    contacts: Bools,
+    rest_offsets: Array,
+    fps: float,
+    limits: FeetLimits,
+) -> Array:
+    """Return the (T, 3) shift of a body with which its legs reach the ankles in contact, with fades."""
+    out = np.zeros_like(shifts[0])
+    for side, shift, contact in zip(SIDES, shifts, contacts.T, strict=True):
+        hip, knee, ankle = (JOINT_INDEX[f"{side}_{part}"] for part in ("hip", "knee", "ankle"))
+        length = np.linalg.norm(rest_offsets[[knee, ankle]], axis=-1).sum()
+        away = joints[:, ankle] + shift - joints[:, hip]
+        distance = np.linalg.norm(away, axis=-1)
+        missing = np.where(contact, np.maximum(distance - _NEAR * limits.max_reach * length, 0), 0)
+        out += (envelope(missing, fps) / np.maximum(distance, 1e-9))[:, None] * away
     return out
 
 

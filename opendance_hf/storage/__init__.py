@@ -6,8 +6,10 @@ from opendance_hf.storage.pack import PackError, PackReport, pack
 from opendance_hf.storage.parquet import (
     ParquetWriter,
     SplitNotFoundError,
+    list_splits,
     read_parquet,
     read_rows,
+    read_scalars,
     write_parquet,
 )
 from opendance_hf.storage.splits import assign_splits
@@ -20,10 +22,12 @@ __all__ = [
     "SplitNotFoundError",
     "assign_splits",
     "dataset_card",
+    "list_splits",
     "load_sequence",
     "pack",
     "read_parquet",
     "read_rows",
+    "read_scalars",
     "read_webdataset",
     "save_sequence",
     "write_parquet",

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from opendance_hf.dance import Dancer
 from opendance_hf.data import SequenceReader, is_npz_folder
+from opendance_hf.formats import opendance
 from opendance_hf.formats.motion import Motion
 from opendance_hf.metrics import EvaluationResult, evaluate
 from opendance_hf.metrics.protocol import Clip
@@ -38,7 +39,7 @@ class Validation:
         eval_steps: interval of validation in steps; 0 to validate at the end only.
         windows: maximum number of windows for losses.
         songs: number of held-out songs to dance to at the end; 0 for none.
-        samples: number of these dances to film, into ``samples/`` of the output folder.
+        samples: number of these dances to film and to save, into ``samples/`` of the output folder.
         seconds: maximum length of a dance.
         keep: FACT only: frames kept of each forward pass; 1 is as published, more is faster.
     """
@@ -213,7 +214,7 @@ def score_dances(
     Args:
         songs: of the held-out split.
         dance: from a song to (D, T, 24, 3) joints that stand on the ground, see :func:`dance_to`.
-        folder: films are written to its ``samples/``.
+        folder: films, and the dances with the real ones, are written to its ``samples/``.
         options: number of films.
 
     Returns:
@@ -226,6 +227,8 @@ def score_dances(
         real.append(Clip(song.id, song.joints.numpy(), song.music_beats, group=song.group, ground=0.0))
         if number < options.samples:
             film_clicks(folder / "samples" / f"{song.id}.mp4", joints, song.music_beats)
+            for name, motion in ((song.id, joints), (f"{song.id}.real", song.joints.numpy())):
+                save_sample(folder / "samples" / f"{name}.npz", motion, song)
     return _scalars(evaluate(predicted, real, draws=10)) if songs else {}
 
 
@@ -241,6 +244,12 @@ def _scalars(result: EvaluationResult) -> dict[str, float]:
                 found[prefix + name] = value
         found |= {prefix + k: v.mean for k, v in row.means.items() if v.mean is not None}
     return found
+
+
+def save_sample(path: Path, joints: Joints, song: Song) -> None:
+    """Write a (D, T, 24, 3) dance to a song as ``.npz``, which ``opendance view`` and ``opendance export`` read."""
+    meta = {"id": song.id, "group": song.group, "ground": 0.0, "music_beats": song.music_beats}
+    opendance.write(Motion(joints, float(FPS), *posed(joints), meta=meta), path)
 
 
 def film_clicks(path: Path, joints: Joints, music_beats: npt.NDArray[np.int64]) -> None:

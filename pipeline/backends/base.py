@@ -14,6 +14,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol, Self
 
+import numpy as np
+import numpy.typing as npt
+
 from opendance_hf.assets import ASSETS, asset_files, cache_dir, sha256_of
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.files import HUB_ID
@@ -323,8 +326,17 @@ class Smoother(Protocol):
 class Fitter(Protocol):
     """Interface of the role ``fitter``: fit a skeleton to a span."""
 
-    def fit(self, smoothed: Landmarks, bodies: Bodies | None, video: VideoInfo) -> Fit:
-        """Return the fitted motion of all dancers of the span."""
+    def fit(
+        self,
+        smoothed: Landmarks,
+        bodies: Bodies | None,
+        video: VideoInfo,
+        pins: npt.NDArray[np.bool_] | None = None,
+    ) -> Fit:
+        """Return the fitted motion of all dancers of the span.
+
+        ``pins`` (D, T, 2) are the left and right feet that annotators pinned to the ground; it is given only if there are any.
+        """
         ...
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+import numpy.typing as npt
+
 from opendance_hf.pipeline.backends.base import Backend
 from opendance_hf.pipeline.clip import Bodies, Fit, Landmarks, VideoInfo
 from opendance_hf.pipeline.fitting.settings import SkeletonSettings, solver_version
@@ -40,8 +43,14 @@ class SkeletonFitter:
     def __init__(self, settings: Skeleton) -> None:
         self.settings = settings
 
-    def fit(self, smoothed: Landmarks, bodies: Bodies | None, video: VideoInfo) -> Fit:
+    def fit(
+        self,
+        smoothed: Landmarks,
+        bodies: Bodies | None,
+        video: VideoInfo,
+        pins: npt.NDArray[np.bool_] | None = None,
+    ) -> Fit:
         """Fit the landmarks; bodies are not used."""
         from opendance_hf.pipeline.fitting.skeleton import fit_skeleton
 
-        return fit_skeleton(smoothed, video, self.settings)
+        return fit_skeleton(smoothed, video, self.settings, pins)

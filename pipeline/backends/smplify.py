@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
+import numpy.typing as npt
+
 from opendance_hf.motion.smpl import HOW_TO_GET, SMPLData, SMPLFileError, load_smpl
 from opendance_hf.pipeline.backends.base import BackendError, FileBackend
 from opendance_hf.pipeline.clip import Bodies, Fit, Landmarks, VideoInfo
@@ -63,7 +66,13 @@ class SMPLifyFitter:
         self.settings = settings
         self.body = body
 
-    def fit(self, smoothed: Landmarks, bodies: Bodies | None, video: VideoInfo) -> Fit:
+    def fit(
+        self,
+        smoothed: Landmarks,
+        bodies: Bodies | None,
+        video: VideoInfo,
+        pins: npt.NDArray[np.bool_] | None = None,
+    ) -> Fit:
         """Refine the bodies against the landmarks in the image.
 
         Raises:
@@ -76,4 +85,4 @@ class SMPLifyFitter:
             )
         from opendance_hf.pipeline.fitting.smplify import refine_bodies
 
-        return refine_bodies(bodies, smoothed, self.body, video, self.settings)
+        return refine_bodies(bodies, smoothed, self.body, video, self.settings, pins)

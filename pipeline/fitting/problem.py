@@ -59,6 +59,7 @@ class FitProblem(ABC):
         contacts: (D, T, 2) 1 where the toes are at rest; None until they are detected.
         holds: hands that hold each other.
         resting: (2, D, T, 2) mask of toes and ankles at rest.
+        pins: (D, T, 2) feet that annotators pinned to the ground; None if there are none.
     """
 
     six: Tensor
@@ -78,6 +79,7 @@ class FitProblem(ABC):
         self.ground: tuple[float, float] | None = None
         self.contacts: Tensor | None = None
         self.holds: list[Hold] = []
+        self.pins: npt.NDArray[np.bool_] | None = None
         self.resting = np.zeros((2, self.dancers, self.frames, 2), dtype=bool)
 
     @abstractmethod
@@ -218,6 +220,8 @@ class FitProblem(ABC):
         _, joints, _ = self.pose()
         low = self._height(joints[:, :, FEET]) < self.settings.contact_height_m
         self.resting = resting_feet(self.found, self.settings.contacts) & low.numpy()
+        if self.pins is not None:
+            self.resting |= self.pins
         self.contacts = torch.from_numpy(self.resting[0]).float()
         hands = joints[:, :, HANDS].numpy().astype(np.float64)
         self.holds = hand_holds(self.found, hands, self.settings.holds)

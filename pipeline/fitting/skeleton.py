@@ -28,17 +28,23 @@ from opendance_hf.pipeline.fitting.settings import SkeletonSettings
 from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
 
 
-def fit_skeleton(found: Landmarks, video: VideoInfo, settings: SkeletonSettings) -> Fit:
+def fit_skeleton(
+    found: Landmarks,
+    video: VideoInfo,
+    settings: SkeletonSettings,
+    pins: npt.NDArray[np.bool_] | None = None,
+) -> Fit:
     """Fit the skeleton to smooth, completed landmarks of all dancers of a span.
 
     Fits about ``frame_rate_hz`` frames per second and interpolates between them. On rendered clips this is more accurate
-    than the same number of steps with all frames, after which the fit has converged less.
+    than the same number of steps with all frames, after which the fit has converged less. ``pins`` (D, T, 2) are feet that
+    stand on the ground whatever the landmarks show.
     """
-    problem = SkeletonProblem(
-        found.part(frames_to_fit(found.times_s, settings.frame_rate_hz)), video, settings
-    )
+    frames = frames_to_fit(found.times_s, settings.frame_rate_hz)
+    problem = SkeletonProblem(found.part(frames), video, settings)
+    problem.pins = None if pins is None else pins[:, frames]
     problem.solve()
-    return problem.interpolated(found).place()
+    return problem.interpolated(found, pins).place()
 
 
 def frames_to_fit(times_s: Times, rate_hz: float) -> slice:
@@ -142,7 +148,7 @@ class SkeletonProblem(FitProblem):
         return total + self.motion_loss(local, joints)
 
     @torch.no_grad()
-    def interpolated(self, found: Landmarks) -> SkeletonProblem:
+    def interpolated(self, found: Landmarks, pins: npt.NDArray[np.bool_] | None = None) -> SkeletonProblem:
         """Return this solution interpolated to the frames of ``found``, with contacts detected in these frames."""
         found = level_landmarks(found, self.video, self.roll_rad)
         times_s = self.found.times_s
@@ -161,7 +167,7 @@ class SkeletonProblem(FitProblem):
         turns = interpolate(turns)
         local = quaternion_to_matrix(turns / np.linalg.norm(turns, axis=-1, keepdims=True))
         all_frames = copy(self)
-        all_frames.found, all_frames.frames = found, len(found.times_s)
+        all_frames.found, all_frames.frames, all_frames.pins = found, len(found.times_s), pins
         all_frames.six = torch.from_numpy(local[..., :2].astype(np.float32))
         all_frames.transl = torch.from_numpy(interpolate(self.transl.numpy()).astype(np.float32))
         all_frames.find_contacts()

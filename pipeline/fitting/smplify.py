@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -30,7 +31,12 @@ from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
 
 
 def refine_bodies(
-    start: Bodies, found: Landmarks, data: SMPLData, video: VideoInfo, settings: SMPLifySettings
+    start: Bodies,
+    found: Landmarks,
+    data: SMPLData,
+    video: VideoInfo,
+    settings: SMPLifySettings,
+    pins: npt.NDArray[np.bool_] | None = None,
 ) -> Fit:
     """Refine bodies against keypoints.
 
@@ -40,11 +46,13 @@ def refine_bodies(
         data: SMPL body that the user provides.
         video: size of the image.
         settings: weights and limits.
+        pins: (D, T, 2) feet that stand on the ground whatever the landmarks show.
 
     Returns:
         Motion in the world frame, with betas, rest offsets and transl as SMPL defines them.
     """
     problem = SMPLifyProblem(start, found, data, video, settings)
+    problem.pins = pins
     problem.solve()
     placed = problem.place()
     betas = problem.betas.detach().numpy()

@@ -1,6 +1,6 @@
 """Manual inspection in two rounds (paper 3.1): assignment of items to annotators, their decisions, and the outcome.
 
-The tables are in the build's ledger, and the pipeline never changes them. Decisions are never deleted; undo marks them as
+The tables are in the build's ledger, and the pipeline never changes them. It reads them once, when a build starts. Decisions are never deleted; undo marks them as
 withdrawn.
 
 A decision belongs to its *subject*. In round 1 this is a span of a source video, in round 2 the motion computed from it.
@@ -11,6 +11,7 @@ rebuilt with the same motion, even in another folder, both stay valid.
 |---|---|
 | ``store.py`` | the tables, annotators and their tokens, the items of a build |
 | ``queue.py`` | assign items, record decisions, undo |
+| ``repairs.py`` | record the repairs of sequences, and withdraw them |
 | ``results.py`` | outcome of every sequence, progress, retention |
 | ``agreement.py`` | Cohen's and Fleiss' kappa |
 | ``exchange.py`` | export and import of decisions as CSV |

@@ -29,7 +29,7 @@ _ROUND: Final[dict[Desk, int | None]] = {"round1": 1, "round2": 2, "adjudicate":
 MAX_NOTE: Final = 500
 
 # Items that may be assigned to an annotator: neither decided nor judged by this annotator, and in round 2 only those kept
-# in round 1. `held` counts other annotators who are judging the item now, `ahead` those for whom it is only preloaded.
+# in round 1 whose motion nobody has repaired, as the next build replaces it. `held` counts other annotators who are judging the item now, `ahead` those for whom it is only preloaded.
 # Items with votes come first, so that they are completed first.
 _CANDIDATES: Final = """
 WITH outcomes AS MATERIALIZED (SELECT * FROM inspection_outcomes)
@@ -47,6 +47,8 @@ LEFT JOIN inspection_leases AS mine
 WHERE (o.round = :round OR :round IS NULL) AND (o.subject = :subject OR :subject IS NULL)
     AND o.outcome = CASE :kind WHEN 'vote' THEN 'open' ELSE 'disputed' END
     AND (o.round = 1 OR first.outcome = 'keep')
+    AND (o.round = 1 OR NOT EXISTS (
+        SELECT 1 FROM inspection_repairs AS r WHERE r.motion = o.subject AND r.withdrawn_at IS NULL))
     AND (:kind = 'ruling' OR NOT EXISTS (
         SELECT 1 FROM inspection_decisions AS d WHERE d.round = o.round AND d.subject = o.subject
             AND d.kind = 'vote' AND d.annotator = :me AND d.withdrawn_at IS NULL))
@@ -170,7 +172,7 @@ def decide(
         )
         item = _item(db, row)
         if row is None or item is None:
-            raise Conflict("Somebody else has decided on this item meanwhile, or it was rebuilt.")
+            raise Conflict("Somebody else has decided on this item meanwhile, or it was repaired or rebuilt.")
         db.execute(
             "INSERT INTO inspection_decisions (round, subject, kind, annotator, verdict, reasons, note, sequence,"
             " source, start_s, end_s, decided_at, seconds) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

@@ -41,6 +41,8 @@ _RESULT: Final = {
 REASONS: Final[dict[int, dict[str, str]]] = {1: _VIDEO, 2: _VIDEO | _RESULT}
 
 LEASE_S: Final = 600.0
+#: How far a repair may move the ends of a sequence beyond its span, milliseconds.
+_SPAN_MARGIN_MS: Final = 500
 _NAME: Final = re.compile(r"[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]{0,38}[^\s\x00-\x1f\x7f])?")
 
 _SCHEMA: Final = """
@@ -87,6 +89,25 @@ CREATE TABLE IF NOT EXISTS inspection_leases (
     shown_at REAL,
     expires_at REAL NOT NULL,
     PRIMARY KEY (round, subject, kind, annotator)
+);
+CREATE TABLE IF NOT EXISTS inspection_repairs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    span TEXT NOT NULL,
+    motion TEXT NOT NULL,
+    annotator TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    repair_start_s REAL NOT NULL,
+    repair_end_s REAL NOT NULL,
+    dancer INTEGER,
+    other INTEGER,
+    foot TEXT,
+    sequence TEXT NOT NULL,
+    source TEXT NOT NULL,
+    start_s REAL NOT NULL,
+    end_s REAL NOT NULL,
+    num_dancers INTEGER NOT NULL,
+    decided_at TEXT NOT NULL,
+    withdrawn_at TEXT
 );
 CREATE VIEW IF NOT EXISTS inspection_outcomes AS
 SELECT i.sequence, i.round, i.subject, coalesce(d.votes, 0) AS votes, CASE
@@ -143,14 +164,14 @@ class Inspection:
     def __init__(
         self, ledger: Path, clock: Callable[[], float] = time.time, lease_s: float = LEASE_S
     ) -> None:
-        self.clock, self.lease_s = clock, lease_s
+        self.build, self.clock, self.lease_s = ledger.parent, clock, lease_s
         self.unreadable: list[Path] = []
         self.db = sqlite3.connect(ledger, timeout=60, isolation_level=None)
         self.db.row_factory = sqlite3.Row
         self.db.execute("PRAGMA journal_mode = WAL")
         # FULL, since decisions must survive a power failure. The pipeline's own rows could be computed again.
         self.db.execute("PRAGMA synchronous = FULL")
-        if not self.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'inspection_outcomes'").fetchone():
+        if not self.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'inspection_repairs'").fetchone():
             self.db.executescript(_SCHEMA)
 
     def __enter__(self) -> Inspection:
@@ -248,7 +269,7 @@ class Inspection:
                 stat = file.stat()
             except OSError:
                 continue  # the build will write it again
-            span = f"{row['sha256'][:32]}@{round(summary['start_s'] * 1000)}-{round(summary['end_s'] * 1000)}"
+            span = span_of(row["sha256"], summary["start_s"], summary["end_s"])
             # Files are read again only if they have changed.
             stamp = f"{span} {stat.st_size} {stat.st_mtime_ns}"
             old = known.get((row["id"], 2), ("", ""))
@@ -256,7 +277,7 @@ class Inspection:
             if not motion[0]:
                 unreadable.append(file)  # for example truncated by a full disk
                 continue
-            items[row["id"], 1] = (span, "")
+            items[row["id"], 1] = (self._judged_span(span) if summary.get("repairs") else span, "")
             items[row["id"], 2] = motion
         self.unreadable = unreadable
         changed = [(*key, *value) for key, value in items.items() if known.get(key) != value]
@@ -265,6 +286,42 @@ class Inspection:
             with self.transaction() as db:
                 db.executemany("DELETE FROM inspection_items WHERE sequence = ? AND round = ?", removed)
                 db.executemany("INSERT OR REPLACE INTO inspection_items VALUES (?, ?, ?, ?)", changed)
+
+    def _judged_span(self, span: str) -> str:
+        """Return the subject of round 1 of a repaired sequence: that of the sequence which was repaired, a part of which it is."""
+        video, start_ms, end_ms = _parse_span(span)
+        for row in self.db.execute(
+            "SELECT span FROM inspection_repairs WHERE span LIKE ? ORDER BY decided_at, number",
+            (f"{video}@%",),
+        ):
+            _, first_ms, last_ms = _parse_span(row["span"])
+            if first_ms - _SPAN_MARGIN_MS <= start_ms and end_ms <= last_ms + _SPAN_MARGIN_MS:
+                return str(row["span"])
+        return span
+
+
+def video_of(sha256: str) -> str:
+    """Return the part of the hash of a video's content that subjects begin with."""
+    return sha256[:32]
+
+
+def span_of(sha256: str, start_s: float, end_s: float) -> str:
+    """Return the subject of round 1: a span of a source video."""
+    return f"{video_of(sha256)}@{round(start_s * 1000)}-{round(end_s * 1000)}"
+
+
+def check_span(span: str) -> None:
+    """Raise InspectionError unless a text is a subject of round 1."""
+    if not re.fullmatch(r"[0-9a-f]{32}@\d+-\d+", span):
+        raise InspectionError(
+            f"invalid span {span!r:.80}: expected the hash of the video, '@' and milliseconds"
+        )
+
+
+def _parse_span(span: str) -> tuple[str, int, int]:
+    video, _, times = span.partition("@")
+    start, _, end = times.partition("-")
+    return video, int(start), int(end)
 
 
 def check_name(name: str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from opendance_hf.cleanup.settings import CleanSettings
-from opendance_hf.pipeline.clip import Clip, Fit, Times
+from opendance_hf.pipeline.clip import Clip, Fit, Floats, Motion, Pins, Times
 from opendance_hf.pipeline.stage import Stage
 from opendance_hf.schema import FPS
 
@@ -21,6 +21,8 @@ _MIN_CONTACT: Final = 0.1
 @dataclass(frozen=True)
 class Clean(Stage):
     """Clean the motion at 60 FPS, see :func:`opendance_hf.cleanup.clean_motion`, with the contacts that the image shows.
+
+    Feet that annotators pinned are held in place after it, and without it.
 
     Args:
         apply: False to leave the motion as it was fitted.
@@ -37,12 +39,17 @@ class Clean(Stage):
 
     def __call__(self, clip: Clip) -> Clip:
         """Process one sequence."""
-        if not self.apply:
-            return clip
+        motion = self.cleaned(clip) if self.apply else clip.motion
+        if clip.pins is not None:
+            motion = self.pinned(motion, clip.fit.rest_offsets, clip.pins)
+        return clip if motion is clip.motion else replace(clip, motion=motion)
+
+    def cleaned(self, clip: Clip) -> Motion:
+        """Return the motion of a clip after the clean-up."""
         from opendance_hf.cleanup import clean_motion  # SciPy's filters, which take a second to import
 
         motion = clip.motion
-        cleaned = clean_motion(
+        found = clean_motion(
             motion.joints,
             FPS,
             poses=motion.poses,
@@ -52,8 +59,29 @@ class Clean(Stage):
             seen=contacts_at(clip.fit, motion.times_s),
             settings=self.settings,
         )
-        arrays = {name: getattr(cleaned, name).astype(np.float32) for name in ("joints", "poses", "transl")}
-        return replace(clip, motion=replace(motion, **arrays))
+        arrays = {name: getattr(found, name).astype(np.float32) for name in ("joints", "poses", "transl")}
+        return replace(motion, **arrays)
+
+    def pinned(self, motion: Motion, rest_offsets: Floats, pins: Pins) -> Motion:
+        """Return a motion whose pinned feet stand, whatever that does to other measures.
+
+        Args:
+            motion: D dancers.
+            rest_offsets: (D, 24, 3) of their bodies, metres.
+            pins: the feet.
+        """
+        from opendance_hf.cleanup.bodies import Body
+        from opendance_hf.cleanup.feet import plant_feet
+
+        out = {name: getattr(motion, name).copy() for name in ("joints", "poses", "transl")}
+        # Toe and ankle of each foot.
+        contacts = pins.at(motion.times_s).repeat(2, axis=-1)
+        for dancer in np.flatnonzero(contacts.any(axis=(1, 2))).tolist():
+            body = Body.of_poses(motion.poses[dancer], motion.transl[dancer], rest_offsets[dancer])
+            body = plant_feet(body, contacts[dancer], FPS, self.settings.feet, move_body=True)
+            for name, values in out.items():
+                values[dancer] = getattr(body, name)
+        return replace(motion, **out)
 
 
 def contacts_at(fit: Fit, times_s: Times) -> npt.NDArray[np.bool_] | None:

@@ -30,4 +30,7 @@ class FitSkeleton(Stage):
     def __call__(self, clip: Clip) -> Clip:
         """Fit one clip."""
         (fitter,) = loaded(self.fitter)
-        return replace(clip, fit=fitter.fit(clip.smoothed, clip.bodies, clip.video))
+        found = (clip.smoothed, clip.bodies, clip.video)
+        if clip.pins is None:
+            return replace(clip, fit=fitter.fit(*found))
+        return replace(clip, fit=fitter.fit(*found, pins=clip.pins.at(clip.smoothed.times_s)))

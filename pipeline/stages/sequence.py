@@ -7,8 +7,10 @@ from typing import Any, Final
 
 from opendance_hf import __version__
 from opendance_hf.pipeline.clip import Clip
+from opendance_hf.pipeline.repairs import REPAIRS, describe_in_row
 from opendance_hf.pipeline.stage import Stage
 from opendance_hf.schema import (
+    FPS,
     Backend,
     Camera,
     DanceSequence,
@@ -53,6 +55,15 @@ class Sequence(Stage):
         turn_deg, zoom = clip.steadied.between(clip.motion.start_s, clip.motion.end_s).largest()
         return replace(clip.fit.camera, turn_deg=turn_deg, zoom=zoom)
 
+    def repairs(self, clip: Clip) -> tuple[str, ...]:
+        """Return the repairs that the sequence contains as text."""
+        motion = clip.motion
+        return tuple(
+            describe_in_row(repair, motion.start_s, motion.num_frames, FPS)
+            for repair in clip.repairs
+            if REPAIRS[repair.kind].stage == "cut" or repair.overlaps(motion.start_s, motion.end_s)
+        )
+
     def row(self, clip: Clip) -> dict[str, Any]:
         """Return the values of all columns."""
         motion = clip.motion
@@ -78,6 +89,7 @@ class Sequence(Stage):
                 camera=self.camera(clip),
                 backends=tuple(Backend(*backend) for backend in clip.backends),
                 pipeline=clip.job.pipeline,
+                repairs=self.repairs(clip),
             ),
             **clip.columns,
         }

@@ -1,11 +1,34 @@
-"""Requests to a server of the package, byte for byte as given."""
+"""Requests to our servers over real HTTP, byte for byte, and a server in a thread to send them to."""
 
 from __future__ import annotations
 
 import http.client
 import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+import pytest
+
+from opendance_hf.apps.serving import Address, listen
+
+
+@contextmanager
+def serving(app: Any, address: Address) -> Iterator[int]:
+    """Run an ASGI application in a thread; yields its port."""
+    uvicorn = pytest.importorskip("uvicorn")
+    sock = listen(address, 0)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield sock.getsockname()[1]
+    server.should_exit = True
+    thread.join(10)
 
 
 @dataclass

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from rich.console import Console
 from opendance_hf.apps.demo import DemoOptions, _readable, run_demo
 from opendance_hf.dance import Dancer
 from opendance_hf.metrics import Clip, evaluate
+from tests.apps.test_view import data_of
 
 
 def clips(count: int, dancers: int = 1) -> list[Clip]:
@@ -48,7 +50,12 @@ def test_the_smallest_demo_runs_from_a_rendered_video_to_a_dance(tmp_path: Path)
     assert "{" not in text  # tables, not dictionaries
     with np.load(tmp_path / "dance" / "dance.npz") as dance:
         assert np.isfinite(dance["joints"]).all()
-    assert "dance/dance.mp4" in (tmp_path / "index.html").read_text()
+    page = (tmp_path / "index.html").read_text()
+    assert "dance/dance.mp4" in page
+    stages = re.findall(r'href="((?:stages|dance)/[^"]+\.html)"', page)
+    assert len(stages) == 2, "of the sequence and of the dance"
+    for stage in stages:
+        assert data_of((tmp_path / stage).read_text())["song"]
     (dancer,) = [Dancer.from_pretrained(tmp_path / "model" / "bailando")]
     (again,) = dancer([next(str(item.path) for item in result.items)])
     np.testing.assert_array_equal(again.joints[0], np.load(tmp_path / "dance" / "dance.npz")["joints"])

@@ -19,7 +19,7 @@ from opendance_hf.cli import app
 from opendance_hf.pipeline.inspection.queue import decide, next_turn
 from opendance_hf.pipeline.inspection.store import REASONS, Inspection, Person
 from opendance_hf.pipeline.ledger import Ledger
-from tests.apps.chromium import Chromium, Page, find_chromium
+from tests.apps.chromium import DESKTOP, PHONE, Chromium, Page, axe, find_chromium
 from tests.pipeline.builds import make_build
 
 READY = "turn !== null && !busy && (turn.item === null || document.querySelector('#stage video')?.readyState >= 2)"
@@ -222,11 +222,34 @@ def screenshot(page: Page, name: str) -> None:
         page.screenshot(Path(folder, f"{name}.png"))
 
 
+def accessible(page: Page) -> None:
+    """Nothing for axe to find, on a desktop and on a phone."""
+    for size in (PHONE, DESKTOP):
+        page.resize(*size)
+        assert axe(page) == []
+
+
+def check_stage(page: Page) -> None:
+    """The key of the stage leads to the page of this sequence, which is not paused behind it."""
+    page.run(
+        "document.getElementById('stage-link').onclick = (event) => { opened = event.currentTarget.href; return false }"
+    )
+    page.run("globalThis.opened = ''; video.play()")
+    page.press("v")
+    assert page.run("new URL(opened).pathname === `/stage/${turn.item.sequence}` && video.paused")
+    status, kind, text = page.run(
+        "fetch(opened).then(async (reply) => [reply.status, reply.headers.get('content-type'), await reply.text()])"
+    )
+    assert (status, kind.partition(";")[0]) == (200, "text/html")
+    assert f'"name": "{page.run("turn.item.sequence")}"' in text
+
+
 def test_two_people_two_rounds_and_a_killed_server(server: Server, browser: Chromium) -> None:
     build, out = server.build, server.build.with_name("opendance-3d")
     stranger = browser.page(f"http://127.0.0.1:{server.port}/")
     stranger.wait("!document.getElementById('login').hidden")
     screenshot(stranger, "login")
+    accessible(stranger)
     pages = {name: browser.page(server.links[name]) for name in ("ana", "bo")}
     ana, bo = pages["ana"], pages["bo"]
     assert "token" not in ana.wait("location.hash === '#round1' && location.href")
@@ -259,11 +282,13 @@ def test_two_people_two_rounds_and_a_killed_server(server: Server, browser: Chro
     ana.press("?")
     ana.wait("document.getElementById('help').open")
     screenshot(ana, "help")
+    accessible(ana)
     ana.press("Escape")
     ana.wait("!document.getElementById('help').open")
     # A reason marked and unmarked; a rejection without a reason is none.
     ana.press("3")
     screenshot(ana, "round1")
+    accessible(ana)
     ana.press("3")
     ana.press("r")
     assert "at least one reason" in ana.text()
@@ -308,6 +333,7 @@ def test_two_people_two_rounds_and_a_killed_server(server: Server, browser: Chro
     bo.wait(f"{READY} && desk === 'adjudicate'")
     assert "ana rejects it" in " ".join(bo.text().split())
     screenshot(bo, "adjudicate")
+    accessible(bo)
     before = shown(bo)
     rulings = [press(bo, "1", "bo")]
     assert settled(bo, before)
@@ -325,6 +351,8 @@ def test_two_people_two_rounds_and_a_killed_server(server: Server, browser: Chro
     assert ana.run("video.videoWidth > video.videoHeight")
     ana.press("7")
     screenshot(ana, "round2")
+    accessible(ana)
+    check_stage(ana)
     ana.press("7")
     turns({"ana": ["", "8"], "bo": ["", "8"]}, limit=2)
     turns({"ana": [], "bo": []})
@@ -337,6 +365,7 @@ def test_two_people_two_rounds_and_a_killed_server(server: Server, browser: Chro
     ana.wait("!document.getElementById('overview').hidden")
     assert "Cohen’s κ" in ana.text()
     screenshot(ana, "overview")
+    accessible(ana)
     for page in (*pages.values(), stranger):
         assert page.complaints() == []
 
@@ -359,3 +388,60 @@ def _the_build_applies_it(build: Path, out: Path, rulings: list[Decided], second
     assert everything - published == {rulings[0][2]} | disputed
     assert (out / "README.md").is_file()
     ledger.close()
+
+
+def test_a_span_is_repaired_with_the_keyboard_and_taken_back(server: Server, browser: Chromium) -> None:
+    with Inspection(server.build / "ledger.sqlite") as inspection:
+        inspection.refresh(server.build)
+        inspection.votes_needed = 1
+        while item := next_turn(inspection, Person("cleo"), "round1").item:
+            decide(inspection, Person("cleo"), "round1", 1, item.subject, "keep")
+    page = browser.page(server.links["ana"])
+    page.wait("turn !== null")
+    page.run("document.querySelector('[data-desk=round2]').click()")
+    page.wait(f"{READY} && desk === 'round2' && turn.item")
+    while page.run("turn.item.num_dancers") < 2:
+        before = shown(page)
+        press(page, "", "ana")
+        assert settled(page, before)
+    before = shown(page)
+    page.press("f")
+    page.wait("!document.getElementById('repair').hidden && video.paused")
+    page.run("video.currentTime = 0.1 + 1e-4")
+    page.wait("!video.seeking")
+    page.press("i")
+    for _ in range(6):
+        page.press("ArrowRight")
+    page.press("o")
+    assert "0.10 s" in page.text()
+    assert "0.30 s" in page.text()
+    # The menus take the keys of their own: a letter chooses, and does not decide.
+    page.run("document.getElementById('repair-kind').focus()")
+    page.press("k")
+    assert shown(page) == before
+    labels = page.run("[...document.getElementById('repair-dancer').options].map((option) => option.label)")
+    assert labels == ["1, orange", "2, blue"]
+    page.run("document.getElementById('repair-kind').value = 'exchange_dancers'")
+    page.run("document.getElementById('repair-kind').dispatchEvent(new Event('change'))")
+    screenshot(page, "repair")
+    page.run("document.getElementById('repair-save').focus()")
+    page.press("Enter")
+    page.wait("document.querySelectorAll('#repairs li').length === 1")
+    assert "exchange dancers 1 and 2, 0.10 to 0.33 s" in page.text()
+    assert page.run("document.getElementById('keep').hidden")
+    screenshot(page, "repair-saved")
+    # What does not fit is refused by name, and nothing is lost.
+    page.run("document.getElementById('repair-kind').value = 'cut'")
+    page.run("document.getElementById('repair-save').click()")
+    page.wait("document.getElementById('hint').textContent.includes('at least 4 s are needed')")
+    page.press("Enter")
+    assert settled(page, before), "the next sequence; the repaired one waits for the build"
+    page.run("document.querySelector('[data-desk=overview]').click()")
+    page.wait("document.querySelectorAll('#repair-table tr').length === 2")
+    screenshot(page, "repair-overview")
+    page.run("document.querySelector('#repair-table button').click()")
+    page.wait("document.querySelector('#repair-table').innerText.includes('withdrawn')")
+    page.run("document.querySelector('[data-desk=round2]').click()")
+    page.wait(f"{READY} && desk === 'round2'")
+    assert page.run("turn.rounds[2].open") > 0
+    assert page.complaints() == []

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import sqlite3
-import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,11 @@ uvicorn = pytest.importorskip("uvicorn")
 
 from opendance_hf.apps.inspect import open_inspection  # noqa: E402
 from opendance_hf.apps.inspect_server import Site, make_app  # noqa: E402
-from opendance_hf.apps.serving import Address, listen  # noqa: E402
-from tests.apps.client import Client  # noqa: E402
+from opendance_hf.apps.serving import Address  # noqa: E402
+from opendance_hf.apps.view import content_policy  # noqa: E402
+from opendance_hf.pipeline.inspection.store import Inspection  # noqa: E402
+from tests.apps.client import Client, serving  # noqa: E402
+from tests.apps.test_view import data_of  # noqa: E402
 from tests.pipeline.builds import make_build  # noqa: E402
 
 
@@ -49,17 +51,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     site = Site(folder / "build")
     with open_inspection(site.build) as inspection:
         tokens = {name: inspection.add_person(name, adjudicates=name == "bo") for name in ("ana", "bo")}
-    sock = listen(site.address, 0)
-    server = uvicorn.Server(uvicorn.Config(make_app(site), log_level="error"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield Running(
-        site.build, ids, sock.getsockname()[1], {name: token or "" for name, token in tokens.items()}
-    )
-    server.should_exit = True
-    thread.join(10)
+    with serving(make_app(site), site.address) as port:
+        yield Running(site.build, ids, port, {name: token or "" for name, token in tokens.items()})
 
 
 EVERYTHING = [
@@ -69,9 +62,13 @@ EVERYTHING = [
     ("POST", "/api/decide", {"desk": "round1"}),
     ("POST", "/api/undo", {"desk": "round1", "number": 1}),
     ("POST", "/api/renew", {}),
+    ("GET", "/api/repairs", None),
+    ("POST", "/api/repair", {"subject": "a", "kind": "cut", "start_s": 0.0, "end_s": 1.0}),
+    ("POST", "/api/withdraw", {"number": 1}),
     ("GET", "/decisions.csv", None),
     ("GET", "/video/previews/{id}.mp4", None),
     ("GET", "/video/clips/{id}.mp4", None),
+    ("GET", "/stage/{id}", None),
 ]
 
 
@@ -140,6 +137,23 @@ def test_a_link_among_the_videos_is_not_followed(running: Running) -> None:
     link.unlink()
     link.symlink_to(running.build / "secret.mp4")
     assert running.person("ana").ask("GET", f"/video/clips/{running.ids[2]}.mp4")[0] == 404
+
+
+def test_a_stage_has_the_clip_of_its_sequence(running: Running) -> None:
+    status, headers, content = running.person("ana").ask("GET", f"/stage/{running.ids[0]}")
+    assert status == 200
+    assert headers["content-security-policy"] == f"{content_policy()}; frame-ancestors 'none'"
+    data = data_of(content.decode())
+    assert data["motions"][0]["name"] == running.ids[0]
+    clip = running.build / "clips" / f"{running.ids[0]}.mp4"
+    assert base64.b64decode(data["video"]) == clip.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "path", ["/stage/..%2fledger", "/stage/%2e%2e%2f%2e%2e%2fsecret", "/stage/gone", "/stage/"]
+)
+def test_no_stage_of_what_is_not_a_sequence(running: Running, path: str) -> None:
+    assert running.person("ana").ask("GET", path)[0] == 404
 
 
 def test_videos_are_answered_in_pieces(running: Running) -> None:
@@ -304,3 +318,46 @@ def test_a_decision_on_a_full_disk_is_told_and_not_lost_in_silence(
     assert status == 507
     assert answer["error"].startswith("Not saved: ")
     assert "no space left on this disk" in answer["error"]
+
+
+def test_repairs_over_http(running: Running) -> None:
+    ana, bo = running.person("ana"), running.person("bo")
+    with Inspection(running.build / "ledger.sqlite") as inspection:
+        inspection.refresh(running.build)
+        # Of the sequences only the third has two dancers.
+        subject = inspection.db.execute(
+            "SELECT subject FROM inspection_items WHERE round = 2 AND sequence = ?", (running.ids[2],)
+        ).fetchone()[0]
+    body = {"subject": subject, "sequence": running.ids[2], "kind": "exchange_dancers",
+            "start_s": 5.1, "end_s": 5.4, "dancer": 1, "other": 2, "foot": None}  # fmt: skip
+    status, answer = ana.post("/api/repair", body)
+    assert status == 200
+    (repair,) = answer["repairs"]
+    assert (repair["annotator"], repair["text"], repair["state"]) == (
+        "ana",
+        "exchange dancers 1 and 2",
+        "waiting",
+    )
+    assert ana.post("/api/repair", body)[1] == answer, "sent twice, recorded once"
+    for change, said in (
+        ({"end_s": 99.0}, "outside of the sequence, which is from 5.00 to 5.67 s"),
+        ({"dancer": 3}, "no dancer 3"),
+        ({"kind": "polish"}, "unknown repair 'polish'"),
+        ({"start_s": "5"}, "start_s '5', expected int or float"),
+        ({"dancer": True}, "dancer True, expected int or null"),
+        ({"kind": "cut", "dancer": None, "other": None}, "leaves 0.3 s, at least 4 s are needed"),
+    ):
+        status, answer = bo.post("/api/repair", {**body, **change})
+        assert (status, said in answer["error"]) == (400, True), answer
+    assert bo.post("/api/repair", {**body, "subject": "gone"})[0] == 409
+    status, answer = running.person("ana").post("/api/withdraw", {"number": True})
+    assert status == 400
+    number = repair["number"]
+    assert bo.post("/api/withdraw", {"number": number, "sequence": running.ids[2]})[1] == {"repairs": []}, (
+        "adjudicates"
+    )
+    status, _, content = ana.ask("GET", "/api/repairs")
+    assert [one["state"] for one in json.loads(content)["repairs"]] == ["withdrawn"]
+    assert ana.ask("GET", "/decisions.csv")[2].count(b",repair,") == 2, "the header and the repair"
+    status, answer = bo.post("/api/repair", body)
+    assert (status, ana.post("/api/withdraw", {"number": answer["repairs"][0]["number"]})[0]) == (200, 400)

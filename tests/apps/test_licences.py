@@ -5,11 +5,20 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from opendance_hf import assets
-from opendance_hf.apps.licences import FETCHED, NO_WEIGHTS, USER, WHEEL, LicenceCardError, licences
+from opendance_hf.apps.licences import (
+    FETCHED,
+    NO_WEIGHTS,
+    USER,
+    WHEEL,
+    LicenceCardError,
+    dependency_licences,
+    licences,
+)
 from opendance_hf.assets import ASSETS, packaged_names
 from opendance_hf.cli import app
 from opendance_hf.pipeline.backends import BACKENDS, backend_class
@@ -70,3 +79,15 @@ def test_the_command_prints_them() -> None:
     assert done.exit_code == 0
     for name in ("bailando-vqvae-cmu", "nanodet", "smplify", "cc0-1.0"):
         assert name in done.output
+
+
+def test_dependencies_have_a_licence() -> None:
+    rows = {row.name: row for row in dependency_licences()}
+    assert {"numpy", "torch", "pyarrow", "MarkupSafe"} <= set(rows), "also what a dependency requires"
+    assert "opendance-hf" not in rows
+    assert "pytest" in rows, "extras too, where they are installed"
+    assert [row.name for row in rows.values() if row.licence == "not stated"] == []
+    assert rows["numpy"].version == np.__version__
+    said = CliRunner().invoke(app, ["licences", "--dependencies"]).output
+    assert "numpy" in said
+    assert rows["typer"].licence.startswith("MIT")

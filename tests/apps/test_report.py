@@ -12,6 +12,7 @@ import pytest
 from opendance_hf.apps.report import (
     BUILD_SCORES,
     BuildReport,
+    DanceRow,
     InputRow,
     SequenceRow,
     metric_label,
@@ -128,7 +129,11 @@ def test_links_lead_to_the_previews_and_nowhere_else(tmp_path: Path) -> None:
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"video")
-    rows = [sequence(n, preview=name) for n, name in enumerate(names)]
+    (tmp_path / "stages").mkdir()
+    names.append("stages/a b.html")
+    (tmp_path / names[-1]).write_text("a page")
+    rows = [sequence(n, preview=name) for n, name in enumerate(names[:-1])]
+    rows[-1] = dataclasses.replace(rows[-1], stage=names[-1])
     write_report(tmp_path / "index.html", BuildReport(inputs(), rows))
     page = Page(tmp_path / "index.html")
     assert page.tags.count("video") == 3
@@ -143,8 +148,13 @@ def test_links_lead_to_the_previews_and_nowhere_else(tmp_path: Path) -> None:
     "preview", ["/etc/passwd", "../up.mp4", "a/../../b.mp4", "https://x.org/a.mp4", "javascript:1", ""]
 )
 def test_previews_elsewhere_are_refused(tmp_path: Path, preview: str) -> None:
-    with pytest.raises(ValueError, match="relative"):
-        write_report(tmp_path / "index.html", BuildReport([], [sequence(preview=preview)]))
+    for report in (
+        BuildReport([], [sequence(preview=preview)]),
+        BuildReport([], [sequence(stage=preview)]),
+        BuildReport([], [], dances=[DanceRow("a.mp4", "", stage=preview)]),
+    ):
+        with pytest.raises(ValueError, match="relative"):
+            write_report(tmp_path / "index.html", report)
     assert not list(tmp_path.iterdir())
 
 

@@ -19,16 +19,18 @@ import soundfile
 from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
-from opendance_hf.apps.view import _names, render_page, stage_data
+from opendance_hf.apps.view import MAX_FULL_BODIES, _names, render_page, stage_data
 from opendance_hf.body import load_mesh, shape_body, skin
 from opendance_hf.cli import app
-from opendance_hf.formats import opendance
+from opendance_hf.formats import bvh, opendance
 from opendance_hf.formats.glb import read as read_glb
 from opendance_hf.formats.motion import Motion
 from opendance_hf.metrics import step_beat
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.skeleton import MEAN_OFFSETS
 from opendance_hf.music import decode_audio
+from opendance_hf.pipeline.video import read_frames
+from opendance_hf.render.video import VideoWriter
 from tests.apps.chromium import DESKTOP, PHONE, SOFTWARE_WEBGL, Chromium, Page, axe, find_chromium
 
 CLICKS_S = (0.5, 1.0, 1.5)
@@ -102,7 +104,7 @@ def test_the_page_holds_the_dance(tmp_path: Path) -> None:
     assert motion["beats"] == [0, 0.5, 1, 1.5]
     for dancer, joints in zip(motion["dancers"], dance.joints, strict=True):
         assert np.abs(joints_of(dancer) + np.array([0, 0.1, 0]) - joints).max() < 0.002
-        assert len(base64.b64decode(dancer["vertices"])) // 12 < 2000
+        assert len(base64.b64decode(dancer["bodies"]["low"]["vertices"])) // 6 < 2000
     scores = [step_beat(joints, np.array(beats), 60.0) for joints in dance.joints]
     mean = np.mean([score.score for score in scores if score is not None])
     assert dict(motion["numbers"])["step beat"] == f"{mean:.3f}"
@@ -110,6 +112,32 @@ def test_the_page_holds_the_dance(tmp_path: Path) -> None:
     (tmp_path / "dance.glb").write_bytes(base64.b64decode(motion["glb"]))
     assert read_glb(tmp_path / "dance.glb").num_dancers == 2
     assert os.listdir(tmp_path / "new") == ["duo.html"], "no temporary files"
+
+
+@pytest.mark.parametrize(
+    ("detail", "dancers", "names"),
+    [
+        ("auto", MAX_FULL_BODIES, {"low", "full"}),
+        ("auto", MAX_FULL_BODIES + 1, {"low"}),
+        ("low", 1, {"low"}),
+        ("full", 1, {"full"}),
+    ],
+)
+def test_a_page_has_the_bodies_of_its_detail(detail: str, dancers: int, names: set[str]) -> None:
+    dance = make_dance(dancers, 2)
+    data = stage_data(["a"], [dance], detail=detail)
+    assert set(data["bodies"]) == names
+    assert dance.rest_offsets is not None
+    for found, offsets in zip(data["motions"][0]["dancers"], dance.rest_offsets, strict=True):
+        assert set(found["bodies"]) == names
+        for name in names:
+            mesh, body = shape_body(load_mesh(name), offsets), found["bodies"][name]  # type: ignore[arg-type]
+            vertices = np.array(body["low"]) + array(body["vertices"], "<u2", -1, 3) * body["step"]
+            assert np.abs(vertices - mesh.vertices).max() < 1e-4
+            weights = array(body["weights"], "u1", -1, 4).astype(int)
+            assert (weights.sum(axis=1) == 255).all()
+            assert np.abs(weights / 255 - mesh.weights).max() < 0.009
+            assert (array(data["bodies"][name]["faces"], "<u2", -1, 3) == mesh.faces).all()
 
 
 def test_dances_stand_side_by_side() -> None:
@@ -213,6 +241,58 @@ def test_bad_input_is_named_with_its_remedy(tmp_path: Path, song: Path) -> None:
 
 
 @pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """A video of 4 seconds with a tone: a bar grows from left to right, so that a picture tells its time."""
+    path = tmp_path / "clip.mp4"
+    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(4 * 22_050) / 22_050)
+    with VideoWriter(path, 30, audio=tone, sample_rate=22_050) as video:
+        for number in range(120):
+            picture = np.full((180, 320, 3), 40, np.uint8)
+            picture[:, : round(320 * number / 120)] = 230
+            video.write(picture)
+    return path
+
+
+def test_a_video_is_cut_to_the_dance_and_is_the_song(tmp_path: Path, clip: Path) -> None:
+    opendance.write(make_dance(1, 60, start_s=1.5), tmp_path / "solo.npz")
+    assert run(tmp_path / "solo.npz", "--video", clip, "--out", tmp_path / "solo.html")[0] == 0
+    data = data_of((tmp_path / "solo.html").read_text(encoding="utf-8"))
+    assert data["song"], "the sound of the video"
+    (tmp_path / "part.mp4").write_bytes(base64.b64decode(data["video"]))
+    pictures = list(read_frames(tmp_path / "part.mp4"))
+    assert len(pictures) == pytest.approx(30, abs=1)
+    for time, picture in pictures[::7]:
+        shown_s = 4 * (picture[90, :, 0] > 128).mean()
+        assert shown_s == pytest.approx(1.5 + time, abs=0.04)
+    at = ["--video-start", "0", "--out", tmp_path / "zero.html"]
+    assert run(tmp_path / "solo.npz", "--video", clip, *at)[0] == 0
+    assert data_of((tmp_path / "zero.html").read_text(encoding="utf-8"))["video"] != data["video"]
+    code, said = run(
+        tmp_path / "solo.npz", "--video", clip, "--video-start", "9", "--out", tmp_path / "n.html"
+    )
+    assert (code, "clip.mp4" in said, "--video-start" in said) == (2, True, True), said
+
+
+def test_what_a_file_does_not_tell_is_said(tmp_path: Path) -> None:
+    dance = make_dance(1, 30, 30.0)
+    bvh.write(dance, tmp_path / "dance.bvh")
+    opendance.write(dance, tmp_path / "dance.npz")
+    out = ["--out", tmp_path / "page.html", "--overwrite"]
+    assert run(tmp_path / "dance.bvh", tmp_path / "dance.npz", "--fps", "15", *out)[0] == 0
+    data = data_of((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert [motion["fps"] for motion in data["motions"]] == [15, 30]
+    for options, words in (
+        (["--fps", "15"], ("--fps", "dance.npz")),
+        (["--up", "x"], ("--up x", "y or z")),
+        (["--names", "smpl"], ("--names",)),
+    ):
+        given = [tmp_path / "dance.bvh"] if options[1] == "x" else [tmp_path / "dance.npz"]
+        code, said = run(*given, *options, *out)
+        assert code == 2, said
+        assert all(word in said for word in words), said
+
+
+@pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Chromium]:
     find_chromium()
     browser = Chromium(tmp_path / "profile", SOFTWARE_WEBGL)
@@ -259,6 +339,88 @@ def test_dancers_dance_in_the_browser(browser: Chromium, tmp_path: Path, song: P
     assert {url.split(":")[0] for url in urls} <= {"about", "file", "blob", "data"}
     assert sum(url.startswith("file:") for url in urls) == 1
     assert not page.complaints()
+
+
+def test_the_video_follows_the_clock(browser: Chromium, tmp_path: Path, clip: Path) -> None:
+    opendance.write(make_dance(1, 120, start_s=1.0), tmp_path / "solo.npz")
+    assert run(tmp_path / "solo.npz", "--video", clip, "--out", tmp_path / "page.html")[0] == 0
+    page = browser.page((tmp_path / "page.html").as_uri(), 640, 560)
+    page.wait("drawn > 0 && film.readyState >= 2", 60)
+    assert page.run("[film.muted, film.videoWidth, film.videoHeight]") == [True, 640, 360]
+    page.press(" ")
+    page.wait("now() > 0.8 && !film.paused")
+    assert abs(page.run("film.currentTime - now()")) < 0.3
+    page.press(" ")
+    page.wait("film.paused && !film.seeking && Math.abs(film.currentTime - now()) < 0.03")
+    page.press("Home")
+    page.press("ArrowRight")
+    page.wait("!film.seeking && Math.abs(film.currentTime - 1) < 0.03 && Math.abs(now() - 1) < 0.01")
+    assert not page.complaints()
+
+
+def test_full_bodies_are_drawn_and_given_up_where_frames_are_slow(browser: Chromium, tmp_path: Path) -> None:
+    data = stage_data(["a"], [make_dance(1, 60)], detail="full")
+    (tmp_path / "full.html").write_text(render_page(data), encoding="utf-8")
+    page = browser.page((tmp_path / "full.html").as_uri(), 320, 400)
+    page.wait("drawn > 0", 60)
+    count = "dancers[0].mesh.geometry.attributes.position.count"
+    assert page.run(count) == len(load_mesh("full").vertices)
+    (tmp_path / "auto.html").write_text(render_page(stage_data(["a"], [make_dance(1, 60)])), encoding="utf-8")
+    page.open((tmp_path / "auto.html").as_uri())
+    page.wait("drawn > 0 && software", 60)
+    assert page.run(count) == len(load_mesh("low").vertices)
+    # As on a graphics processor whose frames take too long.
+    page.run("detail = 'full'; dancers[0].changeBody(); for (let i = 0; i < 20; i++) adapt(100)")
+    assert page.run(count) == len(load_mesh("low").vertices)
+    page.wait("!changed")
+    assert not page.complaints()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_motion_stays_with_the_sound_for_three_minutes(browser: Chromium, tmp_path: Path) -> None:
+    """The figures of docs/view.md; -s prints them."""
+    seconds, speed = 180, 0.02
+    duo = make_dance(2, 60 * seconds)
+    assert duo.poses is not None
+    assert duo.transl is not None
+    duo.transl[:, :, 0] = speed * np.arange(60 * seconds) / 60  # a pose tells its time
+    rng = np.random.default_rng(0)
+    samples = rng.normal(0, 0.1, seconds * 44_100)
+    soundfile.write(tmp_path / "noise.wav", samples, 44_100)
+    opendance.write(replace(duo, joints=forward_kinematics(duo.poses, duo.transl, duo.rest_offsets[:, None])),  # type: ignore[index]
+                    tmp_path / "duo.npz")  # fmt: skip
+    assert run(tmp_path / "duo.npz", tmp_path / "noise.wav", "--out", tmp_path / "page.html")[0] == 0
+    page = browser.page((tmp_path / "page.html").as_uri(), 640, 560)
+    page.wait("drawn > 0", 60)
+    page.resize(640, 560 + 360 - page.run("$('stage').clientHeight"))
+    page.wait("$('stage').clientWidth === 640 && $('stage').clientHeight === 360")
+    page.run(
+        "globalThis.late = []; globalThis.clocks = []; const first = dancers[0].joints[0], render = renderer.render;"
+        " renderer.render = (...scene) => { render.call(renderer, ...scene); if (!playing) return;"
+        f" late.push(song.currentTime - (dancers[0].joints[0] - first) / {speed});"
+        " clocks.push([performance.now() / 1000, song.currentTime]); }; looping = false; undefined"
+    )
+    page.press(" ")
+    page.wait("now() > 1")
+    before = page.run("[drawn, spent, performance.now()]")
+    page.wait(f"now() > {seconds} - 3", seconds + 60)
+    after = page.run("[drawn, spent, performance.now()]")
+    late = 1000 * np.abs(page.run("late"))
+    clocks = np.array(page.run("clocks"))
+    first, last = (clocks[(start < clocks[:, 1]) & (clocks[:, 1] < start + 5)] for start in (1, seconds - 9))
+    drift = 1000 * abs(np.median(first[:, 0] - first[:, 1]) - np.median(last[:, 0] - last[:, 1]))
+    frames = (after[0] - before[0]) / (after[2] - before[2]) * 1000
+    cost = (after[1] - before[1]) / (after[0] - before[0])
+    print(
+        f"{len(late)} frames, {frames:.1f} a second, {cost:.2f} ms of JavaScript each; pose against song: "
+        f"{np.mean(late):.1f} ms on average, {late.max():.1f} at most; song against the machine: {drift:.1f} ms"
+    )
+    assert len(late) > 15 * (seconds - 5)
+    assert late.max() < 40
+    assert drift < 40
+    assert frames > 15
+    assert cost < 4
 
 
 def test_the_stage_has_no_violation_of_axe(browser: Chromium, tmp_path: Path) -> None:

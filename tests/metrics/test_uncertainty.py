@@ -13,8 +13,10 @@ from scipy import stats
 from opendance_hf.metrics import average_pairwise_distance, frechet_distance, motion_features, normalise
 from opendance_hf.metrics.uncertainty import (
     MIN_GROUPS,
+    FeatureSet,
     bootstrap_mean,
     diversity_subsamples,
+    frechet_difference,
     frechet_floor,
     frechet_subsamples,
     largest_equal_n,
@@ -316,6 +318,25 @@ def test_a_perfect_model_meets_the_floor_of_grouped_dances(num: int) -> None:
     assert np.mean(told) == pytest.approx(np.mean(floors), rel=0.09)
     # From all songs at once even a bad model would pass.
     assert np.mean(loose) < 0.85 * np.mean(floors)
+
+
+def test_a_difference_tells_sets_whose_distances_overlap() -> None:
+    (y, song), (x, its_song) = songs(np.random.default_rng(0), 12, 8), songs(np.random.default_rng(1), 12, 8)
+    near, far = x + 0.1, x + 0.7
+    options = {"n": 40, "groups": its_song, "reference_groups": song}
+    lone = [frechet_subsamples(side, y, **options) for side in (near, far)]
+    assert lone[0].high > lone[1].low
+    real, one, two = FeatureSet(y, song), FeatureSet(near, its_song), FeatureSet(far, its_song)
+    told, back = frechet_difference(one, two, real, n=40), frechet_difference(two, one, real, n=40)
+    assert told.high < 0 < back.low
+    assert told.median == pytest.approx(-back.median)
+    same = frechet_difference(one, one, real, n=40)
+    assert (same.low, same.median, same.high) == (0, 0, 0)
+    # Another perfect set, drawn from other songs, is no nearer: the control.
+    other, other_song = songs(np.random.default_rng(2), 12, 8)
+    control = frechet_difference(FeatureSet(x, its_song), FeatureSet(other, other_song), real, n=40)
+    assert control.low < 0 < control.high
+    assert "needs N >= 40" in frechet_difference(one, FeatureSet(far[:39]), real, n=40).note
 
 
 def test_groups_widen_the_spread() -> None:

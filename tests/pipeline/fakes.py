@@ -17,6 +17,7 @@ from opendance_hf.pipeline.backends.base import BackendError
 from opendance_hf.pipeline.ledger import Item, Ledger
 from opendance_hf.pipeline.outcome import Outcome
 from opendance_hf.pipeline.runners.local import run_local
+from opendance_hf.pipeline.runners.worker import Limits
 from opendance_hf.pipeline.stage import Dropped, Rejected
 
 
@@ -47,6 +48,12 @@ class FakeProcessor:
         while item.name.startswith("busy"):  # goes on saying that it makes progress
             on_step("fit", 0.5)
             time.sleep(0.01)
+        if item.name.startswith("slow"):
+            time.sleep(0.4)
+        if item.name.startswith("hungry"):
+            hoard = bytearray(600_000_000)
+            hoard[:: os.sysconf("SC_PAGESIZE")] = b"x" * len(hoard[:: os.sysconf("SC_PAGESIZE")])
+            time.sleep(600)
         if item.name.startswith("gpu"):  # takes long enough for the other worker to get the other item
             time.sleep(1.5)
         if item.name.startswith("interrupt"):  # as Ctrl-C does in the whole group
@@ -95,7 +102,7 @@ if __name__ == "__main__":  # a build of two videos that hang, for a test to kil
     ledger = Ledger(work / "ledger.sqlite")
     for name in ("hang1", "hang2"):
         ledger.add(name, name, name, "f")
-    run_local(ledger, Make(work / "seen"), workers=2, timeout_s=600, progress=Quiet())
+    run_local(ledger, Make(work / "seen"), workers=2, limits=Limits(600), progress=Quiet())
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from opendance_hf.assets import sha256_of
 from opendance_hf.cli import app
 from opendance_hf.pipeline import build as build_module
+from opendance_hf.pipeline import runners
 from opendance_hf.pipeline.backends.base import Backend
 from opendance_hf.pipeline.build import (
     BuildError,
@@ -292,15 +293,13 @@ def test_cores_are_shared_by_workers_and_threads(
     enter(ledger, videos)
     FETCHED.clear()
     given: dict[str, Any] = {}
-    monkeypatch.setattr(
-        build_module, "run_local", lambda ledger, make, **values: given.update(values, make=make)
-    )
-    monkeypatch.setattr(build_module, "_count_gpus", lambda: gpus)
+    monkeypatch.setattr(runners, "run_local", lambda ledger, make, **values: given.update(values, make=make))
+    monkeypatch.setattr(runners, "_count_gpus", lambda: gpus)
     pipeline = (Genre(Brought(needs_gpu=gpus > 0)),)
     options = BuildOptions(workers=cores, timeout_s=7.0)
     _process(ledger, pipeline, tmp_path / "b", options, Quiet())
     assert (given["workers"], given["make"].threads, given["gpus"]) == (workers, threads, gpus)
-    assert (given["timeout_s"], given["make"].pipeline) == (7.0, pipeline)
+    assert (given["limits"].timeout_s, given["make"].pipeline) == (7.0, pipeline)
     assert given["make"].build == tmp_path / "b"
     assert FETCHED == ["brought"], "before any worker needs it"
 
@@ -310,8 +309,8 @@ def test_gpus_are_counted_only_for_backends_that_use_them(
 ) -> None:
     enter(ledger, videos)
     given: dict[str, Any] = {}
-    monkeypatch.setattr(build_module, "run_local", lambda ledger, make, **values: given.update(values))
-    monkeypatch.setattr(build_module, "_count_gpus", lambda: 1)
+    monkeypatch.setattr(runners, "run_local", lambda ledger, make, **values: given.update(values))
+    monkeypatch.setattr(runners, "_count_gpus", lambda: 1)
     _process(ledger, (Genre(Brought()),), tmp_path / "b", BuildOptions(workers=3), Quiet())
     assert (given["workers"], given["gpus"]) == (3, 0)
 

@@ -15,7 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from opendance_hf.pipeline.inspection.exchange import COLUMNS, export_csv, import_csv
+from opendance_hf.pipeline.inspection.exchange import COLUMNS, REPAIR_COLUMNS, export_csv, import_csv
 from opendance_hf.pipeline.inspection.queue import (
     DESKS,
     Conflict,
@@ -384,7 +384,7 @@ def test_csv_goes_round_without_loss(build: Path, tmp_path: Path) -> None:
     undo(inspection, ANA, "round1")
     vote(inspection, BO, "round1")
     text = export_csv(inspection)
-    assert text.splitlines()[0] == ",".join(COLUMNS)
+    assert text.splitlines()[0] == ",".join((*COLUMNS, *REPAIR_COLUMNS))
     assert "'=HYPERLINK" in text, "a spreadsheet must not run it"
     # The same videos built in another folder: decisions belong to content, not to folders.
     make_build(tmp_path / "other")
@@ -415,7 +415,7 @@ def test_of_two_decisions_the_later_stands(build: Path, tmp_path: Path) -> None:
     [
         (("round,subject", "runde,subject"), r"line 1: the column\(s\) round"),
         ((",keep,", ",maybe,"), "line 2: unknown verdict 'maybe'"),
-        (("vote", "vote,more"), "line 2: .*expected 14"),
+        (("vote", "vote,more"), "line 2: .*expected 22"),
         (("2027", "soon"), "line 2: .*soon"),
         ((",ana,", ",,"), "line 2: .*printable"),
         ((",ana,", ",a\tb,"), "line 2: .*printable"),

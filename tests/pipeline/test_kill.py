@@ -41,6 +41,7 @@ import numpy as np
 from opendance_hf.pipeline.arrays import save_arrays
 from opendance_hf.pipeline.ledger import Ledger
 from opendance_hf.pipeline.runners.local import run_local
+from opendance_hf.pipeline.runners.worker import Limits
 
 class Quiet:
     def started(self, item): print("started", flush=True)
@@ -67,7 +68,7 @@ if __name__ == "__main__":
     ledger = Ledger(folder / "ledger.sqlite")
     for number in range(40):
         ledger.add(f"/videos/{number}", f"{number:02d}", "hash", "settings")
-    run_local(ledger, partial(make, folder), workers=2, timeout_s=60, progress=Quiet())
+    run_local(ledger, partial(make, folder), workers=2, limits=Limits(60), progress=Quiet())
     ledger.close()
 """
 

@@ -59,22 +59,46 @@ SCORES = {
     "reprojection": {"reprojection_pck", "speed_correlation", "foot_slide_mps"},
 }
 #: What every clip has from the start, or is not a result.
-GIVEN = {"path", "sha256", "start_s", "end_s", "columns", "scores", "backends", "key", "number", "job"}
+GIVEN = {
+    "path",
+    "sha256",
+    "start_s",
+    "end_s",
+    "columns",
+    "scores",
+    "backends",
+    "repairs",
+    "key",
+    "number",
+    "job",
+}
 
 
 def test_the_stages_of_both_pipelines_and_their_order() -> None:
     until_pose = ["probe", "detect", "shots", "track", "segment", "pose"]
+    repaired = ["repair"]
     from_complete = [
-        "complete", "steady", "smooth", "trim", "fit", "retime", "gate", "confidence", "reprojection", "music", "genre",
+        "complete", "steady", "smooth", "trim", "cut", "fit", "retime", "gate", "confidence", "reprojection", "music", "genre",
         "sequence", "fingerprint", "preview",
     ]  # fmt: skip
     more = ["complete", "steady", "depth", *from_complete[2:]]
     more.insert(more.index("gate") + 1, "clean")
-    assert [stage.name for stage in default_pipeline()] == [*until_pose, *more]
-    assert [stage.name for stage in fast_pipeline()] == [*until_pose, *(n for n in more if n != "depth")]
-    assert [stage.name for stage in paper_pipeline()] == [*until_pose, "lift", *from_complete]
+    assert [stage.name for stage in default_pipeline()] == [*until_pose, *repaired, *more]
+    assert [stage.name for stage in fast_pipeline()] == [
+        *until_pose,
+        *repaired,
+        *(n for n in more if n != "depth"),
+    ]
+    assert [stage.name for stage in paper_pipeline()] == [*until_pose, "lift", *repaired, *from_complete]
     names = [name for name in more if name != "depth"]
-    assert [stage.name for stage in results_pipeline()] == ["probe", "poses", "shots", "dancers", *names]
+    assert [stage.name for stage in results_pipeline()] == [
+        "probe",
+        "poses",
+        "shots",
+        "dancers",
+        *repaired,
+        *names,
+    ]
     every = (*default_pipeline(), *paper_pipeline(), *results_pipeline())
     assert set(STAGES) == {stage.name for stage in every}
 
@@ -112,7 +136,7 @@ def test_a_stage_declares_the_fields_that_its_code_reads_and_writes(name: str) -
             written |= {keyword.arg for keyword in node.keywords}
     stage = STAGES[name]
     # These may be None: a stage that uses them where they are needs nobody to write them.
-    assert (read & known) - GIVEN - set(stage.reads) <= {"bodies", "expected_errors", "steadied"}
+    assert (read & known) - GIVEN - set(stage.reads) <= {"bodies", "expected_errors", "pins", "steadied"}
     assert set(stage.reads) <= read
     assert written - {"start_s", "end_s"} == {*stage.writes, *stage.changes}
     assert not set(stage.writes) & set(stage.changes)
@@ -136,7 +160,11 @@ def test_only_the_first_stages_run_while_libraries_are_imported() -> None:
 
 def test_previews_change_no_row_and_rows_are_made_again_rather_than_kept() -> None:
     assert [stage.name for stage in paper_pipeline() if not stage.changes_rows] == ["preview"]
-    assert [stage.name for stage in paper_pipeline() if not stage.keeps_result] == ["sequence"]
+    assert [stage.name for stage in paper_pipeline() if not stage.keeps_result] == [
+        "repair",
+        "cut",
+        "sequence",
+    ]
     assert {stage.name: stage.files for stage in paper_pipeline() if stage.files} == {
         "sequence": ("sequences/{id}.npz",),
         "fingerprint": ("fingerprints/{id}.npz",),

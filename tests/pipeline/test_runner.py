@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from opendance_hf.pipeline.ledger import DroppedSpan, Item, Ledger, StageRuns
-from opendance_hf.pipeline.runners.local import WorkerError, run_local
+from opendance_hf.pipeline.runners.local import run_local
+from opendance_hf.pipeline.runners.worker import Limits, WorkerError
 from tests.pipeline.fakes import Make, MakeBroken, Quiet
 
 
@@ -35,7 +36,7 @@ def run(
     for name in names:
         ledger.add(f"/in/{name}", name, name, "f")
     progress = Quiet()
-    run_local(ledger, Make(seen), workers=workers, timeout_s=timeout_s, progress=progress)
+    run_local(ledger, Make(seen), workers=workers, limits=Limits(timeout_s), progress=progress)
     return {item.name: item for item in ledger.items()}, progress
 
 
@@ -106,6 +107,16 @@ def test_time_limit(ledger: Ledger, seen: Path, name: str) -> None:
     assert not any(alive(int(path.suffix[1:])) for path in seen.iterdir())
 
 
+def test_memory_limit(ledger: Ledger, seen: Path) -> None:
+    for name in ("hungry", "good"):
+        ledger.add(f"/in/{name}", name, name, "f")
+    limits = Limits(60, memory_bytes=450_000_000)
+    run_local(ledger, Make(seen), workers=1, limits=limits, progress=Quiet())
+    items = {item.name: item for item in ledger.items()}
+    assert (items["good"].status, items["hungry"].status) == ("published", "failed")
+    assert "of memory, the limit is 0.5 GB, 2 times" in items["hungry"].reason
+
+
 def test_done_videos_are_left_alone(ledger: Ledger, seen: Path) -> None:
     run(ledger, seen, "good", "raise", "reject")
     run(ledger, seen)
@@ -132,7 +143,7 @@ def test_broken_factory_stops_the_build_and_says_why(ledger: Ledger) -> None:
     with pytest.raises(
         WorkerError, match=r"no video can be processed.*OSError: the weights are damaged \(fakes.py:\d+\)$"
     ):
-        run_local(ledger, MakeBroken(), workers=1, timeout_s=60, progress=Quiet())
+        run_local(ledger, MakeBroken(), workers=1, limits=Limits(60), progress=Quiet())
     ledger.add("a", "a", "a", "f")
     assert ledger.items()[0].status == "pending", "the next build tries again"
 
@@ -170,7 +181,7 @@ def test_each_worker_gets_a_gpu_of_its_own(
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     for number in range(2):
         ledger.add(f"/in/gpu{number}", f"gpu{number}", f"gpu{number}", "f")
-    run_local(ledger, Make(seen), workers=2, timeout_s=60, progress=Quiet(), gpus=2)
+    run_local(ledger, Make(seen), workers=2, limits=Limits(60), progress=Quiet(), gpus=2)
     assert {row["gpu"] for row in ledger.sequences()} == expected
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == visible
 

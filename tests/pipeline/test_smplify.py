@@ -119,6 +119,22 @@ def test_it_recovers_a_known_pose(data: SMPLData) -> None:
     assert pixels.mean() < 13
 
 
+def test_a_pinned_foot_is_held(data: SMPLData) -> None:
+    """Both feet take steps; pinned, the left one of the first dancer does not."""
+    truth, exact = danced(data, np.zeros((2, 10), np.float32), frames=24)
+    pins = np.zeros((2, 24, 2), dtype=bool)
+    pins[0, 4:20, 0] = True
+    found = landmarks_of(truth)
+    for given in (None, pins):
+        fit = SMPLifyFitter(SMPLify(), data).fit(found, exact, VIDEO, given)
+        poses = matrix_to_axis_angle(fit.rotations.astype(np.float64))
+        toe = forward_kinematics(poses, fit.transl, fit.rest_offsets[:, None])[0, 4:20, 10]
+        spread_m = np.ptp(toe, axis=0).max()
+        assert (spread_m < 0.02) == (given is not None), spread_m
+    assert fit.contacts is not None
+    assert fit.contacts[0, 4:20, :2].all()
+
+
 def test_a_rolled_camera_is_found(data: SMPLData) -> None:
     camera = camera_at(pitch_deg=4.0, roll_deg=18.0)
     truth, exact = danced(data, np.zeros((2, 10), np.float32), frames=24, camera=camera)

@@ -16,6 +16,7 @@ import yaml
 from safetensors.torch import load_file
 from transformers import GenerationConfig
 
+from opendance_hf.apps.sample_stages import write_sample_stages
 from opendance_hf.data import MotionWindows, SequenceReader
 from opendance_hf.modeling.bailando import (
     BailandoForDanceGeneration,
@@ -42,6 +43,7 @@ from opendance_hf.training.codes import CodeWindows, Dances, coded
 from opendance_hf.training.recipe import RecipeError
 from opendance_hf.training.tuning import Songs
 from opendance_hf.training.validation import held_out
+from tests.apps.test_view import data_of
 from tests.factories import make_sequence
 from tests.fakehub import FakeHub
 from tests.training.ranks import CHANGES, stages
@@ -189,9 +191,16 @@ def test_validation_leaves_the_training_alone(
 def test_samples_are_filmed_but_not_pushed(data: Path, tmp_path: Path) -> None:
     more = ["validation.songs=1", "validation.samples=1", "validation.seconds=1"]
     run_stage("bailando_pp", data, tmp_path / "pp", [*QUICK, *more])
-    (film,) = (tmp_path / "pp" / "samples").iterdir()
-    assert film.suffix == ".mp4"
+    film, dance, real = sorted((tmp_path / "pp" / "samples").iterdir())
+    assert (film.suffix, dance.name, real.name) == (".mp4", f"{film.stem}.npz", f"{film.stem}.real.npz")
     assert film.stat().st_size > 1_000
+    (page,) = write_sample_stages(tmp_path / "pp" / "samples")
+    data = data_of(page.read_text(encoding="utf-8"))
+    assert [(one["name"], len(one["dancers"]), one["frames"]) for one in data["motions"]] == [
+        ("model", 2, 60),
+        ("real", 2, 60),
+    ]
+    assert data["song"]
     whole = BailandoPPForDanceGeneration.from_pretrained(tmp_path / "pp")
     assert whole.generate_dance(torch.zeros(1, 3, 438), 20).joints.shape == (1, 2, 20, 24, 3)
 

@@ -4,6 +4,7 @@
 
 const $ = (id) => document.getElementById(id);
 const FPS = 30; // of previews and clips
+const COLOURS = ["orange", "blue", "green", "pink", "yellow", "violet"]; // of the dancers in previews: render/avatar.py
 const POLL_MS = 3000;
 const TITLES = { round1: "Round 1", round2: "Round 2", adjudicate: "Adjudication", overview: "Overview" };
 
@@ -17,6 +18,7 @@ let loading = null; // the next video, loaded in advance
 let speed = 1;
 let sound = localStorage.getItem("sound") === "on";
 let timer = 0;
+let span = { first: null, last: null }; // frames of the preview that are to be repaired, both included
 
 // ---------------------------------------------------------------- server
 
@@ -160,7 +162,10 @@ function showTurn(answer) {
     $("note").value = answer.undone ? answer.undone.note : "";
     hint("");
     showItem(item);
+    span = { first: null, last: null };
+    openRepair(false);
   }
+  showRepairs(item.repairs);
   showVideo(item);
   preload(answer.ahead);
   paint();
@@ -238,7 +243,7 @@ function showEmpty(answer) {
   } else if (round.open > 0) {
     mark = "…";
     title = "Nothing for you right now";
-    text = `${round.open} ${round.open === 1 ? "item waits" : "items wait"} for somebody else. ${sum} so far.`;
+    text = `${round.open} ${round.open === 1 ? "item waits" : "items wait"} for somebody else or, repaired, for the next build. ${sum} so far.`;
     go = desk === "round1" ? "round2" : "overview";
   } else {
     title = `${TITLES[desk]} is done`;
@@ -382,6 +387,21 @@ function paintControls() {
   if (document.activeElement !== $("seek") || video.paused === false) $("seek").value = (1000 * video.currentTime) / video.duration;
 }
 
+// ---------------------------------------------------------------- stage
+
+// Round 2 only: the result in 3D, in a tab of its own, so that its keys are not those of this page.
+function paintStageLink() {
+  const item = turn && turn.item;
+  $("stage-link").hidden = !item || item.round !== 2;
+  if (item) $("stage-link").href = `/stage/${encodeURIComponent(item.sequence)}`;
+}
+
+function openStage() {
+  if ($("stage-link").hidden) return;
+  if (video) video.pause();
+  $("stage-link").click();
+}
+
 // ---------------------------------------------------------------- decisions
 
 function hint(text) {
@@ -402,11 +422,13 @@ function paint() {
   $("keep").disabled = marked.size > 0;
   $("undo").disabled = !turn || turn.last === null;
   paintControls();
+  paintStageLink();
 }
 
 async function decide(verdict) {
   const item = turn && turn.item;
   if (busy || !item || $("bench").hidden) return;
+  if (isRepaired(item)) return void (await ask("/api/next", { desk }));
   if (verdict === "keep" && marked.size) return hint("Reasons are marked: Enter rejects, Esc clears them.");
   if (verdict === "reject" && !marked.size) return hint("Mark at least one reason first.");
   const body = { desk, round: item.round, subject: item.subject, verdict, reasons: [...marked], note: $("note").value };
@@ -428,6 +450,135 @@ function flash(kind) {
   $("flash").className = kind;
 }
 
+// ---------------------------------------------------------------- repairs
+
+const canRepair = () => turn && turn.item && turn.item.round === 2 && turn.item.video;
+
+function openRepair(wanted) {
+  const open = Boolean(wanted && canRepair());
+  $("repair").hidden = !open;
+  $("repair-open").hidden = !canRepair();
+  $("repair-open").setAttribute("aria-expanded", String(open));
+  if (!open) return;
+  if (video) video.pause();
+  const numbers = Array.from({ length: turn.item.num_dancers }, (_, index) => index + 1);
+  const options = (values) => values.map(([value, label]) => element("option", label, { value }));
+  $("repair-kind").replaceChildren(...options(Object.entries(me.repairs).map(([name, kind]) => [name, kind.label])));
+  for (const id of ["repair-dancer", "repair-other"]) $(id).replaceChildren(...options(numbers.map((number) => [number, `${number}, ${COLOURS[(number - 1) % COLOURS.length]}`])));
+  if (numbers.length > 1) $("repair-other").value = "2";
+  paintRepair();
+  $("repair").scrollIntoView({ block: "nearest" });
+}
+
+function paintRepair() {
+  const needs = me.repairs[$("repair-kind").value].needs;
+  for (const label of $("repair").querySelectorAll("[data-need]")) label.hidden = !needs.includes(label.dataset.need);
+  for (const end of ["first", "last"]) {
+    $(`${end}-s`).textContent = span[end] === null ? "–" : `${(span[end] / FPS).toFixed(2)} s`;
+  }
+}
+
+function markFrame(end) {
+  if ($("repair").hidden || !video) return;
+  span[end] = Math.floor(video.currentTime * FPS + 1e-3);
+  hint("");
+  paintRepair();
+}
+
+async function saveRepair() {
+  const item = turn && turn.item;
+  if (busy || !item || $("repair").hidden) return;
+  if (span.first === null || span.last === null) return hint("Mark the first (I) and the last frame (O) first.");
+  const kind = $("repair-kind").value;
+  const needs = me.repairs[kind].needs;
+  const number = (name) => (needs.includes(name) ? Number($(`repair-${name}`).value) : null);
+  const body = {
+    subject: item.subject,
+    sequence: item.sequence,
+    kind,
+    start_s: item.start_s + span.first / FPS,
+    end_s: item.start_s + (span.last + 1) / FPS,
+    dancer: number("dancer"),
+    other: number("other"),
+    foot: needs.includes("foot") ? $("repair-foot").value : null,
+  };
+  if (!(await changeRepairs("/api/repair", body))) return;
+  hint("Saved for the next build.");
+  $("next").focus();
+}
+
+// Send a repair, or withdraw one, and show the repairs of the sequence.
+async function changeRepairs(path, body) {
+  if (busy) return false;
+  busy = true;
+  const item = turn && turn.item;
+  try {
+    const answer = await callUntilAnswered(path, body);
+    if (turn && turn.item === item && item) showRepairs((item.repairs = answer.repairs));
+    return true;
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    if (error.status !== 401) hint(error.message);
+    return false;
+  } finally {
+    busy = false;
+  }
+}
+
+function withdrawButton(repair, sequence, done) {
+  const button = element("button", "Withdraw", { type: "button", className: "plain" });
+  button.setAttribute("aria-label", `Withdraw: ${repair.text}, ${repair.start_s.toFixed(2)} s`);
+  button.addEventListener("click", async () => {
+    if (await changeRepairs("/api/withdraw", { number: repair.number, sequence })) done();
+  });
+  return button;
+}
+
+const mayWithdraw = (repair) => repair.state !== "withdrawn" && (repair.annotator === me.name || me.adjudicates);
+
+function showRepairs(repairs) {
+  const item = turn.item;
+  const states = { waiting: "for the next build", applied: "applied" };
+  $("repairs").replaceChildren(
+    ...(item.round === 2 ? repairs : []).map((repair) => {
+      const row = element("li");
+      const from = Math.max(repair.start_s - item.start_s, 0).toFixed(2);
+      const times = `${from} to ${(repair.end_s - item.start_s).toFixed(2)} s`;
+      const shown = repair.state === "applied" ? "" : `, ${times}`;
+      row.append(element("span", `${repair.text}${shown}`), element("small", `${repair.annotator}, ${states[repair.state]}`));
+      if (mayWithdraw(repair)) row.append(withdrawButton(repair, item.sequence, () => hint("Withdrawn.")));
+      return row;
+    }),
+  );
+  const waits = isRepaired(item);
+  $("keep").hidden = $("reject").hidden = waits;
+  $("next").hidden = !waits;
+}
+
+const isRepaired = (item) => item.round === 2 && item.repairs.some((repair) => repair.state === "waiting");
+
+async function showAllRepairs() {
+  const { repairs } = await callUntilAnswered("/api/repairs");
+  if (desk !== "overview") return;
+  $("all-repairs").hidden = repairs.length === 0;
+  const head = element("tr");
+  for (const name of ["Repair", "Source", "Span", "Name", "State", ""]) head.append(element("th", name));
+  const rows = repairs.map((repair) => {
+    const row = element("tr");
+    const times = `${repair.start_s.toFixed(2)}–${repair.end_s.toFixed(2)} s`;
+    for (const value of [repair.text, repair.source, times, repair.annotator, repair.state]) row.append(element("td", value));
+    const last = element("td");
+    if (mayWithdraw(repair)) last.append(withdrawButton(repair, "", showAllRepairs));
+    row.append(last);
+    return row;
+  });
+  // A list that has not changed is left alone, so that the focus stays on its button.
+  const text = rows.map((row) => row.textContent).join("|");
+  if ($("repair-table").dataset.text === text) return;
+  $("repair-table").dataset.text = text;
+  $("repair-table").replaceChildren(head, ...rows);
+}
+
 // ---------------------------------------------------------------- overview
 
 const percent = (share) => (share === null ? "–" : `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`);
@@ -436,14 +587,16 @@ async function showOverview() {
   let data;
   try {
     data = await callUntilAnswered("/api/progress");
+    await showAllRepairs();
   } catch {
     return;
   }
   if (desk !== "overview") return;
   const tile = (name, value, below = "") => {
     const box = element("div");
-    box.append(element("dt", name), element("dd", value));
-    if (below) box.append(element("span", below));
+    const number = element("dd", value);
+    if (below) number.append(element("span", below));
+    box.append(element("dt", name), number);
     return box;
   };
   $("tiles").replaceChildren(
@@ -525,6 +678,10 @@ const KEYS = {
   c: () => setSpeed(2),
   m: toggleSound,
   n: () => $("note").focus(),
+  f: () => openRepair($("repair").hidden),
+  i: () => markFrame("first"),
+  o: () => markFrame("last"),
+  v: openStage,
 };
 
 document.addEventListener("keydown", (event) => {
@@ -536,6 +693,10 @@ document.addEventListener("keydown", (event) => {
     }
     return;
   }
+  if (event.target instanceof HTMLSelectElement) {
+    if (event.key === "Escape") event.target.blur();
+    return;
+  }
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (key === "?") {
     $("help").showModal();
@@ -543,7 +704,7 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   const onButton = event.target instanceof HTMLButtonElement || event.target instanceof HTMLAnchorElement;
-  if (onButton && (key === "Enter" || key === " ") && event.target.matches("nav *, .me *, #empty *, #overview *")) return;
+  if (onButton && (key === "Enter" || key === " ") && event.target.matches("nav *, .me *, #empty *, #overview *, #repair *, #repairs *, #repair-open")) return;
   if (key === "u" && !$("empty").hidden) return void undo();
   if (key === "Enter" && !event.repeat && !$("empty").hidden) return $("empty-go").click();
   if ($("bench").hidden || !turn || !turn.item) return;
@@ -578,7 +739,13 @@ $("stage").addEventListener("click", toggle);
 $("flash").addEventListener("animationend", () => ($("flash").className = "")); // shown again, it would flash again
 $("keep").addEventListener("click", () => decide("keep"));
 $("reject").addEventListener("click", () => decide("reject"));
+$("next").addEventListener("click", () => decide("keep"));
 $("undo").addEventListener("click", undo);
+$("repair-open").addEventListener("click", () => openRepair($("repair").hidden));
+$("repair-first").addEventListener("click", () => markFrame("first"));
+$("repair-last").addEventListener("click", () => markFrame("last"));
+$("repair-kind").addEventListener("change", paintRepair);
+$("repair-save").addEventListener("click", saveRepair);
 $("empty-undo").addEventListener("click", undo);
 $("empty-go").addEventListener("click", () => open($("empty-go").dataset.go));
 $("help-open").addEventListener("click", () => $("help").showModal());

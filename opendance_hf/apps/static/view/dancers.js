@@ -23,8 +23,8 @@ function bytes(text) {
 }
 
 const floats = (text) => new Float32Array(bytes(text).buffer);
-const faces = new Uint16Array(bytes(data.faces).buffer);
-const material = bytes(data.material);
+const shapes = Object.fromEntries(Object.entries(data.bodies).map(([detail, found]) =>
+  [detail, { index: new THREE.BufferAttribute(new Uint16Array(bytes(found.faces).buffer), 1), material: bytes(found.material) }]));
 
 // Return true if there is no graphics processor: then smooth edges cost more than half of the time of a frame.
 function drawsInSoftware() {
@@ -34,6 +34,8 @@ function drawsInSoftware() {
 }
 
 const software = drawsInSoftware();
+// Bodies of all dancers: full ones where a graphics processor draws them. view.js changes to low ones if that is slow.
+let detail = !shapes.low || (shapes.full && !software) ? "full" : "low";
 
 // ---------------------------------------------------------------- dancers
 
@@ -55,10 +57,21 @@ class Dancer {
     this.rest = new Float64Array(JOINTS * 3);
     for (let j = 0; j < JOINTS; j++)
       for (let k = 0; k < 3; k++) this.rest[3 * j + k] = this.offsets[3 * j + k] + (j ? this.rest[3 * parents[j] + k] : 0);
+    this.found = found;
+    this.group = group;
     this.mesh = body(found);
     this.shadows = SHADOWS.map(() => new THREE.Mesh(shadowPlane, shadowMaterial.clone()));
     for (const shadow of this.shadows) shadow.rotation.x = -Math.PI / 2;
     group.add(this.mesh, ...this.shadows);
+  }
+
+  // Draw the body of the current detail.
+  changeBody() {
+    this.group.remove(this.mesh);
+    this.mesh.geometry.dispose();
+    this.mesh.skeleton.dispose();
+    this.mesh = body(this.found);
+    this.group.add(this.mesh);
   }
 
   // Write the joints and the matrices of the bones at a time in seconds, interpolated between frames.
@@ -138,8 +151,11 @@ class OwnSkeleton extends THREE.Skeleton {
 }
 
 function body(found) {
+  const shape = found.bodies[detail];
+  const { index, material } = shapes[detail];
   const geometry = new THREE.BufferGeometry();
-  const vertices = floats(found.vertices);
+  const steps = new Uint16Array(bytes(shape.vertices).buffer);
+  const vertices = Float32Array.from(steps, (value, i) => shape.low[i % 3] + shape.step[i % 3] * value);
   const palette = bytes(found.palette);
   const colours = new Float32Array(vertices.length);
   const colour = new THREE.Color();
@@ -150,9 +166,9 @@ function body(found) {
   }
   geometry.setAttribute("position", new THREE.BufferAttribute(vertices, 3));
   geometry.setAttribute("color", new THREE.BufferAttribute(colours, 3));
-  geometry.setAttribute("skinIndex", new THREE.BufferAttribute(new Uint16Array(bytes(found.bones)), 4));
-  geometry.setAttribute("skinWeight", new THREE.BufferAttribute(floats(found.weights), 4));
-  geometry.setIndex(new THREE.BufferAttribute(faces, 1));
+  geometry.setAttribute("skinIndex", new THREE.BufferAttribute(new Uint16Array(bytes(shape.bones)), 4));
+  geometry.setAttribute("skinWeight", new THREE.BufferAttribute(bytes(shape.weights), 4, true));
+  geometry.setIndex(index);
   geometry.computeVertexNormals();
   const mesh = new THREE.SkinnedMesh(geometry, bodyMaterial);
   const skeleton = new OwnSkeleton(Array.from({ length: JOINTS }, () => new THREE.Bone()));

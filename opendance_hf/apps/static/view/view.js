@@ -4,8 +4,13 @@
 const $ = (id) => document.getElementById(id);
 const seconds = data.seconds;
 const LABEL_MS = 250; // between updates of the text of the clock
+const SHORT_TERMS = 32; // letters of a licence that is always shown
+const WIDE_LIST = 0.35; // share of the width from which on the numbers of the dances reach the dancers
 const SLOW_MS = 45; // frames that take longer are drawn with fewer pixels
 const LEAST_PIXELS = 0.5;
+const FILM_CLOSE_S = 0.02; // the video beside the dances is in step
+const FILM_HURRY = 0.05; // change of its speed until then
+const FILM_JUMP_S = 0.3; // it is set where it is further off
 const WALL = 0xe9ecf0;
 
 function element(name, text, parent) {
@@ -103,12 +108,21 @@ function frameAll() {
     high = Math.max(high, x);
   });
   const half = Math.tan((camera.fov * Math.PI) / 360);
-  const distance = Math.max(1.3 / half, (high - low + 2.2) / (2 * half * camera.aspect)) + 0.5;
+  const distance = Math.max(1.3 / half / (1 - covered / $("stage").clientHeight), (high - low + (camera.aspect < 1 ? 1.4 : 2.2)) / (2 * half * camera.aspect)) + 0.5;
   scene.fog.near = distance + 3;
   scene.fog.far = distance + 24;
   controls.target.set(middle.x, 0.95, middle.z);
   camera.position.set(middle.x, 0.95 + 0.16 * distance, middle.z + distance);
   controls.update();
+}
+
+// The height that the numbers of the dances cover where dancers are, pixels: the picture is moved down by half of it.
+let covered = 0;
+
+function coveredHeight(width, height) {
+  const list = $("dances").getBoundingClientRect();
+  const right = Math.max(...[...$("dances").children].map((item) => item.getBoundingClientRect().right)) - list.left;
+  return right > WIDE_LIST * width ? Math.min(list.height, 0.4 * height) : 0;
 }
 
 let pixels = Math.min(window.devicePixelRatio, 2);
@@ -117,7 +131,8 @@ function resize() {
   const { clientWidth: width, clientHeight: height } = $("stage");
   if (!width || !height) return;
   camera.aspect = width / height;
-  camera.updateProjectionMatrix();
+  covered = coveredHeight(width, height);
+  camera.setViewOffset(width, height, 0, -covered / 2, width, height);
   renderer.setPixelRatio(pixels);
   renderer.setSize(width, height, false);
   const tall = ((width < 600 ? 17 : 26) / height) * 2 * Math.tan((camera.fov * Math.PI) / 360);
@@ -145,6 +160,7 @@ const now = () => (song ? Math.min(song.currentTime, seconds) : position);
 
 function setPlaying(value) {
   playing = value;
+  changed = true;
   $("play").textContent = value ? "Pause" : "Play";
   if (value && now() >= seconds - 1e-3) seekTo(0);
   if (!song) return;
@@ -162,6 +178,28 @@ function playSong() {
 
 // By a key of the keyboard or the system, too.
 if (song) song.onpause = () => { if (playing && !song.ended) setPlaying(false); };
+
+// The video beside the dances follows the clock: it is sped up or slowed down a little, and set where it is far off.
+const film = data.video ? $("film") : null;
+
+if (film) {
+  film.src = URL.createObjectURL(new Blob([bytes(data.video)], { type: "video/mp4" }));
+  film.hidden = false;
+  film.onseeked = film.onloadeddata = () => { changed = true; }; // the clock may have moved on meanwhile
+}
+
+function followFilm(time) {
+  const wanted = Math.min(time, film.duration || 0);
+  const late = wanted - film.currentTime;
+  if (!playing || Math.abs(late) > FILM_JUMP_S) {
+    if (!film.seeking && Math.abs(late) > FILM_CLOSE_S) film.currentTime = wanted;
+  } else {
+    const speed = Math.abs(late) > FILM_CLOSE_S ? rate * (1 + Math.sign(late) * FILM_HURRY) : rate;
+    if (film.playbackRate !== speed) film.playbackRate = speed;
+  }
+  const runs = playing && time < film.duration;
+  if (runs === film.paused) runs ? film.play().catch(() => {}) : film.pause();
+}
 
 function seekTo(time) {
   position = Math.min(Math.max(time, 0), seconds);
@@ -206,6 +244,7 @@ function draw(time, at) {
     camera.position.add(step);
   }
   renderer.render(scene, camera);
+  if (film) followFilm(time);
   $("seek").valueAsNumber = time;
   if (at - labelled > LABEL_MS) {
     labelled = at;
@@ -215,11 +254,17 @@ function draw(time, at) {
   }
 }
 
-// Draw fewer pixels where frames are slow, as without a graphics processor.
+// Draw low bodies, and then fewer pixels, where frames are slow, as without a graphics processor.
 function adapt(elapsed) {
   slow = elapsed > SLOW_MS ? slow + 1 : 0;
-  if (slow < 20 || pixels <= LEAST_PIXELS) return;
+  if (slow < 20) return;
   slow = 0;
+  if (detail === "full" && shapes.low) {
+    detail = "low";
+    for (const dancer of dancers) dancer.changeBody();
+    return;
+  }
+  if (pixels <= LEAST_PIXELS) return;
   pixels = Math.max(LEAST_PIXELS, pixels * 0.75);
   resize();
 }
@@ -307,15 +352,26 @@ function showDances() {
       element("dt", label, list);
       element("dd", value, list);
     }
-    if (motion.licence) element("small", motion.licence, item);
-    if (!motion.glb) {
-      element("small", data.glb_missing, item);
-      continue;
-    }
-    const button = element("button", "Save GLB", item);
-    button.setAttribute("aria-label", `Save GLB of ${motion.name}`);
-    button.onclick = () => save(new Blob([bytes(motion.glb)], { type: "model/gltf-binary" }), `${fileName(motion.name)}.glb`);
+    const foot = element("div", "", item);
+    foot.className = "foot";
+    if (motion.glb) saveButton(motion, foot);
+    showTerms(motion, foot);
+    if (!motion.glb) element("small", data.glb_missing, item);
   }
+}
+
+function showTerms(motion, foot) {
+  if (motion.licence.length > SHORT_TERMS) {
+    const details = element("details", "", foot);
+    element("summary", "Licence", details).setAttribute("aria-label", `Licence of ${motion.name}`);
+    element("small", motion.licence, details);
+  } else if (motion.licence) element("small", motion.licence, foot);
+}
+
+function saveButton(motion, foot) {
+  const button = element("button", "Save GLB", foot);
+  button.setAttribute("aria-label", `Save GLB of ${motion.name}`);
+  button.onclick = () => save(new Blob([bytes(motion.glb)], { type: "model/gltf-binary" }), `${fileName(motion.name)}.glb`);
 }
 
 function toggle(id, value) {
@@ -351,7 +407,24 @@ function turn(sideways, up, nearer) {
   changed = true;
 }
 
+// Rows of a dataset, of a page that `opendance view DATASET` serves.
+function showRows() {
+  for (const name of ["back", "previous", "next"]) {
+    if (data.rows[name]) $(name).href = data.rows[name];
+    $(name).hidden = !data.rows[name];
+  }
+  $("place").textContent = data.rows.place;
+  if (data.rows.note) problem(data.rows.note);
+  $("rows").hidden = false;
+}
+
+function visit(name) {
+  const target = data.rows?.[name];
+  if (target) location.href = target;
+}
+
 const KEYS = {
+  p: () => visit("previous"), n: () => visit("next"), Escape: () => visit("back"),
   " ": () => setPlaying(!playing), l: setLoop, s: setSlow, f: setFollow,
   o: () => { if (data.motions.length > 1) setTogether(); },
   ArrowLeft: () => seekTo(now() - 1), ArrowRight: () => seekTo(now() + 1),
@@ -366,7 +439,7 @@ const SHIFTED = {
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key === " " && event.target.closest("button, summary")) return; // which it presses
+  if (event.key === " " && event.target.closest("button, summary, a")) return; // which it presses
   if (event.target !== $("seek") && event.target.closest("input, select")) return; // which it changes
   const name = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   const act = (event.shiftKey && SHIFTED[name]) || KEYS[name];
@@ -378,6 +451,7 @@ document.addEventListener("keydown", (event) => {
 // ---------------------------------------------------------------- start
 
 showDances();
+if (data.rows) showRows();
 $("seek").max = seconds;
 $("seek").oninput = () => seekTo($("seek").valueAsNumber);
 $("play").onclick = () => setPlaying(!playing);

@@ -1,0 +1,34 @@
+"""Write the stages of dances that a training leaves in ``samples/``: the model's beside the real one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from opendance_hf.apps.view import ready, song_of, stage_data, write_stage
+from opendance_hf.formats import opendance
+
+_REAL: Final = ".real"
+
+
+def write_sample_stages(folder: Path) -> list[Path]:
+    """Write ``ID.html`` beside every ``ID.npz`` with its film, and return the pages.
+
+    Args:
+        folder: ``samples/`` of a trained model, as :func:`opendance_hf.training.validation.score_dances` writes it; it need
+            not exist.
+
+    Raises:
+        FormatError: if a dance is damaged.
+        OSError: if a page cannot be written.
+    """
+    pages = []
+    for film in sorted(folder.glob("*.mp4")):
+        files = {"model": film.with_suffix(".npz"), "real": film.with_name(f"{film.stem}{_REAL}.npz")}
+        motions = {name: ready(opendance.read(path)) for name, path in files.items() if path.is_file()}
+        if "model" not in motions:  # of an earlier version
+            continue
+        clicks = song_of(list(motions.values()), film, 0.0)
+        pages.append(film.with_suffix(".html"))
+        write_stage(pages[-1], stage_data(list(motions), list(motions.values()), clicks))
+    return pages
