@@ -1057,14 +1057,78 @@ def view(
         )
 
 
+@app.command("app")
+def app_(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 to accept other machines.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 selects a free one.")
+    ] = 8766,
+    public_url: Annotated[str, typer.Option(help="URL of a proxy before this server, without a path.")] = "",
+    embed: Annotated[
+        str,
+        typer.Option(help="The one site that may show the pages in a frame, such as https://example.org."),
+    ] = "",
+    open_: Annotated[
+        bool,
+        typer.Option(
+            "--open", help="Let everyone in without a token; each browser sees its own dances alone."
+        ),
+    ] = False,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            file_okay=False, help="Where songs and dances lie. Default: app in the cache of OpenDance-HF."
+        ),
+    ] = None,
+    max_seconds: Annotated[float, typer.Option(min=2, help="Longest song, in seconds.")] = 600,
+    max_mb: Annotated[float, typer.Option(min=0.01, help="Largest file, in MB.")] = 100,
+    max_queue: Annotated[int, typer.Option(min=1, help="Dances that may wait.")] = 20,
+    keep_hours: Annotated[
+        float, typer.Option(min=0, help="Hours after which songs and dances are deleted.")
+    ] = 24,
+    max_gb: Annotated[
+        float, typer.Option(min=0.01, help="GiB of all songs and dances; the oldest are deleted beyond it.")
+    ] = 5,
+    space: Annotated[
+        Path | None,
+        typer.Option(
+            help="Do not serve: write the folder of a Docker Space that does, for opendance push.",
+            file_okay=False,
+        ),
+    ] = None,
+    torch_index: Annotated[
+        str, typer.Option(help="With --space: package index for torch without CUDA, which PyPI's brings.")
+    ] = "",
+    overwrite: Overwrite = False,
+) -> None:
+    """Serve a page on which songs become dances: drop a song, watch it danced to, move its beats, save the dance.
+
+    Prints a link, which lets whoever has it in. Needs the extra "inspect".
+    """
+    from opendance_hf.apps.app import AppOptions, run_app
+    from opendance_hf.apps.app_jobs import Limits
+
+    with _plain_errors(space, folder) as console:
+        if space is not None:
+            from opendance_hf.apps.app_space import write_space
+
+            write_space(space, torch_index=torch_index, overwrite=overwrite)
+            console.print(f"written:  {space}: publish it with opendance push", markup=False, highlight=False)
+            return
+        limits = Limits(max_seconds, max_mb, max_queue, keep_hours, max_gb)
+        run_app(AppOptions(host, port, public_url, embed, open_, folder, limits), console)
+
+
 @app.command()
 def push(
-    folder: Annotated[Path, typer.Argument(help="Folder of a dataset or of a trained model.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of a dataset, of a trained model, or of a Space.")],
     repo: Annotated[str, typer.Argument(help="Repository on the Hub: user/name.")],
     private: Annotated[bool, typer.Option(help="Make a new repository private.")] = False,
     revision: Annotated[str | None, typer.Option(help="Branch; the main one by default.")] = None,
 ) -> None:
-    """Publish a dataset or a model on the Hub; video and audio are refused."""
+    """Publish a dataset, a model or a Space on the Hub; video and audio are refused."""
     from opendance_hf.hub import push as push_folder
 
     with _plain_errors() as console:

@@ -1,4 +1,4 @@
-"""Push dataset and model folders to the Hub, and write model cards.
+"""Push folders of datasets, models and Spaces to the Hub, and write model cards.
 
 All requests go through ``huggingface_hub``, so ``HF_ENDPOINT``, ``HF_TOKEN`` and offline mode work as usual.
 """
@@ -38,20 +38,20 @@ def push(
     revision: str | None = None,
     token: str | None = None,
 ) -> str:
-    """Push a dataset or model folder, and return the URL of its repository.
+    """Push the folder of a dataset, a model or a Space, and return the URL of its repository.
 
     Only files of :data:`opendance_hf.storage.contents.PUBLISHED` are uploaded. The uploaded card has the name of the
     repository in its title and examples; the folder on disk is not changed.
 
     Args:
-        folder: folder that ``opendance build`` or ``opendance train`` wrote.
+        folder: folder that ``opendance build``, ``opendance train`` or ``opendance app --space`` wrote.
         repo_id: ``user/name``; created if it does not exist.
         private: True to create a private repository.
         revision: branch; the main one by default.
         token: access token; ``HF_TOKEN`` or the saved login by default.
 
     Raises:
-        HubError: if the folder is not a dataset or model or has no card, the name has no owner, there is no token, or
+        HubError: if the folder is not a dataset, a model or a Space or has no card, the name has no owner, there is no token, or
             the upload fails.
         ContentError: if the folder contains a file that must not be published, such as video or audio.
     """
@@ -65,8 +65,7 @@ def push(
             "`hf auth whoami` prints your user name and organisations"
         )
     files = {path.relative_to(folder).as_posix(): path for path in published_files(folder, kind)}
-    card = _dataset_card(folder, repo_id) if kind == "dataset" else _model_card(folder, repo_id)
-    content: dict[str, Path | bytes] = {**files, "README.md": card.encode()}
+    content: dict[str, Path | bytes] = {**files, "README.md": _card(folder, kind, repo_id).encode()}
     if token is None and get_token() is None:
         raise HubError(
             f"{repo_id}: no access token; run `hf auth login`, or set HF_TOKEN to a token with write access from "
@@ -74,7 +73,8 @@ def push(
         )
     api = HfApi(token=token)
     try:
-        url = api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True)
+        sdk = "docker" if kind == "space" else None
+        url = api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True, space_sdk=sdk)
         api.create_commit(
             repo_id,
             [CommitOperationAdd(name, data) for name, data in content.items()],
@@ -115,11 +115,22 @@ def _kind(folder: Path) -> Kind:
         kind: Kind = "dataset"
     elif (folder / "config.json").is_file():
         kind = "model"
+    elif (folder / "Dockerfile").is_file():
+        kind = "space"
     else:
-        raise HubError(f"{folder}: neither a dataset (data/CONFIG/*.parquet) nor a model (config.json)")
+        raise HubError(
+            f"{folder}: neither a dataset (data/CONFIG/*.parquet) nor a model (config.json) nor a Space (Dockerfile)"
+        )
     if not (folder / "README.md").is_file():
         raise HubError(f"{folder}: README.md, the card, is missing")
     return kind
+
+
+def _card(folder: Path, kind: Kind, repo_id: str) -> str:
+    """Return the card of a folder, renamed for a repository; that of a Space as it is."""
+    if kind == "space":
+        return (folder / "README.md").read_text(encoding="utf-8")
+    return _dataset_card(folder, repo_id) if kind == "dataset" else _model_card(folder, repo_id)
 
 
 def _dataset_card(folder: Path, repo_id: str) -> str:

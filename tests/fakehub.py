@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 #: Files that the real Hub stores as large files.
-LARGE = (".safetensors", ".parquet", ".tar", ".bin")
+LARGE = (".safetensors", ".parquet", ".tar", ".bin", ".whl")
 TOKEN = "hf_fake"
 
 
@@ -151,6 +151,8 @@ class _Handler(BaseHTTPRequestHandler):
             )
         kind = asked.get("type") or "model"
         exists = (kind, name) in self.hub.repos
+        if kind == "space" and asked.get("sdk") not in ("docker", "gradio", "static"):
+            return self._send({"error": "Select a sdk for the Space"}, 400)
         self.hub.repos.setdefault((kind, name), Repo())
         prefix = "" if kind == "model" else f"{kind}s/"
         self._send(
@@ -304,8 +306,8 @@ def _entry(name: str, content: bytes) -> dict[str, Any]:
     return entry
 
 
-_API = r"/api/(?P<kind>model|dataset)s/(?P<repo>[^/]+/[^/]+)"
-_ID = r"(?P<prefix>datasets/)?(?P<repo>[^/]+/[^/]+)"
+_API = r"/api/(?P<kind>model|dataset|space)s/(?P<repo>[^/]+/[^/]+)"
+_ID = r"(?P<prefix>datasets/|spaces/)?(?P<repo>[^/]+/[^/]+)"
 _ROUTES: list[tuple[str, str, Any]] = [
     ("GET", r"/api/whoami-v2", _Handler.whoami),
     ("POST", r"/api/repos/create", _Handler.create),

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
+from opendance_hf.apps.app_space import write_space
 from opendance_hf.assets import packaged_weights
 from opendance_hf.hub import (
     DatasetFacts,
@@ -130,6 +131,26 @@ BailandoVQVAE.from_pretrained("org/dancer")
     assert re.findall(r'from_pretrained\("([^"]+)"', card) == ["org/dancer"]
     assert card.startswith("---\nlicense: other\n")
     assert (tmp_path / "coder/README.md").read_text() == local
+
+
+def test_a_space_is_pushed_with_what_it_runs(
+    client: Callable[[str], str], tmp_path: Path, hub: FakeHub
+) -> None:
+    write_space(tmp_path / "app")
+    (wheel,) = (tmp_path / "app").glob("*.whl")
+    said = client('from opendance_hf.hub import push; print(push("app", "org/dance"))')
+    assert said.strip() == f"{hub.url}/spaces/org/dance"
+    repo = hub.repos["space", "org/dance"]
+    pushed = repo.commits[repo.refs["main"]]
+    assert pushed == {path.name: path.read_bytes() for path in (tmp_path / "app").iterdir()}
+    assert pushed.keys() == {"README.md", "Dockerfile", "requirements.txt", wheel.name}
+    wheel.write_bytes(b"PK but no wheel")
+    with pytest.raises(ContentError, match=rf"{wheel.name}: is not a wheel"):
+        push(tmp_path / "app", "org/dance")
+    wheel.unlink()
+    (tmp_path / "app" / "song.mp3").write_bytes(b"")
+    with pytest.raises(ContentError, match=r"song\.mp3: not allowed in a space.*move it out of"):
+        push(tmp_path / "app", "org/dance")
 
 
 def test_commands_of_a_model_card_are_renamed(tmp_path: Path) -> None:

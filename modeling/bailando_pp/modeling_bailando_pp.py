@@ -652,12 +652,13 @@ class BailandoPPForDanceGeneration(DanceGenerationMixin, BailandoPPPreTrainedMod
             generator: of all draws, on the CPU; a sequence has one for each piece.
             options: changes of the generation configuration: ``do_sample``, ``temperature``, ``top_k``, ``top_p``,
                 ``guidance_scale``, and ``num_dancers``: N, by default as many as ``seed_joints``, ``start_positions`` or ``start_facing`` have,
-                else 2.
+                else 2. And ``streamer``, which receives the codes of each step, those of relations after those of dancers.
 
         Raises:
             ValueError: if ``music_features`` do not last ``num_frames``, a seed motion is too short, shapes do not
                 agree, or an option is unknown.
         """
+        streamer: CodeStreamer | None = options.pop("streamer", None)
         chosen: Any = self.generation_options(generation_config, **options)
         per_code = self.config.vqvae_config.frames_per_code
         lengths, batch = lengths_of(num_frames, len(music_features)), len(music_features)
@@ -680,6 +681,7 @@ class BailandoPPForDanceGeneration(DanceGenerationMixin, BailandoPPPreTrainedMod
             **relations,
             generation_config=chosen,
             generator=generator,
+            streamer=streamer,
         )
         counts = [math.ceil(length / per_code) for length in lengths]
         of_dancers = [number for number in counts for _ in range(count)]

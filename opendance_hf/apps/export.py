@@ -64,6 +64,17 @@ def writable() -> list[str]:
     return [name for name in FORMATS if isinstance(format_named(name), WritableFormat)]
 
 
+def suffix_of(name: str) -> str:
+    """Return the suffix of the files of a format that is written."""
+    return str(import_module(FORMATS[name]).SUFFIX)
+
+
+def missing_for(name: str) -> str:
+    """Return what a format needs and this machine lacks; empty if it can be written here."""
+    missing = getattr(format_named(name), "missing", None)
+    return "" if missing is None else str(missing())
+
+
 def format_for(to: str) -> str:
     """Return the format of a name or a suffix, such as ``glb`` or ``.smpl``.
 

@@ -196,15 +196,20 @@ def write_dance(dance: Motion, song: Path, out: Path) -> list[Path]:
             )
         if out.suffix == ".npz":
             return [motion]
-        from opendance_hf.render.film import film  # takes 100 MB, which a dance without a film does not need
-
-        log.info("filming %s", out)
-        sound = decode_audio(song, _SOUND_RATE, 0.0, dance.num_frames / FPS)
-        assert dance.poses is not None
-        assert dance.transl is not None
-        assert dance.rest_offsets is not None
-        film(out, dance.poses, dance.transl, dance.rest_offsets, sound, _SOUND_RATE)
+        write_film(dance, song, out)
     return [out, motion]
+
+
+def write_film(dance: Motion, song: Path, out: Path, start_s: float = 0.0) -> None:
+    """Write a dance with poses, at 60 FPS, as a film with its part of the song, which begins at ``start_s``."""
+    from opendance_hf.render.film import film  # takes 100 MB, which a dance without a film does not need
+
+    log.info("filming %s", out)
+    sound = decode_audio(song, _SOUND_RATE, start_s, start_s + dance.num_frames / FPS)
+    assert dance.poses is not None
+    assert dance.transl is not None
+    assert dance.rest_offsets is not None
+    film(out, dance.poses, dance.transl, dance.rest_offsets, sound, _SOUND_RATE)
 
 
 def _packaged_dancer(generation: dict[str, Any]) -> str:

@@ -30,8 +30,6 @@ _MAX_TOKEN: Final = 200
 _TYPES: Final = ("application/json", "application/octet-stream")
 #: Of every response that does not set them itself.
 _HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "media-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -57,10 +55,12 @@ class Address:
     Attributes:
         host: address to listen on.
         public_url: URL of the proxy before the server; empty without one.
+        framed_by: origin of the one site that may show the pages in a frame; empty for none.
     """
 
     host: str = "127.0.0.1"
     public_url: str = ""
+    framed_by: str = ""
 
     @property
     def is_secure(self) -> bool:
@@ -78,6 +78,21 @@ class Address:
         """Return the URL of the server that listens on a socket."""
         shown = f"[{self.host}]" if ":" in self.host else self.host
         return self.public_url or f"http://{shown}:{sock.getsockname()[1]}"
+
+    def policy(self, **sources: str) -> str:
+        """Return the content security policy of a page, which requests nothing from elsewhere.
+
+        Args:
+            sources: further sources by directive, such as ``media="blob:"``.
+        """
+        own = [
+            f"{name}-src 'self' {sources.get(name, '')}".rstrip()
+            for name in ("script", "style", "img", "media", "connect")
+        ]
+        framed = self.framed_by or "'none'"
+        return "; ".join(
+            ["default-src 'none'", *own, "base-uri 'none'", "form-action 'none'", f"frame-ancestors {framed}"]
+        )
 
 
 @dataclass(frozen=True)
@@ -134,6 +149,7 @@ class Guard:
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
+                headers.setdefault("Content-Security-Policy", self.address.policy())
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
@@ -165,22 +181,34 @@ def refuse(status: int, message: str) -> JSONResponse:
 
 
 def set_cookie(answer: Response, name: str, token: str, address: Address) -> None:
-    """Let a browser in for 30 days."""
+    """Let a browser in for 30 days.
+
+    In the frame of another site browsers send only cookies that say so; such a cookie belongs to that site's frames alone
+    (``Partitioned``), and :class:`Guard` refuses what other sites send with it.
+    """
+    framed = bool(address.framed_by and address.is_secure)
     answer.set_cookie(
-        name, token, max_age=_COOKIE_S, httponly=True, samesite="strict", secure=address.is_secure
+        name,
+        token,
+        max_age=_COOKIE_S,
+        httponly=True,
+        samesite="none" if framed else "strict",
+        secure=address.is_secure,
     )
+    if framed:  # Starlette sets it only in Python 3.14 and newer
+        answer.headers["set-cookie"] += "; Partitioned"
 
 
-async def read_json(request: Request) -> dict[str, Any]:
+async def read_json(request: Request, max_bytes: int = _MAX_BODY_BYTES) -> dict[str, Any]:
     """Return the JSON object that a request has sent.
 
     Raises:
-        BadRequest: if it is longer than 16 kB or no JSON object.
+        BadRequest: if it is longer than ``max_bytes`` or no JSON object.
     """
     data = b""
     async for chunk in request.stream():
         data += chunk
-        if len(data) > _MAX_BODY_BYTES:
+        if len(data) > max_bytes:
             raise BadRequest(413, "The request is too long.")
     try:
         body = json.loads(data or b"{}")
@@ -191,8 +219,12 @@ async def read_json(request: Request) -> dict[str, Any]:
     return body
 
 
-def public_url(url: str) -> str:
-    """Return a ``--public-url`` without a trailing slash. It must not have a path, since pages request ``/api``.
+def public_url(url: str, option: str = "--public-url") -> str:
+    """Return a URL without a trailing slash. It must not have a path, since pages request ``/api``.
+
+    Args:
+        url: what the user gave; empty for none.
+        option: that it was given with, for messages.
 
     Raises:
         ServerError: if the URL is invalid or has a path.
@@ -206,7 +238,7 @@ def public_url(url: str) -> str:
         valid = False
     if not valid or f"{parts.scheme}://{parts.netloc}" != url.removesuffix("/") or "@" in url:
         raise ServerError(
-            f"--public-url {url}: expected scheme and host without a path, such as https://dance.example.org; "
+            f"{option} {url}: expected scheme and host without a path, such as https://dance.example.org; "
             "configure the proxy to use a separate host name for the server"
         )
     return f"{parts.scheme}://{parts.netloc}"

@@ -42,6 +42,11 @@ def read(path: Path) -> NoReturn:
     )
 
 
+def missing() -> str:
+    """Return what this machine lacks to write FBX; empty if nothing."""
+    return "" if shutil.which("blender") else "Blender"
+
+
 def write(
     motion: Motion, path: Path, *, rig: str = "mixamo", detail: str = "full", blender: str = "blender"
 ) -> list[Path]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -37,6 +38,11 @@ def read(path: Path) -> NoReturn:
     raise FormatError(
         f"{path}: USD is written, not read; convert it to .glb, in Blender for example, and read that"
     )
+
+
+def missing() -> str:
+    """Return what this machine lacks to write USD; empty if nothing."""
+    return "" if find_spec("pxr") else "the package usd-core"
 
 
 def write(motion: Motion, path: Path, *, rig: str = "smpl", detail: str = "full") -> list[Path]:

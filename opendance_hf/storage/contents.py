@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import tarfile
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
@@ -20,7 +21,7 @@ FIGURE: Final = "figures/statistics.png"
 _MAX_HEADER_BYTES: Final = 100_000_000
 _CHUNK_BYTES: Final = 1 << 20
 
-Kind = Literal["dataset", "model"]
+Kind = Literal["dataset", "model", "space"]
 
 
 class ContentError(OpenDanceError, ValueError):
@@ -30,8 +31,8 @@ class ContentError(OpenDanceError, ValueError):
 def published_files(folder: Path, kind: Kind) -> list[Path]:
     """Check the files of a folder and return those to publish, sorted.
 
-    Hidden files (``.gitattributes``, temporary files) are never published. Of a model only the files directly in its folder
-    are published; checkpoints, logs and sample dances are in subfolders.
+    Hidden files (``.gitattributes``, temporary files) are never published. Of a model or a Space only the files directly in its
+    folder are published; checkpoints, logs and sample dances are in subfolders.
 
     Raises:
         ContentError: naming the first file that is not allowed, or whose content does not match its suffix.
@@ -96,6 +97,15 @@ def _safetensors(path: Path) -> str:
     return "" if valid else "is not a safetensors file"
 
 
+def _wheel(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError):
+        return "is not a wheel"
+    return "" if any(name.endswith(".dist-info/WHEEL") for name in names) else "is not a wheel"
+
+
 def _tar(path: Path) -> str:
     try:
         with tarfile.open(path, "r:") as tar:
@@ -123,4 +133,5 @@ PUBLISHED: Final[Mapping[Kind, Mapping[str, Callable[[Path], str]]]] = {
         ".safetensors": _safetensors,
         **dict.fromkeys((".json", ".md", ".yaml", ".yml", ".txt", ".py", ".jinja"), _text),
     },
+    "space": {"README.md": _text, "Dockerfile": _text, "requirements.txt": _text, ".whl": _wheel},
 }

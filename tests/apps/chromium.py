@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import select
 import shutil
 import subprocess
@@ -36,6 +37,14 @@ DESKTOP, PHONE = (1280, 800), (390, 844)
 
 #: Draw WebGL without a graphics processor.
 SOFTWARE_WEBGL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+
+
+#: Of commands to a page that another has taken the place of.
+_NAVIGATED = re.compile("navigated or closed|context was destroyed|Cannot find context")
+
+
+class Navigated(AssertionError):
+    """Raised for a command to a page that goes to another address meanwhile."""
 
 
 class Chromium:
@@ -84,6 +93,8 @@ class Chromium:
         while True:
             answer = self._read()
             if answer.get("id") == self._number:
+                if _NAVIGATED.search(str(answer.get("error", ""))):
+                    raise Navigated(f"{method}: {answer['error']}")
                 assert "error" not in answer, f"{method}: {answer['error']}"
                 result: dict[str, Any] = answer["result"]
                 return result
@@ -151,7 +162,10 @@ class Page:
         end = time.monotonic() + seconds
         while True:
             # What is not there yet is not true yet.
-            value = self.run(f"(() => {{ try {{ return ({condition}) }} catch {{ return null }} }})()")
+            try:
+                value = self.run(f"(() => {{ try {{ return ({condition}) }} catch {{ return null }} }})()")
+            except Navigated:
+                value = None
             if value:
                 return value
             assert time.monotonic() < end, f"not true in {seconds} s: {condition}\n{self.text()}"
