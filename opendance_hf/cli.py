@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -252,13 +253,12 @@ def build(
             selection=None if selected is None else read_selection(selected),
         )
 
-        def run() -> BuildResult:
-            return run_build(paths or [], out, folder, folder / "index.html", options, console)
+        def run(leave_out: Iterable[Path] = ()) -> BuildResult:
+            now = replace(options, leave_out=leave_out)
+            return run_build(paths or [], out, folder, folder / "index.html", now, console)
 
         if watch is not None:
-            with suppress(KeyboardInterrupt):
-                watch_inputs(paths or [], out, folder, watch, run)
-            raise typer.Exit
+            watch_inputs(paths or [], out, folder, watch, run)  # until Ctrl-C
         result = run()
     raise typer.Exit(Verdict(allow_empty, strict).exit_code(result))
 

@@ -17,6 +17,7 @@ from opendance_hf.errors import OpenDanceError
 
 __all__ = [
     "HUB_ID",
+    "NOT_MEDIA_SUFFIXES",
     "DiskError",
     "OutputError",
     "atomic_write",
@@ -31,6 +32,44 @@ __all__ = [
     "staged_folder",
 ]
 
+#: Suffixes of texts, tables, subtitles and pictures, which lie beside videos and songs and are ignored in folders of them.
+NOT_MEDIA_SUFFIXES: Final = frozenset(
+    [
+        ".txt",
+        ".md",
+        ".rst",
+        ".log",
+        ".nfo",
+        ".description",
+        ".json",
+        ".jsonl",
+        ".yaml",
+        ".yml",
+        ".xml",
+        ".html",
+        ".csv",
+        ".tsv",
+        ".xlsx",
+        ".parquet",
+        ".pdf",
+        ".srt",
+        ".vtt",
+        ".ass",
+        ".lrc",
+        ".jpg",
+        ".jpeg",
+        ".png",
+        ".webp",
+        ".bmp",
+        ".svg",
+        ".npy",
+        ".npz",
+        ".pkl",
+        ".py",
+        ".sha256",
+        ".md5",
+    ]
+)
 #: Form of the names of repositories of the Hub, ``owner/name``.
 HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
 

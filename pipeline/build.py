@@ -65,11 +65,12 @@ class BuildOptions:
         licence: licence of the source videos, for the rows and the card: an identifier of the Hub, such as
             ``cc-by-4.0``; None to use the one stored in the build folder.
         workers: number of processor cores to use: one process each, or threads where there are fewer videos. On a Ray
-            cluster, the largest number of actors of a pool; 0 for as many as it has cores.
+            cluster, the largest number of actors of a pool.
         timeout_s: time limit for one video, seconds.
         memory_gb: memory limit of the worker of a video, in 10^9 bytes; None for no limit.
         runner: a name of :data:`opendance_hf.pipeline.runners.RUNNERS`.
         address: of a Ray cluster; None starts one on this machine.
+        leave_out: files that are left for a later build.
         gpus_per_actor: share of a GPU that an actor of a Ray pool with GPU stages takes.
         inspected_only: publish only sequences that annotators kept in both rounds. Otherwise undecided ones are published
             too.
@@ -84,6 +85,7 @@ class BuildOptions:
     memory_gb: float | None = None
     runner: str = "local"
     address: str | None = None
+    leave_out: Iterable[Path] = ()
     gpus_per_actor: float = 1.0
     inspected_only: bool = False
     selection: Mapping[str, str] | None = None
@@ -195,7 +197,11 @@ def build_dataset(
     _check_output("--build-dir", build, paths)
     _check_folders(out, build)
     pipeline = None if options.pipeline is None else prepare_pipeline(options.pipeline)
-    inputs = selected(find_inputs(paths, leave_out=(out, build)), options.selection) if paths else None
+    inputs = (
+        selected(find_inputs(paths, leave_out=(out, build, *options.leave_out)), options.selection)
+        if paths
+        else None
+    )
     for stage in pipeline or ():
         if inputs and (refuse := getattr(stage, "refuse", None)):
             reasons = refuse([source.path for source in inputs])

@@ -11,6 +11,7 @@ from typing import Final
 
 from opendance_hf.assets import sha256_of
 from opendance_hf.errors import OpenDanceError
+from opendance_hf.files import NOT_MEDIA_SUFFIXES
 from opendance_hf.pipeline.config import has_repairs, with_repairs, work_fingerprint
 from opendance_hf.pipeline.inspection.store import video_of
 from opendance_hf.pipeline.ledger import DONE, Ledger
@@ -25,12 +26,6 @@ _OUTSIDE_LINK = (
 )
 #: File names of the operating system that are skipped in folders of videos.
 _NOT_INPUTS = {"thumbs.db", "desktop.ini"}
-#: Suffixes of texts, tables, subtitles and pictures, which lie beside downloaded videos and are ignored in folders.
-_NOT_MEDIA_SUFFIXES = (
-    ".txt .md .rst .log .nfo .description .json .jsonl .yaml .yml .xml .html .csv .tsv .xlsx .parquet .pdf .srt .vtt .ass "
-    ".lrc .jpg .jpeg .png .webp .bmp .svg .npy .npz .pkl .py .sha256 .md5"
-)
-_NOT_MEDIA = frozenset(_NOT_MEDIA_SUFFIXES.split())
 _MAX_NAMED = 3
 #: Inputs that are registered in one transaction.
 _TOGETHER = 1000
@@ -91,7 +86,7 @@ def find_inputs(paths: Iterable[Path], leave_out: Iterable[Path] = ()) -> list[S
                     continue
                 if any(target.is_relative_to(folder) for folder in skipped):
                     continue
-                if file.suffix.lower() in _NOT_MEDIA:
+                if file.suffix.lower() in NOT_MEDIA_SUFFIXES:
                     ignored[file.absolute()] = printable(name)
                     continue
                 refused = _OUTSIDE_LINK if outside else ""

@@ -126,7 +126,10 @@ def make_app(dataset: Dataset, door: Door, songs: SongFolder | None = None, deta
     async def stage(request: Request) -> Response:
         if not door.admits(request):
             return _problem(401, "Open the link that the command printed first.", "/")
-        query = _Query.of(request)
+        try:
+            query = _Query.of(request)
+        except BadRequest as error:
+            return _problem(error.status, str(error), "/")
         try:
             rows = _rows_of(dataset, request.query_params.getlist("row"))
             text = await run_in_threadpool(_stage_page, dataset, query, rows, songs, detail)
@@ -248,7 +251,7 @@ def _stage_page(
                 note = f"No song: {songs.folder} has no file of row {rows[0].id}."
             else:
                 samples = song_of(motions, song)
-        except OpenDanceError as error:
+        except (OpenDanceError, OSError) as error:
             note = f"No song: {error}"
     numbers = [_facts(row) for row in rows] if len(rows) == 1 else ()
     data = stage_data([row.id for row in rows], motions, samples, numbers=numbers, detail=detail)

@@ -129,28 +129,31 @@ def run_build(
     return result
 
 
-def watch(paths: Iterable[Path], out: Path, build: Path, every_s: float, run: Callable[[], object]) -> None:
+def watch(
+    paths: Iterable[Path], out: Path, build: Path, every_s: float, run: Callable[[set[Path]], object]
+) -> None:
     """Build, and again whenever the inputs have changed, until Ctrl-C.
 
-    Files that are being copied are left alone until they stay as they are for the given time.
+    Files that are being copied are left for a later build, until they stay as they are for the given time. Where no input is
+    left nothing is built.
 
     Args:
         paths: videos and folders of videos; at first they may hold none.
         out, build: folders of the build, which are no inputs.
         every_s: how often to look, seconds.
-        run: builds once.
+        run: builds once, without the files that it is given.
     """
     paths = list(paths)
     built: dict[Path, tuple[int, int]] = {}
+    before = _stamps(paths, (out, build))
     while True:
-        found = _stamps(paths, (out, build))
-        if found != built:
-            time.sleep(every_s)
-            if found == _stamps(paths, (out, build)):
-                run()
-                built = found
-        else:
-            time.sleep(every_s)
+        time.sleep(every_s)
+        now = _stamps(paths, (out, build))
+        complete = {path: stamp for path, stamp in now.items() if before.get(path) == stamp}
+        if complete and complete != built:
+            run(now.keys() - complete.keys())
+            built = complete
+        before = now
 
 
 def _stamps(paths: list[Path], leave_out: tuple[Path, ...]) -> dict[Path, tuple[int, int]]:

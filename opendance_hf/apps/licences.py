@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from importlib import metadata, resources
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -77,16 +78,19 @@ def dependency_licences() -> list[DependencyLicence]:
     first line of its licence file.
     """
     found: dict[str, DependencyLicence] = {}
+    seen: set[tuple[str, frozenset[str]]] = set()
     pending = list(_required(_OWN, set(metadata.metadata(_OWN).get_all("Provides-Extra") or [])))
     while pending:
         name, extras = pending.pop()
+        if (name, frozenset(extras)) in seen:
+            continue
+        seen.add((name, frozenset(extras)))
         try:
             package = metadata.metadata(name)
         except metadata.PackageNotFoundError:
             continue  # of an extra that is not installed
-        if package["Name"] in (*found, _OWN):
-            continue
-        found[package["Name"]] = DependencyLicence(package["Name"], package["Version"], _licence(name))
+        if package["Name"] not in (*found, _OWN):
+            found[package["Name"]] = DependencyLicence(package["Name"], package["Version"], _licence(name))
         pending += _required(name, extras)
     return sorted(found.values(), key=lambda row: row.name.lower())
 
@@ -107,19 +111,21 @@ def _licence(name: str) -> str:
         for text in package.get_all("Classifier") or []
         if text.startswith("License ::")
     ]
-    stated = [
-        *(package.get_all("License-Expression") or []),
-        ", ".join(classifiers),
+    stated = chain(
+        package.get_all("License-Expression") or [],
+        [", ".join(classifiers)],
         # Some packages put the whole text into the field, others "UNKNOWN".
-        *(text.strip().partition("\n")[0] for text in package.get_all("License") or []),
-        *(_head(file) for file in metadata.files(name) or [] if file.stem.upper() in ("LICENSE", "LICENCE")),
-    ]
+        (text.strip().partition("\n")[0] for text in package.get_all("License") or []),
+        (_head(file) for file in metadata.files(name) or [] if file.stem.upper() in ("LICENSE", "LICENCE")),
+    )
     return next((text for text in stated if text and text != "UNKNOWN"), "not stated")
 
 
 def _head(file: metadata.PackagePath) -> str:
     """Return the first words of a licence file that say something."""
-    lines = (line.strip() for line in file.read_text(encoding="utf-8").splitlines())
+    path = Path(str(file.locate()))
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    lines = map(str.strip, text.splitlines())
     said = (line for line in lines if line and "copyright (c)" not in line.lower())
     return next((line for line in said if line.lower() not in ("license", "licence")), "")
 

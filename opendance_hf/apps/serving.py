@@ -131,7 +131,7 @@ class Door:
     def _is_token(self, token: Any) -> bool:
         if not isinstance(token, str) or len(token) > _MAX_TOKEN or self.token is None:
             return False
-        return secrets.compare_digest(token.encode(), self.token.encode())
+        return secrets.compare_digest(token.encode(errors="surrogatepass"), self.token.encode())
 
 
 class Guard:

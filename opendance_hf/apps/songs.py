@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Lock
 
 from opendance_hf.assets import sha256_of
 from opendance_hf.errors import OpenDanceError
+from opendance_hf.files import NOT_MEDIA_SUFFIXES
 from opendance_hf.schema import DanceSequence
 
 
@@ -32,8 +34,13 @@ class SongFolder:
                 f"--audio {folder}: expected a folder with the songs or source videos of the rows"
             )
         self.folder = folder
-        self._files = sorted(path for path in folder.rglob("*") if path.is_file())
+        self._files = sorted(
+            path
+            for path in folder.rglob("*")
+            if path.is_file() and path.suffix.lower() not in NOT_MEDIA_SUFFIXES
+        )
         self._by_hash: dict[str, Path] | None = None
+        self._hashing = Lock()
 
     def find(self, seq: DanceSequence) -> Path | None:
         """Return the file with the sound of a sequence, or None.
@@ -44,7 +51,8 @@ class SongFolder:
         for name in (seq.id, seq.group):
             if found := next((path for path in self._files if path.stem == name), None):
                 return found
-        if self._by_hash is None:
-            self._by_hash = {sha256_of(path): path for path in self._files}
+        with self._hashing:
+            if self._by_hash is None:
+                self._by_hash = {sha256_of(path): path for path in self._files if path.is_file()}
         pairing = seq.provenance.pairing
         return self._by_hash.get(seq.provenance.source_sha256 if pairing is None else pairing.song_sha256)

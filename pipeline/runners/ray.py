@@ -120,7 +120,7 @@ def run_ray(
         ledger: contains the items, and receives their results.
         pools: the parts of the pipeline, in their order; the last one's results are stored.
         limits: of the work of a pool on one item.
-        progress: receives the start and end of each item.
+        progress: receives the end of each item; what an actor works on is not known here.
         address: of a running cluster, as ``ray start`` prints it, or ``auto``; None starts one on this machine.
 
     Raises:
@@ -144,7 +144,6 @@ def run_ray(
         while wave := list(islice(pending, _WAVE)):
             for item in wave:
                 ledger.start(item.path)
-                progress.started(item)
             for row in _stream(ray.data, wave, pools, limits):
                 _store(row, ledger, progress)
     except ray.exceptions.RayError as error:

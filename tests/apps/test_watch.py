@@ -20,9 +20,9 @@ def test_new_videos_are_built_when_they_are_complete(tmp_path: Path) -> None:
     videos.mkdir()
     builds: list[dict[str, int]] = []
 
-    def run() -> None:
-        builds.append({path.name: path.stat().st_size for path in videos.iterdir()})
-        if len(builds) == 3:
+    def run(leave_out: set[Path]) -> None:
+        builds.append({path.name: path.stat().st_size for path in {*videos.iterdir()} - leave_out})
+        if len(builds) == 4:
             raise Stopped
 
     def copy() -> None:
@@ -30,19 +30,29 @@ def test_new_videos_are_built_when_they_are_complete(tmp_path: Path) -> None:
         (videos / "a.mp4").write_bytes(b"a")
         wait_for(builds, 1)
         with (videos / "b.mp4").open("wb") as slow:  # takes longer than the time between two looks
-            for _ in range(10):
+            for number in range(40):
                 slow.write(b"b")
                 slow.flush()
                 time.sleep(0.05)
-        wait_for(builds, 2)
-        (videos / "a.mp4").unlink()
+                if number == 10:  # another is not kept waiting
+                    (videos / "c.mp4").write_bytes(b"c")
+        wait_for(builds, 3)
+        for path in videos.iterdir():  # an empty folder is no reason to build, nor to end
+            path.unlink()
+        time.sleep(0.5)
+        (videos / "d.mp4").write_bytes(b"d")
 
     copying = threading.Thread(target=copy)
     copying.start()
     with pytest.raises(Stopped):
         watch([videos], videos / "out", videos / "out.build", 0.1, run)
     copying.join()
-    assert builds == [{"a.mp4": 1}, {"a.mp4": 1, "b.mp4": 10}, {"b.mp4": 10}]
+    assert builds == [
+        {"a.mp4": 1},
+        {"a.mp4": 1, "c.mp4": 1},
+        {"a.mp4": 1, "b.mp4": 40, "c.mp4": 1},
+        {"d.mp4": 1},
+    ]
 
 
 def wait_for(builds: list[dict[str, int]], count: int) -> None:
