@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from opendance_hf.pipeline.build import CONFIG, _repairs
+from opendance_hf.errors import OpenDanceError
+from opendance_hf.pipeline.build import CONFIG, BuildOptions, _repairs, build_dataset
 from opendance_hf.pipeline.clip import Repair
 from opendance_hf.pipeline.config import dump_config, work_fingerprint
-from opendance_hf.pipeline.inputs import reopen_repaired
+from opendance_hf.pipeline.inputs import changed_repairs, reopen_repaired
 from opendance_hf.pipeline.inspection.exchange import export_csv, import_csv
 from opendance_hf.pipeline.inspection.queue import Conflict, decide, next_turn
 from opendance_hf.pipeline.inspection.repairs import (
@@ -236,7 +239,7 @@ def test_a_build_takes_up_the_inputs_whose_repairs_have_changed(build: Path, tmp
     inspection, ledger = open_build(build), Ledger(build / "ledger.sqlite")
 
     def states() -> dict[str, str]:
-        reopen_repaired(ledger, _repairs(build, None))
+        reopen_repaired(ledger, changed_repairs(ledger, _repairs(build, None)))
         return {item.name: item.status for item in ledger.items()}
 
     def finish() -> None:
@@ -268,10 +271,35 @@ def test_a_video_that_is_not_there_keeps_its_sequences(
     add_repair(inspection, ANA, subject(inspection), SIDES)
     (tmp_path / "videos" / "dance_00.mp4").unlink()
     with caplog.at_level("INFO"):
-        reopen_repaired(ledger, _repairs(build, None))
+        assert changed_repairs(ledger, _repairs(build, None)) == {}
     assert "1 video(s) that are not there: dance_00.mp4" in caplog.text
     assert {item.status for item in ledger.items()} == {"published"}
     assert len(ledger.sequences()) == 3
+
+
+@pytest.mark.parametrize(
+    ("foreign", "changes", "message"),
+    [
+        (lambda _: "- nonsense: [", True, "not a readable YAML file"),
+        (lambda text: text.replace("min_duration_s: 4.0", "min_duration_s: 3.5"), True, "made by another version"),
+        (lambda _: "- nonsense: [", False, ""),
+    ],
+)  # fmt: skip
+def test_a_build_that_cannot_continue_loses_no_repaired_sequence(
+    build: Path, tmp_path: Path, foreign: Callable[[str], str], changes: bool, message: str
+) -> None:
+    inspection, ledger = open_build(build), Ledger(build / "ledger.sqlite")
+    add_repair(inspection, ANA, subject(inspection), SIDES)
+    if not changes:  # this repair is in the result already
+        reopen_repaired(ledger, changed_repairs(ledger, _repairs(build, None)))
+        (item,) = ledger.unfinished()
+        rows = [make_result(build, item.sha256, index, index) for index in (0, 1)]
+        ledger.finish(item.path, "published", "", 1.0, rows)
+    before = (ledger.sequences(), ledger.items(), fingerprints_of(ledger))
+    (build / CONFIG).write_text(foreign((build / CONFIG).read_text()))
+    with nullcontext() if not message else pytest.raises(OpenDanceError, match=message):
+        build_dataset([], tmp_path / "set", build, BuildOptions())
+    assert (ledger.sequences(), ledger.items(), fingerprints_of(ledger)) == before
 
 
 def test_a_ledger_of_an_earlier_version_gets_the_table(build: Path) -> None:
