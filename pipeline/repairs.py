@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -164,7 +164,9 @@ def describe_in_row(repair: Repair, start_s: float, num_frames: int, fps: float)
 def check_repair(
     repair: Repair, start_s: float, end_s: float, num_dancers: int, *, has_bodies: bool = False
 ) -> Repair:
-    """Check that a repair fits a sequence, and return it.
+    """Check that a repair fits a sequence, and return it with a pair of dancers in ascending order.
+
+    2 and 1 are the same pair as 1 and 2: both together would cancel each other.
 
     Args:
         repair: the repair.
@@ -204,6 +206,8 @@ def check_repair(
         )
     if has_bodies and not kind.moves_bodies:
         raise RepairError(f"{describe(repair)}: not possible for the SMPL bodies of the stage 'lift'")
+    if repair.dancer is not None and repair.other is not None and repair.other < repair.dancer:
+        return replace(repair, dancer=repair.other, other=repair.dancer)
     return repair
 
 

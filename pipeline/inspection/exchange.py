@@ -166,7 +166,7 @@ def _add_repair(inspection: Inspection, row: dict[str, str]) -> bool:
     ).fetchone()
     if here is not None:
         num_dancers = json.loads(here["summary"])["num_dancers"]
-    check_repair(repair, common["start_s"], common["end_s"], num_dancers)
+    repair = check_repair(repair, common["start_s"], common["end_s"], num_dancers)
     check_span(row["span"])
     values = {
         **common,

@@ -90,7 +90,7 @@ def add_repair(inspection: Inspection, me: Person, motion: str, repair: Repair) 
             raise Conflict("The sequence was rebuilt meanwhile: look at it again before you repair it.")
         summary = json.loads(item["summary"])
         span = (summary["start_s"], summary["end_s"], summary["num_dancers"])
-        _check(inspection, repair, *span)
+        repair = _check(inspection, repair, *span)
         if db.execute(
             f"SELECT 1 FROM inspection_repairs WHERE motion = ? AND withdrawn_at IS NULL AND {_SAME}",
             (motion, *asdict(repair).values()),
@@ -113,11 +113,11 @@ def add_repair(inspection: Inspection, me: Person, motion: str, repair: Repair) 
         )
 
 
-def _check(inspection: Inspection, repair: Repair, start_s: float, end_s: float, num_dancers: int) -> None:
-    """Raise InspectionError unless a repair fits a sequence, and the pipeline of the build."""
+def _check(inspection: Inspection, repair: Repair, start_s: float, end_s: float, num_dancers: int) -> Repair:
+    """Return what :func:`check_repair` does; raise InspectionError unless it fits the sequence and the pipeline."""
     stages = stages_in(inspection.build / CONFIG)
     try:
-        check_repair(repair, start_s, end_s, num_dancers, has_bodies="lift" in stages)
+        repair = check_repair(repair, start_s, end_s, num_dancers, has_bodies="lift" in stages)
     except RepairError as error:
         raise InspectionError(str(error)) from error
     stage = stages.get(REPAIRS[repair.kind].stage)
@@ -135,6 +135,7 @@ def _check(inspection: Inspection, repair: Repair, start_s: float, end_s: float,
             f"{describe(repair)}: leaves {max(left_s, 0):.1f} s, at least {shortest_s:g} s are needed; reject the "
             "sequence instead"
         )
+    return repair
 
 
 def find_clash(inspection: Inspection, motion: str, repair: Repair) -> sqlite3.Row | None:

@@ -89,6 +89,11 @@ def test_what_does_not_fit_or_would_cancel_itself_is_refused(build: Path) -> Non
     with pytest.raises(InspectionError, match=r"overlaps with the same repair by bo, from 5\.10 to 5\.40 s"):
         add_repair(inspection, ANA, motion, Repair("exchange_sides", 5.3, 5.5, 1))
     add_repair(inspection, ANA, motion, Repair("exchange_sides", 5.3, 5.5, 2))
+    add_repair(inspection, ANA, motion, DANCERS)
+    with pytest.raises(
+        InspectionError, match="exchange dancers 1 and 2: overlaps with the same repair by ana"
+    ):
+        add_repair(inspection, BO, motion, Repair("exchange_dancers", 5.2, 5.5, 2, 1))
     with pytest.raises(Conflict, match="rebuilt meanwhile"):
         add_repair(inspection, ANA, "0" * 32, SIDES)
 
@@ -192,6 +197,10 @@ def test_csv_carries_repairs_without_loss(build: Path, tmp_path: Path) -> None:
     import_csv(inspection, mine)
     (found,) = standing_repairs(inspection).values()
     assert found == (SIDES, DANCERS), "hers of the sides, which nobody else has now, and one of the dancers"
+    before = standing_repairs(inspection)
+    assert ",exchange_dancers,5.1,5.4,1,2,," in text
+    import_csv(inspection, text.replace(",ana,", ",bo,").replace(",5.1,5.4,1,2,,", ",5.2,5.5,2,1,,"))
+    assert standing_repairs(inspection) == before, "the same pair in the other order"
     # A file of a version without repairs.
     lines = [",".join(line.split(",")[:14]) for line in text.splitlines()[:2]]
     assert import_csv(open_build(build), "\n".join(lines)) == 0
