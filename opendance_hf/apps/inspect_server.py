@@ -32,10 +32,10 @@ from opendance_hf.apps.serving import Address, BadRequest, Guard, read_json, ref
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.pipeline.clip import Repair
 from opendance_hf.pipeline.inspection.exchange import export_csv
-from opendance_hf.pipeline.inspection.queue import Conflict, Item, decide, last_number, next_turn, renew, undo
+from opendance_hf.pipeline.inspection.queue import Item, decide, last_number, next_turn, renew, undo
 from opendance_hf.pipeline.inspection.repairs import add_repair, list_repairs, withdraw_repair
 from opendance_hf.pipeline.inspection.results import progress, round_counts
-from opendance_hf.pipeline.inspection.store import REASONS, Inspection, InspectionError, Person
+from opendance_hf.pipeline.inspection.store import REASONS, Conflict, Inspection, InspectionError, Person
 from opendance_hf.pipeline.ledger import describe_ledger_error
 from opendance_hf.pipeline.repairs import REPAIRS
 

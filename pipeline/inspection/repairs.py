@@ -12,9 +12,16 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
 from opendance_hf.pipeline.clip import Repair
-from opendance_hf.pipeline.config import CONFIG, stages_in
-from opendance_hf.pipeline.inspection.queue import Conflict
-from opendance_hf.pipeline.inspection.store import Inspection, InspectionError, Person, timestamp, video_of
+from opendance_hf.pipeline.config import CONFIG, stages_in, with_repairs
+from opendance_hf.pipeline.inspection.store import (
+    Conflict,
+    Inspection,
+    InspectionError,
+    Person,
+    timestamp,
+    video_of,
+)
+from opendance_hf.pipeline.ledger import DONE
 from opendance_hf.pipeline.repairs import REPAIRS, RepairError, check_repair, describe
 
 #: Columns of a repair in the table, by its fields.
@@ -63,6 +70,27 @@ def standing_repairs(inspection: Inspection) -> dict[str, tuple[Repair, ...]]:
         video: tuple(repair for *_, repair in sorted(own, key=lambda one: one[:2]))
         for video, own in found.items()
     }
+
+
+def waiting_motions(inspection: Inspection) -> list[str]:
+    """Return the subjects of round 2 with repairs that no build has taken up.
+
+    The repairs that a video was processed with are part of its fingerprint in the ledger. The motion alone does not tell:
+    a repair may change nothing. While a repair of a video waits, those of its other sequences wait that changed nothing.
+    """
+    rows = inspection.db.execute(
+        "SELECT DISTINCT r.motion, r.span, v.fingerprint, v.status FROM inspection_repairs AS r"
+        " JOIN inspection_items AS i ON i.round = 2 AND i.subject = r.motion"
+        " LEFT JOIN sequences AS s ON s.id = i.sequence LEFT JOIN items AS v ON v.path = s.path"
+        " WHERE r.withdrawn_at IS NULL"
+    ).fetchall()
+    repairs = standing_repairs(inspection) if rows else {}
+    return [
+        row["motion"]
+        for row in rows
+        if row["status"] not in DONE
+        or row["fingerprint"] != with_repairs(row["fingerprint"], repairs[video_of(row["span"])])
+    ]
 
 
 def add_repair(inspection: Inspection, me: Person, motion: str, repair: Repair) -> None:
@@ -197,15 +225,15 @@ def withdraw_repair(inspection: Inspection, me: Person, number: int) -> None:
 def list_repairs(inspection: Inspection, sequence: str | None = None) -> list[Repaired]:
     """Return the valid repairs of a sequence, or all repairs with the withdrawn ones, in the order they were made."""
     rows = inspection.db.execute(
-        "SELECT r.*, EXISTS (SELECT 1 FROM inspection_items AS i WHERE i.round = 2 AND i.subject = r.motion) AS waits"
-        " FROM inspection_repairs AS r WHERE :sequence IS NULL OR (r.withdrawn_at IS NULL AND r.span ="
+        "SELECT * FROM inspection_repairs WHERE :sequence IS NULL OR (withdrawn_at IS NULL AND span ="
         " (SELECT subject FROM inspection_items WHERE round = 1 AND sequence = :sequence))"
-        " ORDER BY r.decided_at, r.number",
+        " ORDER BY decided_at, number",
         {"sequence": sequence},
-    )
+    ).fetchall()
+    waiting = waiting_motions(inspection)
     out = []
     for row in rows:
-        state = "withdrawn" if row["withdrawn_at"] else "waiting" if row["waits"] else "applied"
+        state = "withdrawn" if row["withdrawn_at"] else "waiting" if row["motion"] in waiting else "applied"
         span = (row["repair_start_s"], row["repair_end_s"])
         text = describe(repair_of(row))
         out.append(

@@ -128,6 +128,10 @@ class InspectionError(OpenDanceError, RuntimeError):
     """Raised for invalid input to an inspection; the message names the value and what was expected."""
 
 
+class Conflict(InspectionError):
+    """Raised when the item of a decision was changed or decided meanwhile; the page then shows the next item."""
+
+
 @dataclass(frozen=True)
 class Person:
     """An annotator or adjudicator."""

@@ -17,7 +17,7 @@ from opendance_hf.pipeline.clip import Repair
 from opendance_hf.pipeline.config import dump_config, work_fingerprint
 from opendance_hf.pipeline.inputs import changed_repairs, reopen_repaired
 from opendance_hf.pipeline.inspection.exchange import export_csv, import_csv
-from opendance_hf.pipeline.inspection.queue import Conflict, decide, next_turn
+from opendance_hf.pipeline.inspection.queue import decide, next_turn
 from opendance_hf.pipeline.inspection.repairs import (
     add_repair,
     list_repairs,
@@ -25,7 +25,7 @@ from opendance_hf.pipeline.inspection.repairs import (
     withdraw_repair,
 )
 from opendance_hf.pipeline.inspection.results import outcomes
-from opendance_hf.pipeline.inspection.store import Inspection, InspectionError, video_of
+from opendance_hf.pipeline.inspection.store import Conflict, Inspection, InspectionError, Person, video_of
 from opendance_hf.pipeline.ledger import Ledger
 from opendance_hf.pipeline.pipelines import paper_pipeline
 from tests.pipeline.builds import PIPELINE, make_build, make_result
@@ -271,6 +271,44 @@ def test_a_build_takes_up_the_inputs_whose_repairs_have_changed(build: Path, tmp
     assert states() == repaired
     finish()
     assert set(fingerprints_of(ledger).values()) == {work_fingerprint(PIPELINE)}
+
+
+def test_a_repair_that_changes_no_motion_waits_for_one_build_only(build: Path) -> None:
+    inspection, ledger = open_build(build), Ledger(build / "ledger.sqlite")
+    while next_turn(inspection, ANA, "round1").item:
+        vote(inspection, ANA, "round1")
+    motion, other = subject(inspection), subject(inspection, 0)
+
+    def offered() -> set[str]:
+        found = set()
+        for _ in range(3):
+            item = next_turn(inspection, Person(f"person {len(found)}"), "round2").item
+            found |= {item.subject} if item else set()
+        return found
+
+    def take_up() -> None:
+        """Build the video again, with the motions that it had."""
+        reopen_repaired(ledger, changed_repairs(ledger, _repairs(build, None)))
+        (item,) = ledger.unfinished()
+        assert list_repairs(inspection)[-1].state == "waiting", "the build is still at it"
+        rows = [make_result(build, item.sha256, index, index) for index in (0, 1)]
+        ledger.finish(item.path, "published", "", 1.0, rows)
+        inspection.refresh(build)
+
+    add_repair(inspection, ANA, motion, SIDES)
+    assert len(offered()) == 2
+    assert motion not in offered()
+    take_up()
+    assert subject(inspection) == motion
+    assert [one.state for one in list_repairs(inspection)] == ["applied"]
+    assert motion in offered()
+    # A repair of the other sequence of the video is taken up in its own time.
+    add_repair(inspection, BO, other, Repair("pin_foot", 0.1, 0.3, 1, foot="left"))
+    assert list_repairs(inspection)[1].state == "waiting"
+    assert other not in offered()
+    take_up()
+    assert [one.state for one in list_repairs(inspection)] == ["applied"] * 2
+    assert len(offered()) == 3
 
 
 def test_a_video_that_is_not_there_keeps_its_sequences(
