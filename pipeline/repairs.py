@@ -6,7 +6,6 @@ To add a repair, add one entry to :data:`REPAIRS`. The page of ``opendance inspe
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -20,9 +19,14 @@ from opendance_hf.pipeline.clip import Bodies, Clip, Floats, Landmarks, Repair, 
 from opendance_hf.pipeline.landmarks import LANDMARK_INDEX, LANDMARKS
 
 FEET: Final = ("left", "right")
+#: Frames per second of the previews on which annotators mark spans.
+PREVIEW_FPS: Final = 30
+#: How far a span reaches beyond the instants of its first and last frame of the preview, seconds: half a frame.
+_HALF_FRAME_S: Final = 0.5 / PREVIEW_FPS
 #: Shortest repair, seconds: one frame of the preview is 1/30 s.
 MIN_S: Final = 0.03
-#: Annotators see frames of a preview at 30 FPS; a span may reach this far beyond the last frame of the sequence, seconds.
+#: How far a span may reach beyond the ends of a sequence, seconds: half a frame of the preview, and the rounding of the
+#: sequence to whole frames.
 _MARGIN_S: Final = 0.05
 
 
@@ -156,8 +160,8 @@ def describe_in_row(repair: Repair, start_s: float, num_frames: int, fps: float)
     """
     if REPAIRS[repair.kind].stage == "cut":
         return f"{describe(repair)}, {repair.start_s:.2f} to {repair.end_s:.2f} s of the source"
-    first = max(0, math.ceil((repair.start_s - start_s) * fps - 1e-6))
-    last = min(num_frames, math.ceil((repair.end_s - start_s) * fps - 1e-6)) - 1
+    first, last = (round((instant - start_s) * fps) for instant in _instants(repair))
+    first, last = max(first, 0), min(last, num_frames - 1)
     return f"{describe(repair)}, frames {first} to {last}"
 
 
@@ -218,13 +222,36 @@ def repairs_at(stage: str, clip: Clip) -> tuple[Repair, ...]:
         numbers = [number for number in (repair.dancer, repair.other) if number is not None]
         known = max(numbers, default=0) <= len(clip.landmarks.visibility)
         possible = clip.bodies is None or REPAIRS[repair.kind].moves_bodies
-        inside = repair.overlaps(clip.start_s, clip.end_s)
+        inside = is_in_span(repair, clip.start_s, clip.end_s)
         if REPAIRS[repair.kind].stage == stage and inside and known and possible:
             found.append(repair)
     return tuple(found)
 
 
+def span_of_frames(start_s: float, first: int, last: int) -> tuple[float, float]:
+    """Return the span of frames of a preview, the last one included, whose sequence starts at ``start_s``."""
+    return start_s + (first - 0.5) / PREVIEW_FPS, start_s + (last + 0.5) / PREVIEW_FPS
+
+
 def frames_of(repair: Repair, times_s: Times) -> slice:
-    """Return the frames at (T,) times that a repair covers; the slice may be empty."""
-    first, last = np.searchsorted(times_s, np.array([repair.start_s, repair.end_s]) - 1e-3)
-    return slice(int(first), int(last))
+    """Return the frames at (T,) times, T at least 2, that a repair covers; the slice may be empty.
+
+    Annotators see, at every instant of the preview, the nearest frame of the source, at equal distance the later one. So a
+    repair covers the frame nearest to the instant of its first frame of the preview, the one nearest to that of its last
+    frame, and those between. Instants before the first frame, or after the end of the last one, belong to other sequences.
+    """
+    gaps_s = np.diff(times_s)
+    edges = np.concatenate([times_s[:1] - 1e-3, times_s[:-1] + gaps_s / 2, times_s[-1:] + gaps_s[-1:] - 1e-3])
+    first, last = np.searchsorted(edges, np.array(_instants(repair)) + 1e-6, side="right") - 1
+    return slice(max(int(first), 0), min(int(last) + 1, len(times_s)))
+
+
+def is_in_span(repair: Repair, start_s: float, end_s: float) -> bool:
+    """Return whether a repair covers a frame of the preview in a span; half a frame beyond is not enough."""
+    first_s, last_s = _instants(repair)
+    return first_s < end_s - 1e-3 and last_s > start_s - 1e-3
+
+
+def _instants(repair: Repair) -> tuple[float, float]:
+    """Return the instants of the first and the last frame of the preview that a repair covers, seconds of the source."""
+    return repair.start_s + _HALF_FRAME_S, repair.end_s - _HALF_FRAME_S

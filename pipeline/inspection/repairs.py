@@ -22,7 +22,15 @@ from opendance_hf.pipeline.inspection.store import (
     video_of,
 )
 from opendance_hf.pipeline.ledger import DONE
-from opendance_hf.pipeline.repairs import REPAIRS, RepairError, check_repair, describe
+from opendance_hf.pipeline.repairs import (
+    PREVIEW_FPS,
+    REPAIRS,
+    RepairError,
+    check_repair,
+    describe,
+    span_of_frames,
+)
+from opendance_hf.schema import FPS
 
 #: Columns of a repair in the table, by its fields.
 _FIELDS: Final = {
@@ -107,15 +115,7 @@ def add_repair(inspection: Inspection, me: Person, motion: str, repair: Repair) 
         Conflict: if the sequence was rebuilt meanwhile.
     """
     with inspection.transaction() as db:
-        item = db.execute(
-            "SELECT i.sequence, first.subject AS span, s.summary, v.name FROM inspection_items AS i"
-            " JOIN inspection_items AS first ON first.sequence = i.sequence AND first.round = 1"
-            " JOIN sequences AS s ON s.id = i.sequence JOIN items AS v ON v.path = s.path"
-            " WHERE i.round = 2 AND i.subject = ?",
-            (motion,),
-        ).fetchone()
-        if item is None:
-            raise Conflict("The sequence was rebuilt meanwhile: look at it again before you repair it.")
+        item = _item(inspection, motion)
         summary = json.loads(item["summary"])
         span = (summary["start_s"], summary["end_s"], summary["num_dancers"])
         repair = _check(inspection, repair, *span)
@@ -126,7 +126,7 @@ def add_repair(inspection: Inspection, me: Person, motion: str, repair: Repair) 
             return
         if other := find_clash(inspection, motion, repair):
             raise InspectionError(
-                f"{describe(repair)}: overlaps with the same repair by {other['annotator']}, from "
+                f"{describe(repair)}: overlaps with or touches the same repair by {other['annotator']}, from "
                 f"{other['repair_start_s']:.2f} to {other['repair_end_s']:.2f} s; withdraw that one first"
             )
         insert_repair(
@@ -139,6 +139,42 @@ def add_repair(inspection: Inspection, me: Person, motion: str, repair: Repair) 
                 "withdrawn_at": None,
             },
         )
+
+
+def shown_span(inspection: Inspection, motion: str, first: int, last: int) -> tuple[float, float]:
+    """Return the span, seconds of the source, of frames of the preview of a motion, the last one included.
+
+    Raises:
+        InspectionError: if the preview does not have the frames.
+        Conflict: if the sequence was rebuilt meanwhile.
+    """
+    summary = json.loads(_item(inspection, motion)["summary"])
+    count = max(1, round(summary["num_frames"] / FPS * PREVIEW_FPS))
+    if first > last:
+        raise InspectionError("the last frame must not lie before the first")
+    if first < 0 or last >= count:
+        raise InspectionError(
+            f"frames {first!r:.20} to {last!r:.20}: the preview has frames 0 to {count - 1}"
+        )
+    return span_of_frames(summary["start_s"], first, last)
+
+
+def _item(inspection: Inspection, motion: str) -> sqlite3.Row:
+    """Return the sequence of a motion: its id, its span, its summary and the name of its source.
+
+    Raises:
+        Conflict: if no sequence has the motion.
+    """
+    row: sqlite3.Row | None = inspection.db.execute(
+        "SELECT i.sequence, first.subject AS span, s.summary, v.name FROM inspection_items AS i"
+        " JOIN inspection_items AS first ON first.sequence = i.sequence AND first.round = 1"
+        " JOIN sequences AS s ON s.id = i.sequence JOIN items AS v ON v.path = s.path"
+        " WHERE i.round = 2 AND i.subject = ?",
+        (motion,),
+    ).fetchone()
+    if row is None:
+        raise Conflict("The sequence was rebuilt meanwhile: look at it again before you repair it.")
+    return row
 
 
 def _check(inspection: Inspection, repair: Repair, start_s: float, end_s: float, num_dancers: int) -> Repair:
@@ -167,11 +203,22 @@ def _check(inspection: Inspection, repair: Repair, start_s: float, end_s: float,
 
 
 def find_clash(inspection: Inspection, motion: str, repair: Repair) -> sqlite3.Row | None:
-    """Return a valid repair of the same kind, dancers and foot on the same motion that overlaps; twice would be undone."""
+    """Return a valid repair of the same kind, dancers and foot on the same motion that overlaps or touches.
+
+    Twice would be undone, and neighbouring frames of the preview may show the same frame of the source.
+    """
     row: sqlite3.Row | None = inspection.db.execute(
         "SELECT * FROM inspection_repairs WHERE motion = ? AND withdrawn_at IS NULL AND kind = ? AND dancer IS ?"
         " AND other IS ? AND foot IS ? AND repair_start_s < ? AND repair_end_s > ?",
-        (motion, repair.kind, repair.dancer, repair.other, repair.foot, repair.end_s, repair.start_s),
+        (
+            motion,
+            repair.kind,
+            repair.dancer,
+            repair.other,
+            repair.foot,
+            repair.end_s + 1e-3,
+            repair.start_s - 1e-3,
+        ),
     ).fetchone()
     return row
 

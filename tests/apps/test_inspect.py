@@ -427,7 +427,7 @@ def test_a_span_is_repaired_with_the_keyboard_and_taken_back(server: Server, bro
     page.run("document.getElementById('repair-save').focus()")
     page.press("Enter")
     page.wait("document.querySelectorAll('#repairs li').length === 1")
-    assert "exchange dancers 1 and 2, 0.10 to 0.33 s" in page.text()
+    assert "exchange dancers 1 and 2, 0.08 to 0.32 s" in page.text()
     assert page.run("document.getElementById('keep').hidden")
     screenshot(page, "repair-saved")
     # What does not fit is refused by name, and nothing is lost.

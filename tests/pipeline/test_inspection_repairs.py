@@ -86,12 +86,16 @@ def test_what_does_not_fit_or_would_cancel_itself_is_refused(build: Path) -> Non
     ):
         add_repair(inspection, ANA, motion, Repair("cut", 5.0, 5.4))
     add_repair(inspection, BO, motion, SIDES)
-    with pytest.raises(InspectionError, match=r"overlaps with the same repair by bo, from 5\.10 to 5\.40 s"):
+    with pytest.raises(
+        InspectionError, match=r"overlaps with or touches the same repair by bo, from 5\.10 to 5\.40 s"
+    ):
         add_repair(inspection, ANA, motion, Repair("exchange_sides", 5.3, 5.5, 1))
+    with pytest.raises(InspectionError, match="touches the same repair by bo"):
+        add_repair(inspection, ANA, motion, Repair("exchange_sides", 5.4, 5.5, 1))
     add_repair(inspection, ANA, motion, Repair("exchange_sides", 5.3, 5.5, 2))
     add_repair(inspection, ANA, motion, DANCERS)
     with pytest.raises(
-        InspectionError, match="exchange dancers 1 and 2: overlaps with the same repair by ana"
+        InspectionError, match="exchange dancers 1 and 2: overlaps with or touches the same repair by ana"
     ):
         add_repair(inspection, BO, motion, Repair("exchange_dancers", 5.2, 5.5, 2, 1))
     with pytest.raises(Conflict, match="rebuilt meanwhile"):

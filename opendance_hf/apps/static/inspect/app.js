@@ -480,7 +480,8 @@ function paintRepair() {
 
 function markFrame(end) {
   if ($("repair").hidden || !video) return;
-  span[end] = Math.floor(video.currentTime * FPS + 1e-3);
+  // At the very end the last frame is shown.
+  span[end] = Math.min(Math.floor(video.currentTime * FPS + 1e-3), Math.max(Math.round(video.duration * FPS) - 1, 0));
   hint("");
   paintRepair();
 }
@@ -496,8 +497,8 @@ async function saveRepair() {
     subject: item.subject,
     sequence: item.sequence,
     kind,
-    start_s: item.start_s + span.first / FPS,
-    end_s: item.start_s + (span.last + 1) / FPS,
+    first: span.first,
+    last: span.last,
     dancer: number("dancer"),
     other: number("other"),
     foot: needs.includes("foot") ? $("repair-foot").value : null,
