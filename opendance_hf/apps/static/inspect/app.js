@@ -107,6 +107,7 @@ async function open(wanted) {
   if (wanted === "adjudicate" && !me.adjudicates) wanted = "round1";
   clearTimeout(timer);
   desk = wanted;
+  hint("");
   marked.clear();
   turn = null;
   if (location.hash.slice(1) !== desk) history.replaceState(null, "", `#${desk}`);
@@ -404,8 +405,9 @@ function openStage() {
 
 // ---------------------------------------------------------------- decisions
 
+// In the status line of the screen that is shown.
 function hint(text) {
-  $("hint").textContent = text;
+  $(desk === "overview" ? "overview-hint" : "hint").textContent = text;
 }
 
 function mark(key) {
@@ -512,6 +514,7 @@ async function saveRepair() {
 async function changeRepairs(path, body) {
   if (busy) return false;
   busy = true;
+  hint("");
   const item = turn && turn.item;
   try {
     const answer = await callUntilAnswered(path, body);
