@@ -25,6 +25,8 @@ PREVIEW_FPS: Final = 30
 _HALF_FRAME_S: Final = 0.5 / PREVIEW_FPS
 #: Shortest repair, seconds: one frame of the preview is 1/30 s.
 MIN_S: Final = 0.03
+#: Longest time in a source, seconds.
+_MAX_S: Final = 1e9
 #: How far a span may reach beyond the ends of a sequence, seconds: half a frame of the preview, and the rounding of the
 #: sequence to whole frames.
 _MARGIN_S: Final = 0.05
@@ -201,8 +203,15 @@ def check_repair(
         raise RepairError(f"{describe(repair)}: give two different dancers")
     if repair.foot is not None and repair.foot not in FEET:
         raise RepairError(f"unknown foot {repair.foot!r}: expected {' or '.join(FEET)}")
+    for name in ("start_s", "end_s"):
+        if (
+            not abs(seconds := getattr(repair, name)) < _MAX_S
+        ):  # NaN is not, and integers may be too long for a float
+            raise RepairError(
+                f"{describe(repair)}: {name} is {seconds!r:.20}, expected seconds of the source"
+            )
     span = f"from {repair.start_s:.2f} to {repair.end_s:.2f} s"
-    if not repair.end_s - repair.start_s >= MIN_S:  # NaN is not
+    if not repair.end_s - repair.start_s >= MIN_S:
         raise RepairError(f"{describe(repair)} {span}: the last frame must not lie before the first")
     if not (start_s - _MARGIN_S <= repair.start_s and repair.end_s <= end_s + _MARGIN_S):
         raise RepairError(

@@ -21,6 +21,7 @@ from opendance_hf.pipeline.inspection.store import (
     InspectionError,
     Person,
     decision_of,
+    row_number,
     timestamp,
 )
 
@@ -216,7 +217,7 @@ def undo(inspection: Inspection, me: Person, desk: Desk, number: int) -> Decisio
     with inspection.transaction() as db:
         row = db.execute(
             "SELECT * FROM inspection_decisions WHERE number = ? AND annotator = ? AND kind = ?",
-            (number, me.name, kind),
+            (row_number(number), me.name, kind),
         ).fetchone()
         if row is not None and row["withdrawn_at"] is not None:
             return decision_of(row)

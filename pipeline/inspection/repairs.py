@@ -18,6 +18,7 @@ from opendance_hf.pipeline.inspection.store import (
     Inspection,
     InspectionError,
     Person,
+    row_number,
     timestamp,
     video_of,
 )
@@ -65,7 +66,7 @@ def repair_of(row: sqlite3.Row) -> Repair:
 
 
 def standing_repairs(inspection: Inspection) -> dict[str, tuple[Repair, ...]]:
-    """Return the valid repairs of each video in the order in which they are applied, by the part of its hash that `video_of` returns."""
+    """Return the valid repairs of each video in the order in which they are applied, by :func:`video_of` its hash."""
     found: dict[str, list[tuple[int, int, Repair]]] = {}
     motions: dict[str, int] = {}
     for row in inspection.db.execute(
@@ -238,7 +239,9 @@ def withdraw_repair(inspection: Inspection, me: Person, number: int) -> None:
         Conflict: if a later repair was made on its result.
     """
     with inspection.transaction() as db:
-        row = db.execute("SELECT * FROM inspection_repairs WHERE number = ?", (number,)).fetchone()
+        row = db.execute(
+            "SELECT * FROM inspection_repairs WHERE number = ?", (row_number(number),)
+        ).fetchone()
         if row is None:
             raise InspectionError(f"there is no repair with the number {number}")
         if row["annotator"] != me.name and not me.adjudicates:

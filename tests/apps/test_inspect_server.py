@@ -342,6 +342,8 @@ def test_repairs_over_http(running: Running) -> None:
     assert ana.post("/api/repair", body)[1] == answer, "sent twice, recorded once"
     for change, said in (
         ({"last": 20}, "frames 3 to 20: the preview has frames 0 to 19"),
+        ({"last": 10**400}, "the preview has frames 0 to 19"),
+        ({"dancer": 10**400}, "the sequence has no dancer 1000"),
         ({"first": -1}, "the preview has frames 0 to 19"),
         ({"first": 12}, "the last frame must not lie before the first"),
         ({"dancer": 3}, "no dancer 3"),
@@ -353,8 +355,9 @@ def test_repairs_over_http(running: Running) -> None:
         status, answer = bo.post("/api/repair", {**body, **change})
         assert (status, said in answer["error"]) == (400, True), answer
     assert bo.post("/api/repair", {**body, "subject": "gone"})[0] == 409
-    status, answer = running.person("ana").post("/api/withdraw", {"number": True})
-    assert status == 400
+    for wrong in (True, 2**70, 10**400):
+        assert ana.post("/api/withdraw", {"number": wrong})[0] == 400
+    assert ana.post("/api/undo", {"desk": "round1", "number": 2**70})[0] == 409
     number = repair["number"]
     assert bo.post("/api/withdraw", {"number": number, "sequence": running.ids[2]})[1] == {"repairs": []}, (
         "adjudicates"

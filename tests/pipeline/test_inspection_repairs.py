@@ -70,8 +70,9 @@ def test_a_repair_is_recorded_once_and_withdrawn_but_not_deleted(build: Path) ->
     add_repair(inspection, ANA, subject(inspection), SIDES)
     withdraw_repair(inspection, CLEO, list_repairs(inspection)[1].number)
     assert [state for *_, state in texts(inspection)] == ["withdrawn"] * 2
-    with pytest.raises(InspectionError, match="no repair with the number 99"):
-        withdraw_repair(inspection, ANA, 99)
+    for unknown in (99, -1, 2**70, -(2**70)):
+        with pytest.raises(InspectionError, match=f"no repair with the number {unknown}"):
+            withdraw_repair(inspection, ANA, unknown)
 
 
 def test_what_does_not_fit_or_would_cancel_itself_is_refused(build: Path) -> None:
