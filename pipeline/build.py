@@ -29,7 +29,7 @@ from opendance_hf.pipeline.config import (
 )
 from opendance_hf.pipeline.inputs import (
     NO_REPAIRS,
-    Source,
+    changed_repairs,
     find_inputs,
     refresh_pending,
     register_inputs,
@@ -224,9 +224,11 @@ def build_dataset(
         kept = ledger.recall() or {}
         licence = asked_licence or kept.get("licence") or "other"
         repairs = _repairs(build, pipeline)
-        if inputs is None:
-            reopen_repaired(ledger, repairs)
-        pipeline = pipeline or _stored_pipeline(ledger, build, inputs)
+        changed = changed_repairs(ledger, repairs) if inputs is None else {}
+        if pipeline is None:
+            pipeline = _stored_pipeline(ledger, build, needed=inputs is not None or bool(changed))
+        # Only now that the build can continue, since it deletes results.
+        reopen_repaired(ledger, changed)
         # The licence is kept even where nothing is left to process. The configuration is kept before any input is
         # registered with it: a build that is killed in between continues with the configuration of its inputs.
         made = {"pipeline": pipeline_fingerprint(pipeline)} if pipeline else {}
@@ -264,14 +266,15 @@ def _open_ledger(build: Path) -> Ledger:
         raise
 
 
-def _stored_pipeline(ledger: Ledger, build: Path, inputs: list[Source] | None) -> Pipeline | None:
-    """Return the prepared pipeline that is stored in the build folder; None if all inputs are done.
+def _stored_pipeline(ledger: Ledger, build: Path, *, needed: bool) -> Pipeline | None:
+    """Return the prepared pipeline that is stored in the build folder; None if it is not needed and all inputs are done.
 
     Raises:
+        ConfigError: if the stored pipeline cannot be read, or a file of its backends is missing.
         BuildError: if there is no stored pipeline, or it belongs to another version of OpenDance-HF.
     """
     settings = ledger.recall()
-    if settings is not None and inputs is None and not ledger.count(*UNFINISHED, "failed"):
+    if settings is not None and not needed and not ledger.count(*UNFINISHED, "failed"):
         return None
     pipeline = prepare_pipeline(read_config(build / CONFIG)) if (build / CONFIG).is_file() else ()
     if not pipeline or settings is None or settings.get("pipeline") != pipeline_fingerprint(pipeline):
@@ -283,12 +286,15 @@ def _stored_pipeline(ledger: Ledger, build: Path, inputs: list[Source] | None) -
 
 
 def _repairs(build: Path, pipeline: Pipeline | None) -> Repairs:
-    """Return the repairs of annotators that the pipeline has stages for, or the stored one if there is none."""
+    """Return the repairs of annotators that the pipeline has stages for, or the stored one if there is none.
+
+    If the stored one cannot be read, all repairs are returned: which of them were left out is not known.
+    """
     with Inspection(build / "ledger.sqlite") as inspection:
         repairs = standing_repairs(inspection)
-    if not repairs:
+    names = {stage.name for stage in pipeline or stages_in(build / CONFIG).values()} if repairs else set()
+    if not names:
         return repairs
-    names = {stage.name for stage in pipeline or stages_in(build / CONFIG).values()}
     out = {
         video: tuple(one for one in own if REPAIRS[one.kind].stage in names) for video, own in repairs.items()
     }

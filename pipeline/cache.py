@@ -1,8 +1,9 @@
 """Cache the results of stages on disk, so that a build resumes and a changed threshold re-runs only the stages after it.
 
 A result is stored under a key: the digest of the clip's key and of the stage with its fields. A clip's key covers the
-video's content, all earlier stages and the repairs that they applied, so a cached result is used only if nothing it depends on has changed. Of each
-clip only the fields that the stage changed are stored, as arrays in one ``.npz`` file. Nothing is pickled.
+video's content, all earlier stages and the repairs that they applied, so a cached result is used only if nothing it
+depends on has changed. Of each clip only the fields that the stage changed are stored, as arrays in one ``.npz`` file.
+Nothing is pickled.
 """
 
 from __future__ import annotations

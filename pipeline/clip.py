@@ -262,8 +262,8 @@ class Repair:
 
     Attributes:
         kind: name in that table.
-        start_s: start of the span, seconds of the source.
-        end_s: end of the span, exclusive.
+        start_s: start of the span, seconds of the source, see :func:`opendance_hf.pipeline.repairs.span_of_frames`.
+        end_s: end of the span.
         dancer: number of the dancer from 1, None for kinds without one.
         other: number of a second dancer, None for kinds without one.
         foot: ``left`` or ``right``, None for kinds without a foot.
@@ -275,10 +275,6 @@ class Repair:
     dancer: int | None = None
     other: int | None = None
     foot: str | None = None
-
-    def overlaps(self, start_s: float, end_s: float) -> bool:
-        """Return whether a part of the repair lies in a span."""
-        return self.start_s < end_s and self.end_s > start_s
 
 
 @dataclass(frozen=True)

@@ -192,8 +192,12 @@ def refresh_pending(ledger: Ledger, pipeline: Pipeline, repairs: Repairs = NO_RE
             ledger.add(item.path, item.name, digest, own, stamp)
 
 
-def reopen_repaired(ledger: Ledger, repairs: Repairs) -> None:
-    """Mark finished inputs as pending whose repairs are not those that they were processed with."""
+def changed_repairs(ledger: Ledger, repairs: Repairs) -> dict[str, str]:
+    """Return the new fingerprints, by path, of finished inputs whose repairs are not those they were processed with.
+
+    Videos that are not there are left out, with one line in the log: their sequences stay as they are.
+    """
+    found: dict[str, str] = {}
     missing = []
     candidates = [
         (path, old)
@@ -206,10 +210,21 @@ def reopen_repaired(ledger: Ledger, repairs: Repairs) -> None:
         if item.status not in DONE or old in (new, _REFUSED):
             continue
         if Path(item.path).is_file():
-            ledger.add(item.path, item.name, item.sha256, new)
+            found[path] = new
         else:
             missing.append(item.name)
     if missing:
         _log.info(
             f"Repairs wait for {len(missing)} video(s) that are not there: {', '.join(missing[:_MAX_NAMED])}"
         )
+    return found
+
+
+def reopen_repaired(ledger: Ledger, changed: Mapping[str, str]) -> None:
+    """Mark the inputs of :func:`changed_repairs` as pending, which deletes their results.
+
+    Call it only when the build can continue: a build that stops afterwards has lost the sequences.
+    """
+    for path, fingerprint in changed.items():
+        item = ledger.item(path)
+        ledger.add(path, item.name, item.sha256, fingerprint)

@@ -6,10 +6,9 @@ To add a repair, add one entry to :data:`REPAIRS`. The page of ``opendance inspe
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -20,9 +19,16 @@ from opendance_hf.pipeline.clip import Bodies, Clip, Floats, Landmarks, Repair, 
 from opendance_hf.pipeline.landmarks import LANDMARK_INDEX, LANDMARKS
 
 FEET: Final = ("left", "right")
+#: Frames per second of the previews on which annotators mark spans.
+PREVIEW_FPS: Final = 30
+#: How far a span reaches beyond the instants of its first and last frame of the preview, seconds: half a frame.
+_HALF_FRAME_S: Final = 0.5 / PREVIEW_FPS
 #: Shortest repair, seconds: one frame of the preview is 1/30 s.
 MIN_S: Final = 0.03
-#: Annotators see frames of a preview at 30 FPS; a span may reach this far beyond the last frame of the sequence, seconds.
+#: Longest time in a source, seconds.
+_MAX_S: Final = 1e9
+#: How far a span may reach beyond the ends of a sequence, seconds: half a frame of the preview, and the rounding of the
+#: sequence to whole frames.
 _MARGIN_S: Final = 0.05
 
 
@@ -156,15 +162,17 @@ def describe_in_row(repair: Repair, start_s: float, num_frames: int, fps: float)
     """
     if REPAIRS[repair.kind].stage == "cut":
         return f"{describe(repair)}, {repair.start_s:.2f} to {repair.end_s:.2f} s of the source"
-    first = max(0, math.ceil((repair.start_s - start_s) * fps - 1e-6))
-    last = min(num_frames, math.ceil((repair.end_s - start_s) * fps - 1e-6)) - 1
+    first, last = (round((instant - start_s) * fps) for instant in _instants(repair))
+    first, last = max(first, 0), min(last, num_frames - 1)
     return f"{describe(repair)}, frames {first} to {last}"
 
 
 def check_repair(
     repair: Repair, start_s: float, end_s: float, num_dancers: int, *, has_bodies: bool = False
 ) -> Repair:
-    """Check that a repair fits a sequence, and return it.
+    """Check that a repair fits a sequence, and return it with a pair of dancers in ascending order.
+
+    2 and 1 are the same pair as 1 and 2: both together would cancel each other.
 
     Args:
         repair: the repair.
@@ -195,8 +203,15 @@ def check_repair(
         raise RepairError(f"{describe(repair)}: give two different dancers")
     if repair.foot is not None and repair.foot not in FEET:
         raise RepairError(f"unknown foot {repair.foot!r}: expected {' or '.join(FEET)}")
+    for name in ("start_s", "end_s"):
+        if (
+            not abs(seconds := getattr(repair, name)) < _MAX_S
+        ):  # NaN is not, and integers may be too long for a float
+            raise RepairError(
+                f"{describe(repair)}: {name} is {seconds!r:.20}, expected seconds of the source"
+            )
     span = f"from {repair.start_s:.2f} to {repair.end_s:.2f} s"
-    if not repair.end_s - repair.start_s >= MIN_S:  # NaN is not
+    if not repair.end_s - repair.start_s >= MIN_S:
         raise RepairError(f"{describe(repair)} {span}: the last frame must not lie before the first")
     if not (start_s - _MARGIN_S <= repair.start_s and repair.end_s <= end_s + _MARGIN_S):
         raise RepairError(
@@ -204,6 +219,8 @@ def check_repair(
         )
     if has_bodies and not kind.moves_bodies:
         raise RepairError(f"{describe(repair)}: not possible for the SMPL bodies of the stage 'lift'")
+    if repair.dancer is not None and repair.other is not None and repair.other < repair.dancer:
+        return replace(repair, dancer=repair.other, other=repair.dancer)
     return repair
 
 
@@ -214,13 +231,36 @@ def repairs_at(stage: str, clip: Clip) -> tuple[Repair, ...]:
         numbers = [number for number in (repair.dancer, repair.other) if number is not None]
         known = max(numbers, default=0) <= len(clip.landmarks.visibility)
         possible = clip.bodies is None or REPAIRS[repair.kind].moves_bodies
-        inside = repair.overlaps(clip.start_s, clip.end_s)
+        inside = is_in_span(repair, clip.start_s, clip.end_s)
         if REPAIRS[repair.kind].stage == stage and inside and known and possible:
             found.append(repair)
     return tuple(found)
 
 
+def span_of_frames(start_s: float, first: int, last: int) -> tuple[float, float]:
+    """Return the span of frames of a preview, the last one included, whose sequence starts at ``start_s``."""
+    return start_s + (first - 0.5) / PREVIEW_FPS, start_s + (last + 0.5) / PREVIEW_FPS
+
+
 def frames_of(repair: Repair, times_s: Times) -> slice:
-    """Return the frames at (T,) times that a repair covers; the slice may be empty."""
-    first, last = np.searchsorted(times_s, np.array([repair.start_s, repair.end_s]) - 1e-3)
-    return slice(int(first), int(last))
+    """Return the frames at (T,) times, T at least 2, that a repair covers; the slice may be empty.
+
+    Annotators see, at every instant of the preview, the nearest frame of the source, at equal distance the later one. So a
+    repair covers the frame nearest to the instant of its first frame of the preview, the one nearest to that of its last
+    frame, and those between. Instants before the first frame, or after the end of the last one, belong to other sequences.
+    """
+    gaps_s = np.diff(times_s)
+    edges = np.concatenate([times_s[:1] - 1e-3, times_s[:-1] + gaps_s / 2, times_s[-1:] + gaps_s[-1:] - 1e-3])
+    first, last = np.searchsorted(edges, np.array(_instants(repair)) + 1e-6, side="right") - 1
+    return slice(max(int(first), 0), min(int(last) + 1, len(times_s)))
+
+
+def is_in_span(repair: Repair, start_s: float, end_s: float) -> bool:
+    """Return whether a repair covers a frame of the preview in a span; half a frame beyond is not enough."""
+    first_s, last_s = _instants(repair)
+    return first_s < end_s - 1e-3 and last_s > start_s - 1e-3
+
+
+def _instants(repair: Repair) -> tuple[float, float]:
+    """Return the instants of the first and the last frame of the preview that a repair covers, seconds of the source."""
+    return repair.start_s + _HALF_FRAME_S, repair.end_s - _HALF_FRAME_S

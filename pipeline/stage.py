@@ -56,8 +56,9 @@ class Stage:
     """Base class of stages: a frozen dataclass whose fields are its thresholds, called with a clip.
 
     A call returns the clip with its results, several clips, or :class:`Dropped` in place of any of them. The result must
-    depend only on the clip and the fields; what it takes from ``clip.repairs`` is listed by :meth:`item_settings`. Increase ``version`` when the code changes the result for the same fields:
-    cached results of earlier versions are then not used.
+    depend only on the clip and the fields; what it takes from ``clip.repairs`` is listed by :meth:`item_settings`.
+    Increase ``version`` when the code changes the result for the same fields: cached results of earlier versions are
+    then not used.
 
     Attributes:
         name: name in configurations, on the command line and in the ledger.

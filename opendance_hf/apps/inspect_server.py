@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import NoneType
 from typing import Any, Final
@@ -32,10 +32,10 @@ from opendance_hf.apps.serving import Address, BadRequest, Guard, read_json, ref
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.pipeline.clip import Repair
 from opendance_hf.pipeline.inspection.exchange import export_csv
-from opendance_hf.pipeline.inspection.queue import Conflict, Item, decide, last_number, next_turn, renew, undo
-from opendance_hf.pipeline.inspection.repairs import add_repair, list_repairs, withdraw_repair
+from opendance_hf.pipeline.inspection.queue import Item, decide, last_number, next_turn, renew, undo
+from opendance_hf.pipeline.inspection.repairs import add_repair, list_repairs, shown_span, withdraw_repair
 from opendance_hf.pipeline.inspection.results import progress, round_counts
-from opendance_hf.pipeline.inspection.store import REASONS, Inspection, InspectionError, Person
+from opendance_hf.pipeline.inspection.store import REASONS, Conflict, Inspection, InspectionError, Person
 from opendance_hf.pipeline.ledger import describe_ledger_error
 from opendance_hf.pipeline.repairs import REPAIRS
 
@@ -228,15 +228,17 @@ def _undo(site: Site, inspection: Inspection, me: Person, body: dict[str, Any]) 
 
 
 def _repair(inspection: Inspection, me: Person, body: dict[str, Any]) -> dict[str, Any]:
-    values = {field.name: body.get(field.name) for field in fields(Repair)}
-    kinds = {"kind": (str,), "start_s": (int, float), "end_s": (int, float), "dancer": (int, NoneType),
+    kinds = {"kind": (str,), "first": (int,), "last": (int,), "dancer": (int, NoneType),
              "other": (int, NoneType), "foot": (str, NoneType)}  # fmt: skip
+    values = {name: body.get(name) for name in kinds}
     for name, value in values.items():
         if type(value) not in kinds[name]:
             expected = " or ".join("null" if kind is NoneType else kind.__name__ for kind in kinds[name])
             raise InspectionError(f"the repair has {name} {value!r:.40}, expected {expected}")
     motion = _text_of(body, "subject")
-    add_repair(inspection, me, motion, Repair(**values))  # type: ignore[arg-type]
+    span = shown_span(inspection, motion, values["first"], values["last"])  # type: ignore[arg-type]
+    fields = (values[name] for name in ("dancer", "other", "foot"))
+    add_repair(inspection, me, motion, Repair(values["kind"], *span, *fields))  # type: ignore[arg-type]
     return _repairs_json(inspection, _text_of(body, "sequence"))
 
 

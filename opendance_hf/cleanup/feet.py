@@ -25,6 +25,9 @@ _LOWEST: Final = np.array([0.6, 0.5])
 _ENVELOPE_S: Final = 0.1
 #: Share of the reach of a leg up to which a body is moved, so that rounding keeps the foot within reach.
 _NEAR: Final = 0.9999
+#: Distance to a foot, metres, below which a leg reaches it, and how often both legs may move a body to get there.
+_REACHED_M: Final = 1e-5
+_MAX_ROUNDS: Final = 30
 
 
 def foot_contacts(joints: Array, fps: float, limits: FeetLimits, seen: Bools | None = None) -> Bools:
@@ -164,15 +167,24 @@ def _towards_feet(
     fps: float,
     limits: FeetLimits,
 ) -> Array:
-    """Return the (T, 3) shift of a body with which its legs reach the ankles in contact, with fades."""
+    """Return the (T, 3) shift of a body with which its legs reach the ankles in contact, with fades.
+
+    Each leg in turn moves the body by what it still lacks, until both reach: a leg that is within reach after the shift
+    for the other one moves nothing.
+    """
     out = np.zeros_like(shifts[0])
-    for side, shift, contact in zip(SIDES, shifts, contacts.T, strict=True):
-        hip, knee, ankle = (JOINT_INDEX[f"{side}_{part}"] for part in ("hip", "knee", "ankle"))
-        length = np.linalg.norm(rest_offsets[[knee, ankle]], axis=-1).sum()
-        away = joints[:, ankle] + shift - joints[:, hip]
-        distance = np.linalg.norm(away, axis=-1)
-        missing = np.where(contact, np.maximum(distance - _NEAR * limits.max_reach * length, 0), 0)
-        out += (envelope(missing, fps) / np.maximum(distance, 1e-9))[:, None] * away
+    for _ in range(_MAX_ROUNDS):
+        largest = 0.0
+        for side, shift, contact in zip(SIDES, shifts, contacts.T, strict=True):
+            hip, knee, ankle = (JOINT_INDEX[f"{side}_{part}"] for part in ("hip", "knee", "ankle"))
+            length = np.linalg.norm(rest_offsets[[knee, ankle]], axis=-1).sum()
+            away = joints[:, ankle] + shift - joints[:, hip] - out
+            distance = np.linalg.norm(away, axis=-1)
+            missing = np.where(contact, np.maximum(distance - _NEAR * limits.max_reach * length, 0), 0)
+            out += (envelope(missing, fps) / np.maximum(distance, 1e-9))[:, None] * away
+            largest = max(largest, float(missing.max(initial=0.0)))
+        if largest < _REACHED_M:
+            break
     return out
 
 

@@ -103,14 +103,18 @@ def write_preview(
 
 
 def _nearest(frames: Iterator[tuple[float, Image]], instants: npt.NDArray[np.floating]) -> Iterator[Image]:
-    """Yield the picture nearest to every instant, holding two at a time; the last one stays when the stream ends."""
+    """Yield the picture nearest to every instant, holding two at a time; the last one stays when the stream ends.
+
+    At equal distance the later one is yielded, whatever the rounding of the times, as repairs of a span rely on it
+    (``opendance_hf.pipeline.repairs.frames_of``).
+    """
     frames = iter(frames)
     current = next(frames, None)
     if current is None:
         raise ValueError("source_frames is empty")
     following = next(frames, None)
     for instant in instants:
-        while following is not None and abs(following[0] - instant) <= abs(current[0] - instant):
+        while following is not None and (current[0] + following[0]) / 2 <= instant + 1e-6:
             current, following = following, next(frames, None)
         yield current[1]
 

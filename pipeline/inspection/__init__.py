@@ -1,7 +1,7 @@
 """Manual inspection in two rounds (paper 3.1): assignment of items to annotators, their decisions, and the outcome.
 
-The tables are in the build's ledger, and the pipeline never changes them. It reads them once, when a build starts. Decisions are never deleted; undo marks them as
-withdrawn.
+The tables are in the build's ledger, and the pipeline never changes them. It reads them once, when a build starts.
+Decisions are never deleted; undo marks them as withdrawn.
 
 A decision belongs to its *subject*. In round 1 this is a span of a source video, in round 2 the motion computed from it.
 If a sequence is rebuilt with another motion, its decision of round 1 stays valid and round 2 must be repeated. If it is

@@ -57,8 +57,8 @@ def import_csv(inspection: Inspection, text: str) -> int:
     """Add the decisions of :func:`export_csv` and return the number of new ones. After an error none is added.
 
     Known decisions are skipped. If an annotator, or two adjudicators, decided on one subject twice, the later decision is
-    valid and the earlier one is stored as withdrawn. A repair that overlaps with the same one of somebody else is stored as
-    withdrawn.
+    valid and the earlier one is stored as withdrawn. A repair that overlaps with or touches the same one of somebody else
+    is stored as withdrawn.
 
     Raises:
         InspectionError: naming the line and the cause.
@@ -166,7 +166,7 @@ def _add_repair(inspection: Inspection, row: dict[str, str]) -> bool:
     ).fetchone()
     if here is not None:
         num_dancers = json.loads(here["summary"])["num_dancers"]
-    check_repair(repair, common["start_s"], common["end_s"], num_dancers)
+    repair = check_repair(repair, common["start_s"], common["end_s"], num_dancers)
     check_span(row["span"])
     values = {
         **common,

@@ -12,13 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from opendance_hf.pipeline.inspection.repairs import waiting_motions
 from opendance_hf.pipeline.inspection.store import (
     REASONS,
+    Conflict,
     Decision,
     Inspection,
     InspectionError,
     Person,
     decision_of,
+    row_number,
     timestamp,
 )
 
@@ -29,8 +32,9 @@ _ROUND: Final[dict[Desk, int | None]] = {"round1": 1, "round2": 2, "adjudicate":
 MAX_NOTE: Final = 500
 
 # Items that may be assigned to an annotator: neither decided nor judged by this annotator, and in round 2 only those kept
-# in round 1 whose motion nobody has repaired, as the next build replaces it. `held` counts other annotators who are judging the item now, `ahead` those for whom it is only preloaded.
-# Items with votes come first, so that they are completed first.
+# in round 1 without a repair that waits for the next build, which may replace the motion. `held` counts other annotators
+# who are judging the item now, `ahead` those for whom it is only preloaded. Items with votes come first, so that they are
+# completed first.
 _CANDIDATES: Final = """
 WITH outcomes AS MATERIALIZED (SELECT * FROM inspection_outcomes)
 SELECT o.round, o.subject, o.sequence,
@@ -47,8 +51,7 @@ LEFT JOIN inspection_leases AS mine
 WHERE (o.round = :round OR :round IS NULL) AND (o.subject = :subject OR :subject IS NULL)
     AND o.outcome = CASE :kind WHEN 'vote' THEN 'open' ELSE 'disputed' END
     AND (o.round = 1 OR first.outcome = 'keep')
-    AND (o.round = 1 OR NOT EXISTS (
-        SELECT 1 FROM inspection_repairs AS r WHERE r.motion = o.subject AND r.withdrawn_at IS NULL))
+    AND (o.round = 1 OR o.subject NOT IN (SELECT value FROM json_each(:waiting)))
     AND (:kind = 'ruling' OR NOT EXISTS (
         SELECT 1 FROM inspection_decisions AS d WHERE d.round = o.round AND d.subject = o.subject
             AND d.kind = 'vote' AND d.annotator = :me AND d.withdrawn_at IS NULL))
@@ -57,10 +60,6 @@ HAVING done + held < :needed
 ORDER BY mine.shown_at DESC NULLS LAST, is_mine DESC, done + held + ahead >= :needed, o.round, done DESC, o.sequence
 LIMIT 2
 """
-
-
-class Conflict(InspectionError):
-    """Raised when the item of a decision was changed or decided meanwhile; the page then shows the next item."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +217,7 @@ def undo(inspection: Inspection, me: Person, desk: Desk, number: int) -> Decisio
     with inspection.transaction() as db:
         row = db.execute(
             "SELECT * FROM inspection_decisions WHERE number = ? AND annotator = ? AND kind = ?",
-            (number, me.name, kind),
+            (row_number(number), me.name, kind),
         ).fetchone()
         if row is not None and row["withdrawn_at"] is not None:
             return decision_of(row)
@@ -273,6 +272,7 @@ def _candidates(
         "round": _ROUND[desk],
         "needed": _needed(inspection, desk),
         "subject": subject,
+        "waiting": json.dumps(waiting_motions(inspection)),
     }
     return inspection.db.execute(_CANDIDATES, values).fetchall()
 

@@ -12,10 +12,26 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
 from opendance_hf.pipeline.clip import Repair
-from opendance_hf.pipeline.config import CONFIG, stages_in
-from opendance_hf.pipeline.inspection.queue import Conflict
-from opendance_hf.pipeline.inspection.store import Inspection, InspectionError, Person, timestamp, video_of
-from opendance_hf.pipeline.repairs import REPAIRS, RepairError, check_repair, describe
+from opendance_hf.pipeline.config import CONFIG, stages_in, with_repairs
+from opendance_hf.pipeline.inspection.store import (
+    Conflict,
+    Inspection,
+    InspectionError,
+    Person,
+    row_number,
+    timestamp,
+    video_of,
+)
+from opendance_hf.pipeline.ledger import DONE
+from opendance_hf.pipeline.repairs import (
+    PREVIEW_FPS,
+    REPAIRS,
+    RepairError,
+    check_repair,
+    describe,
+    span_of_frames,
+)
+from opendance_hf.schema import FPS
 
 #: Columns of a repair in the table, by its fields.
 _FIELDS: Final = {
@@ -50,7 +66,7 @@ def repair_of(row: sqlite3.Row) -> Repair:
 
 
 def standing_repairs(inspection: Inspection) -> dict[str, tuple[Repair, ...]]:
-    """Return the valid repairs of each video in the order in which they are applied, by the part of its hash that `video_of` returns."""
+    """Return the valid repairs of each video in the order in which they are applied, by :func:`video_of` its hash."""
     found: dict[str, list[tuple[int, int, Repair]]] = {}
     motions: dict[str, int] = {}
     for row in inspection.db.execute(
@@ -63,6 +79,27 @@ def standing_repairs(inspection: Inspection) -> dict[str, tuple[Repair, ...]]:
         video: tuple(repair for *_, repair in sorted(own, key=lambda one: one[:2]))
         for video, own in found.items()
     }
+
+
+def waiting_motions(inspection: Inspection) -> list[str]:
+    """Return the subjects of round 2 with repairs that no build has taken up.
+
+    The repairs that a video was processed with are part of its fingerprint in the ledger. The motion alone does not tell:
+    a repair may change nothing. While a repair of a video waits, those of its other sequences wait that changed nothing.
+    """
+    rows = inspection.db.execute(
+        "SELECT DISTINCT r.motion, r.span, v.fingerprint, v.status FROM inspection_repairs AS r"
+        " JOIN inspection_items AS i ON i.round = 2 AND i.subject = r.motion"
+        " LEFT JOIN sequences AS s ON s.id = i.sequence LEFT JOIN items AS v ON v.path = s.path"
+        " WHERE r.withdrawn_at IS NULL"
+    ).fetchall()
+    repairs = standing_repairs(inspection) if rows else {}
+    return [
+        row["motion"]
+        for row in rows
+        if row["status"] not in DONE
+        or row["fingerprint"] != with_repairs(row["fingerprint"], repairs[video_of(row["span"])])
+    ]
 
 
 def add_repair(inspection: Inspection, me: Person, motion: str, repair: Repair) -> None:
@@ -79,18 +116,10 @@ def add_repair(inspection: Inspection, me: Person, motion: str, repair: Repair) 
         Conflict: if the sequence was rebuilt meanwhile.
     """
     with inspection.transaction() as db:
-        item = db.execute(
-            "SELECT i.sequence, first.subject AS span, s.summary, v.name FROM inspection_items AS i"
-            " JOIN inspection_items AS first ON first.sequence = i.sequence AND first.round = 1"
-            " JOIN sequences AS s ON s.id = i.sequence JOIN items AS v ON v.path = s.path"
-            " WHERE i.round = 2 AND i.subject = ?",
-            (motion,),
-        ).fetchone()
-        if item is None:
-            raise Conflict("The sequence was rebuilt meanwhile: look at it again before you repair it.")
+        item = _item(inspection, motion)
         summary = json.loads(item["summary"])
         span = (summary["start_s"], summary["end_s"], summary["num_dancers"])
-        _check(inspection, repair, *span)
+        repair = _check(inspection, repair, *span)
         if db.execute(
             f"SELECT 1 FROM inspection_repairs WHERE motion = ? AND withdrawn_at IS NULL AND {_SAME}",
             (motion, *asdict(repair).values()),
@@ -98,7 +127,7 @@ def add_repair(inspection: Inspection, me: Person, motion: str, repair: Repair) 
             return
         if other := find_clash(inspection, motion, repair):
             raise InspectionError(
-                f"{describe(repair)}: overlaps with the same repair by {other['annotator']}, from "
+                f"{describe(repair)}: overlaps with or touches the same repair by {other['annotator']}, from "
                 f"{other['repair_start_s']:.2f} to {other['repair_end_s']:.2f} s; withdraw that one first"
             )
         insert_repair(
@@ -113,11 +142,47 @@ def add_repair(inspection: Inspection, me: Person, motion: str, repair: Repair) 
         )
 
 
-def _check(inspection: Inspection, repair: Repair, start_s: float, end_s: float, num_dancers: int) -> None:
-    """Raise InspectionError unless a repair fits a sequence, and the pipeline of the build."""
+def shown_span(inspection: Inspection, motion: str, first: int, last: int) -> tuple[float, float]:
+    """Return the span, seconds of the source, of frames of the preview of a motion, the last one included.
+
+    Raises:
+        InspectionError: if the preview does not have the frames.
+        Conflict: if the sequence was rebuilt meanwhile.
+    """
+    summary = json.loads(_item(inspection, motion)["summary"])
+    count = max(1, round(summary["num_frames"] / FPS * PREVIEW_FPS))
+    if first > last:
+        raise InspectionError("the last frame must not lie before the first")
+    if first < 0 or last >= count:
+        raise InspectionError(
+            f"frames {first!r:.20} to {last!r:.20}: the preview has frames 0 to {count - 1}"
+        )
+    return span_of_frames(summary["start_s"], first, last)
+
+
+def _item(inspection: Inspection, motion: str) -> sqlite3.Row:
+    """Return the sequence of a motion: its id, its span, its summary and the name of its source.
+
+    Raises:
+        Conflict: if no sequence has the motion.
+    """
+    row: sqlite3.Row | None = inspection.db.execute(
+        "SELECT i.sequence, first.subject AS span, s.summary, v.name FROM inspection_items AS i"
+        " JOIN inspection_items AS first ON first.sequence = i.sequence AND first.round = 1"
+        " JOIN sequences AS s ON s.id = i.sequence JOIN items AS v ON v.path = s.path"
+        " WHERE i.round = 2 AND i.subject = ?",
+        (motion,),
+    ).fetchone()
+    if row is None:
+        raise Conflict("The sequence was rebuilt meanwhile: look at it again before you repair it.")
+    return row
+
+
+def _check(inspection: Inspection, repair: Repair, start_s: float, end_s: float, num_dancers: int) -> Repair:
+    """Return what :func:`check_repair` does; raise InspectionError unless it fits the sequence and the pipeline."""
     stages = stages_in(inspection.build / CONFIG)
     try:
-        check_repair(repair, start_s, end_s, num_dancers, has_bodies="lift" in stages)
+        repair = check_repair(repair, start_s, end_s, num_dancers, has_bodies="lift" in stages)
     except RepairError as error:
         raise InspectionError(str(error)) from error
     stage = stages.get(REPAIRS[repair.kind].stage)
@@ -135,14 +200,26 @@ def _check(inspection: Inspection, repair: Repair, start_s: float, end_s: float,
             f"{describe(repair)}: leaves {max(left_s, 0):.1f} s, at least {shortest_s:g} s are needed; reject the "
             "sequence instead"
         )
+    return repair
 
 
 def find_clash(inspection: Inspection, motion: str, repair: Repair) -> sqlite3.Row | None:
-    """Return a valid repair of the same kind, dancers and foot on the same motion that overlaps; twice would be undone."""
+    """Return a valid repair of the same kind, dancers and foot on the same motion that overlaps or touches.
+
+    Twice would be undone, and neighbouring frames of the preview may show the same frame of the source.
+    """
     row: sqlite3.Row | None = inspection.db.execute(
         "SELECT * FROM inspection_repairs WHERE motion = ? AND withdrawn_at IS NULL AND kind = ? AND dancer IS ?"
         " AND other IS ? AND foot IS ? AND repair_start_s < ? AND repair_end_s > ?",
-        (motion, repair.kind, repair.dancer, repair.other, repair.foot, repair.end_s, repair.start_s),
+        (
+            motion,
+            repair.kind,
+            repair.dancer,
+            repair.other,
+            repair.foot,
+            repair.end_s + 1e-3,
+            repair.start_s - 1e-3,
+        ),
     ).fetchone()
     return row
 
@@ -162,7 +239,9 @@ def withdraw_repair(inspection: Inspection, me: Person, number: int) -> None:
         Conflict: if a later repair was made on its result.
     """
     with inspection.transaction() as db:
-        row = db.execute("SELECT * FROM inspection_repairs WHERE number = ?", (number,)).fetchone()
+        row = db.execute(
+            "SELECT * FROM inspection_repairs WHERE number = ?", (row_number(number),)
+        ).fetchone()
         if row is None:
             raise InspectionError(f"there is no repair with the number {number}")
         if row["annotator"] != me.name and not me.adjudicates:
@@ -196,15 +275,15 @@ def withdraw_repair(inspection: Inspection, me: Person, number: int) -> None:
 def list_repairs(inspection: Inspection, sequence: str | None = None) -> list[Repaired]:
     """Return the valid repairs of a sequence, or all repairs with the withdrawn ones, in the order they were made."""
     rows = inspection.db.execute(
-        "SELECT r.*, EXISTS (SELECT 1 FROM inspection_items AS i WHERE i.round = 2 AND i.subject = r.motion) AS waits"
-        " FROM inspection_repairs AS r WHERE :sequence IS NULL OR (r.withdrawn_at IS NULL AND r.span ="
+        "SELECT * FROM inspection_repairs WHERE :sequence IS NULL OR (withdrawn_at IS NULL AND span ="
         " (SELECT subject FROM inspection_items WHERE round = 1 AND sequence = :sequence))"
-        " ORDER BY r.decided_at, r.number",
+        " ORDER BY decided_at, number",
         {"sequence": sequence},
-    )
+    ).fetchall()
+    waiting = waiting_motions(inspection)
     out = []
     for row in rows:
-        state = "withdrawn" if row["withdrawn_at"] else "waiting" if row["waits"] else "applied"
+        state = "withdrawn" if row["withdrawn_at"] else "waiting" if row["motion"] in waiting else "applied"
         span = (row["repair_start_s"], row["repair_end_s"])
         text = describe(repair_of(row))
         out.append(

@@ -128,6 +128,10 @@ class InspectionError(OpenDanceError, RuntimeError):
     """Raised for invalid input to an inspection; the message names the value and what was expected."""
 
 
+class Conflict(InspectionError):
+    """Raised when the item of a decision was changed or decided meanwhile; the page then shows the next item."""
+
+
 @dataclass(frozen=True)
 class Person:
     """An annotator or adjudicator."""
@@ -288,7 +292,7 @@ class Inspection:
                 db.executemany("INSERT OR REPLACE INTO inspection_items VALUES (?, ?, ?, ?)", changed)
 
     def _judged_span(self, span: str) -> str:
-        """Return the subject of round 1 of a repaired sequence: that of the sequence which was repaired, a part of which it is."""
+        """Return the subject of round 1 of a repaired sequence: that of the sequence it is a part of."""
         video, start_ms, end_ms = _parse_span(span)
         for row in self.db.execute(
             "SELECT span FROM inspection_repairs WHERE span LIKE ? ORDER BY decided_at, number",
@@ -330,6 +334,11 @@ def check_name(name: str) -> None:
         raise InspectionError(
             f"invalid name {name!r}: expected 1 to 40 printable characters without spaces at the ends"
         )
+
+
+def row_number(number: int) -> int:
+    """Return a number of a row as it is, and one that SQLite cannot hold as -1, which no row has."""
+    return number if abs(number) < 2**63 else -1
 
 
 def decision_of(row: sqlite3.Row) -> Decision:

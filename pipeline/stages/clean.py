@@ -30,7 +30,7 @@ class Clean(Stage):
     """
 
     name = "clean"
-    version = 2
+    version = 3
     reads = ("fit", "motion")
     changes = ("motion",)
 

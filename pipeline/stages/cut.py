@@ -25,6 +25,7 @@ class Cut(Stage):
     min_duration_s: float = 4.0
 
     name: ClassVar[str] = "cut"
+    version: ClassVar[int] = 2
     reads: ClassVar[tuple[str, ...]] = ("landmarks", "smoothed")
     changes: ClassVar[tuple[str, ...]] = ("repairs", "landmarks", "smoothed", "bodies")
     keeps_result: ClassVar[bool] = False

@@ -24,7 +24,7 @@ class Preview(Stage):
     """
 
     name = "preview"
-    version = 2
+    version = 3
     reads = ("sequence",)
     files = ("previews/{id}.mp4", "clips/{id}.mp4")
     changes_rows = False

@@ -18,6 +18,7 @@ class Repair(Stage):
     """
 
     name: ClassVar[str] = "repair"
+    version: ClassVar[int] = 2
     reads: ClassVar[tuple[str, ...]] = ("boxes", "landmarks")
     writes: ClassVar[tuple[str, ...]] = ("pins",)
     changes: ClassVar[tuple[str, ...]] = ("repairs", "landmarks", "boxes", "bodies")

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from opendance_hf import __version__
 from opendance_hf.pipeline.clip import Clip
-from opendance_hf.pipeline.repairs import REPAIRS, describe_in_row
+from opendance_hf.pipeline.repairs import REPAIRS, describe_in_row, is_in_span
 from opendance_hf.pipeline.stage import Stage
 from opendance_hf.schema import (
     FPS,
@@ -61,7 +61,7 @@ class Sequence(Stage):
         return tuple(
             describe_in_row(repair, motion.start_s, motion.num_frames, FPS)
             for repair in clip.repairs
-            if REPAIRS[repair.kind].stage == "cut" or repair.overlaps(motion.start_s, motion.end_s)
+            if REPAIRS[repair.kind].stage == "cut" or is_in_span(repair, motion.start_s, motion.end_s)
         )
 
     def row(self, clip: Clip) -> dict[str, Any]:

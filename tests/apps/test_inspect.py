@@ -427,7 +427,7 @@ def test_a_span_is_repaired_with_the_keyboard_and_taken_back(server: Server, bro
     page.run("document.getElementById('repair-save').focus()")
     page.press("Enter")
     page.wait("document.querySelectorAll('#repairs li').length === 1")
-    assert "exchange dancers 1 and 2, 0.10 to 0.33 s" in page.text()
+    assert "exchange dancers 1 and 2, 0.08 to 0.32 s" in page.text()
     assert page.run("document.getElementById('keep').hidden")
     screenshot(page, "repair-saved")
     # What does not fit is refused by name, and nothing is lost.
@@ -438,9 +438,13 @@ def test_a_span_is_repaired_with_the_keyboard_and_taken_back(server: Server, bro
     assert settled(page, before), "the next sequence; the repaired one waits for the build"
     page.run("document.querySelector('[data-desk=overview]').click()")
     page.wait("document.querySelectorAll('#repair-table tr').length === 2")
+    page.run("changeRepairs('/api/withdraw', { number: 999, sequence: '' })")
+    status = "[...document.querySelectorAll('[role=status]')].find((node) => node.offsetParent !== null)"
+    page.wait(f"({status} || document.body).textContent.startsWith('there is no repair with the number 999')")
     screenshot(page, "repair-overview")
     page.run("document.querySelector('#repair-table button').click()")
     page.wait("document.querySelector('#repair-table').innerText.includes('withdrawn')")
+    assert page.run(f"{status}.textContent") == ""
     page.run("document.querySelector('[data-desk=round2]').click()")
     page.wait(f"{READY} && desk === 'round2'")
     assert page.run("turn.rounds[2].open") > 0

@@ -63,7 +63,7 @@ EVERYTHING = [
     ("POST", "/api/undo", {"desk": "round1", "number": 1}),
     ("POST", "/api/renew", {}),
     ("GET", "/api/repairs", None),
-    ("POST", "/api/repair", {"subject": "a", "kind": "cut", "start_s": 0.0, "end_s": 1.0}),
+    ("POST", "/api/repair", {"subject": "a", "kind": "cut", "first": 0, "last": 29}),
     ("POST", "/api/withdraw", {"number": 1}),
     ("GET", "/decisions.csv", None),
     ("GET", "/video/previews/{id}.mp4", None),
@@ -329,7 +329,7 @@ def test_repairs_over_http(running: Running) -> None:
             "SELECT subject FROM inspection_items WHERE round = 2 AND sequence = ?", (running.ids[2],)
         ).fetchone()[0]
     body = {"subject": subject, "sequence": running.ids[2], "kind": "exchange_dancers",
-            "start_s": 5.1, "end_s": 5.4, "dancer": 1, "other": 2, "foot": None}  # fmt: skip
+            "first": 3, "last": 11, "dancer": 1, "other": 2, "foot": None}  # fmt: skip
     status, answer = ana.post("/api/repair", body)
     assert status == 200
     (repair,) = answer["repairs"]
@@ -338,20 +338,26 @@ def test_repairs_over_http(running: Running) -> None:
         "exchange dancers 1 and 2",
         "waiting",
     )
+    assert (repair["start_s"], repair["end_s"]) == pytest.approx((5 + 2.5 / 30, 5 + 11.5 / 30))
     assert ana.post("/api/repair", body)[1] == answer, "sent twice, recorded once"
     for change, said in (
-        ({"end_s": 99.0}, "outside of the sequence, which is from 5.00 to 5.67 s"),
+        ({"last": 20}, "frames 3 to 20: the preview has frames 0 to 19"),
+        ({"last": 10**400}, "the preview has frames 0 to 19"),
+        ({"dancer": 10**400}, "the sequence has no dancer 1000"),
+        ({"first": -1}, "the preview has frames 0 to 19"),
+        ({"first": 12}, "the last frame must not lie before the first"),
         ({"dancer": 3}, "no dancer 3"),
         ({"kind": "polish"}, "unknown repair 'polish'"),
-        ({"start_s": "5"}, "start_s '5', expected int or float"),
+        ({"first": "5"}, "first '5', expected int"),
         ({"dancer": True}, "dancer True, expected int or null"),
         ({"kind": "cut", "dancer": None, "other": None}, "leaves 0.3 s, at least 4 s are needed"),
     ):
         status, answer = bo.post("/api/repair", {**body, **change})
         assert (status, said in answer["error"]) == (400, True), answer
     assert bo.post("/api/repair", {**body, "subject": "gone"})[0] == 409
-    status, answer = running.person("ana").post("/api/withdraw", {"number": True})
-    assert status == 400
+    for wrong in (True, 2**70, 10**400):
+        assert ana.post("/api/withdraw", {"number": wrong})[0] == 400
+    assert ana.post("/api/undo", {"desk": "round1", "number": 2**70})[0] == 409
     number = repair["number"]
     assert bo.post("/api/withdraw", {"number": number, "sequence": running.ids[2]})[1] == {"repairs": []}, (
         "adjudicates"

@@ -14,6 +14,7 @@ from opendance_hf.cleanup.settings import FeetLimits, SteadyLimits
 from opendance_hf.cleanup.steady import cutoff_hz, low_pass, noise_level
 from opendance_hf.metrics.duet import CAPSULES, interpenetration, segment_distance
 from opendance_hf.motion.intervals import true_intervals
+from opendance_hf.motion.rotations import axis_angle_to_matrix
 from opendance_hf.motion.skeleton import JOINT_INDEX
 from tests.cleanup.dancers import stepping_dancer
 
@@ -83,6 +84,43 @@ def test_planted_feet_do_not_move_and_legs_keep_their_lengths() -> None:
     for one, two in ((1, 4), (4, 7), (7, 10)):
         lengths = [np.linalg.norm(p[:, one] - p[:, two], axis=-1) for p in (planted, DANCER.joints)]
         np.testing.assert_allclose(*lengths, atol=1e-9)
+
+
+def floating(height_m: float, spread_rad: float) -> Body:
+    """A body in T-pose with its feet over the ground and its legs spread, for two seconds."""
+    body = Body.of_poses(np.zeros((120, 24, 3)), np.zeros((120, 3)), DANCER.rest_offsets)
+    for side, sign in (("left", 1), ("right", -1)):
+        turn = np.array([0, 0, sign * spread_rad])
+        body.local[:, JOINT_INDEX[f"{side}_hip"]] = axis_angle_to_matrix(turn)
+    body.pelvis[:, 1] += LIMITS.toe_height_m + height_m - body.joints[0, FEET[::2], 1].min()
+    return body
+
+
+@pytest.mark.parametrize("spread_rad", [0.0, 0.3])
+def test_a_body_moves_once_for_both_feet(spread_rad: float) -> None:
+    body = floating(0.10, spread_rad)
+    moved_m = []
+    for pinned in ([True, True, False, False], [False, False, True, True], [True] * 4):
+        contacts = np.zeros((120, 4), dtype=bool)
+        contacts[30:90] = pinned
+        out = plant_feet(body, contacts, 60, LIMITS, move_body=True)
+        feet = out.joints[30:90][:, np.array(FEET)[pinned]]
+        np.testing.assert_allclose(feet, feet[:1].repeat(60, axis=0), atol=1e-4)
+        assert feet[:, ::2, 1].max() < LIMITS.toe_height_m + LIMITS.hover_m + 1e-4, "on the ground"
+        moved_m.append(out.pelvis[60, 1] - body.pelvis[60, 1])
+    assert -moved_m[2] < -1.3 * min(moved_m[:2]), "not twice"
+
+
+def test_a_body_is_moved_until_both_feet_stand() -> None:
+    body = floating(0.02, 0.3)
+    body.pelvis[:, 0] += np.linspace(-0.25, 0.25, 120)
+    contacts = np.zeros((120, 4), dtype=bool)
+    contacts[20:100] = True
+    planted = plant_feet(body, contacts, 60, LIMITS, move_body=True)
+    feet = planted.joints[20:100][:, FEET]
+    np.testing.assert_allclose(feet, feet[:1].repeat(80, axis=0), atol=1e-4)
+    step_m = np.linalg.norm(np.diff(planted.pelvis, axis=0), axis=-1)
+    assert step_m.max() < 0.02, "and does not jump"
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=60))

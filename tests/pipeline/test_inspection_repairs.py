@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from opendance_hf.pipeline.build import CONFIG, _repairs
+from opendance_hf.errors import OpenDanceError
+from opendance_hf.pipeline.build import CONFIG, BuildOptions, _repairs, build_dataset
 from opendance_hf.pipeline.clip import Repair
 from opendance_hf.pipeline.config import dump_config, work_fingerprint
-from opendance_hf.pipeline.inputs import reopen_repaired
+from opendance_hf.pipeline.inputs import changed_repairs, reopen_repaired
 from opendance_hf.pipeline.inspection.exchange import export_csv, import_csv
-from opendance_hf.pipeline.inspection.queue import Conflict, decide, next_turn
+from opendance_hf.pipeline.inspection.queue import decide, next_turn
 from opendance_hf.pipeline.inspection.repairs import (
     add_repair,
     list_repairs,
@@ -22,7 +25,7 @@ from opendance_hf.pipeline.inspection.repairs import (
     withdraw_repair,
 )
 from opendance_hf.pipeline.inspection.results import outcomes
-from opendance_hf.pipeline.inspection.store import Inspection, InspectionError, video_of
+from opendance_hf.pipeline.inspection.store import Conflict, Inspection, InspectionError, Person, video_of
 from opendance_hf.pipeline.ledger import Ledger
 from opendance_hf.pipeline.pipelines import paper_pipeline
 from tests.pipeline.builds import PIPELINE, make_build, make_result
@@ -67,8 +70,9 @@ def test_a_repair_is_recorded_once_and_withdrawn_but_not_deleted(build: Path) ->
     add_repair(inspection, ANA, subject(inspection), SIDES)
     withdraw_repair(inspection, CLEO, list_repairs(inspection)[1].number)
     assert [state for *_, state in texts(inspection)] == ["withdrawn"] * 2
-    with pytest.raises(InspectionError, match="no repair with the number 99"):
-        withdraw_repair(inspection, ANA, 99)
+    for unknown in (99, -1, 2**70, -(2**70)):
+        with pytest.raises(InspectionError, match=f"no repair with the number {unknown}"):
+            withdraw_repair(inspection, ANA, unknown)
 
 
 def test_what_does_not_fit_or_would_cancel_itself_is_refused(build: Path) -> None:
@@ -83,9 +87,18 @@ def test_what_does_not_fit_or_would_cancel_itself_is_refused(build: Path) -> Non
     ):
         add_repair(inspection, ANA, motion, Repair("cut", 5.0, 5.4))
     add_repair(inspection, BO, motion, SIDES)
-    with pytest.raises(InspectionError, match=r"overlaps with the same repair by bo, from 5\.10 to 5\.40 s"):
+    with pytest.raises(
+        InspectionError, match=r"overlaps with or touches the same repair by bo, from 5\.10 to 5\.40 s"
+    ):
         add_repair(inspection, ANA, motion, Repair("exchange_sides", 5.3, 5.5, 1))
+    with pytest.raises(InspectionError, match="touches the same repair by bo"):
+        add_repair(inspection, ANA, motion, Repair("exchange_sides", 5.4, 5.5, 1))
     add_repair(inspection, ANA, motion, Repair("exchange_sides", 5.3, 5.5, 2))
+    add_repair(inspection, ANA, motion, DANCERS)
+    with pytest.raises(
+        InspectionError, match="exchange dancers 1 and 2: overlaps with or touches the same repair by ana"
+    ):
+        add_repair(inspection, BO, motion, Repair("exchange_dancers", 5.2, 5.5, 2, 1))
     with pytest.raises(Conflict, match="rebuilt meanwhile"):
         add_repair(inspection, ANA, "0" * 32, SIDES)
 
@@ -189,6 +202,10 @@ def test_csv_carries_repairs_without_loss(build: Path, tmp_path: Path) -> None:
     import_csv(inspection, mine)
     (found,) = standing_repairs(inspection).values()
     assert found == (SIDES, DANCERS), "hers of the sides, which nobody else has now, and one of the dancers"
+    before = standing_repairs(inspection)
+    assert ",exchange_dancers,5.1,5.4,1,2,," in text
+    import_csv(inspection, text.replace(",ana,", ",bo,").replace(",5.1,5.4,1,2,,", ",5.2,5.5,2,1,,"))
+    assert standing_repairs(inspection) == before, "the same pair in the other order"
     # A file of a version without repairs.
     lines = [",".join(line.split(",")[:14]) for line in text.splitlines()[:2]]
     assert import_csv(open_build(build), "\n".join(lines)) == 0
@@ -236,7 +253,7 @@ def test_a_build_takes_up_the_inputs_whose_repairs_have_changed(build: Path, tmp
     inspection, ledger = open_build(build), Ledger(build / "ledger.sqlite")
 
     def states() -> dict[str, str]:
-        reopen_repaired(ledger, _repairs(build, None))
+        reopen_repaired(ledger, changed_repairs(ledger, _repairs(build, None)))
         return {item.name: item.status for item in ledger.items()}
 
     def finish() -> None:
@@ -261,6 +278,44 @@ def test_a_build_takes_up_the_inputs_whose_repairs_have_changed(build: Path, tmp
     assert set(fingerprints_of(ledger).values()) == {work_fingerprint(PIPELINE)}
 
 
+def test_a_repair_that_changes_no_motion_waits_for_one_build_only(build: Path) -> None:
+    inspection, ledger = open_build(build), Ledger(build / "ledger.sqlite")
+    while next_turn(inspection, ANA, "round1").item:
+        vote(inspection, ANA, "round1")
+    motion, other = subject(inspection), subject(inspection, 0)
+
+    def offered() -> set[str]:
+        found = set()
+        for _ in range(3):
+            item = next_turn(inspection, Person(f"person {len(found)}"), "round2").item
+            found |= {item.subject} if item else set()
+        return found
+
+    def take_up() -> None:
+        """Build the video again, with the motions that it had."""
+        reopen_repaired(ledger, changed_repairs(ledger, _repairs(build, None)))
+        (item,) = ledger.unfinished()
+        assert list_repairs(inspection)[-1].state == "waiting", "the build is still at it"
+        rows = [make_result(build, item.sha256, index, index) for index in (0, 1)]
+        ledger.finish(item.path, "published", "", 1.0, rows)
+        inspection.refresh(build)
+
+    add_repair(inspection, ANA, motion, SIDES)
+    assert len(offered()) == 2
+    assert motion not in offered()
+    take_up()
+    assert subject(inspection) == motion
+    assert [one.state for one in list_repairs(inspection)] == ["applied"]
+    assert motion in offered()
+    # A repair of the other sequence of the video is taken up in its own time.
+    add_repair(inspection, BO, other, Repair("pin_foot", 0.1, 0.3, 1, foot="left"))
+    assert list_repairs(inspection)[1].state == "waiting"
+    assert other not in offered()
+    take_up()
+    assert [one.state for one in list_repairs(inspection)] == ["applied"] * 2
+    assert len(offered()) == 3
+
+
 def test_a_video_that_is_not_there_keeps_its_sequences(
     build: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -268,10 +323,35 @@ def test_a_video_that_is_not_there_keeps_its_sequences(
     add_repair(inspection, ANA, subject(inspection), SIDES)
     (tmp_path / "videos" / "dance_00.mp4").unlink()
     with caplog.at_level("INFO"):
-        reopen_repaired(ledger, _repairs(build, None))
+        assert changed_repairs(ledger, _repairs(build, None)) == {}
     assert "1 video(s) that are not there: dance_00.mp4" in caplog.text
     assert {item.status for item in ledger.items()} == {"published"}
     assert len(ledger.sequences()) == 3
+
+
+@pytest.mark.parametrize(
+    ("foreign", "changes", "message"),
+    [
+        (lambda _: "- nonsense: [", True, "not a readable YAML file"),
+        (lambda text: text.replace("min_duration_s: 4.0", "min_duration_s: 3.5"), True, "made by another version"),
+        (lambda _: "- nonsense: [", False, ""),
+    ],
+)  # fmt: skip
+def test_a_build_that_cannot_continue_loses_no_repaired_sequence(
+    build: Path, tmp_path: Path, foreign: Callable[[str], str], changes: bool, message: str
+) -> None:
+    inspection, ledger = open_build(build), Ledger(build / "ledger.sqlite")
+    add_repair(inspection, ANA, subject(inspection), SIDES)
+    if not changes:  # this repair is in the result already
+        reopen_repaired(ledger, changed_repairs(ledger, _repairs(build, None)))
+        (item,) = ledger.unfinished()
+        rows = [make_result(build, item.sha256, index, index) for index in (0, 1)]
+        ledger.finish(item.path, "published", "", 1.0, rows)
+    before = (ledger.sequences(), ledger.items(), fingerprints_of(ledger))
+    (build / CONFIG).write_text(foreign((build / CONFIG).read_text()))
+    with nullcontext() if not message else pytest.raises(OpenDanceError, match=message):
+        build_dataset([], tmp_path / "set", build, BuildOptions())
+    assert (ledger.sequences(), ledger.items(), fingerprints_of(ledger)) == before
 
 
 def test_a_ledger_of_an_earlier_version_gets_the_table(build: Path) -> None:

@@ -16,8 +16,19 @@ from opendance_hf.pipeline.landmarks import LANDMARK_INDEX
 from opendance_hf.pipeline.outcome import Outcome
 from opendance_hf.pipeline.pipelines import default_pipeline
 from opendance_hf.pipeline.process import StageTimes, process
-from opendance_hf.pipeline.repairs import REPAIRS, Dancers, RepairError, check_repair, describe_in_row
+from opendance_hf.pipeline.repairs import (
+    PREVIEW_FPS,
+    REPAIRS,
+    Dancers,
+    RepairError,
+    check_repair,
+    describe_in_row,
+    frames_of,
+    repairs_at,
+    span_of_frames,
+)
 from opendance_hf.pipeline.stage import Rejected, Stage
+from opendance_hf.render.preview import _nearest
 from opendance_hf.schema import DanceSequence, per_dancer
 from opendance_hf.storage import load_sequence
 from tests.pipeline.result_files import dancers_before
@@ -28,7 +39,7 @@ SHA = "c" * 64
 TRUTH = dancers_before(camera_at(1.2, 5.5, pitch_deg=5), FRAMES, 2, FPS)
 #: Frames of the source that are spoilt, and their span in seconds of the source.
 SPOILT = slice(40, 80)
-SPAN = (START_S + 2.0, START_S + 4.0)
+SPAN = span_of_frames(START_S, 60, 119)
 FOOT = [JOINT_INDEX["left_foot"], JOINT_INDEX["left_ankle"]]
 
 
@@ -150,8 +161,8 @@ def wrong(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Bui
 
 
 EXCHANGES = {
-    "sides": (Repair("exchange_sides", *SPAN, dancer=1), "exchange left and right of dancer 1, frames 120 to 239"),
-    "dancers": (Repair("exchange_dancers", *SPAN, 1, 2), "exchange dancers 1 and 2, frames 120 to 239"),
+    "sides": (Repair("exchange_sides", *SPAN, dancer=1), "exchange left and right of dancer 1, frames 120 to 238"),
+    "dancers": (Repair("exchange_dancers", *SPAN, 1, 2), "exchange dancers 1 and 2, frames 120 to 238"),
 }  # fmt: skip
 
 
@@ -202,13 +213,14 @@ def test_a_pinned_foot_stands_still(wrong: dict[str, tuple[Path, Built]]) -> Non
     toe_m = per_dancer(after.row.joints, 2, 24, 3)[0, inside, FOOT[0], 1]
     assert toe_m.min() > 0
     assert toe_m.max() < 0.05, "on the ground"
-    assert after.row.provenance.repairs == ("pin the left foot of dancer 1, frames 120 to 239",)
+    assert after.row.provenance.repairs == ("pin the left foot of dancer 1, frames 120 to 238",)
     assert "repair" in after.computed
     assert "found" not in after.computed
 
 
 def cut(start_s: float, end_s: float) -> Repair:
-    return Repair("cut", START_S + start_s, START_S + end_s)
+    """A cut from the picture at one time until before the one at another."""
+    return Repair("cut", *span_of_frames(START_S, round(start_s * 30), round(end_s * 30) - 1))
 
 
 @pytest.mark.parametrize(
@@ -289,6 +301,31 @@ def test_pins_are_those_of_the_nearest_frame() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("start_s", [0.0, 7.3])
+@pytest.mark.parametrize("fps", [10, 15, 24, 25, 29.97, 30, 50, 60])
+def test_a_span_has_the_frames_of_the_source_that_its_preview_shows(fps: float, start_s: float) -> None:
+    times_s = start_s + np.arange(round(2 * fps)) / fps
+    num_pictures = round(times_s[-1] + 1 / fps - start_s) * PREVIEW_FPS
+    instants = np.arange(num_pictures) / PREVIEW_FPS + start_s
+    shown = list(_nearest(((time_s, index) for index, time_s in enumerate(times_s)), instants))  # type: ignore[misc,arg-type]
+    for first in range(num_pictures):
+        for last in range(first, num_pictures):
+            repair = Repair("cut", *span_of_frames(start_s, first, last))
+            assert frames_of(repair, times_s) == slice(shown[first], shown[last] + 1)  # type: ignore[operator]
+
+
+def test_a_repair_at_an_end_does_not_reach_the_sequence_beside_it() -> None:
+    before = Clip(Path("v.mp4"), SHA, start_s=3.0, end_s=START_S, landmarks=landmarks_of(TRUTH))
+    after = replace(before, start_s=START_S, end_s=START_S + 4)
+    first = Repair("exchange_sides", *span_of_frames(START_S, 0, 5), dancer=1)
+    last = Repair("exchange_sides", *span_of_frames(3.0, 110, 119), dancer=1)
+    for clip, own in ((before, last), (after, first)):
+        assert repairs_at("repair", replace(clip, repairs=(first, last))) == (own,)
+    times_s = START_S + np.arange(100) / 30
+    assert frames_of(last, times_s) == slice(0, 0)
+    assert frames_of(first, times_s - 4).start == 100
+
+
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"kind": "polish"}, "unknown repair 'polish': expected one of pin_foot, exchange_sides, exchange_dancers, cut"),
     ({"kind": "cut"}, "'cut' does not take the field 'dancer'"),
@@ -296,9 +333,13 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"dancer": 3}, "dancer 3: the sequence has no dancer 3, only 1 to 2"),
     ({"dancer": 0}, "no dancer 0"),
     ({"start_s": 3.0, "end_s": 2.0}, "from 3.00 to 2.00 s: the last frame must not lie before the first"),
-    ({"end_s": float("nan")}, "the last frame must not"),
+    ({"end_s": float("nan")}, "end_s is nan, expected seconds of the source"),
     ({"start_s": 0.5}, "from 0.50 to 4.00 s: outside of the sequence, which is from 1.00 to 9.00 s"),
     ({"end_s": 9.5}, "outside of the sequence"),
+    ({"start_s": 10**400}, "start_s is 1000"),
+    ({"end_s": -(10**400)}, "end_s is -1000"),
+    ({"start_s": float("-inf")}, "start_s is -inf, expected seconds of the source"),
+    ({"dancer": 10**400}, "the sequence has no dancer 1000"),
     ({"kind": "exchange_dancers", "other": 1}, "two different dancers"),
     ({"kind": "pin_foot", "foot": "middle"}, "unknown foot 'middle': expected left or right"),
 ]  # fmt: skip

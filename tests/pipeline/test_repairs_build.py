@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from opendance_hf.cli import app
 from opendance_hf.pipeline.clip import Repair
 from opendance_hf.pipeline.inspection.queue import decide, next_turn
-from opendance_hf.pipeline.inspection.repairs import add_repair, list_repairs, withdraw_repair
+from opendance_hf.pipeline.inspection.repairs import add_repair, list_repairs, shown_span, withdraw_repair
 from opendance_hf.pipeline.inspection.results import outcomes
 from opendance_hf.pipeline.inspection.store import Inspection
 from opendance_hf.schema import Camera, DanceSequence
@@ -83,14 +83,14 @@ def test_a_repair_from_the_page_to_the_dataset_and_back(tmp_path: Path) -> None:
                 duo = item if item.num_dancers == 2 else None
                 if desk == "round2" and duo:
                     found = duo
-        span = (found.start_s + 2, found.start_s + 4)
+        span = shown_span(inspection, found.subject, 60, 119)
         add_repair(inspection, ANA, found.subject, Repair("exchange_dancers", *span, 1, 2))
     before = sequence(build, found.sequence)
     others = {row["id"]: row for row in rows(out) if row["id"] != found.sequence}
 
     run("build", "--out", str(out), "--continue")
     after = sequence(build, found.sequence)
-    assert after.provenance.repairs == ("exchange dancers 1 and 2, frames 120 to 239",)
+    assert after.provenance.repairs == ("exchange dancers 1 and 2, frames 120 to 238",)
     published = {row["id"]: row for row in rows(out)}
     assert published[found.sequence]["provenance"]["repairs"] == list(after.provenance.repairs)
     assert published[found.sequence]["provenance"]["schema_version"] == "1.6"

@@ -107,6 +107,7 @@ async function open(wanted) {
   if (wanted === "adjudicate" && !me.adjudicates) wanted = "round1";
   clearTimeout(timer);
   desk = wanted;
+  hint("");
   marked.clear();
   turn = null;
   if (location.hash.slice(1) !== desk) history.replaceState(null, "", `#${desk}`);
@@ -404,8 +405,9 @@ function openStage() {
 
 // ---------------------------------------------------------------- decisions
 
+// In the status line of the screen that is shown.
 function hint(text) {
-  $("hint").textContent = text;
+  $(desk === "overview" ? "overview-hint" : "hint").textContent = text;
 }
 
 function mark(key) {
@@ -480,7 +482,8 @@ function paintRepair() {
 
 function markFrame(end) {
   if ($("repair").hidden || !video) return;
-  span[end] = Math.floor(video.currentTime * FPS + 1e-3);
+  // At the very end the last frame is shown.
+  span[end] = Math.min(Math.floor(video.currentTime * FPS + 1e-3), Math.max(Math.round(video.duration * FPS) - 1, 0));
   hint("");
   paintRepair();
 }
@@ -496,8 +499,8 @@ async function saveRepair() {
     subject: item.subject,
     sequence: item.sequence,
     kind,
-    start_s: item.start_s + span.first / FPS,
-    end_s: item.start_s + (span.last + 1) / FPS,
+    first: span.first,
+    last: span.last,
     dancer: number("dancer"),
     other: number("other"),
     foot: needs.includes("foot") ? $("repair-foot").value : null,
@@ -511,6 +514,7 @@ async function saveRepair() {
 async function changeRepairs(path, body) {
   if (busy) return false;
   busy = true;
+  hint("");
   const item = turn && turn.item;
   try {
     const answer = await callUntilAnswered(path, body);
