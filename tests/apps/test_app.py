@@ -19,6 +19,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -34,7 +35,7 @@ from rich.console import Console
 pytest.importorskip("starlette")
 uvicorn = pytest.importorskip("uvicorn")
 
-from opendance_hf.apps import app_jobs, app_server, app_worker  # noqa: E402
+from opendance_hf.apps import app_jobs, app_server, app_space, app_worker  # noqa: E402
 from opendance_hf.apps.app import AppError, AppOptions, run_app  # noqa: E402
 from opendance_hf.apps.app_jobs import (  # noqa: E402
     JobError,
@@ -51,7 +52,7 @@ from opendance_hf.apps.app_server import Desk, exported, kinds, make_app  # noqa
 from opendance_hf.apps.app_space import PORT, write_space  # noqa: E402
 from opendance_hf.apps.app_worker import Worker, WorkerError, dance_to, file_stem  # noqa: E402
 from opendance_hf.apps.export import writable  # noqa: E402
-from opendance_hf.apps.serving import Address, Door, listen  # noqa: E402
+from opendance_hf.apps.serving import Address, Door, ServerError, listen  # noqa: E402
 from opendance_hf.assets import packaged_weights  # noqa: E402
 from opendance_hf.dance import Dancer  # noqa: E402
 from opendance_hf.formats import opendance  # noqa: E402
@@ -919,6 +920,22 @@ def test_a_dance_is_written_in_every_format(tmp_path: Path, song: Path) -> None:
 
 
 # The Space.
+
+
+def test_a_space_needs_its_packages_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = app_space.distribution
+
+    def without_usd(name: str) -> Any:
+        if name == "usd-core":
+            raise PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(app_space, "distribution", without_usd)
+    with pytest.raises(
+        ServerError, match=r'usd-core is not installed.* pip install "opendance-hf\[inspect,usd\]"'
+    ):
+        write_space(tmp_path / "space")
+    assert not (tmp_path / "space").exists()
 
 
 def test_a_space_starts_the_app_that_its_wheel_has(tmp_path: Path) -> None:
