@@ -61,8 +61,9 @@ _CHECK_BYTES: Final = 2_000_000_000
 _WORK_BYTES: Final = 4_000_000_000
 #: Between two looks for jobs to delete.
 _TIDY_S: Final = 60.0
-#: Files that wait to be written.
+#: Files that wait to be written, and pages that are made.
 _MAX_EXPORTS: Final = 20
+_MAX_PAGES: Final = 8
 _GONE: Final = "This dance does not exist, or was deleted."
 
 log = logging.getLogger(__name__)
@@ -90,6 +91,7 @@ class Desk:
     _tidy_s: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _queue: threading.Lock = field(default_factory=threading.Lock)
+    _pages: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_MAX_PAGES))
     _at_work: Path | None = None
     _exports: queue.Queue[tuple[Path, str] | None] = field(default_factory=queue.Queue)
     _exporting: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -148,13 +150,20 @@ class Desk:
         """Return the page of the stage of a dance, None if there is no dance; one of another version is made again.
 
         Raises:
+            QueueFullError: if too many pages are being made.
             OpenDanceError: if the dance cannot be shown.
         """
         page = app_jobs.stage_file(folder)
-        if not page.is_file():
-            if not (folder / "dance.npz").is_file():
-                return None
+        if page.is_file():
+            return page
+        if not (folder / "dance.npz").is_file():
+            return None
+        if not self._pages.acquire(blocking=False):  # each keeps a thread of the server waiting
+            raise QueueFullError("many dances are being opened: try again in a minute")
+        try:
             self.checker.run(app_worker.make_page, folder)
+        finally:
+            self._pages.release()
         return page
 
     def delete(self, folder: Path) -> None:
@@ -411,6 +420,8 @@ class _Site:
             return RedirectResponse("/#gone", 303)
         try:
             page = self.desk.page(folder)
+        except QueueFullError as error:
+            return _busy(error)
         except OpenDanceError as error:
             return refuse(500, f"The page of this dance cannot be made: {_reason(folder, error)}")
         if page is None:

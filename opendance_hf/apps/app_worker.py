@@ -81,8 +81,8 @@ class Worker:
     Attributes:
         limit_s: time after which the process is killed.
         memory_bytes: resident memory beyond which it is killed; None for no limit.
-        address_bytes: address space that it can have, beyond which allocations fail in it; None for no limit. Not for
-            processes with torch, which reserves more than it uses.
+        address_bytes: address space that it can have beside that of its libraries, beyond which allocations fail in it; None
+            for no limit. Not for processes with torch, which reserves more than it uses.
     """
 
     limit_s: float
@@ -158,10 +158,13 @@ class Worker:
         if self._connection is None or self._process is None or not self._process.is_alive():
             self._end()
             context = multiprocessing.get_context("spawn")
-            self._connection, theirs = context.Pipe()
-            self._process = context.Process(target=_serve, args=(theirs, self.address_bytes), daemon=True)
-            self._process.start()
-            theirs.close()
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(theirs, self.address_bytes), daemon=True)
+            try:
+                process.start()
+            finally:
+                theirs.close()
+            self._connection, self._process = ours, process
         return self._connection
 
 
@@ -169,13 +172,15 @@ def _serve(connection: Connection, address_bytes: int | None) -> None:
     """Run what comes, until the server has gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server
     threading.Thread(target=_end_with_server, daemon=True).start()
-    if address_bytes is not None:
-        with contextlib.suppress(ValueError, OSError):  # not every system has this limit
-            resource.setrlimit(resource.RLIMIT_AS, (address_bytes, address_bytes))
     logging.basicConfig(level=logging.WARNING)
     import av.logging
 
     av.logging.set_libav_level(av.logging.ERROR)
+    if address_bytes is not None:
+        # Libraries reserve address space for each core of the machine.
+        limit = psutil.Process().memory_info().vms + address_bytes
+        with contextlib.suppress(ValueError, OSError):  # not every system has this limit
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     while True:
         try:
             work, arguments = connection.recv()

@@ -492,6 +492,10 @@ def test_jobs_outlive_the_server_and_are_deleted_by_age_and_size(tmp_path: Path,
     assert not (folder / "jobs" / ("b" * 22)).exists(), "a broken one"
     Jobs(folder, replace(jobs.limits, max_gb=4500 / 1024**3)).tidy()
     assert [job[0].name for job in again.all()] == names[1:], "the oldest that is finished"
+    finished_s = time.time() - 3700
+    os.utime(at[names[2]] / "state.json", (finished_s, finished_s))
+    again.tidy()
+    assert [job[0].name for job in again.all()] == [names[1], names[3]], "finished more than an hour ago"
     Jobs(folder, replace(jobs.limits, keep_hours=0.0)).tidy()
     assert [job[0].name for job in again.all()] == [names[1], names[3]], "all that are finished"
     assert again.find(names[1], "me") is None
@@ -643,8 +647,16 @@ def test_songs_that_would_use_up_the_machine_are_refused_before_they_are_decoded
             app_worker.check_song(path, seconds)
 
 
-def test_a_worker_that_hangs_or_dies_is_replaced(tmp_path: Path) -> None:
+def test_a_worker_that_hangs_or_dies_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     worker = Worker(8.0, address_bytes=2_000_000_000)
+
+    def no_process(_: Any) -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("multiprocessing.context.SpawnProcess.start", no_process)
+        with pytest.raises(WorkerError, match="ended without a result"):
+            worker.run(os.path.basename, "a/b")
     assert worker.run(os.path.basename, "a/b") == "b"
     with pytest.raises(WorkerError, match="ended without a result"):
         worker.run(os._exit, 1)
