@@ -35,8 +35,9 @@ from rich.console import Console
 pytest.importorskip("starlette")
 uvicorn = pytest.importorskip("uvicorn")
 
-from opendance_hf.apps import app_jobs, app_server, app_space, app_worker  # noqa: E402
+from opendance_hf.apps import app_desk, app_jobs, app_server, app_space, app_worker  # noqa: E402
 from opendance_hf.apps.app import AppError, AppOptions, run_app  # noqa: E402
+from opendance_hf.apps.app_desk import Desk, exported, kinds  # noqa: E402
 from opendance_hf.apps.app_jobs import (  # noqa: E402
     JobError,
     Jobs,
@@ -48,7 +49,7 @@ from opendance_hf.apps.app_jobs import (  # noqa: E402
     stage_file,
     write_state,
 )
-from opendance_hf.apps.app_server import Desk, exported, kinds, make_app  # noqa: E402
+from opendance_hf.apps.app_server import make_app  # noqa: E402
 from opendance_hf.apps.app_space import PORT, write_space  # noqa: E402
 from opendance_hf.apps.app_worker import Worker, WorkerError, dance_to, file_stem  # noqa: E402
 from opendance_hf.apps.export import writable  # noqa: E402
@@ -556,7 +557,7 @@ def test_faults_and_full_disks_end_one_job_and_not_the_queue(
         assert status == 507
         assert "disk is full" in answer["error"]
         assert "secret" not in answer["error"]
-        patch.setattr(app_server, "check_room", fail)
+        patch.setattr(app_desk, "check_room", fail)
         assert send(guest, song) == (status, answer)
     dancer.go.set()
     third = send(guest, song)[1]["id"]
