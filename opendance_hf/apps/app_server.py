@@ -210,7 +210,7 @@ class _Site:
             return RedirectResponse("/", 303)
         policy = self.door.address.policy(img="blob: data:", media="blob:")
         headers = {"Cache-Control": "no-store", "Content-Security-Policy": policy}
-        return FileResponse(page, media_type="text/html", headers=headers)
+        return FileResponse(page, media_type="text/html", headers=headers, stat_result=page.stat())
 
     def write(self, request: Request) -> Response:
         """Have a file of a dance written."""
@@ -232,7 +232,8 @@ class _Site:
         if path is None:
             return refuse(404, "This file was not written yet.")
         name = f"{file_stem(asked.name)}{path.suffix}"
-        return FileResponse(path, filename=name, headers={"Cache-Control": "no-store"})
+        headers = {"Cache-Control": "no-store"}
+        return FileResponse(path, filename=name, headers=headers, stat_result=path.stat())
 
 
 def make_app(desk: Desk, door: Door) -> ASGIApp:

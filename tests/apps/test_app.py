@@ -566,6 +566,8 @@ def test_faults_and_full_disks_end_one_job_and_not_the_queue(
     (app.folder / "jobs" / third / "dance.npz").write_bytes(b"no dance")
     assert guest.ask("GET", f"/dance/{third}")[0] == 500
     assert get(guest, f"/api/jobs/{third}")["status"] == "done"
+    monkeypatch.setattr(app_server, "exported", lambda folder, kind: folder / kind)
+    assert guest.ask("GET", f"/files/{third}/glb")[0] == 404, "deleted between two looks"
     for error in (RuntimeError("a"), full):
         monkeypatch.setattr(app.desk.exporter, "run", lambda *_, error=error: fail(error=error))
         assert guest.post(f"/api/jobs/{third}/files/glb", {})[0] == 202
