@@ -42,7 +42,8 @@ def run_app(options: AppOptions, console: Console) -> None:
         OSError: if the folder cannot be written.
     """
     try:
-        from opendance_hf.apps.app_server import Desk, make_app
+        from opendance_hf.apps.app_desk import Desk
+        from opendance_hf.apps.app_server import make_app
         from opendance_hf.apps.serving import Address, Door, listen, public_url, serve
     except ModuleNotFoundError as error:
         if (message := missing_extra(error)) is None:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
+import logging
 import os
 import re
 import secrets
 import shutil
 import time
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from itertools import pairwise
@@ -37,8 +38,17 @@ _MAX_NAME: Final = 120
 _MAX_SEED: Final = 2**31 - 1
 _BEATS: Final = (4, 8000)
 _GIB: Final = 1024**3
+#: Shortest time between two beats, seconds: three frames of a dance.
+_MIN_BEAT_S: Final = 0.05
+#: Limits of one visitor of an open site: songs being sent, dances that wait, and the share of the space of all.
+_OWN_SENT: Final = 2
+_OWN_WAITING: Final = 5
+_OWN_SPACE: Final = 0.2
 #: A job may be made or deleted for so long.
 _NEW_S: Final = 600.0
+
+
+log = logging.getLogger(__name__)
 
 
 class JobError(OpenDanceError, ValueError):
@@ -57,8 +67,8 @@ class Limits:
         max_seconds: longest song.
         max_mb: largest file, MB.
         max_queue: jobs that may wait, songs that are being sent included.
-        keep_hours: how long a finished job is kept.
-        max_gb: size of all jobs together, GiB; the oldest finished ones are deleted beyond it.
+        keep_hours: how long a job is kept after it has finished.
+        max_gb: size of all jobs together, GiB; beyond it, the oldest finished ones of the owner with most are deleted.
     """
 
     max_seconds: float = 600.0
@@ -111,7 +121,7 @@ class Request:
         if unknown := sorted(set(asked) - set(allowed)):
             raise JobError(f"unknown field {unknown[0][:40]!r}: expected {', '.join(allowed)}")
         new = replace(self, **asked)
-        if new.dancers not in PACKAGED_DANCERS or isinstance(new.dancers, bool):
+        if type(new.dancers) is not int or new.dancers not in PACKAGED_DANCERS:
             raise JobError(f"{new.dancers!r:.40} dancers: expected {' or '.join(map(str, PACKAGED_DANCERS))}")
         if type(new.seed) is not int or not 0 <= new.seed <= _MAX_SEED:
             raise JobError(f"seed {new.seed!r:.40}: expected a number from 0 to {_MAX_SEED}")
@@ -125,7 +135,7 @@ class Request:
                 f"the part from {new.start_s:g} to {end_s:g} s: expected at least {MIN_SECONDS:g} s within the "
                 f"{self.seconds:.1f} s of the song"
             )
-        return replace(new, beats=_checked_beats(new.beats))
+        return replace(new, beats=_checked_beats(new.beats, new.start_s, end_s))
 
 
 @dataclass(frozen=True)
@@ -144,6 +154,16 @@ class State:
     share: float = 0.0
     bpm: float = 0.0
 
+    @property
+    def is_open(self) -> bool:
+        """True while the job waits or is danced."""
+        return self.status in ("queued", "working")
+
+
+#: Folder, request and state of a job; and the inode and the time of change of its ``state.json``.
+Job = tuple[Path, Request, State]
+Version = tuple[int, int]
+
 
 @dataclass
 class Jobs:
@@ -155,10 +175,14 @@ class Jobs:
 
     folder: Path
     limits: Limits = field(default_factory=Limits)
+    _known: dict[Path, tuple[Version, Job]] = field(default_factory=dict)
+    _unwritten: dict[Path, State] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for folder in (self.folder, self._jobs, self.uploads):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (self._jobs, self.uploads):
+            folder.mkdir(exist_ok=True)
+            folder.chmod(0o700)
         for left in self.uploads.iterdir():
             left.unlink()
 
@@ -177,7 +201,7 @@ class Jobs:
         Raises:
             QueueFullError: if too many wait.
         """
-        self.check_queue()
+        self.check_queue(request.owner)
         name = secrets.token_urlsafe(16)
         partial = self._jobs / f".{name}"
         partial.mkdir(mode=0o700)
@@ -194,71 +218,119 @@ class Jobs:
             raise
         return name
 
-    def check_queue(self, sent: int = 0) -> None:
-        """Refuse another job if, with ``sent`` songs that are being sent, too many wait.
+    def check_queue(self, owner: str, sent: Collection[str] = ()) -> None:
+        """Refuse another job if too many wait, of all or of one visitor of an open site.
+
+        Args:
+            owner: of the job; empty if the site is not open.
+            sent: owners of the songs that are being sent.
 
         Raises:
             QueueFullError: saying how many.
         """
-        waiting = len(self.unfinished()) + sent
+        owners = [request.owner for _, request, state in self.all() if state.is_open]
+        waiting = len(owners) + len(sent)
         if waiting >= self.limits.max_queue:
+            coming = f", of which {len(sent)} songs are being sent" if sent else ""
             raise QueueFullError(
-                f"{waiting} dances wait, which is all that this server takes: try again in a few minutes"
+                f"{waiting} dances wait{coming}, which is all that this server takes: try again in a few minutes"
             )
+        own_sent = list(sent).count(owner)
+        if owner and own_sent >= _OWN_SENT:
+            raise QueueFullError(f"{own_sent} songs of yours are being sent: wait until one is complete")
+        own = owners.count(owner) + own_sent
+        if owner and own >= _OWN_WAITING:
+            raise QueueFullError(f"{own} dances of yours wait: try again when one is finished")
 
-    def find(self, name: str, owner: str) -> Path | None:
-        """Return the folder of a job, or None if there is none of this owner."""
-        job = _read(self._jobs / name) if _ID.fullmatch(name) else None
-        return None if job is None or job[1].owner != owner else job[0]
+    def find(self, name: str, owner: str) -> Job | None:
+        """Return a job, or None if there is none of this owner."""
+        job = self._read(self._jobs / name) if _ID.fullmatch(name) else None
+        return None if job is None or job[1].owner != owner else job
 
-    def all(self) -> list[tuple[Path, Request, State]]:
+    def all(self) -> list[Job]:
         """Return all jobs in the order in which they came."""
-        found = (_read(folder) for folder in self._jobs.iterdir() if _ID.fullmatch(folder.name))
+        found = (
+            self._read(Path(entry.path)) for entry in os.scandir(self._jobs) if _ID.fullmatch(entry.name)
+        )
         return sorted(filter(None, found), key=lambda job: job[1].created_ns)
 
     def unfinished(self) -> list[Path]:
         """Return the jobs that wait or are danced, the next first."""
-        return [folder for folder, _, state in self.all() if state.status in ("queued", "working")]
+        return [folder for folder, _, state in self.all() if state.is_open]
 
-    def renew(self) -> None:
-        """Queue finished dances whose stage is of another version: the dance stays, its page is made again."""
-        for folder, _, state in self.all():
-            if state.status == "done" and not stage_file(folder).is_file():
-                write_state(folder, State())
+    def fail(self, folder: Path, reason: str) -> None:
+        """Write that a job has failed. On a full disk this is kept in memory, and the job begins anew at the next start."""
+        state = State("failed", reason)
+        try:
+            write_state(folder, state)
+        except OSError as error:
+            log.error("%s", error)
+            self._unwritten[folder] = state
+
+    def _read(self, folder: Path) -> Job | None:
+        """Read a job, unless it is known and has not changed; None if it was deleted, or the disk has lost a part of it."""
+        try:
+            found = os.stat(folder / "state.json")
+            version = found.st_ino, found.st_mtime_ns
+            known = self._known.get(folder)
+            if known is None or known[0] != version:
+                request = read_request(folder) if known is None else known[1][1]
+                known = self._known[folder] = version, (folder, request, read_state(folder))
+        except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError):
+            self._known.pop(folder, None)
+            return None
+        _, request, state = known[1]
+        return folder, request, self._unwritten.get(folder, state)
 
     def delete(self, folder: Path) -> None:
         """Delete a job, all at once for everyone who looks."""
+        self._known.pop(folder, None)
+        self._unwritten.pop(folder, None)
         gone = folder.with_name(f".{folder.name}")
         with contextlib.suppress(FileNotFoundError):
             os.replace(folder, gone)
         shutil.rmtree(gone, ignore_errors=True)
 
     def tidy(self) -> None:
-        """Delete what is left of broken jobs, finished jobs that are too old, and the oldest beyond the size of all."""
+        """Delete what is left of broken jobs, finished jobs that are too old, and those beyond the limits of size.
+
+        Beyond the size of all, the oldest of the owner with most bytes goes first, so one visitor cannot push out the others'.
+        A visitor of an open site has a fifth of that size at most.
+        """
         folders = list(self._jobs.iterdir())
         jobs = self.all()
         known = {folder for folder, _, _ in jobs}
         for folder in folders:
-            new = folder.name.startswith(".") and time.time() - folder.stat().st_mtime < _NEW_S
-            if folder not in known and not new:
+            if folder not in known and not (folder.name.startswith(".") and _age_s(folder) < _NEW_S):
                 shutil.rmtree(folder, ignore_errors=True)
         sizes = {folder: _size(folder) for folder, _, _ in jobs}
-        total = sum(sizes.values())
+        owned: dict[str, int] = defaultdict(int)
+        finished: dict[str, list[Path]] = defaultdict(list)
         for folder, request, state in jobs:
-            if state.status not in ("done", "failed"):
-                continue
-            hours = (time.time_ns() - request.created_ns) / 3.6e12
-            if hours > self.limits.keep_hours or total > self.limits.max_gb * _GIB:
+            if not state.is_open and _age_s(folder / "state.json") > 3600 * self.limits.keep_hours:
                 self.delete(folder)
-                total -= sizes[folder]
+                continue
+            owned[request.owner] += sizes[folder]
+            if not state.is_open:
+                finished[request.owner].append(folder)
+        most = self.limits.max_gb * _GIB
+        while finished:
+            owner = max(finished, key=lambda one: owned[one])
+            if sum(owned.values()) <= most and not (owner and owned[owner] > _OWN_SPACE * most):
+                break
+            folder = finished[owner].pop(0)
+            self.delete(folder)
+            owned[owner] -= sizes[folder]
+            if not finished[owner]:
+                del finished[owner]
 
 
-def _read(folder: Path) -> tuple[Path, Request, State] | None:
-    """Read a job; None if it was deleted meanwhile, or the disk has lost a part of it."""
+def _age_s(path: Path) -> float:
+    """Return the time since a file or folder changed, seconds; 0 if it was deleted meanwhile."""
     try:
-        return folder, read_request(folder), read_state(folder)
-    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError):
-        return None
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def read_request(folder: Path) -> Request:
@@ -299,7 +371,7 @@ def song_name(text: str) -> str:
     return name[:_MAX_NAME] or "song"
 
 
-def _checked_beats(beats: Any) -> tuple[float, ...] | None:
+def _checked_beats(beats: Any, start_s: float, end_s: float) -> tuple[float, ...] | None:
     if beats is None:
         return None
     least, most = _BEATS
@@ -309,16 +381,17 @@ def _checked_beats(beats: Any) -> tuple[float, ...] | None:
         raise JobError(f"{len(beats)} beats: expected {least} to {most}; tap a few more")
     if any(later <= earlier for earlier, later in pairwise(beats)):
         raise JobError("the beats are not in order: expected increasing seconds")
+    if (step_s := min(later - earlier for earlier, later in pairwise(beats))) < _MIN_BEAT_S:
+        raise JobError(f"beats {step_s:.3f} s apart: expected at least {_MIN_BEAT_S:g} s; halve them")
+    if (inside := sum(start_s <= time_s <= end_s for time_s in beats)) < least:
+        raise JobError(
+            f"{inside} beats from {start_s:g} to {end_s:g} s: expected at least {least}; tap a few in this part"
+        )
     return tuple(map(float, beats))
 
 
 def _is_time(value: Any) -> bool:
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and abs(value) < 1e6
-    )
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1e6 < value < 1e6
 
 
 def _size(folder: Path) -> int:

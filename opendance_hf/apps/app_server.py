@@ -1,8 +1,9 @@
 """Serve the web site of ``opendance app``: a song comes in, waits, is danced to, and is seen on a stage.
 
-All state is in the folders of :mod:`opendance_hf.apps.app_jobs`, so the server can be killed at any time. The work is done one at a
-time in the processes of :mod:`opendance_hf.apps.app_worker`. Access is controlled as :mod:`opendance_hf.apps.serving` says: by the token
-of the link, with which all share all dances; or, if the site is open, by a random cookie, with which each browser has its own.
+All state is in the folders of :mod:`opendance_hf.apps.app_jobs`, so the server can be killed at any time; what reads them runs in
+threads, never in the event loop. The work is done by the :class:`~opendance_hf.apps.app_desk.Desk`. Access is controlled as
+:mod:`opendance_hf.apps.serving` says: by the token of the link, with which all share all dances; or, if the site is open, by a random
+cookie, with which each browser has its own.
 """
 
 from __future__ import annotations
@@ -12,13 +13,10 @@ import contextlib
 import hashlib
 import logging
 import os
-import queue
-import re
 import secrets
-import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,184 +28,30 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from opendance_hf.apps import app_jobs, app_worker
+from opendance_hf.apps import app_jobs
+from opendance_hf.apps.app_desk import Desk, exported, kinds, reason_of
 from opendance_hf.apps.app_jobs import (
     ENERGIES,
     MIN_SECONDS,
-    Jobs,
+    Job,
+    JobError,
     QueueFullError,
-    State,
-    read_request,
-    read_state,
 )
-from opendance_hf.apps.app_worker import FILM, Worker, file_stem
-from opendance_hf.apps.export import missing_for, suffix_of, writable
+from opendance_hf.apps.app_worker import DISK_FULL, FILM, file_stem
+from opendance_hf.apps.export import missing_for
 from opendance_hf.apps.serving import BadRequest, Door, Guard, read_json, refuse, set_cookie
-from opendance_hf.disk import check_room
+from opendance_hf.disk import DiskError
 from opendance_hf.errors import OpenDanceError
 
 _STATIC: Final = Path(__file__).with_name("static")
 #: Of a song with 8,000 beats.
 _MAX_CHANGES_BYTES: Final = 256_000
-#: Time limits, seconds: to send a song, to check it, to dance to it, to write a file of it.
+#: Time limits to send a song and each piece of it, seconds.
 _SEND_S: Final = 900.0
-_CHECK_S: Final = 120.0
-_DANCE_S: Final = 1800.0
-_EXPORT_S: Final = 1800.0
-#: Between two looks for jobs to delete.
-_TIDY_S: Final = 60.0
-#: Files that wait to be written.
-_MAX_EXPORTS: Final = 20
+_PIECE_S: Final = 30.0
+_GONE: Final = "This dance does not exist, or was deleted."
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Desk:
-    """The queue: a thread that has jobs danced, and one that has their files written.
-
-    Attributes:
-        jobs: on disk.
-        sending: number of songs that are being sent.
-        dancer: process that dances.
-        checker: process that checks songs.
-        exporter: process that writes files.
-    """
-
-    jobs: Jobs
-    sending: int = 0
-    dancer: Worker = field(default_factory=lambda: Worker(_DANCE_S))
-    checker: Worker = field(default_factory=lambda: Worker(_CHECK_S))
-    exporter: Worker = field(default_factory=lambda: Worker(_EXPORT_S))
-    _come: threading.Event = field(default_factory=threading.Event)
-    _stopped: bool = False
-    _tidy_s: float = 0.0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _at_work: Path | None = None
-    _exports: queue.Queue[tuple[Path, str] | None] = field(default_factory=queue.Queue)
-    _exporting: dict[tuple[str, str], str] = field(default_factory=dict)
-
-    def start(self) -> None:
-        """Start to work, with what a server before left unfinished."""
-        self.jobs.renew()
-        for work in (self._dance_all, self._export_all):
-            threading.Thread(target=work, daemon=True).start()
-
-    def stop(self) -> None:
-        """Stop; what is unfinished stays queued."""
-        self._stopped = True
-        self._come.set()
-        self._exports.put(None)
-        for worker in (self.dancer, self.checker, self.exporter):
-            worker.kill()
-
-    def check(self, song: Path) -> float:
-        """Return the length of a song; see :func:`opendance_hf.apps.app_worker.check_song`."""
-        seconds: float = self.checker.run(app_worker.check_song, song, self.jobs.limits.max_seconds)
-        return seconds
-
-    def add(self, song: Path, request: app_jobs.Request, *, keep_song: bool = False) -> str:
-        """Add a job to the queue; see :meth:`opendance_hf.apps.app_jobs.Jobs.add`."""
-        name = self.jobs.add(song, request, keep_song=keep_song)
-        self._come.set()
-        return name
-
-    def delete(self, folder: Path) -> None:
-        """Delete a job, and stop the work on it."""
-        with self._lock:
-            if folder == self._at_work:
-                self.dancer.kill()
-        self.jobs.delete(folder)
-        for key in [key for key in list(self._exporting) if key[0] == folder.name]:
-            self._exporting.pop(key, None)
-
-    def export(self, folder: Path, kind: str) -> None:
-        """Have a file of a dance written, unless it is there or waits.
-
-        Raises:
-            QueueFullError: if too many wait.
-        """
-        key = (folder.name, kind)
-        if exported(folder, kind) is not None or self._exporting.get(key) == "":
-            return
-        if self._exports.qsize() >= _MAX_EXPORTS:
-            raise QueueFullError(f"{_MAX_EXPORTS} files wait to be written: try again in a few minutes")
-        self._exporting[key] = ""
-        self._exports.put((folder, kind))
-
-    def exports(self, folder: Path) -> dict[str, str]:
-        """Return the state of the files of a job by format: ``ready``, ``working``, or why there is none."""
-        ready = {kind: "ready" for kind in kinds() if exported(folder, kind)}
-        others = {
-            kind: said or "working"
-            for (name, kind), said in list(self._exporting.items())
-            if name == folder.name
-        }
-        return others | ready
-
-    def _dance_all(self) -> None:
-        _prepare(self.dancer, app_worker.load_dancer)
-        while not self._stopped:
-            self._come.clear()
-            try:
-                waiting = self._tidied()
-                if waiting:
-                    self._dance(waiting[0])
-                else:
-                    self._come.wait(_TIDY_S)
-            except OSError as error:  # a full disk, for example: the queue waits until there is room
-                log.error("%s", error)
-                self._come.wait(_TIDY_S)
-
-    def _tidied(self) -> list[Path]:
-        """Return the jobs that wait; from time to time, delete those that are too old or too many before."""
-        if time.monotonic() - self._tidy_s > _TIDY_S:
-            self._tidy_s = time.monotonic()
-            self.jobs.tidy()
-        return self.jobs.unfinished()
-
-    def _dance(self, folder: Path) -> None:
-        with self._lock:
-            self._at_work = folder
-        try:
-            self.dancer.run(app_worker.dance, folder)
-        except OpenDanceError as error:
-            if not self._stopped:
-                app_jobs.write_state(folder, State("failed", _without(folder, str(error))))
-        finally:
-            with self._lock:
-                self._at_work = None
-
-    def _export_all(self) -> None:
-        _prepare(self.checker, app_worker.load_decoder)
-        while (task := self._exports.get()) is not None:
-            folder, kind = task
-            try:
-                self.exporter.run(app_worker.export, folder, kind)
-                self._exporting.pop((folder.name, kind), None)
-            except OpenDanceError as error:
-                self._exporting[folder.name, kind] = _without(folder, str(error))
-
-
-def _prepare(worker: Worker, load: Callable[[], None]) -> None:
-    """Start a process before its first work, which then need not wait; a failure is that of the first work, too."""
-    with contextlib.suppress(OpenDanceError):
-        worker.run(load)
-
-
-def kinds() -> dict[str, str]:
-    """Return the files that a dance can be written as, by format: their suffix."""
-    return {FILM: ".mp4", **{name: suffix_of(name) for name in writable()}}
-
-
-def exported(folder: Path, kind: str) -> Path | None:
-    """Return the file of a format that was written for a job."""
-    return next((folder / "exports").glob(f"{kind}.*"), None)
-
-
-def _without(folder: Path, message: str) -> str:
-    """Return a message without the paths of this machine."""
-    return re.sub(rf"{re.escape(str(folder))}(?:/[\w.-]+)*/", "", message).replace(str(folder), "the dance")
 
 
 @dataclass(frozen=True)
@@ -228,31 +72,39 @@ class _Site:
         known = request.cookies.get(self.door.name, "")
         return hashlib.sha256(known.encode()).hexdigest()[:32] if 20 <= len(known) <= 100 else None
 
-    def job(self, request: Request) -> Path:
+    def known_owner(self, request: Request) -> str:
+        """Return whose jobs a request sees.
+
+        Raises:
+            BadRequest: if it is a stranger's.
+        """
+        owner = self.owner(request)
+        if owner is None:
+            remedy = "Load the front page first" if self.is_open else "Use the link that the command printed"
+            raise BadRequest(401, f"{remedy}.")
+        return owner
+
+    def job(self, request: Request) -> Job:
         """Return the job that a request names.
 
         Raises:
             BadRequest: if it is a stranger's, or does not exist for this owner.
         """
-        owner = self.owner(request)
-        if owner is None:
-            raise BadRequest(401, "Use the link that the command printed.")
-        folder = self.desk.jobs.find(request.path_params["job"], owner)
-        if folder is None:
-            raise BadRequest(404, "This dance does not exist, or was deleted.")
-        return folder
+        job = self.desk.jobs.find(request.path_params["job"], self.known_owner(request))
+        if job is None:
+            raise BadRequest(404, _GONE)
+        return job
 
     def page(self, request: Request) -> Response:
         """Send the page where songs are dropped; an open site gives each browser a cookie."""
-        answer = FileResponse(_STATIC / "app" / "index.html", headers={"Cache-Control": "no-cache"})
+        answer = FileResponse(_STATIC / "app" / "index.html", headers={"Cache-Control": "no-store"})
         if self.is_open and self.owner(request) is None:
             set_cookie(answer, self.door.name, secrets.token_urlsafe(24), self.door.address)
         return answer
 
     def about(self, request: Request) -> Response:
         """Send the limits, and what can be chosen."""
-        if self.owner(request) is None:
-            return refuse(401, "Use the link that the command printed.")
+        self.known_owner(request)
         limits = self.desk.jobs.limits
         return _json(
             {
@@ -266,20 +118,19 @@ class _Site:
             }
         )
 
-    def list(self, request: Request) -> Response:
+    def own(self, request: Request) -> Response:
         """Send the jobs of a visitor, the latest first."""
-        owner = self.owner(request)
-        if owner is None:
-            return refuse(401, "Use the link that the command printed.")
+        owner = self.known_owner(request)
         jobs = self.desk.jobs.all()
-        waiting = [folder for folder, _, state in jobs if state.status in ("queued", "working")]
+        waiting = [folder for folder, _, state in jobs if state.is_open]
         own = [_shown(*job, waiting) for job in reversed(jobs) if job[1].owner == owner]
         return _json({"jobs": own})
 
     def one(self, request: Request) -> Response:
         """Send one job with the files that it can be written as."""
-        folder = self.job(request)
-        shown = _shown(folder, read_request(folder), read_state(folder), self.desk.jobs.unfinished())
+        job = self.job(request)
+        folder = job[0]
+        shown = _shown(*job, self.desk.jobs.unfinished())
         states = self.desk.exports(folder)
         files = [
             {
@@ -294,9 +145,7 @@ class _Site:
 
     async def send(self, request: Request) -> Response:
         """Take a song, whose file is the body, check it and queue it."""
-        owner = self.owner(request)
-        if owner is None:
-            return refuse(401, "Use the link that the command printed.")
+        owner = self.known_owner(request)
         asked = request.query_params
         name = app_jobs.song_name(asked.get("name", ""))
         try:
@@ -305,48 +154,42 @@ class _Site:
                 "seed": _whole(asked.get("seed", "0")),
                 "energy": asked.get("energy", "normal"),
             }
-            self.desk.jobs.check_queue(self.desk.sending)
+            wanted = app_jobs.Request(name, seconds=MIN_SECONDS, owner=owner).changed(chosen)
+            path = await run_in_threadpool(self.desk.admit, owner)
         except QueueFullError as error:
             return _busy(error)
-        async with self._incoming() as path:
-            await _receive(request, path, self.desk.jobs.limits, name)
-            try:
-                seconds = await run_in_threadpool(self.desk.check, path)
-                wanted = app_jobs.Request(name, seconds=seconds, owner=owner).changed(chosen)
-                job = await run_in_threadpool(self.desk.add, path, wanted)
-            except QueueFullError as error:
-                return _busy(error)
-            except OpenDanceError as error:
-                return refuse(422, f"{name}: {str(error).removeprefix(f'{path}: ')}")
-        return _json({"id": job}, 201)
-
-    @contextlib.asynccontextmanager
-    async def _incoming(self) -> AsyncIterator[Path]:
-        """Yield the path of a file that is gone afterwards, unless it was moved."""
-        path = self.desk.jobs.uploads / secrets.token_hex(16)
-        self.desk.sending += 1
+        except JobError as error:
+            return refuse(422, f"{name}: {error}")
         try:
-            yield path
+            await _receive(request, path, self.desk.jobs.limits, name)
+            seconds = await run_in_threadpool(self.desk.check, path)
+            job = await run_in_threadpool(self.desk.add, path, replace(wanted, seconds=seconds))
+        except QueueFullError as error:
+            return _busy(error)
+        except DiskError:
+            raise
+        except OpenDanceError as error:
+            return refuse(422, f"{name}: {str(error).removeprefix(f'{path}: ')}")
         finally:
-            self.desk.sending -= 1
-            path.unlink(missing_ok=True)
+            await run_in_threadpool(self.desk.release, path)
+        return _json({"id": job}, 201)
 
     async def again(self, request: Request) -> Response:
         """Queue another dance to the song of a job, with changes."""
-        folder = self.job(request)
+        folder, before, _ = await run_in_threadpool(self.job, request)
         asked = await read_json(request, _MAX_CHANGES_BYTES)
         try:
-            wanted = read_request(folder).changed(asked)
+            wanted = before.changed(asked)
             job = await run_in_threadpool(lambda: self.desk.add(folder / "song", wanted, keep_song=True))
         except QueueFullError as error:
             return _busy(error)
-        except OpenDanceError as error:
+        except JobError as error:
             return refuse(422, str(error))
         return _json({"id": job}, 201)
 
     def delete(self, request: Request) -> Response:
         """Delete a job with its files."""
-        self.desk.delete(self.job(request))
+        self.desk.delete(self.job(request)[0])
         return _json({})
 
     def stage(self, request: Request) -> Response:
@@ -354,22 +197,27 @@ class _Site:
         if self.owner(request) is None:
             return RedirectResponse("/", 303)
         try:
-            folder = self.job(request)
+            folder, _, _ = self.job(request)
         except BadRequest:
             return RedirectResponse("/#gone", 303)
-        page = app_jobs.stage_file(folder)
-        if not page.is_file():
+        try:
+            page = self.desk.page(folder)
+        except QueueFullError as error:
+            return _busy(error)
+        except OpenDanceError as error:
+            return refuse(500, f"The page of this dance cannot be made: {reason_of(folder, error)}")
+        if page is None:
             return RedirectResponse("/", 303)
         policy = self.door.address.policy(img="blob: data:", media="blob:")
         headers = {"Cache-Control": "no-store", "Content-Security-Policy": policy}
-        return FileResponse(page, media_type="text/html", headers=headers)
+        return FileResponse(page, media_type="text/html", headers=headers, stat_result=page.stat())
 
     def write(self, request: Request) -> Response:
         """Have a file of a dance written."""
-        folder, kind = self.job(request), request.path_params["kind"]
+        (folder, _, state), kind = self.job(request), request.path_params["kind"]
         if kind not in kinds():
             return refuse(404, f"Unknown format: expected {', '.join(kinds())}.")
-        if read_state(folder).status != "done":
+        if state.status != "done":
             return refuse(409, "This song is not danced yet.")
         try:
             self.desk.export(folder, kind)
@@ -379,12 +227,13 @@ class _Site:
 
     def file(self, request: Request) -> Response:
         """Send a file of a dance."""
-        folder, kind = self.job(request), request.path_params["kind"]
+        (folder, asked, _), kind = self.job(request), request.path_params["kind"]
         path = exported(folder, kind) if kind in kinds() else None
         if path is None:
             return refuse(404, "This file was not written yet.")
-        name = f"{file_stem(read_request(folder).name)}{path.suffix}"
-        return FileResponse(path, filename=name, headers={"Cache-Control": "no-store"})
+        name = f"{file_stem(asked.name)}{path.suffix}"
+        headers = {"Cache-Control": "no-store"}
+        return FileResponse(path, filename=name, headers=headers, stat_result=path.stat())
 
 
 def make_app(desk: Desk, door: Door) -> ASGIApp:
@@ -397,14 +246,17 @@ def make_app(desk: Desk, door: Door) -> ASGIApp:
         yield
         desk.stop()
 
-    def handled(status: int) -> Callable[[Request, Exception], Awaitable[Response]]:
-        async def handler(_: Request, error: Exception) -> Response:
-            answer = refuse(error.status if isinstance(error, BadRequest) else status, str(error))
-            if answer.status_code == 413:
-                answer.headers["Connection"] = "close"  # the rest is not read
-            return answer
+    async def refused(_: Request, error: Exception) -> Response:
+        answer = refuse(error.status if isinstance(error, BadRequest) else 400, str(error))
+        if answer.status_code == 413:
+            answer.headers["Connection"] = "close"  # the rest is not read
+        return answer
 
-        return handler
+    async def broken(_: Request, error: Exception) -> Response:
+        if isinstance(error, FileNotFoundError):  # deleted while it was asked for
+            return refuse(404, _GONE)
+        log.error("%s", error)
+        return refuse(507, f"{DISK_FULL[0].upper()}{DISK_FULL[1:]}.")
 
     app = Starlette(
         lifespan=working,
@@ -412,7 +264,7 @@ def make_app(desk: Desk, door: Door) -> ASGIApp:
             Route("/", site.page),
             Route("/api/login", door.login, methods=["POST"]),
             Route("/api/about", site.about),
-            Route("/api/jobs", site.list),
+            Route("/api/jobs", site.own),
             Route("/api/songs", site.send, methods=["POST"]),
             Route("/api/jobs/{job}", site.one),
             Route("/api/jobs/{job}/again", site.again, methods=["POST"]),
@@ -423,7 +275,7 @@ def make_app(desk: Desk, door: Door) -> ASGIApp:
             Mount("/static/app", StaticFiles(directory=_STATIC / "app")),
             Mount("/static/view", StaticFiles(directory=_STATIC / "view")),
         ],
-        exception_handlers={BadRequest: handled(400), OpenDanceError: handled(507)},
+        exception_handlers={BadRequest: refused, OSError: broken},
     )
     return Guard(app, door.address)
 
@@ -433,7 +285,7 @@ async def _receive(request: Request, path: Path, limits: app_jobs.Limits, name: 
 
     Raises:
         BadRequest: if it is too large, too slow, or breaks off.
-        DiskError: if the disk is full.
+        OSError: if the disk is full.
     """
     too_large = BadRequest(
         413,
@@ -441,24 +293,34 @@ async def _receive(request: Request, path: Path, limits: app_jobs.Limits, name: 
     )
     if int(request.headers.get("content-length", "0") or 0) > limits.max_bytes:
         raise too_large
-    check_room(path.parent, 2 * limits.max_bytes, option="--folder")
-    size = 0
+    size, end_s = 0, time.monotonic() + _SEND_S
     try:
-        async with asyncio.timeout(_SEND_S):
-            with path.open("xb") as file:
-                async for chunk in request.stream():
-                    size += len(chunk)
-                    if size > limits.max_bytes:
-                        raise too_large
-                    await run_in_threadpool(file.write, chunk)
-                os.fchmod(file.fileno(), 0o600)
+        with await run_in_threadpool(path.open, "xb") as file:
+            pieces = aiter(request.stream())
+            while True:
+                async with asyncio.timeout(min(_PIECE_S, end_s - time.monotonic())):
+                    chunk = await anext(pieces, None)
+                if chunk is None:
+                    break
+                size += len(chunk)
+                if size > limits.max_bytes:
+                    raise too_large
+                await run_in_threadpool(file.write, chunk)
+            os.fchmod(file.fileno(), 0o600)
     except TimeoutError:
-        raise BadRequest(408, f"{name}: not complete after {_SEND_S / 60:g} minutes: try again") from None
+        slow = (
+            f"nothing came for {_PIECE_S:g} s"
+            if time.monotonic() < end_s
+            else f"not complete after {_SEND_S / 60:g} minutes"
+        )
+        raise BadRequest(408, f"{name}: {slow}: try again") from None
     except ClientDisconnect:
         raise BadRequest(400, f"{name}: the transfer broke off: try again") from None
 
 
-def _shown(folder: Path, request: app_jobs.Request, state: State, waiting: list[Path]) -> dict[str, Any]:
+def _shown(
+    folder: Path, request: app_jobs.Request, state: app_jobs.State, waiting: list[Path]
+) -> dict[str, Any]:
     """Return a job as a browser sees it."""
     hidden = ("owner", "beats", "created_ns")
     known = {name: value for name, value in asdict(request).items() if name not in hidden}

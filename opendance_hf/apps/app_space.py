@@ -12,7 +12,7 @@ import re
 import sys
 import zipfile
 from collections.abc import Iterator
-from importlib.metadata import Distribution, distribution
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Final
 
@@ -41,7 +41,7 @@ def write_space(folder: Path, *, torch_index: str = "", overwrite: bool = False)
         overwrite: True to replace files in the folder.
 
     Raises:
-        ServerError: if the index is not an address.
+        ServerError: if the index is not an address, or a package that the Space needs is not installed here.
         OutputError, DiskError: if the folder is not empty or cannot be written.
     """
     if torch_index and not re.fullmatch(r"https?://[\w.:/-]+", torch_index):
@@ -80,7 +80,14 @@ def _pins(own: Distribution) -> dict[str, str]:
             if needed.marker is not None and not needed.marker.evaluate({"extra": extra}):
                 continue
             name = canonicalize_name(needed.name)
-            there = distribution(name)
+            try:
+                there = distribution(name)
+            except PackageNotFoundError:
+                extras = ",".join(_EXTRAS)
+                raise ServerError(
+                    f"{name} is not installed, and the Space takes its versions from here: install it with "
+                    f'pip install "{_PACKAGE}[{extras}]"'
+                ) from None
             found[name] = there.version.partition("+")[
                 0
             ]  # local versions, as of torch without CUDA, are not on PyPI

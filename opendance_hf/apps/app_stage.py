@@ -25,7 +25,8 @@ def render_stage(folder: Path, request: Request, dance: Path) -> None:
     job = asdict(request) | {"id": folder.name, "owner": ""}
     page = templates().get_template("stage.html.jinja")
     text = page.render(title=name, data=read_stage([name], [dance], folder / "song"), job=job)
-    for old in folder.glob("stage-*.html"):
-        old.unlink()
     with atomic_write(stage_file(folder)) as partial:
         partial.write_text(text, encoding="utf-8")
+    for old in folder.glob("stage-*.html"):
+        if old != stage_file(folder):
+            old.unlink(missing_ok=True)

@@ -1,28 +1,34 @@
 """Do the work of ``opendance app`` in processes of their own: check songs, dance to them, export the dances.
 
-A file that makes a decoder crash, or work that takes too long, ends such a process and not the server. If the server is killed,
-its processes end after the work at hand.
+A file that makes a decoder crash, or work that takes too long or too much memory, ends such a process and not the server. The
+processes end with the server, also if it is killed.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import math
 import multiprocessing
+import os
+import resource
 import shutil
 import signal
 import tempfile
 import threading
+import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import psutil
 
 from opendance_hf.apps.app_jobs import (
     ENERGIES,
@@ -32,9 +38,10 @@ from opendance_hf.apps.app_jobs import (
     State,
     read_request,
     song_name,
+    stage_file,
     write_state,
 )
-from opendance_hf.disk import describe_disk_error
+from opendance_hf.disk import DiskError, disk_fault
 from opendance_hf.errors import OpenDanceError, missing_extra
 
 #: Name of the film among the exports.
@@ -43,8 +50,24 @@ FILM: Final = "film"
 _NEXT_TAKE: Final = 1_000_003
 #: Codes between two notes of the progress.
 _NOTED_CODES: Final = 24
+#: Between two looks at the memory of a process, seconds.
+_WATCH_S: Final = 0.2
+#: Limits of songs: channels, sample rate, pictures (covers and videos) and their pixels (8K).
+_MAX_CHANNELS: Final = 8
+_MAX_RATE_HZ: Final = 192_000
+_MAX_PICTURES: Final = 4
+_MAX_PIXELS: Final = 7680 * 4320
+#: Samples of all channels, for each second that a song may have: stereo at 96 kHz.
+_MAX_SAMPLES: Final = 192_000
+#: Message for a full or broken disk; visitors need not know its paths.
+DISK_FULL: Final = (
+    "this server cannot store anything now, its disk is full or broken: try again later, or tell who runs it"
+)
 
 log = logging.getLogger(__name__)
+
+
+_SMALLER: Final = "send a shorter song, or the sound alone as MP3"
 
 
 class WorkerError(OpenDanceError, RuntimeError):
@@ -57,9 +80,14 @@ class Worker:
 
     Attributes:
         limit_s: time after which the process is killed.
+        memory_bytes: resident memory beyond which it is killed; None for no limit.
+        address_bytes: address space that it can have beside that of its libraries, beyond which allocations fail in it; None
+            for no limit. Not for processes with torch, which reserves more than it uses.
     """
 
     limit_s: float
+    memory_bytes: int | None = None
+    address_bytes: int | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _process: BaseProcess | None = None
     _connection: Connection | None = None
@@ -68,17 +96,14 @@ class Worker:
         """Return what a function returns there.
 
         Raises:
-            WorkerError: if the process ended, or the time is over.
+            WorkerError: if the process cannot start or ended, or its time or memory is used up.
             JobError: with the message of any error for users.
         """
         with self._lock:
-            connection = self._started()
             try:
+                connection = self._started()
                 connection.send((work, arguments))
-                if not connection.poll(self.limit_s):
-                    raise WorkerError(
-                        f"this took longer than {self.limit_s:g} s and was stopped: try a shorter song"
-                    )
+                self._watch(connection)
                 kind, value = connection.recv()
             except (EOFError, OSError):
                 self._end()
@@ -97,6 +122,30 @@ class Worker:
         if (process := self._process) is not None:
             process.kill()
 
+    def _watch(self, connection: Connection) -> None:
+        """Wait for an answer.
+
+        Raises:
+            WorkerError: if the time or the memory is used up.
+        """
+        end_s = time.monotonic() + self.limit_s
+        while not connection.poll(max(0.0, min(_WATCH_S, end_s - time.monotonic()))):
+            if time.monotonic() >= end_s:
+                raise WorkerError(
+                    f"this took longer than {self.limit_s:g} s and was stopped: try a shorter song"
+                )
+            if self.memory_bytes is not None and self._memory() > self.memory_bytes:
+                raise WorkerError(
+                    f"this needed more than {self.memory_bytes / 1e9:g} GB of memory and was stopped: {_SMALLER}"
+                )
+
+    def _memory(self) -> int:
+        """Return the resident memory of the process in bytes, 0 if it has ended."""
+        try:
+            return 0 if self._process is None else int(psutil.Process(self._process.pid).memory_info().rss)
+        except psutil.Error:
+            return 0
+
     def _end(self) -> None:
         self.kill()
         if self._process is not None:
@@ -109,20 +158,29 @@ class Worker:
         if self._connection is None or self._process is None or not self._process.is_alive():
             self._end()
             context = multiprocessing.get_context("spawn")
-            self._connection, theirs = context.Pipe()
-            self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
-            self._process.start()
-            theirs.close()
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(theirs, self.address_bytes), daemon=True)
+            try:
+                process.start()
+            finally:
+                theirs.close()
+            self._connection, self._process = ours, process
         return self._connection
 
 
-def _serve(connection: Connection) -> None:
+def _serve(connection: Connection, address_bytes: int | None) -> None:
     """Run what comes, until the server has gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server
+    threading.Thread(target=_end_with_server, daemon=True).start()
     logging.basicConfig(level=logging.WARNING)
     import av.logging
 
     av.logging.set_libav_level(av.logging.ERROR)
+    if address_bytes is not None:
+        # Libraries reserve address space for each core of the machine.
+        limit = psutil.Process().memory_info().vms + address_bytes
+        with contextlib.suppress(ValueError, OSError):  # not every system has this limit
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     while True:
         try:
             work, arguments = connection.recv()
@@ -138,12 +196,22 @@ def _serve(connection: Connection) -> None:
             return
 
 
+def _end_with_server() -> None:
+    """End this process, in the middle of its work, when the server has ended."""
+    if (server := multiprocessing.parent_process()) is not None:
+        wait([server.sentinel])
+        os._exit(1)
+
+
 def _said(error: Exception) -> str:
     """Return the message of an error for users; others are faults of ours, which go to the log."""
+    if isinstance(error, DiskError) or disk_fault(error) is not None:
+        log.error("%s", error)
+        return DISK_FULL
     if isinstance(error, OpenDanceError):
         return str(error)
-    if message := describe_disk_error(error, ()):
-        return message
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return f"this needs more memory than the server gives it: {_SMALLER}"
     if isinstance(error, ModuleNotFoundError) and (message := missing_extra(error)):
         return message
     log.error("unexpected", exc_info=error)
@@ -162,11 +230,12 @@ def load_dancer() -> None:
 def check_song(path: Path, max_seconds: float) -> float:
     """Return the length of a song in seconds, if it can be danced to.
 
-    Decoding stops beyond the limit, whatever the file says of itself.
+    Decoding stops beyond the limits, whatever the file says of itself.
 
     Raises:
         AudioError: if it cannot be decoded.
-        JobError: if it is empty, too short, too long or silent.
+        JobError: if it is empty, too short, too long, silent or not finite, has more channels, samples or pictures than a
+            song, or larger pictures.
     """
     import av
 
@@ -176,22 +245,56 @@ def check_song(path: Path, max_seconds: float) -> float:
     if not path.stat().st_size:
         raise JobError("the file is empty: choose it again, or another copy of it")
     try:
-        with open_media(str(path)) as container:
+        with open_media(path, sound_only=True) as container:
+            _check_pictures(container)
             stream = audio_stream(container)
-            for frame in SoundFrames(container, stream) if stream is not None else ():
-                if frame.time_s > max_seconds:
-                    raise JobError(
-                        f"longer than {max_seconds:g} s, the limit of this server: cut it, and send a part"
-                    )
+            _check_length(SoundFrames(container, stream) if stream is not None else (), max_seconds)
+        with open_media(path) as container:
+            _check_pictures(container)  # their real size
     except av.FFmpegError:
         pass  # measure_sound says what is wrong
     sound = measure_sound(path)
     seconds = float(sound.ends_s[-1])
     if seconds < MIN_SECONDS:
         raise JobError(f"{seconds:.2f} s long: expected at least {MIN_SECONDS:g} s")
+    if np.isinf(sound.levels_dbfs).any():
+        raise JobError("the sound has samples that are not numbers, or absurdly large: export it again")
     if silent := sound.silence():
         raise JobError(f"the song is silent ({silent}): choose a file with music")
     return seconds
+
+
+def _check_pictures(container: Any) -> None:
+    """Refuse a file with too many or too large covers and videos, which all have to be decoded to open it."""
+    videos = container.streams.video
+    if len(videos) > _MAX_PICTURES:
+        raise JobError(f"{len(videos)} pictures and videos: expected at most {_MAX_PICTURES}; {_SMALLER}")
+    for video in videos:
+        if video.width * video.height > _MAX_PIXELS:
+            raise JobError(
+                f"a picture of {video.width} x {video.height}: expected at most 8K (7680 x 4320); {_SMALLER}"
+            )
+
+
+def _check_length(frames: Iterable[Any], max_seconds: float) -> None:
+    """Decode frames of sound, and refuse them as soon as they are too long or have too many samples."""
+    samples, decoded_s = 0, 0.0
+    for sound in frames:
+        rate, channels = sound.frame.sample_rate, sound.frame.layout.nb_channels
+        if rate > _MAX_RATE_HZ or channels > _MAX_CHANNELS:
+            raise JobError(
+                f"{channels} channels at {rate} Hz: expected at most {_MAX_CHANNELS} and {_MAX_RATE_HZ} Hz; {_SMALLER}"
+            )
+        samples += sound.frame.samples * channels
+        decoded_s += sound.frame.samples / rate
+        if max(sound.time_s, decoded_s - 1) > max_seconds:
+            raise JobError(
+                f"longer than {max_seconds:g} s, the limit of this server: cut it, and send a part"
+            )
+        if samples > _MAX_SAMPLES * max_seconds:
+            raise JobError(
+                f"{channels} channels at {rate} Hz are too many samples for a song of this length: send it as stereo"
+            )
 
 
 def dance(folder: Path) -> None:
@@ -200,7 +303,6 @@ def dance(folder: Path) -> None:
     Raises:
         OpenDanceError: if the song cannot be danced to.
     """
-    from opendance_hf.apps.app_stage import render_stage
     from opendance_hf.formats import opendance
 
     request, file = read_request(folder), folder / "dance.npz"
@@ -209,9 +311,24 @@ def dance(folder: Path) -> None:
         opendance.write(dance_to(request, folder / "song", lambda share: _dancing(folder, share)), file)
     write_state(folder, State("working", "Setting the stage", 0.97))
     beats = opendance.read(file).meta.get("music_beats", ())
-    render_stage(folder, request, file)
-    bpm = 3600 / float(np.median(np.diff(beats))) if len(beats) > 1 else 0.0
-    write_state(folder, State("done", "", 1.0, bpm))
+    try:
+        make_page(folder)
+    except Exception as error:  # the dance is finished; the page is made when somebody asks for it
+        log.error("the page of %s", folder, exc_info=error)
+    step = float(np.median(np.diff(beats))) if len(beats) > 1 else 0.0
+    write_state(folder, State("done", "", 1.0, 3600 / step if step > 0 else 0.0))
+
+
+def make_page(folder: Path) -> None:
+    """Write the page of the stage of a dance, unless it is there.
+
+    Raises:
+        OpenDanceError: if the dance cannot be shown.
+    """
+    from opendance_hf.apps.app_stage import render_stage
+
+    if not stage_file(folder).is_file():
+        render_stage(folder, read_request(folder), folder / "dance.npz")
 
 
 def _dancing(folder: Path, share: float) -> None:

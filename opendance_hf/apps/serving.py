@@ -26,6 +26,8 @@ from opendance_hf.errors import OpenDanceError
 _MAX_BODY_BYTES: Final = 16_384
 _COOKIE_S: Final = 30 * 24 * 3600
 _MAX_TOKEN: Final = 200
+#: Connections at once; more are answered with 503, before the process has no file descriptors left (often 1,024).
+_MAX_CONNECTIONS: Final = 200
 #: Forms of other sites cannot send these without a CORS preflight request, which is refused.
 _TYPES: Final = ("application/json", "application/octet-stream")
 #: Of every response that does not set them itself.
@@ -268,7 +270,12 @@ def serve(app: ASGIApp, sock: socket.socket) -> None:
     import uvicorn
 
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=2,
+        limit_concurrency=_MAX_CONNECTIONS,
     )
     uvicorn.Server(config).run(sockets=[sock])
 

@@ -96,20 +96,41 @@ class Packets:
             self.end_s = max(self.end_s, time_s + duration_s)
 
 
-def open_media(path: str | PathLike[str]) -> InputContainer:
+def open_media(path: str | PathLike[str], *, sound_only: bool = False) -> InputContainer:
     """Open a media file; playlists and scripts that refer to other files are refused.
+
+    Args:
+        path: of the file.
+        sound_only: True to decode no picture. FFmpeg decodes the first picture of every video stream when it opens a file,
+            whatever its size.
 
     Raises:
         av.FFmpegError: if the file is not a media file, or damaged.
     """
     import av
 
-    return av.open(
-        str(path),
-        # Accept files with broken tags, such as a title that is not UTF-8.
-        metadata_errors="ignore",
-        options={"format_whitelist": _FORMATS, "protocol_whitelist": "file"},
-    )
+    options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+    if sound_only:
+        options["codec_whitelist"] = _audio_decoders()
+    # Accept files with broken tags, such as a title that is not UTF-8.
+    return av.open(str(path), metadata_errors="ignore", options=options)
+
+
+@lru_cache(maxsize=1)
+def _audio_decoders() -> str:
+    """Return the names of the audio decoders of this FFmpeg, separated by commas."""
+    import av
+    from av.codec.codec import UnknownCodecError
+
+    names = []
+    for name in sorted(av.codecs_available):
+        try:
+            codec = av.Codec(name, "r")
+        except UnknownCodecError:  # an encoder only
+            continue
+        if codec.type == "audio":
+            names.append(name)
+    return ",".join(names)
 
 
 def clock_origin(container: InputContainer) -> float:

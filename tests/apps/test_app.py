@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import json
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -16,12 +18,15 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import av
 import numpy as np
+import psutil
 import pytest
 import soundfile
 import yaml
@@ -30,8 +35,9 @@ from rich.console import Console
 pytest.importorskip("starlette")
 uvicorn = pytest.importorskip("uvicorn")
 
-from opendance_hf.apps import app_worker  # noqa: E402
+from opendance_hf.apps import app_desk, app_jobs, app_server, app_space, app_worker  # noqa: E402
 from opendance_hf.apps.app import AppError, AppOptions, run_app  # noqa: E402
+from opendance_hf.apps.app_desk import Desk, exported, kinds  # noqa: E402
 from opendance_hf.apps.app_jobs import (  # noqa: E402
     JobError,
     Jobs,
@@ -43,11 +49,11 @@ from opendance_hf.apps.app_jobs import (  # noqa: E402
     stage_file,
     write_state,
 )
-from opendance_hf.apps.app_server import Desk, exported, kinds, make_app  # noqa: E402
+from opendance_hf.apps.app_server import make_app  # noqa: E402
 from opendance_hf.apps.app_space import PORT, write_space  # noqa: E402
 from opendance_hf.apps.app_worker import Worker, WorkerError, dance_to, file_stem  # noqa: E402
 from opendance_hf.apps.export import writable  # noqa: E402
-from opendance_hf.apps.serving import Address, Door, listen  # noqa: E402
+from opendance_hf.apps.serving import Address, Door, ServerError, listen  # noqa: E402
 from opendance_hf.assets import packaged_weights  # noqa: E402
 from opendance_hf.dance import Dancer  # noqa: E402
 from opendance_hf.formats import opendance  # noqa: E402
@@ -193,7 +199,7 @@ def test_ten_songs_at_once_wait_in_order_and_the_eleventh_is_refused(start: Star
     assert {job["name"] for job in jobs} == {f"{n}.wav" for n in range(10)}
     status, headers, content = guest.ask("POST", "/api/songs?name=late.wav", b"x", Content_Type=BYTES)
     assert (status, headers["retry-after"]) == (503, "60")
-    assert "10 dances wait" in json.loads(content)["error"]
+    assert "10 dances wait, which is all" in json.loads(content)["error"]
     one = jobs[0]["id"]
     assert guest.post(f"/api/jobs/{one}/again", {"seed": 1})[0] == 503
     app.dancer.go.set()
@@ -203,7 +209,7 @@ def test_ten_songs_at_once_wait_in_order_and_the_eleventh_is_refused(start: Star
     app.desk.stop()
     again = start()
     assert len(get(again.guest, "/api/jobs")["jobs"]) == 10
-    assert len(again.desk.jobs.unfinished()) == 10, "they have no stage of this version"
+    assert again.desk.jobs.unfinished() == [], "their pages are made when somebody asks for them"
 
 
 def test_a_dance_that_is_deleted_makes_room_and_one_that_fails_says_why(start: Start, song: Path) -> None:
@@ -299,16 +305,26 @@ def test_large_files_are_refused_before_and_while_they_come(start: Start) -> Non
             yield bytes(100_000)
 
     connection = http.client.HTTPConnection("127.0.0.1", app.port, timeout=20)
+    connection.putrequest("POST", "/api/songs?name=x.mp3")
+    for name, value in (head | {"Transfer-Encoding": "chunked"}).items():
+        connection.putheader(name, value)
+    connection.endheaders()
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the server has closed its end
-        connection.request("POST", "/api/songs?name=x.mp3", endless(), head, encode_chunked=True)
+        for piece in endless():
+            connection.send(b"%x\r\n%b\r\n" % (len(piece), piece))
+            if select.select([connection.sock], [], [], 0)[0]:
+                break
     assert sent < 100_000_000
+    answer = connection.getresponse()
+    assert answer.status == 413
+    assert "larger than 1 MB" in json.loads(answer.read())["error"]
     connection.close()
     for _ in range(100):
         if not list((app.folder / "uploads").iterdir()):
             break
         time.sleep(0.05)
     assert app.left() == []
-    assert app.desk.sending == 0
+    assert app.desk.uploads == {}
 
 
 def test_a_transfer_that_breaks_off_leaves_nothing(start: Start, song: Path) -> None:
@@ -418,6 +434,8 @@ def test_what_is_asked_is_checked_and_named() -> None:
     for asked, words in (
         ({"dancers": 3}, ("3 dancers", "1 or 2")),
         ({"dancers": True}, ("True dancers",)),
+        ({"dancers": []}, ("[] dancers",)),
+        ({"dancers": 1.0}, ("1.0 dancers",)),
         ({"seed": -1}, ("seed -1", "from 0")),
         ({"seed": 0.5}, ("seed 0.5",)),
         ({"energy": "wild"}, ("energy 'wild'", "calm, normal, lively")),
@@ -427,6 +445,11 @@ def test_what_is_asked_is_checked_and_named() -> None:
         ({"end_s": 61}, ("to 61 s",)),
         ({"end_s": float("nan")}, ("end nan", "expected seconds")),
         ({"start_s": "0"}, ("start '0'",)),
+        ({"start_s": 10**400}, ("expected seconds",)),
+        ({"end_s": -(10**400)}, ("expected seconds",)),
+        ({"beats": [1, 2, 3, 10**400]}, ("list of seconds",)),
+        ({"beats": [1, 2, 3, 3.01]}, ("0.010 s apart", "at least 0.05 s")),
+        ({"beats": [1, 2, 3, 4, 5], "start_s": 3}, ("3 beats from 3 to 60 s", "at least 4", "tap a few")),
         ({"beats": [1, 2, 3]}, ("3 beats", "expected 4 to 8000", "tap")),
         ({"beats": [1, 2, 4, 3]}, ("not in order",)),
         ({"beats": [1, 2, 3, float("inf")]}, ("list of seconds",)),
@@ -437,8 +460,9 @@ def test_what_is_asked_is_checked_and_named() -> None:
             request.changed(asked)
         for word in words:
             assert word in str(caught.value)
-    changed = request.changed({"beats": [-0.2, 0.3, 0.8, 1.3], "start_s": 10, "end_s": 20.5, "dancers": 2})
-    assert (changed.beats, changed.start_s, changed.end_s) == ((-0.2, 0.3, 0.8, 1.3), 10, 20.5)
+    beats = (-0.2, 10.3, 10.8, 11.3, 11.8)
+    changed = request.changed({"beats": list(beats), "start_s": 10, "end_s": 20.5, "dancers": 2})
+    assert (changed.beats, changed.start_s, changed.end_s) == (beats, 10, 20.5)
     assert changed.changed({"beats": None}).beats is None
     assert song_name("  a\n\x00b\u202e.mp3 ") == "a b .mp3"
     assert file_stem("../../Ünder / ground.mp3") == "ground"
@@ -453,7 +477,7 @@ def test_jobs_outlive_the_server_and_are_deleted_by_age_and_size(tmp_path: Path,
         (jobs.uploads / "x").write_bytes(bytes(1000))
         names.append(jobs.add(jobs.uploads / "x", Request(f"{number}", seconds=5.0)))
     with pytest.raises(QueueFullError, match="4 dances wait"):
-        jobs.check_queue()
+        jobs.check_queue("")
     at = {name: folder / "jobs" / name for name in names}
     write_state(at[names[0]], State("done"))
     write_state(at[names[1]], State("working"))
@@ -469,6 +493,10 @@ def test_jobs_outlive_the_server_and_are_deleted_by_age_and_size(tmp_path: Path,
     assert not (folder / "jobs" / ("b" * 22)).exists(), "a broken one"
     Jobs(folder, replace(jobs.limits, max_gb=4500 / 1024**3)).tidy()
     assert [job[0].name for job in again.all()] == names[1:], "the oldest that is finished"
+    finished_s = time.time() - 3700
+    os.utime(at[names[2]] / "state.json", (finished_s, finished_s))
+    again.tidy()
+    assert [job[0].name for job in again.all()] == [names[1], names[3]], "finished more than an hour ago"
     Jobs(folder, replace(jobs.limits, keep_hours=0.0)).tidy()
     assert [job[0].name for job in again.all()] == [names[1], names[3]], "all that are finished"
     assert again.find(names[1], "me") is None
@@ -476,14 +504,173 @@ def test_jobs_outlive_the_server_and_are_deleted_by_age_and_size(tmp_path: Path,
     assert not at[names[0]].exists(), "what was deleted stays deleted"
 
 
-def test_a_worker_that_hangs_or_dies_is_replaced(tmp_path: Path) -> None:
-    worker = Worker(8.0)
+def test_a_visitor_cannot_fill_the_queue_or_push_out_the_dances_of_others(tmp_path: Path) -> None:
+    jobs = Jobs(tmp_path / "app", Limits(max_gb=50_000 / 1024**3))
+
+    def finish(owner: str, size: int) -> str:
+        (jobs.uploads / "x").write_bytes(bytes(size))
+        name = jobs.add(jobs.uploads / "x", Request(owner, seconds=5.0, owner=owner))
+        write_state(tmp_path / "app" / "jobs" / name, State("done"))
+        return name
+
+    mine = finish("me", 9000)
+    theirs = [finish("them", 4000) for _ in range(5)]
+    jobs.tidy()
+    assert [job[0].name for job in jobs.all()] == [mine, *theirs[-2:]], "a fifth of all, the oldest go"
+    both = [finish("", 4000) for _ in range(10)]
+    jobs.tidy()
+    assert [job[0].name for job in jobs.all()][:3] == [mine, *theirs[-2:]]
+    assert len(jobs.all()) == 3 + 7, "the oldest of the owner with most"
+    assert both[-1] in {job[0].name for job in jobs.all()}
+    with pytest.raises(QueueFullError, match="2 songs of yours are being sent"):
+        jobs.check_queue("me", ["me", "them", "me"])
+    jobs.check_queue("", [""] * 9)
+    for _ in range(5):
+        (jobs.uploads / "x").write_bytes(b"x")
+        jobs.add(jobs.uploads / "x", Request("w", seconds=5.0, owner="me"))
+    with pytest.raises(QueueFullError, match="5 dances of yours wait"):
+        jobs.check_queue("me")
+    jobs.check_queue("them")
+
+
+def test_faults_and_full_disks_end_one_job_and_not_the_queue(
+    start: Start, song: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = start()
+    guest, dancer = app.guest, app.dancer
+    full = OSError(errno.ENOSPC, "No space left on device", "/secret/place")
+
+    def fail(*_: Any, error: Exception = full, **__: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dancer, "run", lambda *_: fail(error=ZeroDivisionError("b")))
+        first = send(guest, song)[1]["id"]
+        assert "unexpected fault (ZeroDivisionError)" in wait_for(guest, first)["step"]
+        # Not even the failure can be written.
+        patch.setattr(dancer, "run", fail)
+        patch.setattr(app_jobs, "write_state", fail)
+        second = send(guest, song)[1]["id"]
+        assert "its disk is full" in wait_for(guest, second)["step"]
+        patch.setattr(app_jobs, "_write_json", fail)
+        status, answer = send(guest, song)
+        assert status == 507
+        assert "disk is full" in answer["error"]
+        assert "secret" not in answer["error"]
+        patch.setattr(app_desk, "check_room", fail)
+        assert send(guest, song) == (status, answer)
+    dancer.go.set()
+    third = send(guest, song)[1]["id"]
+    assert wait_for(guest, third)["status"] == "done"
+    # A page that cannot be made leaves the dance as it is, and a failed export leaves the next one possible.
+    (app.folder / "jobs" / third / "dance.npz").write_bytes(b"no dance")
+    assert guest.ask("GET", f"/dance/{third}")[0] == 500
+    assert get(guest, f"/api/jobs/{third}")["status"] == "done"
+    monkeypatch.setattr(app_server, "exported", lambda folder, kind: folder / kind)
+    assert guest.ask("GET", f"/files/{third}/glb")[0] == 404, "deleted between two looks"
+    for error in (RuntimeError("a"), full):
+        monkeypatch.setattr(app.desk.exporter, "run", lambda *_, error=error: fail(error=error))
+        assert guest.post(f"/api/jobs/{third}/files/glb", {})[0] == 202
+        end = time.monotonic() + 10
+        while app.desk.exports(app.folder / "jobs" / third)["glb"] == "working":
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+
+def test_wrong_choices_and_slow_or_many_transfers_are_refused(
+    start: Start, song: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app_server, "_PIECE_S", 0.5)
+    app = start(open_=True)
+    visitor = Client(app.port, app.stranger.ask("GET", "/")[1]["set-cookie"].partition(";")[0])
+    for asked in ({"dancers": 3}, {"seed": -1}, {"energy": "wild"}):
+        assert send(visitor, b"", **asked)[0] == 422
+    head = f"POST /api/songs?name=a HTTP/1.1\r\nHost: 127.0.0.1:{app.port}\r\nCookie: {visitor.cookie}\r\n"
+    with contextlib.ExitStack() as lines:
+        slow = [lines.enter_context(socket.create_connection(("127.0.0.1", app.port))) for _ in range(2)]
+        for line in slow:
+            line.sendall(f"{head}Content-Type: {BYTES}\r\nContent-Length: 99999\r\n\r\n".encode() + bytes(9))
+        while len(app.desk.uploads) < 2:
+            time.sleep(0.01)
+        status, answer = send(visitor, song)
+        assert (status, "2 songs of yours are being sent" in answer["error"]) == (503, True)
+        for line in slow:
+            line.settimeout(10)
+            said = b""
+            while b"nothing came for 0.5 s" not in said:
+                more = line.recv(9999)
+                assert more, said
+                said += more
+            assert said.startswith(b"HTTP/1.1 408")
+    assert send(visitor, song)[0] == 201
+
+
+def with_pictures(path: Path, stated: int, count: int = 1) -> Path:
+    """Write a song with PNG videos that state another size of their picture, 8,192 x 8,192, than they have."""
+    coder = av.CodecContext.create("png", "w")
+    coder.width = coder.height = 8192  # type: ignore[attr-defined]
+    coder.pix_fmt, coder.time_base = "gray", Fraction(1, 25)  # type: ignore[attr-defined]
+    frame = av.VideoFrame(8192, 8192, "gray")
+    frame.planes[0].update(bytes(frame.planes[0].buffer_size))
+    frame.pts = 0
+    data = bytes(coder.encode(frame)[0])  # type: ignore[attr-defined]
+    with av.open(str(path), "w") as file:
+        sound = file.add_stream("pcm_s16le", 8000)
+        videos = [file.add_stream("png", 25) for _ in range(count)]
+        for video in videos:
+            video.width = video.height = stated  # type: ignore[attr-defined]
+            video.pix_fmt = "gray"  # type: ignore[attr-defined]
+        for video in videos:
+            packet = av.Packet(data)
+            packet.stream, packet.pts, packet.dts, packet.time_base = video, 0, 0, Fraction(1, 25)
+            file.mux(packet)
+        wave = (9000 * np.sin(np.arange(24_000) / 6)).astype(np.int16)[None]
+        block = av.AudioFrame.from_ndarray(wave, format="s16", layout="mono")
+        block.rate = 8000
+        file.mux(sound.encode(block))  # type: ignore[attr-defined]
+    return path
+
+
+def test_songs_that_would_use_up_the_machine_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
+    tone = np.sin(np.arange(8000 * 3) / 6)
+    soundfile.write(tmp_path / "channels.flac", np.stack([tone] * 8, axis=1), 384_000)
+    soundfile.write(tmp_path / "samples.flac", np.stack([tone] * 8, axis=1), 48_000)
+    soundfile.write(
+        tmp_path / "nan.wav", np.where(np.arange(24_000) == 9, np.nan, tone), 8000, subtype="FLOAT"
+    )
+    for path, seconds, words in (
+        (tmp_path / "channels.flac", 600, "8 channels at 384000 Hz: expected at most 8 and 192000 Hz"),
+        (tmp_path / "samples.flac", 0.6, "too many samples"),
+        (tmp_path / "nan.wav", 600, "not numbers"),
+        (with_pictures(tmp_path / "many.mov", 8192, 5), 600, "5 pictures and videos"),
+        (with_pictures(tmp_path / "large.mov", 8192), 600, "8192 x 8192"),
+        (with_pictures(tmp_path / "lie.mov", 64), 600, "8192 x 8192"),
+    ):
+        with pytest.raises(JobError, match=words):
+            app_worker.check_song(path, seconds)
+
+
+def test_a_worker_that_hangs_or_dies_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker(8.0, address_bytes=2_000_000_000)
+
+    def no_process(_: Any) -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("multiprocessing.context.SpawnProcess.start", no_process)
+        with pytest.raises(WorkerError, match="ended without a result"):
+            worker.run(os.path.basename, "a/b")
     assert worker.run(os.path.basename, "a/b") == "b"
     with pytest.raises(WorkerError, match="ended without a result"):
         worker.run(os._exit, 1)
     with pytest.raises(JobError, match=r"unexpected fault \(TypeError\)"):
         worker.run(os.path.basename, 5)
-    worker.limit_s = 0.2
+    with pytest.raises(JobError, match="more memory than the server gives"):
+        worker.run(bytes, 3_000_000_000)
+    worker.memory_bytes = 10_000_000
+    with pytest.raises(WorkerError, match=r"more than 0\.01 GB of memory"):
+        worker.run(time.sleep, 60)
+    worker.memory_bytes, worker.limit_s = None, 0.2
     with pytest.raises(WorkerError, match=r"longer than 0\.2 s"):
         worker.run(time.sleep, 60)
     worker.kill()
@@ -695,7 +882,11 @@ def test_a_killed_server_loses_no_finished_dance(served: Served, song: Path) -> 
     others = [send(client, song, f"{name}.wav", energy=name)[1]["id"] for name in ("lively", "normal")]
     while get(client, f"/api/jobs/{others[0]}")["status"] != "working":
         time.sleep(0.01)
+    processes = psutil.Process(served.process.pid).children(recursive=True)
+    assert processes
     served.kill()
+    _, alive = psutil.wait_procs(processes, timeout=10)
+    assert not alive, "they end in the middle of their work"
     served.start()
     client.port = served.port
     assert client.ask("GET", "/api/jobs")[0] == 401, "the token was that of the server before"
@@ -707,7 +898,11 @@ def test_a_killed_server_loses_no_finished_dance(served: Served, song: Path) -> 
     assert now == kept
     for other in others:
         assert wait_for(client, other)["status"] == "done", "begun again"
-    assert client.ask("GET", f"/dance/{job}")[0] == 200
+    page = stage_file(served.folder / "jobs" / job)
+    page.rename(page.with_name("stage-old.html"))
+    status, _, content = client.ask("GET", f"/dance/{job}")
+    assert (status, content) == (200, kept[page.name]), "a page of another version is made again"
+    assert [one.name for one in page.parent.glob("stage-*")] == [page.name]
 
 
 def test_a_folder_has_one_server(served: Served) -> None:
@@ -740,6 +935,22 @@ def test_a_dance_is_written_in_every_format(tmp_path: Path, song: Path) -> None:
 
 
 # The Space.
+
+
+def test_a_space_needs_its_packages_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = app_space.distribution
+
+    def without_usd(name: str) -> Any:
+        if name == "usd-core":
+            raise PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(app_space, "distribution", without_usd)
+    with pytest.raises(
+        ServerError, match=r'usd-core is not installed.* pip install "opendance-hf\[inspect,usd\]"'
+    ):
+        write_space(tmp_path / "space")
+    assert not (tmp_path / "space").exists()
 
 
 def test_a_space_starts_the_app_that_its_wheel_has(tmp_path: Path) -> None:

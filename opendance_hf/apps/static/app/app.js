@@ -7,6 +7,7 @@ const IDLE_MS = 5000; // between two looks while nothing of ours happens
 let limits = null;
 const sending = new Map(); // songs on their way, by number: name and share
 let sent = 0;
+let line = Promise.resolve(); // of the songs that wait to be sent
 let awaited = ""; // the job whose stage opens once it is danced: a song that was dropped alone
 
 function element(name, text, parent, className = "") {
@@ -38,6 +39,13 @@ function send(file, alone) {
   const asked = new URLSearchParams({
     name: file.name, dancers: choice("dancers"), energy: choice("energy"), seed: String($("seed").valueAsNumber || 0),
   });
+  sending.set(number, { name: file.name, share: 0 });
+  show();
+  // One after the other: an open server takes two at once of a visitor.
+  line = line.then(() => new Promise((next) => transfer(file, asked, number, alone, next)));
+}
+
+function transfer(file, asked, number, alone, next) {
   const request = new XMLHttpRequest(); // fetch does not tell how much was sent
   request.open("POST", `/api/songs?${asked}`);
   request.setRequestHeader("Content-Type", "application/octet-stream");
@@ -48,10 +56,9 @@ function send(file, alone) {
     if (request.status === 201) { if (alone) awaited = request.response.id; }
     else trouble(request.response?.error ?? `${file.name}: the server took no more of it, or does not answer`);
     refresh();
+    next();
   };
-  sending.set(number, { name: file.name, share: 0 });
   request.send(file);
-  show();
 }
 
 // ---------------------------------------------------------------- list
