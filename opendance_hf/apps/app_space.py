@@ -88,9 +88,8 @@ def _pins(own: Distribution) -> dict[str, str]:
                     f"{name} is not installed, and the Space takes its versions from here: install it with "
                     f'pip install "{_PACKAGE}[{extras}]"'
                 ) from None
-            found[name] = there.version.partition("+")[
-                0
-            ]  # local versions, as of torch without CUDA, are not on PyPI
+            # Local versions, as of torch without CUDA, are not on PyPI.
+            found[name], _, _ = there.version.partition("+")
             for other in ("", *needed.extras):
                 if (name, other) not in seen:
                     seen.add((name, other))
@@ -106,8 +105,9 @@ def _write_wheel(own: Distribution, path: Path) -> None:
         f"{info}/entry_points.txt": own.read_text("entry_points.txt") or "",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: opendance-hf\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
-    for file in own.files or ():
-        if file.parent.name == "licenses":
+    licences = own.metadata.get_all("License-File") or []
+    for file in own.files or ():  # of an installed package, or of the sources that it was built from
+        if file.name in licences and file.parent.name in ("licenses", ""):
             texts[f"{info}/licenses/{file.name}"] = file.read_text()
     records = []
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
