@@ -36,6 +36,9 @@ Workers = Annotated[
     ),
 ]
 Timeout = Annotated[float, typer.Option(min=1, help="Time limit for one video, in seconds.")]
+Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 to accept other machines.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 selects a free one.")]
+PublicUrl = Annotated[str, typer.Option(help="URL of a proxy before this server, without a path.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist; never an input.")]
 
 
@@ -283,13 +286,9 @@ def inspect(
         list[str] | None,
         typer.Option(help="Name of a person who gets a new link; the old one becomes invalid. Repeatable."),
     ] = None,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 to accept other machines.")
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 selects a free one.")
-    ] = 8765,
-    public_url: Annotated[str, typer.Option(help="URL of a proxy before this server, without a path.")] = "",
+    host: Host = "127.0.0.1",
+    port: Port = 8765,
+    public_url: PublicUrl = "",
     lease_minutes: Annotated[
         float,
         typer.Option(
@@ -1019,13 +1018,9 @@ def view(
             help="Bodies: low, full, or auto: full ones on a graphics processor and low ones in software."
         ),
     ] = "auto",
-    host: Annotated[
-        str, typer.Option(help="Address to serve a dataset on; 0.0.0.0 to accept other machines.")
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to serve a dataset on; 0 selects a free one.")
-    ] = 8766,
-    public_url: Annotated[str, typer.Option(help="URL of a proxy before the server, without a path.")] = "",
+    host: Host = "127.0.0.1",
+    port: Port = 8766,
+    public_url: PublicUrl = "",
     overwrite: Overwrite = False,
 ) -> None:
     """Show dances on a 3D stage in any browser: files as one HTML page, a dataset of several rows as a table to browse.
@@ -1059,13 +1054,9 @@ def view(
 
 @app.command("app")
 def app_(
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 to accept other machines.")
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 selects a free one.")
-    ] = 8766,
-    public_url: Annotated[str, typer.Option(help="URL of a proxy before this server, without a path.")] = "",
+    host: Host = "127.0.0.1",
+    port: Port = 8767,
+    public_url: PublicUrl = "",
     embed: Annotated[
         str,
         typer.Option(help="The one site that may show the pages in a frame, such as https://example.org."),

@@ -25,7 +25,7 @@ class AppOptions:
     """Options of ``opendance app``; see its ``--help``."""
 
     host: str = "127.0.0.1"
-    port: int = 8766
+    port: int = 8767
     public_url: str = ""
     embed: str = ""
     open_: bool = False

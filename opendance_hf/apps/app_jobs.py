@@ -85,7 +85,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Request:
-    """What is danced, and how.
+    """A dance that somebody asked for: the song and the options.
 
     Attributes:
         name: of the song, as shown.

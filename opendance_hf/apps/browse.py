@@ -159,7 +159,7 @@ def make_app(dataset: Dataset, door: Door, songs: SongFolder | None = None, deta
 
 @dataclass(frozen=True)
 class _Query:
-    """What a table shows, as its address has it.
+    """The state of the table of rows, as its address has it.
 
     Attributes:
         selection: rows and their order.
@@ -287,7 +287,7 @@ def _links(dataset: Dataset, query: _Query, rows: list[Row], note: str) -> dict[
 
 
 def _problem(status: int, message: str, back: str) -> Response:
-    """Return a page that says why there is no stage."""
+    """Return a page with the reason for a stage that cannot be shown."""
     return HTMLResponse(
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, '
         'initial-scale=1"><title>No stage</title><link rel="stylesheet" href="/static/browse.css">'

@@ -95,7 +95,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Selection:
-    """What a table shows: rows that contain all words and have all values of the filters, in an order.
+    """A choice of rows: those that contain all words and have all values of the filters, in an order.
 
     Attributes:
         words: parts of id, group, genre, licence, configuration or split, in lower case.
