@@ -165,7 +165,7 @@ def test_strangers_get_nothing(running: tuple[int, Door], path: str, cookie: str
     assert b"seq-" not in content
 
 
-@pytest.mark.parametrize("token", ["", "wrong", 5, None, "x" * 10_000])
+@pytest.mark.parametrize("token", ["", "wrong", 5, None, "x" * 10_000, "\ud800"])
 def test_wrong_tokens_are_refused(running: tuple[int, Door], token: Any) -> None:
     status, headers, _ = Client(running[0]).ask("POST", "/api/login", {"token": token})
     assert status == 401
