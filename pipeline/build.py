@@ -244,7 +244,7 @@ def build_dataset(
             _process(ledger, pipeline, build, options, progress or NoProgress(), repairs)
         _apply_decisions(ledger, build, options.inspected_only)
         counts: Counter[str] = Counter(item.status for item in ledger.each_item())
-        _remove_stale_files(build, {row["id"] for row in ledger.sequences(withheld=True)})
+        _remove_stale_files(build, set(ledger.sequence_ids(withheld=True)))
         _publish(ledger, build, out, licence)
         _remove_interrupted_output(out)
     return BuildResult(out, build, counts)
@@ -368,17 +368,17 @@ def _apply_decisions(ledger: Ledger, build: Path, inspected_only: bool) -> None:
 def _publish(ledger: Ledger, build: Path, out: Path, licence: str) -> None:
     """Pack the sequences that are not withheld; remove the dataset if there are none."""
     from opendance_hf.pipeline.group import assign_groups
-    from opendance_hf.storage import load_sequence, pack
+    from opendance_hf.storage import pack_files
 
-    rows = ledger.sequences()
-    if rows:
+    ids = ledger.sequence_ids()
+    if ids:
         _log.info("Grouping sequences that share a song or a motion ...")
         assign_groups(build, ledger, licence)
-        _log.info(f"Packing {len(rows)} sequence(s) into {printable(out)} ...")
-        files = [build / "sequences" / f"{row['id']}.npz" for row in rows]
-        # A copy of each sequence while packing, and its Parquet and WebDataset files.
+        _log.info(f"Packing {len(ids)} sequence(s) into {printable(out)} ...")
+        files = [build / "sequences" / f"{name}.npz" for name in ids]
+        # The Parquet and the WebDataset files.
         check_room(out, max(MIN_ROOM, 2 * sum(file.stat().st_size for file in files if file.is_file())))
-        pack((load_sequence(file) for file in files), out, licence=licence, figure=True)
+        pack_files(files, out, licence=licence, figure=True)
         ledger.note_dataset(_dataset_identity(out))
     elif os.path.lexists(out):
         _withdraw(ledger, out)

@@ -71,7 +71,7 @@ def assign_groups(build: Path, ledger: Ledger, licence: str) -> dict[str, str]:
     Returns:
         The group of each sequence, by id.
     """
-    ids = [row["id"] for row in ledger.sequences()]
+    ids = ledger.sequence_ids()
     files = [build / FOLDER / f"{key}.npz" for key in ids]
     # Sequences of older versions have no fingerprint: they are grouped by source only.
     fingerprints = [load_fingerprint(file) if file.is_file() else None for file in files]

@@ -380,6 +380,11 @@ class Ledger:
         rows = self._db.execute(f"SELECT summary FROM sequences WHERE {where} ORDER BY id", values)
         return [json.loads(row["summary"]) for row in rows]
 
+    def sequence_ids(self, *, withheld: bool = False) -> list[str]:
+        """Return the sorted ids of the published sequences of all inputs, and with ``withheld`` also of the others."""
+        where = "1" if withheld else "id NOT IN (SELECT id FROM withheld)"
+        return [row["id"] for row in self._db.execute(f"SELECT id FROM sequences WHERE {where} ORDER BY id")]
+
     def withhold(self, reasons: dict[str, tuple[bool, str]]) -> None:
         """Replace the set of withheld sequences.
 

@@ -28,10 +28,8 @@ from opendance_hf.formats.detect import SUFFIXES_OF
 from opendance_hf.loading_scripts import DATASETS, Item, LayoutError, layout_named
 from opendance_hf.metrics.person import fall_doubt
 from opendance_hf.pipeline.printable import printable
-from opendance_hf.schema import DanceSequence
 from opendance_hf.storage.licences import LICENCES, check_licence
-from opendance_hf.storage.npz import load_sequence
-from opendance_hf.storage.pack import PackReport, check_replaceable, pack
+from opendance_hf.storage.pack import PackReport, check_replaceable, pack_files
 from opendance_hf.terms import TERMS
 
 #: Suffixes of songs.
@@ -475,14 +473,10 @@ def _pack(outcomes: Sequence[Outcome], store: Path, out: Path, licence: str) -> 
     rows = [row for outcome in outcomes for row in outcome.rows]
     if not rows:
         return None
-
-    def sequences() -> Iterator[DanceSequence]:
-        for row in rows:
-            yield load_sequence(store / "sequences" / row.file)
-
     splits = {row.id: outcome.split for outcome in outcomes for row in outcome.rows if outcome.split}
-    return pack(
-        sequences(), out, splits=splits, licence=licence if licence in LICENCES else "other", figure=True
+    files = [store / "sequences" / row.file for row in rows]
+    return pack_files(
+        files, out, splits=splits, licence=licence if licence in LICENCES else "other", figure=True
     )
 
 

@@ -2,7 +2,7 @@
 
 from opendance_hf.storage.card import dataset_card
 from opendance_hf.storage.npz import load_sequence, save_sequence
-from opendance_hf.storage.pack import PackError, PackReport, pack
+from opendance_hf.storage.pack import PackError, PackReport, pack, pack_files
 from opendance_hf.storage.parquet import (
     ParquetWriter,
     SplitNotFoundError,
@@ -13,18 +13,20 @@ from opendance_hf.storage.parquet import (
     write_parquet,
 )
 from opendance_hf.storage.splits import assign_splits
-from opendance_hf.storage.webdataset import read_webdataset, write_webdataset
+from opendance_hf.storage.webdataset import WebDatasetWriter, read_webdataset, write_webdataset
 
 __all__ = [
     "PackError",
     "PackReport",
     "ParquetWriter",
     "SplitNotFoundError",
+    "WebDatasetWriter",
     "assign_splits",
     "dataset_card",
     "list_splits",
     "load_sequence",
     "pack",
+    "pack_files",
     "read_parquet",
     "read_rows",
     "read_scalars",

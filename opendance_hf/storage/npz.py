@@ -11,16 +11,18 @@ import json
 import zipfile
 import zlib
 from collections.abc import Set
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 
 from opendance_hf.errors import without_unsafe_advice
 from opendance_hf.files import atomic_write
-from opendance_hf.schema import COLUMNS, DanceSequence, SchemaError, from_row, to_row
+from opendance_hf.schema import COLUMNS, FPS, DanceSequence, SchemaError, config_of, from_row, to_row
 
 SUFFIX: Final = ".npz"
+_HEADER: Final = frozenset({"fps", "bpm", "genre", "smpl_betas"})
 _STRUCTS: Final = tuple(name for name, column in COLUMNS.items() if column.record is not None)
 
 
@@ -60,27 +62,68 @@ def load_sequence(path: Path | str) -> DanceSequence:
         raise SchemaError(f"{path}: not a valid sequence: {error}") from error
 
 
-class Header(NamedTuple):
-    """Columns of a sequence file that are read without its large arrays."""
+@dataclass(frozen=True)
+class Header:
+    """Describe a sequence by its columns that are not large arrays.
+
+    Attributes:
+        id: name of the sequence.
+        group: sequences of one group are in the same split.
+        num_dancers: number of dancers.
+        num_frames: number of frames.
+        fps: frames per second.
+        bpm: tempo of the song; None without a song.
+        motion_velocity: mean speed of the joints, m/s.
+        genre: genre of the song; None if no classifier ran.
+        has_betas: True if it has the SMPL shape.
+        backends: stage, name and version of every backend.
+        licence: licence of the source.
+    """
 
     id: str
     group: str
     num_dancers: int
+    num_frames: int
+    fps: float
+    bpm: float | None
+    motion_velocity: float
+    genre: str | None
+    has_betas: bool
+    backends: tuple[tuple[str, str, str], ...]
     licence: str
+
+    @property
+    def config(self) -> str:
+        """Dataset configuration of the sequence."""
+        return config_of(self.num_dancers)
 
 
 def load_header(path: Path | str) -> Header:
-    """Read the header of a sequence file without its large arrays.
+    """Read the header of a sequence file; its large arrays are not read.
 
     Raises:
         FileNotFoundError, SchemaError: as :func:`load_sequence`.
     """
-    row = _read(Path(path), ["id", "group", "num_dancers", "provenance"])
+    row = _read(
+        Path(path), ["id", "group", "num_dancers", "num_frames", "motion_velocity", "provenance"], _HEADER
+    )
     try:
-        licence = json.loads(row["provenance"])["licence"]
+        source = json.loads(row["provenance"])
+        return Header(
+            id=str(row["id"]),
+            group=str(row["group"]),
+            num_dancers=int(row["num_dancers"]),
+            num_frames=int(row["num_frames"]),
+            fps=float(row.get("fps", FPS)),
+            bpm=row.get("bpm"),
+            motion_velocity=float(row["motion_velocity"]),
+            genre=row.get("genre"),
+            has_betas="smpl_betas" in row,
+            backends=tuple((one["stage"], one["name"], one["version"]) for one in source["backends"]),
+            licence=str(source["licence"]),
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise SchemaError(f"{path}: not a valid sequence: {error}") from error
-    return Header(str(row["id"]), str(row["group"]), int(row["num_dancers"]), str(licence))
 
 
 def _read(path: Path, required: list[str], optional: Set[str] = frozenset()) -> dict[str, Any]:

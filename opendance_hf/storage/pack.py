@@ -17,15 +17,17 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from huggingface_hub.utils import tqdm
 
 from opendance_hf import __version__
 from opendance_hf.errors import OpenDanceError
@@ -34,11 +36,11 @@ from opendance_hf.render.statistics import Sample, draw_statistics
 from opendance_hf.schema import SCHEMA_VERSION, DanceSequence, sorted_configs, validate
 from opendance_hf.storage.card import dataset_card
 from opendance_hf.storage.contents import FIGURE, published_files
-from opendance_hf.storage.npz import load_sequence, save_sequence
-from opendance_hf.storage.parquet import SHARD_BYTES, write_parquet
+from opendance_hf.storage.npz import Header, load_header, load_sequence, save_sequence
+from opendance_hf.storage.parquet import SHARD_BYTES, ParquetWriter
 from opendance_hf.storage.splits import RATIOS, SPLITS, assign_splits, subset_ranks
 from opendance_hf.storage.statistics import SplitStatistics, statistics_of
-from opendance_hf.storage.webdataset import write_webdataset
+from opendance_hf.storage.webdataset import WebDatasetWriter
 
 STATISTICS: Final = "statistics.json"
 _MARKER: Final = "opendance-hf dataset"
@@ -62,25 +64,30 @@ class PackReport:
         return sum(split.sequences for splits in self.statistics.values() for split in splits.values())
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """Values of a sequence that stay in memory while the others are read."""
+def pack(sequences: Iterable[DanceSequence], out: Path | str, **options: Any) -> PackReport:
+    """Validate ``sequences`` and write them as a dataset folder.
 
-    id: str
-    group: str
-    config: str
-    num_dancers: int
-    duration_s: float
-    bpm: float | None
-    velocity: float
-    genre: str | None
-    has_betas: bool
-    backends: tuple[tuple[str, str, str], ...]
-    licence: str
+    Sequences are spooled to disk, and only one is in memory at a time, so a generator over thousands can be given. For
+    sequences that are files already, :func:`pack_files` needs no spool.
+
+    Args:
+        sequences: sequences in any order, with unique ids.
+        out, options: of :func:`pack_files`.
+
+    Raises:
+        SchemaError, PackError, ContentError: see :func:`pack_files`.
+    """
+    out = Path(out).absolute()
+    check_replaceable(out)
+    with naming_errors(out), new_folder(out.parent), _staging(out) as spool:
+        files = (
+            save_sequence(spool / f"{number:08d}.npz", validate(seq)) for number, seq in enumerate(sequences)
+        )
+        return pack_files(files, out, **options)
 
 
-def pack(
-    sequences: Iterable[DanceSequence],
+def pack_files(
+    files: Iterable[Path],
     out: Path | str,
     *,
     licence: str = "other",
@@ -90,12 +97,12 @@ def pack(
     figure: bool = False,
     title: str = "",
 ) -> PackReport:
-    """Validate ``sequences`` and write them as a dataset folder.
+    """Validate sequences that :func:`save_sequence` wrote and pack them as a dataset folder.
 
-    Sequences are spooled to disk, and only one is in memory at a time, so a generator over thousands can be given.
+    The headers of all files are read first; then each file is read once, for all formats. One row group is in memory.
 
     Args:
-        sequences: sequences in any order, with unique ids.
+        files: sequence files in any order, with unique ids.
         out: the dataset folder, for example ``opendance-3d``. An existing OpenDance-HF dataset is replaced; groups in its
             ``train`` split stay in ``train``. To assign all splits again, write to another folder.
         licence: a licence identifier of the Hub for the whole dataset; ``other`` refers to the provenance of each row.
@@ -107,7 +114,7 @@ def pack(
         title: title of the card; derived from the folder's name if empty.
 
     Raises:
-        SchemaError: if a sequence violates the schema.
+        SchemaError: if a sequence violates the schema or a file cannot be read.
         PackError: if there are no sequences, an id occurs twice, or ``out`` is not an OpenDance-HF dataset or cannot be
             read.
         ContentError: if a file was written that a dataset must not contain.
@@ -115,27 +122,25 @@ def pack(
     out = Path(out).absolute()
     check_replaceable(out)
     with naming_errors(out), new_folder(out.parent), _staging(out) as staging:
-        spool, fresh = staging / "spool", staging / "dataset"
-        spool.mkdir()
+        fresh = staging / "dataset"
         fresh.mkdir()
-        entries = _spool_sequences(sequences, spool)
+        file_of = _headers(files)
+        entries = list(file_of)
         split_of = _splits(entries, splits, _known_train(out, entries))
         statistics, parts = _split_entries(entries, split_of)
-        for (config, split), ids in parts.items():
-            ranks = subset_ranks(ids)
-            write_parquet(fresh, config, split, _load_spooled(spool, ranks), shard_bytes=shard_bytes)
-            if webdataset:
-                write_webdataset(fresh, config, split, _load_spooled(spool, ranks), shard_bytes=shard_bytes)
+        kinds: list[type[ParquetWriter | WebDatasetWriter]] = [ParquetWriter]
+        kinds += [WebDatasetWriter] if webdataset else []
+        _write_parts(parts, file_of, [partial(kind, fresh, shard_bytes=shard_bytes) for kind in kinds])
         if figure:
             _draw_figure(entries, fresh / FIGURE)
         described = _statistics_json(fresh, entries, statistics, licence, webdataset=webdataset)
         described |= _given_splits(entries, splits, split_of)
         (fresh / STATISTICS).write_text(json.dumps(described, indent=2) + "\n")
         dataset_card(described, out.name, title=title).save(fresh / "README.md")
-        files = _check_files(fresh)
+        contents = _check_files(fresh)
         check_replaceable(out)
         _replace_folder(fresh, out)
-    return PackReport(out, statistics, files)
+    return PackReport(out, statistics, contents)
 
 
 def check_replaceable(out: Path) -> None:
@@ -171,37 +176,42 @@ def _staging(out: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _spool_sequences(sequences: Iterable[DanceSequence], spool: Path) -> list[_Entry]:
-    """Validate every sequence and write it to the spool folder; return the entries sorted by id."""
-    entries: dict[str, _Entry] = {}
-    for seq in sequences:
-        validate(seq)
-        if seq.id in entries:
-            raise PackError(f"two sequences have the id {seq.id!r}: ids must be unique")
-        entries[seq.id] = _Entry(
-            id=seq.id,
-            group=seq.group,
-            config=seq.config,
-            num_dancers=seq.num_dancers,
-            duration_s=seq.num_frames / seq.fps,
-            bpm=seq.bpm,
-            velocity=seq.motion_velocity,
-            genre=seq.genre,
-            has_betas=seq.smpl_betas is not None,
-            backends=tuple((b.stage, b.name, b.version) for b in seq.provenance.backends),
-            licence=seq.provenance.licence,
-        )
-        save_sequence(spool / f"{seq.id}.npz", seq)
-    if not entries:
+def _headers(files: Iterable[Path]) -> dict[Header, Path]:
+    """Read the header of every file; return the files by header, sorted by id."""
+    found: dict[str, tuple[Header, Path]] = {}
+    for file in files:
+        header = load_header(file)
+        if header.id in found:
+            raise PackError(f"two sequences have the id {header.id!r}: ids must be unique")
+        found[header.id] = header, file
+    if not found:
         raise PackError("no sequences to pack")
-    return [entries[key] for key in sorted(entries)]
+    return dict(found[key] for key in sorted(found))
 
 
-def _load_spooled(spool: Path, ranks: Mapping[str, int]) -> Iterator[DanceSequence]:
-    return (replace(load_sequence(spool / f"{key}.npz"), subset_rank=rank) for key, rank in ranks.items())
+def _write_parts(
+    parts: Mapping[tuple[str, str], list[Header]],
+    file_of: Mapping[Header, Path],
+    formats: Sequence[Callable[[str, str], ParquetWriter | WebDatasetWriter]],
+) -> None:
+    """Read every sequence once, validate it, and write it in all formats to its configuration and split."""
+    bar = tqdm(total=len(file_of), desc="packing", unit="sequence", delay=5, disable=None, leave=False)
+    with bar:
+        for (config, split), part in parts.items():
+            ranks = subset_ranks(header.id for header in part)
+            writers = [open_writer(config, split) for open_writer in formats]
+            with ExitStack() as opened:
+                for writer in writers:
+                    opened.enter_context(writer)
+                for header in part:
+                    seq = replace(load_sequence(file_of[header]), subset_rank=ranks[header.id])
+                    validate(seq)
+                    for writer in writers:
+                        writer.write(seq)
+                    bar.update()
 
 
-def _known_train(out: Path, entries: list[_Entry]) -> set[str]:
+def _known_train(out: Path, entries: list[Header]) -> set[str]:
     """Return the groups with sequences in ``train`` of the existing dataset at ``out``; empty without a dataset.
 
     Groups are matched by name and by the ids of their sequences, since a new video may merge groups and rename them.
@@ -221,7 +231,7 @@ def _known_train(out: Path, entries: list[_Entry]) -> set[str]:
 
 
 def _splits(
-    entries: list[_Entry], splits: Mapping[str, float | str], known_train: set[str]
+    entries: list[Header], splits: Mapping[str, float | str], known_train: set[str]
 ) -> dict[str, str]:
     """Return the split of every sequence by its id.
 
@@ -242,7 +252,7 @@ def _splits(
 
 
 def _given_splits(
-    entries: list[_Entry], splits: Mapping[str, float | str], split_of: Mapping[str, str]
+    entries: list[Header], splits: Mapping[str, float | str], split_of: Mapping[str, str]
 ) -> dict[str, int]:
     """Return how many sequences have a split of their own, and how many groups are in several; empty if none has."""
     given = sum(isinstance(splits.get(entry.id), str) for entry in entries)
@@ -254,45 +264,47 @@ def _given_splits(
 
 
 def _split_entries(
-    entries: list[_Entry], split_of: Mapping[str, str]
-) -> tuple[dict[str, dict[str, SplitStatistics]], dict[tuple[str, str], list[str]]]:
-    """Return the statistics and the ids by configuration and split, without empty ones."""
+    entries: list[Header], split_of: Mapping[str, str]
+) -> tuple[dict[str, dict[str, SplitStatistics]], dict[tuple[str, str], list[Header]]]:
+    """Return the statistics and the headers by configuration and split, without empty ones."""
     statistics: dict[str, dict[str, SplitStatistics]] = {}
-    parts: dict[tuple[str, str], list[str]] = {}
+    parts: dict[tuple[str, str], list[Header]] = {}
     for config in sorted_configs(entry.config for entry in entries):
         for split in SPLITS:
             part = [e for e in entries if e.config == config and split_of[e.id] == split]
             if part:
                 statistics.setdefault(config, {})[split] = _statistics(part)
-                parts[config, split] = [entry.id for entry in part]
+                parts[config, split] = part
     return statistics, parts
 
 
-def _statistics(part: list[_Entry]) -> SplitStatistics:
+def _statistics(part: list[Header]) -> SplitStatistics:
     return statistics_of(
         groups=[entry.group for entry in part],
         dancers=[entry.num_dancers for entry in part],
-        durations_s=[entry.duration_s for entry in part],
+        durations_s=[entry.num_frames / entry.fps for entry in part],
         bpm=[entry.bpm for entry in part],
-        velocities=[entry.velocity for entry in part],
+        velocities=[entry.motion_velocity for entry in part],
         genres=[entry.genre for entry in part],
         with_smpl_betas=sum(entry.has_betas for entry in part),
     )
 
 
-def _draw_figure(entries: list[_Entry], path: Path) -> None:
+def _draw_figure(entries: list[Header], path: Path) -> None:
     path.parent.mkdir()
     samples = []
     for config in sorted_configs(entry.config for entry in entries):
         part = [entry for entry in entries if entry.config == config]
-        seconds, bpm, velocity = np.array([(e.duration_s, e.bpm, e.velocity) for e in part], np.float64).T
+        seconds, bpm, velocity = np.array(
+            [(e.num_frames / e.fps, e.bpm, e.motion_velocity) for e in part], np.float64
+        ).T
         samples.append(Sample(config, seconds, bpm, velocity, tuple(e.genre for e in part)))
     draw_statistics(samples, path)
 
 
 def _statistics_json(
     folder: Path,
-    entries: list[_Entry],
+    entries: list[Header],
     statistics: dict[str, dict[str, SplitStatistics]],
     licence: str,
     *,

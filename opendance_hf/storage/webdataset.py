@@ -17,6 +17,7 @@ import json
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Final
 
 import numpy as np
@@ -29,14 +30,7 @@ SHARD_BYTES: Final = 500_000_000
 ARRAYS: Final = tuple(name for name, column in COLUMNS.items() if column.shape)
 
 
-def write_webdataset(
-    root: Path | str,
-    config: str,
-    split: str,
-    sequences: Iterable[DanceSequence],
-    *,
-    shard_bytes: int = SHARD_BYTES,
-) -> list[Path]:
+class WebDatasetWriter:
     """Write the sequences of one config and split as tars; only one sequence is in memory.
 
     The same sequences give the same bytes. After an error all shards are removed.
@@ -45,34 +39,55 @@ def write_webdataset(
         root: the dataset folder; files go to ``root/webdataset/{config}``.
         config: name of the configuration, see :func:`opendance_hf.schema.config_of`.
         split: ``train``, ``validation`` or ``test``.
-        sequences: validated sequences of one number of dancers.
         shard_bytes: a new shard starts once the members of the current one reach this size.
-
-    Returns:
-        The shards, in order; none for no sequences.
     """
-    folder = Path(root) / "webdataset" / config
-    tar: tarfile.TarFile | None = None
-    shards: list[Path] = []
-    size = 0
-    try:
+
+    def __init__(self, root: Path | str, config: str, split: str, *, shard_bytes: int = SHARD_BYTES) -> None:
+        self._folder = Path(root) / "webdataset" / config
+        self._split = split
+        self._shard_bytes = shard_bytes
+        self._size = 0
+        self._tar: tarfile.TarFile | None = None
+        self.shards: list[Path] = []
+
+    def __enter__(self) -> WebDatasetWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._tar is not None:
+            self._tar.close()
+        if kind is not None:
+            for shard in self.shards:
+                shard.unlink(missing_ok=True)
+
+    def write(self, seq: DanceSequence) -> None:
+        """Append one validated sequence."""
+        if self._tar is None or self._size >= self._shard_bytes:
+            if self._tar is not None:
+                self._tar.close()
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self.shards.append(self._folder / f"{self._split}-{len(self.shards):05d}.tar")
+            self._tar = tarfile.open(self.shards[-1], "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
+            self._size = 0
+        self._size += _write_sample(self._tar, seq.id, _sample(seq))
+
+
+def write_webdataset(
+    root: Path | str,
+    config: str,
+    split: str,
+    sequences: Iterable[DanceSequence],
+    *,
+    shard_bytes: int = SHARD_BYTES,
+) -> list[Path]:
+    """Write all ``sequences`` with a :class:`WebDatasetWriter` and return the shards; none for no sequences."""
+    writer = WebDatasetWriter(root, config, split, shard_bytes=shard_bytes)
+    with writer:
         for seq in sequences:
-            if tar is None or size >= shard_bytes:
-                if tar is not None:
-                    tar.close()
-                folder.mkdir(parents=True, exist_ok=True)
-                shards.append(folder / f"{split}-{len(shards):05d}.tar")
-                tar, size = tarfile.open(shards[-1], "w", format=tarfile.PAX_FORMAT), 0  # noqa: SIM115
-            size += _write_sample(tar, seq.id, _sample(seq))
-        if tar is not None:
-            tar.close()
-    except BaseException:
-        if tar is not None:
-            tar.close()
-        for shard in folder.glob(f"{split}-?????.tar"):
-            shard.unlink()
-        raise
-    return shards
+            writer.write(seq)
+    return writer.shards
 
 
 def _write_sample(tar: tarfile.TarFile, key: str, members: dict[str, bytes]) -> int:

@@ -298,7 +298,7 @@ def test_an_item_that_failed_to_be_stored_is_made_again(
 ) -> None:
     out = places[2]
     with monkeypatch.context() as patched:
-        patched.setattr("opendance_hf.apps.importing.pack", _fail)
+        patched.setattr("opendance_hf.apps.importing.pack_files", _fail)
         with pytest.raises(OSError, match="stopped"):
             paired(places)
     assert not out.exists()

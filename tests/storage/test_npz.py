@@ -8,7 +8,7 @@ import pytest
 
 from opendance_hf.schema import SchemaError
 from opendance_hf.storage import load_sequence, save_sequence
-from opendance_hf.storage.npz import load_header
+from opendance_hf.storage.npz import Header, load_header
 from tests.factories import assert_same, make_sequence
 
 
@@ -27,12 +27,22 @@ def test_same_sequence_same_bytes(tmp_path: Path) -> None:
 
 def test_header_alone(tmp_path: Path) -> None:
     seq = make_sequence(1, 2)
-    assert load_header(save_sequence(tmp_path / "a.npz", seq)) == (
-        seq.id,
-        seq.group,
-        2,
-        seq.provenance.licence,
+    file = save_sequence(tmp_path / "a.npz", seq)
+    assert load_header(file) == Header(
+        id=seq.id,
+        group=seq.group,
+        num_dancers=2,
+        num_frames=40,
+        fps=60.0,
+        bpm=seq.bpm,
+        motion_velocity=seq.motion_velocity,
+        genre=seq.genre,
+        has_betas=True,
+        backends=(("detect", "nanodet", "3.0.4"), ("pose", "blazepose", "0.5")),
+        licence="CC0-1.0",
     )
+    short = load_header(save_sequence(file, make_sequence(1, full=False)))
+    assert (short.config, short.genre, short.has_betas) == ("individual", None, False)
 
 
 def test_provenance_is_json_without_pickle(tmp_path: Path) -> None:

@@ -18,7 +18,16 @@ from huggingface_hub import DatasetCard
 from PIL import Image
 
 from opendance_hf.schema import DanceSequence, SchemaError, features, from_row, to_row
-from opendance_hf.storage import PackError, dataset_card, load_sequence, pack, read_parquet, read_webdataset
+from opendance_hf.storage import (
+    PackError,
+    dataset_card,
+    load_sequence,
+    pack,
+    pack_files,
+    read_parquet,
+    read_webdataset,
+    save_sequence,
+)
 from opendance_hf.storage.card import card_for_hub
 from opendance_hf.storage.contents import ContentError
 from opendance_hf.storage.splits import subset_ranks
@@ -228,7 +237,7 @@ def test_refuses_a_file_and_takes_an_empty_folder(tmp_path: Path) -> None:
     assert pack(some(2), tmp_path / "empty").num_sequences == 2
 
 
-@pytest.mark.parametrize("where", ["write_parquet", "write_webdataset", "dataset_card", "_check_files"])
+@pytest.mark.parametrize("where", ["ParquetWriter", "WebDatasetWriter", "dataset_card", "_check_files"])
 def test_a_crash_leaves_the_older_dataset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
@@ -357,13 +366,23 @@ def test_the_card_renamed_for_the_hub_keeps_what_people_wrote(tmp_path: Path) ->
     assert card.text.endswith(mine), "the card that was given stays as it is"
 
 
-def test_loads_spooled_files_only_once_a_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reads_a_file_once_for_all_formats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr(
         pack_module, "load_sequence", lambda path: seen.append(path.stem) or load_sequence(path)
     )
-    pack(some(4), tmp_path / "d")
-    assert sorted(seen) == sorted([s.id for s in some(4)] * 2)
+    files = [save_sequence(tmp_path / f"{seq.id}.npz", seq) for seq in some(4)]
+    pack_files(files, tmp_path / "a/d", shard_bytes=100_000)
+    assert sorted(seen) == sorted(file.stem for file in files)
+    pack(some(4), tmp_path / "b/d", shard_bytes=100_000)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_a_file_that_violates_the_schema_is_refused(tmp_path: Path) -> None:
+    file = save_sequence(tmp_path / "a.npz", make_sequence(1, bpm=-1.0))
+    with pytest.raises(SchemaError, match="column 'bpm'"):
+        pack_files([file], tmp_path / "out/d")
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_rebuilt_dataset_is_not_read_from_a_stale_cache(
