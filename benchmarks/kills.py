@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +191,7 @@ def runs_of(ledger: Path, stage: str) -> set[tuple[bytes, int]]:
     if not ledger.is_file():
         return set()
     try:
-        with sqlite3.connect(f"file:{ledger}?mode=ro", uri=True, timeout=5) as db:
+        with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True, timeout=5)) as db:
             found = db.execute("SELECT path, rowid FROM stages WHERE stage = ?", (stage,)).fetchall()
         return set(found)
     except sqlite3.OperationalError:  # the tables are being made

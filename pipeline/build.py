@@ -43,7 +43,7 @@ from opendance_hf.pipeline.inspection.store import Inspection
 from opendance_hf.pipeline.ledger import UNFINISHED, Item, Ledger, describe_ledger_error
 from opendance_hf.pipeline.pipelines import STAGES, Pipeline
 from opendance_hf.pipeline.printable import printable
-from opendance_hf.pipeline.process import Repairs
+from opendance_hf.pipeline.process import Repairs, check_place, place_of
 from opendance_hf.pipeline.repairs import REPAIRS
 from opendance_hf.pipeline.runners import RUNNERS, Work
 from opendance_hf.pipeline.runners.worker import Limits, NoProgress, Progress
@@ -225,10 +225,12 @@ def build_dataset(
         licence = asked_licence or kept.get("licence") or "other"
         repairs = _repairs(build, pipeline)
         changed = changed_repairs(ledger, repairs) if inputs is None else {}
+        lost = _inputs_without_files(ledger, build)
         if pipeline is None:
-            pipeline = _stored_pipeline(ledger, build, needed=inputs is not None or bool(changed))
+            pipeline = _stored_pipeline(ledger, build, needed=inputs is not None or bool(changed or lost))
         # Only now that the build can continue, since it deletes results.
         reopen_repaired(ledger, changed)
+        ledger.reopen(lost)
         # The licence is kept even where nothing is left to process. The configuration is kept before any input is
         # registered with it: a build that is killed in between continues with the configuration of its inputs.
         made = {"pipeline": pipeline_fingerprint(pipeline)} if pipeline else {}
@@ -241,7 +243,9 @@ def build_dataset(
                 refresh_pending(ledger, pipeline, repairs)
             else:
                 register_inputs(ledger, inputs, pipeline, repairs)
+            place = place_of(build)
             _process(ledger, pipeline, build, options, progress or NoProgress(), repairs)
+            check_place(build, place)
         _apply_decisions(ledger, build, options.inspected_only)
         counts: Counter[str] = Counter(item.status for item in ledger.each_item())
         _remove_stale_files(build, set(ledger.sequence_ids(withheld=True)))
@@ -283,6 +287,15 @@ def _stored_pipeline(ledger: Ledger, build: Path, *, needed: bool) -> Pipeline |
             "name the videos"
         )
     return pipeline
+
+
+def _inputs_without_files(ledger: Ledger, build: Path) -> list[str]:
+    """Return the inputs with a sequence whose file is gone, as when a disk vanished while it was written."""
+    there = {file.stem for file in (build / "sequences").glob("*.npz")}
+    lost = ledger.paths_of(name for name in ledger.sequence_ids(withheld=True) if name not in there)
+    if lost:
+        _log.info(f"Files of sequences are gone: {len(lost)} video(s) are processed again.")
+    return lost
 
 
 def _repairs(build: Path, pipeline: Pipeline | None) -> Repairs:

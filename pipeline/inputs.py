@@ -14,7 +14,7 @@ from opendance_hf.errors import OpenDanceError
 from opendance_hf.files import NOT_MEDIA_SUFFIXES
 from opendance_hf.pipeline.config import has_repairs, with_repairs, work_fingerprint
 from opendance_hf.pipeline.inspection.store import video_of
-from opendance_hf.pipeline.ledger import DONE, Ledger
+from opendance_hf.pipeline.ledger import DONE, UNREAD, Ledger
 from opendance_hf.pipeline.pipelines import Pipeline
 from opendance_hf.pipeline.printable import printable
 from opendance_hf.pipeline.process import Repairs
@@ -161,7 +161,7 @@ def _identify(ledger: Ledger, source: Source, first: dict[str, Source]) -> tuple
         source: the input.
         first: the first input of every content so far; changed in place.
     """
-    digest, stamp, refused = "unread", "", source.refused
+    digest, stamp, refused = UNREAD, "", source.refused
     if not refused and source.path.is_file():
         try:
             stat = source.path.stat()

@@ -16,6 +16,8 @@ from opendance_hf.disk import describe_disk_error
 Status = Literal["pending", "running", "published", "rejected", "failed", "waiting"]
 #: States in which an input is not processed again; ``waiting`` means that annotators have not decided yet.
 DONE: Final = ("published", "rejected", "waiting")
+#: Hash of an input that is not a regular file, or is refused without reading it.
+UNREAD: Final = "unread"
 #: States of inputs that a build has to process.
 UNFINISHED: Final = ("pending", "running")
 
@@ -430,6 +432,20 @@ class Ledger:
         """Return the identity that :meth:`note_dataset` stored; None if there is none."""
         row = self._db.execute("SELECT value FROM settings WHERE name = 'dataset'").fetchone()
         return None if row is None else str(row["value"])
+
+    def paths_of(self, ids: Iterable[str]) -> list[str]:
+        """Return the inputs that sequences come from, sorted and without duplicates."""
+        find = "SELECT path FROM sequences WHERE id = ?"
+        return sorted({os.fsdecode(row["path"]) for key in ids for row in self._db.execute(find, (key,))})
+
+    def reopen(self, paths: Iterable[str]) -> None:
+        """Reset inputs to ``pending`` and delete their results."""
+        with self._transaction() as db:
+            for path in paths:
+                self._forget(db, path)
+                db.execute(
+                    "UPDATE items SET status = 'pending', attempts = 0 WHERE path = ?", (os.fsencode(path),)
+                )
 
     def retry(self) -> None:
         """Reset all unfinished and failed inputs to ``pending``, as :meth:`add` does for one."""

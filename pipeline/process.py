@@ -14,10 +14,10 @@ from opendance_hf.pipeline.cache import Cache
 from opendance_hf.pipeline.clip import Clip, Job, Repair
 from opendance_hf.pipeline.config import pipeline_fingerprint
 from opendance_hf.pipeline.inspection.store import video_of
-from opendance_hf.pipeline.ledger import Item
+from opendance_hf.pipeline.ledger import UNREAD, Item
 from opendance_hf.pipeline.outcome import Outcome, main_reason, summary
 from opendance_hf.pipeline.pipelines import STAGES, Pipeline
-from opendance_hf.pipeline.stage import Dropped, Rejected
+from opendance_hf.pipeline.stage import Dropped, Rejected, VanishedError
 
 #: Each thread holds two or three frames in memory; with more threads, decoding is the bottleneck.
 _MAX_THREADS: Final = 8
@@ -79,6 +79,7 @@ class VideoProcessor:
         cv2.setNumThreads(1)
         self.pipeline, self.num_stages = pipeline, num_stages
         self.repairs = repairs or {}
+        self._place = place_of(build)
         self.job = Job(build, pipeline_fingerprint(pipeline), min(threads, _MAX_THREADS))
         # Torch, SciPy and others take seconds to import: do it in the background while the first stages run.
         self._torch_is_there = Event()
@@ -89,14 +90,73 @@ class VideoProcessor:
 
         Raises:
             Rejected: if no sequence can be made from it; the message is the reason.
+            VanishedError: if its folder is gone or empty, or the build folder is gone, as when a disk was unmounted.
+            OSError: if the file has gone since it was registered, or cannot be read any more.
         """
         path = Path(item.path)
-        if not path.is_file():
-            raise Rejected("not a regular file" if path.exists() else "a broken link, or the file is gone")
+        if path.exists() and not path.is_file():
+            raise Rejected("not a regular file")
+        if item.sha256 == UNREAD and not path.exists():
+            raise Rejected("a broken link")
+        _check_there(path)
+        try:
+            outcome = self._process(item, on_stage, on_step)
+        except Exception:
+            check_place(self.job.build, self._place)
+            _check_there(path)  # the decision stands only if the file could be read
+            raise
+        check_place(self.job.build, self._place)
+        return outcome
+
+    def _process(self, item: Item, on_stage: Callable[..., None], on_step: Callable[..., None]) -> Outcome:
+        path = Path(item.path)
         repairs = self.repairs.get(video_of(item.sha256), ())
         video = Clip(path, item.sha256, key=item.sha256, job=self.job, repairs=repairs)
         times = StageTimes(on_stage, on_step)
         return process(video, self.pipeline, times, self._torch_is_there.wait, self.num_stages)
+
+
+def place_of(folder: Path) -> tuple[int, int]:
+    """Return what tells a folder from another one of the same path: its device and its number there."""
+    found = folder.stat()
+    return found.st_dev, found.st_ino
+
+
+def check_place(build: Path, place: tuple[int, int]) -> None:
+    """Check that a build folder is still the one it was, so that results were not written to an empty mount point.
+
+    Raises:
+        VanishedError: otherwise.
+    """
+    try:
+        if place_of(build) == place:
+            return
+    except OSError:
+        pass
+    raise VanishedError(
+        f"{build}: this folder is gone, or another one; if its disk was unmounted, mount it again, and run the same command"
+    )
+
+
+def _check_there(path: Path) -> None:
+    """Check that a file can be read.
+
+    Raises:
+        VanishedError: if its folder is gone or empty.
+        OSError: if it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except FileNotFoundError:
+        if not path.parent.is_dir() or not any(path.parent.iterdir()):
+            raise VanishedError(
+                f"{path.parent}: this folder of videos is gone or empty; if it is on another disk, mount it again, and run the "
+                "same command"
+            ) from None
+        raise FileNotFoundError(
+            "the file is gone since the build began; put it back, or run the build again without it"
+        ) from None
 
 
 def process(

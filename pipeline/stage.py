@@ -7,8 +7,13 @@ from dataclasses import dataclass, fields
 from importlib.metadata import version
 from typing import Any, ClassVar
 
+from opendance_hf.errors import OpenDanceError
 from opendance_hf.pipeline.backends.base import Backend
 from opendance_hf.pipeline.clip import Clip
+
+
+class VanishedError(OpenDanceError, OSError):
+    """Raised if the videos of a build have vanished, which is the fault of none of them; the build stops."""
 
 
 class Rejected(Exception):

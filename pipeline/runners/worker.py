@@ -26,7 +26,7 @@ from opendance_hf.disk import describe_disk_error, disk_fault
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.pipeline.backends.base import BackendError
 from opendance_hf.pipeline.ledger import DroppedSpan, Item
-from opendance_hf.pipeline.stage import Dropped, Rejected
+from opendance_hf.pipeline.stage import Dropped, Rejected, VanishedError
 
 #: A worker that is not ready after this time is given up, unless a video may take longer, seconds.
 _START_S: Final = 300.0
@@ -222,7 +222,7 @@ def _worker_main(make_processor: Callable[[], Processor], pipe: Connection, life
             pipe.send(("published", "", outcome.sequences, _spans(outcome.dropped)))
         except Rejected as decision:
             pipe.send(("rejected", str(decision), [], _spans(decision.dropped)))
-        except BackendError as error:
+        except (BackendError, VanishedError) as error:
             # Not the video's fault: every other one would fail likewise.
             pipe.send(("broken", str(error)))
             return

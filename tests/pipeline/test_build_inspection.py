@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from opendance_hf.cli import app
+from opendance_hf.pipeline import build as build_module
 from opendance_hf.pipeline.backends.yolox import YOLOX
 from opendance_hf.pipeline.build import CONFIG, _dataset_identity, _withdraw
 from opendance_hf.pipeline.config import dump_config, pipeline_fingerprint, prepare_pipeline, work_fingerprint
@@ -322,3 +323,20 @@ def test_a_damaged_sequence_is_named_and_nothing_published(out: Path) -> None:
     assert f"error: {file}: not a sequence file" in said
     assert "restore a copy" in said
     assert not out.exists()
+
+
+def test_a_sequence_whose_file_is_gone_is_made_again(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the disk of a build vanished while the file was written."""
+    first = sequences(out)[0]
+    (out.with_name("dance.build") / "sequences" / f"{first}.npz").unlink()
+    seen: list[tuple[str, str]] = []
+    monkeypatch.setattr(
+        build_module,
+        "_process",
+        lambda ledger, *rest: seen.extend((item.name, item.status) for item in ledger.items()),
+    )
+    code, said = run(out, "--continue")
+    assert code == 0, said
+    assert "Files of sequences are gone: 1 video(s) are processed again" in said
+    assert [status for _, status in seen] == ["pending", "published", "published"]
+    assert len(sequences(out)) == 2

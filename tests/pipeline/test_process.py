@@ -12,9 +12,9 @@ import pytest
 
 from opendance_hf.pipeline.clip import Clip, Job
 from opendance_hf.pipeline.config import pipeline_fingerprint
-from opendance_hf.pipeline.ledger import Item
+from opendance_hf.pipeline.ledger import UNREAD, Item
 from opendance_hf.pipeline.process import VideoProcessor
-from opendance_hf.pipeline.stage import Dropped, Rejected, Stage
+from opendance_hf.pipeline.stage import Dropped, Rejected, Stage, VanishedError
 from tests.factories import make_sequence
 
 SEEN: list[Clip] = []
@@ -28,13 +28,16 @@ class Note(Stage):
 
     def __call__(self, clip: Clip) -> Clip | Dropped:
         SEEN.append(clip)
-        if clip.path.read_bytes() == b"dull":
+        content = clip.path.read_bytes()
+        if content == b"vanish":
+            clip.path.unlink()
+        if content in (b"dull", b"vanish"):
             return Dropped(0.0, 9.0, "dull", "2, at least 3 needed")
         return replace(clip, sequence=make_sequence(0, id=clip.id))
 
 
-def process(build: Path, file: Path, threads: int = 3) -> list[str]:
-    item = Item(os.fspath(file), file.name, "b" * 64, "pending", "", 0, 0.0)
+def process(build: Path, file: Path, threads: int = 3, sha256: str = "b" * 64) -> list[str]:
+    item = Item(os.fspath(file), file.name, sha256, "pending", "", 0, 0.0)
     outcome = VideoProcessor((Note(),), build, threads)(item, lambda *values: None, lambda *values: None)
     return [row["id"] for row in outcome.sequences]
 
@@ -62,13 +65,31 @@ def test_what_is_not_a_file_is_rejected_unread(tmp_path: Path) -> None:
     (tmp_path / "folder.mp4").mkdir()
     os.mkfifo(tmp_path / "pipe.mp4")
     for name, reason in (
-        ("gone.mp4", "the file is gone"),
         ("broken.mp4", "a broken link"),
         ("folder.mp4", "not a regular file"),
         ("pipe.mp4", "not a regular file"),
     ):
         with pytest.raises(Rejected, match=reason):
-            process(tmp_path, tmp_path / name)
+            process(tmp_path, tmp_path / name, sha256=UNREAD)
+
+
+def test_a_file_that_is_gone_is_not_rejected(tmp_path: Path) -> None:
+    """A rejection is for good, and the file may be back tomorrow."""
+    (tmp_path / "other.mp4").write_bytes(b"dance")
+    with pytest.raises(FileNotFoundError, match="the file is gone since the build began; put it back"):
+        process(tmp_path, tmp_path / "gone.mp4")
+    (tmp_path / "vanishing.mp4").write_bytes(b"vanish")
+    with pytest.raises(FileNotFoundError, match="the file is gone"):
+        process(tmp_path, tmp_path / "vanishing.mp4")
+
+
+@pytest.mark.parametrize("place", ["empty", "gone"])
+def test_a_folder_that_vanished_is_the_fault_of_no_video(tmp_path: Path, place: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(
+        VanishedError, match=f"{place}: this folder of videos is gone or empty; .* mount it again"
+    ):
+        process(tmp_path, tmp_path / place / "a.mp4")
 
 
 def test_neither_the_command_nor_a_worker_waits_for_slow_imports() -> None:
@@ -85,3 +106,17 @@ def test_the_tars_are_written_without_torch() -> None:
     command = f"import sys, {modules}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_build_folder_that_vanished_is_the_fault_of_no_video(tmp_path: Path) -> None:
+    """An unmounted disk leaves an empty folder at the same path, where nothing must be published."""
+    video, build, away = tmp_path / "a.mp4", tmp_path / "build", tmp_path / "away"
+    video.write_bytes(b"dance")
+    build.mkdir()
+    item = Item(os.fspath(video), video.name, "b" * 64, "pending", "", 0, 0.0)
+    processor = VideoProcessor((Note(),), build, 1)
+    processor(item, lambda *values: None, lambda *values: None)
+    build.rename(away)
+    build.mkdir()
+    with pytest.raises(VanishedError, match="build: this folder is gone, or another one; .* mount it again"):
+        processor(item, lambda *values: None, lambda *values: None)
