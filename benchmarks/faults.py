@@ -64,18 +64,10 @@ class Build:
 
     def start(self, *options: str) -> subprocess.Popen[bytes]:
         code = "from opendance_hf.cli import main; main()"
-        command = [
-            *self.prefix,
-            sys.executable,
-            "-c",
-            code,
-            "build",
-            str(self.videos),
-            "--out",
-            str(self.out),
-        ]
+        again = "--continue" in options
+        inputs = [] if again else [str(self.videos), "--profile", PROFILE]
+        command = [*self.prefix, sys.executable, "-c", code, "build", *inputs, "--out", str(self.out)]
         command += ["--licence", "cc-by-4.0", "--workers", "2", *options]
-        command += ["--profile", PROFILE] if videos else []
         with self.log.open("wb") as log:
             return subprocess.Popen(
                 command, stdout=log, stderr=log, env=self.environment, start_new_session=True

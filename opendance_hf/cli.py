@@ -53,7 +53,10 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 @app.command()
 def build(
     ctx: typer.Context,
-    paths: Annotated[list[Path] | None, typer.Argument(help="Videos, or folders of videos.")] = None,
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(help="Videos, folders of videos, or URLs of either (s3://..., docs/scale.md)."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="The dataset folder to write.")] = Path("opendance-3d"),
     build_dir: Annotated[
         Path | None,
@@ -210,6 +213,7 @@ def build(
     from opendance_hf.pipeline.build import BuildOptions, BuildResult
     from opendance_hf.pipeline.collect import read_selection
     from opendance_hf.pipeline.config import dump_config
+    from opendance_hf.pipeline.remote import is_url, local_inputs
     from opendance_hf.pipeline.runners import RUNNERS
 
     if fast and profile not in ("default", "fast"):
@@ -225,8 +229,8 @@ def build(
             raise typer.BadParameter("--selected needs PATHS: name the videos or their folder as well")
     elif not paths and not print_config:
         raise typer.BadParameter("PATHS are missing: name videos or folders of videos, or use --continue")
-    if watch is not None and not paths:
-        raise typer.BadParameter("--watch needs PATHS: name the folders to look into")
+    if watch is not None and (not paths or any(map(is_url, paths))):
+        raise typer.BadParameter("--watch needs PATHS, not URLs: name the folders to look into")
     if runner not in RUNNERS:
         raise typer.BadParameter(f"unknown --runner {runner!r}: expected {' or '.join(RUNNERS)}")
     if address is not None and runner != "ray":
@@ -256,12 +260,14 @@ def build(
             selection=None if selected is None else read_selection(selected),
         )
 
+        inputs = local_inputs(paths or [], Path(f"{named}.videos"))
+
         def run(leave_out: Iterable[Path] = ()) -> BuildResult:
             now = replace(options, leave_out=leave_out)
-            return run_build(paths or [], out, folder, folder / "index.html", now, console)
+            return run_build(inputs, out, folder, folder / "index.html", now, console)
 
         if watch is not None:
-            watch_inputs(paths or [], out, folder, watch, run)  # until Ctrl-C
+            watch_inputs(inputs, out, folder, watch, run)  # until Ctrl-C
         result = run()
     raise typer.Exit(Verdict(allow_empty, strict).exit_code(result))
 
@@ -498,8 +504,8 @@ def synthesize(
         console.print(f"written:  {out}", markup=False, highlight=False)
 
 
-def _is_one_file(paths: list[Path] | None) -> bool:
-    return paths is None or (len(paths) == 1 and not paths[0].is_dir())
+def _is_one_file(paths: list[str] | None) -> bool:
+    return paths is None or (len(paths) == 1 and not Path(paths[0]).is_dir())
 
 
 def _share_of_duos(dancers: str) -> float:

@@ -118,5 +118,5 @@ def test_a_build_folder_that_vanished_is_the_fault_of_no_video(tmp_path: Path) -
     processor(item, lambda *values: None, lambda *values: None)
     build.rename(away)
     build.mkdir()
-    with pytest.raises(VanishedError, match="build: this folder is gone, or another one; .* mount it again"):
+    with pytest.raises(VanishedError, match=r"build: this folder is gone, or another one; .* mount it again"):
         processor(item, lambda *values: None, lambda *values: None)

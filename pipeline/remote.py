@@ -1,0 +1,164 @@
+"""Copy videos of object storage and servers to this machine, through fsspec (``s3://``, ``gs://``, ``hf://``, ``https://`` ...).
+
+A folder of copies follows its URL: new and changed files are copied, files that left the URL are deleted, and a copy that was
+interrupted goes on with the files that are not there yet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from opendance_hf.disk import MIN_ROOM, check_room, disk_fault
+from opendance_hf.files import NOT_MEDIA_SUFFIXES, atomic_write
+from opendance_hf.pipeline.inputs import BuildError
+from opendance_hf.pipeline.printable import printable
+
+_log = logging.getLogger(__name__)
+
+#: What was copied, beside the copies: identity of each remote file by name.
+_INDEX: Final = ".copied.jsonl"
+#: How often the copy of a file is tried.
+_ATTEMPTS: Final = 3
+_BLOCK: Final = 2**20
+
+
+def is_url(name: str) -> bool:
+    """Return True for ``scheme://...``, False for a path."""
+    return "://" in name
+
+
+def local_inputs(names: Iterable[str], store: Path) -> list[Path]:
+    """Return the local paths of inputs; those that are URLs are copied to folders in ``store`` first.
+
+    Raises:
+        BuildError: see :func:`mirror`.
+        DiskError: if the copies do not fit on the disk.
+    """
+    return [mirror(name, store / _folder_name(name)) if is_url(name) else Path(name) for name in names]
+
+
+def mirror(url: str, folder: Path) -> Path:
+    """Make a folder of copies equal to the media files at or below a URL, and return it.
+
+    Args:
+        url: of a file or a folder.
+        folder: made by an earlier call with the same URL, or not there.
+
+    Raises:
+        BuildError: if the URL cannot be read, has no media files or names that are not relative, or the package for its
+            scheme is missing. Copies that are complete are kept.
+        DiskError: if the copies do not fit on the disk.
+    """
+    from huggingface_hub.utils.tqdm import tqdm
+
+    try:
+        fs, found = _listed(url)
+    except Exception as error:  # of any storage: they have no common base class
+        raise BuildError(f"{url}: {_cause(error)}") from None
+    if not found:
+        raise BuildError(f"{url}: no videos there; give the URL of a file, or of a folder")
+    known = _known(folder)
+    wanted = {name: identity for name, (_, _, identity) in found.items()}
+    missing = [
+        name for name in sorted(found) if known.get(name) != wanted[name] or not (folder / name).is_file()
+    ]
+    check_room(folder, MIN_ROOM + sum(found[name][1] for name in missing))
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in known.keys() - wanted.keys():
+        (folder / name).unlink(missing_ok=True)
+    if missing:
+        _log.info(f"Copying {len(missing)} of {len(found)} file(s) from {url} ...")
+    for name in tqdm(missing, desc="copying", unit="file", delay=5, disable=None, leave=False):
+        remote, size, _ = found[name]
+        try:
+            _copy(fs, remote, size, folder / name)
+        except Exception as error:
+            if disk_fault(error, [folder]) is not None:
+                raise
+            raise BuildError(f"{url}: {printable(name)} cannot be copied: {_cause(error)}") from None
+        with (folder / _INDEX).open("a", encoding="utf-8") as index:
+            index.write(_line(name, wanted[name]))
+    with atomic_write(folder / _INDEX) as part:
+        part.write_text("".join(_line(*one) for one in sorted(wanted.items())), encoding="utf-8")
+    return folder
+
+
+def _listed(url: str) -> tuple[Any, dict[str, tuple[str, int, str]]]:
+    """Return the file system of a URL, and the remote path, size and identity of every media file by its relative name."""
+    import fsspec
+
+    fs, root = fsspec.core.url_to_fs(url)
+    entries = {path: info for path, info in fs.find(root, detail=True).items() if info["type"] == "file"}
+    found = {}
+    for path, info in entries.items():
+        name = (
+            PurePosixPath(path).relative_to(root) if path != root else PurePosixPath(path.rpartition("/")[2])
+        )
+        if any(part.startswith(".") for part in name.parts) or name.suffix.lower() in NOT_MEDIA_SUFFIXES:
+            continue
+        if name.is_absolute() or not name.parts or "\\" in str(name) or "\0" in str(name):
+            raise ValueError(f"the name {printable(str(name))} is not one of a file in a folder")
+        size = info.get("size") or fs.info(path).get("size")
+        if size is None:
+            raise ValueError(f"the size of {printable(str(name))} is not known")
+        # Whatever the storage says of a file: its ETag, or size and times.
+        said = json.dumps(info, sort_keys=True, default=str)
+        found[str(name)] = (path, int(size), hashlib.sha256(said.encode()).hexdigest())
+    return fs, found
+
+
+def _copy(fs: Any, remote: str, size: int, target: Path) -> None:
+    """Copy a file atomically; faults of the network are tried again.
+
+    Raises:
+        OSError: if the file has another size than was announced.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            with atomic_write(target) as part:
+                with fs.open(remote, "rb", block_size=_BLOCK) as source, part.open("wb") as out:
+                    while block := source.read(_BLOCK):
+                        out.write(block)
+                if part.stat().st_size != size:
+                    raise OSError(f"{part.stat().st_size} bytes came, {size} were announced")
+            return
+        except Exception as error:
+            if attempt == _ATTEMPTS or disk_fault(error, [target]) is not None:
+                raise
+
+
+def _known(folder: Path) -> dict[str, str]:
+    """Return the identity of every file that was copied; a line that was cut off is ignored, and its file copied again."""
+    known = {}
+    with suppress(FileNotFoundError):
+        for line in (folder / _INDEX).read_text(encoding="utf-8").splitlines():
+            with suppress(ValueError):
+                name, identity = json.loads(line)
+                known[str(name)] = str(identity)
+    return known
+
+
+def _line(name: str, identity: str) -> str:
+    return json.dumps([name, identity]) + "\n"
+
+
+def _folder_name(url: str) -> str:
+    """Return a folder for a URL: its last part, and a hash, as other URLs may end likewise."""
+    last = "".join(c for c in url.rstrip("/").rpartition("/")[2] if c.isalnum() or c in "-_.").strip(".")
+    return f"{last[:60] or 'videos'}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+
+
+def _cause(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, ImportError):
+        return f"{text}; pip install what is missing, and run the same command"
+    if isinstance(error, FileNotFoundError):
+        return "no such file or folder there"
+    return f"{text}; check the URL, the network and your access, and run the same command: complete copies are kept"
