@@ -1,4 +1,4 @@
-"""The ledger of a build with a million synthetic inputs: enter, resume, look at all, process.
+"""The ledger of a build with a million synthetic inputs: enter, resume, look at all, process, inspect.
 
     python -m benchmarks.ledger [--items 1000000]
 
@@ -18,12 +18,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.__main__ import machine
+from opendance_hf.pipeline.inspection.queue import decide, next_turn
+from opendance_hf.pipeline.inspection.results import progress
+from opendance_hf.pipeline.inspection.store import Inspection, Person
 from opendance_hf.pipeline.ledger import Ledger
 
 OUT = Path(__file__).with_name("ledger.json")
 PUBLISHED_EVERY = 40
 PROCESSED = 10_000
+DECISIONS = 100
 
 
 def path_of(number: int) -> str:
@@ -34,7 +40,7 @@ def enter(ledger: Ledger, items: int) -> None:
     with ledger.together():
         for number in range(items):
             path = path_of(number)
-            ledger.add(path, path[8:], f"{number:064x}", "pipeline", f"{number} 1 2 3")
+            ledger.add(path, path[8:], f"{number:032x}" * 2, "pipeline", f"{number} 1 2 3")
 
 
 def process(ledger: Ledger, numbers: range) -> None:
@@ -42,8 +48,26 @@ def process(ledger: Ledger, numbers: range) -> None:
         path = path_of(number)
         ledger.start(path)
         ledger.stage(path, "probe", 1.0)
-        row = {"id": f"{number:016x}_00", "num_frames": 1000}
+        row = {"id": f"{number:016x}_00", "num_frames": 1000, "num_dancers": 1, "start_s": 0.0, "end_s": 16.7}
         ledger.finish(path, "published", "", 1.0, [row])
+
+
+def write_motions(build: Path, numbers: range) -> None:
+    """Write what inspection reads of the file of a sequence; the motion is a single frame."""
+    (build / "sequences").mkdir()
+    for number in numbers:
+        motion = np.full((1, 72), number, np.float32)
+        arrays = {"joints": motion, "smpl_pose": motion, "smpl_transl": motion[:, :3]}
+        np.savez(build / "sequences" / f"{number:016x}_00.npz", **arrays)
+
+
+def judge(inspection: Inspection, decisions: int) -> None:
+    """Let one person keep the next items of round 1, as the page does."""
+    ana = Person("ana")
+    for _ in range(decisions):
+        item = next_turn(inspection, ana, "round1").item
+        assert item is not None
+        decide(inspection, ana, "round1", 1, item.subject, "keep")
 
 
 def main() -> None:
@@ -76,6 +100,13 @@ def main() -> None:
         timed("keep all", lambda: ledger.keep_only([path_of(number) for number in range(items)]))
         size = file.stat().st_size
         ledger.close()
+        write_motions(Path(folder), published)
+        with Inspection(file) as inspection:
+            inspection.add_person("ana")
+            timed(f"items of inspection, {len(published):,} new", lambda: inspection.refresh(Path(folder)))
+            timed("items of inspection, none new", lambda: inspection.refresh(Path(folder)))
+            timed(f"{DECISIONS} decisions", lambda: judge(inspection, DECISIONS))
+            timed("overview of inspection", lambda: progress(inspection))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     result = {
         "items": items,
