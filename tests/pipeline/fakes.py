@@ -39,6 +39,8 @@ class FakeProcessor:
             raise ValueError("the numbers do not fit")
         if item.name.startswith("unpicklable"):
             return Outcome([{"id": "x", "what": lambda: None}], [])
+        if item.name.startswith("late") and self.folder.name == "later":
+            os._exit(3)
         if item.name.startswith("die"):
             os._exit(3)
         if item.name.startswith("once") and len(list(self.folder.glob(f"{item.name}.*"))) == 1:

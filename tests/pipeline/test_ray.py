@@ -93,6 +93,27 @@ def test_what_is_not_the_fault_of_a_video_stops_the_build(
     assert [item.status for item in ledger.items()] == ["pending"]
 
 
+@pytest.mark.slow
+def test_a_crash_in_a_later_pool_costs_that_video(tmp_path: Path, seen: Path) -> None:
+    later = tmp_path / "later"
+    later.mkdir()
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    for name in ("good1", "late", "reject", "good2"):
+        ledger.add(f"/in/{name}", name, name, "f")
+    pools = [Pool(Make(folder), 2, cpus=0.5) for folder in (seen, later)]
+    run_ray(ledger, pools, limits=Limits(60), progress=Quiet())
+    found = {item.name: (item.status, item.reason) for item in ledger.items()}
+    assert found == {
+        "good1": ("published", ""),
+        "good2": ("published", ""),
+        "late": ("failed", "the worker process died (exit code 3), 2 times"),
+        "reject": ("rejected", "nobody in the picture"),
+    }
+    assert [row["id"] for row in ledger.sequences()] == ["good1_00", "good2_00"]
+    calls = Counter(path.name.split(".")[0] for path in later.iterdir())
+    assert calls == {"good1": 1, "good2": 1, "late": 2}, "what was rejected is not processed further"
+
+
 def workers_of(seen: Path) -> list[int]:
     return [int(path.suffix[1:]) for path in seen.iterdir()]
 
