@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.made
 VIDEOS ?=
 
-.PHONY: help demo fetch test test-slow bench bench-pipeline bench-real bench-rendered cases lint format wheel-check audit clean
+.PHONY: help demo fetch test test-slow bench bench-pipeline bench-real bench-rendered bench-scale cases lint format wheel-check audit clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -25,6 +25,9 @@ test-slow: $(STAMP)  ## only the slow tests
 
 bench: $(STAMP)  ## measure what is meant to be fast beside its plain version: make bench [SECTIONS=...]
 	$(BIN)/python -m benchmarks $(SECTIONS)
+
+bench-scale: $(STAMP)  ## a million inputs, 28,051 sequences, kills, faults, fuzzing: make bench-scale VIDEOS='A.mp4 ...' [PARTS=...]
+	$(BIN)/python -m benchmarks.scale $(VIDEOS) $(if $(PARTS),--parts $(PARTS))
 
 cases: $(STAMP)  ## faults learnt from public reports: what each gives now, beside the right value
 	$(BIN)/python -m benchmarks.cases $(CASES)
