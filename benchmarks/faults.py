@@ -33,7 +33,7 @@ OUT = Path(__file__).with_name("faults.json")
 STAGE = "track"
 #: A clock is set forward and back by ten years.
 DAYS = 3650
-DISK = "size=4g"
+DISK = "size=600m"
 
 
 class Build:
@@ -107,12 +107,14 @@ def disk_full(build: Build) -> int | None:
     build.until(process, "probe")
     ballast = build.disk / "ballast"
     with ballast.open("wb", buffering=0) as file:
+        size = 2**22
         while process.poll() is None:  # what is freed meanwhile is taken as well
             try:
-                file.write(bytes(65_536))
+                file.write(bytes(size))
             except OSError as error:
                 if error.errno != errno.ENOSPC:
                     raise
+                size = 2**12
                 time.sleep(0.01)
     code = process.wait()
     ballast.unlink()

@@ -32,8 +32,12 @@ _PIECE: Final = 16
 _MOVES_M: Final = 0.04
 #: Pieces are looked up by a few random projections of their coordinates, within this RMS distance in metres.
 _PROJECTIONS: Final = 10
-_REACH_M: Final = 0.07
+_REACH_M: Final = 0.1
 _NEIGHBOURS: Final = 8
+#: Share of a sequence's pieces, eight frames apart, that must be found at one offset in another one; two at least. Of 29 pieces
+#: of ten seconds of motion-captured dances and their copies (late, short, faster, slower, mirrored), twins had six or more of
+#: eleven, nineteen in twenty of the other pairs three or fewer.
+_VOTES: Final = 0.3
 #: Twins have at least this much in common, in seconds and as a share of the shorter one, at speeds up to 4 percent
 #: apart, and their limbs' paths correlate: by 0.9 over 3 s, by 0.8 over 9 s or more.
 _MIN_OVERLAP_S: Final = 3.0
@@ -70,49 +74,73 @@ def mirrored(track: Track) -> Track:
 
 
 def twin_candidates(dancers: Sequence[Track]) -> list[tuple[int, int]]:
-    """Return pairs of sequences, given their tracks (D, N, 10, 3), with similar pieces; the most similar first."""
-    pieces, owners = [], []
-    for number, dances in enumerate(dancers):
-        for track in dances:
-            projected = _projections(track)
-            pieces.append(projected)
-            owners.append(np.full(len(projected), number))
-    known, owner = (
-        np.concatenate(pieces or [np.zeros((0, _PROJECTIONS))]),
-        np.concatenate(owners or [np.zeros(0)]),
-    )
-    if not len(known):
+    """Return pairs of sequences, given their tracks (D, N, 10, 3), worth comparing; the most promising first.
+
+    Pieces of one sequence are looked up among those of all. A pair is worth it if several of them are found in the other one at
+    about the same offset in time, as in another copy of a motion. A single similar piece is in almost every pair of dances.
+    """
+    known = [_projections(track) for dances in dancers for track in dances]
+    owner = np.repeat([n for n, dances in enumerate(dancers) for _ in dances], [len(p) for p, _ in known])
+    if not len(owner):
         return []
-    tree = cKDTree(known)
-    nearest: dict[tuple[int, int], float] = {}
+    tree, start = cKDTree(np.concatenate([p for p, _ in known])), np.concatenate([at for _, at in known])
+    votes: dict[tuple[int, int], int] = {}
     for number, dances in enumerate(dancers):
         for track in (*dances, *mirrored(dances)):
-            asked = _projections(track)[:: _PIECE // 2]
+            pieces, starts = _projections(track)
+            asked, at = pieces[:: _PIECE // 2], starts[:: _PIECE // 2]
             if not len(asked):
                 continue
             # The nearest pieces are those of the sequence itself within half a second: query more neighbours.
             distances, found = tree.query(asked, k=_NEIGHBOURS + 10, distance_upper_bound=_REACH_M)
-            distances, found = np.asarray(distances), np.asarray(found)
-            near = np.isfinite(distances)
-            for distance, other in zip(distances[near], owner[found[near]], strict=True):
-                pair = (min(number, int(other)), max(number, int(other)))
-                if other != number and distance < nearest.get(pair, np.inf):
-                    nearest[pair] = float(distance)
-    return sorted(nearest, key=lambda pair: (nearest[pair], pair))
+            row, column = np.nonzero(np.isfinite(distances))
+            hits = np.asarray(found)[row, column]
+            others, offset = owner[hits], np.floor_divide(start[hits] - at[row], TRACK_FPS)
+            foreign = others != number
+            counted = _count_votes(others[foreign], offset[foreign], row[foreign])
+            for other, count in counted.items():
+                if count >= max(2, _VOTES * len(asked)):
+                    pair = min(number, other), max(number, other)
+                    votes[pair] = max(count, votes.get(pair, 0))
+    return sorted(votes, key=lambda pair: (-votes[pair], pair))
 
 
-def _projections(track: Track) -> Floats:
-    """Project the moving pieces of a track (N, 10, 3) to (M, 10), whose distances approximate RMS metres."""
+def _count_votes(
+    others: npt.NDArray[np.integer], offset: npt.NDArray[np.integer], asked: npt.NDArray[np.integer]
+) -> dict[int, int]:
+    """Count, for each other sequence, the pieces found in it at the offset that most agree on.
+
+    Args:
+        others: (M,) sequence in which a piece was found.
+        offset: (M,) by how much later than the piece, whole seconds; one that drifts with speed falls into two seconds.
+        asked: (M,) number of the piece.
+    """
+    hits = np.unique(np.stack([others, offset, asked], axis=1), axis=0)
+    places, counts = np.unique(hits[:, :2], axis=0, return_counts=True)
+    follows = np.r_[(np.diff(places, axis=0) == (0, 1)).all(axis=1), False][: len(places)]
+    counts = counts + np.where(follows, np.r_[counts[1:], 0][: len(counts)], 0)
+    best: dict[int, int] = {}
+    for other, count in zip(places[:, 0].tolist(), counts.tolist(), strict=True):
+        best[other] = max(count, best.get(other, 0))
+    return best
+
+
+def _projections(track: Track) -> tuple[Floats, npt.NDArray[np.integer]]:
+    """Project the moving pieces of a track (N, 10, 3) to (M, 10), whose distances approximate RMS metres.
+
+    Returns:
+        The projections and the first frames (M,) of the pieces.
+    """
     if len(track) < _PIECE:
-        return np.zeros((0, _PROJECTIONS))
+        return np.zeros((0, _PROJECTIONS)), np.zeros(0, np.intp)
     windows = np.moveaxis(sliding_window_view(track, _PIECE, axis=0), -1, 1).reshape(
         len(track) - _PIECE + 1, _PIECE, -1
     )
     # Relative to their mean, as in agreement().
     windows = windows - windows.mean(axis=1, keepdims=True)
     flat = windows.reshape(len(windows), -1)
-    moves = np.sqrt(3 * (flat**2).mean(axis=1)) >= _MOVES_M
-    return np.asarray(flat[moves] @ _basis(flat.shape[1]), np.float64)
+    moves = np.nonzero(np.sqrt(3 * (flat**2).mean(axis=1)) >= _MOVES_M)[0]
+    return np.asarray(flat[moves] @ _basis(flat.shape[1]), np.float64), moves
 
 
 @lru_cache(2)
