@@ -15,14 +15,13 @@ from huggingface_hub import ModelCard
 
 from opendance_hf.apps.app_space import write_space
 from opendance_hf.assets import packaged_weights
-from opendance_hf.hub import (
+from opendance_hf.hub import HubError, push
+from opendance_hf.model_card import (
     DatasetFacts,
-    HubError,
     ModelFacts,
-    _model_card,
     describe_dataset,
     model_card,
-    push,
+    model_card_for_hub,
 )
 from opendance_hf.modeling.models import MODELS, resolve
 from opendance_hf.storage import pack
@@ -68,7 +67,7 @@ def test_a_pushed_dataset_loads_by_its_name(
     said = client(
         """
 from opendance_hf.hub import push
-print(push("opendance-3d", "org/opendance-3d"))
+print(push("opendance-3d", "org/opendance-3d").url)
 """
     )
     assert "org/opendance-3d" in said
@@ -138,7 +137,7 @@ def test_a_space_is_pushed_with_what_it_runs(
 ) -> None:
     write_space(tmp_path / "app")
     (wheel,) = (tmp_path / "app").glob("*.whl")
-    said = client('from opendance_hf.hub import push; print(push("app", "org/dance"))')
+    said = client('from opendance_hf.hub import push; print(push("app", "org/dance").url)')
     assert said.strip() == f"{hub.url}/spaces/org/dance"
     repo = hub.repos["space", "org/dance"]
     pushed = repo.commits[repo.refs["main"]]
@@ -158,7 +157,7 @@ def test_commands_of_a_model_card_are_renamed(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text(
         text.format("opendance generate song.mp3 --model ours --out ours.mp4")
     )
-    card = _model_card(tmp_path, "org/name")
+    card = model_card_for_hub(tmp_path, "org/name")
     assert card == text.replace("# ours", "# org/name").format(
         "opendance generate song.mp3 --model org/name --out ours.mp4"
     )
@@ -256,7 +255,7 @@ def test_a_model_card_is_read_by_the_hub() -> None:
 def test_the_metrics_of_a_pushed_card_are_those_of_the_repository(tmp_path: Path) -> None:
     card = model_card(dataclasses.replace(FACTS, name="dancer"))
     (tmp_path / "README.md").write_text(str(card))
-    pushed = ModelCard(_model_card(tmp_path, "org/pushed"))
+    pushed = ModelCard(model_card_for_hub(tmp_path, "org/pushed"))
     assert pushed.data.model_name == "org/pushed"
     assert pushed.data.eval_results == card.data.eval_results
     assert "\n# org/pushed\n" in pushed.text
