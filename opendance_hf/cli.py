@@ -1119,7 +1119,9 @@ def push(
     private: Annotated[bool, typer.Option(help="Make a new repository private.")] = False,
     gated: Annotated[
         str,
-        typer.Option(help="Who gets the files: auto, whoever accepts the conditions; manual, whom you accept."),
+        typer.Option(
+            help="Who gets the files: auto, whoever accepts the conditions; manual, whom you accept."
+        ),
     ] = "",
     revision: Annotated[str | None, typer.Option(help="Branch; the main one by default.")] = None,
     version: Annotated[
@@ -1154,7 +1156,9 @@ def pull(
     repo: Annotated[str, typer.Argument(help="Repository on the Hub: user/name.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder to write; the name of the repository by default. A dataset there is replaced."),
+        typer.Option(
+            help="Folder to write; the name of the repository by default. A dataset there is replaced."
+        ),
     ] = None,
     revision: Annotated[
         str | None, typer.Option(help="Branch, tag or commit; the main branch by default.")
@@ -1188,7 +1192,7 @@ def upgrade(
 ) -> None:
     """Write a dataset of an older schema again with the columns of this one; splits are kept.
 
-    Older datasets are read without it. It is needed to concatenate them with new ones, whose columns they must have.
+    Older datasets are read without it. It is needed to load shards of older and newer datasets as one split.
     """
     from opendance_hf.storage import upgrade as upgrade_folder
 

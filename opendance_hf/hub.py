@@ -262,7 +262,8 @@ class _Push:
         made = self.api.create_commit(
             self.repo_id,
             operations,
-            commit_message=f"Upload {self.kind} with opendance-hf" + (f", {self.version}" if self.version else ""),
+            commit_message=f"Upload {self.kind} with opendance-hf"
+            + (f", {self.version}" if self.version else ""),
             repo_type=self.kind,
             revision=self.revision,
             parent_commit=head,
@@ -441,8 +442,15 @@ def _wanted(
     """
     for name in remote:
         parts = PurePosixPath(name).parts
-        if not parts or name.startswith("/") or re.search(r"[\\:\0]", name) or {"..", "."} & set(name.split("/")):
-            raise HubError(f"{repo_id}: the file name {name!r} leads out of the folder; nothing was downloaded")
+        if (
+            not parts
+            or name.startswith("/")
+            or re.search(r"[\\:\0]", name)
+            or {"..", "."} & set(name.split("/"))
+        ):
+            raise HubError(
+                f"{repo_id}: the file name {name!r} leads out of the folder; nothing was downloaded"
+            )
     marker = STATISTICS if kind == "dataset" else "config.json"
     if marker not in remote:
         raise HubError(
@@ -490,9 +498,20 @@ def _download(
     api: HfApi, repo_id: str, kind: Kind, commit: str, files: Mapping[str, RepoFile], partial: Path
 ) -> None:
     """Download files into a folder, some at a time, and compare their hashes."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars, tqdm
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+        tqdm,
+    )
 
-    bar = tqdm(desc=f"Pull {repo_id}", total=sum(f.size for f in files.values()), unit="B", unit_scale=True, disable=None)
+    bar = tqdm(
+        desc=f"Pull {repo_id}",
+        total=sum(f.size for f in files.values()),
+        unit="B",
+        unit_scale=True,
+        disable=None,
+    )
 
     def download(name: str) -> None:
         _retried(
@@ -536,9 +555,7 @@ def _check_pulled(repo_id: str, kind: Kind, partial: Path, wanted: Collection[st
         check_schema_version(_described(partial)["schema_version"], repo_id)
 
 
-def _head(
-    api: HfApi, repo_id: str, kind: Kind, revision: str | None, *, first: bool = False
-) -> str:
+def _head(api: HfApi, repo_id: str, kind: Kind, revision: str | None, *, first: bool = False) -> str:
     """Return the commit of a branch or tag."""
     found = _retried(lambda: api.repo_info(repo_id, repo_type=kind, revision=revision), first=first)
     return str(found.sha)

@@ -252,7 +252,9 @@ def check_schema_version(version: str, where: str) -> None:
     """
     first = version.partition(".")[0]
     if not first.isdigit():
-        raise SchemaError(f"{where}: unknown schema version {version!r}: expected two numbers, such as {SCHEMA_VERSION}")
+        raise SchemaError(
+            f"{where}: unknown schema version {version!r}: expected two numbers, such as {SCHEMA_VERSION}"
+        )
     if int(first) > int(SCHEMA_VERSION.partition(".")[0]):
         raise SchemaError(
             f"{where}: has schema {version}, and this OpenDance-HF reads up to {SCHEMA_VERSION}: update it with "

@@ -82,7 +82,7 @@ class Store:
             while left:
                 if stop_after is not None and size - left >= stop_after:
                     raise _Dropped
-                chunk = source.read(min(left, _CHUNK))
+                chunk = source.read(min(left, _CHUNK, stop_after or _CHUNK))
                 if not chunk:
                     raise _Dropped  # the client was killed
                 file.write(chunk)
@@ -365,9 +365,8 @@ class _Handler(BaseHTTPRequestHandler):
                     files[value["path"]] = self.hub.store.add(BytesIO(content), len(content))
                 elif entry["key"] == "lfsFile":
                     files[value["path"]] = self.hub.store.blobs[value["oid"]]
-                elif entry["key"] == "deletedFile":
-                    if files.pop(value["path"], None) is None:
-                        return self._send({"error": "A file with this name doesn't exist"}, 404)
+                elif entry["key"] == "deletedFile" and files.pop(value["path"], None) is None:
+                    return self._send({"error": "A file with this name doesn't exist"}, 404)
             oid = self.hub.repos[kind, repo].commit(revision, files)
         self._send(
             {"commitUrl": f"{self.hub.url}/{repo}/commit/{oid}", "commitOid": oid, "pullRequestUrl": None}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from huggingface_hub import ModelCard
+from huggingface_hub import DatasetCard, ModelCard
 
 from opendance_hf.apps.app_space import write_space
 from opendance_hf.assets import packaged_weights
@@ -67,7 +67,7 @@ def test_a_pushed_dataset_loads_by_its_name(
     said = client(
         """
 from opendance_hf.hub import push
-print(push("opendance-3d", "org/opendance-3d").url)
+print(push("opendance-3d", "org/opendance-3d", version="1.0.0").url)
 """
     )
     assert "org/opendance-3d" in said
@@ -80,6 +80,10 @@ print(push("opendance-3d", "org/opendance-3d").url)
     card = files["README.md"].decode()
     assert "\n# org/opendance-3d\n" in card
     assert set(re.findall(r'load_dataset\("([^"]+)"', card)) == {"org/opendance-3d"}
+    # The viewer shows the files of the configurations alone, so each row once, and not the tars.
+    patterns = [one["path"] for config in DatasetCard(card).data.configs for one in config["data_files"]]
+    assert all(re.fullmatch(r"data/\w+/\w+-\*\.parquet", pattern) for pattern in patterns)
+    assert any(name.startswith("webdataset/") for name in files)
     said = client(
         """
 import numpy as np
@@ -91,6 +95,8 @@ for split in local:
     for a, b in zip(local[split].with_format("numpy"), pushed[split].with_format("numpy")):
         assert a["id"] == b["id"] and np.array_equal(a["joints"], b["joints"])
 print(sorted(r["id"] for s in pushed.values() for r in s))
+tagged = load_dataset("org/opendance-3d", "individual", revision="v1.0.0")
+assert {k: len(v) for k, v in tagged.items()} == {k: len(v) for k, v in local.items()}
 streamed = load_dataset("org/opendance-3d", "individual", streaming=True)
 print(sorted(r["id"] for s in streamed.values() for r in s))
 for name in "collaborative", "group_3":
@@ -98,7 +104,7 @@ for name in "collaborative", "group_3":
 import re
 from huggingface_hub import DatasetCard
 blocks = re.findall(r"```python\\n(.*?)```", DatasetCard.load("org/opendance-3d").text, flags=re.DOTALL)
-assert len(blocks) == 2
+assert len(blocks) == 3
 for block in blocks:
     exec(block, {})
 """
