@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -61,6 +62,7 @@ class _Dropped(Exception):
 class Blob:
     """Content of one file, on disk."""
 
+    store: Store  # its folder stays as long as a content is in use
     path: Path
     size: int
     sha256: str
@@ -72,6 +74,7 @@ class Store:
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="fakehub-"))
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         self.blobs: dict[str, Blob] = {}
 
     def add(self, source: BinaryIO, size: int, stop_after: int | None = None) -> Blob:
@@ -90,7 +93,7 @@ class Store:
                 sha256.update(chunk)
                 sha1.update(chunk)
                 left -= len(chunk)
-        blob = Blob(self.folder / sha256.hexdigest(), size, sha256.hexdigest(), sha1.hexdigest())
+        blob = Blob(self, self.folder / sha256.hexdigest(), size, sha256.hexdigest(), sha1.hexdigest())
         os.replace(name, blob.path)
         self.blobs[blob.sha256] = blob
         return blob
@@ -168,7 +171,6 @@ class FakeHub:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
-        shutil.rmtree(self.store.folder, ignore_errors=True)
 
     def env(self, home: Path) -> dict[str, str]:
         """Environment of a client with caches of its own."""
