@@ -1,67 +1,58 @@
-"""Push folders of datasets, models and Spaces to the Hub, and pull datasets and models from it.
+"""Push folders of datasets, models and Spaces to the Hub.
 
-A push is one commit, and a pull puts its folder in place at once: readers find the complete old or the complete new
-content, and nothing that is there already is sent again. All requests go through ``huggingface_hub``, so
-``HF_ENDPOINT``, ``HF_TOKEN`` and offline mode work as usual.
+A push is one commit: readers find the complete old or the complete new content, and nothing that is there already is
+sent again. All requests go through ``huggingface_hub``, so ``HF_ENDPOINT``, ``HF_TOKEN`` and offline mode work as usual.
+:func:`pull` is the way back.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
-import os
 import re
-import shutil
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import jinja2
 import yaml
 from huggingface_hub import DatasetCard
 
-from opendance_hf.disk import check_room, disk_fault
-from opendance_hf.errors import OpenDanceError
-from opendance_hf.files import HUB_ID, OutputError, new_folder, replace_folder
+from opendance_hf.files import HUB_ID
+from opendance_hf.hub_client import (
+    HubError,
+    described_in,
+    head_of,
+    hub_errors,
+    publishable,
+    remote_files,
+    retried,
+    same_content,
+)
+from opendance_hf.hub_pull import PullReport, pull
 from opendance_hf.model_card import model_card_for_hub
-from opendance_hf.schema import check_schema_version
 from opendance_hf.storage.card import add_version, card_for_hub, keep_changelog
-from opendance_hf.storage.contents import PUBLISHED, ContentError, Kind, published_files
-from opendance_hf.storage.pack import STATISTICS, check_replaceable
+from opendance_hf.storage.contents import Kind, published_files
+from opendance_hf.storage.pack import STATISTICS
 
 if TYPE_CHECKING:
-    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile
+
+__all__ = ["HubError", "PullReport", "PushReport", "pull", "push"]
 
 #: Largest number of files that one commit adds, changes and deletes. The documentation of the Hub recommends 100;
 #: ``huggingface_hub`` itself makes commits of up to 1,000. A line of the request is about 200 bytes for a large file.
 MAX_CHANGES: Final = 1_000
 #: Largest number of commits that are tried while others commit to the same branch.
 MAX_COMMITS: Final = 5
-#: Seconds before each new attempt after a transient fault; a longer ``Retry-After`` of the Hub counts instead.
-RETRY_WAITS_S: Final = (1, 2, 4, 8, 16)
-#: Longest ``Retry-After`` that is waited for, seconds; the rate limits of the Hub are windows of five minutes.
-MAX_WAIT_S: Final = 330
 #: Folders of a dataset whose remote files are deleted when the local folder does not have them.
 MIRRORED: Final = ("data", "webdataset", "figures")
-_TRANSIENT: Final = frozenset((408, 429, 500, 502, 503, 504))
 _HEAD_MOVED: Final = frozenset((409, 412))
-_DOWNLOADS: Final = 4
 _GATED_PROMPT: Final = (
     "The rows are motion of people, without video and without sound. By asking for access you agree to the licence and "
     "the terms on this card."
 )
-T = TypeVar("T")
-
-
-class HubError(OpenDanceError, ValueError):
-    """Raised for what cannot be pushed or pulled; the message has the folder or repository, the cause and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -83,27 +74,6 @@ class PushReport:
     deleted: tuple[str, ...]
     unchanged: int
     tag: str = ""
-
-
-@dataclass(frozen=True)
-class PullReport:
-    """Result of :func:`pull`.
-
-    Attributes:
-        folder: folder of the dataset or model.
-        kind: dataset or model.
-        commit: commit that the folder has now.
-        downloaded: names of the files that were downloaded.
-        kept: number of files that an earlier pull had downloaded.
-        skipped: files of the repository that are not of a kind that OpenDance-HF publishes.
-    """
-
-    folder: Path
-    kind: Kind
-    commit: str
-    downloaded: tuple[str, ...]
-    kept: int
-    skipped: tuple[str, ...] = ()
 
 
 def push(
@@ -130,7 +100,7 @@ def push(
        committed since, all steps are repeated, :data:`MAX_COMMITS` times at most.
     4. The branch is listed again, and every hash compared.
 
-    Requests are tried again after 429, 408, 5xx and broken connections, :data:`RETRY_WAITS_S`.
+    Requests are tried again after 429, 408, 5xx and broken connections, :data:`opendance_hf.hub_client.RETRY_WAITS_S`.
 
     Args:
         folder: folder that ``opendance build``, ``opendance train`` or ``opendance app --space`` wrote.
@@ -164,7 +134,7 @@ def push(
             f"{repo_id}: no access token; run `hf auth login`, or set HF_TOKEN to a token with write access from "
             "https://huggingface.co/settings/tokens"
         )
-    with _hub_errors(repo_id, "upload"):
+    with hub_errors(repo_id, "upload"):
         pushing = _Push(HfApi(token=token), repo_id, kind, folder, files, revision, gated, version, notes)
         url = pushing.prepare(private)
         commit, uploaded, deleted = pushing.commit()
@@ -198,13 +168,13 @@ class _Push:
     def prepare(self, private: bool) -> str:
         """Create the repository or check that it is as asked for; return its URL."""
         sdk = "docker" if self.kind == "space" else None
-        url = _retried(
+        url = retried(
             lambda: self.api.create_repo(
                 self.repo_id, repo_type=self.kind, private=private, exist_ok=True, space_sdk=sdk
             ),
             first=True,
         )
-        if private and not _retried(lambda: self.api.repo_info(self.repo_id, repo_type=self.kind)).private:
+        if private and not retried(lambda: self.api.repo_info(self.repo_id, repo_type=self.kind)).private:
             raise HubError(
                 f"{self.repo_id}: exists and is public, so --private would publish; make it private in its settings on the "
                 "Hub, or choose another name"
@@ -215,7 +185,7 @@ class _Push:
                 "version, or push without --version"
             )
         if self.gated:
-            _retried(
+            retried(
                 lambda: self.api.update_repo_settings(self.repo_id, repo_type=self.kind, gated=self.gated)  # type: ignore[arg-type]
             )
         return str(url)
@@ -231,10 +201,10 @@ class _Push:
         added: list[str] = []
         deleted: list[str] = []
         for _ in range(MAX_COMMITS):
-            head = _head(self.api, self.repo_id, self.kind, self.revision)
-            remote = _remote_files(self.api, self.repo_id, self.kind, head)
+            head = head_of(self.api, self.repo_id, self.kind, self.revision)
+            remote = remote_files(self.api, self.repo_id, self.kind, head)
             self._make_card(head, remote)
-            differ = [name for name, file in self.local.items() if not _same(file, remote.get(name))]
+            differ = [name for name, file in self.local.items() if not same_content(file, remote.get(name))]
             stale = self._stale(remote)
             if not differ and not stale:
                 return head, tuple(added), tuple(deleted)
@@ -247,7 +217,7 @@ class _Push:
             )
             operations = [*changes, *(CommitOperationDelete(name, is_folder=False) for name in stale)]
             try:
-                made = _retried(lambda: self._send(operations, head))  # noqa: B023 (called in this round)
+                made = retried(lambda: self._send(operations, head))  # noqa: B023 (called in this round)
             except HfHubHTTPError as error:
                 if error.response.status_code not in _HEAD_MOVED:
                     raise
@@ -276,7 +246,7 @@ class _Push:
 
         earlier = ""
         if self.kind == "dataset" and "README.md" in remote:
-            path = _retried(
+            path = retried(
                 lambda: self.api.hf_hub_download(
                     self.repo_id, "README.md", repo_type=self.kind, revision=head
                 )
@@ -286,7 +256,7 @@ class _Push:
         if self.kind == "dataset":
             card = keep_changelog(card, earlier)
         if self.version:
-            described = _described(self.folder)
+            described = described_in(self.folder)
             card = add_version(
                 card, described, self.repo_id, self.version, str(datetime.now(UTC).date()), self.notes
             )
@@ -299,7 +269,7 @@ class _Push:
         stale = [
             name
             for name in sorted(remote.keys() - self.local.keys())
-            if name.partition("/")[0] in MIRRORED and _publishable(name, "dataset")
+            if name.partition("/")[0] in MIRRORED and publishable(name, "dataset")
         ]
         if stale and STATISTICS not in remote:
             raise HubError(
@@ -317,9 +287,9 @@ class _Push:
 
     def verify(self, commit: str) -> None:
         """Compare the hashes of a commit with those of the folder."""
-        remote = _remote_files(self.api, self.repo_id, self.kind, commit)
+        remote = remote_files(self.api, self.repo_id, self.kind, commit)
         for name, file in self.local.items():
-            if not _same(file, remote.get(name)):
+            if not same_content(file, remote.get(name)):
                 state = "has another size or hash" if name in remote else "is missing"
                 raise HubError(
                     f"{self.repo_id}: {name} {state} on the Hub after the upload (commit {commit}); if the folder was changed "
@@ -328,10 +298,10 @@ class _Push:
 
     def tag(self, commit: str) -> str:
         """Tag a commit with the version; return the tag."""
-        described = _described(self.folder)
+        described = described_in(self.folder)
         tag = f"v{self.version}"
         message = f"Version {self.version}, schema {described['schema_version']}, OpenDance-HF {described['opendance_version']}"
-        _retried(
+        retried(
             lambda: self.api.create_tag(
                 self.repo_id,
                 tag=tag,
@@ -341,7 +311,7 @@ class _Push:
                 exist_ok=True,
             )
         )
-        if _head(self.api, self.repo_id, self.kind, tag) != commit:
+        if head_of(self.api, self.repo_id, self.kind, tag) != commit:
             raise HubError(
                 f"{self.repo_id}: somebody else has made version {self.version} meanwhile; the files are uploaded; push again "
                 "with a higher version"
@@ -349,339 +319,8 @@ class _Push:
         return tag
 
     def _tags(self) -> set[str]:
-        refs = _retried(lambda: self.api.list_repo_refs(self.repo_id, repo_type=self.kind))
+        refs = retried(lambda: self.api.list_repo_refs(self.repo_id, repo_type=self.kind))
         return {tag.name for tag in refs.tags}
-
-
-def pull(
-    repo_id: str,
-    out: Path | str | None = None,
-    *,
-    revision: str | None = None,
-    kind: Kind | None = None,
-    token: str | None = None,
-) -> PullReport:
-    """Pull a dataset or a model that OpenDance-HF pushed, and put it in place at once.
-
-    Files are downloaded into the hidden folder ``.NAME.pull`` beside ``out``. A pull that was killed continues there, with the
-    first file that is not complete, and files that an earlier pull left in ``out`` are taken from it. Every file is compared
-    with the size and the hash that the Hub lists, and its content with its suffix; then the folder takes the place of ``out``.
-    After an error ``out`` is as before.
-
-    Args:
-        repo_id: ``user/name``.
-        out: folder to write; the name of the repository by default. A dataset or model that is there is replaced.
-        revision: branch, tag or commit; the main branch by default.
-        kind: ``dataset`` or ``model``; whichever exists by default, the dataset first.
-        token: access token; ``HF_TOKEN`` or the saved login by default.
-
-    Raises:
-        HubError: if the repository cannot be read, is not of OpenDance-HF, or a file is not what the Hub lists.
-        OutputError, PackError: if ``out`` is something else, which is not replaced.
-        DiskError: if there is no room.
-    """
-    from huggingface_hub import HfApi
-
-    if not HUB_ID.fullmatch(repo_id):
-        raise HubError(f"{repo_id}: expected user/name or organisation/name")
-    out = Path(out if out is not None else repo_id.partition("/")[2]).absolute()
-    api = HfApi(token=token)
-    with _hub_errors(repo_id, "download"):
-        kind, commit = _resolve(api, repo_id, kind, revision)
-        _check_pull_target(out, kind)
-        remote = _remote_files(api, repo_id, kind, commit)
-        wanted, skipped = _wanted(repo_id, kind, remote)
-    partial = out.with_name(f".{out.name}.pull")
-    with new_folder(out.parent):
-        partial.mkdir(exist_ok=True)
-        missing = _reuse(out, partial, wanted)
-        check_room(out, sum(wanted[name].size for name in missing))
-        with _hub_errors(repo_id, "download"):
-            _download(api, repo_id, kind, commit, {name: wanted[name] for name in missing}, partial)
-            _check_pulled(repo_id, kind, partial, wanted)
-        _check_pull_target(out, kind)
-        replace_folder(partial, out)
-    return PullReport(out, kind, commit, tuple(missing), len(wanted) - len(missing), skipped)
-
-
-def _resolve(api: HfApi, repo_id: str, kind: Kind | None, revision: str | None) -> tuple[Kind, str]:
-    """Return the kind of a repository and the commit of a revision."""
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
-    if kind is not None:
-        return kind, _head(api, repo_id, kind, revision, first=True)
-    try:
-        return "dataset", _head(api, repo_id, "dataset", revision, first=True)
-    except GatedRepoError:
-        raise
-    except RepositoryNotFoundError:
-        return "model", _head(api, repo_id, "model", revision)
-
-
-def _check_pull_target(out: Path, kind: Kind) -> None:
-    """Check that ``out`` is absent, empty, or a folder of the kind that a pull may replace."""
-    if kind == "dataset":
-        return check_replaceable(out)
-    if not os.path.lexists(out) or (out.is_dir() and not out.is_symlink() and not any(out.iterdir())):
-        return None
-    if out.is_dir() and not out.is_symlink() and (out / "config.json").is_file():
-        kept = [path for path in out.iterdir() if path.is_dir() or not _publishable(path.name, kind)]
-        if not kept:
-            return None
-        raise OutputError(f"{out}: has {kept[0].name}, which a pull would delete; choose another --out")
-    raise OutputError(f"{out}: exists and is not a model's folder; choose another --out")
-
-
-def _wanted(
-    repo_id: str, kind: Kind, remote: Mapping[str, RepoFile]
-) -> tuple[dict[str, RepoFile], tuple[str, ...]]:
-    """Return the files of a repository to download, and the names of those of other kinds.
-
-    Raises:
-        HubError: if a name leads out of the folder, or the repository is not of OpenDance-HF.
-    """
-    for name in remote:
-        parts = PurePosixPath(name).parts
-        if (
-            not parts
-            or name.startswith("/")
-            or re.search(r"[\\:\0]", name)
-            or {"..", "."} & set(name.split("/"))
-        ):
-            raise HubError(
-                f"{repo_id}: the file name {name!r} leads out of the folder; nothing was downloaded"
-            )
-    marker = STATISTICS if kind == "dataset" else "config.json"
-    if marker not in remote:
-        raise HubError(
-            f"{repo_id}: is not a {kind} of OpenDance-HF, {marker} is missing; `hf download` gets any repository"
-        )
-    wanted = {name: file for name, file in remote.items() if _publishable(name, kind)}
-    skipped = (name for name in remote.keys() - wanted.keys() if not PurePosixPath(name).name.startswith("."))
-    return wanted, tuple(sorted(skipped))
-
-
-def _publishable(name: str, kind: Kind) -> bool:
-    """Return True if a file of that name may be in a folder of that kind, see :func:`published_files`."""
-    path = PurePosixPath(name)
-    if any(part.startswith(".") for part in path.parts) or (kind != "dataset" and len(path.parts) > 1):
-        return False
-    return name in PUBLISHED[kind] or path.suffix.lower() in PUBLISHED[kind]
-
-
-def _reuse(out: Path, partial: Path, wanted: Mapping[str, RepoFile]) -> list[str]:
-    """Take complete files from an earlier pull, remove others from ``partial``, and return the names that are missing."""
-    for path in sorted(partial.rglob("*"), reverse=True):
-        if path.is_dir() and not path.is_symlink():
-            with contextlib.suppress(OSError):
-                path.rmdir()
-        elif path.relative_to(partial).as_posix() not in wanted or not path.is_file() or path.is_symlink():
-            path.unlink()
-    missing = []
-    for name, file in wanted.items():
-        path, earlier = partial / name, out / name
-        if path.is_file() and _same(path, file):
-            continue
-        path.unlink(missing_ok=True)
-        if earlier.is_file() and not earlier.is_symlink() and _same(earlier, file):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(earlier, path)
-            except OSError:  # a file system without hard links
-                shutil.copy2(earlier, path)
-            continue
-        missing.append(name)
-    return missing
-
-
-def _download(
-    api: HfApi, repo_id: str, kind: Kind, commit: str, files: Mapping[str, RepoFile], partial: Path
-) -> None:
-    """Download files into a folder, some at a time, and compare their hashes."""
-    from huggingface_hub.utils.tqdm import (
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-        tqdm,
-    )
-
-    bar = tqdm(
-        desc=f"Pull {repo_id}",
-        total=sum(f.size for f in files.values()),
-        unit="B",
-        unit_scale=True,
-        disable=None,
-    )
-
-    def download(name: str) -> None:
-        _retried(
-            lambda: api.hf_hub_download(
-                repo_id, name, repo_type=kind, revision=commit, local_dir=partial, etag_timeout=60
-            )
-        )
-        if not _same(partial / name, files[name]):
-            (partial / name).unlink()
-            raise HubError(
-                f"{repo_id}: {name} has another size or hash than the Hub lists (commit {commit}); run the command again to "
-                "download this file again"
-            )
-        bar.update(files[name].size)
-
-    group = "huggingface_hub.http_get"  # a bar for every file
-    shown = not are_progress_bars_disabled(group)
-    with bar, ThreadPoolExecutor(_DOWNLOADS) as pool:
-        if shown:
-            disable_progress_bars(group)
-        try:
-            tasks = [pool.submit(download, name) for name in files]
-            for task in tasks:
-                task.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-            if shown:
-                enable_progress_bars(group)
-    shutil.rmtree(partial / ".cache", ignore_errors=True)  # notes of huggingface_hub
-
-
-def _check_pulled(repo_id: str, kind: Kind, partial: Path, wanted: Collection[str]) -> None:
-    """Check the content of the files that were pulled, and the schema of a dataset."""
-    try:
-        found = {path.relative_to(partial).as_posix() for path in published_files(partial, kind)}
-    except ContentError as error:
-        raise HubError(f"{repo_id}: was not pulled, a file is not what its name says: {error}") from None
-    if found != set(wanted):
-        raise HubError(f"{repo_id}: another process changes {partial}; run the command again")
-    if kind == "dataset":
-        check_schema_version(_described(partial)["schema_version"], repo_id)
-
-
-def _head(api: HfApi, repo_id: str, kind: Kind, revision: str | None, *, first: bool = False) -> str:
-    """Return the commit of a branch or tag."""
-    found = _retried(lambda: api.repo_info(repo_id, repo_type=kind, revision=revision), first=first)
-    return str(found.sha)
-
-
-def _remote_files(api: HfApi, repo_id: str, kind: Kind, commit: str) -> dict[str, RepoFile]:
-    """List all files of a commit by name, with their sizes and hashes."""
-    from huggingface_hub.hf_api import RepoFile
-
-    entries = _retried(
-        lambda: list(api.list_repo_tree(repo_id, repo_type=kind, revision=commit, recursive=True))
-    )
-    return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
-
-
-def _same(local: CommitOperationAdd | Path, remote: RepoFile | None) -> bool:
-    """Compare a file with what the Hub lists: size, and SHA-256 of a large file or git's SHA-1 of another one."""
-    if remote is None:
-        return False
-    if isinstance(local, Path):
-        if local.stat().st_size != remote.size:
-            return False
-        with local.open("rb") as file:
-            if remote.lfs is not None:
-                return hashlib.file_digest(file, "sha256").hexdigest() == remote.lfs.sha256
-            return _blob_id(file.read()) == remote.blob_id
-    if local.upload_info.size != remote.size:
-        return False
-    if remote.lfs is not None:
-        return local.upload_info.sha256.hex() == remote.lfs.sha256
-    with local.as_file() as content:
-        return _blob_id(content.read()) == remote.blob_id
-
-
-def _blob_id(content: bytes) -> str:
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-
-
-def _retried(call: Callable[[], T], *, first: bool = False) -> T:
-    """Call until there is no transient fault of the Hub or of the network, once more than there are RETRY_WAITS_S.
-
-    Args:
-        call: a request that may be repeated.
-        first: True for the first request of a command: if no connection can be made at all, that is an error at once.
-    """
-    for wait in RETRY_WAITS_S:
-        try:
-            return call()
-        except Exception as error:
-            asked = _asked_wait(error, first=first)
-            if asked is None or asked > MAX_WAIT_S:
-                raise
-        time.sleep(max(asked, wait))
-    return call()
-
-
-def _asked_wait(error: BaseException, *, first: bool) -> float | None:
-    """Return how long the Hub asks to wait after a transient fault, in seconds, 0 if it does not; None for other errors."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, HfHubHTTPError):
-            if cause.response.status_code not in _TRANSIENT:
-                return None
-            asked = cause.response.headers.get("Retry-After", "")
-            return float(asked) if asked.isdigit() else 0.0
-        if _of_the_network(cause):
-            return None if first and type(cause).__name__ == "ConnectError" else 0.0
-        cause = cause.__cause__
-    return None
-
-
-def _of_the_network(error: BaseException) -> bool:
-    # huggingface_hub does not re-export the errors of its HTTP client, which is httpx or a successor.
-    return type(error).__module__.startswith("httpx")
-
-
-@contextmanager
-def _hub_errors(repo_id: str, what: str) -> Iterator[None]:
-    """Raise errors of the Hub, of HTTP and of ``huggingface_hub`` as a HubError with the cause and the remedy."""
-    try:
-        yield
-    except Exception as error:  # they have no common base class
-        if isinstance(error, OpenDanceError):
-            raise
-        if disk_fault(error) is not None:
-            raise
-        raise HubError(f"{repo_id}: {_failure(error, what)}") from None
-
-
-def _failure(error: Exception, what: str) -> str:
-    """Return the cause of a failed upload or download and its remedy, on one line."""
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    root: BaseException = error
-    while root.__cause__ is not None and not (
-        isinstance(root, HfHubHTTPError | OfflineModeIsEnabled) or _of_the_network(root)
-    ):
-        root = root.__cause__
-    cause = " ".join(str(root).split())
-    status = root.response.status_code if isinstance(root, HfHubHTTPError) else None
-    if isinstance(root, OfflineModeIsEnabled):
-        return f"the {what} failed in offline mode; unset HF_HUB_OFFLINE"
-    if isinstance(root, GatedRepoError):
-        return f"is gated ({cause}); ask for access on its page on the Hub, then run `hf auth login` and this command again"
-    if isinstance(root, RevisionNotFoundError):
-        return "has no such branch, tag or commit; its page on the Hub lists them; main is the default"
-    if isinstance(root, RepositoryNotFoundError) and what == "download":
-        return "does not exist or is private; check the name, and `hf auth whoami` for a private one"
-    if status == 401:
-        return f"the Hub refused the access token (401: {cause}); run `hf auth login` with a new one, or correct HF_TOKEN"
-    if status == 403:
-        return (
-            f"this access token may not write there (403: {cause}); check the owner with `hf auth whoami`, and that the "
-            "token has write access"
-        )
-    if status is None and _of_the_network(root):
-        return f"the Hub cannot be reached ({cause}); check the network, and HF_ENDPOINT if it is set"
-    return f"the {what} failed ({cause}); once that is corrected, run the command again, which continues it"
 
 
 def _kind(folder: Path) -> Kind:
@@ -717,17 +356,11 @@ def _check_options(folder: Path, kind: Kind, gated: str, version: str, notes: st
     if not re.fullmatch(r"\d+\.\d+\.\d+", version):
         raise HubError(f"unknown version {version!r}: expected three numbers, such as 1.1.0")
     try:
-        _described(folder)["schema_version"], _described(folder)["configs"]
+        described_in(folder)["schema_version"], described_in(folder)["configs"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise HubError(
             f"{folder / STATISTICS}: cannot be read ({error}), so the version has no schema; build the dataset again"
         ) from None
-
-
-def _described(folder: Path) -> dict[str, Any]:
-    """Read ``statistics.json`` of a dataset folder."""
-    described: dict[str, Any] = json.loads((folder / STATISTICS).read_text(encoding="utf-8"))
-    return described
 
 
 def _card(folder: Path, kind: Kind, repo_id: str, *, gated: bool = False) -> str:
@@ -742,7 +375,7 @@ def _dataset_card(folder: Path, repo_id: str, gated: bool) -> str:
     path = folder / "README.md"
     text = path.read_text(encoding="utf-8")
     try:
-        card = card_for_hub(DatasetCard(text), _described(folder), repo_id, folder.resolve().name)
+        card = card_for_hub(DatasetCard(text), described_in(folder), repo_id, folder.resolve().name)
         if gated and "extra_gated_prompt" not in card.data:
             card.data["extra_gated_prompt"] = _GATED_PROMPT
         return str(card)
