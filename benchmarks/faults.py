@@ -255,7 +255,9 @@ def measure(videos: list[Path], clips: int, only: str | None = None) -> dict[str
             results[fault.__name__] = {
                 "what": (fault.__doc__ or "").strip(),
                 "exit": code,
-                "error": next((line for line in said.splitlines() if line.startswith("error:")), ""),
+                "error": next(
+                    (line.replace(name, "...") for line in said.splitlines() if line.startswith("error:")), ""
+                ),
                 "one_error": code is None or (is_one_error(said) if fails else code == 0),
                 "then_exit": after,
                 "same_dataset": found == wanted,

@@ -1123,14 +1123,92 @@ def push(
     folder: Annotated[Path, typer.Argument(help="Folder of a dataset, of a trained model, or of a Space.")],
     repo: Annotated[str, typer.Argument(help="Repository on the Hub: user/name.")],
     private: Annotated[bool, typer.Option(help="Make a new repository private.")] = False,
+    gated: Annotated[
+        str,
+        typer.Option(
+            help="Who gets the files: auto, whoever accepts the conditions; manual, whom you accept."
+        ),
+    ] = "",
     revision: Annotated[str | None, typer.Option(help="Branch; the main one by default.")] = None,
+    version: Annotated[
+        str, typer.Option(help="Version of the dataset, such as 1.1.0: a tag, and a line in the changelog.")
+    ] = "",
+    notes: Annotated[str, typer.Option(help="What changed in this version, one line.")] = "",
 ) -> None:
-    """Publish a dataset, a model or a Space on the Hub; video and audio are refused."""
+    """Publish a dataset, a model or a Space on the Hub; video and audio are refused.
+
+    Uploads only what changed, as one commit. Run it again if it was stopped: what is there already is not sent again.
+    """
     from opendance_hf.hub import push as push_folder
 
     with _plain_errors() as console:
-        url = push_folder(folder, repo, private=private, revision=revision)
-        console.print(f"pushed:   {url}", markup=False, highlight=False)
+        done = push_folder(
+            folder, repo, private=private, gated=gated, revision=revision, version=version, notes=notes
+        )
+        if done.uploaded or done.deleted:
+            console.print(
+                f"changed:  {len(done.uploaded)} uploaded, {len(done.deleted)} deleted, {done.unchanged} as they were",
+                highlight=False,
+            )
+        else:
+            console.print("changed:  nothing, the repository has this content already", highlight=False)
+        if done.tag:
+            console.print(f"version:  {done.tag}", markup=False, highlight=False)
+        console.print(f"pushed:   {done.url}", markup=False, highlight=False)
+
+
+@app.command()
+def pull(
+    repo: Annotated[str, typer.Argument(help="Repository on the Hub: user/name.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to write; the name of the repository by default. A dataset there is replaced."
+        ),
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit; the main branch by default.")
+    ] = None,
+) -> None:
+    """Get a dataset or a model from the Hub: complete and verified, or not at all.
+
+    Downloads only what an earlier pull has not. Run it again if it was stopped.
+    """
+    from opendance_hf.hub import pull as pull_folder
+
+    with _plain_errors(out) as console:
+        done = pull_folder(repo, out, revision=revision)
+        if done.skipped:
+            console.print(f"skipped:  {', '.join(done.skipped)}", markup=False, highlight=False)
+        console.print(
+            f"pulled:   {done.kind} {done.folder}, commit {done.commit[:12]}, "
+            f"{len(done.downloaded)} downloaded, {done.kept} as they were",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+@app.command()
+def upgrade(
+    folder: Annotated[
+        Path, typer.Argument(exists=True, file_okay=False, help="Dataset folder of an older schema.")
+    ],
+    out: Annotated[Path, typer.Option(help="The dataset folder to write.")],
+) -> None:
+    """Write a dataset of an older schema again with the columns of this one; splits are kept.
+
+    Older datasets are read without it. It is needed to load shards of older and newer datasets as one split.
+    """
+    from opendance_hf.storage import upgrade as upgrade_folder
+
+    with _plain_errors(out) as console:
+        done = upgrade_folder(folder, out)
+        console.print(
+            f"written:  {out}: {done.num_sequences} sequences, schema {opendance_hf.schema.SCHEMA_VERSION}",
+            markup=False,
+            highlight=False,
+        )
 
 
 @app.command()

@@ -28,6 +28,7 @@ __all__ = [
     "naming_errors",
     "new_folder",
     "partial_path",
+    "replace_folder",
     "same_file",
     "staged_folder",
 ]
@@ -255,6 +256,22 @@ def staged_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
                 os.replace(file, target)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+
+
+def replace_folder(fresh: Path, out: Path) -> None:
+    """Move the folder ``fresh`` to ``out``, in place of a folder that is there; after an error that one is restored."""
+    if not out.exists():
+        os.replace(fresh, out)
+        return
+    # Beside the new folder, not inside it: removing that one must never remove the existing folder.
+    old = out.with_name(f".{out.name}.{os.getpid()}.replaced")
+    os.replace(out, old)
+    try:
+        os.replace(fresh, out)
+    except BaseException:
+        os.replace(old, out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager

@@ -1,33 +1,79 @@
-"""Push folders of datasets, models and Spaces to the Hub, and write model cards.
+"""Push folders of datasets, models and Spaces to the Hub.
 
-All requests go through ``huggingface_hub``, so ``HF_ENDPOINT``, ``HF_TOKEN`` and offline mode work as usual.
+A push is one commit: readers find the complete old or the complete new content, and nothing that is there already is
+sent again. All requests go through ``huggingface_hub``, so ``HF_ENDPOINT``, ``HF_TOKEN`` and offline mode work as usual.
+:func:`pull` is the way back.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import platform
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from importlib import resources
-from importlib.metadata import version
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import jinja2
 import yaml
-from huggingface_hub import DatasetCard, EvalResult, ModelCard, ModelCardData
+from huggingface_hub import DatasetCard
 
-from opendance_hf import __version__
-from opendance_hf.errors import OpenDanceError
-from opendance_hf.storage.card import card_for_hub
+from opendance_hf.files import HUB_ID
+from opendance_hf.hub_client import (
+    HubError,
+    described_in,
+    head_of,
+    hub_errors,
+    publishable,
+    remote_files,
+    retried,
+    same_content,
+)
+from opendance_hf.hub_pull import PullReport, pull
+from opendance_hf.model_card import model_card_for_hub
+from opendance_hf.storage.card import add_version, card_for_hub, keep_changelog
 from opendance_hf.storage.contents import Kind, published_files
 from opendance_hf.storage.pack import STATISTICS
 
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
 
-class HubError(OpenDanceError, ValueError):
-    """Raised for a folder that cannot be pushed; the message has the folder or repository and the cause."""
+__all__ = ["HubError", "PullReport", "PushReport", "pull", "push"]
+
+#: Largest number of files that one commit adds, changes and deletes. The documentation of the Hub recommends 100;
+#: ``huggingface_hub`` itself makes commits of up to 1,000. A line of the request is about 200 bytes for a large file.
+MAX_CHANGES: Final = 1_000
+#: Largest number of commits that are tried while others commit to the same branch.
+MAX_COMMITS: Final = 5
+#: Folders of a dataset whose remote files are deleted when the local folder does not have them.
+MIRRORED: Final = ("data", "webdataset", "figures")
+_HEAD_MOVED: Final = frozenset((409, 412))
+_GATED_PROMPT: Final = (
+    "The rows are motion of people, without video and without sound. By asking for access you agree to the licence and "
+    "the terms on this card."
+)
+
+
+@dataclass(frozen=True)
+class PushReport:
+    """Result of :func:`push`.
+
+    Attributes:
+        url: URL of the repository.
+        commit: commit that readers of the branch have now.
+        uploaded: names of the files that were new or changed; empty if the repository had all of them.
+        deleted: names of the files that were deleted from the repository.
+        unchanged: number of files that the repository had already.
+        tag: tag of the version; empty without one.
+    """
+
+    url: str
+    commit: str
+    uploaded: tuple[str, ...]
+    deleted: tuple[str, ...]
+    unchanged: int
+    tag: str = ""
 
 
 def push(
@@ -35,77 +81,246 @@ def push(
     repo_id: str,
     *,
     private: bool = False,
+    gated: str = "",
     revision: str | None = None,
+    version: str = "",
+    notes: str = "",
     token: str | None = None,
-) -> str:
-    """Push the folder of a dataset, a model or a Space, and return the URL of its repository.
+) -> PushReport:
+    """Push the folder of a dataset, a model or a Space as one commit.
 
     Only files of :data:`opendance_hf.storage.contents.PUBLISHED` are uploaded. The uploaded card has the name of the
     repository in its title and examples; the folder on disk is not changed.
 
+    1. The hashes of the folder are compared with those of the branch. Only files that differ are uploaded.
+    2. Large files are uploaded first, without a commit, so nobody sees them. The Hub keeps them: if the push is killed,
+       the next one sends only the others.
+    3. One commit adds the changes, and deletes what :data:`MIRRORED` folders of the repository have and the dataset does
+       not, so that no shard of an earlier version is loaded. Its parent is the commit of step 1. If somebody else has
+       committed since, all steps are repeated, :data:`MAX_COMMITS` times at most.
+    4. The branch is listed again, and every hash compared.
+
+    Requests are tried again after 429, 408, 5xx and broken connections, :data:`opendance_hf.hub_client.RETRY_WAITS_S`.
+
     Args:
         folder: folder that ``opendance build``, ``opendance train`` or ``opendance app --space`` wrote.
         repo_id: ``user/name``; created if it does not exist.
-        private: True to create a private repository.
+        private: True to create a private repository; one that exists must be private already.
+        gated: ``auto`` to have users accept the conditions on the card before they get the files, ``manual`` to decide on
+            each of them as well; set before the upload. Empty to leave the repository as it is.
         revision: branch; the main one by default.
+        version: version of a dataset, such as ``1.1.0``. The commit gets the tag ``v1.1.0``, the card a line in "Changelog".
+        notes: what changed in this version, one line.
         token: access token; ``HF_TOKEN`` or the saved login by default.
 
     Raises:
-        HubError: if the folder is not a dataset, a model or a Space or has no card, the name has no owner, there is no token, or
-            the upload fails.
+        HubError: if the folder is not a dataset, a model or a Space or has no card, the name has no owner, the version exists,
+            there is no token, or the upload fails.
         ContentError: if the folder contains a file that must not be published, such as video or audio.
     """
-    from huggingface_hub import CommitOperationAdd, HfApi, get_token
+    from huggingface_hub import HfApi, get_token
 
     folder = Path(folder)
     kind = _kind(folder)
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id):
+    if not HUB_ID.fullmatch(repo_id):
         raise HubError(
             f"{repo_id}: expected user/name or organisation/name, such as your-name/{folder.resolve().name}; "
             "`hf auth whoami` prints your user name and organisations"
         )
+    _check_options(folder, kind, gated, version, notes)
     files = {path.relative_to(folder).as_posix(): path for path in published_files(folder, kind)}
-    content: dict[str, Path | bytes] = {**files, "README.md": _card(folder, kind, repo_id).encode()}
     if token is None and get_token() is None:
         raise HubError(
             f"{repo_id}: no access token; run `hf auth login`, or set HF_TOKEN to a token with write access from "
             "https://huggingface.co/settings/tokens"
         )
-    api = HfApi(token=token)
-    try:
-        sdk = "docker" if kind == "space" else None
-        url = api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True, space_sdk=sdk)
-        api.create_commit(
-            repo_id,
-            [CommitOperationAdd(name, data) for name, data in content.items()],
-            commit_message=f"Upload {kind} with opendance-hf",
-            repo_type=kind,
-            revision=revision,
+    with hub_errors(repo_id, "upload"):
+        pushing = _Push(HfApi(token=token), repo_id, kind, folder, files, revision, gated, version, notes)
+        url = pushing.prepare(private)
+        commit, uploaded, deleted = pushing.commit()
+        pushing.verify(commit)
+        tag = pushing.tag(commit) if version else ""
+    return PushReport(url, commit, uploaded, deleted, len(files) - len(uploaded), tag)
+
+
+@dataclass
+class _Push:
+    """The steps of :func:`push`."""
+
+    api: HfApi
+    repo_id: str
+    kind: Kind
+    folder: Path
+    files: Mapping[str, Path]
+    revision: str | None
+    gated: str
+    version: str
+    notes: str
+
+    def __post_init__(self) -> None:
+        from huggingface_hub import CommitOperationAdd
+
+        # A file is hashed once, on first use; the card is made when the remote one is known.
+        self.local: dict[str, CommitOperationAdd] = {
+            name: CommitOperationAdd(name, path) for name, path in self.files.items() if name != "README.md"
+        }
+
+    def prepare(self, private: bool) -> str:
+        """Create the repository or check that it is as asked for; return its URL."""
+        sdk = "docker" if self.kind == "space" else None
+        url = retried(
+            lambda: self.api.create_repo(
+                self.repo_id, repo_type=self.kind, private=private, exist_ok=True, space_sdk=sdk
+            ),
+            first=True,
         )
-    except Exception as error:  # errors of the Hub, of HTTP and of the disk have no common base class
-        raise HubError(f"{repo_id}: {_upload_failure(error)}") from None
-    return str(url)
+        if private and not retried(lambda: self.api.repo_info(self.repo_id, repo_type=self.kind)).private:
+            raise HubError(
+                f"{self.repo_id}: exists and is public, so --private would publish; make it private in its settings on the "
+                "Hub, or choose another name"
+            )
+        if self.version and f"v{self.version}" in self._tags():
+            raise HubError(
+                f"{self.repo_id}: version {self.version} exists (tag v{self.version}); nothing was uploaded; choose a higher "
+                "version, or push without --version"
+            )
+        if self.gated:
+            retried(
+                lambda: self.api.update_repo_settings(self.repo_id, repo_type=self.kind, gated=self.gated)  # type: ignore[arg-type]
+            )
+        return str(url)
 
+    def commit(self) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+        """Upload and commit what differs; return the commit and the names of added and deleted files.
 
-def _upload_failure(error: Exception) -> str:
-    """Return the cause of a failed upload and its remedy, on one line."""
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+        If the answer to a commit is lost, the second attempt finds that the head has moved, and then no difference.
+        """
+        from huggingface_hub import CommitOperationDelete
+        from huggingface_hub.errors import HfHubHTTPError
 
-    cause = " ".join(str(error).split())
-    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
-    if isinstance(error, OfflineModeIsEnabled):
-        return "the upload failed in offline mode; unset HF_HUB_OFFLINE"
-    if status == 401:
-        return f"the Hub refused the access token (401: {cause}); run `hf auth login` with a new one, or correct HF_TOKEN"
-    if status == 403:
-        return (
-            f"this access token may not write there (403: {cause}); check the owner with `hf auth whoami`, and that the "
-            "token has write access"
+        added: list[str] = []
+        deleted: list[str] = []
+        for _ in range(MAX_COMMITS):
+            head = head_of(self.api, self.repo_id, self.kind, self.revision)
+            remote = remote_files(self.api, self.repo_id, self.kind, head)
+            self._make_card(head, remote)
+            differ = [name for name, file in self.local.items() if not same_content(file, remote.get(name))]
+            stale = self._stale(remote)
+            if not differ and not stale:
+                return head, tuple(added), tuple(deleted)
+            self._check_number(len(differ) + len(stale))
+            added, deleted = differ, stale
+            changes = [self.local[name] for name in differ]
+            # Retries inside, file by file.
+            self.api.preupload_lfs_files(
+                self.repo_id, changes, repo_type=self.kind, revision=self.revision, free_memory=False
+            )
+            operations = [*changes, *(CommitOperationDelete(name, is_folder=False) for name in stale)]
+            try:
+                made = retried(lambda: self._send(operations, head))  # noqa: B023 (called in this round)
+            except HfHubHTTPError as error:
+                if error.response.status_code not in _HEAD_MOVED:
+                    raise
+                continue
+            return made, tuple(added), tuple(deleted)
+        raise HubError(
+            f"{self.repo_id}: somebody else committed during each of {MAX_COMMITS} attempts; nothing was changed by this push; "
+            "run the command again when they are done"
         )
-    # huggingface_hub does not re-export the errors of its HTTP client, which is httpx or a successor.
-    if status is None and type(error).__module__.startswith("httpx"):
-        return f"the Hub cannot be reached ({cause}); check the network, and HF_ENDPOINT if it is set"
-    return f"the upload failed ({cause}); once that is corrected, run the command again"
+
+    def _send(self, operations: list[Any], head: str) -> str:
+        made = self.api.create_commit(
+            self.repo_id,
+            operations,
+            commit_message=f"Upload {self.kind} with opendance-hf"
+            + (f", {self.version}" if self.version else ""),
+            repo_type=self.kind,
+            revision=self.revision,
+            parent_commit=head,
+        )
+        return str(made.oid)
+
+    def _make_card(self, head: str, remote: Collection[str]) -> None:
+        """Make the card to upload, with the changelog of the remote one."""
+        from huggingface_hub import CommitOperationAdd
+
+        earlier = ""
+        if self.kind == "dataset" and "README.md" in remote:
+            path = retried(
+                lambda: self.api.hf_hub_download(
+                    self.repo_id, "README.md", repo_type=self.kind, revision=head
+                )
+            )
+            earlier = Path(path).read_text(encoding="utf-8")
+        card = _card(self.folder, self.kind, self.repo_id, gated=bool(self.gated))
+        if self.kind == "dataset":
+            card = keep_changelog(card, earlier)
+        if self.version:
+            described = described_in(self.folder)
+            card = add_version(
+                card, described, self.repo_id, self.version, str(datetime.now(UTC).date()), self.notes
+            )
+        self.local["README.md"] = CommitOperationAdd("README.md", card.encode())
+
+    def _stale(self, remote: Mapping[str, RepoFile]) -> list[str]:
+        """Return the remote files of a dataset that the folder does not have."""
+        if self.kind != "dataset":
+            return []
+        stale = [
+            name
+            for name in sorted(remote.keys() - self.local.keys())
+            if name.partition("/")[0] in MIRRORED and publishable(name, "dataset")
+        ]
+        if stale and STATISTICS not in remote:
+            raise HubError(
+                f"{self.repo_id}: has data that OpenDance-HF did not write, such as {stale[0]}, which a push would delete; "
+                "choose another name, or delete the files on the Hub"
+            )
+        return stale
+
+    def _check_number(self, changes: int) -> None:
+        if changes > MAX_CHANGES:
+            raise HubError(
+                f"{self.repo_id}: {changes:,} files would change in one commit, at most {MAX_CHANGES:,} can; write larger shards "
+                "(opendance_hf.storage.pack(..., shard_bytes=...))"
+            )
+
+    def verify(self, commit: str) -> None:
+        """Compare the hashes of a commit with those of the folder."""
+        remote = remote_files(self.api, self.repo_id, self.kind, commit)
+        for name, file in self.local.items():
+            if not same_content(file, remote.get(name)):
+                state = "has another size or hash" if name in remote else "is missing"
+                raise HubError(
+                    f"{self.repo_id}: {name} {state} on the Hub after the upload (commit {commit}); if the folder was changed "
+                    "meanwhile, run the command again"
+                )
+
+    def tag(self, commit: str) -> str:
+        """Tag a commit with the version; return the tag."""
+        described = described_in(self.folder)
+        tag = f"v{self.version}"
+        message = f"Version {self.version}, schema {described['schema_version']}, OpenDance-HF {described['opendance_version']}"
+        retried(
+            lambda: self.api.create_tag(
+                self.repo_id,
+                tag=tag,
+                tag_message=message,
+                revision=commit,
+                repo_type=self.kind,
+                exist_ok=True,
+            )
+        )
+        if head_of(self.api, self.repo_id, self.kind, tag) != commit:
+            raise HubError(
+                f"{self.repo_id}: somebody else has made version {self.version} meanwhile; the files are uploaded; push again "
+                "with a higher version"
+            )
+        return tag
+
+    def _tags(self) -> set[str]:
+        refs = retried(lambda: self.api.list_repo_refs(self.repo_id, repo_type=self.kind))
+        return {tag.name for tag in refs.tags}
 
 
 def _kind(folder: Path) -> Kind:
@@ -126,254 +341,43 @@ def _kind(folder: Path) -> Kind:
     return kind
 
 
-def _card(folder: Path, kind: Kind, repo_id: str) -> str:
+def _check_options(folder: Path, kind: Kind, gated: str, version: str, notes: str) -> None:
+    """Check the options of a push that need no network."""
+    if gated not in ("", "auto", "manual"):
+        raise HubError(f"unknown --gated {gated!r}: expected auto or manual")
+    if gated and kind == "space":
+        raise HubError(f"{folder}: a Space cannot be gated; --private hides it")
+    if notes and not version:
+        raise HubError("--notes describes a version: give --version too, such as 1.1.0")
+    if not version:
+        return
+    if kind != "dataset":
+        raise HubError(f"{folder}: --version is for datasets, and this is a {kind}")
+    if not re.fullmatch(r"\d+\.\d+\.\d+", version):
+        raise HubError(f"unknown version {version!r}: expected three numbers, such as 1.1.0")
+    try:
+        described_in(folder)["schema_version"], described_in(folder)["configs"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise HubError(
+            f"{folder / STATISTICS}: cannot be read ({error}), so the version has no schema; build the dataset again"
+        ) from None
+
+
+def _card(folder: Path, kind: Kind, repo_id: str, *, gated: bool = False) -> str:
     """Return the card of a folder, renamed for a repository; that of a Space as it is."""
     if kind == "space":
         return (folder / "README.md").read_text(encoding="utf-8")
-    return _dataset_card(folder, repo_id) if kind == "dataset" else _model_card(folder, repo_id)
+    return _dataset_card(folder, repo_id, gated) if kind == "dataset" else model_card_for_hub(folder, repo_id)
 
 
-def _dataset_card(folder: Path, repo_id: str) -> str:
+def _dataset_card(folder: Path, repo_id: str, gated: bool) -> str:
     """Return the card of a dataset folder, renamed for a repository; unchanged if OpenDance-HF did not write it."""
     path = folder / "README.md"
     text = path.read_text(encoding="utf-8")
     try:
-        described = json.loads((folder / STATISTICS).read_text(encoding="utf-8"))
-        return str(card_for_hub(DatasetCard(text), described, repo_id, folder.resolve().name))
+        card = card_for_hub(DatasetCard(text), described_in(folder), repo_id, folder.resolve().name)
+        if gated and "extra_gated_prompt" not in card.data:
+            card.data["extra_gated_prompt"] = _GATED_PROMPT
+        return str(card)
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, jinja2.UndefinedError):
         return text
-
-
-def _model_card(folder: Path, repo_id: str) -> str:
-    """Return the card of a model folder with the name of a repository in its title, metadata and examples.
-
-    A card that OpenDance-HF did not write is returned unchanged.
-    """
-    text = (folder / "README.md").read_text(encoding="utf-8")
-    front, rule, body = text.partition("\n---\n") if text.startswith("---\n") else ("", "", text)
-    title = re.search(r"^# (\S+)$", body, flags=re.MULTILINE)
-    used = re.search(r"^## Use\n.*?(?=^## |\Z)", body, flags=re.MULTILINE | re.DOTALL)
-    if title is None or used is None:
-        return text
-    body = body.replace(title[0], f"# {repo_id}", 1)
-    # The name in the model-index.
-    front = re.sub(rf"^- name: {re.escape(title[1])}$", f"- name: {repo_id}", front, flags=re.MULTILINE)
-    for name in {title[1], *re.findall(r'from_pretrained\("([^"]+)"', used[0])}:
-        body = body.replace(f'from_pretrained("{name}"', f'from_pretrained("{repo_id}"')
-        body = re.sub(rf"(--(?:genre-)?model) {re.escape(name)}(?!\S)", rf"\1 {repo_id}", body)
-    return front + rule + body
-
-
-@dataclass(frozen=True)
-class DatasetFacts:
-    """Facts from the card of a dataset.
-
-    Attributes:
-        name: display name.
-        hub_id: ``user/name``; empty for a folder.
-        licence: licence in the card; empty if there is none.
-        credit: whom to credit, from the card's section on credits or citation; empty if there is none.
-        splits: configuration, split and number of sequences.
-    """
-
-    name: str
-    hub_id: str = ""
-    licence: str = ""
-    credit: str = ""
-    splits: tuple[tuple[str, str, int], ...] = ()
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """Facts for the card of a trained model.
-
-    Attributes:
-        name: title, and name in loading examples.
-        model_class: name of the class in ``opendance_hf.modeling``.
-        model_type: type in the model's configuration.
-        stage: training script.
-        recipe: complete recipe as YAML.
-        parameters: number of parameters.
-        dataset: training dataset.
-        trained_on: amount of training data, one line.
-        steps: number of optimiser steps.
-        metrics: metrics on held-out data.
-        split: split of the held-out data; None if there is none.
-        base: model that training started from; empty if training started from random weights.
-        licence: licence of the model; the dataset's if empty.
-        summary: description of the model in one line, for types that this module does not describe.
-        module: Python module of the class.
-    """
-
-    name: str
-    model_class: str
-    model_type: str
-    stage: str
-    recipe: str
-    parameters: int
-    dataset: DatasetFacts
-    trained_on: str
-    steps: int
-    metrics: dict[str, float]
-    split: str | None = None
-    base: str = ""
-    licence: str = ""
-    summary: str = ""
-    module: str = ""
-
-
-def describe_dataset(dataset: Path | str) -> DatasetFacts:
-    """Read the card of a dataset, a folder or a Hub id; missing facts stay empty."""
-    folder = Path(dataset)
-    if folder.is_dir():
-        card, name, hub_id = folder / "README.md", folder.resolve().name, ""
-        text = card.read_text(encoding="utf-8") if card.is_file() else ""
-    else:
-        name = hub_id = str(dataset)
-        text = _remote_card(hub_id)
-    known, body = _front_matter(text)
-    licence = known.get("license", "")
-    rows = re.findall(r"^\| (\w+) \| (\w+) \| (\d+) \|", body, flags=re.MULTILINE)
-    return DatasetFacts(
-        name=str(known.get("pretty_name", name)),
-        hub_id=hub_id,
-        licence=str(licence[0] if isinstance(licence, list) and licence else licence or ""),
-        credit=_credit(body),
-        splits=tuple((config, split, int(count)) for config, split, count in rows),
-    )
-
-
-def _front_matter(text: str) -> tuple[dict[str, Any], str]:
-    """Split a card into its metadata and its body; unreadable metadata count as none."""
-    if not text.startswith("---\n"):
-        return {}, text
-    try:
-        card = DatasetCard(text, ignore_metadata_errors=True)
-        return dict(card.data.to_dict()), card.text
-    except (ValueError, TypeError, yaml.YAMLError):
-        return {}, text
-
-
-def _credit(body: str) -> str:
-    """Find whom to credit in the section "Credits" or "Citation" of a card.
-
-    That is the title of the paper if the section begins with one in italics, as in the cards of ``opendance build``, where
-    a disclaimer follows it; author, title and year of a BibTeX entry; or else the first paragraph.
-    """
-    section = re.search(
-        r"^## (?:Credits?|Citation)[ \t]*\n(.*?)(?=^#|\Z)",
-        body,
-        flags=re.MULTILINE | re.DOTALL | re.IGNORECASE,
-    )
-    if section is None:
-        return ""
-    text = section[1].strip()
-    if title := re.match(r"\*([^*]+)\*(?!\*)", text):
-        return " ".join(title[1].split())
-    if re.search(r"^@\w+\s*\{", text, flags=re.MULTILINE):
-        fields = dict(
-            re.findall(r"^\s*(author|title|year)\s*=\s*[{\"]+(.+?)[}\"]+,?\s*$", text, flags=re.MULTILINE)
-        )
-        return ", ".join(
-            " ".join(fields[name].split()) for name in ("author", "title", "year") if name in fields
-        )
-    return " ".join(text.partition("\n\n")[0].split())
-
-
-def _remote_card(repo_id: str) -> str:
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return Path(hf_hub_download(repo_id, "README.md", repo_type="dataset")).read_text(encoding="utf-8")
-    except Exception:  # no card, network or repository: this must not prevent saving a trained model
-        return ""
-
-
-_LOADING_EXAMPLE: Final = """from {module} import {model_class}
-
-model = {model_class}.from_pretrained("{name}").eval()
-{then}"""
-
-
-def model_card(facts: ModelFacts) -> ModelCard:
-    """Write the card of a model, with its metrics as ``model-index`` in the metadata."""
-    from opendance_hf.modeling.models import DANCE_LIMITS, MODELS  # loads torch
-
-    kind, entry = facts.model_type, MODELS.get(facts.model_type)
-    data = ModelCardData(
-        license=facts.licence or facts.dataset.licence or "other",
-        library_name="opendance-hf",
-        pipeline_tag="other",
-        tags=["dance", "music", "motion", "smpl", "3d", "opendance-hf", kind],
-        datasets=[facts.dataset.hub_id] if facts.dataset.hub_id else None,
-        base_model=facts.base if _is_hub_id(facts.base) else None,
-        model_name=facts.name,
-        eval_results=_eval_results(facts) or None,
-    )
-    rows = [
-        (name, value, facts.metrics.get(f"real_{name}"))
-        for name, value in facts.metrics.items()
-        if not name.startswith("real_")
-    ]
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    template = resources.files("opendance_hf.training").joinpath("model_card.md.jinja").read_text("utf-8")
-    body = environment.from_string(template).render(
-        facts=facts,
-        rows=rows,
-        compared=any(real is not None for _, _, real in rows),
-        what=facts.summary if entry is None else entry.description,
-        usage=_usage(facts, "" if entry is None else entry.usage),
-        command=f"opendance generate song.mp3 --model {facts.name} --out dance.mp4\n"
-        "opendance view dance.npz song.mp3 --out dance.html  # on a 3D stage, in any browser"
-        if entry is not None and entry.dances
-        else "",
-        limits=DANCE_LIMITS if entry is None else entry.limits,
-        version=__version__,
-        versions={
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "transformers", "accelerate")},
-        },
-    )
-    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}")
-
-
-def _is_hub_id(name: str) -> bool:
-    return bool(re.fullmatch(r"[\w.-]+/[\w.-]+", name)) and not Path(name).exists()
-
-
-def _eval_results(facts: ModelFacts) -> list[EvalResult]:
-    """Return the metrics of the model for the ``model-index``; those of the real dances are in the text alone."""
-    task = "audio-classification" if facts.model_type == "music_genre" else "music-to-dance"
-    return [
-        EvalResult(
-            task_type=task,
-            task_name=task.replace("-", " "),
-            dataset_type=facts.dataset.hub_id or "local",
-            dataset_name=facts.dataset.name,
-            dataset_split=facts.split,
-            metric_type=name,
-            metric_name=name.replace("_", " "),
-            metric_value=value,
-        )
-        for name, value in facts.metrics.items()
-        if not name.startswith("real_") and math.isfinite(value)
-    ]
-
-
-def _usage(facts: ModelFacts, then: str) -> str:
-    """Return an example in Python that loads the model, followed by the lines that use it."""
-    # The packages of this project's models export them.
-    own = facts.module.startswith("opendance_hf.modeling.")
-    return _LOADING_EXAMPLE.format(
-        module=facts.module.rpartition(".")[0] if own else facts.module,
-        model_class=facts.model_class,
-        name=facts.name,
-        then=then.replace("{name}", facts.name),
-    ).rstrip()
-
-
-def write_model_card(folder: Path | str, facts: ModelFacts) -> None:
-    """Write the card of a model into its folder."""
-    Path(folder, "README.md").write_text(str(model_card(facts)), encoding="utf-8")

@@ -240,6 +240,28 @@ def from_row(row: Mapping[str, Any]) -> DanceSequence:
     return seq
 
 
+def check_schema_version(version: str, where: str) -> None:
+    """Check that a dataset can be read: of this or any older schema, or of a newer one that only adds columns.
+
+    Args:
+        version: schema version of the dataset, two numbers.
+        where: name of the dataset, for the message.
+
+    Raises:
+        SchemaError: if the first number is larger than that of :data:`SCHEMA_VERSION`, or there is none.
+    """
+    first = version.partition(".")[0]
+    if not first.isdigit():
+        raise SchemaError(
+            f"{where}: unknown schema version {version!r}: expected two numbers, such as {SCHEMA_VERSION}"
+        )
+    if int(first) > int(SCHEMA_VERSION.partition(".")[0]):
+        raise SchemaError(
+            f"{where}: has schema {version}, and this OpenDance-HF reads up to {SCHEMA_VERSION}: update it with "
+            "`pip install -U opendance-hf`"
+        )
+
+
 def validate(seq: DanceSequence) -> DanceSequence:
     """Check one sequence against the schema and return it.
 

@@ -32,6 +32,7 @@ DOCUMENTS = tuple(
         "docs/inspection",
         "docs/backends",
         "docs/dataset",
+        "docs/hub",
         "docs/training",
         "docs/metrics",
         "docs/music",

@@ -11,18 +11,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from huggingface_hub import ModelCard
+from huggingface_hub import DatasetCard, ModelCard
 
 from opendance_hf.apps.app_space import write_space
 from opendance_hf.assets import packaged_weights
-from opendance_hf.hub import (
+from opendance_hf.hub import HubError, push
+from opendance_hf.model_card import (
     DatasetFacts,
-    HubError,
     ModelFacts,
-    _model_card,
     describe_dataset,
     model_card,
-    push,
+    model_card_for_hub,
 )
 from opendance_hf.modeling.models import MODELS, resolve
 from opendance_hf.storage import pack
@@ -68,7 +67,7 @@ def test_a_pushed_dataset_loads_by_its_name(
     said = client(
         """
 from opendance_hf.hub import push
-print(push("opendance-3d", "org/opendance-3d"))
+print(push("opendance-3d", "org/opendance-3d", version="1.0.0").url)
 """
     )
     assert "org/opendance-3d" in said
@@ -81,6 +80,10 @@ print(push("opendance-3d", "org/opendance-3d"))
     card = files["README.md"].decode()
     assert "\n# org/opendance-3d\n" in card
     assert set(re.findall(r'load_dataset\("([^"]+)"', card)) == {"org/opendance-3d"}
+    # The viewer shows the files of the configurations alone, so each row once, and not the tars.
+    patterns = [one["path"] for config in DatasetCard(card).data.configs for one in config["data_files"]]
+    assert all(re.fullmatch(r"data/\w+/\w+-\*\.parquet", pattern) for pattern in patterns)
+    assert any(name.startswith("webdataset/") for name in files)
     said = client(
         """
 import numpy as np
@@ -92,6 +95,8 @@ for split in local:
     for a, b in zip(local[split].with_format("numpy"), pushed[split].with_format("numpy")):
         assert a["id"] == b["id"] and np.array_equal(a["joints"], b["joints"])
 print(sorted(r["id"] for s in pushed.values() for r in s))
+tagged = load_dataset("org/opendance-3d", "individual", revision="v1.0.0")
+assert {k: len(v) for k, v in tagged.items()} == {k: len(v) for k, v in local.items()}
 streamed = load_dataset("org/opendance-3d", "individual", streaming=True)
 print(sorted(r["id"] for s in streamed.values() for r in s))
 for name in "collaborative", "group_3":
@@ -99,7 +104,7 @@ for name in "collaborative", "group_3":
 import re
 from huggingface_hub import DatasetCard
 blocks = re.findall(r"```python\\n(.*?)```", DatasetCard.load("org/opendance-3d").text, flags=re.DOTALL)
-assert len(blocks) == 2
+assert len(blocks) == 3
 for block in blocks:
     exec(block, {})
 """
@@ -138,7 +143,7 @@ def test_a_space_is_pushed_with_what_it_runs(
 ) -> None:
     write_space(tmp_path / "app")
     (wheel,) = (tmp_path / "app").glob("*.whl")
-    said = client('from opendance_hf.hub import push; print(push("app", "org/dance"))')
+    said = client('from opendance_hf.hub import push; print(push("app", "org/dance").url)')
     assert said.strip() == f"{hub.url}/spaces/org/dance"
     repo = hub.repos["space", "org/dance"]
     pushed = repo.commits[repo.refs["main"]]
@@ -158,7 +163,7 @@ def test_commands_of_a_model_card_are_renamed(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text(
         text.format("opendance generate song.mp3 --model ours --out ours.mp4")
     )
-    card = _model_card(tmp_path, "org/name")
+    card = model_card_for_hub(tmp_path, "org/name")
     assert card == text.replace("# ours", "# org/name").format(
         "opendance generate song.mp3 --model org/name --out ours.mp4"
     )
@@ -256,7 +261,7 @@ def test_a_model_card_is_read_by_the_hub() -> None:
 def test_the_metrics_of_a_pushed_card_are_those_of_the_repository(tmp_path: Path) -> None:
     card = model_card(dataclasses.replace(FACTS, name="dancer"))
     (tmp_path / "README.md").write_text(str(card))
-    pushed = ModelCard(_model_card(tmp_path, "org/pushed"))
+    pushed = ModelCard(model_card_for_hub(tmp_path, "org/pushed"))
     assert pushed.data.model_name == "org/pushed"
     assert pushed.data.eval_results == card.data.eval_results
     assert "\n# org/pushed\n" in pushed.text

@@ -13,6 +13,7 @@ from opendance_hf.storage.parquet import (
     write_parquet,
 )
 from opendance_hf.storage.splits import assign_splits
+from opendance_hf.storage.upgrade import upgrade
 from opendance_hf.storage.webdataset import WebDatasetWriter, read_webdataset, write_webdataset
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "read_scalars",
     "read_webdataset",
     "save_sequence",
+    "upgrade",
     "write_parquet",
     "write_webdataset",
 ]

@@ -20,6 +20,7 @@ TEMPLATE: Final = "dataset_card.md.jinja"
 LOAD_TEMPLATE: Final = "dataset_card_load.md.jinja"
 #: Title of every card before schema 1.2.
 _OLD_TITLE: Final = "OpenDance-3D"
+_CHANGELOG: Final = re.compile(r"^## Changelog\n.*?(?=^## |\Z)", flags=re.MULTILINE | re.DOTALL)
 _SIZES: Final = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
@@ -69,6 +70,49 @@ def card_for_hub(
             text = text.replace(f'load_dataset("{name}"', f'load_dataset("{repo_id}"')
     renamed.text = text
     return renamed
+
+
+def keep_changelog(text: str, earlier: str) -> str:
+    """Return a card with the section "Changelog" of an earlier one, if that has one."""
+    found = _CHANGELOG.search(earlier)
+    return text if found is None else _with_changelog(text, found[0])
+
+
+def add_version(
+    text: str, described: Mapping[str, Any], repo_id: str, version: str, date: str, notes: str
+) -> str:
+    """Return a card with one more version in its section "Changelog", above the others.
+
+    A line of the same version is replaced: a push that was stopped before its tag is repeated.
+
+    Args:
+        text: the card.
+        described: content of ``statistics.json``.
+        repo_id: ``user/name``, for the loading example.
+        version: three numbers.
+        date: date of the version.
+        notes: what changed; may be empty.
+    """
+    count = sum(split["sequences"] for splits in described["configs"].values() for split in splits.values())
+    line = f"- **{version}** ({date}): schema {described['schema_version']}, {count:,} sequences"
+    line += f". {' '.join(notes.split())}\n" if notes else "\n"
+    found = _CHANGELOG.search(text)
+    section = (
+        found[0].rstrip("\n") + "\n"
+        if found
+        else "## Changelog\n\n```python\nfrom datasets import load_dataset\n\n"
+        f'dances = load_dataset("{repo_id}", revision="v{version}")\n```\n\n'
+    )
+    section = re.sub(rf"^- \*\*{re.escape(version)}\*\* .*\n", "", section, flags=re.MULTILINE)
+    section = re.sub(r'revision="v[^"]*"', f'revision="v{version}"', section, count=1)
+    newest = re.search(r"^- \*\*", section, flags=re.MULTILINE)
+    place = newest.start() if newest else len(section)
+    return _with_changelog(text, section[:place] + line + section[place:])
+
+
+def _with_changelog(text: str, section: str) -> str:
+    rest = _CHANGELOG.sub("", text).rstrip("\n")
+    return f"{rest}\n\n{section.strip()}\n"
 
 
 def title_of(repo: str) -> str:

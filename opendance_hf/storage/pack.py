@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections import Counter
@@ -31,7 +30,7 @@ from huggingface_hub.utils.tqdm import tqdm
 
 from opendance_hf import __version__
 from opendance_hf.errors import OpenDanceError
-from opendance_hf.files import naming_errors, new_folder
+from opendance_hf.files import naming_errors, new_folder, replace_folder
 from opendance_hf.render.statistics import Sample, draw_statistics
 from opendance_hf.schema import SCHEMA_VERSION, DanceSequence, sorted_configs, validate
 from opendance_hf.storage.card import dataset_card
@@ -139,7 +138,7 @@ def pack_files(
         dataset_card(described, out.name, title=title).save(fresh / "README.md")
         contents = _check_files(fresh)
         check_replaceable(out)
-        _replace_folder(fresh, out)
+        replace_folder(fresh, out)
     return PackReport(out, statistics, contents)
 
 
@@ -346,19 +345,3 @@ def _check_files(folder: Path) -> dict[str, int]:
     """Return every file with its size; raise ContentError for files that a dataset must not contain."""
     files = published_files(folder, "dataset")
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
-
-
-def _replace_folder(fresh: Path, out: Path) -> None:
-    """Replace ``out`` by ``fresh``; after an error the existing dataset is restored."""
-    if not out.exists():
-        os.replace(fresh, out)
-        return
-    # Beside the staging folder, not inside it: removing that folder must never remove the existing dataset.
-    old = out.with_name(f".{out.name}.{os.getpid()}.replaced")
-    os.replace(out, old)
-    try:
-        os.replace(fresh, out)
-    except BaseException:
-        os.replace(old, out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

@@ -17,7 +17,8 @@ from opendance_hf.dance import Dancer
 from opendance_hf.data import NoWindowsError, is_npz_folder
 from opendance_hf.disk import MIN_ROOM, DiskError, check_room, describe_disk_error
 from opendance_hf.files import names_a_folder, staged_folder
-from opendance_hf.hub import ModelFacts, describe_dataset, push, write_model_card
+from opendance_hf.hub import push
+from opendance_hf.model_card import ModelFacts, describe_dataset, write_model_card
 from opendance_hf.modeling.loading import hide_progress_bars, load_model
 from opendance_hf.modeling.models import extractor_for
 from opendance_hf.training.callbacks import undisturbed
