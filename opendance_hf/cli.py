@@ -214,7 +214,6 @@ def build(
     from opendance_hf.pipeline.collect import read_selection
     from opendance_hf.pipeline.config import dump_config
     from opendance_hf.pipeline.remote import is_url, local_inputs
-    from opendance_hf.pipeline.runners import RUNNERS
 
     if fast and profile not in ("default", "fast"):
         raise typer.BadParameter(f"--fast and --profile {profile}: choose one")
@@ -231,10 +230,7 @@ def build(
         raise typer.BadParameter("PATHS are missing: name videos or folders of videos, or use --continue")
     if watch is not None and (not paths or any(map(is_url, paths))):
         raise typer.BadParameter("--watch needs PATHS, not URLs: name the folders to look into")
-    if runner not in RUNNERS:
-        raise typer.BadParameter(f"unknown --runner {runner!r}: expected {' or '.join(RUNNERS)}")
-    if address is not None and runner != "ray":
-        raise typer.BadParameter("--address is of a Ray cluster: add --runner ray")
+    _check_runner(runner, address)
     if poses is not None and Path(poses.partition(":")[2] or poses).is_file() and not _is_one_file(paths):
         raise typer.BadParameter(
             f"--poses {poses} is the file of one video: name that video, or a folder of results"
@@ -502,6 +498,15 @@ def synthesize(
         recipe = Recipe(files, _share_of_duos(dancers), seconds, pose)
         run_synthesize(out, SynthesizeOptions(recipe, clips, seed, workers), console)
         console.print(f"written:  {out}", markup=False, highlight=False)
+
+
+def _check_runner(runner: str, address: str | None) -> None:
+    from opendance_hf.pipeline.runners import RUNNERS
+
+    if runner not in RUNNERS:
+        raise typer.BadParameter(f"unknown --runner {runner!r}: expected {' or '.join(RUNNERS)}")
+    if address is not None and runner != "ray":
+        raise typer.BadParameter("--address is of a Ray cluster: add --runner ray")
 
 
 def _is_one_file(paths: list[str] | None) -> bool:

@@ -29,6 +29,7 @@ from opendance_hf.pipeline.config import (
 )
 from opendance_hf.pipeline.inputs import (
     NO_REPAIRS,
+    Source,
     changed_repairs,
     find_inputs,
     refresh_pending,
@@ -236,22 +237,27 @@ def build_dataset(
         made = {"pipeline": pipeline_fingerprint(pipeline)} if pipeline else {}
         ledger.remember({**kept, **made, "licence": licence})
         if pipeline:
-            with atomic_write(build / CONFIG) as part:
-                part.write_text(dump_config(pipeline), encoding="utf-8")
-            if inputs is None:
-                ledger.retry()
-                refresh_pending(ledger, pipeline, repairs)
-            else:
-                register_inputs(ledger, inputs, pipeline, repairs)
-            place = place_of(build)
+            _register(ledger, build, pipeline, inputs, repairs)
             _process(ledger, pipeline, build, options, progress or NoProgress(), repairs)
-            check_place(build, place)
         _apply_decisions(ledger, build, options.inspected_only)
         counts: Counter[str] = Counter(item.status for item in ledger.each_item())
         _remove_stale_files(build, set(ledger.sequence_ids(withheld=True)))
         _publish(ledger, build, out, licence)
         _remove_interrupted_output(out)
     return BuildResult(out, build, counts)
+
+
+def _register(
+    ledger: Ledger, build: Path, pipeline: Pipeline, inputs: list[Source] | None, repairs: Repairs
+) -> None:
+    """Store the configuration, and enter the inputs; those of the ledger are tried again if none are given."""
+    with atomic_write(build / CONFIG) as part:
+        part.write_text(dump_config(pipeline), encoding="utf-8")
+    if inputs is None:
+        ledger.retry()
+        refresh_pending(ledger, pipeline, repairs)
+    else:
+        register_inputs(ledger, inputs, pipeline, repairs)
 
 
 def _open_ledger(build: Path) -> Ledger:
@@ -351,7 +357,9 @@ def _process(
         options.address,
         options.gpus_per_actor,
     )
+    place = place_of(build)
     RUNNERS[options.runner](ledger, work, progress)
+    check_place(build, place)
 
 
 def _import_packing() -> None:
