@@ -19,7 +19,7 @@ from av.buffer import Buffer
 from av.video.reformatter import VideoReformatter
 
 from opendance_hf.music import clock_origin, open_media
-from opendance_hf.music.media import Packets, audio_stream, frame_rate, read_packets, video_stream
+from opendance_hf.music.media import Packets, audio_stream, demux, frame_rate, read_packets, video_stream
 from opendance_hf.pipeline.clip import Image, VideoInfo
 from opendance_hf.pipeline.stage import Rejected
 
@@ -312,7 +312,7 @@ class _Frames:
     def decoded(self) -> Iterator[av.VideoFrame]:
         """Yield the frames without damage. An error in reading ends the file."""
         try:
-            for packet in self.container.demux(self.stream):
+            for packet in demux(self.container, self.stream):
                 if packet.size and packet.pts is not None and not packet.is_discard:
                     self._packet_times_s.append(float(packet.pts * packet.time_base))
                 try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from os import PathLike, stat
@@ -167,11 +168,23 @@ def _read_packets(path: str, _mtime_ns: int, _size: int) -> dict[int, Packets]:
         found = {stream.index: Packets() for stream in streams}
         rates = {stream.index: _frame_s(stream) for stream in streams}
         try:
-            for packet in container.demux(streams):
+            for packet in demux(container, streams):
                 found[packet.stream_index].add(packet, rates[packet.stream_index])
         except av.FFmpegError:
             pass
     return found
+
+
+def demux(container: InputContainer, streams: Stream | Sequence[Stream]) -> Iterator[Packet]:
+    """Yield the packets of streams; those of a stream that a transport stream begins later are skipped."""
+    while True:
+        try:
+            yield from container.demux(streams)
+            return
+        except (
+            IndexError
+        ):  # PyAV does not know that stream; the packet is read, and the next call begins after it
+            continue
 
 
 def video_stream(container: InputContainer, path: str | PathLike[str]) -> VideoStream | None:

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
 from os import PathLike, stat
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from opendance_hf.errors import OpenDanceError
-from opendance_hf.music.media import Clock, audio_stream, clock_origin, open_media
+from opendance_hf.music.media import Clock, audio_stream, clock_origin, demux, open_media
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
@@ -156,7 +156,7 @@ class SoundFrames:
         import av
 
         try:
-            for packet in self._container.demux(self._stream):
+            for packet in demux(self._container, self._stream):
                 self.packets += packet.size > 0
                 self.clock.add(packet)
                 try:
@@ -166,7 +166,7 @@ class SoundFrames:
                     self.error = error.strerror or str(error)
                     yield None
                     continue
-                for frame in frames:
+                for frame in cast("list[AudioFrame]", frames):
                     yield None if frame.is_corrupt else frame
         except av.FFmpegError as error:
             self.error = error.strerror or str(error)

@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
 
@@ -23,12 +24,14 @@ from benchmarks.cases.make_media import (
     write_media,
 )
 from opendance_hf.music import decode_audio
+from opendance_hf.music.media import demux, open_media, read_packets
 from opendance_hf.pipeline.clip import CameraMotion, Clip, Tracks
 from opendance_hf.pipeline.stage import Dropped, Rejected
 from opendance_hf.pipeline.stages.probe import Probe
 from opendance_hf.pipeline.stages.retime import Retime
 from opendance_hf.pipeline.stages.segment import Segment
 from opendance_hf.pipeline.video import View, probe, read_frames, read_pictures
+from tests.pipeline.test_hostile_inputs import tone, video
 from tests.pipeline.truth import VIDEO
 
 #: Matrices of the eight orientations, and what they do to the stored picture.
@@ -200,6 +203,23 @@ def test_the_stream_that_moves_is_read(tmp_path: Path, first: str) -> None:
     assert (info.width_px, info.height_px) == (96, 64)
     assert info.fps == pytest.approx(20, abs=0.1)
     assert len(list(read_pictures(path))) == 60
+
+
+def test_streams_that_a_transport_stream_begins_later_are_skipped(tmp_path: Path) -> None:
+    """Damaged bytes look like new streams, which PyAV does not know; found by mutated files."""
+    file = video(tmp_path / "a.ts", codec="mpeg2video", fps=25, frames=110, sound=tone())
+    rng, data = np.random.default_rng(0), bytearray(file.read_bytes())
+    for place in rng.integers(len(data) // 4, len(data) * 3 // 4, 300):
+        data[place] = rng.integers(256)
+    file.write_bytes(data)
+    with av.open(str(file)) as container, pytest.raises(IndexError):
+        list(container.demux(container.streams.video))
+    with open_media(file) as container:
+        times = [
+            packet.pts for packet in demux(container, container.streams.video[0]) if packet.pts is not None
+        ]
+    assert max(times) - min(times) == pytest.approx(90_000 * 109 / 25, rel=0.05), "to the end of the file"
+    assert read_packets(file)[0].count == len(times)
 
 
 def test_silence_is_rejected_with_its_level(tmp_path: Path) -> None:
