@@ -106,6 +106,33 @@ def faults(found: dict[str, Any]) -> list[Row]:
     return [Row("build under faults of disks, clocks, ledgers", len(results), seconds, survived=said)]
 
 
+def hub(found: dict[str, Any]) -> list[Row]:
+    calm, stormy, files, mb = found["undisturbed"], found["with_faults"], found["files"], found["megabytes"]
+    same = "same bytes" if calm["pulled_is_pushed"] and stormy["pulled_is_pushed"] else "OTHER BYTES"
+    said = f"{stormy['kills_survived']} kills, {stormy['faults']} faults, {stormy['commits']} commit, {same}"
+    rows = []
+    for what in ("push", "pull"):
+        rate = calm[f"{what}_mb_per_s"]
+        rows.append(Row(f"{what}, {mb:.0f} MB over loopback", files, mb / rate, rate=f"{rate:.0f} MB/s"))
+    rows[0] = rows[0]._replace(memory_mb=calm["peak_memory_mib"] * 1.048576)
+    seconds = stormy["push_s"] + stormy["pull_s"]
+    return [*rows, Row("push and pull under faults", files, seconds, survived=said)]
+
+
+def hostile(found: dict[str, Any]) -> list[Row]:
+    states = ", ".join(f"{count} {state}" for state, count in sorted(found["states"].items()))
+    said = f"WRONG: {', '.join(found['wrong'])}" if found["wrong"] else f"all: {states}"
+    return [
+        Row(
+            "build of hostile files",
+            found["files"],
+            found["seconds"],
+            found["largest_process_mb"],
+            survived=said,
+        )
+    ]
+
+
 #: Every part: what it gives for the table, and whether it needs videos.
 PARTS: dict[str, tuple[Callable[[dict[str, Any]], list[Row]], bool]] = {
     "ledger": (ledger, False),
@@ -113,6 +140,8 @@ PARTS: dict[str, tuple[Callable[[dict[str, Any]], list[Row]], bool]] = {
     "runners": (runners, True),
     "kills": (kills, True),
     "faults": (faults, True),
+    "hub": (hub, False),
+    "hostile": (hostile, True),
     "cost": (lambda found: [], True),
 }
 #: Commands that a part runs under.
