@@ -251,7 +251,8 @@ def read_pictures(path: Path, start_s: float = 0.0, end_s: float = float("inf"))
         stream = video_stream(container, path)
         if stream is None:
             return
-        stream.thread_type = "AUTO"
+        # Not "FRAME": decoders that work on several frames of a damaged file at once give other frames every time.
+        stream.thread_type = "SLICE"
         packets = read_packets(path)[stream.index]
         stamped = np.isfinite(packets.start_s)
         origin_s, rate = clock_origin(container), frame_rate(stream, packets)

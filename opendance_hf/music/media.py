@@ -203,7 +203,7 @@ def audio_stream(container: InputContainer) -> AudioStream | None:
     import av
 
     stream = container.streams.best("audio")
-    return stream if isinstance(stream, av.AudioStream) else None
+    return stream if isinstance(stream, av.AudioStream) and stream.codec_context is not None else None
 
 
 def frame_rate(stream: VideoStream, packets: Packets) -> float:
@@ -216,7 +216,12 @@ def frame_rate(stream: VideoStream, packets: Packets) -> float:
 def _videos(container: InputContainer) -> list[VideoStream]:
     from av.stream import Disposition
 
-    return [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    # Without a codec context there is no decoder.
+    return [
+        s
+        for s in container.streams.video
+        if s.codec_context is not None and not s.disposition & Disposition.attached_pic
+    ]
 
 
 def _frame_s(stream: Stream) -> float:
