@@ -125,8 +125,7 @@ class RecipeTrainer(Trainer):
         if self.args.train_sampling_strategy != "random":
             return super()._get_train_sampler(data)
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        # The epoch from the number of steps: after skipped batches, accelerate does not tell the sampler of a process
-        # beside others which epoch it is.
+        # The epoch of the next step: a resumed run begins within one.
         return EpochOrder(data, seed, lambda: self.state.global_step // self.steps_per_epoch)
 
     def get_batch_samples(self, *arguments: Any, **more: Any) -> Any:

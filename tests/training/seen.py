@@ -21,6 +21,7 @@ from opendance_hf.training.recipe import RunArguments
 
 
 class NotingStage(vqvae.VQVAEStage):
+    __module__ = vqvae.__name__  # recipes are beside the module of a stage
     notes: ClassVar[Path]
 
     @staticmethod
