@@ -110,7 +110,13 @@ def _read(
     data: Any = MusicWindows(dataset) if music else MotionWindows(dataset, WINDOW, STRIDE)
     opened = time.perf_counter() - start
     whole = BatchSampler(EpochOrder(data, 0, lambda: 0), BATCH, drop_last=True)
-    loader = DataLoader(data, batch_sampler=BatchSamplerShard(whole, ranks, rank), num_workers=workers)
+    loader = DataLoader(
+        data,
+        batch_sampler=BatchSamplerShard(whole, ranks, rank),
+        num_workers=workers,
+        # As under a launcher; a process that was spawned would spawn its workers, too, which share nothing.
+        multiprocessing_context="fork" if workers else None,
+    )
     batches, begin = 0, 0.0
     ready.wait()
     while not begin or time.perf_counter() - begin < seconds:
