@@ -215,6 +215,7 @@ assert all(remote[n]["joints"].equal(local[n]["joints"]) for n in numbers)
 """
 
 
+@pytest.mark.slow
 def test_tars_of_the_hub_are_read_in_ranges(dataset: Path, tmp_path: Path) -> None:
     with FakeHub() as hub:
         hub.repos["dataset", "org/dances"] = repo = Repo()

@@ -69,7 +69,9 @@ def test_a_stopped_training_sees_what_an_undisturbed_one_sees(data: Path, tmp_pa
     assert seen(tmp_path / "again")[: 2 * steps - stop] == batches[stop:]
 
 
-@pytest.mark.parametrize("stage", ["gpt", "fact", "rotation"])
+@pytest.mark.parametrize(
+    "stage", ["rotation", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gpt", "fact"))]
+)
 def test_other_stages_take_tars(stage: str, data: Path, tmp_path: Path) -> None:
     bases = {"gpt": "vqvae", "rotation": "bailando"}
     models = {"vqvae": str(data / bases[stage])} if stage in bases else {}
