@@ -407,7 +407,12 @@ def train(
             help="vqvae, gpt, actor_critic, bailando_pp (duets), relation, rotation, fact, genre or lifter."
         ),
     ],
-    dataset: Annotated[str, typer.Option(help="Dataset folder or Hub id.")],
+    dataset: Annotated[
+        str,
+        typer.Option(
+            help="Dataset folder or Hub id, or a pattern of its WebDataset tars: 'DIR/webdataset/individual/train-*.tar'."
+        ),
+    ],
     output_dir: Annotated[Path, typer.Option(help="Folder of the model and its checkpoints.")],
     config: Annotated[
         str, typer.Option(help="Recipe: debug, paper, mocap, cmu (lifter), or a YAML file.")

@@ -77,7 +77,13 @@ class ModelFacts:
 
 
 def describe_dataset(dataset: Path | str) -> DatasetFacts:
-    """Read the card of a dataset, a folder or a Hub id; missing facts stay empty."""
+    """Read the card of a dataset, a folder, a Hub id or its tars (``DATASET/webdataset/CONFIG/*.tar``); missing facts stay empty."""
+    text = str(dataset)
+    if text.endswith(".tar"):
+        remote = re.fullmatch(r"hf://datasets/([^/@]+/[^/@]+)(?:@[^/]+)?/.*", text)
+        if not remote and "://" in text:
+            return DatasetFacts(name=text.rpartition("/")[2])
+        dataset = remote[1] if remote else Path(text).absolute().parents[2]
     folder = Path(dataset)
     if folder.is_dir():
         card, name, hub_id = folder / "README.md", folder.resolve().name, ""

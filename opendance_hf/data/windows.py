@@ -7,6 +7,7 @@ import os
 import sys
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,27 +17,19 @@ import pyarrow as pa
 import torch
 from torch.utils.data import Dataset
 
-from opendance_hf.errors import OpenDanceError, without_unsafe_advice
+from opendance_hf.data.order import whole_order
+from opendance_hf.data.reader import DancerWindows, Floats, NoMusicError, NoWindowsError, Reader, chosen
+from opendance_hf.data.tars import TarReader, names_tars
+from opendance_hf.errors import without_unsafe_advice
 from opendance_hf.files import names_a_folder
 from opendance_hf.motion.skeleton import JOINT_INDEX, NUM_JOINTS, mirror_index
-from opendance_hf.music.inputs import hears_beats, read_input
 from opendance_hf.schema import FPS
-
-Floats = npt.NDArray[np.float32]
 
 #: Smallest and largest plausible median distance from pelvis to head, metres: others are another unit.
 _TORSO_M: Final = (0.05, 5.0)
 
 
-class NoWindowsError(OpenDanceError, ValueError):
-    """No sequence is long enough for a window."""
-
-
-class NoMusicError(OpenDanceError, ValueError):
-    """A sequence has no song, and what reads it needs one."""
-
-
-class SequenceReader:
+class SequenceReader(Reader):
     """Rows of one or more configurations of a dataset, column by column, memory-mapped.
 
     Args:
@@ -73,43 +66,35 @@ class SequenceReader:
         for config in configs or get_dataset_config_names(name):
             splits = _load(name, config)
             if split in splits:
-                # Arrow format: rows are slices of the file; Python or numpy format would build lists, 50 times slower.
-                self._parts.append(splits[split].with_format("arrow"))
+                self._parts.append(splits[split])
         # Row numbers and not a filtered dataset, whose rows would be copies.
-        self._rows = [
-            (number, row)
-            for number, part in enumerate(self._parts)
-            for row in _chosen_rows(part, subset, name)
-        ]
+        self._chosen = [np.asarray(_chosen_rows(part, subset, name), np.int64) for part in self._parts]
         if only is not None or leave_out:
-            ids = [self.scalar(self.row(index), "id") for index in range(len(self))]
+            ids = self.column("id")
             wanted = chosen(name, ids, only, leave_out)
-            self._rows = [row for row, id_ in zip(self._rows, ids, strict=True) if id_ in wanted]
+            kept = np.array([id_ in wanted for id_ in ids], bool)
+            ends = np.cumsum([len(rows) for rows in self._chosen])[:-1]
+            parts = zip(self._chosen, np.split(kept, ends), strict=True)
+            self._chosen = [rows[those] for rows, those in parts]
+        self._ends = np.cumsum([len(rows) for rows in self._chosen])
         if len(self) == 0:
             raise ValueError(f"{name}: no rows in split {split!r}")
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return int(self._ends[-1]) if len(self._ends) else 0
 
     def row(self, index: int) -> Any:
-        """Return one row as an Arrow table."""
-        part, row = self._rows[index]
-        return self._parts[part][row]
+        """Return one row as an Arrow table, a view of the file."""
+        index = range(len(self))[index]
+        part = int(self._ends.searchsorted(index, "right"))
+        rows = self._chosen[part]
+        # The table itself: formatting by `datasets` takes longer than the rest of a window.
+        return self._parts[part].data.fast_slice(int(rows[index - int(self._ends[part])]), 1)
 
-    def windows(self, length: int, stride: int) -> list[tuple[int, int, int]]:
-        """List (row, dancer, first frame) of every window of ``length`` frames, of every dancer, every ``stride`` frames.
-
-        Raises:
-            ValueError: if no row is long enough.
-        """
-        found: list[tuple[int, int, int]] = []
-        for index in range(len(self)):
-            row = self.row(index)
-            starts = range(0, self.scalar(row, "num_frames") - length + 1, stride)
-            found += [(index, d, start) for d in range(self.scalar(row, "num_dancers")) for start in starts]
-        if not found:
-            raise NoWindowsError(f"{self.name}: no sequence has {length} frames")
-        return found
+    def column(self, name: str) -> list[Any]:
+        """Return a scalar column of all rows."""
+        parts = zip(self._parts, self._chosen, strict=True)
+        return [value for part, rows in parts for value in part.data.column(name).take(rows).to_pylist()]
 
     def matrix(self, row: Any, column: str, start: int = 0, length: int | None = None) -> Floats:
         """Return (length, C) rows of a float matrix column, a view of the file.
@@ -124,38 +109,6 @@ class SequenceReader:
         width = len(frames.flatten()) // max(len(frames), 1)
         values = frames.slice(start, length).flatten()
         return values.to_numpy(zero_copy_only=True).reshape(-1, width)
-
-    def beats(self, row: Any) -> list[int]:
-        """Return the frames of the music's beats.
-
-        Raises:
-            NoMusicError: if the row has no song.
-        """
-        found = self.scalar(row, "music_beats")
-        if found is None:
-            raise NoMusicError(self._without_music(row, "music_beats"))
-        return list(found)
-
-    def heard(self, row: Any, column: str, size: int) -> Floats:
-        """Return the (rows, size) that a model hears, see :mod:`opendance_hf.music.inputs`; for features a view of the file.
-
-        Raises:
-            NoMusicError: if the row has no song.
-        """
-        return read_input(
-            column,
-            size,
-            lambda name, width: self.matrix(row, name)[:, :width],
-            # A list to be built, which the features alone do not need.
-            self.beats(row) if hears_beats(column) else (),
-            self.scalar(row, "num_frames"),
-        )
-
-    def _without_music(self, row: Any, column: str) -> str:
-        return (
-            f"{self.name}: sequence {self.scalar(row, 'id')} has no {column}, since it was imported without its song; train "
-            "on sequences with music (import them with --audio), or leave it out with data.leave_out"
-        )
 
     def scalar(self, row: Any, column: str) -> Any:
         """Return a scalar, or a list, as Python."""
@@ -215,6 +168,16 @@ def _chosen_rows(part: Any, subset: int | None, name: str) -> list[int]:
     return [row for row, rank in enumerate(ranks) if rank < subset]
 
 
+def open_reader(dataset: str | os.PathLike[str], **selection: Any) -> Reader:
+    """Open a dataset: a folder, a Hub id, or a pattern of tars.
+
+    Args:
+        dataset: see :class:`SequenceReader` and :class:`~opendance_hf.data.tars.TarReader`.
+        selection: ``configs``, ``split``, ``subset``, ``only`` and ``leave_out`` of either.
+    """
+    return TarReader(dataset, **selection) if names_tars(dataset) else SequenceReader(dataset, **selection)
+
+
 class MotionWindows(Dataset[dict[str, torch.Tensor]]):
     """Windows of single dancers: every dancer of every row, every ``stride`` frames.
 
@@ -222,7 +185,7 @@ class MotionWindows(Dataset[dict[str, torch.Tensor]]):
     same item, so a resumed training sees what an uninterrupted one would.
 
     Args:
-        dataset: see :class:`SequenceReader`; or a folder of ``.npz`` files, each with ``joints`` (T, 24, 3) or
+        dataset: see :func:`open_reader`; or a folder of ``.npz`` files, each with ``joints`` (T, 24, 3) or
             (D, T, 24, 3) in metres, y up, and optionally ``fps``; other rates are resampled to 60.
         num_frames: length of a window at 60 FPS.
         stride: frames between the starts of neighbouring windows.
@@ -252,23 +215,21 @@ class MotionWindows(Dataset[dict[str, torch.Tensor]]):
         self._motions: NpzMotions | _DatasetMotions = (
             NpzMotions(dataset, selection.get("only"), selection.get("leave_out"))
             if is_npz_folder(dataset)
-            else _DatasetMotions(SequenceReader(dataset, **selection))
+            else _DatasetMotions(open_reader(dataset, **selection))
         )
-        self.windows = [
-            (index, dancer, start)
-            for index, (_, dancers, frames) in enumerate(self._motions.sizes)
-            for dancer in range(dancers)
-            for start in range(0, frames - num_frames + 1, stride)
-        ]
-        if not self.windows:
-            raise NoWindowsError(f"{dataset}: no sequence has {num_frames} frames")
+        self.windows = self._motions.windows(num_frames, stride)
+        self._copies = turns * (2 if mirror else 1)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the motions that the windows are cut from, as hex digits."""
         return self._motions.fingerprint()
 
     def __len__(self) -> int:
-        return len(self.windows) * self.turns * (2 if self.mirror else 1)
+        return len(self.windows) * self._copies
+
+    def order(self, seed: int, epoch: int) -> Iterator[list[int]]:
+        """Yield the numbers of all items in the order of an epoch, some at a time."""
+        return self._motions.order(self.windows, self._copies, seed, epoch)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         copy, number = divmod(index, len(self.windows))
@@ -293,28 +254,10 @@ def mirrored_joints(joints: Floats) -> Floats:
     return joints[..., _MIRROR, :] * _FLIP
 
 
-def chosen(
-    dataset: str | os.PathLike[str], ids: list[str], only: list[str] | None, leave_out: list[str] | None
-) -> set[str]:
-    """Return the ids that are to be read.
-
-    Raises:
-        ValueError: if an id that is named does not exist.
-    """
-    if unknown := (set(only or []) | set(leave_out or [])) - set(ids):
-        raise ValueError(f"{dataset}: no sequence {', '.join(sorted(unknown))}")
-    return (set(only) if only is not None else set(ids)) - set(leave_out or [])
-
-
 class _DatasetMotions:
-    def __init__(self, reader: SequenceReader) -> None:
+    def __init__(self, reader: Reader) -> None:
         self.reader = reader
-        rows = (reader.row(index) for index in range(len(reader)))
-        self.sizes = [
-            (reader.scalar(r, "id"), reader.scalar(r, "num_dancers"), reader.scalar(r, "num_frames"))
-            for r in rows
-        ]
-        self.ids = [name for name, _, _ in self.sizes]
+        self.windows, self.order = reader.windows, reader.order
 
     def fingerprint(self) -> str:
         return self.reader.fingerprint(("joints",))
@@ -338,6 +281,11 @@ def check_dataset(name: str) -> None:
     Raises:
         ValueError: if it is a path where nothing is, or the folder of a model.
     """
+    if "://" in name:
+        raise ValueError(
+            f"{name}: expected tars, such as hf://datasets/user/name/webdataset/individual/train-*.tar; a dataset of the Hub "
+            "is named user/name"
+        )
     if not names_a_folder(name):
         return
     folder = Path(name)
@@ -357,7 +305,6 @@ class NpzMotions:
         joints: (D, T, 24, 3) at 60 FPS of each, in metres.
         beats: (B,) frames at 60 FPS of the beats of each one's music, increasing: those of the optional array
             ``music_beats``, which counts frames of the file.
-        sizes: id, number of dancers and number of frames of each.
 
     Args:
         folder: of the files.
@@ -374,6 +321,7 @@ class NpzMotions:
         only: list[str] | None = None,
         leave_out: list[str] | None = None,
     ) -> None:
+        self._folder = folder
         files = sorted(Path(folder).glob("*.npz"))
         wanted = chosen(folder, [file.stem for file in files], only, leave_out)
         files = [file for file in files if file.stem in wanted]
@@ -381,9 +329,18 @@ class NpzMotions:
         loaded = [_load_motion(file) for file in files]
         self.joints = [joints for joints, _ in loaded]
         self.beats = [beats for _, beats in loaded]
-        self.sizes = [
-            (name, len(joints), joints.shape[1]) for name, joints in zip(self.ids, self.joints, strict=True)
-        ]
+
+    def windows(self, length: int, stride: int) -> DancerWindows:
+        """List (motion, dancer, first frame) of every window, see :meth:`Reader.windows`."""
+        frames = [joints.shape[1] for joints in self.joints]
+        found = DancerWindows(frames, [len(joints) for joints in self.joints], length, stride)
+        if not len(found):
+            raise NoWindowsError(f"{self._folder}: no sequence has {length} frames")
+        return found
+
+    def order(self, windows: DancerWindows, copies: int, seed: int, epoch: int) -> Iterator[list[int]]:
+        """Yield the numbers of all windows and their copies in random order, see :meth:`Reader.order`."""
+        return whole_order(len(windows) * copies, seed, epoch)
 
     def fingerprint(self, *, music: bool = False) -> str:
         """Return the SHA-256 of ids and joints, as hex digits; with ``music`` also of the beats that are given."""

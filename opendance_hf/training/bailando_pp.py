@@ -17,7 +17,7 @@ from typing import Any, Final
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from opendance_hf.data import NoWindowsError
+from opendance_hf.data import NoWindowsError, Windows
 from opendance_hf.modeling.bailando_pp import (
     BailandoPPForDanceGeneration,
     BailandoPPGPT,
@@ -84,16 +84,14 @@ class DuetWindows(Dataset[dict[str, Tensor]]):
         self.pieces: list[Piece] = []
         #: Of every piece, in both orders of its dancers: the codes of relations, or the placements.
         self.relations: list[list[dict[str, Tensor]]] = []
-        self.windows: list[tuple[int, int]] = []
         for piece in coded(self.dances, vqvae, config, mirror=mirror, turns=turns):
             if len(piece.upper) != dancers:
                 continue
-            starts = range(0, piece.upper.shape[1] - self.num_codes + 1, stride)
-            self.windows += [(len(self.pieces), start) for start in starts]
             orders = (piece.joints, piece.joints.flip(0))
             self.relations.append([self._relation(joints[None], relation) for joints in orders])
             self.pieces.append(piece._replace(joints=piece.joints[:, :0]))
-        if not self.windows:
+        self.windows = Windows([piece.upper.shape[1] for piece in self.pieces], self.num_codes, stride)
+        if not len(self.windows):
             frames = self.num_codes * self.per_code
             raise NoWindowsError(f"{dataset}: no sequence of {dancers} dancers has {frames} frames")
 

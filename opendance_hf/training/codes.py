@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel
 
-from opendance_hf.data import NoWindowsError, NpzMotions, SequenceReader, is_npz_folder
+from opendance_hf.data import NoWindowsError, NpzMotions, Reader, Windows, is_npz_folder, open_reader
 from opendance_hf.data.windows import mirrored_joints
 from opendance_hf.modeling.bailando import BailandoGPTConfig, BailandoVQVAE, split_root
 from opendance_hf.modeling.bailando_pp import turn
@@ -56,7 +56,7 @@ class Dances:
     The music of such motions is silent, apart from the beats that a file may have.
 
     Args:
-        dataset: see :class:`~opendance_hf.data.SequenceReader`, or the folder of motions.
+        dataset: see :func:`~opendance_hf.data.open_reader`, or the folder of motions.
         selection: see :class:`~opendance_hf.data.MotionWindows`.
 
     Raises:
@@ -65,10 +65,10 @@ class Dances:
 
     def __init__(self, dataset: str | os.PathLike[str], **selection: Any) -> None:
         self.name = os.fspath(dataset)
-        self._source: NpzMotions | SequenceReader = (
+        self._source: NpzMotions | Reader = (
             NpzMotions(dataset, selection.get("only"), selection.get("leave_out"))
             if is_npz_folder(dataset)
-            else SequenceReader(dataset, **selection)
+            else open_reader(dataset, **selection)
         )
 
     def fingerprint(self, *, music: bool = True) -> str:
@@ -112,7 +112,7 @@ class Dances:
             yield reader.scalar(row, "id"), joints, reader.heard(row, column, size), reader.beats(row)
 
     @staticmethod
-    def _joints(reader: SequenceReader, row: Any) -> Floats:
+    def _joints(reader: Reader, row: Any) -> Floats:
         return per_dancer(reader.matrix(row, "joints"), reader.scalar(row, "num_dancers"), NUM_JOINTS, 3)
 
 
@@ -177,14 +177,12 @@ class CodeWindows(Dataset[dict[str, Tensor]]):
         self.num_codes = num_codes or config.max_codes + 1
         self.dances = Dances(dataset, **selection)
         self.pieces: list[tuple[Tensor, Tensor, Tensor]] = []
-        self.windows: list[tuple[int, int]] = []
         for piece in coded(self.dances, vqvae, config, mirror=mirror):
             features = followed_music(piece.music, piece.upper.shape[1], config)
             for upper, lower in zip(piece.upper, piece.lower, strict=True):
-                starts = range(0, len(upper) - self.num_codes + 1, stride)
-                self.windows += [(len(self.pieces), start) for start in starts]
                 self.pieces.append((upper, lower, features))
-        if not self.windows:
+        self.windows = Windows([len(upper) for upper, _, _ in self.pieces], self.num_codes, stride)
+        if not len(self.windows):
             frames = self.num_codes * vqvae.config.frames_per_code
             raise NoWindowsError(f"{dataset}: no sequence has {frames} frames")
 

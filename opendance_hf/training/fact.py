@@ -7,13 +7,14 @@ torchrun --nproc_per_node 2 -m opendance_hf.training.fact --dataset opendance-3d
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from opendance_hf.data import SequenceReader
+from opendance_hf.data import open_reader
 from opendance_hf.modeling.fact import FACTConfig, FACTForDanceGeneration, poses_to_motion
 from opendance_hf.modeling.fact.modeling_fact import floor_point
 from opendance_hf.motion.skeleton import NUM_JOINTS
@@ -28,7 +29,7 @@ class FACTWindows(Dataset[dict[str, Tensor]]):
     Dancers start over the origin: the place on the floor says nothing about the dance.
 
     Args:
-        dataset: see :class:`~opendance_hf.data.SequenceReader`.
+        dataset: see :func:`~opendance_hf.data.open_reader`.
         config: of the model.
         stride: frames between the starts of neighbouring windows.
         selection: ``configs``, ``split``, ``subset``, ``only`` and ``leave_out`` of ``SequenceReader``.
@@ -40,12 +41,11 @@ class FACTWindows(Dataset[dict[str, Tensor]]):
     def __init__(
         self, dataset: str | os.PathLike[str], config: FACTConfig, *, stride: int = 8, **selection: Any
     ) -> None:
-        self.config, self.reader = config, SequenceReader(dataset, **selection)
+        self.config, self.reader = config, open_reader(dataset, **selection)
         self.motion_frames = config.motion_frames + config.target_frames
         self.num_frames = max(self.motion_frames, config.audio_frames)
         self.windows = self.reader.windows(self.num_frames, stride)
-        for index in range(len(self.reader)):  # a row without a song is named before the first step
-            self.reader.heard(self.reader.row(index), *config.music_input)
+        self.reader.check_heard(*config.music_input)  # before the first step
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the motion and the music that the windows are cut from, as hex digits."""
@@ -54,6 +54,10 @@ class FACTWindows(Dataset[dict[str, Tensor]]):
 
     def __len__(self) -> int:
         return len(self.windows)
+
+    def order(self, seed: int, epoch: int) -> Iterator[list[int]]:
+        """Yield the numbers of all windows in the order of an epoch, some at a time."""
+        return self.reader.order(self.windows, 1, seed, epoch)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         number, dancer, start = self.windows[index]

@@ -106,6 +106,7 @@ class GenreStage(Stage):
     """Learn the genre of the music from its sound."""
 
     name = "genre"
+    takes_tars = False
     model_section = MusicGenreConfig
     data_section = GenreClips
     given = ("sampling_rate", "held_out")

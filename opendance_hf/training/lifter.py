@@ -264,6 +264,7 @@ class LifterStage(Stage):
     """Learn to correct the depth of estimated landmarks."""
 
     name = "lifter"
+    takes_tars = False
     model_section = LifterConfig
     data_section = LifterPairs
     given = ("landmarks", "joints")

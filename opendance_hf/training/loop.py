@@ -27,6 +27,7 @@ from transformers import (
 from opendance_hf.training import ema
 from opendance_hf.training.callbacks import KeepNewest, LogLine, ProgressBar, Validate, ValidateEvery
 from opendance_hf.training.checkpoints import open_run
+from opendance_hf.training.order import EpochOrder
 from opendance_hf.training.recipe import RecipeError, RunArguments, checked_trainer
 from opendance_hf.training.resident import ResidentWindows
 
@@ -117,6 +118,15 @@ class RecipeTrainer(Trainer):
             self.lr_scheduler = LambdaLR(scheduled, rate)
             self._created_lr_scheduler = True
         return super().create_scheduler(num_training_steps, optimizer)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """Order the windows of an epoch by seed and epoch alone, with few numbers in memory at a time."""
+        data = self.train_dataset if train_dataset is None else train_dataset
+        if self.args.train_sampling_strategy != "random":
+            return super()._get_train_sampler(data)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        # The epoch of the next step: a resumed run begins within one.
+        return EpochOrder(data, seed, lambda: self.state.global_step // self.steps_per_epoch)
 
     def get_batch_samples(self, *arguments: Any, **more: Any) -> Any:
         """Prepare codebooks for the batches of a step, see ``Trainer.get_batch_samples``."""

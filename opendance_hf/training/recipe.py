@@ -49,7 +49,7 @@ class RecipeError(OpenDanceError, ValueError):
 class RunArguments:
     """Arguments that every training script takes on its command line."""
 
-    dataset: str = field(metadata={"help": "Dataset folder or Hub id."})
+    dataset: str = field(metadata={"help": "Dataset folder, Hub id, or pattern of WebDataset tars."})
     output_dir: str = field(metadata={"help": "Folder of the model and its checkpoints."})
     config: str = field(default="debug", metadata={"help": "Recipe: debug, paper, mocap, or a YAML file."})
     resume: bool = field(default=True, metadata={"help": "Continue from the last checkpoint in output_dir."})

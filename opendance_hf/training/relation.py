@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from opendance_hf.data import NoWindowsError
+from opendance_hf.data import NoWindowsError, Windows
 from opendance_hf.data.windows import mirrored_joints
 from opendance_hf.modeling.bailando_pp import BailandoRelationConfig, BailandoRelationVQVAE, relation_of
 from opendance_hf.training.codes import Dances
@@ -50,15 +50,13 @@ class RelationWindows(Dataset[dict[str, Tensor]]):
         self.num_frames = num_frames
         self.dances = Dances(dataset, **selection)
         self.relations: list[Tensor] = []
-        self.windows: list[tuple[int, int]] = []
         for _, joints in self.dances.joints():
             for seen in (joints.copy(), mirrored_joints(joints)) if mirror else (joints.copy(),):
                 for pair in permutations(range(len(seen)), 2):
                     relation = relation_of(torch.from_numpy(seen[list(pair)])[None])[0, 0]
-                    starts = range(0, len(relation) - num_frames + 1, stride)
-                    self.windows += [(len(self.relations), start) for start in starts]
                     self.relations.append(relation)
-        if not self.windows:
+        self.windows = Windows([len(relation) for relation in self.relations], num_frames, stride)
+        if not len(self.windows):
             raise NoWindowsError(f"{dataset}: no sequence of several dancers has {num_frames} frames")
 
     def __len__(self) -> int:

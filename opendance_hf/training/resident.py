@@ -32,6 +32,8 @@ class ResidentWindows(Dataset[int]):
         self, data: Any, collate: Callable[[list[Any]], dict[str, Tensor]], device: torch.device
     ) -> None:
         self._count = len(data)
+        if hasattr(data, "order"):
+            self.order = data.order
         self.inputs: dict[str, Tensor] = {}
         for first in range(0, self._count, _AT_A_TIME):
             rows = slice(first, min(first + _AT_A_TIME, self._count))

@@ -10,6 +10,7 @@ extractor and the generation defaults that it had.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel
 
-from opendance_hf.data import SequenceReader
+from opendance_hf.data import open_reader
 from opendance_hf.modeling.bailando import (
     BailandoConfig,
     BailandoForDanceGeneration,
@@ -47,7 +48,7 @@ class PoseWindows(Dataset[dict[str, Tensor]]):
     """Windows of single dancers every ``stride`` frames: joints, and the rotation of each in its parent's frame.
 
     Args:
-        dataset: see :class:`~opendance_hf.data.SequenceReader`.
+        dataset: see :func:`~opendance_hf.data.open_reader`.
         num_frames: length of a window.
         stride: frames between the starts of neighbouring windows.
         selection: ``configs``, ``split``, ``subset``, ``only`` and ``leave_out`` of ``SequenceReader``.
@@ -57,7 +58,7 @@ class PoseWindows(Dataset[dict[str, Tensor]]):
     """
 
     def __init__(self, dataset: str, *, num_frames: int = 240, stride: int = 40, **selection: Any) -> None:
-        self.num_frames, self.reader = num_frames, SequenceReader(dataset, **selection)
+        self.num_frames, self.reader = num_frames, open_reader(dataset, **selection)
         self.windows = self.reader.windows(num_frames, stride)
 
     def fingerprint(self) -> str:
@@ -66,6 +67,10 @@ class PoseWindows(Dataset[dict[str, Tensor]]):
 
     def __len__(self) -> int:
         return len(self.windows)
+
+    def order(self, seed: int, epoch: int) -> Iterator[list[int]]:
+        """Yield the numbers of all windows in the order of an epoch, some at a time."""
+        return self.reader.order(self.windows, 1, seed, epoch)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         number, dancer, start = self.windows[index]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from opendance_hf.dance import Dancer
-from opendance_hf.data import NoWindowsError, is_npz_folder
+from opendance_hf.data import NoWindowsError, is_npz_folder, names_tars
 from opendance_hf.disk import MIN_ROOM, DiskError, check_room, describe_disk_error
 from opendance_hf.files import names_a_folder, staged_folder
 from opendance_hf.hub import push
@@ -59,6 +59,7 @@ class Stage:
         data_section: class whose keyword arguments are the section ``data``; its instances have ``fingerprint()``.
         given: arguments of this class that the stage passes itself.
         dancers: number of dancers in the dances that are scored at the end; 0 if the model does not dance.
+        takes_tars: True if it can learn from tars of a dataset.
         recipe: as it is used.
         validation: the section ``validation``.
         base: folder or Hub id of the model that the stage starts from; empty without one.
@@ -75,6 +76,7 @@ class Stage:
     data_section: ClassVar[Any]
     given: ClassVar[tuple[str, ...]] = ()
     dancers: int = 1
+    takes_tars: ClassVar[bool] = True
 
     base: str = ""
     base_model: PreTrainedModel | None = None
@@ -120,6 +122,10 @@ class Stage:
             DiskError: if the folder cannot be written; what was not finished is removed.
             ModelError: if a model that the stage starts from cannot be used.
         """
+        if names_tars(self.arguments.dataset) and not self.takes_tars:
+            raise RecipeError(
+                f"{self.arguments.dataset}: {self.name} does not read tars; docs/training.md says what it learns from"
+            )
         folder = Path(self.arguments.output_dir)
         is_new = not folder.exists()
         check_run_folder(folder, [self.arguments.dataset, *self.base_names()])

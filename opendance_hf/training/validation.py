@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from opendance_hf.dance import Dancer
-from opendance_hf.data import SequenceReader, is_npz_folder
+from opendance_hf.data import is_npz_folder, open_reader
 from opendance_hf.formats import opendance
 from opendance_hf.formats.motion import Motion
 from opendance_hf.metrics import EvaluationResult, evaluate
@@ -103,11 +103,11 @@ def held_out(
     # Ids that are chosen or left out belong to the split of training.
     data = {name: value for name, value in data.items() if name not in ("only", "leave_out")}
     if wanted is not None:
-        SequenceReader(dataset, configs, wanted)
+        open_reader(dataset, configs=configs, split=wanted)
         return {**data, "split": wanted}, wanted
     for split in ("validation", "test"):
         try:
-            SequenceReader(dataset, configs, split)
+            open_reader(dataset, configs=configs, split=split)
         except ValueError:
             continue
         if split != trained:
@@ -145,7 +145,7 @@ def songs_of(
 
     Sequences without a song are left out.
     """
-    reader, found = SequenceReader(dataset, configs, split), []
+    reader, found = open_reader(dataset, configs=configs, split=split), []
     for index in range(len(reader)):
         row = reader.row(index)
         count = reader.scalar(row, "num_dancers")
