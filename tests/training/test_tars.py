@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from opendance_hf.data import MotionWindows
-from opendance_hf.hub import describe_dataset
+from opendance_hf.model_card import describe_dataset
 from opendance_hf.training import stages
 from opendance_hf.training.recipe import RecipeError, RunArguments
 from tests.training.seen import NotingStage, seen
