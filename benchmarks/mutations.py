@@ -492,7 +492,10 @@ def mutate(data: bytes, suffix: str, others: Sequence[bytes], rng: Rng) -> bytes
     for _ in range(int(rng.integers(1, 3))):
         choice = rng.random()
         if known and choice < 0.6:
-            data = pick(rng, known)(data, rng)
+            try:
+                data = pick(rng, known)(data, rng)
+            except Exception:  # of any library: the first mutation has broken the structure
+                data = flip_bits(data, rng)
         elif choice < 0.95 or not others:
             data = pick(rng, BYTES)(data, rng)
         else:

@@ -133,6 +133,23 @@ def hostile(found: dict[str, Any]) -> list[Row]:
     ]
 
 
+def fuzz(found: dict[str, Any]) -> list[Row]:
+    counts = {
+        kind: sum(one[kind] for one in found["readers"].values()) for kind in ("read", "refused", "wrong")
+    }
+    peak = max(one["peak_mb"] for one in found["readers"].values())
+    said = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
+    return [
+        Row(
+            f"mutated files for {len(found['readers'])} readers",
+            found["files"],
+            found["seconds"],
+            peak,
+            survived=said,
+        )
+    ]
+
+
 #: Every part: what it gives for the table, and whether it needs videos.
 PARTS: dict[str, tuple[Callable[[dict[str, Any]], list[Row]], bool]] = {
     "ledger": (ledger, False),
@@ -142,6 +159,7 @@ PARTS: dict[str, tuple[Callable[[dict[str, Any]], list[Row]], bool]] = {
     "faults": (faults, True),
     "hub": (hub, False),
     "hostile": (hostile, True),
+    "fuzz": (fuzz, False),
     "cost": (lambda found: [], True),
 }
 #: Commands that a part runs under.

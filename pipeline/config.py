@@ -64,7 +64,7 @@ def read_config(path: Path) -> Pipeline:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: not a readable YAML file ({error})") from None
+        raise ConfigError(f"{path}: not a readable YAML file ({' '.join(str(error).split())})") from None
     try:
         return parse_config(content)
     except ConfigError as error:

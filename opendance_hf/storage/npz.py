@@ -8,8 +8,6 @@ entries of ``numpy.savez`` have a constant date).
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
 from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +15,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from opendance_hf.errors import without_unsafe_advice
 from opendance_hf.files import atomic_write
+from opendance_hf.npz import read_arrays
 from opendance_hf.schema import COLUMNS, FPS, DanceSequence, SchemaError, config_of, from_row, to_row
 
 SUFFIX: Final = ".npz"
@@ -127,17 +125,7 @@ def load_header(path: Path | str) -> Header:
 
 
 def _read(path: Path, required: list[str], optional: Set[str] = frozenset()) -> dict[str, Any]:
-    try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise SchemaError(f"{path}: a single .npy array, expected an .npz sequence file")
-        with archive:
-            missing = sorted(set(required) - set(archive.files))
-            if missing:
-                raise SchemaError(f"{path}: the column(s) {', '.join(missing)} are missing")
-            row = {name: archive[name] for name in archive.files if name in optional or name in required}
-    except (SchemaError, FileNotFoundError):
-        raise
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise SchemaError(f"{path}: not a sequence file: {without_unsafe_advice(error)}") from error
-    return {name: value.item() if value.ndim == 0 else value for name, value in row.items()}
+    arrays = read_arrays(path, {*required, *optional})
+    if missing := sorted(set(required) - arrays.keys()):
+        raise SchemaError(f"{path}: the column(s) {', '.join(missing)} are missing")
+    return {name: value.item() if value.ndim == 0 else value for name, value in arrays.items()}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
@@ -144,8 +145,12 @@ def read_parquet(root: Path | str, config: str, split: str) -> Iterator[DanceSeq
 
     Raises:
         SplitNotFoundError: if the dataset has no such config and split.
+        SchemaError: naming the shard and the error, if one is damaged or has other columns.
     """
-    return map(from_row, read_rows(root, config, split))
+    for shard, row in _each_row(root, config, split):
+        with _naming(shard):
+            seq = from_row(row)
+        yield seq
 
 
 def list_splits(root: Path | str) -> list[tuple[str, str]]:
@@ -168,20 +173,57 @@ def read_rows(
 
     Raises:
         SplitNotFoundError: if the dataset has no such config and split.
+        SchemaError: naming the shard and the error, if one is damaged.
     """
+    for _, row in _each_row(root, config, split, columns, start):
+        yield row
+
+
+def _each_row(
+    root: Path | str, config: str, split: str, columns: list[str] | None = None, start: int = 0
+) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield each row of :func:`read_rows` with its shard."""
     import datasets  # noqa: F401  registers its extension types with pyarrow
 
     for shard in _shards(root, config, split):
-        with pq.ParquetFile(shard, memory_map=True) as file:
+        with _naming(shard):
+            file = pq.ParquetFile(shard, memory_map=True)
+        with file:
             for group in range(file.num_row_groups):
                 size = file.metadata.row_group(group).num_rows
                 if size <= start:
                     start -= size
                     continue
-                table = file.read_row_group(group, columns=columns)
-                for i in range(start, table.num_rows):
-                    yield {name: _value(table[name], i) for name in table.column_names}
+                with _naming(shard):
+                    table = file.read_row_group(group, columns=columns)
+                    rows = [
+                        {name: _value(table[name], i) for name in table.column_names}
+                        for i in range(start, table.num_rows)
+                    ]
+                for row in rows:
+                    yield shard, row
                 start = 0
+
+
+@contextmanager
+def _naming(shard: Path) -> Iterator[None]:
+    """Convert errors of a damaged shard, or of one with other columns, to one error with its name."""
+    try:
+        yield
+    except (
+        pa.ArrowException,
+        OSError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+        MemoryError,
+    ) as error:
+        if isinstance(error, OpenDanceError | FileNotFoundError):
+            raise
+        text = " ".join(str(error).split())
+        raise SchemaError(f"{shard}: not a readable shard of a dataset: {ascii(text)[1:-1][:200]}") from error
 
 
 def read_scalars(root: Path | str, config: str, split: str, columns: list[str]) -> Iterator[dict[str, Any]]:

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from opendance_hf.npz import DAMAGED, read_npy
 from opendance_hf.schema import COLUMNS, DanceSequence, SchemaError, from_row, to_row
 from opendance_hf.storage.parquet import SplitNotFoundError
 
@@ -133,7 +134,7 @@ def read_webdataset(root: Path | str, config: str, split: str) -> Iterator[Dance
         for key, members in _samples(shard):
             try:
                 yield _sequence(members)
-            except (KeyError, TypeError, ValueError) as error:
+            except DAMAGED as error:
                 raise SchemaError(f"{shard}, sample {key!r}: {error!r}") from error
 
 
@@ -142,6 +143,15 @@ def _samples(shard: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
 
     The library's own reader is not used: it unpickles members whose names end in ``.pyd`` or ``.pickle``.
     """
+    try:
+        yield from _grouped(shard)
+    except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError, MemoryError) as error:
+        if isinstance(error, SchemaError | FileNotFoundError):
+            raise
+        raise SchemaError(f"{shard}: not a readable tar: {' '.join(str(error).split())}") from error
+
+
+def _grouped(shard: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
     current, members = "", dict[str, bytes]()
     with tarfile.open(shard, "r|") as tar:
         for info in tar:
@@ -163,7 +173,8 @@ def _sequence(members: dict[str, bytes]) -> DanceSequence:
     row: dict[str, Any] = json.loads(members["json"])
     for name in ARRAYS:
         if COLUMNS[name].required or f"{name}.npy" in members:
-            row[name] = np.load(io.BytesIO(members[f"{name}.npy"]), allow_pickle=False)
+            content = members[f"{name}.npy"]
+            row[name] = read_npy(io.BytesIO(content), len(content))
     for name, column in COLUMNS.items():
         if column.nullable and name in row and column.is_missing(row[name]):
             row[name] = None

@@ -86,7 +86,9 @@ def load_recipe(
         try:
             text = Path(config).read_text(encoding="utf-8")
         except (OSError, UnicodeError) as error:
-            raise RecipeError(f"{config}: not a readable YAML file ({error})") from None
+            raise RecipeError(
+                f"{config}: not a readable YAML file ({' '.join(str(error).split())})"
+            ) from None
     else:
         known = sorted(
             f.name[len(stage) + 1 : -5] for f in folder.iterdir() if f.name.startswith(f"{stage}_")
@@ -97,7 +99,7 @@ def load_recipe(
     try:
         read = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
-        raise RecipeError(f"{config}: not a YAML file ({error})") from None
+        raise RecipeError(f"{config}: not a YAML file ({' '.join(str(error).split())})") from None
     if not isinstance(read, dict) or set(read) - set(SECTIONS):
         raise RecipeError(f"{config}: a recipe has the sections {', '.join(SECTIONS)} and nothing else")
     for name, section in read.items():

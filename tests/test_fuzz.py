@@ -1,0 +1,102 @@
+"""Readers refuse damaged files with one clear error: a short fuzz campaign, and what longer ones found."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks.fuzz import measure
+from opendance_hf.npz import read_arrays
+from opendance_hf.pipeline.config import ConfigError, read_config
+from opendance_hf.schema import SchemaError
+from opendance_hf.storage import read_parquet, read_webdataset, save_sequence, write_parquet, write_webdataset
+from tests.factories import make_sequence
+
+
+def test_a_short_campaign() -> None:
+    result, wrong = measure(60, seed=2, rounds=2)
+    assert wrong == []
+    assert len(result["readers"]) > 15
+    assert result["files"] == 2 * len(result["readers"])
+    refused = sum(found["refused"] for found in result["readers"].values())
+    assert refused > result["files"] / 4, "most mutations are felt"
+
+
+def absurd(count: int = 99_999_999_999) -> bytes:
+    """An array whose header states far more than there is."""
+    return (
+        b"\x93NUMPY\x01\x00v\x00"
+        + f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({count},), }}".ljust(117).encode()
+        + b"\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "header", [absurd(), absurd(3), b"\x93NUMPY\x01\x00\x05\x00(((((", b"\x93NUMPY\x09\x00", b""]
+)
+def test_a_header_that_lies_costs_no_memory(tmp_path: Path, header: bytes) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("joints.npy", header)
+    with pytest.raises(SchemaError, match=r"a\.npz: not a sequence file: "):
+        read_arrays(tmp_path / "a.npz")
+
+
+def test_an_archive_that_unpacks_to_much_more_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("joints.npy", bytes(200_000_000))
+    with pytest.raises(SchemaError, match=r"a\.npz: unpacks to 200 MB, the limit is "):
+        read_arrays(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("damage", ["bytes", "columns", "text"])
+def test_a_damaged_shard_is_named(tmp_path: Path, damage: str) -> None:
+    (shard,) = write_parquet(tmp_path, "individual", "train", [make_sequence(1)])
+    if damage == "bytes":
+        data = bytearray(shard.read_bytes())
+        data[len(data) // 3 : len(data) // 2] = bytes(len(data) // 2 - len(data) // 3)
+        shard.write_bytes(data)
+    elif damage == "columns":
+        pq.write_table(pq.read_table(shard, partitioning=None).drop_columns("joints"), shard)
+    else:
+        shard.write_text("not Parquet\n" * 9)
+    with pytest.raises(
+        SchemaError, match=r"train-00000-of-00001\.parquet: not a readable shard of a dataset: "
+    ):
+        list(read_parquet(tmp_path, "individual", "train"))
+
+
+@pytest.mark.parametrize("damage", ["cut", "header", "member"])
+def test_a_damaged_tar_is_named(tmp_path: Path, damage: str) -> None:
+    (tar,) = write_webdataset(tmp_path, "individual", "train", [make_sequence(1), make_sequence(2)])
+    data = bytearray(tar.read_bytes())
+    if damage == "cut":
+        del data[len(data) // 3 :]
+    elif damage == "header":
+        data[:100] = b"\xff" * 100
+    else:
+        with tarfile.open(fileobj=io.BytesIO(data)) as opened:
+            first = next(member for member in opened if member.name.endswith(".joints.npy")).offset_data
+        data[first : first + len(absurd())] = absurd()
+    tar.write_bytes(data)
+    with pytest.raises(SchemaError, match=r"train-00000\.tar"):
+        list(read_webdataset(tmp_path, "individual", "train"))
+
+
+def test_all_arrays_of_a_sequence_are_read(tmp_path: Path) -> None:
+    file = save_sequence(tmp_path / "a.npz", make_sequence(1))
+    with np.load(file, allow_pickle=False) as arrays:
+        names = arrays.files
+    assert set(read_arrays(file)) == set(names)
+
+
+def test_an_error_of_yaml_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("a: [1\nb: {\n")
+    with pytest.raises(ConfigError) as caught:
+        read_config(tmp_path / "a.yaml")
+    assert "\n" not in str(caught.value)
