@@ -26,8 +26,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.__main__ import machine
-
-# from benchmarks.reader_scale import measure as measure_reader
+from benchmarks.reader_scale import measure as measure_reader
 from opendance_hf.storage import load_sequence, pack_files, save_sequence
 from tests.factories import make_sequence
 
@@ -153,7 +152,10 @@ def measure(folder: Path, length: float, sequences: int = SEQUENCES) -> dict[str
         "frames": made["frames"],
         **steps,
         "pack, extrapolated to 36 million frames": whole,
-        #        "reader": measure_reader(out, tars=str(out / "webdataset/individual/train-*.tar")),
+        "reader": {
+            "arrow": measure_reader(str(out)),
+            "tars": measure_reader(str(out / "webdataset" / "individual" / "train-*.tar")),
+        },
     }
 
 

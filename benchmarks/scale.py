@@ -74,7 +74,14 @@ def full_size(found: dict[str, Any]) -> list[Row]:
 
 
 def reader_rows(found: dict[str, Any]) -> list[Row]:
-    return []
+    rows = []
+    for kind, one in found.items():
+        of = f"{one['ranks']} ranks of {one['workers']} workers"
+        memory, rate = one["pss_anonymous_mb"], f"{one['windows_per_s']:,.0f} windows/s"
+        rows.append(
+            Row(f"reader of {kind}, {of} (anonymous memory, PSS)", one["sequences"], None, memory, rate)
+        )
+    return rows
 
 
 def kills(found: dict[str, Any]) -> list[Row]:
