@@ -33,7 +33,9 @@ SOUNDS: Final = (
 )
 
 
-def pictures(seconds: float, fps: int, size: tuple[int, int], source: Path | None = None, start_s: float = 0.0) -> list[np.ndarray]:
+def pictures(
+    seconds: float, fps: int, size: tuple[int, int], source: Path | None = None, start_s: float = 0.0
+) -> list[np.ndarray]:
     """Return (H, W, 3) pictures of a video from a time on, or of two blocks that drift if there is no video."""
     width, height = size
     times = np.arange(round(seconds * fps)) / fps
@@ -58,10 +60,14 @@ def sound(seconds: float, source: Path | None = None, start_s: float = 0.0) -> n
     if source is not None:
         return decode_audio(source, RATE, start_s, start_s + seconds)
     clock = np.arange(round(seconds * RATE)) / RATE
-    return (0.3 * np.sin(2 * np.pi * 440 * clock) * (1.2 + np.sin(4 * np.pi * clock)) / 2.2).astype(np.float32)
+    return (0.3 * np.sin(2 * np.pi * 440 * clock) * (1.2 + np.sin(4 * np.pi * clock)) / 2.2).astype(
+        np.float32
+    )
 
 
-def write(path: Path, video: str, pix_fmt: str, audio: str, frames: list[np.ndarray], samples: np.ndarray, fps: int) -> Path:
+def write(
+    path: Path, video: str, pix_fmt: str, audio: str, frames: list[np.ndarray], samples: np.ndarray, fps: int
+) -> Path:
     """Encode pictures and sound into one file."""
     with av.open(str(path), "w") as out:
         stream = sounds = None

@@ -108,7 +108,11 @@ def outcome_of(reader: Reader, path: Path) -> str:
             return f"{type(error).__name__} without a message"
         if found := _CONTROL.search(message.replace("\n", "") if reader.lines else message):
             return f"{type(error).__name__} with the character {found[0]!a} in its message ({_place(error)})"
-        return "refused" if len(message) < 2000 else f"{type(error).__name__} of {len(message)} characters ({_place(error)})"
+        return (
+            "refused"
+            if len(message) < 2000
+            else f"{type(error).__name__} of {len(message)} characters ({_place(error)})"
+        )
     except Exception as error:
         return f"{type(error).__module__}.{type(error).__name__} ({_place(error)})"
     return "read"
@@ -116,7 +120,9 @@ def outcome_of(reader: Reader, path: Path) -> str:
 
 def _place(error: BaseException) -> str:
     """Return the last place in the package on the way of an error."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(_REPOSITORY)]
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(_REPOSITORY)
+    ]
     frames = [frame for frame in frames if ".venv" not in frame.filename] or frames
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "outside"
 
@@ -231,12 +237,17 @@ def measure(
     for name in names:
         with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
             found[name] = run_reader(name, seed, seconds / len(names), inputs, Path(folder))
-        print(_row(name, found[name]), *(f"    {line}" for line in _faults(found[name])), sep="\n", flush=True)
+        print(
+            _row(name, found[name]), *(f"    {line}" for line in _faults(found[name])), sep="\n", flush=True
+        )
     return {
         "seed": seed,
         "seconds": round(sum(tally.seconds for tally in found.values()), 1),
         "limits": {"input_s": INPUT_S, "memory_mb": MEMORY >> 20},
-        **{key: sum(getattr(tally, key) for tally in found.values()) for key in ("tried", "read", "refused", "wrong")},
+        **{
+            key: sum(getattr(tally, key) for tally in found.values())
+            for key in ("tried", "read", "refused", "wrong")
+        },
         "peak_mb": round(max(tally.peak_mb for tally in found.values())),
         "readers": {name: asdict(tally) for name, tally in found.items()},
     }
@@ -246,9 +257,7 @@ _HEAD: Final = f"{'reader':26}{'tried':>8}{'read':>8}{'refused':>8}{'wrong':>7}{
 
 
 def _row(name: str, tally: Tally) -> str:
-    return (
-        f"{name:26}{tally.tried:8}{tally.read:8}{tally.refused:8}{tally.wrong:7}{tally.seconds:9.1f}{tally.peak_mb:9.0f}"
-    )
+    return f"{name:26}{tally.tried:8}{tally.read:8}{tally.refused:8}{tally.wrong:7}{tally.seconds:9.1f}{tally.peak_mb:9.0f}"
 
 
 def _faults(tally: Tally) -> list[str]:

@@ -55,7 +55,9 @@ def fixtures(*names: str) -> Callable[[Path], list[Seed]]:
         for number, name in enumerate(names):
             place = folder / str(number)
             place.mkdir()
-            found.append([Path(shutil.copy(FIXTURES / part, place / Path(part).name)) for part in name.split("+")])
+            found.append(
+                [Path(shutil.copy(FIXTURES / part, place / Path(part).name)) for part in name.split("+")]
+            )
         return found
 
     return make
@@ -207,7 +209,9 @@ def _parquet(folder: Path) -> list[Seed]:
 def _read_parquet(path: Path) -> object:
     from opendance_hf.storage.parquet import read_parquet
 
-    return list(read_parquet(_dataset_file(path, "data", "train-00000-of-00001.parquet"), "individual", "train"))
+    return list(
+        read_parquet(_dataset_file(path, "data", "train-00000-of-00001.parquet"), "individual", "train")
+    )
 
 
 def _read_scalars(path: Path) -> object:
@@ -257,7 +261,7 @@ def _configs(folder: Path) -> list[Seed]:
     from opendance_hf.pipeline.pipelines import PROFILES
 
     contents = [dump_config(make()) for name, make in PROFILES.items() if name != "paper"]
-    return texts("config.yaml", *contents, "- probe: {min_duration_s: 4.0}\n")(folder)
+    return texts("config.yaml", *contents)(folder)
 
 
 def _change_pipeline(path: Path) -> object:
@@ -278,11 +282,15 @@ def _recipes(folder: Path) -> list[Seed]:
 
 
 def _load_recipe(path: Path) -> object:
+    from opendance_hf.training.recipe import load_recipe
+
+    return load_recipe("gpt", str(path), ["trainer.max_steps=1e2", "model.x=[1, {a: b}]"])
+
+
+def _trainer(path: Path) -> object:
     from opendance_hf.training.recipe import checked_trainer, load_recipe
 
-    recipe = load_recipe("gpt", str(path))
-    checked_trainer(recipe["trainer"], {})
-    return load_recipe("gpt", str(path), ["trainer.max_steps=1e2", "model.x=[1, {a: b}]"])
+    return checked_trainer(load_recipe("gpt", str(path))["trainer"], {})
 
 
 def _names(path: Path) -> object:
@@ -297,9 +305,7 @@ def _beats(path: Path) -> object:
     return read_beats(path)
 
 
-_POSTS: Final = (
-    "video,followers,posts_90d,dance_weight\na.mp4,1000,5,0.9\nb.mp4,5,1,0.1\nc.mp4,800,3,\"{\"\"Entertainment-Dance\"\": 0.8}\"\n"
-)
+_POSTS: Final = 'video,followers,posts_90d,dance_weight\na.mp4,1000,5,0.9\nb.mp4,5,1,0.1\nc.mp4,800,3,"{""Entertainment-Dance"": 0.8}"\n'
 
 
 def _posts(folder: Path) -> list[Seed]:
@@ -315,9 +321,9 @@ def _posts(folder: Path) -> list[Seed]:
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     return [
         *texts("posts.csv", _POSTS)(folder / "p"),
-        *texts("posts.jsonl", lines, '{"video": "a", "followers": 1, "posts_90d": 2, "dance_weight": {"x": 1}}\n')(
-            _made(folder / "j")
-        ),
+        *texts(
+            "posts.jsonl", lines, '{"video": "a", "followers": 1, "posts_90d": 2, "dance_weight": {"x": 1}}\n'
+        )(_made(folder / "j")),
         [folder / "p" / "posts.parquet"],
     ]
 
@@ -343,7 +349,7 @@ _DECISIONS: Final = (
     "round,subject,kind,annotator,verdict,reasons,note,sequence,source,start_s,end_s,decided_at,seconds,withdrawn_at,repair,"
     "repair_start_s,repair_end_s,dancer,other,foot,num_dancers,span\n"
     "1,s1,vote,ann,keep,,'=fine,q1,v.mp4,0.0,2.0,2026-01-02T03:04:05Z,3.5,,,,,,,,,\n"
-    "2,m1,repair,ann,,,,q1,v.mp4,0.0,2.0,2026-01-02T03:05:05+02:00,,,swap,0.5,1.0,1,2,,2,0123456789abcdef:0:2000\n"
+    "2,m1,repair,ann,,,,q1,v.mp4,0.0,2.0,2026-01-02T03:05:05+02:00,,,exchange_dancers,0.5,1.0,1,2,,2,0123456789abcdef:0:2000\n"
 )
 
 
@@ -367,7 +373,9 @@ def _names_list(path: Path) -> object:
 
 def _smpl_arrays() -> dict[str, np.ndarray]:
     rng, count = np.random.default_rng(0), 6890
-    parents = np.array([4294967295, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21])
+    parents = np.array(
+        [4294967295, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21]
+    )
     weights = rng.random((count, 24))
     return {
         "v_template": rng.random((count, 3)), "shapedirs": rng.random((count, 3, 10)), "posedirs": np.zeros((count, 3, 207), np.float32),
@@ -411,7 +419,11 @@ def _load_windows(path: Path) -> object:
 
 
 def _pickles(folder: Path) -> list[Seed]:
-    arrays = {"a": np.arange(12.0).reshape(3, 4), "b": [1, "x", None, {"c": np.ones(2, np.float32)}], "d": (1.5, True, b"x")}
+    arrays = {
+        "a": np.arange(12.0).reshape(3, 4),
+        "b": [1, "x", None, {"c": np.ones(2, np.float32)}],
+        "d": (1.5, True, b"x"),
+    }
     found = []
     for protocol in range(6):
         path = folder / f"p{protocol}.pkl"
@@ -434,11 +446,25 @@ def _pickle_bomb(path: Path) -> object:
     return pickled_array_item(path.read_bytes(), str(path))
 
 
+def _phalp_joints() -> np.ndarray:
+    """Return (45, 3) joints with the limbs of a mean body."""
+    from opendance_hf.formats.phalp import _BONES, _MEAN_LENGTH
+
+    joints = np.zeros((45, 3))
+    for a, b, _ in _BONES:
+        joints[b] = joints[a] + [0.0, _MEAN_LENGTH / len(_BONES), 0.0]
+    return joints
+
+
 def _phalp(folder: Path) -> list[Seed]:
-    person = {"global_orient": np.eye(3)[None], "body_pose": np.repeat(np.eye(3)[None], 23, 0), "betas": np.zeros(10)}
+    person = {
+        "global_orient": np.eye(3)[None],
+        "body_pose": np.repeat(np.eye(3)[None], 23, 0),
+        "betas": np.zeros(10),
+    }
     frame = {
         "tid": [1], "tracked_time": [0], "smpl": [person], "camera": [np.array([0.0, 0.0, 5.0])], "size": [[720, 1280]],
-        "3d_joints": [np.arange(135.0).reshape(45, 3)],
+        "3d_joints": [_phalp_joints()],
     }  # fmt: skip
     joblib.dump({f"outputs/frame_{n:04d}.jpg": frame for n in range(4)}, folder / "demo_a.pkl", compress=3)
     plain = pickle.dumps({f"f{n}": frame for n in range(4)})
@@ -543,7 +569,13 @@ def _media(folder: Path) -> list[Seed]:
     """Write small videos and sounds of many containers."""
     from benchmarks.films import write_containers
 
-    return [[path] for path in write_containers(folder, seconds=1.5)]
+    return [[path] for path in write_containers(folder, seconds=1.5, sounds=False)]
+
+
+def _sounds(folder: Path) -> list[Seed]:
+    from benchmarks.films import write_containers
+
+    return [[path] for path in write_containers(folder, seconds=1.5) if path.suffix != ".gif"]
 
 
 def _probe(path: Path) -> object:
@@ -573,7 +605,10 @@ def _audio(path: Path) -> object:
 READERS: Final[dict[str, Reader]] = {
     **{
         f"format {name}": Reader(
-            _FORMAT_SEEDS[name], reads(name), takes=name not in ("fbx", "usd"), lines=name in ("bvh", "glb", "vrma", "amc")
+            _FORMAT_SEEDS[name],
+            reads(name),
+            takes=name not in ("fbx", "usd"),
+            lines=name in ("bvh", "glb", "vrma", "amc"),
         )
         for name in FORMATS
     },
@@ -597,14 +632,27 @@ READERS: Final[dict[str, Reader]] = {
     "published files": Reader(_contents, _published),
     "pipeline config (YAML)": Reader(_configs, _load_config),
     "pipeline changes (--set)": Reader(
-        texts("changes.set", "probe.min_duration_s=4.0", "fit.fitter.steps=[1, 2, 3]", "pose.estimator=blazepose"),
+        texts(
+            "changes.set",
+            "probe.min_duration_s=4.0",
+            "fit.fitter.steps=[1, 2, 3]",
+            "pose.estimator=blazepose",
+        ),
         _change_pipeline,
     ),
     "training recipe (YAML)": Reader(_recipes, _load_recipe),
+    "trainer options (YAML)": Reader(
+        texts(
+            "a.yaml",
+            "trainer: {max_steps: 3, learning_rate: 1e-3, save_strategy: no, optim: adamw_torch, seed: 1}\n",
+        ),
+        _trainer,
+    ),
     "beat file": Reader(texts("a.beats.txt", "# beats\n0.5 1\n1.0 2\n1.5 3\n2.0 4\n2.5 1\n"), _beats),
     "posts of collect": Reader(_posts, _collect),
     "selected videos": Reader(
-        texts("selected.csv", 'video,status,reason\na.mp4,selected,\n"b ""x"".mp4",rejected,few posts\n'), _selection
+        texts("selected.csv", 'video,status,reason\na.mp4,selected,\n"b ""x"".mp4",rejected,few posts\n'),
+        _selection,
     ),
     "decisions (CSV)": Reader(texts("decisions.csv", _DECISIONS), _import_decisions),
     "list of names": Reader(texts("train.txt", "a\nb c\nä\n"), _names_list),
@@ -628,5 +676,5 @@ READERS: Final[dict[str, Reader]] = {
     ),
     "video probe": Reader(_media, _probe, (OpenDanceError, Rejected)),
     "video pictures": Reader(_media, _pictures, (OpenDanceError, Rejected)),
-    "audio": Reader(_media, _audio),
+    "audio": Reader(_sounds, _audio),
 }

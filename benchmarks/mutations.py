@@ -20,7 +20,23 @@ Rng = np.random.Generator
 Mutation = Callable[[bytes, Rng], bytes]
 
 #: Whole numbers at the edges of the types that files hold.
-INTEGERS: Final = (0, 1, -1, 2, 127, 128, 255, 256, 32767, 65535, 2**31 - 1, 2**31, 2**32 - 1, 2**62, -(2**31))
+INTEGERS: Final = (
+    0,
+    1,
+    -1,
+    2,
+    127,
+    128,
+    255,
+    256,
+    32767,
+    65535,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+    2**62,
+    -(2**31),
+)
 FLOATS: Final = (float("nan"), float("inf"), -float("inf"), 1e300, -1e300, 1e-320, 0.0, -0.0, 1e30, 1e9)
 #: Words that replace a number or a name in a text.
 WORDS: Final = (
@@ -33,7 +49,18 @@ VALUES: Final = (
     None, True, False, 0, -1, 1, 2**31, 10**30, 10**400, 0.5, 1e300, "", "x", "a\nb", "\x1b[31m", [], {}, [[]], [None], {"x": 1},
     "y" * 5000, [0] * 3000, [1.5], "1e999", [[[[[[1]]]]]],
 )  # fmt: skip
-_NAMES: Final = ("", "a" * 300, "\x1b[31m", "../x", "/etc/passwd", "new\nline", "\u202e", "a.b.c", ".", "joints.npy")
+_NAMES: Final = (
+    "",
+    "a" * 300,
+    "\x1b[31m",
+    "../x",
+    "/etc/passwd",
+    "new\nline",
+    "\u202e",
+    "a.b.c",
+    ".",
+    "joints.npy",
+)
 #: Size of an unpacked bomb.
 BOMB_BYTES: Final = 1 << 30
 
@@ -212,7 +239,19 @@ def array(data: bytes, rng: Rng) -> bytes:
         case 5:
             values = np.zeros(pick(rng, ((0,), (0, 3), (1,), (3, 0, 2), (1, 1, 1, 1, 1))), values.dtype)
         case _:
-            sizes = pick(rng, ("(99999999999,)", "(-1,)", "(4, 4)", "(1000000, 1000)", "()", "(2**70,)", "('a',)", "(0, 5)"))
+            sizes = pick(
+                rng,
+                (
+                    "(99999999999,)",
+                    "(-1,)",
+                    "(4, 4)",
+                    "(1000000, 1000)",
+                    "()",
+                    "(2**70,)",
+                    "('a',)",
+                    "(0, 5)",
+                ),
+            )
             first = data.find(b"'shape': ")
             last = data.find(b")", first) + 1
             if first > 0:
@@ -242,7 +281,9 @@ def archive(data: bytes, rng: Rng) -> bytes:
             bomb = members[name]
             members[name] = b""
         case _:
-            members[name] = (array if members[name][:6] == b"\x93NUMPY" else pick(rng, BYTES))(members[name], rng)
+            members[name] = (array if members[name][:6] == b"\x93NUMPY" else pick(rng, BYTES))(
+                members[name], rng
+            )
     packing = pick(rng, (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2))
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", packing) as packed:
@@ -280,14 +321,23 @@ def tar(data: bytes, rng: Rng) -> bytes:
             case 1:
                 info.name = pick(rng, (*_NAMES[1:], "x.json", "x.joints.npy"))
             case 2:
-                info.type = pick(rng, (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE))
+                info.type = pick(
+                    rng,
+                    (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE),
+                )
                 info.linkname = pick(rng, ("/etc/passwd", info.name, "../x"))
             case 3:
                 sizes = int(pick(rng, (2**33, 2**40, 0, len(content) + 10**6)))
             case 4:
                 members.insert(place, members[int(rng.integers(len(members)))])
             case _:
-                change = array if content[:6] == b"\x93NUMPY" else document if content[:1] == b"{" else pick(rng, BYTES)
+                change = (
+                    array
+                    if content[:6] == b"\x93NUMPY"
+                    else document
+                    if content[:1] == b"{"
+                    else pick(rng, BYTES)
+                )
                 members[place] = info, change(content, rng)
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as packed:

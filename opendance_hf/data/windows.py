@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +14,8 @@ import pyarrow as pa
 import torch
 from torch.utils.data import Dataset
 
-from opendance_hf.errors import OpenDanceError, without_unsafe_advice
+from opendance_hf.archives import read_arrays
+from opendance_hf.errors import OpenDanceError
 from opendance_hf.files import names_a_folder
 from opendance_hf.motion.skeleton import JOINT_INDEX, NUM_JOINTS, mirror_index
 from opendance_hf.music.inputs import hears_beats, read_input
@@ -403,14 +402,14 @@ class NpzMotions:
 def _load_motion(file: Path) -> tuple[Floats, npt.NDArray[np.float64]]:
     """Read (D, T, 24, 3) joints and (B,) beats, resampled to 60 FPS."""
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            if "joints" not in arrays:
-                raise ValueError("holds no array 'joints'")
-            joints = np.asarray(arrays["joints"], dtype=np.float32)
-            fps = float(arrays["fps"]) if "fps" in arrays else float(FPS)
-            beats = np.asarray(arrays.get("music_beats", []), dtype=np.float64)
-    except (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{file}: {without_unsafe_advice(error)}") from None
+        arrays = read_arrays(file, ("joints", "fps", "music_beats"))
+        if "joints" not in arrays:
+            raise ValueError("holds no array 'joints'")
+        joints = np.asarray(arrays["joints"], dtype=np.float32)
+        fps = float(arrays["fps"]) if "fps" in arrays else float(FPS)
+        beats = np.asarray(arrays.get("music_beats", []), dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{file}: {str(error).removeprefix(f'{file}: ')}") from None
     given, joints = joints.shape, joints[None] if joints.ndim == 3 else joints
     if (
         joints.ndim != 4

@@ -8,17 +8,16 @@ entries of ``numpy.savez`` have a constant date).
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
 from collections.abc import Set
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from opendance_hf.errors import without_unsafe_advice
+from opendance_hf.archives import ArchiveError, read_arrays
+from opendance_hf.errors import one_line
 from opendance_hf.files import atomic_write
-from opendance_hf.schema import COLUMNS, DanceSequence, SchemaError, from_row, to_row
+from opendance_hf.schema import COLUMNS, NOT_A_ROW, DanceSequence, SchemaError, from_row, to_row
 
 SUFFIX: Final = ".npz"
 _STRUCTS: Final = tuple(name for name, column in COLUMNS.items() if column.record is not None)
@@ -56,8 +55,8 @@ def load_sequence(path: Path | str) -> DanceSequence:
         for name in _STRUCTS:
             row[name] = json.loads(row[name])
         return from_row(row)
-    except (KeyError, TypeError, ValueError) as error:
-        raise SchemaError(f"{path}: not a valid sequence: {error}") from error
+    except NOT_A_ROW as error:
+        raise SchemaError(f"{path}: not a valid sequence: {one_line(error)}") from error
 
 
 class Header(NamedTuple):
@@ -78,23 +77,16 @@ def load_header(path: Path | str) -> Header:
     row = _read(Path(path), ["id", "group", "num_dancers", "provenance"])
     try:
         licence = json.loads(row["provenance"])["licence"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise SchemaError(f"{path}: not a valid sequence: {error}") from error
-    return Header(str(row["id"]), str(row["group"]), int(row["num_dancers"]), str(licence))
+        return Header(str(row["id"]), str(row["group"]), int(row["num_dancers"]), str(licence))
+    except NOT_A_ROW as error:
+        raise SchemaError(f"{path}: not a valid sequence: {one_line(error)}") from error
 
 
 def _read(path: Path, required: list[str], optional: Set[str] = frozenset()) -> dict[str, Any]:
     try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise SchemaError(f"{path}: a single .npy array, expected an .npz sequence file")
-        with archive:
-            missing = sorted(set(required) - set(archive.files))
-            if missing:
-                raise SchemaError(f"{path}: the column(s) {', '.join(missing)} are missing")
-            row = {name: archive[name] for name in archive.files if name in optional or name in required}
-    except (SchemaError, FileNotFoundError):
-        raise
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise SchemaError(f"{path}: not a sequence file: {without_unsafe_advice(error)}") from error
+        row = read_arrays(path, {*required, *optional})
+    except ArchiveError as error:
+        raise SchemaError(f"{path}: not a sequence file: {str(error).removeprefix(f'{path}: ')}") from error
+    if missing := sorted(set(required) - set(row)):
+        raise SchemaError(f"{path}: the column(s) {', '.join(missing)} are missing")
     return {name: value.item() if value.ndim == 0 else value for name, value in row.items()}
