@@ -1,343 +1,304 @@
-"""Every reader of the package, fed with mutated files for a stated time: it reads them, or refuses them with one clear error.
+"""Feed mutated files to every reader of the package: each is read or refused by one error on one line, and nothing else happens.
 
-    python -m benchmarks.fuzz [--seconds 600] [--seed 1] [--readers NAME ...] [--only NUMBER]
+    python -m benchmarks.fuzz [--seconds 600] [--seed 1] [--reader NAME] [--inputs N] [--input NUMBER]
 
-Readers take turns. A file is a mutation of a valid one that its number determines, so that ``--readers NAME --only NUMBER`` reads it
-again. Readers run in a worker process, which is replaced if it crashes, takes longer than 20 s or more than 1.5 GB. Anything but a result
-or an error that the reader documents, of four lines at most, is wrong. Writes ``benchmarks/fuzz.json`` and every wrong file's reader, number and
-cause to ``benchmarks/fuzz.log``; exits with 1 if there is any.
+Every reader of :data:`benchmarks.fuzz_readers.READERS` gets an equal share of the time. Inputs are made from its valid files
+(:mod:`benchmarks.mutations`) and depend only on the seed, the reader and their number. A reader runs in a process of its own with a
+limit of memory, and a limit of time for each input. An input is *read*, or *refused* by an error of the package; any other exception,
+a message of several lines or with control characters, a crash, too much time or memory is *wrong*. ``--reader NAME --input NUMBER``
+runs one input again here and shows the traceback. Writes ``benchmarks/fuzz.json`` and ``benchmarks/fuzz.log``, and exits with 1 if
+anything was wrong.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
+import re
+import resource
+import shutil
+import signal
 import sys
 import tempfile
 import time
 import traceback
+import warnings
 import zlib
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
-from inspect import signature
-from multiprocessing import get_context
+from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import psutil
 
-from benchmarks.__main__ import machine
+from benchmarks.fuzz_readers import READERS, Reader, Seed
 from benchmarks.mutations import mutate
-from opendance_hf.errors import OpenDanceError
 
-OUT = Path(__file__).with_name("fuzz.json")
-LOG = OUT.with_suffix(".log")
-FIXTURES = Path(__file__).parents[1] / "tests" / "fixtures" / "formats"
-LONGEST_S, LARGEST_MB = 20.0, 1500.0
-#: Files of the fixtures that are no motion.
-NO_MOTION = {".py", ".yaml", ".asf", ".txt", "", ".csv"}
+OUT: Final = Path(__file__).with_name("fuzz.json")
+LOG: Final = OUT.with_suffix(".log")
+#: Longest time that one input may take, seconds.
+INPUT_S: Final = 20.0
+#: Memory that a reader may take beyond that of the loaded libraries, bytes.
+MEMORY: Final = 1 << 30
+#: Time that a reader has to import its libraries and to read its valid files, seconds.
+START_S: Final = 120.0
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_REPOSITORY: Final = str(Path(__file__).parents[1])
 
 
-@dataclass(frozen=True)
-class Reader:
-    """A reader, valid files for it, and the errors that it documents beside those of the package.
+@dataclass
+class Tally:
+    """Outcomes of one reader.
 
     Attributes:
-        seeds: valid files; the mutated one gets the name of its seed, below a folder of its own.
-        read: reads a file.
-        errors: what it may raise.
+        tried: number of inputs.
+        read: those that were read.
+        refused: those that were refused as they should be.
+        wrong: number of the rest.
+        seconds: time of the process.
+        peak_mb: largest memory of the process beyond what it had at its start, MB.
+        faults: for every kind of wrong outcome the number of its first input and how often it came.
     """
 
-    seeds: list[Path]
-    read: Callable[[Path], object]
-    errors: tuple[type[Exception], ...] = (OpenDanceError,)
+    tried: int = 0
+    read: int = 0
+    refused: int = 0
+    wrong: int = 0
+    seconds: float = 0.0
+    peak_mb: float = 0.0
+    faults: dict[str, list[int]] = field(default_factory=dict)
+
+    def add(self, number: int, outcome: str, peak_mb: float = 0.0) -> None:
+        """Count an outcome: ``read``, ``refused``, or what was wrong."""
+        self.tried += 1
+        self.peak_mb = max(self.peak_mb, peak_mb)
+        if outcome in ("read", "refused"):
+            setattr(self, outcome, getattr(self, outcome) + 1)
+            return
+        self.wrong += 1
+        self.faults.setdefault(outcome, [number, 0])[1] += 1
 
 
-def motion(path: Path) -> object:
-    from opendance_hf.formats import format_named
-    from opendance_hf.formats.detect import format_of
-
-    read = format_named(format_of(path)).read
-    answers = {"fps": 30.0, "up": "y"}
-    return read(path, **{name: answers[name] for name in answers.keys() & signature(read).parameters.keys()})
-
-
-def shards(path: Path) -> object:
-    from opendance_hf.storage import read_parquet
-
-    return list(read_parquet(path.parents[2], "individual", "train"))
-
-
-def tars(path: Path) -> object:
-    from opendance_hf.storage import read_webdataset
-
-    return list(read_webdataset(path.parents[2], "individual", "train"))
+def write_input(seeds: list[Seed], folder: Path, rng: np.random.Generator) -> Path:
+    """Write a copy of one valid input with one of its files mutated, and return the file to read."""
+    seed = seeds[int(rng.integers(len(seeds)))]
+    changed = int(rng.integers(len(seed)))
+    others = [one[min(changed, len(one) - 1)] for one in seeds]
+    other = others[int(rng.integers(len(others)))].read_bytes()
+    for place, path in enumerate(seed):
+        data = path.read_bytes()
+        if place == changed:
+            data = mutate(data, path.suffix, [other], rng)
+        (folder / path.name).write_bytes(data)
+    return folder / seed[0].name
 
 
-def windows_of_tars(path: Path) -> object:
-    from opendance_hf.data import MotionWindows
-
-    found = MotionWindows(str(path), num_frames=16, stride=8)
-    return [found[number] for number in range(0, len(found), 5)]
-
-
-def windows_of_npz(path: Path) -> object:
-    from opendance_hf.data import MotionWindows
-
-    return len(MotionWindows(path.parent, num_frames=16))
-
-
-def sequence(path: Path) -> object:
-    from opendance_hf.storage import load_sequence
-
-    return load_sequence(path)
-
-
-def sound(path: Path) -> object:
-    from opendance_hf.music import decode_audio
-
-    return decode_audio(path, 16_000)
+def outcome_of(reader: Reader, path: Path) -> str:
+    """Read a file and return ``read``, ``refused``, or what was wrong."""
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            reader.read(path)
+    except reader.refuses as error:
+        message = str(error)
+        if not message:
+            return f"{type(error).__name__} without a message"
+        if found := _CONTROL.search(message.replace("\n", "") if reader.lines else message):
+            return f"{type(error).__name__} with the character {found[0]!a} in its message ({_place(error)})"
+        return (
+            "refused"
+            if len(message) < 2000
+            else f"{type(error).__name__} of {len(message)} characters ({_place(error)})"
+        )
+    except Exception as error:
+        return f"{type(error).__module__}.{type(error).__name__} ({_place(error)})"
+    return "read"
 
 
-def pictures(path: Path) -> object:
-    from opendance_hf.pipeline.video import probe, read_pictures
-
-    return probe(path), sum(1 for _ in read_pictures(path))
-
-
-def recipe(path: Path) -> object:
-    from opendance_hf.training.recipe import load_recipe
-
-    return load_recipe(path.name.partition("-")[0], str(path))
-
-
-def config(path: Path) -> object:
-    from opendance_hf.pipeline.config import read_config
-
-    return read_config(path)
-
-
-def beats(path: Path) -> object:
-    from opendance_hf.music.beat_file import read_beats
-
-    return read_beats(path)
-
-
-def selection(path: Path) -> object:
-    from opendance_hf.pipeline.collect import read_selection
-
-    return read_selection(path)
-
-
-def pickled(path: Path) -> object:
-    from opendance_hf.pickles import load_pickled_arrays
-
-    return load_pickled_arrays(path)
-
-
-def readers(folder: Path) -> dict[str, Reader]:
-    """Make the valid files and return all readers by name."""
-    from opendance_hf.pipeline.collect import LIST_HEADER
-    from opendance_hf.pipeline.config import dump_config
-    from opendance_hf.pipeline.pipelines import PROFILES
-    from opendance_hf.pipeline.stage import Rejected
-    from opendance_hf.storage import save_sequence, write_parquet, write_webdataset
-    from tests.factories import make_sequence
-    from tests.pipeline.test_hostile_inputs import tone, video
-
-    made = [make_sequence(number, num_frames=40) for number in range(3)]
-    single = save_sequence(folder / "a.npz", made[0])
-    parquet = write_parquet(folder, "individual", "train", made)
-    tar = write_webdataset(folder, "individual", "train", made)
-    joints = folder / "joints.npz"
-    np.savez(joints, joints=made[0].joints.reshape(1, -1, 24, 3), fps=60.0, music_beats=np.arange(3.0))
-    settings = folder / "config.yaml"
-    settings.write_text(dump_config(PROFILES["default"]()))
-    lists = folder / "list.csv"
-    lists.write_text(
-        ",".join(LIST_HEADER) + "\n" + ",".join(["a.mp4", *[""] * (len(LIST_HEADER) - 1)]) + "\n"
-    )
-    times = folder / "beats.csv"
-    times.write_text("0.5\n1.0\n1.5\n2.0\n")
-    recipes = []
-    for packaged in sorted(
-        (Path(__file__).parents[1] / "opendance_hf/training/recipes").glob("*_debug.yaml")
-    ):
-        recipes.append(folder / f"{packaged.name.removesuffix('_debug.yaml')}-recipe.yaml")
-        recipes[-1].write_bytes(packaged.read_bytes())
-    clips = [video(folder / f"clip{end}", frames=20, sound=tone(2)) for end in (".mp4", ".mkv", ".ts")]
-    fixtures = [
-        path for path in sorted(FIXTURES.rglob("*")) if path.is_file() and path.suffix not in NO_MOTION
+def _place(error: BaseException) -> str:
+    """Return the last place in the package on the way of an error."""
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(_REPOSITORY)
     ]
-    motions: dict[str, list[Path]] = {}
-    for path in fixtures:
-        if path.suffix != ".json" or "phantomdance" in path.parts:
-            motions.setdefault(f"motion {path.suffix}", []).append(path)
-    return {
-        **{name: Reader(seeds, motion) for name, seeds in motions.items()},
-        "pickle": Reader([path for path in fixtures if path.suffix == ".pkl"], pickled),
-        "sequence": Reader([single], sequence),
-        "parquet": Reader(parquet, shards),
-        "tar": Reader(tar, tars),
-        "windows of tars": Reader(tar, windows_of_tars, (OpenDanceError, ValueError)),
-        "windows of npz": Reader([joints], windows_of_npz, (OpenDanceError, ValueError)),
-        "sound": Reader(clips, sound),
-        "video": Reader(clips, pictures, (OpenDanceError, Rejected)),
-        "recipe": Reader(recipes, recipe),
-        "config": Reader([settings], config),
-        "beats": Reader([times], beats),
-        "selection": Reader([lists], selection),
-    }
+    frames = [frame for frame in frames if ".venv" not in frame.filename] or frames
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "outside"
 
 
-def make(reader: Reader, name: str, number: int, seed: int, folder: Path) -> Path:
-    """Write the mutated file of a number."""
-    rng = np.random.default_rng([seed, zlib.crc32(name.encode()), number])
-    source = reader.seeds[int(rng.integers(len(reader.seeds)))]
-    others = [path.read_bytes() for path in reader.seeds if path != source]
-    data = mutate(source.read_bytes(), source.suffix, others, rng)
-    # The folders above it are those that the reader looks into.
-    target = folder.joinpath(*source.parts[-3:])
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for beside in source.parent.glob("*.asf"):
-        (target.parent / beside.name).write_bytes(beside.read_bytes())
-    target.write_bytes(data)
-    return target
+def seeds_of(name: str, folder: Path) -> list[Seed]:
+    """Write the valid files of a reader, all of which it reads, unless it refuses everything."""
+    folder.mkdir()
+    return READERS[name].seeds(folder)
 
 
-def work(pipe: Connection, folder: Path) -> None:
-    """Read files that come through the pipe, and say what became of each."""
-    known = readers(folder)
-    pipe.send("ready")
+def generator(seed: int, name: str, number: int) -> np.random.Generator:
+    """Return the source of the choices for one input."""
+    return np.random.default_rng([seed, zlib.crc32(name.encode()), number])
+
+
+def _work(name: str, seed: int, first: int, folder: Path, pipe: Connection) -> None:
+    """Read inputs from a number on, until killed; send what becomes of each."""
+    os.setsid()
+    try:
+        _read_all(name, seed, first, folder, pipe)
+    except Exception:  # of the campaign's own code: what a reader raises is an outcome
+        pipe.send(("broken", first, traceback.format_exc()))
+
+
+def _read_all(name: str, seed: int, first: int, folder: Path, pipe: Connection) -> None:
+    with Path(os.devnull).open("wb") as nothing:
+        os.dup2(nothing.fileno(), 1)
+        os.dup2(nothing.fileno(), 2)
+    seeds = seeds_of(name, folder / f"seeds{first}")
+    reader = READERS[name]
+    for number, one in enumerate(seeds):
+        place = folder / f"valid{first}-{number}"
+        place.mkdir()
+        for path in one:
+            shutil.copy(path, place / path.name)
+        pipe.send(("valid", number, outcome_of(reader, place / one[0].name)))
+    own = psutil.Process().memory_info()
+    resource.setrlimit(resource.RLIMIT_AS, (own.vms + MEMORY, own.vms + MEMORY))
+    number = first
     while True:
-        name, path = pipe.recv()
-        try:
-            known[name].read(path)
-            answer = ("read", "")
-        except known[name].errors as error:
-            text = str(error)
-            # Some have an example of what to write below.
-            is_clear = text and text.count("\n") < 4 and "\x1b" not in text
-            answer = ("refused", "") if is_clear else ("wrong", f"unclear: {text!r:.200}")
-        except Exception as error:
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            place = f"{Path(where.filename).name}:{where.lineno}"
-            answer = ("wrong", f"{type(error).__name__}: {' '.join(str(error).split())[:160]} ({place})")
-        pipe.send(answer)
+        place = folder / f"input{number}"
+        place.mkdir()
+        path = write_input(seeds, place, generator(seed, name, number))
+        pipe.send(("start", number, ""))
+        said = outcome_of(reader, path)
+        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - own.rss / 2**20
+        pipe.send(("end", number, (said, max(0.0, peak_mb))))
+        shutil.rmtree(place, ignore_errors=True)
+        number += 1
 
 
-class Worker:
-    """A process that reads files, and its parent's view of it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.peak_mb = folder, 0.0
-        self.start()
-
-    def start(self) -> None:
-        context = get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.process = context.Process(target=work, args=(theirs, self.folder), daemon=True)
-        self.process.start()
+def run_reader(name: str, seed: int, seconds: float, inputs: int | None, folder: Path) -> Tally:
+    """Fuzz one reader for some seconds, or for a number of inputs."""
+    tally, began, number = Tally(), time.monotonic(), 0
+    # Forked, so that the libraries are imported once.
+    context = multiprocessing.get_context("fork")
+    while time.monotonic() - began < seconds and (inputs is None or number < inputs):
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=_work, args=(name, seed, number, folder, theirs))
+        process.start()
         theirs.close()
-        if self.pipe.recv() != "ready":
-            raise RuntimeError("the worker does not start")
+        said = ""
+        limit = START_S
+        try:
+            while time.monotonic() - began < seconds and (inputs is None or number < inputs):
+                if not ours.poll(limit):
+                    tally.add(number, f"took longer than {limit:g} s")
+                    number += 1
+                    break
+                said, at, more = ours.recv()
+                if said == "broken":
+                    raise RuntimeError(f"the campaign itself failed at {name}: {more}")
+                limit = INPUT_S if said == "start" else START_S
+                if said == "valid" and more != ("read" if READERS[name].takes else "refused"):
+                    tally.add(-1, f"valid file {at}: {more}")
+                if said == "end":
+                    tally.add(at, *more)
+                    number = at + 1
+        except EOFError:
+            process.join(5)
+            tally.add(number, f"crash: exit code {process.exitcode}")
+            number += 1
+        finally:
+            _kill(process)
+            ours.close()
+    tally.seconds = round(time.monotonic() - began, 1)
+    return tally
 
-    def read(self, name: str, path: Path) -> tuple[str, str]:
-        """Return ``read``, ``refused`` or ``wrong``, and the cause."""
-        start, self.peak_mb, fault = time.monotonic(), 0.0, ""
-        self.pipe.send((name, path))
-        while not fault and not self.pipe.poll(0.02):
-            try:
-                self.peak_mb = max(self.peak_mb, psutil.Process(self.process.pid).memory_info().rss / 1e6)
-            except psutil.Error:
-                fault = "it crashed"
-            if time.monotonic() - start > LONGEST_S:
-                fault = f"took longer than {LONGEST_S:.0f} s"
-            if self.peak_mb > LARGEST_MB:
-                fault = f"needed {self.peak_mb:.0f} MB"
-        if not fault:
-            try:
-                kind, cause = self.pipe.recv()
-                return str(kind), str(cause)
-            except (EOFError, OSError):
-                self.process.join(5)
-                fault = f"it crashed (exit code {self.process.exitcode})"
-        self.stop()
-        self.start()
-        return "wrong", fault
 
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.join()
+def _kill(process: Any) -> None:
+    """Kill a worker and what it has started."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        process.kill()
+    process.join()
 
 
 def measure(
-    seconds: float,
-    seed: int = 1,
-    only: list[str] | None = None,
-    number: int | None = None,
-    rounds: int | None = None,
-) -> tuple[dict[str, Any], list[str]]:
-    """Fuzz the readers in turn, for a time or a number of rounds; return the figures and a line for every wrong file."""
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as place:
-        folder = Path(place)
-        known = {name: reader for name, reader in readers_in(folder).items() if not only or name in only}
-        counts: dict[str, Counter[str]] = {name: Counter() for name in known}
-        spent, peak, wrong = Counter[str](), Counter[str](), dict[str, str]()
-        worker, start, turn = Worker(folder / "worker"), time.monotonic(), number or 0
-        while time.monotonic() - start < seconds and (rounds is None or turn < rounds):
-            for name, reader in known.items():
-                path = make(reader, name, turn, seed, folder / "mutated" / f"{turn}")
-                before = time.monotonic()
-                kind, cause = worker.read(name, path)
-                spent[name] += time.monotonic() - before  # type: ignore[assignment]
-                peak[name] = max(peak[name], worker.peak_mb)  # type: ignore[assignment]
-                counts[name][kind] += 1
-                if kind == "wrong":
-                    wrong.setdefault(f"{name}: {cause}", f"{name} {turn} ({path.name}): {cause}")
-                path.unlink()
-            turn += 1
-            if number is not None:
-                break
-        worker.stop()
+    seconds: float = 600.0, seed: int = 1, readers: list[str] | None = None, inputs: int | None = None
+) -> dict[str, Any]:
+    """Fuzz readers and return the outcomes.
+
+    Args:
+        seconds: time for all readers together.
+        seed: of all inputs.
+        readers: names; all by default.
+        inputs: number of inputs of each reader; None for as many as fit in the time.
+    """
+    names = readers or list(READERS)
+    found = {}
+    for name in names:
+        with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+            found[name] = run_reader(name, seed, seconds / len(names), inputs, Path(folder))
+        print(
+            _row(name, found[name]), *(f"    {line}" for line in _faults(found[name])), sep="\n", flush=True
+        )
     return {
         "seed": seed,
-        "seconds": round(time.monotonic() - start, 1),
-        "files": sum(map(Counter.total, counts.values())),
-        "readers": {
-            name: {
-                **{kind: count[kind] for kind in ("read", "refused", "wrong")},
-                "seconds": round(spent[name], 1),
-                "peak_mb": round(peak[name]),
-            }
-            for name, count in counts.items()
+        "seconds": round(sum(tally.seconds for tally in found.values()), 1),
+        "limits": {"input_s": INPUT_S, "memory_mb": MEMORY >> 20},
+        **{
+            key: sum(getattr(tally, key) for tally in found.values())
+            for key in ("tried", "read", "refused", "wrong")
         },
-    }, sorted(wrong.values())
+        "peak_mb": round(max(tally.peak_mb for tally in found.values())),
+        "readers": {name: asdict(tally) for name, tally in found.items()},
+    }
 
 
-def readers_in(folder: Path) -> dict[str, Reader]:
-    (folder / "seeds").mkdir()
-    return readers(folder / "seeds")
+_HEAD: Final = f"{'reader':26}{'tried':>8}{'read':>8}{'refused':>8}{'wrong':>7}{'seconds':>9}{'peak MB':>9}"
+
+
+def _row(name: str, tally: Tally) -> str:
+    return f"{name:26}{tally.tried:8}{tally.read:8}{tally.refused:8}{tally.wrong:7}{tally.seconds:9.1f}{tally.peak_mb:9.0f}"
+
+
+def _faults(tally: Tally) -> list[str]:
+    return [f"{count} x {fault}, first input {number}" for fault, (number, count) in tally.faults.items()]
+
+
+def again(name: str, seed: int, number: int) -> None:
+    """Read one input here, with its traceback; the file is kept and named."""
+    folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
+    seeds = seeds_of(name, folder / "seeds")
+    place = folder / "input"
+    place.mkdir()
+    path = write_input(seeds, place, generator(seed, name, number))
+    print(path)
+    READERS[name].read(path)
 
 
 def main() -> None:
+    from benchmarks.__main__ import machine
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--seconds", type=float, default=600.0, help="for all readers together")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--readers", nargs="*")
-    parser.add_argument("--only", type=int, help="read the file of this number alone")
+    parser.add_argument("--reader", action="append", choices=list(READERS), help="repeatable; all by default")
+    parser.add_argument("--inputs", type=int, help="number of inputs of each reader")
+    parser.add_argument("--input", type=int, help="read this one input of --reader here")
     options = parser.parse_args()
-    result, wrong = measure(options.seconds, options.seed, options.readers, options.only)
-    print(json.dumps(result, indent=1), *wrong, sep="\n")
-    if not options.readers:
+    if options.input is not None:
+        again(options.reader[0], options.seed, options.input)
+        return
+    result = measure(options.seconds, options.seed, options.reader, options.inputs)
+    if not options.reader:
+        tallies = {name: Tally(**values) for name, values in result["readers"].items()}
+        lines = [f"python -m benchmarks.fuzz --seconds {options.seconds:g} --seed {options.seed}", _HEAD]
+        for name, tally in tallies.items():
+            lines += [_row(name, tally), *(f"    {line}" for line in _faults(tally))]
+        totals = {key: result[key] for key in ("tried", "read", "refused", "wrong", "seconds", "peak_mb")}
+        LOG.write_text("\n".join([*lines, _row("all", Tally(**totals))]) + "\n")
         OUT.write_text(json.dumps({"machine": machine(), **result}, indent=2) + "\n")
-        LOG.write_text("".join(f"{line}\n" for line in wrong))
-    if wrong:
-        sys.exit(f"{len(wrong)} kinds of wrong answers")
+    if result["wrong"]:
+        sys.exit(f"{result['wrong']} inputs were neither read nor refused as they should be")
 
 
 if __name__ == "__main__":

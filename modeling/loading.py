@@ -10,11 +10,13 @@ from typing import Any, Final
 
 import torch
 from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.utils import FEATURE_EXTRACTOR_NAME, logging
 from transformers.utils.hub import cached_file
 
-from opendance_hf.errors import OpenDanceError
+from opendance_hf.errors import OpenDanceError, one_line
 from opendance_hf.files import names_a_folder
 from opendance_hf.modeling.models import MODELS, extractor_for, resolve
 
@@ -146,8 +148,12 @@ def _load(name: str, expected: tuple[str, ...], dtype: torch.dtype | None) -> tu
                 local_files_only=cached,
                 dtype="auto" if dtype is None else dtype,
             )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{name}: the weights cannot be loaded ({_first_line(error)})") from error
+    # Sizes of other types in its configuration, and damaged weights, raise what torch and safetensors like.
+    except (
+        OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, IndexError, ZeroDivisionError, OverflowError,
+        SafetensorError, StrictDataclassError,
+    ) as error:  # fmt: skip
+        raise ModelError(f"{name}: the model cannot be loaded ({_first_line(error)})") from error
     model, info = loaded
     if missing := sorted(info["missing_keys"]):
         more = ", ..." if len(missing) > _NAMED else ""
@@ -170,7 +176,7 @@ def _read_config(name: str) -> tuple[str, bool]:
         text, cached = _remote_config(name)
     try:
         kind = json.loads(text).get("model_type")
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise ModelError(f"{name}: its {_CONFIG} cannot be read ({_first_line(error)})") from None
     if not isinstance(kind, str):
         raise ModelError(f"{name}: its {_CONFIG} has no model_type, so it is not a model of transformers")
@@ -185,7 +191,12 @@ def _local_config(name: str) -> str:
     if not folder.is_dir():
         raise ModelError(f"{name}: a file, expected the folder of a model")
     if (folder / _CONFIG).is_file():
-        return (folder / _CONFIG).read_text(encoding="utf-8")
+        try:
+            return (folder / _CONFIG).read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise ModelError(
+                f"{name}: its {_CONFIG} is not UTF-8 text; copy all files of the model again"
+            ) from None
     if any(folder.glob("data/*/*.parquet")) or any(folder.glob("*.npz")):
         raise ModelError(f"{name}: a dataset, expected the folder of a model")
     raise ModelError(f"{name}: not a model, its folder has no {_CONFIG}")
@@ -255,4 +266,4 @@ def _is_dataset(name: str) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    return one_line(str(error).strip().partition("\n")[0]) or type(error).__name__

@@ -14,7 +14,7 @@ from rich.console import Console
 
 import opendance_hf
 from opendance_hf.disk import describe_disk_error
-from opendance_hf.errors import OpenDanceError, missing_extra
+from opendance_hf.errors import OpenDanceError, escape_controls, missing_extra
 from opendance_hf.formats import FORMATS
 
 app = typer.Typer(
@@ -1286,8 +1286,13 @@ class _plain_errors:
 
 
 def _print_error(message: str) -> None:
+    # A message may quote a file or its name.
     Console(stderr=True).print(
-        f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True
+        f"error: {escape_controls(message, keep=chr(10))}",
+        style="red",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
     )
 
 

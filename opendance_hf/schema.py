@@ -55,6 +55,18 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 
 
+#: Exceptions of :func:`from_row`, and of the JSON of a row, for values of other types than the columns have.
+NOT_A_ROW: Final = (
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    IndexError,
+    OverflowError,
+    RecursionError,
+)
+
+
 class SchemaError(OpenDanceError, ValueError):
     """Raised for a sequence that violates the schema; the message names the sequence, the column and what was expected."""
 

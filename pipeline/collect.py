@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
-from opendance_hf.errors import OpenDanceError
+from opendance_hf.errors import OpenDanceError, one_line, shown
 from opendance_hf.pipeline.printable import printable
 
 #: Number of rows of a Parquet file that are read at a time.
@@ -157,7 +157,7 @@ class _BadCell(ValueError):
 def _cell(row: dict[str, Any], column: str) -> Any:
     if column not in row:
         raise _BadCell(
-            f"no column {column!r}: the table has {', '.join(map(str, row))}; name the right one with --column",
+            f"no column {column!r}: the table has {one_line(', '.join(map(str, row)))}; name the right one with --column",
             missing=True,
         )
     return row[column]
@@ -166,7 +166,7 @@ def _cell(row: dict[str, Any], column: str) -> Any:
 def _text(row: dict[str, Any], column: str) -> str:
     value = _cell(row, column)
     if not isinstance(value, str) or not value.strip():
-        raise _BadCell(f"column {column!r} must name a video, got {value!r}")
+        raise _BadCell(f"column {column!r} must name a video, got {shown(value)}")
     return value
 
 
@@ -177,7 +177,7 @@ def _number(row: dict[str, Any], column: str) -> float:
     except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if not 0 <= number < float("inf"):
-        raise _BadCell(f"column {column!r} must be a finite number of at least 0, got {value!r}")
+        raise _BadCell(f"column {column!r} must be a finite number of at least 0, got {shown(value)}")
     return number
 
 
@@ -194,7 +194,7 @@ def _weight(row: dict[str, Any], column: str, tag: str) -> float:
             value = dict(value)
         except (TypeError, ValueError):
             raise _BadCell(
-                f"column {column!r} must be a number or weights by tag, got {value!r:.60}"
+                f"column {column!r} must be a number or weights by tag, got {shown(value)}"
             ) from None
     if isinstance(value, dict):
         return _number({column: value.get(tag) or 0.0}, column)
@@ -230,8 +230,10 @@ def _rows(table: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
                 for row in batch.to_pylist():
                     line += 1
                     yield line, row
-        except pa.ArrowException as error:
-            raise CollectError(f"{table}: not a readable Parquet file: {error}") from None
+        except (pa.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise CollectError(f"{table}: not a readable Parquet file: {one_line(error)}") from None
     else:
         raise CollectError(
             f"{table}: unknown type of table {suffix!r}: expected .csv, .jsonl, .ndjson or .parquet"

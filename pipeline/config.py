@@ -22,12 +22,13 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 
 import yaml
 
-from opendance_hf.errors import OpenDanceError
+from opendance_hf.errors import OpenDanceError, one_line, shown
 from opendance_hf.pipeline.backends import BACKENDS, backend_class, make_backend
 from opendance_hf.pipeline.backends.base import Backend, BackendError
 from opendance_hf.pipeline.clip import Repair
 from opendance_hf.pipeline.pipelines import STAGES, Pipeline
 from opendance_hf.pipeline.stage import Stage
+from opendance_hf.plain_yaml import PlainYAMLError, load_yaml
 from opendance_hf.schema import COLUMNS
 
 #: Name of the configuration file in the build folder.
@@ -62,9 +63,9 @@ def read_config(path: Path) -> Pipeline:
         BackendError: if it names an unknown backend.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: not a readable YAML file ({' '.join(str(error).split())})") from None
+        content = load_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeError, PlainYAMLError) as error:
+        raise ConfigError(f"{path}: not a readable YAML file ({one_line(error)})") from None
     try:
         return parse_config(content)
     except ConfigError as error:
@@ -88,10 +89,12 @@ def parse_config(content: Any) -> Pipeline:
         if isinstance(entry, str):
             entry = {entry: {}}
         if not isinstance(entry, dict) or len(entry) != 1:
-            raise ConfigError(f"entry {number}: expected one stage with its fields, got {entry!r}")
+            raise ConfigError(f"entry {number}: expected one stage with its fields, got {shown(entry)}")
         ((name, values),) = entry.items()
         if name not in STAGES:
-            raise ConfigError(f"entry {number}: unknown stage {name!r}: expected one of {', '.join(STAGES)}")
+            raise ConfigError(
+                f"entry {number}: unknown stage {shown(name)}: expected one of {', '.join(STAGES)}"
+            )
         stages.append(_with_fields(STAGES[name](), {} if values is None else values, str(name)))
     return check_pipeline(tuple(stages))
 
@@ -145,10 +148,10 @@ def change_pipeline(pipeline: Pipeline, changes: Iterable[str]) -> Pipeline:
     for change in changes:
         place, equals, text = change.partition("=")
         if not equals or "." not in place:
-            raise ConfigError(f"cannot read the change {change!r}: expected STAGE.FIELD=VALUE")
+            raise ConfigError(f"cannot read the change {shown(change)}: expected STAGE.FIELD=VALUE")
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
+            value = load_yaml(text)
+        except PlainYAMLError:
             value = text
         pipeline = set_field(pipeline, place, value)
     return check_pipeline(pipeline)
@@ -162,7 +165,9 @@ def set_field(pipeline: Pipeline, place: str, value: Any) -> Pipeline:
     """
     name, *path = place.split(".")
     if name not in (known := [stage.name for stage in pipeline]):
-        raise ConfigError(f"{place}: no stage {name!r} in the pipeline: expected one of {', '.join(known)}")
+        raise ConfigError(
+            f"{shown(place)}: no stage {shown(name)} in the pipeline: expected one of {', '.join(known)}"
+        )
     for key in reversed(path):
         value = {key: value}
     return tuple(_with_fields(stage, value, name) if stage.name == name else stage for stage in pipeline)
@@ -232,14 +237,14 @@ def has_repairs(fingerprint: str) -> bool:
 def _with_fields(record: Any, values: Any, where: str) -> Any:
     """Return a stage, backend or nested dataclass with some of its fields set."""
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{where}: expected fields with values, got {values!r}")
+        raise ConfigError(f"{where}: expected fields with values, got {shown(values)}")
     known = {f.name: f for f in fields(record)}
     hints = get_type_hints(type(record))
     new = {}
     for name, value in values.items():
         if name not in known:
             raise ConfigError(
-                f"{where}: unknown field {name!r}: expected one of {', '.join(known) or 'none'}"
+                f"{where}: unknown field {shown(name)}: expected one of {', '.join(known) or 'none'}"
             )
         new[name] = _convert_field(known[name], hints[name], getattr(record, name), value, f"{where}.{name}")
     return replace(record, **new)
@@ -258,7 +263,7 @@ def _convert_field(field: Field[Any], kind: Any, current: Any, value: Any, where
         if not isinstance(value, list | tuple) or (
             Ellipsis not in get_args(kind) and len(value) != len(inner)
         ):
-            raise ConfigError(f"{where}: expected {len(inner)} values, got {value!r}")
+            raise ConfigError(f"{where}: expected {len(inner)} values, got {shown(value)}")
         kinds = inner * len(value) if Ellipsis in get_args(kind) else inner
         return tuple(_convert_plain(k, v, where) for k, v in zip(kinds, value, strict=True))
     return _convert_plain(kind, value, where)
@@ -283,10 +288,10 @@ def _convert_plain(kind: Any, value: Any, where: str) -> Any:
             positive = where.endswith(_POSITIVE)
             if not (value > 0 if positive else value >= 0):  # NaN is neither
                 least = "greater than 0" if positive else "0 or greater"
-                raise ConfigError(f"{where}: expected a number {least}, got {value!r}")
+                raise ConfigError(f"{where}: expected a number {least}, got {shown(value)}")
         return value
     names = " or ".join("null" if k is type(None) else k.__name__ for k in kinds)
-    raise ConfigError(f"{where}: expected a {names}, got {value!r}")
+    raise ConfigError(f"{where}: expected a {names}, got {shown(value)}")
 
 
 def _backend(role: str, current: Backend | None, value: Any, where: str) -> Backend:
@@ -301,7 +306,7 @@ def _backend(role: str, current: Backend | None, value: Any, where: str) -> Back
     if isinstance(value, Mapping) and current is not None:
         changed: Backend = _with_fields(current, value, where)
         return changed
-    raise ConfigError(f"{where}: expected a {role} by name, or its name with its fields, got {value!r}")
+    raise ConfigError(f"{where}: expected a {role} by name, or its name with its fields, got {shown(value)}")
 
 
 def _to_yaml(value: Any) -> Any:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from opendance_hf.errors import OpenDanceError
+from opendance_hf.archives import check_zip
+from opendance_hf.errors import OpenDanceError, one_line
 from opendance_hf.modeling.bailando.actor_critic import BailandoActorCritic
 from opendance_hf.modeling.bailando.configuration_bailando import (
     BailandoActorCriticConfig,
@@ -93,10 +95,14 @@ def load_official(path: str | os.PathLike[str]) -> dict[str, Any]:
         ConversionError: if the file holds anything else, or cannot be read.
     """
     try:
+        if zipfile.is_zipfile(path):
+            check_zip(Path(path))
         with torch.serialization.safe_globals([_Settings, _DType, *_SCALARS]):
             content = torch.load(path, map_location="cpu", weights_only=True)
         return _plain_mapping(content)
-    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+    except (
+        Exception
+    ) as error:  # what torch raises for a damaged file is not documented to be anything narrower
         reason = str(error).strip().splitlines()
         if isinstance(error, pickle.UnpicklingError):
             found = re.search(r"GLOBAL (\S+)", str(error))
@@ -106,7 +112,7 @@ def load_official(path: str | os.PathLike[str]) -> dict[str, Any]:
                 else "no pickle"
             ]
         raise ConversionError(
-            f"{path}: not an official checkpoint ({reason[0] if reason else error!r})"
+            f"{path}: not an official checkpoint ({one_line(reason[0] if reason else repr(error))})"
         ) from None
 
 

@@ -15,12 +15,12 @@ import pyarrow as pa
 import torch
 from torch.utils.data import Dataset
 
+from opendance_hf.archives import read_arrays
 from opendance_hf.data.order import whole_order
 from opendance_hf.data.reader import DancerWindows, Floats, NoMusicError, NoWindowsError, Reader, chosen
 from opendance_hf.data.tars import TarReader, names_tars
 from opendance_hf.files import names_a_folder
 from opendance_hf.motion.skeleton import JOINT_INDEX, NUM_JOINTS, mirror_index
-from opendance_hf.npz import read_arrays
 from opendance_hf.schema import FPS
 
 #: Smallest and largest plausible median distance from pelvis to head, metres: others are another unit.
@@ -357,15 +357,15 @@ class NpzMotions:
 
 def _load_motion(file: Path) -> tuple[Floats, npt.NDArray[np.float64]]:
     """Read (D, T, 24, 3) joints and (B,) beats, resampled to 60 FPS."""
-    arrays = read_arrays(file, {"joints", "fps", "music_beats"})
     try:
+        arrays = read_arrays(file, ("joints", "fps", "music_beats"))
         if "joints" not in arrays:
             raise ValueError("holds no array 'joints'")
         joints = np.asarray(arrays["joints"], dtype=np.float32)
-        fps = float(arrays.get("fps", FPS))
+        fps = float(arrays["fps"]) if "fps" in arrays else float(FPS)
         beats = np.asarray(arrays.get("music_beats", []), dtype=np.float64)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise ValueError(f"{file}: {error}") from None
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{file}: {str(error).removeprefix(f'{file}: ')}") from None
     given, joints = joints.shape, joints[None] if joints.ndim == 3 else joints
     if (
         joints.ndim != 4

@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-import lzma
 import math
-import warnings
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
 import numpy as np
 
-from opendance_hf.errors import without_unsafe_advice
+from opendance_hf.archives import DAMAGED as DAMAGED
+from opendance_hf.archives import allowed_bytes, read_header
+from opendance_hf.archives import cause as cause
 from opendance_hf.formats import FormatError
 from opendance_hf.formats.motion import check_input
 
-#: Bytes of an archive unpack to at most this many, beside some that any archive may have. Zeros pack a thousandfold.
-_MAX_RATIO: Final = 60
-_SPARE_BYTES: Final = 48 * 2**20
 _KIND_NAMES: Final = {"O": "Python objects", "V": "structures", "U": "text", "S": "bytes", "b": "booleans"}
 #: Maximum size of a name.
 _MAX_TEXT_BYTES: Final = 4096
-
-
-#: Exceptions of numpy and zipfile for archives that are damaged, encrypted or declare absurd sizes.
-DAMAGED: Final = (
-    ValueError, EOFError, KeyError, OSError, RuntimeError, OverflowError, MemoryError, zipfile.BadZipFile, zlib.error,
-    lzma.LZMAError,
-)  # fmt: skip
-
-
-def cause(error: BaseException) -> str:
-    """Return what an exception of numpy or zipfile says, on one line: it may have names of the file, of any length."""
-    return ascii(without_unsafe_advice(error) or type(error).__name__)[1:-1][:200]
 
 
 @dataclass(frozen=True)
@@ -93,7 +77,7 @@ def check_unpacked(path: Path, total: int, limit: int) -> None:
     Raises:
         FormatError: naming the file and both numbers.
     """
-    allowed = min(limit, _SPARE_BYTES + _MAX_RATIO * path.stat().st_size)
+    allowed = allowed_bytes(path, limit)
     if total > allowed:
         raise FormatError(
             f"{path}: unpacks to {total:,} bytes, at most {allowed:,} are allowed for an archive of this size: split the dance"
@@ -136,20 +120,10 @@ def check_members(path: Path, archive: zipfile.ZipFile, members: dict[str, Membe
 
 def _header(path: Path, name: str, opened: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     try:
-        version = np.lib.format.read_magic(opened)
-        readers = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # headers written by Python 2
-            shape, _, dtype = readers[version](opened)
-        if len(shape) > 32 or any(n < 0 for n in shape):
-            raise ValueError
+        return read_header(opened)
     # The header is a Python literal, and parsing a damaged one may raise almost any exception.
     except Exception:
         raise FormatError(f"{path}: '{_escape_name(name)}' is damaged or not an array") from None
-    return shape, dtype
 
 
 def _escape_name(name: str) -> str:

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from opendance_hf.archives import ArchiveError, check_zip
 from opendance_hf.formats import FormatError
 from opendance_hf.formats.body import (
     REST_PELVIS,
@@ -122,7 +123,10 @@ def _load(path: Path) -> Any:
             f"{path}: not an archive that torch.save wrote (the format before PyTorch 1.6 is not read)"
         )
     try:
+        check_zip(path)
         return torch.load(path, map_location="cpu", weights_only=True)
+    except ArchiveError as error:
+        raise FormatError(str(error)) from None
     except Exception:  # what torch raises for a damaged archive is not documented to be anything narrower
         raise FormatError(f"{path}: {refused}") from None
 

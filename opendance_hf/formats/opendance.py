@@ -157,6 +157,8 @@ def _dance(arrays: dict[str, np.ndarray]) -> Motion:
         # The axis of the dancers may be missing in a solo, and the numbers of joints may be flat.
         if arrays[name].size == np.prod(shapes[name]):
             arrays[name] = arrays[name].reshape(shapes[name])
+    if arrays.get("music_beats", np.zeros(0)).ndim != 1:
+        raise FormatError(f"'music_beats' has shape {arrays['music_beats'].shape}, expected (B,) frames")
     meta: dict[str, Any] = {name: arrays[name].reshape(()).item() for name in _META if name in arrays}
     meta |= {name: str(meta[name]) for name in ("id", "group") if name in meta}
     if "music_beats" in arrays:

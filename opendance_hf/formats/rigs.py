@@ -21,8 +21,10 @@ from typing import Any, Final
 
 import yaml
 
+from opendance_hf.errors import one_line, shown
 from opendance_hf.formats import FormatError
 from opendance_hf.motion.skeleton import JOINT_NAMES
+from opendance_hf.plain_yaml import PlainYAMLError, load_yaml
 
 _FOLDER: Final = Path(__file__).with_name("rigs")
 #: Names of the tables in the package; files with all of them are read.
@@ -113,21 +115,21 @@ def load_names(path: Path) -> NameTable:
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
             # A few bytes with them stand for a huge list.
             raise FormatError(f"{path}: has a YAML alias (*name); write the names out")
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise FormatError(f"{path}: not YAML ({str(error).splitlines()[0]})") from None
+        content = load_yaml(text)
+    except (PlainYAMLError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise FormatError(f"{path}: not YAML ({one_line(error)})") from None
     if not isinstance(content, dict) or not isinstance(content.get("joints"), dict):
         raise FormatError(
             f"{path}: expected 'joints:' with a name for each joint of SMPL, such as 'pelvis: Hips'"
         )
     known = {"joints", "rest", "axes", "prefix", "root", "between"}
-    unknown = [f"{key!r}" for key in content if key not in known]
-    unknown += [f"joint {key!r}" for key in content["joints"] if key not in JOINT_NAMES]
+    unknown = [shown(key) for key in content if key not in known]
+    unknown += [f"joint {shown(key)}" for key in content["joints"] if key not in JOINT_NAMES]
     if unknown:
-        raise FormatError(f"{path}: unknown {', '.join(unknown)}; joints are {', '.join(JOINT_NAMES)}")
+        raise FormatError(f"{path}: unknown {', '.join(unknown[:9])}; joints are {', '.join(JOINT_NAMES)}")
     joints = {joint: _alternatives(path, joint, content["joints"].get(joint)) for joint in JOINT_NAMES}
     if content.get("rest", "T") not in ("T", "A"):
-        raise FormatError(f"{path}: rest is {content['rest']!r}, expected T or A")
+        raise FormatError(f"{path}: rest is {shown(content['rest'])}, expected T or A")
     between = content.get("between") or {}
     if not isinstance(between, dict) or not all(
         isinstance(ends, list) and len(ends) == 2 and all(isinstance(end, str) for end in ends)
@@ -143,7 +145,7 @@ def _alternatives(path: Path, joint: str, value: Any) -> tuple[str, ...]:
     values = value if isinstance(value, list) else [] if value is None else [value]
     if not all(isinstance(name, str) for name in values):
         raise FormatError(
-            f"{path}: {joint} is {value!r}, expected the name of a bone, a list of names, or null"
+            f"{path}: {joint} is {shown(value)}, expected the name of a bone, a list of names, or null"
         )
     return tuple(values)
 

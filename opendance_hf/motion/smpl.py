@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import zipfile
-import zlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +16,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from opendance_hf.errors import OpenDanceError, without_unsafe_advice
+from opendance_hf.archives import ArchiveError, read_arrays
+from opendance_hf.errors import OpenDanceError
 from opendance_hf.files import atomic_write
 from opendance_hf.motion.skeleton import NUM_JOINTS, PARENTS
 from opendance_hf.pickles import PickleError, load_pickled_arrays
@@ -113,15 +112,12 @@ def load_smpl(path: Path | str) -> SMPLData:
             f"{path}: still a pickle: run `opendance convert smpl {path.name} --out SMPL.npz`"
         )
     try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("one array, expected an archive of arrays")
-        with archive:
-            content = {name: archive[name] for name in archive.files}
+        content = read_arrays(path, [f.name for f in fields(SMPLData)])
     except FileNotFoundError:
         raise SMPLFileError(f"{path}: no such file; {HOW_TO_GET}") from None
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise SMPLFileError(f"{path}: not a converted SMPL body ({without_unsafe_advice(error)})") from None
+    except (ArchiveError, OSError) as error:
+        found = str(error).removeprefix(f"{path}: ")
+        raise SMPLFileError(f"{path}: not a converted SMPL body ({found})") from None
     return _checked(path, content)
 
 

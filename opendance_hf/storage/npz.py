@@ -15,9 +15,19 @@ from typing import Any, Final
 
 import numpy as np
 
+from opendance_hf.archives import ArchiveError, read_arrays
+from opendance_hf.errors import one_line
 from opendance_hf.files import atomic_write
-from opendance_hf.npz import read_arrays
-from opendance_hf.schema import COLUMNS, FPS, DanceSequence, SchemaError, config_of, from_row, to_row
+from opendance_hf.schema import (
+    COLUMNS,
+    FPS,
+    NOT_A_ROW,
+    DanceSequence,
+    SchemaError,
+    config_of,
+    from_row,
+    to_row,
+)
 
 SUFFIX: Final = ".npz"
 _HEADER: Final = frozenset({"fps", "bpm", "genre", "smpl_betas"})
@@ -56,8 +66,8 @@ def load_sequence(path: Path | str) -> DanceSequence:
         for name in _STRUCTS:
             row[name] = json.loads(row[name])
         return from_row(row)
-    except (KeyError, TypeError, ValueError) as error:
-        raise SchemaError(f"{path}: not a valid sequence: {error}") from error
+    except NOT_A_ROW as error:
+        raise SchemaError(f"{path}: not a valid sequence: {one_line(error)}") from error
 
 
 @dataclass(frozen=True)
@@ -120,12 +130,15 @@ def load_header(path: Path | str) -> Header:
             backends=tuple((one["stage"], one["name"], one["version"]) for one in source["backends"]),
             licence=str(source["licence"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise SchemaError(f"{path}: not a valid sequence: {error}") from error
+    except NOT_A_ROW as error:
+        raise SchemaError(f"{path}: not a valid sequence: {one_line(error)}") from error
 
 
 def _read(path: Path, required: list[str], optional: Set[str] = frozenset()) -> dict[str, Any]:
-    arrays = read_arrays(path, {*required, *optional})
-    if missing := sorted(set(required) - arrays.keys()):
+    try:
+        row = read_arrays(path, {*required, *optional})
+    except ArchiveError as error:
+        raise SchemaError(f"{path}: not a sequence file: {str(error).removeprefix(f'{path}: ')}") from error
+    if missing := sorted(set(required) - set(row)):
         raise SchemaError(f"{path}: the column(s) {', '.join(missing)} are missing")
-    return {name: value.item() if value.ndim == 0 else value for name, value in arrays.items()}
+    return {name: value.item() if value.ndim == 0 else value for name, value in row.items()}

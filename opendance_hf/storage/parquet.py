@@ -19,14 +19,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from opendance_hf.errors import OpenDanceError
-from opendance_hf.schema import DanceSequence, SchemaError, features, from_row, to_row
+from opendance_hf.errors import OpenDanceError, one_line
+from opendance_hf.schema import NOT_A_ROW, DanceSequence, SchemaError, features, from_row, to_row
 
 if TYPE_CHECKING:
     import datasets
 
 ROW_GROUP: Final = 4
 SHARD_BYTES: Final = 500_000_000
+#: Most bytes that are unpacked at once: a row group, or the requested scalars of a shard.
+_MAX_UNPACKED: Final = 1 << 30
+_VALUE_BYTES: Final = 4
 
 
 class SplitNotFoundError(OpenDanceError, FileNotFoundError):
@@ -145,12 +148,15 @@ def read_parquet(root: Path | str, config: str, split: str) -> Iterator[DanceSeq
 
     Raises:
         SplitNotFoundError: if the dataset has no such config and split.
-        SchemaError: naming the shard and the error, if one is damaged or has other columns.
+        SchemaError: naming the shard, if it is damaged or a row has not the columns of a sequence.
     """
-    for shard, row in _each_row(root, config, split):
-        with _naming(shard):
-            seq = from_row(row)
-        yield seq
+    for number, row in enumerate(read_rows(root, config, split)):
+        try:
+            yield from_row(row)
+        except NOT_A_ROW as error:
+            raise SchemaError(
+                f"{Path(root) / 'data' / config}, row {number} of {split!r}: {type(error).__name__}: {one_line(error)}"
+            ) from error
 
 
 def list_splits(root: Path | str) -> list[tuple[str, str]]:
@@ -173,57 +179,25 @@ def read_rows(
 
     Raises:
         SplitNotFoundError: if the dataset has no such config and split.
-        SchemaError: naming the shard and the error, if one is damaged.
+        SchemaError: naming the shard, if it is damaged, or a row group unpacks to more than a gigabyte.
     """
-    for _, row in _each_row(root, config, split, columns, start):
-        yield row
-
-
-def _each_row(
-    root: Path | str, config: str, split: str, columns: list[str] | None = None, start: int = 0
-) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield each row of :func:`read_rows` with its shard."""
     import datasets  # noqa: F401  registers its extension types with pyarrow
 
     for shard in _shards(root, config, split):
-        with _naming(shard):
-            file = pq.ParquetFile(shard, memory_map=True)
-        with file:
+        with _opened(shard) as file:
             for group in range(file.num_row_groups):
                 size = file.metadata.row_group(group).num_rows
                 if size <= start:
                     start -= size
                     continue
+                _check_size(shard, file, [group], columns)
                 with _naming(shard):
                     table = file.read_row_group(group, columns=columns)
-                    rows = [
-                        {name: _value(table[name], i) for name in table.column_names}
-                        for i in range(start, table.num_rows)
-                    ]
-                for row in rows:
-                    yield shard, row
+                for i in range(start, table.num_rows):
+                    with _naming(shard):
+                        row = {name: _value(table[name], i) for name in table.column_names}
+                    yield row
                 start = 0
-
-
-@contextmanager
-def _naming(shard: Path) -> Iterator[None]:
-    """Convert errors of a damaged shard, or of one with other columns, to one error with its name."""
-    try:
-        yield
-    except (
-        pa.ArrowException,
-        OSError,
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        OverflowError,
-        MemoryError,
-    ) as error:
-        if isinstance(error, OpenDanceError | FileNotFoundError):
-            raise
-        text = " ".join(str(error).split())
-        raise SchemaError(f"{shard}: not a readable shard of a dataset: {ascii(text)[1:-1][:200]}") from error
 
 
 def read_scalars(root: Path | str, config: str, split: str, columns: list[str]) -> Iterator[dict[str, Any]]:
@@ -239,10 +213,52 @@ def read_scalars(root: Path | str, config: str, split: str, columns: list[str]) 
 
     Raises:
         SplitNotFoundError: if the dataset has no such config and split.
+        SchemaError: as :func:`read_rows`.
     """
     for shard in _shards(root, config, split):
-        with pq.ParquetFile(shard, memory_map=True) as file:
-            yield from file.read(columns=columns).to_pylist()
+        with _opened(shard) as file:
+            _check_size(shard, file, range(file.num_row_groups), columns)
+            with _naming(shard):
+                rows = file.read(columns=columns).to_pylist()
+            yield from rows
+
+
+@contextmanager
+def _naming(shard: Path) -> Iterator[None]:
+    """Turn errors of pyarrow for a damaged file into one that names it; those of the disk stay."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise SchemaError(f"{shard}: a damaged Parquet file ({one_line(error)})") from None
+
+
+@contextmanager
+def _opened(shard: Path) -> Iterator[pq.ParquetFile]:
+    with _naming(shard):
+        file = pq.ParquetFile(shard, memory_map=True)
+    with file:
+        yield file
+
+
+def _check_size(shard: Path, file: pq.ParquetFile, groups: Iterable[int], columns: list[str] | None) -> None:
+    """Refuse row groups that unpack to too much, as their headers state: equal numbers pack to nearly nothing.
+
+    Raises:
+        SchemaError: naming the shard and both sizes.
+    """
+    total = 0
+    for group in groups:
+        described = file.metadata.row_group(group)
+        for place in range(described.num_columns):
+            column = described.column(place)
+            if columns is None or any(f"{column.path_in_schema}.".startswith(f"{name}.") for name in columns):
+                total += max(column.total_uncompressed_size, column.num_values * _VALUE_BYTES)
+    if total > _MAX_UNPACKED:
+        raise SchemaError(
+            f"{shard}: unpacks to {total:,} bytes at once, at most {_MAX_UNPACKED:,} are read; write it again"
+        )
 
 
 def _shards(root: Path | str, config: str, split: str) -> list[Path]:

@@ -22,8 +22,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from opendance_hf.npz import DAMAGED, read_npy
-from opendance_hf.schema import COLUMNS, DanceSequence, SchemaError, from_row, to_row
+from opendance_hf.archives import array_of
+from opendance_hf.errors import one_line, shown
+from opendance_hf.schema import COLUMNS, NOT_A_ROW, DanceSequence, SchemaError, from_row, to_row
 from opendance_hf.storage.parquet import SplitNotFoundError
 
 SHARD_BYTES: Final = 500_000_000
@@ -134,8 +135,10 @@ def read_webdataset(root: Path | str, config: str, split: str) -> Iterator[Dance
         for key, members in _samples(shard):
             try:
                 yield _sequence(members)
-            except DAMAGED as error:
-                raise SchemaError(f"{shard}, sample {key!r}: {error!r}") from error
+            except NOT_A_ROW as error:
+                raise SchemaError(
+                    f"{shard}, sample {shown(key)}: {type(error).__name__}: {one_line(error)}"
+                ) from error
 
 
 def _samples(shard: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -153,19 +156,37 @@ def _samples(shard: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
 
 def _grouped(shard: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
     current, members = "", dict[str, bytes]()
-    with tarfile.open(shard, "r|") as tar:
-        for info in tar:
-            file = tar.extractfile(info)
-            if file is None:
-                raise SchemaError(f"{shard}: {info.name!r} is not a file")
-            key, _, column = info.name.partition(".")
-            if members and key != current:
-                yield current, members
-                members = {}
-            current = key
-            members[column] = file.read()
+    for name, content in _members(shard):
+        key, _, column = name.partition(".")
+        if members and key != current:
+            yield current, members
+            members = {}
+        current = key
+        members[column] = content
     if members:
         yield current, members
+
+
+def _members(shard: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield the names and contents of the files in a tar.
+
+    Raises:
+        SchemaError: if it is damaged, or has anything but files.
+    """
+    try:
+        with tarfile.open(shard, "r|") as tar:
+            for info in tar:
+                if (
+                    not info.isreg() or info.issparse()
+                ):  # a link leads elsewhere; a sparse file may be of any size
+                    raise SchemaError(f"{shard}: {shown(info.name)} is not a plain file")
+                file = tar.extractfile(info)
+                assert file is not None
+                yield info.name, file.read()
+    except (tarfile.TarError, ValueError, EOFError, OverflowError, IndexError) as error:
+        if isinstance(error, SchemaError):
+            raise
+        raise SchemaError(f"{shard}: not a readable tar file ({one_line(error)})") from None
 
 
 def _sequence(members: dict[str, bytes]) -> DanceSequence:
@@ -173,8 +194,7 @@ def _sequence(members: dict[str, bytes]) -> DanceSequence:
     row: dict[str, Any] = json.loads(members["json"])
     for name in ARRAYS:
         if COLUMNS[name].required or f"{name}.npy" in members:
-            content = members[f"{name}.npy"]
-            row[name] = read_npy(io.BytesIO(content), len(content))
+            row[name] = array_of(members[f"{name}.npy"])
     for name, column in COLUMNS.items():
         if column.nullable and name in row and column.is_missing(row[name]):
             row[name] = None

@@ -11,12 +11,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from opendance_hf.data import SequenceReader
 from opendance_hf.disk import disk_fault
-from opendance_hf.errors import OpenDanceError
+from opendance_hf.errors import OpenDanceError, shown
+from opendance_hf.plain_yaml import PlainYAMLError, load_yaml
 from opendance_hf.training.options import OptionError, checked_option, is_built_in, parameters_of
 
 SECTIONS: Final = ("model", "data", "trainer", "validation")
@@ -49,7 +49,7 @@ class RecipeError(OpenDanceError, ValueError):
 class RunArguments:
     """Arguments that every training script takes on its command line."""
 
-    dataset: str = field(metadata={"help": "Dataset folder, Hub id, or pattern of WebDataset tars."})
+    dataset: str = field(metadata={"help": "Dataset folder or Hub id."})
     output_dir: str = field(metadata={"help": "Folder of the model and its checkpoints."})
     config: str = field(default="debug", metadata={"help": "Recipe: debug, paper, mocap, or a YAML file."})
     resume: bool = field(default=True, metadata={"help": "Continue from the last checkpoint in output_dir."})
@@ -86,9 +86,7 @@ def load_recipe(
         try:
             text = Path(config).read_text(encoding="utf-8")
         except (OSError, UnicodeError) as error:
-            raise RecipeError(
-                f"{config}: not a readable YAML file ({' '.join(str(error).split())})"
-            ) from None
+            raise RecipeError(f"{config}: not a readable YAML file ({error})") from None
     else:
         known = sorted(
             f.name[len(stage) + 1 : -5] for f in folder.iterdir() if f.name.startswith(f"{stage}_")
@@ -97,31 +95,33 @@ def load_recipe(
             f"no recipe {config!r} for {stage}: give {', '.join(known)}, or the path of a YAML file"
         )
     try:
-        read = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{config}: not a YAML file ({' '.join(str(error).split())})") from None
+        read = load_yaml(text) or {}
+    except PlainYAMLError as error:
+        raise RecipeError(f"{config}: not a YAML file ({error})") from None
     if not isinstance(read, dict) or set(read) - set(SECTIONS):
         raise RecipeError(f"{config}: a recipe has the sections {', '.join(SECTIONS)} and nothing else")
     for name, section in read.items():
         if not isinstance(section, dict | None):
-            raise RecipeError(f"{config}: section {name!r} is {section!r}, expected options with values")
+            raise RecipeError(f"{config}: section {name!r} is {shown(section)}, expected options with values")
     recipe: Recipe = {name: dict(read.get(name) or {}) for name in SECTIONS}
     for change in overrides or []:
         name, equals, value = change.partition("=")
         section, _, key = name.partition(".")
         if not equals or section not in recipe or not key:
             raise RecipeError(
-                f"cannot apply {change!r}: write SECTION.KEY=VALUE with a section of {', '.join(SECTIONS)}"
+                f"cannot apply {shown(change)}: write SECTION.KEY=VALUE with a section of {', '.join(SECTIONS)}"
             )
         try:
             recipe[section][key] = _value(value)
-        except yaml.YAMLError:
-            raise RecipeError(f"cannot apply {change!r}: {value!r} is not a value of YAML") from None
+        except PlainYAMLError:
+            raise RecipeError(
+                f"cannot apply {shown(change)}: {shown(value)} is not a value of YAML"
+            ) from None
     return recipe
 
 
 def _value(text: str) -> Any:
-    value = yaml.safe_load(text)
+    value = load_yaml(text)
     if isinstance(value, str):
         with contextlib.suppress(ValueError):  # YAML reads 1e-3 as a string
             return float(value)

@@ -10,6 +10,7 @@ import sqlite3
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from opendance_hf.errors import one_line
 from opendance_hf.pipeline.clip import Repair
 from opendance_hf.pipeline.inspection.queue import check_decision
 from opendance_hf.pipeline.inspection.repairs import find_clash, insert_repair
@@ -82,7 +83,7 @@ def import_csv(inspection: Inspection, text: str) -> int:
                 add = _add_repair if values["kind"] == "repair" else _add
                 added += add(inspection, values)
     except (InspectionError, ValueError, OverflowError, csv.Error, sqlite3.IntegrityError) as error:
-        raise InspectionError(f"line {line}: {error}") from error
+        raise InspectionError(f"line {line}: {one_line(error)}") from error
     return added
 
 
