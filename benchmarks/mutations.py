@@ -63,6 +63,7 @@ _NAMES: Final = (
 )
 #: Size of an unpacked bomb.
 BOMB_BYTES: Final = 1 << 30
+_MAX_UNPACKED: Final = 1 << 27
 
 
 def pick(rng: Rng, values: Sequence[Any]) -> Any:
@@ -265,6 +266,8 @@ def array(data: bytes, rng: Rng) -> bytes:
 def archive(data: bytes, rng: Rng) -> bytes:
     """Change a member of a zip archive, its name or its packing; or blow one up."""
     with zipfile.ZipFile(io.BytesIO(data)) as packed:
+        if sum(info.file_size for info in packed.infolist()) > _MAX_UNPACKED:
+            return flip_bits(data, rng)  # it is a bomb already
         members = {name: packed.read(name) for name in packed.namelist()}
     name = pick(rng, sorted(members))
     bomb = b""

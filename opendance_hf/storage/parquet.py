@@ -228,7 +228,7 @@ def _naming(shard: Path) -> Iterator[None]:
     """Turn errors of pyarrow for a damaged file into one that names it; those of the disk stay."""
     try:
         yield
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise SchemaError(f"{shard}: a damaged Parquet file ({one_line(error)})") from None

@@ -15,7 +15,7 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from opendance_hf.data import SequenceReader
 from opendance_hf.disk import disk_fault
-from opendance_hf.errors import OpenDanceError, shown
+from opendance_hf.errors import OpenDanceError, one_line, shown
 from opendance_hf.plain_yaml import PlainYAMLError, load_yaml
 from opendance_hf.training.options import OptionError, checked_option, is_built_in, parameters_of
 
@@ -163,7 +163,7 @@ def _naming_section(section: str) -> Iterator[None]:
     try:
         yield
     except OptionError as error:
-        raise RecipeError(f"recipe section {section!r}: {error}") from None
+        raise RecipeError(f"recipe section {section!r}: {one_line(error, 1000)}") from None
 
 
 def check_names(options: dict[str, Any], known: Collection[str], section: str) -> None:
@@ -175,14 +175,14 @@ def check_names(options: dict[str, Any], known: Collection[str], section: str) -
     for name in options:
         if name in known:
             continue
-        close = difflib.get_close_matches(name, known, n=1)
+        close = difflib.get_close_matches(str(name), known, n=1)
         if close:
             remedy = f"; did you mean {close[0]}?"
         elif len(known) <= 30:
             remedy = f"; there are {', '.join(sorted(known))}" if known else ", it must be empty"
         else:
             remedy = "; docs/training.md names the most useful ones"
-        raise RecipeError(f"recipe section {section!r}: no option {name}{remedy}")
+        raise RecipeError(f"recipe section {section!r}: no option {one_line(name, 80)}{remedy}")
 
 
 def checked_trainer(options: dict[str, Any], more: Mapping[str, tuple[Any, Any]]) -> dict[str, Any]:
@@ -219,7 +219,7 @@ def _trainer_value(name: str, value: Any, kind: Any, default: Any) -> Any:
     if name in _LISTS:
         if not isinstance(value, list) or not all(type(one) in (int, float) and one >= 0 for one in value):
             raise RecipeError(
-                f"recipe section 'trainer': {name}={value!r}, expected a list of numbers, 0 or more"
+                f"recipe section 'trainer': {name}={shown(value)}, expected a list of numbers, 0 or more"
             )
         return value
     if isinstance(value, str) and kind in (float, float | None):
