@@ -94,7 +94,9 @@ def test_a_pickle_is_refused(tmp_path: Path) -> None:
         arrays = dict(archive)
     arrays["joints"] = np.array([{"evil": 1}], dtype=object)
     np.savez(path, **arrays)
-    with pytest.raises(SchemaError, match=r"a\.npz: not a sequence file: .*Python objects, which are never read"):
+    with pytest.raises(
+        SchemaError, match=r"a\.npz: not a sequence file: .*Python objects, which are never read"
+    ):
         load_sequence(path)
 
 

@@ -142,7 +142,9 @@ def test_a_pickle_is_refused(tmp_path: Path) -> None:
             info = tarfile.TarInfo(name)
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
-    with pytest.raises(SchemaError, match=r"train-00000\.tar, sample 'a'.*Python objects, which are never read"):
+    with pytest.raises(
+        SchemaError, match=r"train-00000\.tar, sample 'a'.*Python objects, which are never read"
+    ):
         list(read_webdataset(tmp_path, "individual", "train"))
 
 
