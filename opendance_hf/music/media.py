@@ -203,7 +203,7 @@ def audio_stream(container: InputContainer) -> AudioStream | None:
     import av
 
     stream = container.streams.best("audio")
-    return stream if isinstance(stream, av.AudioStream) and stream.codec_context is not None else None
+    return stream if isinstance(stream, av.AudioStream) else None
 
 
 def frame_rate(stream: VideoStream, packets: Packets) -> float:

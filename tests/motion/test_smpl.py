@@ -119,7 +119,7 @@ def test_other_files_are_named(tmp_path: Path) -> None:
         load_smpl(tmp_path / "x.npz")
     with (tmp_path / "x.npz").open("wb") as file:
         np.save(file, np.zeros(3))
-    with pytest.raises(SMPLFileError, match=r"x\.npz: not a converted SMPL body \(one array"):
+    with pytest.raises(SMPLFileError, match=r"x\.npz: not a converted SMPL body \(a single \.npy array"):
         load_smpl(tmp_path / "x.npz")
     with pytest.raises(SMPLFileError, match=r"ends in \.npz"):
         convert_smpl(tmp_path / "x.pkl", tmp_path / "folder")
