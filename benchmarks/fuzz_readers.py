@@ -349,7 +349,7 @@ _DECISIONS: Final = (
     "round,subject,kind,annotator,verdict,reasons,note,sequence,source,start_s,end_s,decided_at,seconds,withdrawn_at,repair,"
     "repair_start_s,repair_end_s,dancer,other,foot,num_dancers,span\n"
     "1,s1,vote,ann,keep,,'=fine,q1,v.mp4,0.0,2.0,2026-01-02T03:04:05Z,3.5,,,,,,,,,\n"
-    "2,m1,repair,ann,,,,q1,v.mp4,0.0,2.0,2026-01-02T03:05:05+02:00,,,exchange_dancers,0.5,1.0,1,2,,2,0123456789abcdef@0-2000\n"
+    "2,m1,repair,ann,,,,q1,v.mp4,0.0,2.0,2026-01-02T03:05:05+02:00,,,exchange_dancers,0.5,1.0,1,2,,2,0123456789abcdef0123456789abcdef@0-2000\n"
 )
 
 
@@ -545,7 +545,10 @@ def _action(path: Path) -> object:
     from opendance_hf.pipeline.inspection.store import Inspection, Person
     from opendance_hf.pipeline.ledger import Ledger
 
-    body, me = json.loads(path.read_bytes()), Person("ann", False)
+    try:
+        body, me = json.loads(path.read_bytes()), Person("ann", False)
+    except (ValueError, RecursionError):
+        raise OpenDanceError("not JSON: read_json refuses it") from None
     if not isinstance(body, dict):
         raise OpenDanceError("not an object: read_json refuses it")
     place = path.parent / "ledger.sqlite"
@@ -671,7 +674,6 @@ READERS: Final[dict[str, Reader]] = {
             '{"kind": "swap", "subject": "m", "sequence": "s", "first": 1, "last": 9, "dancer": 1, "other": 2, "foot": null}',
         ),
         _action,
-        (OpenDanceError, json.JSONDecodeError, UnicodeDecodeError, RecursionError),
         takes=False,
     ),
     "video probe": Reader(_media, _probe, (OpenDanceError, Rejected)),

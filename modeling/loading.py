@@ -16,13 +16,15 @@ from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.utils import FEATURE_EXTRACTOR_NAME, logging
 from transformers.utils.hub import cached_file
 
-from opendance_hf.errors import OpenDanceError, one_line
+from opendance_hf.errors import OpenDanceError, one_line, shown
 from opendance_hf.files import names_a_folder
 from opendance_hf.modeling.models import MODELS, extractor_for, resolve
 
 _CONFIG: Final = "config.json"
 #: Seconds to wait for the Hub.
 _TIMEOUT_S: Final = 10.0
+#: Largest number of layers, blocks or heads (``num_...``) in a configuration: a model is built before its weights are read.
+_MAX_COUNT: Final = 10_000
 #: Number of missing weights that an error names.
 _NAMED: Final = 3
 
@@ -175,11 +177,17 @@ def _read_config(name: str) -> tuple[str, bool]:
     else:
         text, cached = _remote_config(name)
     try:
-        kind = json.loads(text).get("model_type")
+        config = json.loads(text)
+        kind = config.get("model_type")
     except (ValueError, AttributeError, RecursionError) as error:
         raise ModelError(f"{name}: its {_CONFIG} cannot be read ({_first_line(error)})") from None
     if not isinstance(kind, str):
         raise ModelError(f"{name}: its {_CONFIG} has no model_type, so it is not a model of transformers")
+    for key, value in config.items():
+        if key.startswith("num_") and isinstance(value, int | float) and value > _MAX_COUNT:
+            raise ModelError(
+                f"{name}: {one_line(key, 80)} in its {_CONFIG} is {shown(value)}, expected at most {_MAX_COUNT:,}; copy the file again"
+            )
     return kind, cached
 
 

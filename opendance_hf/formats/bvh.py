@@ -137,7 +137,9 @@ def _hierarchy(path: Path, lines: Iterator[tuple[int, list[str]]]) -> list[_Join
             count = int(words[1]) if len(words) > 1 and words[1] in _COUNTS else -1
             found = [_CHANNEL.match(word) for word in words[2:]]
             if count != len(found) or not all(found):
-                raise fail(f"channels {' '.join(words[1:8])!a} are not up to six of Xposition ... Zrotation")
+                raise fail(
+                    f"channels {' '.join(words[1:8])[:100]!a} are not up to six of Xposition ... Zrotation"
+                )
             channels = [(match[1].upper(), match[2].lower()) for match in found if match]
             if len(set(channels)) != len(channels):
                 raise fail("a channel is there twice")

@@ -19,7 +19,7 @@ from opendance_hf.formats import FormatError
 from opendance_hf.formats.archives import DAMAGED, Member, cause, check_members, is_array_file, read_member
 from opendance_hf.formats.motion import Motion, check_input, check_suffix
 from opendance_hf.motion.skeleton import JOINT_INDEX, NUM_JOINTS
-from opendance_hf.schema import BETAS_DIM, FPS, DanceSequence, SchemaError, per_dancer
+from opendance_hf.schema import BETAS_DIM, COLUMNS, FPS, DanceSequence, SchemaError, per_dancer
 from opendance_hf.storage import load_sequence
 from opendance_hf.terms import terms_of
 
@@ -111,18 +111,26 @@ def _read(path: Path) -> Motion:
         raise FormatError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
 
 
+#: Columns of a sequence that :func:`motion_of` reads beside its joints.
+_ARRAYS: Final = ("smpl_pose", "smpl_transl", "rest_offsets", "smpl_betas", "confidence", "music_beats")
+
+
 def motion_of(seq: DanceSequence) -> Motion:
     """Return the motion of a sequence.
 
     Raises:
-        FormatError: if the shape of its joints does not match its number of dancers.
+        FormatError: if the shape of its joints does not match its number of dancers, or another array has too few or too many axes.
     """
     count, joints = seq.num_dancers, seq.joints
-    if not isinstance(count, int) or count < 1 or joints.shape != (len(joints), count * NUM_JOINTS * 3):
+    if type(count) is not int or count < 1 or joints.shape != (len(joints), count * NUM_JOINTS * 3):
         raise FormatError(
             f"joints have the shape {joints.shape}, which does not match num_dancers {ascii(count)[:20]}: expected (T, "
             f"num_dancers * 72); write the file again with opendance_hf.storage.save_sequence"
         )
+    for name in _ARRAYS:
+        value, axes = getattr(seq, name), len(COLUMNS[name].shape)
+        if value is not None and value.ndim != axes:
+            raise FormatError(f"'{name}' has the shape {value.shape}, expected {axes} axes")
     return Motion(
         per_dancer(joints, count, NUM_JOINTS, 3),
         float(seq.fps),

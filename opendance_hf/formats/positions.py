@@ -35,6 +35,10 @@ MEAN_LEG_M: Final = leg_length(
 )
 
 
+#: Largest coordinate, metres. The singular value decomposition of LAPACK may not end with numbers near the largest float.
+_FARTHEST_M: Final = 1e6
+
+
 def motion_of_positions(
     path: Path,
     joints: Floats,
@@ -64,6 +68,11 @@ def motion_of_positions(
     if not len(joints) or not np.isfinite(joints).all():
         raise FormatError(
             f"{path}: no frames, or NaN or infinity in its positions; save it again without them"
+        )
+    if (farthest := float(np.abs(joints).max())) > _FARTHEST_M:
+        raise FormatError(
+            f"{path}: read in {unit}, a position is {farthest:.3g} m from the origin, expected at most {_FARTHEST_M:g} m; the "
+            "file is damaged or in another unit"
         )
     with np.errstate(all="ignore"):
         leg = leg_length(joints)

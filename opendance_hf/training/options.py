@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import math
+import sys
 from collections.abc import Mapping
 from enum import Enum
 from types import NoneType, UnionType
@@ -86,7 +86,8 @@ def _converted(value: Any, kind: Any) -> tuple[bool, Any]:
         whole = type(value) is int or (type(value) is float and value.is_integer())
         return whole, int(value) if whole else value
     if kind is float:
-        return type(value) in (int, float) and math.isfinite(value), value
+        # A whole number may be larger than any float.
+        return type(value) in (int, float) and abs(value) <= sys.float_info.max, value
     if origin is Literal:
         return value in get_args(kind), value
     if origin in (list, tuple):

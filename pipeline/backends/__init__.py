@@ -11,6 +11,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any, Final
 
+from opendance_hf.errors import shown
 from opendance_hf.pipeline.backends.base import Backend, BackendError
 
 #: role -> name -> "module:class"; modules are imported when a configuration names them.
@@ -61,7 +62,7 @@ def backend_class(role: str, name: str) -> type[Backend]:
     known = BACKENDS[role]
     if name not in known:
         raise BackendError(
-            f"unknown {role} {name!r}: expected {' or '.join(known)}; to name a file, write NAME:FILE"
+            f"unknown {role} {shown(name)}: expected {' or '.join(known)}; to name a file, write NAME:FILE"
         )
     module, _, class_name = known[name].partition(":")
     found = getattr(import_module(module), class_name)

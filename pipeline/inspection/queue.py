@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from opendance_hf.errors import shown
 from opendance_hf.pipeline.inspection.repairs import waiting_motions
 from opendance_hf.pipeline.inspection.store import (
     REASONS,
@@ -316,7 +317,7 @@ def _decisions(db: sqlite3.Connection, round_: int, subject: str) -> tuple[Decis
 
 def _kind(me: Person, desk: Desk) -> str:
     if desk not in DESKS:
-        raise InspectionError(f"unknown desk {desk!r}: expected one of {', '.join(DESKS)}")
+        raise InspectionError(f"unknown desk {shown(desk)}: expected one of {', '.join(DESKS)}")
     if desk == "adjudicate" and not me.adjudicates:
         raise InspectionError(f"{me.name} may not adjudicate; the server's option --adjudicator allows it")
     return "ruling" if desk == "adjudicate" else "vote"

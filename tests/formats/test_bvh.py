@@ -84,6 +84,7 @@ def test_every_root_is_a_dancer(tmp_path: Path) -> None:
         (("HIERARCHY", "HIERARCHIE"), "line 1: starts with 'HIERARCHIE'"),
         (("OFFSET 0 10 0", "OFFSET 0 nan 0"), "line 8: '0 nan 0' are not 3 finite numbers"),
         (("CHANNELS 6 Yrotation", "CHANNELS 7 Yrotation"), "line 9: channels"),
+        (("CHANNELS 6 Yrotation", f"CHANNELS 6 {'x' * 5000}"), f"line 9: channels '6 {'x' * 98}' are not"),
         (("Yrotation Xposition", "Zrotation Xposition"), "line 9: a channel is there twice"),
         (("Frames: 2", "Frames: 3"), "has 24 numbers, but 3 frames of 12 channels need 36"),
         (("Frames: 2", "Frames: 99999999999"), "too many"),

@@ -330,6 +330,16 @@ def test_names_in_archives_are_never_paths(name: str, valid: dict[str, Path], tm
     assert not Path("/tmp/opendance_out.npy").exists()
 
 
+def test_positions_near_the_largest_float_are_refused_at_once(valid: dict[str, Path], tmp_path: Path) -> None:
+    content = pickle.loads(valid["coco"].read_bytes())
+    content["keypoints3d_optim"][3, 9] = 1e303
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(content))
+    with pytest.raises(
+        FormatError, match=r"a\.pkl: read in centimetres, a position is 1e\+301 m from the origin"
+    ):
+        format_named("coco").read(tmp_path / "a.pkl")
+
+
 def test_lodge_arrays_that_promise_too_much(tmp_path: Path) -> None:
     for header in (array_header((10**10, 135)), array_header((10**20, 135)), array_header((6, 135), "|O")):
         (tmp_path / "a.npy").write_bytes(header + bytes(100))

@@ -64,6 +64,27 @@ def test_an_array_of_another_size_is_named(tmp_path: Path) -> None:
         read(tmp_path / "a.npz")
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("rest_offsets", np.array(0.0), r"'rest_offsets' has the shape \(\), expected 1 axes"),
+        ("smpl_betas", np.array(2**40), r"'smpl_betas' has the shape \(\), expected 1 axes"),
+        ("music_beats", np.array(0), r"'music_beats' has the shape \(\), expected 1 axes"),
+        ("num_dancers", np.array(True), "does not match num_dancers True"),
+    ],
+)
+def test_a_column_with_other_axes_is_named(
+    tmp_path: Path, name: str, value: np.ndarray, message: str
+) -> None:
+    path = save_sequence(tmp_path / "a.npz", make_sequence(0))
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    np.savez(path, **{**arrays, name: value})
+    with pytest.raises(FormatError, match=message) as caught:
+        read(path)
+    assert str(path) in str(caught.value)
+
+
 def test_a_sequence_becomes_a_dance_by_the_command(tmp_path: Path) -> None:
     seq = make_sequence(3, 2)
     source = save_sequence(tmp_path / "s.npz", seq)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 import time
@@ -36,6 +38,16 @@ def test_it_loads_the_weights_in_evaluation_mode(vqvae: Path) -> None:
     assert not model.training
     saved = load_file(vqvae / "model.safetensors")
     assert all(torch.equal(model.state_dict()[name], value) for name, value in saved.items())
+
+
+def test_a_configuration_of_absurd_size_is_refused_before_it_is_built(vqvae: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(vqvae, tmp_path / "m"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_downsamples": 2**31}))
+    with pytest.raises(
+        ModelError, match=r"num_downsamples in its config\.json is 2147483648, expected at most"
+    ):
+        model_type_of(str(folder))
 
 
 def test_another_kind_is_refused_before_the_weights_are_read(vqvae: Path, tmp_path: Path) -> None:

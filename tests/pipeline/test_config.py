@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from opendance_hf.apps.build import Shortcuts, make_pipeline
 from opendance_hf.cli import app
+from opendance_hf.pipeline.backends import make_backend
 from opendance_hf.pipeline.backends.base import Backend, BackendError
 from opendance_hf.pipeline.config import (
     ConfigError,
@@ -258,3 +259,9 @@ def test_another_version_of_a_library_is_another_result(monkeypatch: pytest.Monk
     monkeypatch.setattr("opendance_hf.pipeline.stage.version", lambda name: "0.0")
     changed = {stage.name for stage in default_pipeline() if stage.fingerprinted() != before[stage.name]}
     assert changed == {"shots", "music"}
+
+
+def test_a_long_name_of_a_backend_is_shown_in_part() -> None:
+    with pytest.raises(BackendError, match=r"unknown pose 'a+\.\.\.a+': expected") as caught:
+        make_backend("pose", "a" * 3000)
+    assert len(str(caught.value)) < 300

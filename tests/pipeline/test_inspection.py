@@ -74,6 +74,12 @@ def test_the_reasons_are_those_of_the_paper() -> None:
     assert list(REASONS[2]) == [*REASONS[1], "orientation", "severe_jitter", "body_jitter"]
 
 
+def test_a_long_name_of_a_desk_is_shown_in_part(build: Path) -> None:
+    with open_build(build) as inspection, pytest.raises(InspectionError, match="unknown desk 'a") as caught:
+        next_turn(inspection, ANA, "a" * 3000)  # type: ignore[arg-type]
+    assert len(str(caught.value)) < 300
+
+
 def test_one_person_two_rounds(build: Path) -> None:
     inspection = open_build(build)
     assert next_turn(inspection, ANA, "round2").item is None, "nothing has passed round 1"

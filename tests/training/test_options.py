@@ -75,6 +75,7 @@ def test_values_of_a_model(options: dict[str, Any], told: str) -> None:
         ({"save_strategy": "sometimes"}, "save_strategy='sometimes', expected one of no, steps, epoch"),
         ({"milestones": [True]}, "milestones=.*, expected a list of numbers"),
         ({"max_step": 2}, "no option max_step; did you mean max_steps"),
+        ({"learning_rate": 10**400}, "learning_rate=10+, expected "),
     ],
 )
 def test_values_of_the_trainer(options: dict[str, Any], told: str) -> None:
