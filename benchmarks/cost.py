@@ -1,4 +1,4 @@
-"""What a million videos cost in core-hours and GPU-hours, from the stage times of real videos.
+"""Estimate what a million videos cost in core-hours and GPU-hours, from the stage times of real videos.
 
     python -m benchmarks.cost VIDEOS [--profile default] [--inputs 1000000] [--mean-s 23] [--gpu-fps STAGE=FPS ...]
 

@@ -13,6 +13,7 @@ import argparse
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -149,6 +150,21 @@ def videos_are_gone(build: Build) -> int | None:
     return code
 
 
+def one_disk_of_two_is_gone(build: Build) -> int | None:
+    """A disk below the folder of the videos is not there when a finished build is run again."""
+    below = build.source / "below"
+    below.mkdir()
+    clip = next(path for path in sorted(build.source.iterdir()) if path.is_file())
+    clip.rename(below / clip.name)
+    if build.start().wait() != 0:
+        raise RuntimeError(build.said()[-2000:])
+    hidden = build.videos / "below"
+    subprocess.run(["mount", "-t", "tmpfs", "t", str(hidden)], check=True)
+    code = build.start().wait()
+    subprocess.run(["umount", str(hidden)], check=True)
+    return code
+
+
 def disk_vanishes(build: Build) -> int | None:
     """The disk of the build itself vanishes, and is there again later."""
     process = build.start()
@@ -218,6 +234,7 @@ FAULTS: dict[Callable[[Build], int | None], bool] = {
     read_only: True,
     videos_vanish: True,
     videos_are_gone: True,
+    one_disk_of_two_is_gone: True,
     disk_vanishes: True,
     ledger_locked: True,
     ledger_damaged: True,
@@ -256,7 +273,7 @@ def measure(videos: list[Path], clips: int, only: str | None = None) -> dict[str
                 "what": (fault.__doc__ or "").strip(),
                 "exit": code,
                 "error": next(
-                    (line.replace(name, "...") for line in said.splitlines() if line.startswith("error:")), ""
+                    (re.sub(r"\S*/", "", line) for line in said.splitlines() if line.startswith("error:")), ""
                 ),
                 "one_error": code is None or (is_one_error(said) if fails else code == 0),
                 "then_exit": after,

@@ -1,4 +1,4 @@
-"""What OpenDance-HF does at scale: run the benchmarks of docs/scale.md and write its table.
+"""Run the benchmarks of docs/scale.md and write its table.
 
     python -m benchmarks.scale [VIDEOS] [--parts ledger hub ...]      run, then write the table
     python -m benchmarks.scale --table                                write the table of the figures that are there

@@ -238,6 +238,7 @@ def build(
     # Path("..").with_name would be a folder beside "..", not beside the folder that it leads to.
     named = out if out.name not in ("", "..") else Path(os.path.abspath(out))
     folder = build_dir or Path(f"{named}.build")
+    copies = local_inputs(paths or [], Path(f"{named}.videos"))
     with _plain_errors(folder, out) as console:
         pipeline = None if continue_ else make_pipeline(profile, config, shortcuts, changes or [])
         if print_config and pipeline is not None:
@@ -256,15 +257,14 @@ def build(
             selection=None if selected is None else read_selection(selected),
         )
 
-        inputs = local_inputs(paths or [], Path(f"{named}.videos"))
-
         def run(leave_out: Iterable[Path] = ()) -> BuildResult:
             now = replace(options, leave_out=leave_out)
             return run_build(inputs, out, folder, folder / "index.html", now, console)
 
-        if watch is not None:
-            watch_inputs(inputs, out, folder, watch, run)  # until Ctrl-C
-        result = run()
+        with copies as inputs:
+            if watch is not None:
+                watch_inputs(inputs, out, folder, watch, run)  # until Ctrl-C
+            result = run()
     raise typer.Exit(Verdict(allow_empty, strict).exit_code(result))
 
 
@@ -515,7 +515,9 @@ def _check_runner(runner: str, address: str | None) -> None:
 
 
 def _is_one_file(paths: list[str] | None) -> bool:
-    return paths is None or (len(paths) == 1 and not Path(paths[0]).is_dir())
+    from opendance_hf.pipeline.remote import is_url
+
+    return paths is None or (len(paths) == 1 and not is_url(paths[0]) and not Path(paths[0]).is_dir())
 
 
 def _share_of_duos(dancers: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import re
 import shutil
@@ -259,12 +260,15 @@ def staged_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def replace_folder(fresh: Path, out: Path) -> None:
-    """Move the folder ``fresh`` to ``out``, in place of a folder that is there; after an error that one is restored."""
+    """Move the folder ``fresh`` to ``out``, in place of a folder that is there; after an error that one is restored.
+
+    A process that is killed in between leaves it to :func:`restore_replaced`.
+    """
     if not out.exists():
         os.replace(fresh, out)
         return
     # Beside the new folder, not inside it: removing that one must never remove the existing folder.
-    old = out.with_name(f".{out.name}.{os.getpid()}.replaced")
+    old = out.with_name(f".{out.name}.{uuid.uuid4().hex}.replaced")
     os.replace(out, old)
     try:
         os.replace(fresh, out)
@@ -272,6 +276,19 @@ def replace_folder(fresh: Path, out: Path) -> None:
         os.replace(old, out)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def restore_replaced(out: Path) -> None:
+    """Put back the folder that :func:`replace_folder` had moved away from ``out`` when it was killed."""
+    if os.path.lexists(out):
+        return
+    moved = [
+        path
+        for path in out.absolute().parent.glob(f".{glob.escape(out.name)}.*.replaced")
+        if "." not in path.name.removeprefix(f".{out.name}.").removesuffix(".replaced")
+    ]
+    if len(moved) == 1:
+        moved[0].rename(out)
 
 
 @contextmanager

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,12 +32,12 @@ from opendance_hf.hub_client import (
 )
 from opendance_hf.hub_pull import PullReport, pull
 from opendance_hf.model_card import model_card_for_hub
-from opendance_hf.storage.card import add_version, card_for_hub, keep_changelog
+from opendance_hf.storage.card import add_version, card_for_hub, keep_changelog, keep_gate
 from opendance_hf.storage.contents import Kind, published_files
 from opendance_hf.storage.pack import STATISTICS
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi
+    from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.hf_api import RepoFile
 
 __all__ = ["HubError", "PullReport", "PushReport", "pull", "push"]
@@ -156,14 +157,7 @@ class _Push:
     gated: str
     version: str
     notes: str
-
-    def __post_init__(self) -> None:
-        from huggingface_hub import CommitOperationAdd
-
-        # A file is hashed once, on first use; the card is made when the remote one is known.
-        self.local: dict[str, CommitOperationAdd] = {
-            name: CommitOperationAdd(name, path) for name, path in self.files.items() if name != "README.md"
-        }
+    local: dict[str, CommitOperationAdd] = field(default_factory=dict)
 
     def prepare(self, private: bool) -> str:
         """Create the repository or check that it is as asked for; return its URL."""
@@ -195,9 +189,13 @@ class _Push:
 
         If the answer to a commit is lost, the second attempt finds that the head has moved, and then no difference.
         """
-        from huggingface_hub import CommitOperationDelete
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
         from huggingface_hub.errors import HfHubHTTPError
 
+        # Every file is hashed here, once; the card is made when the remote one is known.
+        self.local = {
+            name: CommitOperationAdd(name, path) for name, path in self.files.items() if name != "README.md"
+        }
         added: list[str] = []
         deleted: list[str] = []
         for _ in range(MAX_COMMITS):
@@ -211,9 +209,16 @@ class _Push:
             self._check_number(len(differ) + len(stale))
             added, deleted = differ, stale
             changes = [self.local[name] for name in differ]
-            # Retries inside, file by file.
-            self.api.preupload_lfs_files(
-                self.repo_id, changes, repo_type=self.kind, revision=self.revision, free_memory=False
+            # Files that were sent before a fault are not sent again.
+            retried(
+                partial(
+                    self.api.preupload_lfs_files,
+                    self.repo_id,
+                    changes,
+                    repo_type=self.kind,
+                    revision=self.revision,
+                    free_memory=False,
+                )
             )
             operations = [*changes, *(CommitOperationDelete(name, is_folder=False) for name in stale)]
             try:
@@ -254,7 +259,7 @@ class _Push:
             earlier = Path(path).read_text(encoding="utf-8")
         card = _card(self.folder, self.kind, self.repo_id, gated=bool(self.gated))
         if self.kind == "dataset":
-            card = keep_changelog(card, earlier)
+            card = keep_gate(keep_changelog(card, earlier), earlier)
         if self.version:
             described = described_in(self.folder)
             card = add_version(

@@ -71,7 +71,7 @@ def _blob_id(content: bytes) -> str:
 
 
 def retried(call: Callable[[], T], *, first: bool = False) -> T:
-    """Call until there is no transient fault of the Hub or of the network, once more than there are RETRY_WAITS_S.
+    """Repeat a call after transient faults of the Hub or the network, after each of RETRY_WAITS_S at most.
 
     Args:
         call: a request that may be repeated.

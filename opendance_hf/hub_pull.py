@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -13,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from opendance_hf.disk import check_room
-from opendance_hf.files import HUB_ID, OutputError, new_folder, replace_folder
+from opendance_hf.files import HUB_ID, OutputError, new_folder, replace_folder, restore_replaced
 from opendance_hf.hub_client import (
     HubError,
     described_in,
@@ -81,7 +82,7 @@ def pull(
     Raises:
         HubError: if the repository cannot be read, is not of OpenDance-HF, or a file is not what the Hub lists.
         OutputError, PackError: if ``out`` is something else, which is not replaced.
-        DiskError: if there is no room.
+        DiskError: if the disk is full.
     """
     from huggingface_hub import HfApi
 
@@ -89,11 +90,18 @@ def pull(
         raise HubError(f"{repo_id}: expected user/name or organisation/name")
     out = Path(out if out is not None else repo_id.partition("/")[2]).absolute()
     api = HfApi(token=token)
+    restore_replaced(out)
     with hub_errors(repo_id, "download"):
         kind, commit = _resolve(api, repo_id, kind, revision)
         _check_pull_target(out, kind)
         remote = remote_files(api, repo_id, kind, commit)
         wanted, skipped = _wanted(repo_id, kind, remote)
+        if kind == "model":
+            config = retried(lambda: api.hf_hub_download(repo_id, "config.json", revision=commit))
+            if not _is_model(Path(config)):
+                raise HubError(
+                    f"{repo_id}: is not a model of OpenDance-HF; `hf download` gets any repository"
+                )
     partial = out.with_name(f".{out.name}.pull")
     with new_folder(out.parent):
         partial.mkdir(exist_ok=True)
@@ -127,12 +135,22 @@ def _check_pull_target(out: Path, kind: Kind) -> None:
         return check_replaceable(out)
     if not os.path.lexists(out) or (out.is_dir() and not out.is_symlink() and not any(out.iterdir())):
         return None
-    if out.is_dir() and not out.is_symlink() and (out / "config.json").is_file():
+    if out.is_dir() and not out.is_symlink() and _is_model(out / "config.json"):
         kept = [path for path in out.iterdir() if path.is_dir() or not publishable(path.name, kind)]
         if not kept:
             return None
         raise OutputError(f"{out}: has {kept[0].name}, which a pull would delete; choose another --out")
     raise OutputError(f"{out}: exists and is not a model's folder; choose another --out")
+
+
+def _is_model(config: Path) -> bool:
+    """Return whether a ``config.json`` is that of a model of OpenDance-HF."""
+    from opendance_hf.modeling.models import MODELS  # loads torch
+
+    try:
+        return json.loads(config.read_text(encoding="utf-8"))["model_type"] in MODELS
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _wanted(

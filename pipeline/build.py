@@ -18,7 +18,7 @@ from threading import Thread
 
 from opendance_hf.assets import sha256_of
 from opendance_hf.disk import MIN_ROOM, check_room
-from opendance_hf.files import atomic_write
+from opendance_hf.files import atomic_write, restore_replaced
 from opendance_hf.pipeline.config import (
     CONFIG,
     dump_config,
@@ -31,6 +31,7 @@ from opendance_hf.pipeline.inputs import (
     NO_REPAIRS,
     Source,
     changed_repairs,
+    check_not_vanished,
     find_inputs,
     refresh_pending,
     register_inputs,
@@ -221,7 +222,11 @@ def build_dataset(
         raise BuildError(
             f"{build}: the working folder cannot be created ({error.strerror}); choose another with --build-dir"
         ) from None
-    with _ledger_errors(build), _build_lock(build), closing(_open_ledger(build)) as ledger:
+    with _ledger_errors(build), folder_lock(build), closing(_open_ledger(build)) as ledger:
+        restore_replaced(out)
+        _remove_interrupted_output(out)  # before room for the new dataset is looked for
+        if inputs is not None:
+            check_not_vanished(ledger, paths, inputs)
         kept = ledger.recall() or {}
         licence = asked_licence or kept.get("licence") or "other"
         repairs = _repairs(build, pipeline)
@@ -243,7 +248,6 @@ def build_dataset(
         counts: Counter[str] = Counter(item.status for item in ledger.each_item())
         _remove_stale_files(build, set(ledger.sequence_ids(withheld=True)))
         _publish(ledger, build, out, licence)
-        _remove_interrupted_output(out)
     return BuildResult(out, build, counts)
 
 
@@ -429,7 +433,8 @@ def _withdraw(ledger: Ledger, out: Path) -> None:
         )
         return
     _log.info(f"No sequence is published any more: removing the dataset in {printable(out)} ...")
-    removed = out.absolute().with_name(f".{out.name}.{os.getpid()}.replaced")
+    # Not "replaced", which would be put back if this process is killed while it deletes.
+    removed = out.absolute().with_name(f".{out.name}.{os.getpid()}.partial")
     out.rename(removed)
     shutil.rmtree(removed)
 
@@ -457,8 +462,8 @@ def _remove_interrupted_output(out: Path) -> None:
 
 
 @contextmanager
-def _build_lock(build: Path) -> Iterator[None]:
-    """Hold the lock of the build folder; the operating system releases it when the process ends.
+def folder_lock(folder: Path, option: str = "--build-dir") -> Iterator[None]:
+    """Hold the lock of a folder that ``option`` names, such as that of a build; the operating system releases it when the process ends.
 
     Raises:
         BuildError: if another process holds it, or the file system has no locks.
@@ -469,20 +474,20 @@ def _build_lock(build: Path) -> Iterator[None]:
         raise BuildError(
             "a build needs the file locks of Linux or macOS; on Windows, run it in WSL 2"
         ) from None
-    with (build / "lock").open("w") as file:
+    with (folder / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in _NO_LOCKS:
                 raise BuildError(
-                    f"{build}: file locks are not supported there ({error.strerror}), as on some network file systems; "
-                    "choose a folder on a local disk with --build-dir"
+                    f"{folder}: file locks are not supported there ({error.strerror}), as on some network file systems; "
+                    f"choose a folder on a local disk with {option}"
                 ) from None
             if not isinstance(error, BlockingIOError | PermissionError):  # EAGAIN, or EACCES on some systems
                 raise BuildError(
-                    f"{build}: cannot be locked ({error.strerror}); choose another --build-dir"
+                    f"{folder}: cannot be locked ({error.strerror}); choose another {option}"
                 ) from None
             raise BuildError(
-                f"{build}: another build is using this folder; wait for it, or choose another with --build-dir"
+                f"{folder}: another build is using this folder; wait for it, or choose another with {option}"
             ) from None
         yield

@@ -17,7 +17,7 @@ from opendance_hf.pipeline.inspection.store import video_of
 from opendance_hf.pipeline.ledger import DONE, UNREAD, Ledger
 from opendance_hf.pipeline.pipelines import Pipeline
 from opendance_hf.pipeline.printable import printable
-from opendance_hf.pipeline.process import Repairs
+from opendance_hf.pipeline.process import EMPTIED, Repairs, emptied
 
 _log = logging.getLogger(__name__)
 
@@ -125,6 +125,29 @@ def selected(inputs: list[Source], selection: Mapping[str, str] | None) -> list[
         )
     unnamed = "not in the list of selected videos"
     return [replace(s, refused=s.refused or selection.get(s.name, unnamed)) for s in inputs]
+
+
+def check_not_vanished(ledger: Ledger, paths: Iterable[Path], inputs: list[Source]) -> None:
+    """Check that no folder is empty that inputs of the ledger come from: their results would be forgotten.
+
+    Args:
+        ledger: of the build.
+        paths: files and folders that were given; the inputs of others are forgotten.
+        inputs: that were found in them.
+
+    Raises:
+        BuildError: naming the empty folder, such as the mount point of a disk that is not there.
+    """
+    found = {os.fspath(source.path) for source in inputs}
+    named = [path.absolute() for path in paths]
+    seen: set[Path] = set()
+    for name, _, _ in ledger.fingerprints():
+        path = Path(name)
+        if name in found or path.parent in seen or os.path.lexists(path):
+            continue
+        seen.add(path.parent)
+        if any(path.is_relative_to(one) for one in named) and (place := emptied(path)) is not None:
+            raise BuildError(f"{printable(place)}: {EMPTIED}")
 
 
 def register_inputs(

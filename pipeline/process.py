@@ -90,7 +90,7 @@ class VideoProcessor:
 
         Raises:
             Rejected: if no sequence can be made from it; the message is the reason.
-            VanishedError: if its folder is gone or empty, or the build folder is gone, as when a disk was unmounted.
+            VanishedError: if its folder is empty, or the build folder is gone, as when a disk was unmounted.
             OSError: if the file has gone since it was registered, or cannot be read any more.
         """
         path = Path(item.path)
@@ -138,22 +138,32 @@ def check_place(build: Path, place: tuple[int, int]) -> None:
     )
 
 
+#: What to do about a folder of :func:`emptied`.
+EMPTIED: Final = (
+    "this folder of videos is empty; if it is on another disk, mount it again, and run the same command; if its videos are to "
+    "be left out, delete the folder"
+)
+
+
+def emptied(path: Path) -> Path | None:
+    """Return the nearest folder above a missing file if it is empty, as a mount point is without its disk; else None."""
+    folder = next(place for place in path.parents if place.is_dir())
+    return None if any(folder.iterdir()) else folder
+
+
 def _check_there(path: Path) -> None:
     """Check that a file can be read.
 
     Raises:
-        VanishedError: if its folder is gone or empty.
+        VanishedError: if the nearest folder that is there is empty, as a mount point without its disk.
         OSError: if it cannot be read.
     """
     try:
         with path.open("rb") as file:
             file.read(1)
     except FileNotFoundError:
-        if not path.parent.is_dir() or not any(path.parent.iterdir()):
-            raise VanishedError(
-                f"{path.parent}: this folder of videos is gone or empty; if it is on another disk, mount it again, and run the "
-                "same command"
-            ) from None
+        if (place := emptied(path)) is not None:
+            raise VanishedError(f"{place}: {EMPTIED}") from None
         raise FileNotFoundError(
             "the file is gone since the build began; put it back, or run the build again without it"
         ) from None

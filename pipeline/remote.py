@@ -1,4 +1,4 @@
-"""Copy videos of object storage and servers to this machine, through fsspec (``s3://``, ``gs://``, ``hf://``, ``https://`` ...).
+"""Copy videos of object storage to this machine, through fsspec (``s3://``, ``gs://``, ``hf://`` ...).
 
 A folder of copies follows its URL: new and changed files are copied, files that left the URL are deleted, and a copy that was
 interrupted goes on with the files that are not there yet.
@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Container, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from opendance_hf.disk import MIN_ROOM, check_room, disk_fault
-from opendance_hf.files import NOT_MEDIA_SUFFIXES, atomic_write
+from opendance_hf.files import NOT_MEDIA_SUFFIXES, atomic_write, new_folder
+from opendance_hf.pipeline.build import folder_lock
 from opendance_hf.pipeline.inputs import BuildError
 from opendance_hf.pipeline.printable import printable
 
@@ -26,6 +27,18 @@ _INDEX: Final = ".copied.jsonl"
 #: How often the copy of a file is tried.
 _ATTEMPTS: Final = 3
 _BLOCK: Final = 2**20
+#: What storages call the hash or the date of a file.
+_IDENTITIES: Final = (
+    "ETag",
+    "etag",
+    "md5Hash",
+    "blob_id",
+    "LastModified",
+    "last_modified",
+    "updated",
+    "mtime",
+    "created",
+)
 
 
 def is_url(name: str) -> bool:
@@ -33,14 +46,28 @@ def is_url(name: str) -> bool:
     return "://" in name
 
 
-def local_inputs(names: Iterable[str], store: Path) -> list[Path]:
-    """Return the local paths of inputs; those that are URLs are copied to folders in ``store`` first.
+@contextmanager
+def local_inputs(names: Iterable[str], store: Path) -> Iterator[list[Path]]:
+    """Yield the local paths of inputs; those that are URLs are copied to folders in ``store``, which nobody else may change.
 
     Raises:
-        BuildError: see :func:`mirror`.
+        BuildError: if another build uses the copies; and see :func:`mirror`.
         DiskError: if the copies do not fit on the disk.
     """
-    return [mirror(name, store / _folder_name(name)) if is_url(name) else Path(name) for name in names]
+    names = list(names)
+    if not any(map(is_url, names)):
+        yield [Path(name) for name in names]
+        return
+    check_room(store)
+    with new_folder(store):
+        try:
+            with folder_lock(store, "--out"):
+                yield [
+                    mirror(name, store / _folder_name(name)) if is_url(name) else Path(name) for name in names
+                ]
+        finally:
+            if [path.name for path in store.iterdir()] == ["lock"]:  # nothing was copied
+                (store / "lock").unlink()
 
 
 def mirror(url: str, folder: Path) -> Path:
@@ -70,8 +97,7 @@ def mirror(url: str, folder: Path) -> Path:
     ]
     check_room(folder, MIN_ROOM + sum(found[name][1] for name in missing))
     folder.mkdir(parents=True, exist_ok=True)
-    for name in known.keys() - wanted.keys():
-        (folder / name).unlink(missing_ok=True)
+    _remove_others(folder, wanted)
     if missing:
         _log.info(f"Copying {len(missing)} of {len(found)} file(s) from {url} ...")
     for name in tqdm(missing, desc="copying", unit="file", delay=5, disable=None, leave=False):
@@ -94,9 +120,11 @@ def _listed(url: str) -> tuple[Any, dict[str, tuple[str, int, str]]]:
     import fsspec
 
     fs, root = fsspec.core.url_to_fs(url)
-    entries = {path: info for path, info in fs.find(root, detail=True).items() if info["type"] == "file"}
+    infos = (
+        [(root, fs.info(root))] if fs.isfile(root) else [(info["name"], info) for info in _files(fs, root)]
+    )
     found = {}
-    for path, info in entries.items():
+    for path, info in infos:
         name = (
             PurePosixPath(path).relative_to(root) if path != root else PurePosixPath(path.rpartition("/")[2])
         )
@@ -104,13 +132,38 @@ def _listed(url: str) -> tuple[Any, dict[str, tuple[str, int, str]]]:
             continue
         if name.is_absolute() or not name.parts or "\\" in str(name) or "\0" in str(name):
             raise ValueError(f"the name {printable(str(name))} is not one of a file in a folder")
-        size = info.get("size") or fs.info(path).get("size")
-        if size is None:
-            raise ValueError(f"the size of {printable(str(name))} is not known")
-        # Whatever the storage says of a file: its ETag, or size and times.
+        size = info.get("size")
+        if size is None or not any(info.get(key) for key in _IDENTITIES):
+            raise ValueError(
+                f"{fs.protocol!r} says neither size and date nor a hash of {printable(str(name))}, so changes would not be seen; "
+                "download the videos"
+            )
+        # Whatever the storage says of a file: its hash, or size and times.
         said = json.dumps(info, sort_keys=True, default=str)
         found[str(name)] = (path, int(size), hashlib.sha256(said.encode()).hexdigest())
     return fs, found
+
+
+def _files(fs: Any, folder: str) -> Iterator[dict[str, Any]]:
+    """Yield the files below a folder.
+
+    fsspec's find() and walk() leave out folders that cannot be listed, whose copies would be deleted then.
+    """
+    for info in fs.ls(folder, detail=True):
+        if info["type"] == "file":
+            yield info
+        elif info["type"] == "directory" and info["name"].rstrip("/") != folder.rstrip("/"):
+            yield from _files(fs, info["name"])
+
+
+def _remove_others(folder: Path, wanted: Container[str]) -> None:
+    """Remove what left the URL, copies that were cut off, and folders that are empty then."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink():
+            with suppress(OSError):
+                path.rmdir()
+        elif path.name != _INDEX and path.relative_to(folder).as_posix() not in wanted:
+            path.unlink()
 
 
 def _copy(fs: Any, remote: str, size: int, target: Path) -> None:

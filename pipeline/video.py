@@ -19,7 +19,15 @@ from av.buffer import Buffer
 from av.video.reformatter import VideoReformatter
 
 from opendance_hf.music import clock_origin, open_media
-from opendance_hf.music.media import Packets, audio_stream, demux, frame_rate, read_packets, video_stream
+from opendance_hf.music.media import (
+    Packets,
+    audio_stream,
+    check_disk,
+    demux,
+    frame_rate,
+    read_packets,
+    video_stream,
+)
 from opendance_hf.pipeline.clip import Image, VideoInfo
 from opendance_hf.pipeline.stage import Rejected
 
@@ -76,6 +84,7 @@ def probe(path: Path, max_side_px: int = 8192, max_duration_s: float = 3600.0) -
             focal_px = _stated_focal_px((container.metadata, stream.metadata), width_px, height_px)
             return VideoInfo(width_px, height_px, fps, duration_s, sound is not None, focal_px=focal_px)
     except av.error.FFmpegError as error:
+        check_disk(error, path)
         raise Rejected(
             f"not a readable video: damaged, cut off, or another kind of file ({error.strerror or error}); "
             "check that it plays"
@@ -323,8 +332,8 @@ class _Frames:
                 for frame in frames:
                     if not frame.is_corrupt:
                         yield frame
-        except av.error.FFmpegError:
-            return
+        except av.error.FFmpegError as error:
+            check_disk(error, self.container.name)
 
     def show(self, frame: av.VideoFrame, step_s: float) -> None:
         """Count a frame that is shown ``step_s`` after the one before."""

@@ -248,6 +248,9 @@ def test_a_gated_repository_is_gated_before_the_upload(hub: FakeHub, folder: Pat
     pushed(folder, gated="manual")
     assert states == ["manual"]
     assert b"extra_gated_prompt: " in hub.repos[KEY].main["README.md"]
+    again = pushed(folder)
+    assert not again.uploaded, "the conditions of access stay, though this push did not name them"
+    assert b"extra_gated_prompt: " in hub.repos[KEY].main["README.md"]
     with pytest.raises(HubError, match=r"is gated.*ask for access on its page"):
         pull(REPO, folder.parent / "out", token="hf_other")
 
@@ -359,7 +362,7 @@ def test_what_a_pull_must_not_replace_or_take(hub: FakeHub, folder: Path, tmp_pa
 def test_a_model_is_pulled_by_the_same_command(hub: FakeHub, tmp_path: Path) -> None:
     model, out = tmp_path / "model", tmp_path / "out"
     model.mkdir()
-    (model / "config.json").write_text("{}")
+    (model / "config.json").write_text('{"model_type": "fact"}')
     (model / "README.md").write_text("# x\n")
     push(model, "org/model", token=TOKEN)
     assert pull("org/model", out, token=TOKEN).kind == "model"
@@ -368,6 +371,20 @@ def test_a_model_is_pulled_by_the_same_command(hub: FakeHub, tmp_path: Path) -> 
     (out / "checkpoint-1").mkdir()
     with pytest.raises(OutputError, match="has checkpoint-1, which a pull would delete"):
         pull("org/model", out, token=TOKEN)
+
+
+def test_a_model_of_another_project_is_neither_pulled_nor_replaced(hub: FakeHub, tmp_path: Path) -> None:
+    for name, kind in (("ours", "fact"), ("theirs", "bert")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps({"model_type": kind}))
+        (tmp_path / name / "README.md").write_text("# x\n")
+        push(tmp_path / name, f"org/{name}", token=TOKEN)
+    with pytest.raises(HubError, match="org/theirs: is not a model of OpenDance-HF"):
+        pull("org/theirs", tmp_path / "out", token=TOKEN)
+    before = contents(tmp_path / "theirs")
+    with pytest.raises(OutputError, match="exists and is not a model's folder"):
+        pull("org/ours", tmp_path / "theirs", token=TOKEN)
+    assert contents(tmp_path / "theirs") == before
 
 
 def killed(hub: FakeHub, home: Path, *arguments: str, at: str, ready: Callable[[], bool]) -> None:

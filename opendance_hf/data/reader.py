@@ -1,4 +1,4 @@
-"""What readers of datasets have in common: rows, their columns, and the windows of frames in them."""
+"""Read rows of datasets, their columns, and the windows of frames in them: the part that all readers share."""
 
 from __future__ import annotations
 

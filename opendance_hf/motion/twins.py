@@ -7,6 +7,7 @@ correlate over most of the shorter one, which two takes of one basic step do not
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
@@ -97,7 +98,9 @@ def twin_candidates(dancers: Sequence[Track]) -> list[tuple[int, int]]:
             hits = np.asarray(found)[row, column]
             others, offset = owner[hits], np.floor_divide(start[hits] - at[row], TRACK_FPS)
             foreign = others != number
-            counted = _count_votes(others[foreign], offset[foreign], row[foreign])
+            # Another speed moves the offset from the first piece to the last one.
+            drift_s = math.ceil((_SPEEDS[-1] - 1) * len(track) / TRACK_FPS)
+            counted = _count_votes(others[foreign], offset[foreign], row[foreign], 2 + drift_s)
             for other, count in counted.items():
                 if count >= max(2, _VOTES * len(asked)):
                     pair = min(number, other), max(number, other)
@@ -106,19 +109,25 @@ def twin_candidates(dancers: Sequence[Track]) -> list[tuple[int, int]]:
 
 
 def _count_votes(
-    others: npt.NDArray[np.integer], offset: npt.NDArray[np.integer], asked: npt.NDArray[np.integer]
+    others: npt.NDArray[np.integer],
+    offset: npt.NDArray[np.integer],
+    asked: npt.NDArray[np.integer],
+    spread: int,
 ) -> dict[int, int]:
     """Count, for each other sequence, the pieces found in it at the offset that most agree on.
 
     Args:
         others: (M,) sequence in which a piece was found.
-        offset: (M,) by how much later than the piece, whole seconds; one that drifts with speed falls into two seconds.
+        offset: (M,) by how much later than the piece, whole seconds.
         asked: (M,) number of the piece.
+        spread: number of seconds that count as one offset.
     """
     hits = np.unique(np.stack([others, offset, asked], axis=1), axis=0)
     places, counts = np.unique(hits[:, :2], axis=0, return_counts=True)
-    follows = np.r_[(np.diff(places, axis=0) == (0, 1)).all(axis=1), False][: len(places)]
-    counts = counts + np.where(follows, np.r_[counts[1:], 0][: len(counts)], 0)
+    # One number for each place, so that those of a sequence within the spread are next to each other.
+    key = places[:, 0] * (np.ptp(offset) + spread + 1 if len(offset) else 1) + places[:, 1]
+    until, total = np.searchsorted(key, key + spread), np.r_[0, np.cumsum(counts)]
+    counts = total[until] - total[:-1]
     best: dict[int, int] = {}
     for other, count in zip(places[:, 0].tolist(), counts.tolist(), strict=True):
         best[other] = max(count, best.get(other, 0))

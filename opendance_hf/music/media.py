@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from av.stream import Stream
     from av.video.stream import VideoStream
 
+#: Errors of a disk or share that has gone.
+_DISK_IS_GONE: Final = (errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN)
 #: Time stamps that go back by more than this are a restart of the clock; less is reordering or jitter.
 _RESTART_S: Final = 0.5
 #: A stream that pauses for longer than this is refused as two recordings, and not as a long one.
@@ -170,9 +174,23 @@ def _read_packets(path: str, _mtime_ns: int, _size: int) -> dict[int, Packets]:
         try:
             for packet in demux(container, streams):
                 found[packet.stream_index].add(packet, rates[packet.stream_index])
-        except av.FFmpegError:
-            pass
+        except av.FFmpegError as error:
+            check_disk(error, path)
     return found
+
+
+def check_disk(error: Exception, path: str | PathLike[str]) -> None:
+    """Raise an OSError if the disk, and not the content of a file, is the cause of an error of FFmpeg.
+
+    A file that ends there for FFmpeg would count as a short one.
+    """
+    number = getattr(error, "errno", None)
+    if number in _DISK_IS_GONE:
+        raise OSError(number, os.strerror(number), os.fspath(path)) from None
+    if number == errno.EIO:  # which FFmpeg also says of damaged files: only the disk's comes again
+        with open(path, "rb") as file:
+            while file.read(2**22):
+                pass
 
 
 def demux(container: InputContainer, streams: Stream | Sequence[Stream]) -> Iterator[Packet]:

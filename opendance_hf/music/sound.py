@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from opendance_hf.errors import OpenDanceError
-from opendance_hf.music.media import Clock, audio_stream, clock_origin, demux, open_media
+from opendance_hf.music.media import Clock, audio_stream, check_disk, clock_origin, demux, open_media
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
@@ -169,6 +169,7 @@ class SoundFrames:
                 for frame in cast("list[AudioFrame]", frames):
                     yield None if frame.is_corrupt else frame
         except av.FFmpegError as error:
+            check_disk(error, self._container.name)
             self.error = error.strerror or str(error)
 
 

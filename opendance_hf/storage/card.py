@@ -78,6 +78,23 @@ def keep_changelog(text: str, earlier: str) -> str:
     return text if found is None else _with_changelog(text, found[0])
 
 
+def keep_gate(text: str, earlier: str) -> str:
+    """Return a card with the conditions of access (``extra_gated_*``) of an earlier one, if it has none of its own."""
+    import yaml
+    from huggingface_hub import DatasetCard
+
+    try:
+        card, before = DatasetCard(text), DatasetCard(earlier).data.to_dict()
+    except (ValueError, TypeError, yaml.YAMLError):
+        return text
+    gate = {key: value for key, value in before.items() if key.startswith("extra_gated_")}
+    if not gate or any(key.startswith("extra_gated_") for key in card.data.to_dict()):
+        return text
+    for key, value in gate.items():
+        card.data[key] = value
+    return str(card)
+
+
 def add_version(
     text: str, described: Mapping[str, Any], repo_id: str, version: str, date: str, notes: str
 ) -> str:

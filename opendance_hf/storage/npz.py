@@ -117,19 +117,23 @@ def load_header(path: Path | str) -> Header:
     )
     try:
         source = json.loads(row["provenance"])
-        return Header(
+        bpm, genre = row.get("bpm"), row.get("genre")
+        header = Header(
             id=str(row["id"]),
             group=str(row["group"]),
             num_dancers=int(row["num_dancers"]),
             num_frames=int(row["num_frames"]),
             fps=float(row.get("fps", FPS)),
-            bpm=row.get("bpm"),
+            bpm=None if bpm is None else float(bpm),
             motion_velocity=float(row["motion_velocity"]),
-            genre=row.get("genre"),
+            genre=None if genre is None else str(genre),
             has_betas="smpl_betas" in row,
-            backends=tuple((one["stage"], one["name"], one["version"]) for one in source["backends"]),
+            backends=tuple((str(b["stage"]), str(b["name"]), str(b["version"])) for b in source["backends"]),
             licence=str(source["licence"]),
         )
+        if not header.fps > 0:
+            raise ValueError(f"fps must be positive, got {header.fps:g}")
+        return header
     except NOT_A_ROW as error:
         raise SchemaError(f"{path}: not a valid sequence: {one_line(error)}") from error
 

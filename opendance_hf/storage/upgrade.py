@@ -30,9 +30,10 @@ def upgrade(folder: Path | str, out: Path | str) -> PackReport:
     if not (folder / STATISTICS).is_file():
         raise PackError(f"{folder} is not an OpenDance-HF dataset: {STATISTICS} is missing")
     check_replaceable(folder)
-    if folder.resolve() == out.resolve():
+    source, target = folder.resolve(), out.resolve()
+    if source.is_relative_to(target) or target.is_relative_to(source):
         raise PackError(
-            f"{out} is the dataset to upgrade, which is not changed: choose another output folder"
+            f"{out} is, contains or lies in the dataset to upgrade, which is not changed: choose another output folder"
         )
     described = json.loads((folder / STATISTICS).read_text(encoding="utf-8"))
     check_schema_version(str(described.get("schema_version", "1.0")), str(folder))

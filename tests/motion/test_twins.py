@@ -57,6 +57,14 @@ def test_a_motion_is_known_when_it_is_estimated_again(change: str) -> None:
     assert twin_candidates([one, *others, two])[0] == (0, 6)
 
 
+def test_a_long_dance_at_another_speed_is_found() -> None:
+    """Four percent of five minutes are twelve seconds."""
+    long = np.concatenate([dance(seed) for seed in range(20, 45)], axis=1)
+    one, two = tracks(long), tracks(estimated(long), 60 / 1.04)
+    assert are_twins(one, two)
+    assert (0, 6) in twin_candidates([one, *(tracks(dance(seed)) for seed in range(2, 7)), two])
+
+
 def test_other_dances_and_other_takes_of_a_step_are_not_twins() -> None:
     takes = [tracks(dance(seed)) for seed in range(5)] + [
         tracks(dance(seed, step=0)) for seed in range(5, 10)

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from opendance_hf.assets import sha256_of
 from opendance_hf.cli import app
+from opendance_hf.files import restore_replaced
 from opendance_hf.pipeline import build as build_module
 from opendance_hf.pipeline import inputs as inputs_module
 from opendance_hf.pipeline import runners
@@ -22,13 +23,13 @@ from opendance_hf.pipeline.backends.base import Backend
 from opendance_hf.pipeline.build import (
     BuildError,
     BuildOptions,
-    _build_lock,
     _process,
     _remove_interrupted_output,
     _remove_stale_files,
     find_inputs,
+    folder_lock,
 )
-from opendance_hf.pipeline.inputs import refresh_pending, register_inputs, selected
+from opendance_hf.pipeline.inputs import check_not_vanished, refresh_pending, register_inputs, selected
 from opendance_hf.pipeline.ledger import Ledger
 from opendance_hf.pipeline.pipelines import Pipeline, default_pipeline
 from opendance_hf.pipeline.stage import Stage
@@ -180,7 +181,7 @@ def test_an_output_that_is_the_current_folder_is_one_line(
 
 def test_a_system_without_file_locks_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fcntl", None)
-    with pytest.raises(BuildError, match="WSL"), _build_lock(tmp_path):
+    with pytest.raises(BuildError, match="WSL"), folder_lock(tmp_path):
         pass
 
 
@@ -201,7 +202,7 @@ def test_a_lock_that_fails_has_its_cause(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("fcntl.flock", flock)
-    with pytest.raises(BuildError, match=told), _build_lock(tmp_path):
+    with pytest.raises(BuildError, match=told), folder_lock(tmp_path):
         pass
 
 
@@ -322,14 +323,14 @@ def test_nothing_is_fetched_where_nothing_is_to_do(tmp_path: Path, ledger: Ledge
 
 def test_two_builds_do_not_use_one_folder(tmp_path: Path) -> None:
     make_build(tmp_path / "d.build", (1,))
-    with _build_lock(tmp_path / "d.build"):
-        second = _build_lock(tmp_path / "d.build")
+    with folder_lock(tmp_path / "d.build"):
+        second = folder_lock(tmp_path / "d.build")
         with pytest.raises(BuildError, match="another build is using this folder"):
             second.__enter__()
         done = CliRunner().invoke(app, ["build", "--out", str(tmp_path / "d"), "--continue"])
     assert done.exit_code == 2
     assert not (tmp_path / "d").exists()
-    with _build_lock(tmp_path / "d.build"):
+    with folder_lock(tmp_path / "d.build"):
         pass
 
 
@@ -354,6 +355,39 @@ def test_files_of_sequences_that_are_gone_are_cleared_away(tmp_path: Path) -> No
         file.touch()
     _remove_stale_files(tmp_path, {"a_00"})
     assert [file for file in (*kept, *gone) if file.exists()] == kept
+
+
+@pytest.mark.parametrize("disk", ["b", "a/disk"])
+def test_results_of_a_disk_that_is_not_there_are_not_forgotten(
+    tmp_path: Path, ledger: Ledger, disk: str
+) -> None:
+    """Of several folders, one is the mount point of a disk that was unmounted."""
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for name in ("a/1.mp4", "b/2.mp4", "a/disk/3.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    register_inputs(ledger, find_inputs(folders), default_pipeline())
+    for file in (tmp_path / disk).iterdir():
+        file.unlink()
+    with pytest.raises(BuildError, match=f"{disk}: this folder of videos is empty; .* mount it again"):
+        check_not_vanished(ledger, folders, find_inputs(folders))
+    # Left out on purpose: the folder is deleted, or not named.
+    if disk == "b":
+        check_not_vanished(ledger, folders[:1], find_inputs(folders[:1]))
+    else:
+        (tmp_path / disk).rmdir()
+        check_not_vanished(ledger, folders, find_inputs(folders))
+
+
+def test_a_build_puts_back_a_dataset_that_was_being_replaced(tmp_path: Path) -> None:
+    make_build(tmp_path / "d.build", (1,))
+    assert CliRunner().invoke(app, ["build", "--out", str(tmp_path / "d"), "--continue"]).exit_code == 0
+    (tmp_path / "d").rename(tmp_path / f".d.{'0' * 32}.replaced")  # killed between two renames
+    restore_replaced(tmp_path / "d")
+    assert (tmp_path / "d" / "README.md").is_file()
+    (tmp_path / ".d.x.replaced").mkdir()
+    restore_replaced(tmp_path / "d")
+    assert (tmp_path / "d" / "README.md").is_file(), "what is there stays"
 
 
 def test_what_a_killed_pack_left_is_cleared_away_and_other_datasets_are_not(tmp_path: Path) -> None:

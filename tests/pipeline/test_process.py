@@ -83,13 +83,17 @@ def test_a_file_that_is_gone_is_not_rejected(tmp_path: Path) -> None:
         process(tmp_path, tmp_path / "vanishing.mp4")
 
 
-@pytest.mark.parametrize("place", ["empty", "gone"])
-def test_a_folder_that_vanished_is_the_fault_of_no_video(tmp_path: Path, place: str) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(
-        VanishedError, match=f"{place}: this folder of videos is gone or empty; .* mount it again"
-    ):
-        process(tmp_path, tmp_path / place / "a.mp4")
+@pytest.mark.parametrize("below", ["a.mp4", "2024/a.mp4"])
+def test_an_empty_mount_point_is_the_fault_of_no_video(tmp_path: Path, below: str) -> None:
+    (tmp_path / "disk").mkdir()
+    with pytest.raises(VanishedError, match=r"disk: this folder of videos is empty; .* mount it again"):
+        process(tmp_path, tmp_path / "disk" / below)
+
+
+def test_a_folder_that_was_deleted_with_its_video_costs_that_video_alone(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    with pytest.raises(FileNotFoundError, match="the file is gone since the build began"):
+        process(tmp_path, tmp_path / "deleted" / "a.mp4")
 
 
 def test_neither_the_command_nor_a_worker_waits_for_slow_imports() -> None:

@@ -74,13 +74,12 @@ def test_what_was_copied_is_kept_when_the_network_fails(
 def test_a_copy_that_is_cut_off_is_no_copy(
     bucket: fsspec.AbstractFileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    find = type(bucket).find
+    list_one = type(bucket).ls
 
     def longer(self: object, *rest: object, **options: object) -> object:
-        found = find(self, *rest, **options)
-        return {path: {**info, "size": info["size"] + 1} for path, info in found.items()}
+        return [{**info, "size": info["size"] + 1} for info in list_one(self, *rest, **options)]
 
-    monkeypatch.setattr(type(bucket), "find", longer)
+    monkeypatch.setattr(type(bucket), "ls", longer)
     with pytest.raises(BuildError, match=r"a\.mp4 cannot be copied: 5 bytes came, 6 were announced"):
         mirror("memory://bucket", tmp_path / "copies")
     assert copies(tmp_path / "copies") == {}
@@ -89,7 +88,7 @@ def test_a_copy_that_is_cut_off_is_no_copy(
 @pytest.mark.parametrize(
     ("url", "cause"),
     [
-        ("memory://nowhere", "no videos there"),
+        ("memory://nowhere", "no such file or folder there"),
         ("nosuch://bucket/videos", "Protocol not known: nosuch"),
     ],
 )
@@ -105,7 +104,58 @@ def test_one_clear_error(url: str, cause: str, tmp_path: Path) -> None:
 def test_a_url_and_a_path_together(tmp_path: Path) -> None:
     (tmp_path / "shelf").mkdir()
     (tmp_path / "shelf/a.mp4").write_bytes(b"x" * 3_000_000)
-    copied, path = local_inputs([f"file://{tmp_path}/shelf/a.mp4", "videos"], tmp_path / "copies")
-    assert path == Path("videos")
-    assert copied.parent == tmp_path / "copies"
-    assert copies(copied) == {"a.mp4": b"x" * 3_000_000}
+    names = [f"file://{tmp_path}/shelf/a.mp4", "videos"]
+    with local_inputs(names, tmp_path / "copies") as (copied, path):
+        assert path == Path("videos")
+        assert copied.parent == tmp_path / "copies"
+        assert copies(copied) == {"a.mp4": b"x" * 3_000_000}
+        with (
+            pytest.raises(BuildError, match="another build is using this folder"),
+            local_inputs(names, tmp_path / "copies"),
+        ):
+            pass
+    with local_inputs(["videos"], tmp_path / "none") as paths:
+        assert paths == [Path("videos")]
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_folder_that_cannot_be_listed_deletes_no_copy(
+    bucket: fsspec.AbstractFileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = mirror("memory://bucket", tmp_path / "copies")
+    list_one = type(bucket).ls
+
+    def failing(self: object, path: str, *rest: object, **options: object) -> object:
+        if path.endswith("more"):
+            raise ConnectionResetError("503 slow down")
+        return list_one(self, path, *rest, **options)
+
+    monkeypatch.setattr(type(bucket), "ls", failing)
+    with pytest.raises(BuildError, match="503 slow down"):
+        mirror("memory://bucket", folder)
+    assert len(copies(folder)) == 2
+
+
+def test_what_killed_copies_left_is_no_video(bucket: fsspec.AbstractFileSystem, tmp_path: Path) -> None:
+    folder = mirror("memory://bucket", tmp_path / "copies")
+    (folder / "orphan.mp4").write_bytes(b"its line was not written, and it left the bucket")
+    (folder / f".a.mp4.{'0' * 32}.partial").write_bytes(b"cut off")
+    bucket.rm("/bucket/more", recursive=True)
+    bucket.pipe("/bucket/more", b"a file of the name of a folder")
+    assert set(copies(mirror("memory://bucket", folder))) == {"a.mp4", "more"}
+    assert not list(folder.glob(".*.partial"))
+
+
+def test_a_storage_that_dates_nothing_is_refused(
+    bucket: fsspec.AbstractFileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list_one = type(bucket).ls
+
+    def bare(self: object, *rest: object, **options: object) -> object:
+        return [
+            {key: info[key] for key in ("name", "size", "type")} for info in list_one(self, *rest, **options)
+        ]
+
+    monkeypatch.setattr(type(bucket), "ls", bare)
+    with pytest.raises(BuildError, match="changes would not be seen"):
+        mirror("memory://bucket", tmp_path / "copies")

@@ -378,6 +378,23 @@ def test_reads_a_file_once_for_all_formats(tmp_path: Path, monkeypatch: pytest.M
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("fps", 0.0),
+        ("bpm", np.ones(3)),
+        ("group", np.ones((2, 2))),
+        ("provenance", '{"backends": [1], "licence": 2}'),
+    ],
+)
+def test_a_header_of_anybody_is_refused_by_name(tmp_path: Path, column: str, value: object) -> None:
+    file = save_sequence(tmp_path / "a.npz", make_sequence(1))
+    with np.load(file, allow_pickle=False) as arrays:
+        np.savez(file, **{**arrays, column: np.asarray(value)})
+    with pytest.raises(SchemaError, match=r"a\.npz: |column"):
+        pack_files([file], tmp_path / "out/d")
+
+
 def test_a_file_that_violates_the_schema_is_refused(tmp_path: Path) -> None:
     file = save_sequence(tmp_path / "a.npz", make_sequence(1, bpm=-1.0))
     with pytest.raises(SchemaError, match="column 'bpm'"):

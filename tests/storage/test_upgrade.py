@@ -90,8 +90,15 @@ def test_a_dataset_of_an_older_schema_is_read_and_upgraded(tmp_path: Path) -> No
 
 def test_what_cannot_be_upgraded_is_one_line(tmp_path: Path) -> None:
     pack([make_sequence(0)], tmp_path / "d")
-    with pytest.raises(PackError, match=r"is the dataset to upgrade.*choose another output folder"):
+    with pytest.raises(
+        PackError, match=r"is, contains or lies in the dataset to upgrade.*choose another output folder"
+    ):
         upgrade(tmp_path / "d", tmp_path / "d")
+    # Replacing a folder around it would delete it; one inside of it would become a part of it.
+    for inside in (tmp_path, tmp_path / "d" / "new"):
+        with pytest.raises(PackError, match="contains or lies in"):
+            upgrade(tmp_path / "d", inside)
+    assert (tmp_path / "d" / "statistics.json").is_file()
     (tmp_path / "x").mkdir()
     with pytest.raises(PackError, match=r"not an OpenDance-HF dataset"):
         upgrade(tmp_path / "x", tmp_path / "y")
