@@ -34,7 +34,7 @@ from opendance_hf.modeling.bailando import (
 from opendance_hf.motion.body import forward_kinematics
 from opendance_hf.motion.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from opendance_hf.motion.skeleton import MEAN_OFFSETS
-from opendance_hf.pipeline.build import BuildError, _build_lock
+from opendance_hf.pipeline.build import BuildError, folder_lock
 from opendance_hf.storage import pack, save_sequence
 from opendance_hf.synthetic.music import SAMPLE_RATE, make_music
 from tests.factories import make_sequence
@@ -290,7 +290,7 @@ def no_flock(folder: Path) -> tuple[str, bool]:
     for number in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EWOULDBLOCK):
         with mock.patch("fcntl.flock", side_effect=OSError(number, os.strerror(number))):
             try:
-                with _build_lock(folder):
+                with folder_lock(folder):
                     told.append("locked")
             except BuildError as error:
                 told.append("not supported" if "not supported" in str(error) else "in use")
