@@ -153,14 +153,17 @@ def _read_all(name: str, seed: int, first: int, folder: Path, pipe: Connection) 
         os.dup2(nothing.fileno(), 2)
     seeds = seeds_of(name, folder / f"seeds{first}")
     reader = READERS[name]
-    for number, one in enumerate(seeds):
-        place = folder / f"valid{first}-{number}"
-        place.mkdir()
-        for path in one:
-            shutil.copy(path, place / path.name)
-        pipe.send(("valid", number, outcome_of(reader, place / one[0].name)))
     own = psutil.Process().memory_info()
-    resource.setrlimit(resource.RLIMIT_AS, (own.vms + MEMORY, own.vms + MEMORY))
+    for limited in (False, True):  # first the libraries are imported
+        for number, one in enumerate(seeds):
+            place = folder / f"valid{first}-{number}-{limited}"
+            place.mkdir()
+            for path in one:
+                shutil.copy(path, place / path.name)
+            pipe.send(("valid", number, outcome_of(reader, place / one[0].name)))
+        if not limited:
+            own = psutil.Process().memory_info()
+            resource.setrlimit(resource.RLIMIT_AS, (own.vms + MEMORY, own.vms + MEMORY))
     number = first
     while True:
         place = folder / f"input{number}"

@@ -230,7 +230,7 @@ def _rows(table: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
                 for row in batch.to_pylist():
                     line += 1
                     yield line, row
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise CollectError(f"{table}: not a readable Parquet file: {one_line(error)}") from None

@@ -277,11 +277,9 @@ def _convert_plain(kind: Any, value: Any, where: str) -> Any:
     """
     kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
     for expected in kinds:
-        if expected is float and isinstance(value, str):
-            with contextlib.suppress(ValueError):
+        if expected is float and type(value) in (str, int):
+            with contextlib.suppress(ValueError, OverflowError):
                 value = float(value)  # YAML 1.1 reads 1e-3 as text
-        if expected is float and type(value) is int:
-            value = float(value)
         if type(value) is not expected:
             continue
         if expected in (int, float):

@@ -7,15 +7,20 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import av
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from datasets import Array2D
 
 from benchmarks.fuzz import measure
 from opendance_hf.archives import ArchiveError, read_arrays
+from opendance_hf.music.media import read_packets
 from opendance_hf.pipeline.config import ConfigError, read_config
 from opendance_hf.schema import SchemaError
 from opendance_hf.storage import read_parquet, read_webdataset, save_sequence, write_parquet, write_webdataset
+from opendance_hf.storage.parquet import read_scalars
 from tests.factories import make_sequence
 
 
@@ -53,7 +58,7 @@ def test_an_archive_that_unpacks_to_much_more_is_refused(tmp_path: Path) -> None
         read_arrays(tmp_path / "a.npz")
 
 
-@pytest.mark.parametrize("damage", ["bytes", "columns", "text"])
+@pytest.mark.parametrize("damage", ["bytes", "columns", "text", "type"])
 def test_a_damaged_shard_is_named(tmp_path: Path, damage: str) -> None:
     (shard,) = write_parquet(tmp_path, "individual", "train", [make_sequence(1)])
     if damage == "bytes":
@@ -62,10 +67,23 @@ def test_a_damaged_shard_is_named(tmp_path: Path, damage: str) -> None:
         shard.write_bytes(data)
     elif damage == "columns":
         pq.write_table(pq.read_table(shard, partitioning=None).drop_columns("joints"), shard)
+    elif damage == "type":
+        kind = Array2D((None, 2), "float32")().extension_name
+        about = {"ARROW:extension:name": kind, "ARROW:extension:metadata": ""}
+        schema = pa.schema([pa.field("joints", pa.list_(pa.list_(pa.float32())), metadata=about)])
+        pq.write_table(schema.empty_table(), shard)
     else:
         shard.write_text("not Parquet\n" * 9)
     with pytest.raises(SchemaError, match="individual"):
         list(read_parquet(tmp_path, "individual", "train"))
+
+
+def test_a_damaged_name_of_a_column_is_refused(tmp_path: Path) -> None:
+    (shard,) = write_parquet(tmp_path, "individual", "train", [make_sequence(1)])
+    first, second, *rest = shard.read_bytes().split(b"num_frames")  # in the schema, in the row group ...
+    shard.write_bytes(b"num_frames".join([first, second + b"num_frame\xff" + rest[0], *rest[1:]]))
+    with pytest.raises(SchemaError, match=r"individual.*\.parquet: a damaged Parquet file"):
+        list(read_scalars(tmp_path, "individual", "train", ["id"]))
 
 
 @pytest.mark.parametrize("damage", ["cut", "header", "member"])
@@ -97,3 +115,21 @@ def test_an_error_of_yaml_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         read_config(tmp_path / "a.yaml")
     assert "\n" not in str(caught.value)
+
+
+def test_a_huge_number_in_a_configuration_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(f"- probe: {{min_duration_s: 1{'0' * 400}}}\n")
+    with pytest.raises(ConfigError, match="min_duration_s: expected a float, got 1000"):
+        read_config(tmp_path / "a.yaml")
+
+
+def test_the_first_stream_may_be_neither_picture_nor_sound(tmp_path: Path) -> None:
+    with av.open(tmp_path / "a.ts", "w") as container:
+        container.add_data_stream("bin_data")
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width = stream.height = 64
+        for _ in range(10):
+            container.mux(stream.encode(av.VideoFrame(64, 64, "yuv420p")))
+        container.mux(stream.encode())
+    packets = read_packets(tmp_path / "a.ts")
+    assert {index: found.count for index, found in packets.items()} == {1: 10}

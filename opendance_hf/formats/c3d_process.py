@@ -25,8 +25,9 @@ def main(path: str, out: str) -> None:
         import resource
 
         size = _BASE_BYTES + _FACTOR * Path(path).stat().st_size
-        resource.setrlimit(resource.RLIMIT_AS, (size, size))
-        resource.setrlimit(resource.RLIMIT_CPU, (_MAX_CPU_S, _MAX_CPU_S))
+        for kind, limit in ((resource.RLIMIT_AS, size), (resource.RLIMIT_CPU, _MAX_CPU_S)):
+            lower = [most for most in resource.getrlimit(kind) if most != resource.RLIM_INFINITY]
+            resource.setrlimit(kind, (min([limit, *lower]),) * 2)
     import ezc3d
 
     content = ezc3d.c3d(path)

@@ -173,7 +173,8 @@ def _read_packets(path: str, _mtime_ns: int, _size: int) -> dict[int, Packets]:
         rates = {stream.index: _frame_s(stream) for stream in streams}
         try:
             for packet in demux(container, streams):
-                found[packet.stream_index].add(packet, rates[packet.stream_index])
+                index = packet.stream.index  # stream_index is 0 in the empty packets at the end
+                found[index].add(packet, rates[index])
         except av.FFmpegError as error:
             check_disk(error, path)
     return found

@@ -190,8 +190,8 @@ def read_rows(
                 if size <= start:
                     start -= size
                     continue
-                _check_size(shard, file, [group], columns)
                 with _naming(shard):
+                    _check_size(shard, file, [group], columns)
                     table = file.read_row_group(group, columns=columns)
                 for i in range(start, table.num_rows):
                     with _naming(shard):
@@ -217,8 +217,8 @@ def read_scalars(root: Path | str, config: str, split: str, columns: list[str]) 
     """
     for shard in _shards(root, config, split):
         with _opened(shard) as file:
-            _check_size(shard, file, range(file.num_row_groups), columns)
             with _naming(shard):
+                _check_size(shard, file, range(file.num_row_groups), columns)
                 rows = file.read(columns=columns).to_pylist()
             yield from rows
 
@@ -228,8 +228,8 @@ def _naming(shard: Path) -> Iterator[None]:
     """Turn errors of pyarrow for a damaged file into one that names it; those of the disk stay."""
     try:
         yield
-    except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        if isinstance(error, OpenDanceError) or (isinstance(error, OSError) and error.errno is not None):
             raise
         raise SchemaError(f"{shard}: a damaged Parquet file ({one_line(error)})") from None
 

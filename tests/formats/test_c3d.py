@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -182,6 +184,18 @@ def test_ezc3d_reads_what_the_tests_write(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         c3d.read(tmp_path / "b.c3d").joints, c3d.read(tmp_path / "a.c3d").joints, atol=1e-6
     )
+
+
+@needs_ezc3d
+def test_a_lower_limit_of_memory_is_kept(tmp_path: Path) -> None:
+    joints = file(tmp_path / "a.c3d")
+    script = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))\n"
+        "from pathlib import Path; from opendance_hf.formats.c3d import read\n"
+        "print(read(Path(sys.argv[1])).joints.shape[1])"
+    )
+    done = subprocess.run([sys.executable, "-c", script, tmp_path / "a.c3d"], capture_output=True, text=True)
+    assert done.stdout.strip() == str(len(joints)), done.stderr
 
 
 def test_without_the_package_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -230,3 +230,12 @@ def test_a_list_is_replaced_if_wanted(tmp_path: Path) -> None:
     assert out.read_text() == "mine"
     run_collect(*arguments, CollectOptions(overwrite=True), console=Console(file=io.StringIO()))
     assert out.read_text().startswith("video,status,reason")
+
+
+@pytest.mark.parametrize("place", ["value", "name"])
+def test_a_parquet_table_with_text_that_is_not_utf8_is_refused(tmp_path: Path, place: str) -> None:
+    table = write(tmp_path / "t.parquet", ROWS)
+    old, new = (ROWS[0]["video"].encode(), b"\xff\x80") if place == "value" else (b"followers", b"\xff\x80")
+    table.write_bytes(table.read_bytes().replace(old, new.ljust(len(old), b"x")))
+    with pytest.raises(CollectError, match=r"t\.parquet: not a readable Parquet file"):
+        list(select(table, Criteria(), Columns(), Counts()))
