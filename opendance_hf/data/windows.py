@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import sys
@@ -16,6 +17,7 @@ import torch
 from torch.utils.data import Dataset
 
 from opendance_hf.archives import read_arrays
+from opendance_hf.data.arrow_files import ArrowFiles
 from opendance_hf.data.order import whole_order
 from opendance_hf.data.reader import DancerWindows, Floats, NoMusicError, NoWindowsError, Reader, chosen
 from opendance_hf.data.tars import TarReader, names_tars
@@ -59,21 +61,18 @@ class SequenceReader(Reader):
         check_dataset(name)
         if is_npz_folder(name):
             raise ValueError(f"{name}: a folder of motions, not a dataset; these have no music and no poses")
-        self._parts = []
-        configs = [configs] if isinstance(configs, str) else configs
-        for config in configs or get_dataset_config_names(name):
-            splits = _load(name, config)
-            if split in splits:
-                self._parts.append(splits[split])
-        # Row numbers and not a filtered dataset, whose rows would be copies.
+        configs = [configs] if isinstance(configs, str) else configs or get_dataset_config_names(name)
+        parts = [ArrowFiles(_arrow_files(name, config, split)) for config in configs]
+        self._parts = [part for part in parts if len(part)]
         self._chosen = [np.asarray(_chosen_rows(part, subset, name), np.int64) for part in self._parts]
         if only is not None or leave_out:
             ids = self.column("id")
             wanted = chosen(name, ids, only, leave_out)
             kept = np.array([id_ in wanted for id_ in ids], bool)
             ends = np.cumsum([len(rows) for rows in self._chosen])[:-1]
-            parts = zip(self._chosen, np.split(kept, ends), strict=True)
-            self._chosen = [rows[those] for rows, those in parts]
+            self._chosen = [
+                rows[those] for rows, those in zip(self._chosen, np.split(kept, ends), strict=True)
+            ]
         self._ends = np.cumsum([len(rows) for rows in self._chosen])
         if len(self) == 0:
             raise ValueError(f"{name}: no rows in split {split!r}")
@@ -82,17 +81,19 @@ class SequenceReader(Reader):
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def row(self, index: int) -> Any:
-        """Return one row as an Arrow table, a view of the file."""
+        """Return one row as a record batch, a view of the file."""
         index = range(len(self))[index]
         part = int(self._ends.searchsorted(index, "right"))
         rows = self._chosen[part]
-        # The table itself: formatting by `datasets` takes longer than the rest of a window.
-        return self._parts[part].data.fast_slice(int(rows[index - int(self._ends[part])]), 1)
+        return self._parts[part][int(rows[index - int(self._ends[part])])]
 
     def column(self, name: str) -> list[Any]:
         """Return a scalar column of all rows."""
-        parts = zip(self._parts, self._chosen, strict=True)
-        return [value for part, rows in parts for value in part.data.column(name).take(rows).to_pylist()]
+        found: list[Any] = []
+        for part, rows in zip(self._parts, self._chosen, strict=True):
+            values = part.column(name)
+            found += [values[row] for row in rows]
+        return found
 
     def matrix(self, row: Any, column: str, start: int = 0, length: int | None = None) -> Floats:
         """Return (length, C) rows of a float matrix column, a view of the file.
@@ -100,7 +101,7 @@ class SequenceReader(Reader):
         Raises:
             NoMusicError: if it is null, as features of music are in rows without a song.
         """
-        array = row[column].chunk(0)
+        array = row[column]
         if array.null_count:
             raise NoMusicError(self._without_music(row, column))
         frames = array.storage.flatten()
@@ -132,13 +133,18 @@ class SequenceReader(Reader):
         return total.hexdigest()
 
 
-def _load(name: str, config: str) -> Any:
-    """Load a configuration of a dataset.
+def _arrow_files(name: str, config: str, split: str) -> list[Path]:
+    """Return the Arrow files of a split of a configuration, which ``datasets`` makes in its cache; none if it lacks it.
 
     Raises:
-        ValueError: if its files cannot be read, or one has no rows.
+        ValueError: if the files of the dataset cannot be read, or one has no rows.
     """
-    from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars, load_dataset
+    from datasets import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+        load_dataset_builder,
+    )
     from datasets.exceptions import DatasetGenerationError
     from pyarrow import parquet
 
@@ -146,7 +152,8 @@ def _load(name: str, config: str) -> Any:
     if not sys.stderr.isatty():
         disable_progress_bars()  # in a log every update is a line
     try:
-        return load_dataset(name, config)
+        builder = load_dataset_builder(name, config)
+        builder.download_and_prepare()
     except DatasetGenerationError as error:
         shards = sorted(Path(name, "data", config).glob("*.parquet"))
         empty = [shard for shard in shards if not parquet.ParquetFile(shard).metadata.num_rows]
@@ -155,12 +162,15 @@ def _load(name: str, config: str) -> Any:
     finally:
         if shown:
             enable_progress_bars()
+    start = glob.escape(f"{builder.dataset_name}-{split}")
+    made = Path(builder.cache_dir)
+    return sorted([*made.glob(f"{start}.arrow"), *made.glob(f"{start}-?????-of-?????.arrow")])
 
 
-def _chosen_rows(part: Any, subset: int | None, name: str) -> list[int]:
+def _chosen_rows(part: ArrowFiles, subset: int | None, name: str) -> list[int]:
     if subset is None:
         return list(range(len(part)))
-    ranks = part.data.column("subset_rank").to_pylist() if "subset_rank" in part.column_names else [None]
+    ranks = part.column("subset_rank") if "subset_rank" in part.column_names else [None]
     if None in ranks:
         raise ValueError(f"{name}: has no subsets (column subset_rank); pack it again with `opendance build`")
     return [row for row, rank in enumerate(ranks) if rank < subset]

@@ -218,9 +218,10 @@ assert all(remote[n]["joints"].equal(local[n]["joints"]) for n in numbers)
 @pytest.mark.slow
 def test_tars_of_the_hub_are_read_in_ranges(dataset: Path, tmp_path: Path) -> None:
     with FakeHub() as hub:
-        hub.repos["dataset", "org/dances"] = repo = Repo()
         tars = (dataset / "webdataset" / "individual").glob("*.tar")
-        repo.commit("main", {f"webdataset/individual/{tar.name}": tar.read_bytes() for tar in tars})
+        hub.repos["dataset", "org/dances"] = Repo()
+        contents = {f"webdataset/individual/{tar.name}": tar.read_bytes() for tar in tars}
+        hub.change("dataset", "org/dances", contents)
         url = "hf://datasets/org/dances/webdataset/individual/train-*.tar"
         env = {**hub.env(tmp_path / "home"), "OPENDANCE_CACHE": str(tmp_path / "cache")}
 

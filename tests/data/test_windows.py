@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from datasets import load_dataset
 
 from opendance_hf.data import MotionWindows, NpzMotions, SequenceReader
+from opendance_hf.data.arrow_files import ArrowFiles
 from opendance_hf.motion.skeleton import JOINT_INDEX, mirror_index
 from opendance_hf.schema import per_dancer
 from opendance_hf.storage import pack
@@ -60,6 +64,25 @@ def test_columns_are_views(dataset: tuple[Path, list]) -> None:
     music = reader.matrix(row, "music_features_7p5fps", 2, 5)
     np.testing.assert_array_equal(music, wanted.music_features_7p5fps[2:7])
     assert not music.flags.owndata
+
+
+def test_rows_are_those_of_load_dataset_in_another_process_too(
+    dataset: tuple[Path, list], tmp_path: Path
+) -> None:
+    folder, _ = dataset
+    expected = load_dataset(str(folder), "individual", split="train").with_format("arrow")[:]
+    files = []
+    for first in (0, 2):  # batches of two rows, and of one
+        files.append(tmp_path / f"{first}.arrow")
+        with pa.OSFile(str(files[-1]), "wb") as file, pa.ipc.new_stream(file, expected.schema) as stream:
+            stream.write_table(expected.slice(first, 2 if not first else None), max_chunksize=2 - first // 2)
+    for reader in (ArrowFiles(files), pickle.loads(pickle.dumps(ArrowFiles(files)))):
+        assert len(reader) == len(expected) == 3
+        assert pa.Table.from_batches(list(reader)) == expected
+        assert reader[-1] == reader[2]
+        assert reader.column("id") == expected["id"].to_pylist()
+        with pytest.raises(IndexError):
+            reader[3]
 
 
 def test_nothing_to_cut_is_said(dataset: tuple[Path, list]) -> None:
