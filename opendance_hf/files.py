@@ -18,6 +18,7 @@ from opendance_hf.errors import OpenDanceError
 
 __all__ = [
     "HUB_ID",
+    "IDENTITIES",
     "NOT_MEDIA_SUFFIXES",
     "DiskError",
     "OutputError",
@@ -34,6 +35,10 @@ __all__ = [
     "staged_folder",
 ]
 
+#: What the file systems of fsspec call the hash or the date of a file.
+IDENTITIES: Final = (
+    "ETag", "etag", "md5Hash", "blob_id", "LastModified", "last_modified", "updated", "mtime", "created",
+)  # fmt: skip
 #: Suffixes of texts, tables, subtitles and pictures, which lie beside videos and songs and are ignored in folders of them.
 NOT_MEDIA_SUFFIXES: Final = frozenset(
     [

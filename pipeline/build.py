@@ -477,13 +477,17 @@ def folder_lock(folder: Path, option: str = "--build-dir") -> Iterator[None]:
     with (folder / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(file.fileno()), os.stat(folder / "lock")):
+                raise BlockingIOError  # the one who held it has removed it, and another one may hold the next
         except OSError as error:
             if error.errno in _NO_LOCKS:
                 raise BuildError(
                     f"{folder}: file locks are not supported there ({error.strerror}), as on some network file systems; "
                     f"choose a folder on a local disk with {option}"
                 ) from None
-            if not isinstance(error, BlockingIOError | PermissionError):  # EAGAIN, or EACCES on some systems
+            if not isinstance(
+                error, BlockingIOError | PermissionError | FileNotFoundError
+            ):  # EAGAIN, or EACCES on some systems
                 raise BuildError(
                     f"{folder}: cannot be locked ({error.strerror}); choose another {option}"
                 ) from None

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from opendance_hf.disk import MIN_ROOM, check_room, disk_fault
-from opendance_hf.files import NOT_MEDIA_SUFFIXES, atomic_write, new_folder
+from opendance_hf.files import IDENTITIES, NOT_MEDIA_SUFFIXES, atomic_write, new_folder
 from opendance_hf.pipeline.build import folder_lock
 from opendance_hf.pipeline.inputs import BuildError
 from opendance_hf.pipeline.printable import printable
@@ -27,18 +27,6 @@ _INDEX: Final = ".copied.jsonl"
 #: How often the copy of a file is tried.
 _ATTEMPTS: Final = 3
 _BLOCK: Final = 2**20
-#: What storages call the hash or the date of a file.
-_IDENTITIES: Final = (
-    "ETag",
-    "etag",
-    "md5Hash",
-    "blob_id",
-    "LastModified",
-    "last_modified",
-    "updated",
-    "mtime",
-    "created",
-)
 
 
 def is_url(name: str) -> bool:
@@ -59,12 +47,9 @@ def local_inputs(names: Iterable[str], store: Path) -> Iterator[list[Path]]:
         yield [Path(name) for name in names]
         return
     check_room(store)
-    with new_folder(store):
+    with new_folder(store), folder_lock(store, "--out"):
         try:
-            with folder_lock(store, "--out"):
-                yield [
-                    mirror(name, store / _folder_name(name)) if is_url(name) else Path(name) for name in names
-                ]
+            yield [mirror(name, store / _folder_name(name)) if is_url(name) else Path(name) for name in names]
         finally:
             if [path.name for path in store.iterdir()] == ["lock"]:  # nothing was copied
                 (store / "lock").unlink()
@@ -84,16 +69,18 @@ def mirror(url: str, folder: Path) -> Path:
     """
     from huggingface_hub.utils.tqdm import tqdm
 
+    known = _known(folder)
     try:
-        fs, found = _listed(url)
+        fs, found = _listed(url, known)
     except Exception as error:  # of any storage: they have no common base class
         raise BuildError(f"{url}: {_cause(error)}") from None
     if not found:
         raise BuildError(f"{url}: no videos there; give the URL of a file, or of a folder")
-    known = _known(folder)
     wanted = {name: identity for name, (_, _, identity) in found.items()}
     missing = [
-        name for name in sorted(found) if known.get(name) != wanted[name] or not (folder / name).is_file()
+        name
+        for name, (_, size, identity) in sorted(found.items())
+        if known.get(name) != identity or not _is_whole(folder / name, size)
     ]
     check_room(folder, MIN_ROOM + sum(found[name][1] for name in missing))
     folder.mkdir(parents=True, exist_ok=True)
@@ -115,13 +102,22 @@ def mirror(url: str, folder: Path) -> Path:
     return folder
 
 
-def _listed(url: str) -> tuple[Any, dict[str, tuple[str, int, str]]]:
+def _is_whole(copy: Path, size: int) -> bool:
+    return copy.is_file() and copy.stat().st_size == size  # after a loss of power it may be empty
+
+
+def _listed(url: str, known: Iterable[str]) -> tuple[Any, dict[str, tuple[str, int, str]]]:
     """Return the file system of a URL, and the remote path, size and identity of every media file by its relative name."""
     import fsspec
 
     fs, root = fsspec.core.url_to_fs(url)
     infos = (
-        [(root, fs.info(root))] if fs.isfile(root) else [(info["name"], info) for info in _files(fs, root)]
+        [(root, fs.info(root))]
+        if fs.isfile(root)
+        else [
+            (info["name"], info)
+            for info in _files(fs, root, [f"{root.rstrip('/')}/{name}" for name in known])
+        ]
     )
     found = {}
     for path, info in infos:
@@ -133,7 +129,7 @@ def _listed(url: str) -> tuple[Any, dict[str, tuple[str, int, str]]]:
         if name.is_absolute() or not name.parts or "\\" in str(name) or "\0" in str(name):
             raise ValueError(f"the name {printable(str(name))} is not one of a file in a folder")
         size = info.get("size")
-        if size is None or not any(info.get(key) for key in _IDENTITIES):
+        if size is None or not any(info.get(key) for key in IDENTITIES):
             raise ValueError(
                 f"{fs.protocol!r} says neither size and date nor a hash of {printable(str(name))}, so changes would not be seen; "
                 "download the videos"
@@ -144,16 +140,33 @@ def _listed(url: str) -> tuple[Any, dict[str, tuple[str, int, str]]]:
     return fs, found
 
 
-def _files(fs: Any, folder: str) -> Iterator[dict[str, Any]]:
-    """Yield the files below a folder.
+def _files(fs: Any, folder: str, known: list[str]) -> Iterator[dict[str, Any]]:
+    """Yield the files below a folder, and those that links lead to.
 
     fsspec's find() and walk() leave out folders that cannot be listed, whose copies would be deleted then.
+
+    Raises:
+        ValueError: for a link to nothing or to a folder, and for an empty folder below which files were ``known``: their copies
+            would be deleted likewise.
     """
-    for info in fs.ls(folder, detail=True):
+    infos = fs.ls(folder, detail=True)
+    if not infos and any(name.startswith(f"{folder.rstrip('/')}/") for name in known):
+        raise ValueError(
+            f"{printable(folder)} is empty, and videos came from there; if its disk is not mounted, mount it; if they are deleted, "
+            "delete the folder"
+        )
+    for info in infos:
+        name = info["name"]
+        if info.get("islink"):
+            info = fs.info(name) if fs.isfile(name) else {"type": "link"}
         if info["type"] == "file":
             yield info
-        elif info["type"] == "directory" and info["name"].rstrip("/") != folder.rstrip("/"):
-            yield from _files(fs, info["name"])
+        elif info["type"] == "directory" and name.rstrip("/") != folder.rstrip("/"):
+            yield from _files(fs, name, known)
+        elif info["type"] == "link":
+            raise ValueError(
+                f"{printable(name)} is a link, and not to a file; remove it, or mount what it leads to"
+            )
 
 
 def _remove_others(folder: Path, wanted: Container[str]) -> None:
@@ -188,11 +201,11 @@ def _copy(fs: Any, remote: str, size: int, target: Path) -> None:
 
 
 def _known(folder: Path) -> dict[str, str]:
-    """Return the identity of every file that was copied; a line that was cut off is ignored, and its file copied again."""
+    """Return the identity of every file that was copied; a damaged line is ignored, and its file copied again."""
     known = {}
     with suppress(FileNotFoundError):
-        for line in (folder / _INDEX).read_text(encoding="utf-8").splitlines():
-            with suppress(ValueError):
+        for line in (folder / _INDEX).read_text(encoding="utf-8", errors="replace").splitlines():
+            with suppress(ValueError, TypeError):
                 name, identity = json.loads(line)
                 known[str(name)] = str(identity)
     return known

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from opendance_hf.assets import cache_dir
 from opendance_hf.errors import OpenDanceError
-from opendance_hf.files import atomic_write
+from opendance_hf.files import IDENTITIES, atomic_write
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -78,21 +78,28 @@ class _Maps:
         self._process = 0
         self._maps: OrderedDict[str, Bytes] = OrderedDict()
 
-    def map(self, path: str) -> Bytes:
+    def map(self, path: str, version: str | None = None) -> Bytes:
         if self._process != os.getpid():
             self._process = os.getpid()
             self._maps.clear()
-        if path not in self._maps:
+        key = version or path
+        if key not in self._maps:
             with open(path, "rb") as file:
+                if version is not None and version != _version(path, os.fstat(file.fileno())):
+                    raise ValueError("it was changed since it was opened; start again")
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            self._maps[path] = np.frombuffer(mapped, np.uint8)
+            self._maps[key] = np.frombuffer(mapped, np.uint8)
             if len(self._maps) > _MAPS:
                 self._maps.popitem(last=False)
-        self._maps.move_to_end(path)
-        return self._maps[path]
+        self._maps.move_to_end(key)
+        return self._maps[key]
 
 
 _maps: Final = _Maps()
+
+
+def _version(path: str, state: os.stat_result) -> str:
+    return f"{os.path.abspath(path)} {state.st_size} {state.st_mtime_ns}"
 
 
 class LocalTar(TarFile):
@@ -105,7 +112,7 @@ class LocalTar(TarFile):
         except OSError as error:
             raise TarError(f"{path}: no such tar ({error.strerror})") from None
         self.size = state.st_size
-        self.version = f"{os.path.abspath(path)} {state.st_size} {state.st_mtime_ns}"
+        self.version = _version(path, state)
 
     def open(self) -> Any:
         """Open the file for reading and seeking."""
@@ -117,7 +124,7 @@ class LocalTar(TarFile):
     def view(self, offset: int, size: int) -> Bytes:
         """Return a range of bytes of the mapped file."""
         try:
-            found = _maps.map(self.name)[offset : offset + size]
+            found = _maps.map(self.name, self.version)[offset : offset + size]
         except (OSError, ValueError) as error:
             raise self._error(error) from None
         if len(found) < size:
@@ -283,10 +290,12 @@ def _remote(pattern: str) -> list[TarFile]:
         for path in paths:
             about = system.info(path)
             lfs = about.get("lfs") or {}
-            version = lfs.get("sha256") or next(
-                (about[key] for key in ("ETag", "etag", "blob_id", "mtime") if about.get(key)), ""
-            )
             url = path if "://" in path else f"{protocol}://{path}"
+            version = lfs.get("sha256") or next((about[key] for key in IDENTITIES if about.get(key)), None)
+            if version is None:
+                raise ValueError(
+                    f"neither a hash nor a date is told of {url}, so changes would not be seen; download it"
+                )
             tars.append(RemoteTar(url, int(about["size"]), f"{about['size']} {version}"))
         return tars
     except Exception as error:  # see RemoteTar.fetch

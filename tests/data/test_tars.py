@@ -12,6 +12,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 
@@ -176,8 +177,27 @@ def test_a_cut_tar_is_named(kept: float, tmp_path: Path) -> None:
     shard.write_bytes(content[: int(kept * len(content))])
     with pytest.raises(TarError, match=r"train-00000\.tar"):
         TarReader(str(shard))
-    with pytest.raises(TarError, match=r"train-00000\.tar: .*was it changed or cut"):
+    with pytest.raises(TarError, match=r"train-00000\.tar: .*it was changed since it was opened"):
         whole.matrix(whole.row(3), "smpl_pose")
+
+
+def test_a_tar_that_is_written_again_has_its_new_values(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        sequence = make_sequence(seed)
+        pack([sequence], tmp_path / "dances")
+        reader = TarReader(str(tmp_path / "dances/webdataset/individual/*.tar"))
+        np.testing.assert_array_equal(reader.matrix(reader.row(0), "joints"), sequence.joints)
+
+
+def test_a_url_that_dates_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (shard,) = write_webdataset(tmp_path, "individual", "train", [make_sequence(1)])
+    fs = fsspec.filesystem("memory")
+    fs.pipe("/shelf/a.tar", shard.read_bytes())
+    monkeypatch.setenv("OPENDANCE_CACHE", str(tmp_path / "cache"))
+    assert len(TarReader("memory://shelf/a.tar")) == 1
+    monkeypatch.setattr(type(fs), "info", lambda self, path, **_: {"name": path, "size": 9, "type": "file"})
+    with pytest.raises(TarError, match=r"neither a hash nor a date is told of memory:///shelf/a\.tar"):
+        TarReader("memory://shelf/a.tar")
 
 
 def test_no_sample_is_lost_behind_a_damaged_header(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from opendance_hf.cli import app
+from opendance_hf.pipeline.build import folder_lock
 from opendance_hf.pipeline.inputs import BuildError
 from opendance_hf.pipeline.remote import local_inputs, mirror
 
@@ -134,6 +135,54 @@ def test_a_folder_that_cannot_be_listed_deletes_no_copy(
     with pytest.raises(BuildError, match="503 slow down"):
         mirror("memory://bucket", folder)
     assert len(copies(folder)) == 2
+
+
+def test_links_are_followed_or_named(tmp_path: Path) -> None:
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    (tmp_path / "real.mp4").write_bytes(b"real")
+    (shelf / "a.mp4").symlink_to(tmp_path / "real.mp4")
+    folder = mirror(f"file://{shelf}", tmp_path / "copies")
+    assert copies(folder) == {"a.mp4": b"real"}
+    (tmp_path / "real.mp4").unlink()
+    with pytest.raises(BuildError, match=r"a\.mp4 is a link, and not to a file"):
+        mirror(f"file://{shelf}", folder)
+    assert copies(folder) == {"a.mp4": b"real"}
+
+
+def test_a_folder_that_is_empty_all_at_once_deletes_no_copy(tmp_path: Path) -> None:
+    disk = tmp_path / "shelf/disk"
+    disk.mkdir(parents=True)
+    (tmp_path / "shelf/a.mp4").write_bytes(b"a")
+    (disk / "b.mp4").write_bytes(b"b")
+    folder = mirror(f"file://{tmp_path}/shelf", tmp_path / "copies")
+    (disk / "b.mp4").unlink()
+    with pytest.raises(BuildError, match="disk is empty, and videos came from there"):
+        mirror(f"file://{tmp_path}/shelf", folder)
+    assert set(copies(folder)) == {"a.mp4", "disk/b.mp4"}
+    disk.rmdir()
+    assert set(copies(mirror(f"file://{tmp_path}/shelf", folder))) == {"a.mp4"}
+
+
+@pytest.mark.parametrize("line", [b"\xff\xfe\n", b"123\n", b"[]\n", b""])
+def test_a_loss_of_power_is_made_good(bucket: fsspec.AbstractFileSystem, tmp_path: Path, line: bytes) -> None:
+    folder = mirror("memory://bucket", tmp_path / "copies")
+    (folder / "a.mp4").write_bytes(b"")
+    with (folder / ".copied.jsonl").open("ab") as index:
+        index.write(line)
+    assert copies(mirror("memory://bucket", folder))["a.mp4"] == b"first"
+
+
+def test_a_refused_build_leaves_the_lock_to_its_owner(tmp_path: Path) -> None:
+    store = tmp_path / "copies"
+    store.mkdir()
+    with folder_lock(store, "--out"):
+        for _ in range(2):  # the first one must not remove the lock
+            with (
+                pytest.raises(BuildError, match="another build is using this folder"),
+                local_inputs([f"file://{tmp_path}"], store),
+            ):
+                pass
 
 
 def test_what_killed_copies_left_is_no_video(bucket: fsspec.AbstractFileSystem, tmp_path: Path) -> None:
