@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from opendance_hf.assets import sha256_of
+from opendance_hf.disk import is_disconnected
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.files import NOT_MEDIA_SUFFIXES
 from opendance_hf.pipeline.config import has_repairs, with_repairs, work_fingerprint
@@ -26,6 +27,8 @@ _OUTSIDE_LINK = (
 )
 #: File names of the operating system that are skipped in folders of videos.
 _NOT_INPUTS = {"thumbs.db", "desktop.ini"}
+#: Folders that an operating system keeps on every disk, for itself alone.
+_SYSTEM_FOLDERS = {"lost+found", "system volume information", "$recycle.bin"}
 _MAX_NAMED = 3
 #: Inputs that are registered in one transaction.
 _TOGETHER = 1000
@@ -67,7 +70,8 @@ def find_inputs(paths: Iterable[Path], leave_out: Iterable[Path] = ()) -> list[S
         leave_out: folders inside the given ones that are not searched (the build's own output).
 
     Raises:
-        BuildError: if a path does not exist, or no input is found.
+        BuildError: if a path does not exist, a folder cannot be listed, or no input is found.
+        OSError: of a disk that does not answer.
     """
     paths = list(paths)
     skipped = [folder.resolve() for folder in leave_out]
@@ -76,13 +80,12 @@ def find_inputs(paths: Iterable[Path], leave_out: Iterable[Path] = ()) -> list[S
     for path in paths:
         if path.is_dir():
             root = path.resolve()
-            for file in sorted(path.rglob("*")):
+            for file in _files_below(path):
                 name = file.relative_to(path)
-                hidden = any(part.startswith(".") for part in name.parts)
                 target = Path(os.path.realpath(file))  # Path.resolve raises on a link to itself
                 # Linked folders are not searched: one that lies inside the given folder is found by its own path.
                 outside = file.is_symlink() and not target.is_relative_to(root)
-                if hidden or name.name.lower() in _NOT_INPUTS or (file.is_dir() and not outside):
+                if name.name.lower() in _NOT_INPUTS or (file.is_dir() and not outside):
                     continue
                 if any(target.is_relative_to(folder) for folder in skipped):
                     continue
@@ -103,6 +106,30 @@ def find_inputs(paths: Iterable[Path], leave_out: Iterable[Path] = ()) -> list[S
     if note:
         _log.info(f"Ignored {note}")
     return [found[path] for path in sorted(found)]
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Yield the files and links below a folder that are not hidden, in any order.
+
+    Raises:
+        BuildError: if a folder cannot be listed; its videos would be missing without a word.
+    """
+
+    def refuse(error: OSError) -> None:
+        # A folder that is gone meanwhile is the matter of check_not_vanished.
+        if isinstance(error, FileNotFoundError) or Path(error.filename).name.lower() in _SYSTEM_FOLDERS:
+            return
+        if is_disconnected(error):
+            raise error
+        raise BuildError(
+            f"{printable(error.filename)}: this folder of videos cannot be listed ({error.strerror}); change its permissions "
+            "or check its disk, and run the same command"
+        ) from None
+
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        yield from (Path(place, name) for name in (*links, *files) if not name.startswith("."))
 
 
 def _describe_ignored(names: list[str]) -> str:

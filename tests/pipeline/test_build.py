@@ -134,6 +134,48 @@ def test_hidden_files_and_those_of_file_managers_are_no_inputs(
     assert [source.path for source in found] == [videos / name for name in names], "wherever it is called"
 
 
+def forbid(monkeypatch: pytest.MonkeyPatch, *forbidden: Path) -> None:
+    """Let these folders be entered but not listed, also for root."""
+    scandir = os.scandir
+
+    def guarded(path: str | Path) -> Any:
+        if Path(path) in forbidden:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+
+
+def test_a_folder_that_cannot_be_listed_is_told(videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its videos would be left out, and their results forgotten."""
+    for name in ("2024", "lost+found", ".trash"):
+        (videos / name).mkdir()
+    (videos / "2024" / "4.mp4").touch()
+    forbid(monkeypatch, videos / "lost+found", videos / ".trash")
+    assert [source.name for source in find_inputs([videos])][-1] == "3.mp4", (
+        "a disk's own folders do not count"
+    )
+    forbid(monkeypatch, videos / "2024")
+    with pytest.raises(BuildError, match=r"2024: this folder of videos cannot be listed \(Permission denied"):
+        find_inputs([videos])
+    forbid(monkeypatch, videos)
+    with pytest.raises(BuildError, match=r"v: this folder of videos cannot be listed"):
+        find_inputs([videos])
+
+
+def test_links_to_folders_are_not_searched(videos: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "5.mp4").touch()
+    (videos / "2024").mkdir()
+    (videos / "2024" / "4.mp4").touch()
+    (videos / "inside").symlink_to("2024")
+    (videos / "outside").symlink_to(tmp_path / "elsewhere")
+    found = {source.name: source.refused[:22] for source in find_inputs([videos])}
+    assert found == {
+        "1.mp4": "", "2.mp4": "", "3.mp4": "", "2024/4.mp4": "", "outside": "a link that leads out ",
+    }  # fmt: skip
+
+
 def test_files_that_are_not_media_are_ignored_in_one_line(
     videos: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
