@@ -187,6 +187,7 @@ def build_dataset(
     Raises:
         BuildError: if an input is not found or lies in an output folder, another build uses the folder, or no build
             exists to continue.
+        VanishedError: if a disk of the inputs is not there any more; their results stay.
         LicenceError: if the licence is not an identifier of the Hub.
         ConfigError: if a file of the pipeline's backends is missing.
         PackError: if ``out`` holds something other than an OpenDance-HF dataset.
@@ -244,6 +245,8 @@ def build_dataset(
         if pipeline:
             _register(ledger, build, pipeline, inputs, repairs)
             _process(ledger, pipeline, build, options, progress or NoProgress(), repairs)
+        if inputs and not ledger.sequence_ids(withheld=True):  # the dataset will be removed
+            check_not_vanished(ledger, paths, [])
         _apply_decisions(ledger, build, options.inspected_only)
         counts: Counter[str] = Counter(item.status for item in ledger.each_item())
         _remove_stale_files(build, set(ledger.sequence_ids(withheld=True)))

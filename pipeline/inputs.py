@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,10 +16,11 @@ from opendance_hf.errors import OpenDanceError
 from opendance_hf.files import NOT_MEDIA_SUFFIXES
 from opendance_hf.pipeline.config import has_repairs, with_repairs, work_fingerprint
 from opendance_hf.pipeline.inspection.store import video_of
-from opendance_hf.pipeline.ledger import DONE, UNREAD, Ledger
+from opendance_hf.pipeline.ledger import DONE, UNREAD, Item, Ledger
 from opendance_hf.pipeline.pipelines import Pipeline
 from opendance_hf.pipeline.printable import printable
-from opendance_hf.pipeline.process import EMPTIED, Repairs, emptied
+from opendance_hf.pipeline.process import EMPTIED, Repairs, emptied, is_broken_link, vanished_disks
+from opendance_hf.pipeline.stage import VanishedError
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +37,8 @@ _TOGETHER = 1000
 #: Fingerprint of inputs that are not processed: every build checks them again, as the original of a duplicate may have been
 #: removed.
 _REFUSED = "refused"
+#: In place of the hash of an input whose earlier results stay.
+_AS_BEFORE = "as before"
 #: Of videos that nobody repaired.
 NO_REPAIRS: Final[Repairs] = {}
 
@@ -182,17 +186,24 @@ def register_inputs(
 ) -> None:
     """Add all inputs to the ledger and reject those that need no processing, duplicates among them.
 
-    Of inputs with the same content, the first by path is processed.
+    Of inputs with the same content, the first by path is processed. Inputs that cannot be read any more keep their earlier
+    results. Inputs of the ledger that are not given are forgotten at the end, when all given ones have been read.
+
+    Raises:
+        VanishedError: if a disk of the inputs is not there any more; nothing is forgotten.
     """
-    ledger.keep_only([os.fspath(source.path) for source in inputs])
     fingerprint = work_fingerprint(pipeline)
     first: dict[str, Source] = {}
+    unread: list[str] = []
     for start in range(0, len(inputs), _TOGETHER):
         # Files are read before the ledger is locked: annotators decide meanwhile.
         found = [_identify(ledger, source, first) for source in inputs[start : start + _TOGETHER]]
         with ledger.together():
             for source, digest, stamp in found:
                 key = os.fspath(source.path)
+                if digest == _AS_BEFORE:
+                    unread.append(source.name)
+                    continue
                 own = (
                     _REFUSED
                     if source.refused
@@ -201,33 +212,61 @@ def register_inputs(
                 ledger.add(key, source.name, digest, own, stamp)
                 if source.refused:
                     ledger.finish(key, "rejected", source.refused, 0.0)
+    ledger.keep_only([os.fspath(source.path) for source in inputs])
+    if unread:
+        more = ", ..." if len(unread) > _MAX_NAMED else ""
+        _log.warning(
+            f"{len(unread)} file(s) cannot be read, or were deleted meanwhile, and keep their earlier results: "
+            f"{', '.join(unread[:_MAX_NAMED])}{more}; check their disk and permissions"
+        )
 
 
 def _identify(ledger: Ledger, source: Source, first: dict[str, Source]) -> tuple[Source, str, str]:
     """Return an input, refused if it needs no processing, the hash of its content and its stamp.
 
+    The hash is :data:`_AS_BEFORE` if the file cannot be read, but could be in an earlier build.
+
     Args:
         ledger: knows the hashes of files that have not changed.
         source: the input.
         first: the first input of every content so far; changed in place.
+
+    Raises:
+        VanishedError: if the disk of the input is not there.
     """
     digest, stamp, refused = UNREAD, "", source.refused
-    if not refused and source.path.is_file():
-        try:
-            stat = source.path.stat()
-            digest, stamp = _content(ledger, source.path)
-            original = first.setdefault(digest, source)
-            if original is not source and stat.st_size > 0:
-                refused = f"same content as {original.name}"
-        except OSError as error:
-            refused = f"the file cannot be read ({error.strerror}); check its permissions"
+    try:
+        with vanished_disks(source.path):
+            if not refused and stat.S_ISREG((found := source.path.stat()).st_mode):
+                digest, stamp = _content(ledger, source.path)
+                original = first.setdefault(digest, source)
+                if original is not source and found.st_size > 0:
+                    refused = f"same content as {original.name}"
+    except VanishedError:
+        raise
+    except OSError as error:
+        if not is_broken_link(source.path, error):
+            if (known := _finished(ledger, source.path)) is not None:
+                first.setdefault(known.sha256, source)
+                return source, _AS_BEFORE, ""
+            if not isinstance(error, FileNotFoundError):
+                refused = f"the file cannot be read ({error.strerror}); check its permissions"
     return replace(source, refused=refused), digest, stamp
+
+
+def _finished(ledger: Ledger, path: Path) -> Item | None:
+    """Return an input that was read and finished in an earlier build; None if it was not."""
+    try:
+        item = ledger.item(os.fspath(path))
+    except KeyError:
+        return None
+    return item if item.status in DONE and item.sha256 != UNREAD else None
 
 
 def _content(ledger: Ledger, path: Path) -> tuple[str, str]:
     """Return the hash of a file's content and its stamp; the file is read only if its stamp has changed."""
-    stat = path.stat()
-    stamp = f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
+    found = path.stat()
+    stamp = f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
     return ledger.known_sha256(os.fspath(path), stamp) or sha256_of(path), stamp
 
 

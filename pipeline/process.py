@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
-from collections.abc import Callable, Mapping
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event, Thread
 from time import perf_counter
 from typing import Final
 
+from opendance_hf.disk import is_disconnected
 from opendance_hf.pipeline.cache import Cache
 from opendance_hf.pipeline.clip import Clip, Job, Repair
 from opendance_hf.pipeline.config import pipeline_fingerprint
@@ -17,6 +22,7 @@ from opendance_hf.pipeline.inspection.store import video_of
 from opendance_hf.pipeline.ledger import UNREAD, Item
 from opendance_hf.pipeline.outcome import Outcome, main_reason, summary
 from opendance_hf.pipeline.pipelines import STAGES, Pipeline
+from opendance_hf.pipeline.printable import printable
 from opendance_hf.pipeline.stage import Dropped, Rejected, VanishedError
 
 #: Each thread holds two or three frames in memory; with more threads, decoding is the bottleneck.
@@ -90,15 +96,16 @@ class VideoProcessor:
 
         Raises:
             Rejected: if no sequence can be made from it; the message is the reason.
-            VanishedError: if its folder is empty, or the build folder is gone, as when a disk was unmounted.
+            VanishedError: if the disk of the file or of the build folder is not there, see :func:`vanished_disks`.
             OSError: if the file has gone since it was registered, or cannot be read any more.
         """
         path = Path(item.path)
-        if path.exists() and not path.is_file():
-            raise Rejected("not a regular file")
-        if item.sha256 == UNREAD and not path.exists():
-            raise Rejected("a broken link")
-        _check_there(path)
+        try:
+            _check_there(path)
+        except OSError as error:
+            if item.sha256 == UNREAD and is_broken_link(path, error):
+                raise Rejected("a broken link") from None
+            raise
         try:
             outcome = self._process(item, on_stage, on_step)
         except Exception:
@@ -151,22 +158,52 @@ def emptied(path: Path) -> Path | None:
     return None if any(folder.iterdir()) else folder
 
 
-def _check_there(path: Path) -> None:
-    """Check that a file can be read.
+@contextmanager
+def vanished_disks(path: Path) -> Iterator[None]:
+    """Turn errors of a file in the block into one that names its folder, if the file's disk is not there.
 
     Raises:
-        VanishedError: if the nearest folder that is there is empty, as a mount point without its disk.
+        VanishedError: if the disk does not answer, or the file is gone and the nearest folder that is there is empty, as a
+            mount point without its disk. For a link that is the folder it leads to.
+        OSError: as it was raised, if only this file cannot be read.
+    """
+    try:
+        yield
+    except OSError as error:
+        if is_disconnected(error):
+            raise VanishedError(
+                f"{printable(path.parent)}: the disk of this folder of videos does not answer ({error.strerror}); mount it "
+                "again, and run the same command"
+            ) from None
+        if isinstance(error, FileNotFoundError) and (place := emptied(Path(os.path.realpath(path)))):
+            raise VanishedError(f"{printable(place)}: {EMPTIED}") from None
+        raise
+
+
+def _check_there(path: Path) -> None:
+    """Check that a path is a file that can be read.
+
+    Raises:
+        Rejected: if it is something else.
+        VanishedError: if its disk is not there, see :func:`vanished_disks`.
         OSError: if it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            file.read(1)
+        with vanished_disks(path):
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise Rejected("not a regular file")
+            with path.open("rb") as file:
+                file.read(1)
     except FileNotFoundError:
-        if (place := emptied(path)) is not None:
-            raise VanishedError(f"{place}: {EMPTIED}") from None
         raise FileNotFoundError(
             "the file is gone since the build began; put it back, or run the build again without it"
         ) from None
+
+
+def is_broken_link(path: Path, error: OSError) -> bool:
+    """Return True for the error of reading a link that leads nowhere."""
+    leads_nowhere = isinstance(error, FileNotFoundError) or error.errno in (errno.ENOTDIR, errno.ELOOP)
+    return leads_nowhere and path.is_symlink()
 
 
 def process(

@@ -6,6 +6,7 @@ import errno
 import os
 import sqlite3
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,15 +27,16 @@ from opendance_hf.pipeline.build import (
     _process,
     _remove_interrupted_output,
     _remove_stale_files,
+    build_dataset,
     find_inputs,
     folder_lock,
 )
 from opendance_hf.pipeline.inputs import check_not_vanished, refresh_pending, register_inputs, selected
-from opendance_hf.pipeline.ledger import Ledger
+from opendance_hf.pipeline.ledger import Item, Ledger
 from opendance_hf.pipeline.pipelines import Pipeline, default_pipeline
-from opendance_hf.pipeline.stage import Stage
+from opendance_hf.pipeline.stage import Stage, VanishedError
 from opendance_hf.pipeline.stages.genre import Genre
-from tests.pipeline.builds import make_build
+from tests.pipeline.builds import PIPELINE, make_build
 from tests.pipeline.fakes import Quiet
 
 
@@ -419,6 +421,140 @@ def test_results_of_a_disk_that_is_not_there_are_not_forgotten(
     else:
         (tmp_path / disk).rmdir()
         check_not_vanished(ledger, folders, find_inputs(folders))
+
+
+def publish_all(ledger: Ledger, folder: Path) -> list[Item]:
+    """Register the videos of a folder, and give each of them a sequence."""
+    register_inputs(ledger, find_inputs([folder]), default_pipeline())
+    for item in list(ledger.unfinished()):
+        ledger.start(item.path)
+        ledger.finish(item.path, "published", "", 1.0, [{"id": f"{item.sha256[:16]}_00"}])
+    return ledger.items()
+
+
+def empty(folder: Path) -> None:
+    for file in folder.iterdir():
+        file.unlink()
+
+
+@pytest.mark.parametrize("goes_at", ["", "1.mp4", "3.mp4"])
+@pytest.mark.parametrize("together", [1, 1000])
+def test_a_disk_that_goes_while_inputs_are_read_changes_nothing(
+    ledger: Ledger, videos: Path, monkeypatch: pytest.MonkeyPatch, goes_at: str, together: int
+) -> None:
+    monkeypatch.setattr(inputs_module, "_TOGETHER", together)
+    (videos / "0.mp4").symlink_to("3.mp4")
+    before = publish_all(ledger, videos)
+    sources = find_inputs([videos])
+    for file in videos.iterdir():
+        os.utime(file)  # all are read again
+
+    def read(path: Path) -> str:
+        if path.name == goes_at:
+            empty(videos)
+        return sha256_of(path)
+
+    monkeypatch.setattr(inputs_module, "sha256_of", read)
+    if not goes_at:
+        empty(videos)
+    with pytest.raises(VanishedError, match=r"v: this folder of videos is empty; .* mount it again"):
+        register_inputs(ledger, sources, default_pipeline())
+    assert ledger.items() == before
+    assert len(ledger.sequence_ids()) == 3
+
+
+@pytest.mark.parametrize("number", [errno.ENOTCONN, errno.ESTALE])
+def test_a_disk_that_stops_answering_changes_nothing(
+    ledger: Ledger, videos: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    before = publish_all(ledger, videos)
+    sources = find_inputs([videos])
+    monkeypatch.setattr(inputs_module, "_content", failing(number))
+    with pytest.raises(VanishedError, match=r"v: the disk of this folder of videos does not answer"):
+        register_inputs(ledger, sources, default_pipeline())
+    assert ledger.items() == before
+
+
+def failing(number: int, *names: str) -> Callable[..., tuple[str, str]]:
+    """Reads no file of these names, or none at all."""
+    content = inputs_module._content
+
+    def read(ledger: Ledger, path: Path) -> tuple[str, str]:
+        if not names or path.name in names:
+            raise OSError(number, os.strerror(number), os.fspath(path))
+        return content(ledger, path)
+
+    return read
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])
+def test_results_of_a_file_that_cannot_be_read_any_more_stay(
+    ledger: Ledger,
+    videos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    number: int,
+) -> None:
+    (videos / "4.mp4").write_bytes(b"1.mp4")
+    before = publish_all(ledger, videos)
+    (videos / "5.mp4").write_bytes(b"5.mp4")
+    monkeypatch.setattr(inputs_module, "_content", failing(number, "1.mp4", "5.mp4"))
+    register_inputs(ledger, find_inputs([videos]), default_pipeline())
+    *old, new = ledger.items()
+    assert old == before, "the copy, too, is still one"
+    assert (new.status, new.reason) == (
+        "rejected",
+        f"the file cannot be read ({os.strerror(number)}); check its permissions",
+    )
+    assert (
+        "1 file(s) cannot be read, or were deleted meanwhile, and keep their earlier results: 1.mp4"
+        in caplog.text
+    )
+
+
+def test_a_file_that_is_deleted_while_inputs_are_read_is_forgotten_by_the_next_build(
+    ledger: Ledger, videos: Path
+) -> None:
+    before = publish_all(ledger, videos)
+    (videos / "4.mp4").write_bytes(b"4.mp4")
+    sources = find_inputs([videos])
+    for name in ("1.mp4", "4.mp4"):
+        (videos / name).unlink()
+    register_inputs(ledger, sources, default_pipeline())
+    *old, new = ledger.items()
+    assert old == before
+    assert new.status == "pending", "which the worker says of it: it is gone"
+    assert list(enter(ledger, videos)) == ["2.mp4", "3.mp4"]
+    assert len(ledger.sequence_ids()) == 2
+
+
+@pytest.mark.parametrize("when", ["check_not_vanished", "_register", "_process"])
+def test_a_build_whose_disk_goes_keeps_its_dataset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """At whatever moment, even if all videos were rejected before anybody noticed."""
+    videos, out, build = tmp_path / "v", tmp_path / "d", tmp_path / "d.build"
+    make_build(build, (1, 1), sources=videos)
+    build_dataset([], out, build, BuildOptions())
+    files = sorted(path for path in tmp_path.rglob("*.npz"))
+    step = getattr(build_module, when)
+
+    def then_gone(ledger: Ledger, *values: Any) -> None:
+        step(ledger, *values)
+        empty(videos)
+        for item in ledger.items() if when == "_process" else ():
+            ledger.start(item.path)
+            ledger.finish(item.path, "rejected", "not a video", 0.0)
+
+    monkeypatch.setattr(build_module, when, then_gone)
+    options = BuildOptions(pipeline=PIPELINE)
+    if when == "_register":  # nothing is read any more: the videos are done
+        assert build_dataset([videos], out, build, options).counts == {"published": 2}
+    else:
+        with pytest.raises((BuildError, VanishedError), match="v: this folder of videos is empty"):
+            build_dataset([videos], out, build, options)
+    assert sorted(path for path in tmp_path.rglob("*.npz")) == files
+    assert (out / "statistics.json").is_file()
 
 
 def test_a_build_puts_back_a_dataset_that_was_being_replaced(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -62,10 +63,12 @@ def test_an_input_that_gives_nothing_is_rejected_with_reason_and_number(tmp_path
 
 def test_what_is_not_a_file_is_rejected_unread(tmp_path: Path) -> None:
     (tmp_path / "broken.mp4").symlink_to(tmp_path / "gone.mp4")
+    (tmp_path / "loop.mp4").symlink_to(tmp_path / "loop.mp4")
     (tmp_path / "folder.mp4").mkdir()
     os.mkfifo(tmp_path / "pipe.mp4")
     for name, reason in (
         ("broken.mp4", "a broken link"),
+        ("loop.mp4", "a broken link"),
         ("folder.mp4", "not a regular file"),
         ("pipe.mp4", "not a regular file"),
     ):
@@ -88,6 +91,28 @@ def test_an_empty_mount_point_is_the_fault_of_no_video(tmp_path: Path, below: st
     (tmp_path / "disk").mkdir()
     with pytest.raises(VanishedError, match=r"disk: this folder of videos is empty; .* mount it again"):
         process(tmp_path, tmp_path / "disk" / below)
+
+
+def test_a_file_that_was_not_read_and_is_gone_is_not_a_broken_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    with pytest.raises(VanishedError, match=r"disk: this folder of videos is empty"):
+        process(tmp_path, tmp_path / "disk" / "a.mp4", sha256=UNREAD)
+    (tmp_path / "a.mp4").symlink_to(tmp_path / "disk" / "a.mp4")
+    with pytest.raises(VanishedError, match=r"disk: this folder of videos is empty"):
+        process(tmp_path, tmp_path / "a.mp4", sha256=UNREAD)
+
+
+def test_a_disk_that_does_not_answer_is_the_fault_of_no_video(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dead(path: Path, **_: object) -> os.stat_result:
+        raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN), os.fspath(path))
+
+    processor = VideoProcessor((Note(),), tmp_path, 1)
+    item = Item("/videos/a.mp4", "a.mp4", "b" * 64, "pending", "", 0, 0.0)
+    monkeypatch.setattr(Path, "stat", dead)
+    with pytest.raises(VanishedError, match=r"/videos: the disk of this folder of videos does not answer"):
+        processor(item, lambda *values: None, lambda *values: None)
 
 
 def test_a_folder_that_was_deleted_with_its_video_costs_that_video_alone(tmp_path: Path) -> None:
