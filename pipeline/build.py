@@ -72,7 +72,7 @@ class BuildOptions:
         memory_gb: memory limit of the worker of a video, in 10^9 bytes; None for no limit.
         runner: a name of :data:`opendance_hf.pipeline.runners.RUNNERS`.
         address: of a Ray cluster; None starts one on this machine.
-        leave_out: files that are left for a later build.
+        leave_out: files that are left for a later build; their earlier results stay published.
         gpus_per_actor: share of a GPU that an actor of a Ray pool with GPU stages takes.
         inspected_only: publish only sequences that annotators kept in both rounds. Otherwise undecided ones are published
             too.
@@ -243,7 +243,7 @@ def build_dataset(
         made = {"pipeline": pipeline_fingerprint(pipeline)} if pipeline else {}
         ledger.remember({**kept, **made, "licence": licence})
         if pipeline:
-            _register(ledger, build, pipeline, inputs, repairs)
+            _register(ledger, build, pipeline, inputs, repairs, options.leave_out)
             _process(ledger, pipeline, build, options, progress or NoProgress(), repairs)
         if inputs and not ledger.sequence_ids(withheld=True):  # the dataset will be removed
             check_not_vanished(ledger, paths, [])
@@ -255,7 +255,12 @@ def build_dataset(
 
 
 def _register(
-    ledger: Ledger, build: Path, pipeline: Pipeline, inputs: list[Source] | None, repairs: Repairs
+    ledger: Ledger,
+    build: Path,
+    pipeline: Pipeline,
+    inputs: list[Source] | None,
+    repairs: Repairs,
+    later: Iterable[Path],
 ) -> None:
     """Store the configuration, and enter the inputs; those of the ledger are tried again if none are given."""
     with atomic_write(build / CONFIG) as part:
@@ -264,7 +269,7 @@ def _register(
         ledger.retry()
         refresh_pending(ledger, pipeline, repairs)
     else:
-        register_inputs(ledger, inputs, pipeline, repairs)
+        register_inputs(ledger, inputs, pipeline, repairs, later)
 
 
 def _open_ledger(build: Path) -> Ledger:

@@ -182,18 +182,30 @@ def check_not_vanished(ledger: Ledger, paths: Iterable[Path], inputs: list[Sourc
 
 
 def register_inputs(
-    ledger: Ledger, inputs: list[Source], pipeline: Pipeline, repairs: Repairs = NO_REPAIRS
+    ledger: Ledger,
+    inputs: list[Source],
+    pipeline: Pipeline,
+    repairs: Repairs = NO_REPAIRS,
+    later: Iterable[Path] = (),
 ) -> None:
     """Add all inputs to the ledger and reject those that need no processing, duplicates among them.
 
     Of inputs with the same content, the first by path is processed. Inputs that cannot be read any more keep their earlier
     results. Inputs of the ledger that are not given are forgotten at the end, when all given ones have been read.
 
+    Args:
+        ledger: of the build.
+        inputs: that were found.
+        pipeline: that will process them.
+        repairs: of annotators, by video.
+        later: files that are left for a later build; they keep their results, too.
+
     Raises:
         VanishedError: if a disk of the inputs is not there any more; nothing is forgotten.
     """
     fingerprint = work_fingerprint(pipeline)
-    first: dict[str, Source] = {}
+    left = [item for path in later if (item := _finished(ledger, path.absolute())) is not None]
+    first = {item.sha256: Source(Path(item.path), item.name) for item in left if item.status == "published"}
     unread: list[str] = []
     for start in range(0, len(inputs), _TOGETHER):
         # Files are read before the ledger is locked: annotators decide meanwhile.
@@ -212,7 +224,7 @@ def register_inputs(
                 ledger.add(key, source.name, digest, own, stamp)
                 if source.refused:
                     ledger.finish(key, "rejected", source.refused, 0.0)
-    ledger.keep_only([os.fspath(source.path) for source in inputs])
+    ledger.keep_only([os.fspath(source.path) for source in inputs] + [item.path for item in left])
     if unread:
         more = ", ..." if len(unread) > _MAX_NAMED else ""
         _log.warning(
@@ -247,7 +259,8 @@ def _identify(ledger: Ledger, source: Source, first: dict[str, Source]) -> tuple
     except OSError as error:
         if not is_broken_link(source.path, error):
             if (known := _finished(ledger, source.path)) is not None:
-                first.setdefault(known.sha256, source)
+                if known.status == "published":  # else a copy of it may be processed
+                    first.setdefault(known.sha256, source)
                 return source, _AS_BEFORE, ""
             if not isinstance(error, FileNotFoundError):
                 refused = f"the file cannot be read ({error.strerror}); check its permissions"

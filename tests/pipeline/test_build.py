@@ -528,6 +528,31 @@ def test_a_file_that_is_deleted_while_inputs_are_read_is_forgotten_by_the_next_b
     assert len(ledger.sequence_ids()) == 2
 
 
+def test_results_of_a_file_that_is_left_for_later_stay(ledger: Ledger, videos: Path) -> None:
+    """As --watch does with a video that was touched, or is being copied."""
+    before = publish_all(ledger, videos)
+    (videos / "0.mp4").write_bytes(b"2.mp4")
+    later = [videos / "2.mp4", videos / "new.mp4"]
+    register_inputs(ledger, find_inputs([videos], later), default_pipeline(), later=later)
+    copy, *old = ledger.items()
+    assert old == before
+    assert (copy.status, copy.reason) == ("rejected", "same content as 2.mp4")
+    assert len(ledger.sequence_ids()) == 3
+    # What was not finished is not processed behind the back of who writes it.
+    ledger.reopen([os.fspath(videos / "3.mp4")])
+    later = [videos / "3.mp4"]
+    register_inputs(ledger, find_inputs([videos], later), default_pipeline(), later=later)
+    assert [item.name for item in ledger.items()] == ["0.mp4", "1.mp4", "2.mp4"]
+
+
+def test_a_build_publishes_what_is_left_for_later(tmp_path: Path) -> None:
+    make_build(tmp_path / "d.build", (1, 1), sources=tmp_path / "v")
+    options = BuildOptions(pipeline=PIPELINE, leave_out={tmp_path / "v" / "dance_00.mp4"})
+    assert build_dataset([tmp_path / "v"], tmp_path / "d", tmp_path / "d.build", options).counts == {
+        "published": 2
+    }
+
+
 @pytest.mark.parametrize("when", ["check_not_vanished", "_register", "_process"])
 def test_a_build_whose_disk_goes_keeps_its_dataset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
