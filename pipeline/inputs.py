@@ -19,7 +19,7 @@ from opendance_hf.pipeline.inspection.store import video_of
 from opendance_hf.pipeline.ledger import DONE, UNREAD, Item, Ledger
 from opendance_hf.pipeline.pipelines import Pipeline
 from opendance_hf.pipeline.printable import printable
-from opendance_hf.pipeline.process import EMPTIED, Repairs, emptied, is_broken_link, vanished_disks
+from opendance_hf.pipeline.process import EMPTIED, Repairs, emptied, is_broken_link, stamp_of, vanished_disks
 from opendance_hf.pipeline.stage import VanishedError
 
 _log = logging.getLogger(__name__)
@@ -278,8 +278,7 @@ def _finished(ledger: Ledger, path: Path) -> Item | None:
 
 def _content(ledger: Ledger, path: Path) -> tuple[str, str]:
     """Return the hash of a file's content and its stamp; the file is read only if its stamp has changed."""
-    found = path.stat()
-    stamp = f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
+    stamp = stamp_of(path)
     return ledger.known_sha256(os.fspath(path), stamp) or sha256_of(path), stamp
 
 

@@ -14,6 +14,7 @@ from threading import Event, Thread
 from time import perf_counter
 from typing import Final
 
+from opendance_hf.assets import sha256_of
 from opendance_hf.disk import is_disconnected
 from opendance_hf.pipeline.cache import Cache
 from opendance_hf.pipeline.clip import Clip, Job, Repair
@@ -31,6 +32,36 @@ _MAX_THREADS: Final = 8
 
 #: Repairs in the order in which they are applied, by :func:`~opendance_hf.pipeline.inspection.store.video_of` a hash.
 Repairs = Mapping[str, tuple[Repair, ...]]
+
+
+def stamp_of(path: Path) -> str:
+    """Return size, modification and change time and inode of a file as text, which differs when its content has changed."""
+    found = path.stat()
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
+
+
+@dataclass
+class SourceCheck:
+    """Check that a file has the content that results are cached for.
+
+    Args:
+        path: the file.
+        sha256: hash of its content.
+        stamp: of the file when it was hashed; empty if it was not. Changed to the current one, so that a file that was
+            only touched, or has other numbers on another machine, is hashed once.
+    """
+
+    path: Path
+    sha256: str
+    stamp: str
+
+    def __call__(self) -> None:
+        """Raise OSError if the content has changed."""
+        if not self.stamp or (found := stamp_of(self.path)) == self.stamp:
+            return
+        if sha256_of(self.path) != self.sha256:
+            raise OSError("the file has changed since the build began; run the same command again")
+        self.stamp = found
 
 
 @dataclass
@@ -97,7 +128,7 @@ class VideoProcessor:
         Raises:
             Rejected: if no sequence can be made from it; the message is the reason.
             VanishedError: if the disk of the file or of the build folder is not there, see :func:`vanished_disks`.
-            OSError: if the file has gone since it was registered, or cannot be read any more.
+            OSError: if the file has gone or changed since it was registered, or cannot be read any more.
         """
         path = Path(item.path)
         try:
@@ -120,7 +151,8 @@ class VideoProcessor:
         repairs = self.repairs.get(video_of(item.sha256), ())
         video = Clip(path, item.sha256, key=item.sha256, job=self.job, repairs=repairs)
         times = StageTimes(on_stage, on_step)
-        return process(video, self.pipeline, times, self._torch_is_there.wait, self.num_stages)
+        check = SourceCheck(path, item.sha256, item.stamp)
+        return process(video, self.pipeline, times, self._torch_is_there.wait, self.num_stages, check)
 
 
 def place_of(folder: Path) -> tuple[int, int]:
@@ -212,6 +244,7 @@ def process(
     times: StageTimes,
     wait_for_torch: Callable[[], object] = lambda: None,
     num_stages: int | None = None,
+    check_source: Callable[[], object] = lambda: None,
 ) -> Outcome:
     """Run all stages on a video, depth first: each span becomes a sequence before the next span is processed.
 
@@ -224,12 +257,16 @@ def process(
         times: receives the start and end of every stage.
         wait_for_torch: called before stages that must not run while torch is imported.
         num_stages: run only so many stages; the outcome then has no sequences. None for all.
+        check_source: called before the first stage, before a result is kept and at the end; raises if the video's file has
+            other content than its hash says.
 
     Raises:
         Rejected: if no sequence can be made from the video; the message is the reason.
+        OSError: of ``check_source``.
     """
+    check_source()
     outcome = Outcome()
-    cache = Cache(video.job.build, video.sha256)
+    cache = Cache(video.job.build, video.sha256, check_source)
     pending, goes_on = [(video, 0)], False
     while pending:
         clip, stage_index = pending.pop()
@@ -251,6 +288,7 @@ def process(
         outcome.dropped += [result for result in results if isinstance(result, Dropped)]
         clips = [result for result in results if isinstance(result, Clip)]
         pending += [(result, stage_index + 1) for result in reversed(clips)]
+    check_source()
     if goes_on:
         return outcome
     cache.close()

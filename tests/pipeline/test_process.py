@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from opendance_hf.assets import sha256_of
 from opendance_hf.pipeline.clip import Clip, Job
 from opendance_hf.pipeline.config import pipeline_fingerprint
 from opendance_hf.pipeline.ledger import UNREAD, Item
-from opendance_hf.pipeline.process import VideoProcessor
+from opendance_hf.pipeline.process import VideoProcessor, stamp_of
 from opendance_hf.pipeline.stage import Dropped, Rejected, Stage, VanishedError
 from tests.factories import make_sequence
 
@@ -32,6 +33,8 @@ class Note(Stage):
         content = clip.path.read_bytes()
         if content == b"vanish":
             clip.path.unlink()
+        if content == b"append":
+            clip.path.write_bytes(b"append, still being copied")
         if content in (b"dull", b"vanish"):
             return Dropped(0.0, 9.0, "dull", "2, at least 3 needed")
         return replace(clip, sequence=make_sequence(0, id=clip.id))
@@ -112,6 +115,64 @@ def test_a_disk_that_does_not_answer_is_the_fault_of_no_video(
     item = Item("/videos/a.mp4", "a.mp4", "b" * 64, "pending", "", 0, 0.0)
     monkeypatch.setattr(Path, "stat", dead)
     with pytest.raises(VanishedError, match=r"/videos: the disk of this folder of videos does not answer"):
+        processor(item, lambda *values: None, lambda *values: None)
+
+
+@dataclass(frozen=True)
+class Scan(Stage):
+    """A stage whose result is kept; renames files as a user may meanwhile."""
+
+    name = "scan"
+    writes = ("scores",)
+    swaps: bool = False
+
+    def __call__(self, clip: Clip) -> Clip:
+        if self.swaps:
+            swap(clip.path.parent)
+        return replace(clip, scores={"content": float(clip.path.read_bytes())})
+
+
+def swap(folder: Path) -> None:
+    (folder / "1.mp4").rename(folder / "3.mp4")
+    (folder / "2.mp4").rename(folder / "1.mp4")
+    (folder / "3.mp4").rename(folder / "2.mp4")
+
+
+@pytest.mark.parametrize("during", [False, True])
+def test_no_result_is_kept_for_the_content_of_another_file(tmp_path: Path, during: bool) -> None:
+    """Files of equal size and time that are renamed between their hash and their turn, or while a stage runs."""
+    items, build = {}, tmp_path / "build"
+    for name in ("1.mp4", "2.mp4"):
+        file = tmp_path / name
+        file.write_bytes(name[:1].encode())
+        os.utime(file, (0, 0))
+        items[name] = Item(os.fspath(file), name, sha256_of(file), "pending", "", 0, 0.0, stamp_of(file))
+    build.mkdir()
+
+    def run(name: str, *, swaps: bool = False) -> None:
+        pipeline = (Scan(swaps), Note())
+        SEEN.clear()
+        VideoProcessor(pipeline, build, 1)(items[name], lambda *values: None, lambda *values: None)
+
+    if not during:
+        swap(tmp_path)
+    with pytest.raises(
+        OSError, match="the file has changed since the build began; run the same command again"
+    ):
+        run("1.mp4", swaps=during)
+    assert SEEN == []
+    assert list(build.rglob("*.npz")) == []
+    swap(tmp_path)  # back: another stamp, the same content
+    run("1.mp4")
+    assert [clip.scores for clip in SEEN] == [{"content": 1.0}]
+
+
+def test_a_file_that_changes_in_a_stage_that_keeps_nothing_is_not_published(tmp_path: Path) -> None:
+    file = tmp_path / "a.mp4"
+    file.write_bytes(b"append")
+    item = Item(os.fspath(file), "a.mp4", sha256_of(file), "pending", "", 0, 0.0, stamp_of(file))
+    processor = VideoProcessor((Note(),), tmp_path, 1)
+    with pytest.raises(OSError, match="the file has changed"):
         processor(item, lambda *values: None, lambda *values: None)
 
 
