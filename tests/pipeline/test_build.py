@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,9 @@ from opendance_hf.pipeline.ledger import Item, Ledger
 from opendance_hf.pipeline.pipelines import Pipeline, default_pipeline
 from opendance_hf.pipeline.stage import Stage, VanishedError
 from opendance_hf.pipeline.stages.genre import Genre
+from opendance_hf.schema import DanceSequence
+from opendance_hf.storage import pack
+from tests.factories import make_sequence
 from tests.pipeline.builds import PIPELINE, make_build
 from tests.pipeline.fakes import Quiet
 
@@ -601,6 +605,25 @@ def test_what_a_killed_pack_left_is_cleared_away_and_other_datasets_are_not(tmp_
         (tmp_path / name / "data").mkdir(parents=True)
     _remove_interrupted_output(tmp_path / "d")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+
+
+def test_what_another_process_packs_into_is_not_cleared_away(tmp_path: Path) -> None:
+    """Two builds with one --out: the lock of a build covers its working folder only."""
+
+    def sequences() -> Iterator[DanceSequence]:
+        yield make_sequence(1)
+        _remove_interrupted_output(tmp_path / "d")
+        yield make_sequence(2)
+
+    assert pack(sequences(), tmp_path / "d").num_sequences == 2
+    script = (
+        "import os, sys; from pathlib import Path; from opendance_hf.storage.pack import _staging\n"
+        "with _staging(Path(sys.argv[1])) as staging: os._exit(3)"
+    )
+    subprocess.run([sys.executable, "-c", script, tmp_path / "d"], check=False)
+    assert len(list(tmp_path.iterdir())) == 2
+    _remove_interrupted_output(tmp_path / "d")
+    assert [path.name for path in tmp_path.iterdir()] == ["d"], "a killed process uses nothing"
 
 
 def test_a_stage_that_writes_beside_the_ledger_costs_no_other_file(
