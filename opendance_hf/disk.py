@@ -34,8 +34,22 @@ _RESOURCES: Final = {
     errno.EMFILE: ("too many open files", "raise the limit (ulimit -n)"),
     errno.ENFILE: ("too many open files on this machine", "close other programs"),
 }
+#: Errors of disks and network folders that are not there any more, although their folder is.
+_DISCONNECTED: Final = {
+    number: (f"the disk or network folder does not answer ({os.strerror(number)})", "mount it again")
+    for number in (
+        errno.ENOTCONN,
+        errno.ESTALE,
+        errno.ENODEV,
+        errno.ENXIO,
+        errno.ETIMEDOUT,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+    )
+}
 #: Errors that may concern an input as well.
 _PLACES: Final = {
+    **_DISCONNECTED,
     errno.EACCES: ("permission denied", "change its permissions"),
     errno.EPERM: ("operation not permitted", "change its permissions"),
     errno.ENAMETOOLONG: ("this name is too long for the file system", "give a shorter one"),
@@ -97,6 +111,11 @@ def is_read_only(path: Path) -> bool:
         return bool(os.statvfs(_existing(path)).f_flag & os.ST_RDONLY)
     except (OSError, AttributeError):
         return False
+
+
+def is_disconnected(error: OSError) -> bool:
+    """Return True for an error of a disk or network folder that is not there any more, as no file of it can be read."""
+    return error.errno in _DISCONNECTED
 
 
 def check_room(path: Path, need_bytes: int = MIN_ROOM, *, option: str = "--out") -> None:

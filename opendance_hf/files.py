@@ -26,6 +26,8 @@ __all__ = [
     "check_folder",
     "check_output",
     "check_outputs",
+    "in_use",
+    "is_in_use",
     "names_a_folder",
     "naming_errors",
     "new_folder",
@@ -330,3 +332,40 @@ def names_a_folder(name: str | os.PathLike[str]) -> bool:
     if isinstance(name, os.PathLike) or Path(text).expanduser().exists() or text.startswith((".", "/", "~")):
         return True
     return text.count("/") != 1 or Path(text).parent.is_dir()
+
+
+@contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Mark a temporary folder for :func:`is_in_use` until the block or the process ends, with a lock if there are any."""
+    lock = None
+    with contextlib.suppress(ModuleNotFoundError, OSError):  # Windows; some network file systems
+        lock = _locked(folder)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def is_in_use(folder: Path) -> bool:
+    """Return True if a process is in a block of :func:`in_use` with this folder."""
+    try:
+        os.close(_locked(folder))
+    except BlockingIOError:
+        return True
+    except (ModuleNotFoundError, OSError):
+        pass
+    return False
+
+
+def _locked(folder: Path) -> int:
+    """Lock a folder and return its file descriptor, whose closing releases it; raise BlockingIOError if it is locked."""
+    import fcntl
+
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(number)
+        raise
+    return number

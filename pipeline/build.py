@@ -18,7 +18,7 @@ from threading import Thread
 
 from opendance_hf.assets import sha256_of
 from opendance_hf.disk import MIN_ROOM, check_room
-from opendance_hf.files import atomic_write, restore_replaced
+from opendance_hf.files import atomic_write, is_in_use, restore_replaced
 from opendance_hf.pipeline.config import (
     CONFIG,
     dump_config,
@@ -72,7 +72,7 @@ class BuildOptions:
         memory_gb: memory limit of the worker of a video, in 10^9 bytes; None for no limit.
         runner: a name of :data:`opendance_hf.pipeline.runners.RUNNERS`.
         address: of a Ray cluster; None starts one on this machine.
-        leave_out: files that are left for a later build.
+        leave_out: files that are left for a later build; their earlier results stay published.
         gpus_per_actor: share of a GPU that an actor of a Ray pool with GPU stages takes.
         inspected_only: publish only sequences that annotators kept in both rounds. Otherwise undecided ones are published
             too.
@@ -187,6 +187,7 @@ def build_dataset(
     Raises:
         BuildError: if an input is not found or lies in an output folder, another build uses the folder, or no build
             exists to continue.
+        VanishedError: if a disk of the inputs is not there any more; their results stay.
         LicenceError: if the licence is not an identifier of the Hub.
         ConfigError: if a file of the pipeline's backends is missing.
         PackError: if ``out`` holds something other than an OpenDance-HF dataset.
@@ -242,8 +243,10 @@ def build_dataset(
         made = {"pipeline": pipeline_fingerprint(pipeline)} if pipeline else {}
         ledger.remember({**kept, **made, "licence": licence})
         if pipeline:
-            _register(ledger, build, pipeline, inputs, repairs)
+            _register(ledger, build, pipeline, inputs, repairs, options.leave_out)
             _process(ledger, pipeline, build, options, progress or NoProgress(), repairs)
+        if inputs and not ledger.sequence_ids(withheld=True):  # the dataset will be removed
+            check_not_vanished(ledger, paths, [])
         _apply_decisions(ledger, build, options.inspected_only)
         counts: Counter[str] = Counter(item.status for item in ledger.each_item())
         _remove_stale_files(build, set(ledger.sequence_ids(withheld=True)))
@@ -252,7 +255,12 @@ def build_dataset(
 
 
 def _register(
-    ledger: Ledger, build: Path, pipeline: Pipeline, inputs: list[Source] | None, repairs: Repairs
+    ledger: Ledger,
+    build: Path,
+    pipeline: Pipeline,
+    inputs: list[Source] | None,
+    repairs: Repairs,
+    later: Iterable[Path],
 ) -> None:
     """Store the configuration, and enter the inputs; those of the ledger are tried again if none are given."""
     with atomic_write(build / CONFIG) as part:
@@ -261,7 +269,7 @@ def _register(
         ledger.retry()
         refresh_pending(ledger, pipeline, repairs)
     else:
-        register_inputs(ledger, inputs, pipeline, repairs)
+        register_inputs(ledger, inputs, pipeline, repairs, later)
 
 
 def _open_ledger(build: Path) -> Ledger:
@@ -453,11 +461,15 @@ def _remove_stale_files(build: Path, ids: set[str]) -> None:
 
 
 def _remove_interrupted_output(out: Path) -> None:
-    """Remove temporary folders beside the dataset that a build left when it was killed while packing."""
+    """Remove temporary folders beside the dataset that a build left when it was killed while packing.
+
+    Those that another process is packing into stay.
+    """
     for suffix in ("partial", "replaced"):
         for folder in out.absolute().parent.glob(f".{glob.escape(out.name)}.*.{suffix}"):
             # A further dot means another dataset whose name begins with this one's.
-            if "." not in folder.name.removeprefix(f".{out.name}.").removesuffix(f".{suffix}"):
+            own = "." not in folder.name.removeprefix(f".{out.name}.").removesuffix(f".{suffix}")
+            if own and not is_in_use(folder):
                 shutil.rmtree(folder, ignore_errors=True)
 
 

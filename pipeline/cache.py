@@ -12,7 +12,7 @@ import json
 import logging
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -77,10 +77,11 @@ class Cache:
     Args:
         build: the build folder.
         sha256: hash of the video's content.
+        check_source: called before a result is kept; raises if the video's file has other content now.
     """
 
-    def __init__(self, build: Path, sha256: str) -> None:
-        self._build = build
+    def __init__(self, build: Path, sha256: str, check_source: Callable[[], object] = lambda: None) -> None:
+        self._build, self._check_source = build, check_source
         self._folder = build / "work" / sha256[:16]
         self._used: dict[str, list[str]] = {}
 
@@ -106,6 +107,7 @@ class Cache:
         for stamp in stamps:
             stamp.unlink(missing_ok=True)
         results = _call(stage, clip)
+        self._check_source()
         for stamp in stamps:
             with atomic_write(stamp) as part:
                 part.write_text(key)

@@ -122,7 +122,7 @@ class DropCount(NamedTuple):
 
 @dataclass(frozen=True)
 class Item:
-    """One input of a build."""
+    """One input of a build; ``stamp`` as in :meth:`Ledger.add`."""
 
     path: str
     name: str
@@ -131,9 +131,10 @@ class Item:
     reason: str
     attempts: int
     seconds: float
+    stamp: str = ""
 
 
-_ITEM: Final = "path, name, sha256, status, reason, attempts, seconds"
+_ITEM: Final = "path, name, sha256, status, reason, attempts, seconds, stamp"
 
 
 def _item(row: sqlite3.Row, **changes: str) -> Item:
@@ -204,7 +205,7 @@ class Ledger:
             sha256: hash of the content.
             fingerprint: :func:`opendance_hf.pipeline.config.work_fingerprint`. A stored one is compatible if its first
                 part (for the rows) is equal and it contains all further parts (for other files that stages write).
-            stamp: size, modification time and inode of the file, for :meth:`known_sha256`.
+            stamp: of the file, see :func:`opendance_hf.pipeline.process.stamp_of`, for :meth:`known_sha256`.
         """
         with self._transaction() as db:
             old = db.execute(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
-from collections.abc import Callable, Mapping
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event, Thread
 from time import perf_counter
 from typing import Final
 
+from opendance_hf.assets import sha256_of
+from opendance_hf.disk import is_disconnected
 from opendance_hf.pipeline.cache import Cache
 from opendance_hf.pipeline.clip import Clip, Job, Repair
 from opendance_hf.pipeline.config import pipeline_fingerprint
@@ -17,6 +23,7 @@ from opendance_hf.pipeline.inspection.store import video_of
 from opendance_hf.pipeline.ledger import UNREAD, Item
 from opendance_hf.pipeline.outcome import Outcome, main_reason, summary
 from opendance_hf.pipeline.pipelines import STAGES, Pipeline
+from opendance_hf.pipeline.printable import printable
 from opendance_hf.pipeline.stage import Dropped, Rejected, VanishedError
 
 #: Each thread holds two or three frames in memory; with more threads, decoding is the bottleneck.
@@ -25,6 +32,36 @@ _MAX_THREADS: Final = 8
 
 #: Repairs in the order in which they are applied, by :func:`~opendance_hf.pipeline.inspection.store.video_of` a hash.
 Repairs = Mapping[str, tuple[Repair, ...]]
+
+
+def stamp_of(path: Path) -> str:
+    """Return size, modification and change time and inode of a file as text, which differs when its content has changed."""
+    found = path.stat()
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
+
+
+@dataclass
+class SourceCheck:
+    """Check that a file has the content that results are cached for.
+
+    Args:
+        path: the file.
+        sha256: hash of its content.
+        stamp: of the file when it was hashed; empty if it was not. Changed to the current one, so that a file that was
+            only touched, or has other numbers on another machine, is hashed once.
+    """
+
+    path: Path
+    sha256: str
+    stamp: str
+
+    def __call__(self) -> None:
+        """Raise OSError if the content has changed."""
+        if not self.stamp or (found := stamp_of(self.path)) == self.stamp:
+            return
+        if sha256_of(self.path) != self.sha256:
+            raise OSError("the file has changed since the build began; run the same command again")
+        self.stamp = found
 
 
 @dataclass
@@ -90,15 +127,16 @@ class VideoProcessor:
 
         Raises:
             Rejected: if no sequence can be made from it; the message is the reason.
-            VanishedError: if its folder is empty, or the build folder is gone, as when a disk was unmounted.
-            OSError: if the file has gone since it was registered, or cannot be read any more.
+            VanishedError: if the disk of the file or of the build folder is not there, see :func:`vanished_disks`.
+            OSError: if the file has gone or changed since it was registered, or cannot be read any more.
         """
         path = Path(item.path)
-        if path.exists() and not path.is_file():
-            raise Rejected("not a regular file")
-        if item.sha256 == UNREAD and not path.exists():
-            raise Rejected("a broken link")
-        _check_there(path)
+        try:
+            _check_there(path)
+        except OSError as error:
+            if item.sha256 == UNREAD and is_broken_link(path, error):
+                raise Rejected("a broken link") from None
+            raise
         try:
             outcome = self._process(item, on_stage, on_step)
         except Exception:
@@ -113,7 +151,8 @@ class VideoProcessor:
         repairs = self.repairs.get(video_of(item.sha256), ())
         video = Clip(path, item.sha256, key=item.sha256, job=self.job, repairs=repairs)
         times = StageTimes(on_stage, on_step)
-        return process(video, self.pipeline, times, self._torch_is_there.wait, self.num_stages)
+        check = SourceCheck(path, item.sha256, item.stamp)
+        return process(video, self.pipeline, times, self._torch_is_there.wait, self.num_stages, check)
 
 
 def place_of(folder: Path) -> tuple[int, int]:
@@ -151,22 +190,52 @@ def emptied(path: Path) -> Path | None:
     return None if any(folder.iterdir()) else folder
 
 
-def _check_there(path: Path) -> None:
-    """Check that a file can be read.
+@contextmanager
+def vanished_disks(path: Path) -> Iterator[None]:
+    """Turn errors of a file in the block into one that names its folder, if the file's disk is not there.
 
     Raises:
-        VanishedError: if the nearest folder that is there is empty, as a mount point without its disk.
+        VanishedError: if the disk does not answer, or the file is gone and the nearest folder that is there is empty, as a
+            mount point without its disk. For a link that is the folder it leads to.
+        OSError: as it was raised, if only this file cannot be read.
+    """
+    try:
+        yield
+    except OSError as error:
+        if is_disconnected(error):
+            raise VanishedError(
+                f"{printable(path.parent)}: the disk of this folder of videos does not answer ({error.strerror}); mount it "
+                "again, and run the same command"
+            ) from None
+        if isinstance(error, FileNotFoundError) and (place := emptied(Path(os.path.realpath(path)))):
+            raise VanishedError(f"{printable(place)}: {EMPTIED}") from None
+        raise
+
+
+def _check_there(path: Path) -> None:
+    """Check that a path is a file that can be read.
+
+    Raises:
+        Rejected: if it is something else.
+        VanishedError: if its disk is not there, see :func:`vanished_disks`.
         OSError: if it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            file.read(1)
+        with vanished_disks(path):
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise Rejected("not a regular file")
+            with path.open("rb") as file:
+                file.read(1)
     except FileNotFoundError:
-        if (place := emptied(path)) is not None:
-            raise VanishedError(f"{place}: {EMPTIED}") from None
         raise FileNotFoundError(
             "the file is gone since the build began; put it back, or run the build again without it"
         ) from None
+
+
+def is_broken_link(path: Path, error: OSError) -> bool:
+    """Return True for the error of reading a link that leads nowhere."""
+    leads_nowhere = isinstance(error, FileNotFoundError) or error.errno in (errno.ENOTDIR, errno.ELOOP)
+    return leads_nowhere and path.is_symlink()
 
 
 def process(
@@ -175,6 +244,7 @@ def process(
     times: StageTimes,
     wait_for_torch: Callable[[], object] = lambda: None,
     num_stages: int | None = None,
+    check_source: Callable[[], object] = lambda: None,
 ) -> Outcome:
     """Run all stages on a video, depth first: each span becomes a sequence before the next span is processed.
 
@@ -187,12 +257,16 @@ def process(
         times: receives the start and end of every stage.
         wait_for_torch: called before stages that must not run while torch is imported.
         num_stages: run only so many stages; the outcome then has no sequences. None for all.
+        check_source: called before the first stage, before a result is kept and at the end; raises if the video's file has
+            other content than its hash says.
 
     Raises:
         Rejected: if no sequence can be made from the video; the message is the reason.
+        OSError: of ``check_source``.
     """
+    check_source()
     outcome = Outcome()
-    cache = Cache(video.job.build, video.sha256)
+    cache = Cache(video.job.build, video.sha256, check_source)
     pending, goes_on = [(video, 0)], False
     while pending:
         clip, stage_index = pending.pop()
@@ -214,6 +288,7 @@ def process(
         outcome.dropped += [result for result in results if isinstance(result, Dropped)]
         clips = [result for result in results if isinstance(result, Clip)]
         pending += [(result, stage_index + 1) for result in reversed(clips)]
+    check_source()
     if goes_on:
         return outcome
     cache.close()

@@ -172,6 +172,27 @@ def test_a_command_tells_it_without_a_traceback(tmp_path: Path, monkeypatch: pyt
     assert [path.name for path in tmp_path.iterdir()] == ["song.wav"]
 
 
+@pytest.mark.parametrize("number", [errno.ENOTCONN, errno.ESTALE])
+def test_a_disk_that_does_not_answer_is_told_without_a_traceback(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as the mount point of a program of FUSE that has died."""
+    videos, stat = tmp_path / "videos", os.stat
+
+    def dead(path: object, *args: object, **options: object) -> os.stat_result:
+        if path == videos:
+            raise OSError(number, os.strerror(number), os.fspath(videos))
+        return stat(path, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "stat", dead)
+    done = CliRunner().invoke(app, ["build", str(videos), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 2
+    assert isinstance(done.exception, SystemExit)
+    told = " ".join(done.output.split())
+    assert f"{videos}: the disk or network folder does not answer ({os.strerror(number)}); mount it" in told
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare for mounts of its own")
 @pytest.mark.parametrize(("options", "told"), [("size=64k", "no space left"), ("size=9m,ro", "read-only")])
 def test_a_real_disk(options: str, told: str, tmp_path: Path) -> None:

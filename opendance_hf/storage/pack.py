@@ -30,7 +30,7 @@ from huggingface_hub.utils.tqdm import tqdm
 
 from opendance_hf import __version__
 from opendance_hf.errors import OpenDanceError
-from opendance_hf.files import naming_errors, new_folder, replace_folder
+from opendance_hf.files import in_use, naming_errors, new_folder, replace_folder
 from opendance_hf.render.statistics import Sample, draw_statistics
 from opendance_hf.schema import SCHEMA_VERSION, DanceSequence, sorted_configs, validate
 from opendance_hf.storage.card import dataset_card
@@ -170,7 +170,8 @@ def _staging(out: Path) -> Iterator[Path]:
     """Yield a temporary folder beside ``out``, on the same file system; it is removed at the end."""
     staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
     try:
-        yield staging
+        with in_use(staging):
+            yield staging
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

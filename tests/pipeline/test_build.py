@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,15 +28,19 @@ from opendance_hf.pipeline.build import (
     _process,
     _remove_interrupted_output,
     _remove_stale_files,
+    build_dataset,
     find_inputs,
     folder_lock,
 )
 from opendance_hf.pipeline.inputs import check_not_vanished, refresh_pending, register_inputs, selected
-from opendance_hf.pipeline.ledger import Ledger
+from opendance_hf.pipeline.ledger import Item, Ledger
 from opendance_hf.pipeline.pipelines import Pipeline, default_pipeline
-from opendance_hf.pipeline.stage import Stage
+from opendance_hf.pipeline.stage import Stage, VanishedError
 from opendance_hf.pipeline.stages.genre import Genre
-from tests.pipeline.builds import make_build
+from opendance_hf.schema import DanceSequence
+from opendance_hf.storage import pack
+from tests.factories import make_sequence
+from tests.pipeline.builds import PIPELINE, make_build
 from tests.pipeline.fakes import Quiet
 
 
@@ -132,6 +138,48 @@ def test_hidden_files_and_those_of_file_managers_are_no_inputs(
     monkeypatch.chdir(videos.parent)
     found = find_inputs([Path("v/2.mp4"), Path("v")])
     assert [source.path for source in found] == [videos / name for name in names], "wherever it is called"
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch, *forbidden: Path) -> None:
+    """Let these folders be entered but not listed, also for root."""
+    scandir = os.scandir
+
+    def guarded(path: str | Path) -> Any:
+        if Path(path) in forbidden:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+
+
+def test_a_folder_that_cannot_be_listed_is_told(videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its videos would be left out, and their results forgotten."""
+    for name in ("2024", "lost+found", ".trash"):
+        (videos / name).mkdir()
+    (videos / "2024" / "4.mp4").touch()
+    forbid(monkeypatch, videos / "lost+found", videos / ".trash")
+    assert [source.name for source in find_inputs([videos])][-1] == "3.mp4", (
+        "a disk's own folders do not count"
+    )
+    forbid(monkeypatch, videos / "2024")
+    with pytest.raises(BuildError, match=r"2024: this folder of videos cannot be listed \(Permission denied"):
+        find_inputs([videos])
+    forbid(monkeypatch, videos)
+    with pytest.raises(BuildError, match=r"v: this folder of videos cannot be listed"):
+        find_inputs([videos])
+
+
+def test_links_to_folders_are_not_searched(videos: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "5.mp4").touch()
+    (videos / "2024").mkdir()
+    (videos / "2024" / "4.mp4").touch()
+    (videos / "inside").symlink_to("2024")
+    (videos / "outside").symlink_to(tmp_path / "elsewhere")
+    found = {source.name: source.refused[:22] for source in find_inputs([videos])}
+    assert found == {
+        "1.mp4": "", "2.mp4": "", "3.mp4": "", "2024/4.mp4": "", "outside": "a link that leads out ",
+    }  # fmt: skip
 
 
 def test_files_that_are_not_media_are_ignored_in_one_line(
@@ -379,6 +427,166 @@ def test_results_of_a_disk_that_is_not_there_are_not_forgotten(
         check_not_vanished(ledger, folders, find_inputs(folders))
 
 
+def publish_all(ledger: Ledger, folder: Path) -> list[Item]:
+    """Register the videos of a folder, and give each of them a sequence."""
+    register_inputs(ledger, find_inputs([folder]), default_pipeline())
+    for item in list(ledger.unfinished()):
+        ledger.start(item.path)
+        ledger.finish(item.path, "published", "", 1.0, [{"id": f"{item.sha256[:16]}_00"}])
+    return ledger.items()
+
+
+def empty(folder: Path) -> None:
+    for file in folder.iterdir():
+        file.unlink()
+
+
+@pytest.mark.parametrize("goes_at", ["", "1.mp4", "3.mp4"])
+@pytest.mark.parametrize("together", [1, 1000])
+def test_a_disk_that_goes_while_inputs_are_read_changes_nothing(
+    ledger: Ledger, videos: Path, monkeypatch: pytest.MonkeyPatch, goes_at: str, together: int
+) -> None:
+    monkeypatch.setattr(inputs_module, "_TOGETHER", together)
+    (videos / "0.mp4").symlink_to("3.mp4")
+    before = publish_all(ledger, videos)
+    sources = find_inputs([videos])
+    for file in videos.iterdir():
+        os.utime(file)  # all are read again
+
+    def read(path: Path) -> str:
+        if path.name == goes_at:
+            empty(videos)
+        return sha256_of(path)
+
+    monkeypatch.setattr(inputs_module, "sha256_of", read)
+    if not goes_at:
+        empty(videos)
+    with pytest.raises(VanishedError, match=r"v: this folder of videos is empty; .* mount it again"):
+        register_inputs(ledger, sources, default_pipeline())
+    read_again = [replace(item, stamp=old.stamp) for item, old in zip(ledger.items(), before, strict=True)]
+    assert read_again == before
+    assert len(ledger.sequence_ids()) == 3
+
+
+@pytest.mark.parametrize("number", [errno.ENOTCONN, errno.ESTALE])
+def test_a_disk_that_stops_answering_changes_nothing(
+    ledger: Ledger, videos: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    before = publish_all(ledger, videos)
+    sources = find_inputs([videos])
+    monkeypatch.setattr(inputs_module, "_content", failing(number))
+    with pytest.raises(VanishedError, match=r"v: the disk of this folder of videos does not answer"):
+        register_inputs(ledger, sources, default_pipeline())
+    assert ledger.items() == before
+
+
+def failing(number: int, *names: str) -> Callable[..., tuple[str, str]]:
+    """Reads no file of these names, or none at all."""
+    content = inputs_module._content
+
+    def read(ledger: Ledger, path: Path) -> tuple[str, str]:
+        if not names or path.name in names:
+            raise OSError(number, os.strerror(number), os.fspath(path))
+        return content(ledger, path)
+
+    return read
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])
+def test_results_of_a_file_that_cannot_be_read_any_more_stay(
+    ledger: Ledger,
+    videos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    number: int,
+) -> None:
+    (videos / "4.mp4").write_bytes(b"1.mp4")
+    before = publish_all(ledger, videos)
+    (videos / "5.mp4").write_bytes(b"5.mp4")
+    monkeypatch.setattr(inputs_module, "_content", failing(number, "1.mp4", "5.mp4"))
+    register_inputs(ledger, find_inputs([videos]), default_pipeline())
+    *old, new = ledger.items()
+    assert old == before, "the copy, too, is still one"
+    assert (new.status, new.reason) == (
+        "rejected",
+        f"the file cannot be read ({os.strerror(number)}); check its permissions",
+    )
+    assert (
+        "1 file(s) cannot be read, or were deleted meanwhile, and keep their earlier results: 1.mp4"
+        in caplog.text
+    )
+
+
+def test_a_file_that_is_deleted_while_inputs_are_read_is_forgotten_by_the_next_build(
+    ledger: Ledger, videos: Path
+) -> None:
+    before = publish_all(ledger, videos)
+    (videos / "4.mp4").write_bytes(b"4.mp4")
+    sources = find_inputs([videos])
+    for name in ("1.mp4", "4.mp4"):
+        (videos / name).unlink()
+    register_inputs(ledger, sources, default_pipeline())
+    *old, new = ledger.items()
+    assert old == before
+    assert new.status == "pending", "which the worker says of it: it is gone"
+    assert list(enter(ledger, videos)) == ["2.mp4", "3.mp4"]
+    assert len(ledger.sequence_ids()) == 2
+
+
+def test_results_of_a_file_that_is_left_for_later_stay(ledger: Ledger, videos: Path) -> None:
+    """As --watch does with a video that was touched, or is being copied."""
+    before = publish_all(ledger, videos)
+    (videos / "0.mp4").write_bytes(b"2.mp4")
+    later = [videos / "2.mp4", videos / "new.mp4"]
+    register_inputs(ledger, find_inputs([videos], later), default_pipeline(), later=later)
+    copy, *old = ledger.items()
+    assert old == before
+    assert (copy.status, copy.reason) == ("rejected", "same content as 2.mp4")
+    assert len(ledger.sequence_ids()) == 3
+    # What was not finished is not processed behind the back of who writes it.
+    ledger.reopen([os.fspath(videos / "3.mp4")])
+    later = [videos / "3.mp4"]
+    register_inputs(ledger, find_inputs([videos], later), default_pipeline(), later=later)
+    assert [item.name for item in ledger.items()] == ["0.mp4", "1.mp4", "2.mp4"]
+
+
+def test_a_build_publishes_what_is_left_for_later(tmp_path: Path) -> None:
+    make_build(tmp_path / "d.build", (1, 1), sources=tmp_path / "v")
+    options = BuildOptions(pipeline=PIPELINE, leave_out={tmp_path / "v" / "dance_00.mp4"})
+    assert build_dataset([tmp_path / "v"], tmp_path / "d", tmp_path / "d.build", options).counts == {
+        "published": 2
+    }
+
+
+@pytest.mark.parametrize("when", ["check_not_vanished", "_register", "_process"])
+def test_a_build_whose_disk_goes_keeps_its_dataset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """At whatever moment, even if all videos were rejected before anybody noticed."""
+    videos, out, build = tmp_path / "v", tmp_path / "d", tmp_path / "d.build"
+    make_build(build, (1, 1), sources=videos)
+    build_dataset([], out, build, BuildOptions())
+    files = sorted(path for path in tmp_path.rglob("*.npz"))
+    step = getattr(build_module, when)
+
+    def then_gone(ledger: Ledger, *values: Any) -> None:
+        step(ledger, *values)
+        empty(videos)
+        for item in ledger.items() if when == "_process" else ():
+            ledger.start(item.path)
+            ledger.finish(item.path, "rejected", "not a video", 0.0)
+
+    monkeypatch.setattr(build_module, when, then_gone)
+    options = BuildOptions(pipeline=PIPELINE)
+    if when == "_register":  # nothing is read any more: the videos are done
+        assert build_dataset([videos], out, build, options).counts == {"published": 2}
+    else:
+        with pytest.raises((BuildError, VanishedError), match="v: this folder of videos is empty"):
+            build_dataset([videos], out, build, options)
+    assert sorted(path for path in tmp_path.rglob("*.npz")) == files
+    assert (out / "statistics.json").is_file()
+
+
 def test_a_build_puts_back_a_dataset_that_was_being_replaced(tmp_path: Path) -> None:
     make_build(tmp_path / "d.build", (1,))
     assert CliRunner().invoke(app, ["build", "--out", str(tmp_path / "d"), "--continue"]).exit_code == 0
@@ -397,6 +605,25 @@ def test_what_a_killed_pack_left_is_cleared_away_and_other_datasets_are_not(tmp_
         (tmp_path / name / "data").mkdir(parents=True)
     _remove_interrupted_output(tmp_path / "d")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+
+
+def test_what_another_process_packs_into_is_not_cleared_away(tmp_path: Path) -> None:
+    """Two builds with one --out: the lock of a build covers its working folder only."""
+
+    def sequences() -> Iterator[DanceSequence]:
+        yield make_sequence(1)
+        _remove_interrupted_output(tmp_path / "d")
+        yield make_sequence(2)
+
+    assert pack(sequences(), tmp_path / "d").num_sequences == 2
+    script = (
+        "import os, sys; from pathlib import Path; from opendance_hf.storage.pack import _staging\n"
+        "with _staging(Path(sys.argv[1])) as staging: os._exit(3)"
+    )
+    subprocess.run([sys.executable, "-c", script, tmp_path / "d"], check=False)
+    assert len(list(tmp_path.iterdir())) == 2
+    _remove_interrupted_output(tmp_path / "d")
+    assert [path.name for path in tmp_path.iterdir()] == ["d"], "a killed process uses nothing"
 
 
 def test_a_stage_that_writes_beside_the_ledger_costs_no_other_file(
