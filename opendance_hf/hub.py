@@ -246,20 +246,23 @@ class _Push:
         return str(made.oid)
 
     def _make_card(self, head: str, remote: Collection[str]) -> None:
-        """Make the card to upload, with the changelog of the remote one."""
+        """Make the card to upload, with the changelog and the conditions of access of the remote one."""
         from huggingface_hub import CommitOperationAdd
 
         earlier = ""
-        if self.kind == "dataset" and "README.md" in remote:
+        if self.kind != "space" and "README.md" in remote:
             path = retried(
                 lambda: self.api.hf_hub_download(
                     self.repo_id, "README.md", repo_type=self.kind, revision=head
                 )
             )
             earlier = Path(path).read_text(encoding="utf-8")
-        card = _card(self.folder, self.kind, self.repo_id, gated=bool(self.gated))
+        card = _card(self.folder, self.kind, self.repo_id)
         if self.kind == "dataset":
-            card = keep_gate(keep_changelog(card, earlier), earlier)
+            prompt = _GATED_PROMPT if self.gated else ""
+            card = keep_gate(keep_changelog(card, earlier), earlier, prompt)
+        elif self.kind == "model":
+            card = keep_gate(card, earlier)
         if self.version:
             described = described_in(self.folder)
             card = add_version(
@@ -368,21 +371,18 @@ def _check_options(folder: Path, kind: Kind, gated: str, version: str, notes: st
         ) from None
 
 
-def _card(folder: Path, kind: Kind, repo_id: str, *, gated: bool = False) -> str:
+def _card(folder: Path, kind: Kind, repo_id: str) -> str:
     """Return the card of a folder, renamed for a repository; that of a Space as it is."""
     if kind == "space":
         return (folder / "README.md").read_text(encoding="utf-8")
-    return _dataset_card(folder, repo_id, gated) if kind == "dataset" else model_card_for_hub(folder, repo_id)
+    return _dataset_card(folder, repo_id) if kind == "dataset" else model_card_for_hub(folder, repo_id)
 
 
-def _dataset_card(folder: Path, repo_id: str, gated: bool) -> str:
+def _dataset_card(folder: Path, repo_id: str) -> str:
     """Return the card of a dataset folder, renamed for a repository; unchanged if OpenDance-HF did not write it."""
     path = folder / "README.md"
     text = path.read_text(encoding="utf-8")
     try:
-        card = card_for_hub(DatasetCard(text), described_in(folder), repo_id, folder.resolve().name)
-        if gated and "extra_gated_prompt" not in card.data:
-            card.data["extra_gated_prompt"] = _GATED_PROMPT
-        return str(card)
+        return str(card_for_hub(DatasetCard(text), described_in(folder), repo_id, folder.resolve().name))
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, jinja2.UndefinedError):
         return text

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import RepoCard, constants
 
 from opendance_hf import hub as hub_module
+from opendance_hf.assets import packaged_weights
 from opendance_hf.files import OutputError
 from opendance_hf.hub import HubError, PullReport, PushReport, pull, push
 from opendance_hf.hub_client import RETRY_WAITS_S
@@ -253,6 +254,26 @@ def test_a_gated_repository_is_gated_before_the_upload(hub: FakeHub, folder: Pat
     assert b"extra_gated_prompt: " in hub.repos[KEY].main["README.md"]
     with pytest.raises(HubError, match=r"is gated.*ask for access on its page"):
         pull(REPO, folder.parent / "out", token="hf_other")
+
+
+@pytest.mark.parametrize("gated", ["", "manual"])
+@pytest.mark.parametrize("kind", ["dataset", "model"])
+def test_conditions_of_access_that_the_owner_wrote_on_the_hub_stay(
+    hub: FakeHub, folder: Path, kind: str, gated: str
+) -> None:
+    if kind == "model":
+        shutil.rmtree(folder)
+        shutil.copytree(packaged_weights("bailando-vqvae-cmu"), folder)
+    pushed(folder, gated="manual")
+    theirs = {"extra_gated_prompt": "Sign the form.", "extra_gated_fields": {"Institution": "text"}}
+    card = RepoCard(hub.repos[kind, REPO].main["README.md"].decode())
+    for key, value in theirs.items():
+        card.data[key] = value
+    hub.change(kind, REPO, {"README.md": str(card).encode()})
+    pushed(folder, gated=gated)
+    kept = RepoCard(hub.repos[kind, REPO].main["README.md"].decode())
+    assert kept.data.to_dict() == card.data.to_dict()
+    assert kept.text.strip() == card.text.strip()
 
 
 def test_private_never_publishes(hub: FakeHub, folder: Path) -> None:
