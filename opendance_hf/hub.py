@@ -34,7 +34,7 @@ from opendance_hf.hub_pull import PullReport, pull
 from opendance_hf.model_card import model_card_for_hub
 from opendance_hf.storage.card import add_version, card_for_hub, keep_changelog, keep_gate
 from opendance_hf.storage.contents import Kind, published_files
-from opendance_hf.storage.pack import STATISTICS
+from opendance_hf.storage.pack import STATISTICS, check_complete
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi
@@ -118,6 +118,7 @@ def push(
         HubError: if the folder is not a dataset, a model or a Space or has no card, the name has no owner, the version exists,
             there is no token, or the upload fails.
         ContentError: if the folder contains a file that must not be published, such as video or audio.
+        IncompleteError: if shards of a dataset are missing, which the push would delete from the repository.
     """
     from huggingface_hub import HfApi, get_token
 
@@ -130,6 +131,8 @@ def push(
         )
     _check_options(folder, kind, gated, version, notes)
     files = {path.relative_to(folder).as_posix(): path for path in published_files(folder, kind)}
+    if kind == "dataset":
+        check_complete(folder)
     if token is None and get_token() is None:
         raise HubError(
             f"{repo_id}: no access token; run `hf auth login`, or set HF_TOKEN to a token with write access from "

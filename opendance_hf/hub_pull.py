@@ -27,7 +27,8 @@ from opendance_hf.hub_client import (
 )
 from opendance_hf.schema import check_schema_version
 from opendance_hf.storage.contents import ContentError, Kind, published_files
-from opendance_hf.storage.pack import STATISTICS, check_replaceable
+from opendance_hf.storage.pack import STATISTICS, check_complete, check_replaceable
+from opendance_hf.storage.parquet import IncompleteError
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -257,7 +258,7 @@ def _download(
 
 
 def _check_pulled(repo_id: str, kind: Kind, partial: Path, wanted: Collection[str]) -> None:
-    """Check the content of the files that were pulled, and the schema of a dataset."""
+    """Check the content of the files that were pulled, and the schema and the number of rows of a dataset."""
     try:
         found = {path.relative_to(partial).as_posix() for path in published_files(partial, kind)}
     except ContentError as error:
@@ -266,3 +267,10 @@ def _check_pulled(repo_id: str, kind: Kind, partial: Path, wanted: Collection[st
         raise HubError(f"{repo_id}: another process changes {partial}; run the command again")
     if kind == "dataset":
         check_schema_version(described_in(partial)["schema_version"], repo_id)
+        try:
+            check_complete(partial)
+        except IncompleteError as error:
+            raise HubError(
+                f"{repo_id}: was not pulled, the repository is incomplete ({error}); ask its owner, or pull an earlier commit with "
+                "--revision"
+            ) from None

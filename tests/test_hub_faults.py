@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import RepoCard, constants
 
@@ -24,6 +26,7 @@ from opendance_hf.hub import HubError, PullReport, PushReport, pull, push
 from opendance_hf.hub_client import RETRY_WAITS_S
 from opendance_hf.schema import SchemaError
 from opendance_hf.storage import PackError, pack
+from opendance_hf.storage.parquet import IncompleteError
 from tests.factories import make_sequence
 from tests.fakehub import TOKEN, FakeHub, Fault, Repo
 
@@ -104,6 +107,41 @@ def test_only_what_changed_is_sent_and_stale_shards_go(hub: FakeHub, folder: Pat
     assert hub.count("^PUT /objects") == 1
 
 
+@pytest.mark.parametrize("number", [2, 5])
+def test_a_shard_that_is_lost_is_not_deleted_from_the_hub(hub: FakeHub, folder: Path, number: int) -> None:
+    commit = pushed(folder).commit
+    lost = next(folder.glob(f"data/*/train-0000{number}-of-00006.parquet"))
+    lost.unlink()
+    with pytest.raises(IncompleteError, match=rf"{lost.name}: is missing, 5 of 6 .*restore it from a copy"):
+        pushed(folder)
+    assert hub.repos[KEY].refs["main"] == commit
+
+
+def test_rows_that_are_lost_are_not_deleted_from_the_hub(hub: FakeHub, folder: Path) -> None:
+    commit = pushed(folder).commit
+    for shard in sorted(folder.glob("data/*/*.parquet"))[:5]:
+        shard.unlink()
+    (rest,) = folder.glob("data/*/*.parquet")
+    rest.rename(rest.with_name("train-00000-of-00001.parquet"))
+    with pytest.raises(
+        IncompleteError, match=r"has 1 sequences of the split 'train', but statistics\.json states 6"
+    ):
+        pushed(folder)
+    assert hub.repos[KEY].refs["main"] == commit
+
+
+def test_an_incomplete_repository_is_not_pulled(hub: FakeHub, folder: Path, tmp_path: Path) -> None:
+    pushed(folder)
+    out = tmp_path / "out"
+    pulled(out)
+    before = contents(out)
+    lost = next(folder.glob("data/*/train-00002-of-00006.parquet"))
+    hub.change(*KEY, {lost.relative_to(folder).as_posix(): None})
+    with pytest.raises(HubError, match=rf"{lost.name}: is missing.*--revision"):
+        pulled(out)
+    assert contents(out) == before
+
+
 def test_other_data_is_not_deleted(hub: FakeHub, folder: Path) -> None:
     hub.repos[KEY] = Repo()
     hub.change(*KEY, {"data/theirs.parquet": b"PAR1PAR1"})
@@ -159,7 +197,7 @@ def test_a_stale_parent_is_compared_again(hub: FakeHub, folder: Path) -> None:
     assert hub.repos[KEY].main["notes.txt"] == b"0"
     assert hub.count("POST .*/commit/") == 2
     assert hub.count("^PUT /objects") == 6
-    next(folder.glob("data/*/*.parquet")).unlink()
+    (folder / "notes.md").write_text("changed")
     hub.faults = [Fault("POST .*/commit/", times=99, hook=commit)]
     with pytest.raises(HubError, match="somebody else committed during each of 5 attempts"):
         pushed(folder)
@@ -456,13 +494,10 @@ def test_a_killed_push_and_a_killed_pull_go_on(hub: FakeHub, folder: Path, tmp_p
 
 @pytest.mark.slow
 def test_large_files_pass_in_bounded_memory(hub: FakeHub, folder: Path, tmp_path: Path) -> None:
-    size = 220_000_000
     (shard, *_) = sorted(folder.glob("data/*/*.parquet"))
-    with shard.open("wb") as file:
-        file.write(b"PAR1")
-        for _ in range(size // 1_000_000):
-            file.write(os.urandom(1_000_000))
-        file.write(b"PAR1")
+    large = pa.table({"id": ["x"], "bytes": [os.urandom(220_000_000)]})
+    pq.write_table(large, shard, write_statistics=False)
+    del large
     program = """
 import resource, sys
 from opendance_hf.hub import pull, push

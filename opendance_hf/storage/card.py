@@ -92,7 +92,7 @@ def keep_gate(text: str, earlier: str, default_prompt: str = "") -> str:
     from huggingface_hub import RepoCard  # a DatasetCard has other rules for the metadata of a model
 
     try:
-        card, before = RepoCard(text), RepoCard(earlier).data.to_dict()
+        card, before = RepoCard(text), RepoCard(earlier).data.to_dict() if earlier else {}
     except (ValueError, TypeError, yaml.YAMLError):
         return text
     gate = {key: value for key, value in before.items() if key.startswith("extra_gated_")}
