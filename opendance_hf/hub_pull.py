@@ -14,7 +14,14 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from opendance_hf.disk import check_room
-from opendance_hf.files import HUB_ID, OutputError, new_folder, replace_folder, restore_replaced
+from opendance_hf.files import (
+    HUB_ID,
+    OutputError,
+    new_folder,
+    remove_replaced,
+    replace_folder,
+    restore_replaced,
+)
 from opendance_hf.hub_client import (
     HubError,
     described_in,
@@ -113,6 +120,7 @@ def pull(
             _check_pulled(repo_id, kind, partial, wanted)
         _check_pull_target(out, kind)
         replace_folder(partial, out)
+        remove_replaced(out)
     return PullReport(out, kind, commit, tuple(missing), len(wanted) - len(missing), skipped)
 
 

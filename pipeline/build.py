@@ -18,7 +18,7 @@ from threading import Thread
 
 from opendance_hf.assets import sha256_of
 from opendance_hf.disk import MIN_ROOM, check_room
-from opendance_hf.files import atomic_write, restore_replaced
+from opendance_hf.files import atomic_write, remove_replaced, restore_replaced
 from opendance_hf.pipeline.config import (
     CONFIG,
     dump_config,
@@ -454,11 +454,11 @@ def _remove_stale_files(build: Path, ids: set[str]) -> None:
 
 def _remove_interrupted_output(out: Path) -> None:
     """Remove temporary folders beside the dataset that a build left when it was killed while packing."""
-    for suffix in ("partial", "replaced"):
-        for folder in out.absolute().parent.glob(f".{glob.escape(out.name)}.*.{suffix}"):
-            # A further dot means another dataset whose name begins with this one's.
-            if "." not in folder.name.removeprefix(f".{out.name}.").removesuffix(f".{suffix}"):
-                shutil.rmtree(folder, ignore_errors=True)
+    remove_replaced(out)
+    for folder in out.absolute().parent.glob(f".{glob.escape(out.name)}.*.partial"):
+        # A further dot means another dataset whose name begins with this one's.
+        if "." not in folder.name.removeprefix(f".{out.name}.").removesuffix(".partial"):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

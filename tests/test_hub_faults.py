@@ -341,6 +341,7 @@ def test_a_pull_gets_what_is_missing_or_changed(hub: FakeHub, folder: Path, tmp_
     assert second.kept + len(second.downloaded) == 8
     assert contents(out).keys() == contents(folder).keys()
     assert pulled(out).downloaded == ()
+    shutil.copytree(out, tmp_path / f".out.{'0' * 32}.replaced")  # of a pull that was killed while it removed
     assert pulled(out, revision="v1.0.0").commit == first.commit
     assert sorted(path.name for path in tmp_path.glob(".*")) == []
     with pytest.raises(HubError, match="no such branch, tag or commit"):
