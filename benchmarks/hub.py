@@ -23,6 +23,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from benchmarks.__main__ import machine
 from opendance_hf.storage import pack
 from tests.factories import make_sequence
@@ -69,16 +72,20 @@ class FlakyHub(FakeHub):
 
 
 def make_dataset(folder: Path, files: int, mb: float) -> None:
-    """Write a dataset folder with ``files`` shards of random bytes; only their magic numbers are those of Parquet."""
-    pack([make_sequence(0)], folder, webdataset=False)
+    """Write a dataset folder with ``files`` shards, each a row of random bytes."""
+    pack([make_sequence(0)], folder, splits={"train": 1.0}, webdataset=False)
     for shard in folder.glob("data/*/*.parquet"):
         shard.unlink()
     for number in range(files):
         write_shard(folder / f"data/individual/train-{number:05d}-of-{files:05d}.parquet", mb)
+    described = json.loads((folder / "statistics.json").read_text())
+    described["configs"]["individual"]["train"]["sequences"] = files
+    (folder / "statistics.json").write_text(json.dumps(described))
 
 
 def write_shard(path: Path, mb: float) -> None:
-    path.write_bytes(b"PAR1" + os.urandom(int(mb * 1_000_000) - 8) + b"PAR1")
+    row = pa.table({"id": [path.stem], "bytes": [os.urandom(int(mb * 1_000_000))]})
+    pq.write_table(row, path, write_statistics=False)
 
 
 def run_client(

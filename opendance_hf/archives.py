@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import lzma
 import math
+import os
 import stat
 import struct
 import warnings
@@ -23,6 +24,8 @@ _MAX_RATIO: Final = 60
 _SPARE_BYTES: Final = 48 * 2**20
 #: Most bytes that the arrays of a file may have.
 MAX_UNPACKED: Final = 4 * 2**30
+#: Most bytes from the start of the last record of a zip archive to its end.
+_ZIP_TAIL_BYTES: Final = 22 + 2**16
 
 #: Exceptions of numpy and zipfile for archives that are damaged, encrypted or declare absurd sizes.
 DAMAGED: Final = (
@@ -60,6 +63,28 @@ def check_zip(path: Path, limit: int = MAX_UNPACKED) -> None:
         raise ArchiveError(
             f"{path}: unpacks to {total:,} bytes, at most {allowed:,} are read from an archive of this size"
         )
+
+
+def is_archive(path: Path) -> bool:
+    """Return True if a zip archive has its list of members, which is written last; False if it is missing or damaged.
+
+    Members are not read, so damage inside one is not found.
+
+    Raises:
+        OSError: if the file is there and cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            # Read first: zipfile reports errors of the disk as damage.
+            file.seek(-min(_ZIP_TAIL_BYTES, path.stat().st_size), os.SEEK_END)
+            file.read()
+            try:
+                zipfile.ZipFile(file).close()
+            except DAMAGED:
+                return False
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def read_header(opened: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:

@@ -32,7 +32,9 @@ __all__ = [
     "naming_errors",
     "new_folder",
     "partial_path",
+    "remove_replaced",
     "replace_folder",
+    "restore_replaced",
     "same_file",
     "staged_folder",
 ]
@@ -81,6 +83,9 @@ NOT_MEDIA_SUFFIXES: Final = frozenset(
 )
 #: Form of the names of repositories of the Hub, ``owner/name``.
 HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
+
+#: Files of every dataset and of every model.
+_RESULT_MARKS: Final = ("statistics.json", "config.json")
 
 
 class OutputError(OpenDanceError, ValueError):
@@ -286,16 +291,35 @@ def replace_folder(fresh: Path, out: Path) -> None:
 
 
 def restore_replaced(out: Path) -> None:
-    """Put back the folder that :func:`replace_folder` had moved away from ``out`` when it was killed."""
+    """Put back the newest dataset or model that :func:`replace_folder` had moved away from ``out`` when it was killed."""
     if os.path.lexists(out):
         return
-    moved = [
+    complete = [folder for folder in _replaced(out) if _is_result(folder)]
+    if complete:
+        # Moving a folder changes this time. An older one may have been killed while it was removed.
+        max(complete, key=lambda folder: folder.stat().st_ctime_ns).rename(out)
+
+
+def remove_replaced(out: Path) -> None:
+    """Remove the folders that :func:`replace_folder` did not finish removing, if a dataset or model is at ``out``."""
+    # Listed before ``out`` is looked at: what another process moves away afterwards may be the only dataset.
+    left = _replaced(out)
+    if _is_result(out):
+        for folder in left:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _replaced(out: Path) -> list[Path]:
+    """Return the folders that were moved away from ``out``, not those of another name that begins with this one's."""
+    return [
         path
         for path in out.absolute().parent.glob(f".{glob.escape(out.name)}.*.replaced")
         if "." not in path.name.removeprefix(f".{out.name}.").removesuffix(".replaced")
     ]
-    if len(moved) == 1:
-        moved[0].rename(out)
+
+
+def _is_result(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in _RESULT_MARKS)
 
 
 @contextmanager

@@ -34,7 +34,7 @@ from opendance_hf.hub_pull import PullReport, pull
 from opendance_hf.model_card import model_card_for_hub
 from opendance_hf.storage.card import add_version, card_for_hub, keep_changelog, keep_gate
 from opendance_hf.storage.contents import Kind, published_files
-from opendance_hf.storage.pack import STATISTICS
+from opendance_hf.storage.pack import STATISTICS, check_complete
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi
@@ -118,6 +118,7 @@ def push(
         HubError: if the folder is not a dataset, a model or a Space or has no card, the name has no owner, the version exists,
             there is no token, or the upload fails.
         ContentError: if the folder contains a file that must not be published, such as video or audio.
+        IncompleteError: if shards of a dataset are missing, which the push would delete from the repository.
     """
     from huggingface_hub import HfApi, get_token
 
@@ -130,6 +131,8 @@ def push(
         )
     _check_options(folder, kind, gated, version, notes)
     files = {path.relative_to(folder).as_posix(): path for path in published_files(folder, kind)}
+    if kind == "dataset":
+        check_complete(folder)
     if token is None and get_token() is None:
         raise HubError(
             f"{repo_id}: no access token; run `hf auth login`, or set HF_TOKEN to a token with write access from "
@@ -246,20 +249,23 @@ class _Push:
         return str(made.oid)
 
     def _make_card(self, head: str, remote: Collection[str]) -> None:
-        """Make the card to upload, with the changelog of the remote one."""
+        """Make the card to upload, with the changelog and the conditions of access of the remote one."""
         from huggingface_hub import CommitOperationAdd
 
         earlier = ""
-        if self.kind == "dataset" and "README.md" in remote:
+        if self.kind != "space" and "README.md" in remote:
             path = retried(
                 lambda: self.api.hf_hub_download(
                     self.repo_id, "README.md", repo_type=self.kind, revision=head
                 )
             )
             earlier = Path(path).read_text(encoding="utf-8")
-        card = _card(self.folder, self.kind, self.repo_id, gated=bool(self.gated))
+        card = _card(self.folder, self.kind, self.repo_id)
         if self.kind == "dataset":
-            card = keep_gate(keep_changelog(card, earlier), earlier)
+            prompt = _GATED_PROMPT if self.gated else ""
+            card = keep_gate(keep_changelog(card, earlier), earlier, prompt)
+        elif self.kind == "model":
+            card = keep_gate(card, earlier)
         if self.version:
             described = described_in(self.folder)
             card = add_version(
@@ -368,21 +374,18 @@ def _check_options(folder: Path, kind: Kind, gated: str, version: str, notes: st
         ) from None
 
 
-def _card(folder: Path, kind: Kind, repo_id: str, *, gated: bool = False) -> str:
+def _card(folder: Path, kind: Kind, repo_id: str) -> str:
     """Return the card of a folder, renamed for a repository; that of a Space as it is."""
     if kind == "space":
         return (folder / "README.md").read_text(encoding="utf-8")
-    return _dataset_card(folder, repo_id, gated) if kind == "dataset" else model_card_for_hub(folder, repo_id)
+    return _dataset_card(folder, repo_id) if kind == "dataset" else model_card_for_hub(folder, repo_id)
 
 
-def _dataset_card(folder: Path, repo_id: str, gated: bool) -> str:
+def _dataset_card(folder: Path, repo_id: str) -> str:
     """Return the card of a dataset folder, renamed for a repository; unchanged if OpenDance-HF did not write it."""
     path = folder / "README.md"
     text = path.read_text(encoding="utf-8")
     try:
-        card = card_for_hub(DatasetCard(text), described_in(folder), repo_id, folder.resolve().name)
-        if gated and "extra_gated_prompt" not in card.data:
-            card.data["extra_gated_prompt"] = _GATED_PROMPT
-        return str(card)
+        return str(card_for_hub(DatasetCard(text), described_in(folder), repo_id, folder.resolve().name))
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, jinja2.UndefinedError):
         return text

@@ -14,7 +14,14 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from opendance_hf.disk import check_room
-from opendance_hf.files import HUB_ID, OutputError, new_folder, replace_folder, restore_replaced
+from opendance_hf.files import (
+    HUB_ID,
+    OutputError,
+    new_folder,
+    remove_replaced,
+    replace_folder,
+    restore_replaced,
+)
 from opendance_hf.hub_client import (
     HubError,
     described_in,
@@ -27,7 +34,8 @@ from opendance_hf.hub_client import (
 )
 from opendance_hf.schema import check_schema_version
 from opendance_hf.storage.contents import ContentError, Kind, published_files
-from opendance_hf.storage.pack import STATISTICS, check_replaceable
+from opendance_hf.storage.pack import STATISTICS, check_complete, check_replaceable
+from opendance_hf.storage.parquet import IncompleteError
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -112,6 +120,7 @@ def pull(
             _check_pulled(repo_id, kind, partial, wanted)
         _check_pull_target(out, kind)
         replace_folder(partial, out)
+        remove_replaced(out)
     return PullReport(out, kind, commit, tuple(missing), len(wanted) - len(missing), skipped)
 
 
@@ -257,7 +266,7 @@ def _download(
 
 
 def _check_pulled(repo_id: str, kind: Kind, partial: Path, wanted: Collection[str]) -> None:
-    """Check the content of the files that were pulled, and the schema of a dataset."""
+    """Check the content of the files that were pulled, and the schema and the number of rows of a dataset."""
     try:
         found = {path.relative_to(partial).as_posix() for path in published_files(partial, kind)}
     except ContentError as error:
@@ -266,3 +275,10 @@ def _check_pulled(repo_id: str, kind: Kind, partial: Path, wanted: Collection[st
         raise HubError(f"{repo_id}: another process changes {partial}; run the command again")
     if kind == "dataset":
         check_schema_version(described_in(partial)["schema_version"], repo_id)
+        try:
+            check_complete(partial)
+        except IncompleteError as error:
+            raise HubError(
+                f"{repo_id}: was not pulled, the repository is incomplete ({error}); ask its owner, or pull an earlier commit with "
+                "--revision"
+            ) from None

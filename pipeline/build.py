@@ -13,12 +13,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from threading import Thread
 
+from opendance_hf.archives import is_archive
 from opendance_hf.assets import sha256_of
 from opendance_hf.disk import MIN_ROOM, check_room
-from opendance_hf.files import atomic_write, is_in_use, restore_replaced
+from opendance_hf.files import atomic_write, is_in_use, remove_replaced, restore_replaced
 from opendance_hf.pipeline.config import (
     CONFIG,
     dump_config,
@@ -232,11 +234,13 @@ def build_dataset(
         licence = asked_licence or kept.get("licence") or "other"
         repairs = _repairs(build, pipeline)
         changed = changed_repairs(ledger, repairs) if inputs is None else {}
-        lost = _inputs_without_files(ledger, build)
+        lost = _inputs_without_files(ledger, build, named=inputs is not None)
         if pipeline is None:
             pipeline = _stored_pipeline(ledger, build, needed=inputs is not None or bool(changed or lost))
         # Only now that the build can continue, since it deletes results.
         reopen_repaired(ledger, changed)
+        for file in chain.from_iterable(lost.values()):
+            file.unlink(missing_ok=True)  # a damaged one would count as written
         ledger.reopen(lost)
         # The licence is kept even where nothing is left to process. The configuration is kept before any input is
         # registered with it: a build that is killed in between continues with the configuration of its inputs.
@@ -307,12 +311,36 @@ def _stored_pipeline(ledger: Ledger, build: Path, *, needed: bool) -> Pipeline |
     return pipeline
 
 
-def _inputs_without_files(ledger: Ledger, build: Path) -> list[str]:
-    """Return the inputs with a sequence whose file is gone, as when a disk vanished while it was written."""
-    there = {file.stem for file in (build / "sequences").glob("*.npz")}
-    lost = ledger.paths_of(name for name in ledger.sequence_ids(withheld=True) if name not in there)
+def _inputs_without_files(ledger: Ledger, build: Path, *, named: bool) -> dict[str, list[Path]]:
+    """Return the inputs with a sequence whose files are gone or damaged, as after a power loss, and these files.
+
+    Args:
+        ledger: the ledger.
+        build: the build folder.
+        named: True if the inputs of this build are named: one that is not there any more is left out of the build anyway.
+
+    Raises:
+        BuildError: if an input that is needed to make a file again is not there; the results that are left stay.
+    """
+    lost: dict[str, list[Path]] = {}
+    for name in ledger.sequence_ids(withheld=True):
+        sequence, fingerprint = (build / place / f"{name}.npz" for place in ("sequences", "fingerprints"))
+        files = [] if is_archive(sequence) else [sequence]
+        if fingerprint.exists() and not is_archive(fingerprint):  # builds of older versions have none
+            files.append(fingerprint)
+        if not files:
+            continue
+        (path,) = ledger.paths_of([name])
+        if Path(path).is_file():
+            lost.setdefault(path, []).extend(files)
+        elif not named:
+            raise BuildError(
+                f"{printable(files[0])}: is gone or damaged, and its video {printable(path)} is not there to make it again; put "
+                "the video back or restore a copy of the file, and run the same command; to leave the video out, name the others "
+                "instead of --continue"
+            )
     if lost:
-        _log.info(f"Files of sequences are gone: {len(lost)} video(s) are processed again.")
+        _log.info(f"Files of sequences are gone or damaged: {len(lost)} video(s) are processed again.")
     return lost
 
 
@@ -465,12 +493,12 @@ def _remove_interrupted_output(out: Path) -> None:
 
     Those that another process is packing into stay.
     """
-    for suffix in ("partial", "replaced"):
-        for folder in out.absolute().parent.glob(f".{glob.escape(out.name)}.*.{suffix}"):
-            # A further dot means another dataset whose name begins with this one's.
-            own = "." not in folder.name.removeprefix(f".{out.name}.").removesuffix(f".{suffix}")
-            if own and not is_in_use(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+    remove_replaced(out)
+    for folder in out.absolute().parent.glob(f".{glob.escape(out.name)}.*.partial"):
+        # A further dot means another dataset whose name begins with this one's.
+        own = "." not in folder.name.removeprefix(f".{out.name}.").removesuffix(".partial")
+        if own and not is_in_use(folder):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from opendance_hf.archives import ArchiveError, read_arrays
 from opendance_hf.motion.twins import Track, are_twins, tracks, twin_candidates
 from opendance_hf.music import decode_audio
 from opendance_hf.music.fingerprint import (
@@ -57,9 +58,19 @@ def save_fingerprint(file: Path, found: SequenceFingerprint) -> None:
 
 
 def load_fingerprint(file: Path) -> SequenceFingerprint:
-    """Read a fingerprint that :func:`save_fingerprint` wrote."""
-    with np.load(file, allow_pickle=False) as archive:
-        return SequenceFingerprint(Fingerprint(*archive["peaks"]), archive["dancers"])
+    """Read a fingerprint that :func:`save_fingerprint` wrote.
+
+    Raises:
+        ArchiveError: naming the file, if it is damaged.
+    """
+    try:
+        arrays = read_arrays(file)
+    except ArchiveError as error:
+        raise ArchiveError(
+            f"{error}; restore a copy, or delete the file: the sequence then stays in its group, but new videos are not compared "
+            "with it"
+        ) from None
+    return SequenceFingerprint(Fingerprint(*arrays["peaks"]), arrays["dancers"])
 
 
 def assign_groups(build: Path, ledger: Ledger, licence: str) -> dict[str, str]:

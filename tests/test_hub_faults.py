@@ -14,15 +14,19 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import RepoCard, constants
 
 from opendance_hf import hub as hub_module
+from opendance_hf.assets import packaged_weights
 from opendance_hf.files import OutputError
 from opendance_hf.hub import HubError, PullReport, PushReport, pull, push
 from opendance_hf.hub_client import RETRY_WAITS_S
 from opendance_hf.schema import SchemaError
 from opendance_hf.storage import PackError, pack
+from opendance_hf.storage.parquet import IncompleteError
 from tests.factories import make_sequence
 from tests.fakehub import TOKEN, FakeHub, Fault, Repo
 
@@ -103,6 +107,41 @@ def test_only_what_changed_is_sent_and_stale_shards_go(hub: FakeHub, folder: Pat
     assert hub.count("^PUT /objects") == 1
 
 
+@pytest.mark.parametrize("number", [2, 5])
+def test_a_shard_that_is_lost_is_not_deleted_from_the_hub(hub: FakeHub, folder: Path, number: int) -> None:
+    commit = pushed(folder).commit
+    lost = next(folder.glob(f"data/*/train-0000{number}-of-00006.parquet"))
+    lost.unlink()
+    with pytest.raises(IncompleteError, match=rf"{lost.name}: is missing, 5 of 6 .*restore it from a copy"):
+        pushed(folder)
+    assert hub.repos[KEY].refs["main"] == commit
+
+
+def test_rows_that_are_lost_are_not_deleted_from_the_hub(hub: FakeHub, folder: Path) -> None:
+    commit = pushed(folder).commit
+    for shard in sorted(folder.glob("data/*/*.parquet"))[:5]:
+        shard.unlink()
+    (rest,) = folder.glob("data/*/*.parquet")
+    rest.rename(rest.with_name("train-00000-of-00001.parquet"))
+    with pytest.raises(
+        IncompleteError, match=r"has 1 sequences of the split 'train', but statistics\.json states 6"
+    ):
+        pushed(folder)
+    assert hub.repos[KEY].refs["main"] == commit
+
+
+def test_an_incomplete_repository_is_not_pulled(hub: FakeHub, folder: Path, tmp_path: Path) -> None:
+    pushed(folder)
+    out = tmp_path / "out"
+    pulled(out)
+    before = contents(out)
+    lost = next(folder.glob("data/*/train-00002-of-00006.parquet"))
+    hub.change(*KEY, {lost.relative_to(folder).as_posix(): None})
+    with pytest.raises(HubError, match=rf"{lost.name}: is missing.*--revision"):
+        pulled(out)
+    assert contents(out) == before
+
+
 def test_other_data_is_not_deleted(hub: FakeHub, folder: Path) -> None:
     hub.repos[KEY] = Repo()
     hub.change(*KEY, {"data/theirs.parquet": b"PAR1PAR1"})
@@ -158,7 +197,7 @@ def test_a_stale_parent_is_compared_again(hub: FakeHub, folder: Path) -> None:
     assert hub.repos[KEY].main["notes.txt"] == b"0"
     assert hub.count("POST .*/commit/") == 2
     assert hub.count("^PUT /objects") == 6
-    next(folder.glob("data/*/*.parquet")).unlink()
+    (folder / "notes.md").write_text("changed")
     hub.faults = [Fault("POST .*/commit/", times=99, hook=commit)]
     with pytest.raises(HubError, match="somebody else committed during each of 5 attempts"):
         pushed(folder)
@@ -255,6 +294,26 @@ def test_a_gated_repository_is_gated_before_the_upload(hub: FakeHub, folder: Pat
         pull(REPO, folder.parent / "out", token="hf_other")
 
 
+@pytest.mark.parametrize("gated", ["", "manual"])
+@pytest.mark.parametrize("kind", ["dataset", "model"])
+def test_conditions_of_access_that_the_owner_wrote_on_the_hub_stay(
+    hub: FakeHub, folder: Path, kind: str, gated: str
+) -> None:
+    if kind == "model":
+        shutil.rmtree(folder)
+        shutil.copytree(packaged_weights("bailando-vqvae-cmu"), folder)
+    pushed(folder, gated="manual")
+    theirs = {"extra_gated_prompt": "Sign the form.", "extra_gated_fields": {"Institution": "text"}}
+    card = RepoCard(hub.repos[kind, REPO].main["README.md"].decode())
+    for key, value in theirs.items():
+        card.data[key] = value
+    hub.change(kind, REPO, {"README.md": str(card).encode()})
+    pushed(folder, gated=gated)
+    kept = RepoCard(hub.repos[kind, REPO].main["README.md"].decode())
+    assert kept.data.to_dict() == card.data.to_dict()
+    assert kept.text.strip() == card.text.strip()
+
+
 def test_private_never_publishes(hub: FakeHub, folder: Path) -> None:
     push(folder, "org/hidden", private=True, token=TOKEN)
     assert hub.repos["dataset", "org/hidden"].private
@@ -282,6 +341,7 @@ def test_a_pull_gets_what_is_missing_or_changed(hub: FakeHub, folder: Path, tmp_
     assert second.kept + len(second.downloaded) == 8
     assert contents(out).keys() == contents(folder).keys()
     assert pulled(out).downloaded == ()
+    shutil.copytree(out, tmp_path / f".out.{'0' * 32}.replaced")  # of a pull that was killed while it removed
     assert pulled(out, revision="v1.0.0").commit == first.commit
     assert sorted(path.name for path in tmp_path.glob(".*")) == []
     with pytest.raises(HubError, match="no such branch, tag or commit"):
@@ -435,13 +495,10 @@ def test_a_killed_push_and_a_killed_pull_go_on(hub: FakeHub, folder: Path, tmp_p
 
 @pytest.mark.slow
 def test_large_files_pass_in_bounded_memory(hub: FakeHub, folder: Path, tmp_path: Path) -> None:
-    size = 220_000_000
     (shard, *_) = sorted(folder.glob("data/*/*.parquet"))
-    with shard.open("wb") as file:
-        file.write(b"PAR1")
-        for _ in range(size // 1_000_000):
-            file.write(os.urandom(1_000_000))
-        file.write(b"PAR1")
+    large = pa.table({"id": ["x"], "bytes": [os.urandom(220_000_000)]})
+    pq.write_table(large, shard, write_statistics=False)
+    del large
     program = """
 import resource, sys
 from opendance_hf.hub import pull, push

@@ -173,7 +173,7 @@ def _readable_sequences() -> Iterator[None]:
         yield
     except SchemaError as error:  # its message has the path of the file
         raise BuildError(
-            f"{error}; restore a copy of the file, or build its video into another --out"
+            f"{error}; restore a copy of the file, or delete it and run the same command, which makes it again from its video"
         ) from error
 
 

@@ -78,16 +78,26 @@ def keep_changelog(text: str, earlier: str) -> str:
     return text if found is None else _with_changelog(text, found[0])
 
 
-def keep_gate(text: str, earlier: str) -> str:
-    """Return a card with the conditions of access (``extra_gated_*``) of an earlier one, if it has none of its own."""
+def keep_gate(text: str, earlier: str, default_prompt: str = "") -> str:
+    """Return the card of a dataset or model with the conditions of access (``extra_gated_*``) of an earlier one.
+
+    A card with conditions of its own is returned unchanged.
+
+    Args:
+        text: the card.
+        earlier: the earlier card; may be empty.
+        default_prompt: ``extra_gated_prompt`` where neither card has conditions; empty to add none.
+    """
     import yaml
-    from huggingface_hub import DatasetCard
+    from huggingface_hub import RepoCard  # a DatasetCard has other rules for the metadata of a model
 
     try:
-        card, before = DatasetCard(text), DatasetCard(earlier).data.to_dict()
+        card, before = RepoCard(text), RepoCard(earlier).data.to_dict() if earlier else {}
     except (ValueError, TypeError, yaml.YAMLError):
         return text
     gate = {key: value for key, value in before.items() if key.startswith("extra_gated_")}
+    if not gate and default_prompt:
+        gate = {"extra_gated_prompt": default_prompt}
     if not gate or any(key.startswith("extra_gated_") for key in card.data.to_dict()):
         return text
     for key, value in gate.items():

@@ -7,6 +7,7 @@ members other than WebDataset samples.
 
 from __future__ import annotations
 
+import os
 import struct
 import tarfile
 import zipfile
@@ -35,10 +36,11 @@ def published_files(folder: Path, kind: Kind) -> list[Path]:
     folder are published; checkpoints, logs and sample dances are in subfolders.
 
     Raises:
-        ContentError: naming the first file that is not allowed, or whose content does not match its suffix.
+        ContentError: naming the first file that is not allowed, or whose content does not match its suffix; and a folder of a
+            dataset that cannot be listed or is a link, whose files would be left out.
     """
     files = []
-    for path in sorted(folder.rglob("*") if kind == "dataset" else folder.iterdir()):
+    for path in sorted(_files_below(folder) if kind == "dataset" else folder.iterdir()):
         relative = path.relative_to(folder)
         if path.is_dir() or any(part.startswith(".") for part in relative.parts):
             continue
@@ -53,6 +55,29 @@ def published_files(folder: Path, kind: Kind) -> list[Path]:
             raise ContentError(f"{path}: {error_text}; move it out of {folder} or write it again")
         files.append(path)
     return files
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Yield all files in a folder and its folders that are not hidden; unlike ``rglob`` no folder is left out silently.
+
+    Raises:
+        ContentError: naming a folder that cannot be listed or is a link.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise ContentError(
+            f"{error.filename}: cannot be listed ({error.strerror}), so its files would be left out; change its permissions, or "
+            f"move it out of {folder}"
+        ) from error
+
+    for place, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for path in (Path(place, name) for name in folders):
+            if path.is_symlink():
+                raise ContentError(
+                    f"{path}: is a link to a folder, so its files would be left out; move the folder itself there"
+                )
+        yield from (Path(place, name) for name in names)
 
 
 def _parquet(path: Path) -> str:

@@ -8,6 +8,7 @@ entries of ``numpy.savez`` have a constant date).
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,8 +132,10 @@ def load_header(path: Path | str) -> Header:
             backends=tuple((str(b["stage"]), str(b["name"]), str(b["version"])) for b in source["backends"]),
             licence=str(source["licence"]),
         )
-        if not header.fps > 0:
-            raise ValueError(f"fps must be positive, got {header.fps:g}")
+        if not (header.fps > 0 and math.isfinite(header.fps)):
+            raise ValueError(f"fps must be positive and finite, got {header.fps:g}")
+        for name in (header.id, header.group):
+            name.encode()  # splits are made from it; a lone surrogate is a UnicodeEncodeError, a ValueError
         return header
     except NOT_A_ROW as error:
         raise SchemaError(f"{path}: not a valid sequence: {one_line(error)}") from error

@@ -36,7 +36,7 @@ from opendance_hf.schema import SCHEMA_VERSION, DanceSequence, sorted_configs, v
 from opendance_hf.storage.card import dataset_card
 from opendance_hf.storage.contents import FIGURE, published_files
 from opendance_hf.storage.npz import Header, load_header, load_sequence, save_sequence
-from opendance_hf.storage.parquet import SHARD_BYTES, ParquetWriter
+from opendance_hf.storage.parquet import SHARD_BYTES, IncompleteError, ParquetWriter, count_rows
 from opendance_hf.storage.splits import RATIOS, SPLITS, assign_splits, subset_ranks
 from opendance_hf.storage.statistics import SplitStatistics, statistics_of
 from opendance_hf.storage.webdataset import WebDatasetWriter
@@ -163,6 +163,34 @@ def check_replaceable(out: Path) -> None:
             f"{out} is not empty and is not an OpenDance-HF dataset (its {STATISTICS} is missing or of another program): "
             "choose another output folder or empty this one"
         )
+
+
+def check_complete(folder: Path) -> None:
+    """Check that a dataset folder has all its Parquet shards, and as many rows as its ``statistics.json`` states.
+
+    Without numbers in ``statistics.json`` only the names of the shards are compared.
+
+    Raises:
+        IncompleteError: naming the shard, or the configuration and split with both numbers.
+        SchemaError: naming the shard, if one is damaged.
+    """
+    rows = count_rows(folder)
+    try:
+        configs = json.loads((folder / STATISTICS).read_text(encoding="utf-8"))["configs"]
+        stated = {
+            (config, split): int(numbers["sequences"])
+            for config, splits in configs.items()
+            for split, numbers in splits.items()
+        }
+    except (FileNotFoundError, AttributeError, ValueError, KeyError, TypeError):
+        return
+    for (config, split), number in stated.items():
+        found = rows.get((config, split), 0)
+        if found != number:
+            raise IncompleteError(
+                f"{folder / 'data' / config}: has {found:,} sequences of the split {split!r}, but {STATISTICS} states "
+                f"{number:,}; restore the missing shards from a copy, or write the dataset again"
+            )
 
 
 @contextmanager

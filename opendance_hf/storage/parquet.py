@@ -9,6 +9,8 @@ decode the whole group (groups of 100 are 200 times slower).
 from __future__ import annotations
 
 import io
+import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,10 +32,15 @@ SHARD_BYTES: Final = 500_000_000
 #: Most bytes that are unpacked at once: a row group, or the requested scalars of a shard.
 _MAX_UNPACKED: Final = 1 << 30
 _VALUE_BYTES: Final = 4
+_SHARD_NAME: Final = re.compile(r"(?P<split>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.parquet")
 
 
 class SplitNotFoundError(OpenDanceError, FileNotFoundError):
     """Raised if a dataset folder lacks the requested configuration and split; the message has the folder."""
+
+
+class IncompleteError(OpenDanceError, ValueError):
+    """Raised if a dataset folder lacks shards or rows that it should have; the message has the place and the remedy."""
 
 
 class ParquetWriter:
@@ -163,6 +170,31 @@ def list_splits(root: Path | str) -> list[tuple[str, str]]:
     """Return the configurations and splits of a dataset folder with Parquet shards, in alphabetical order."""
     shards = sorted(Path(root).glob("data/*/*-?????-of-?????.parquet"))
     return list(dict.fromkeys((shard.parent.name, shard.name.rsplit("-", 3)[0]) for shard in shards))
+
+
+def count_rows(root: Path | str) -> dict[tuple[str, str], int]:
+    """Count the rows of every configuration and split of a dataset folder, as the shards state them.
+
+    Raises:
+        IncompleteError: naming the first missing shard, if the names of others state that there is one.
+        SchemaError: naming the shard, if one is damaged.
+    """
+    rows: dict[tuple[str, str], int] = defaultdict(int)
+    numbers: dict[tuple[Path, str, int], set[int]] = defaultdict(set)
+    for shard in sorted(Path(root).glob("data/*/*-?????-of-?????.parquet")):
+        if (name := _SHARD_NAME.fullmatch(shard.name)) is None:
+            continue
+        numbers[shard.parent, name["split"], int(name["count"])].add(int(name["number"]))
+        with _opened(shard) as file:
+            rows[shard.parent.name, name["split"]] += file.metadata.num_rows
+    for (folder, split, count), found in numbers.items():
+        if missing := set(range(count)) - found:
+            shard = folder / f"{split}-{min(missing):05d}-of-{count:05d}.parquet"
+            raise IncompleteError(
+                f"{shard}: is missing, {len(found & set(range(count)))} of {count} shards are there; restore it from a copy, or "
+                "write the dataset again"
+            )
+    return dict(rows)
 
 
 def read_rows(

@@ -8,7 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from opendance_hf.schema import SCHEMA_VERSION, DanceSequence, check_schema_version
-from opendance_hf.storage.pack import STATISTICS, PackError, PackReport, check_replaceable, pack
+from opendance_hf.storage.pack import (
+    STATISTICS,
+    PackError,
+    PackReport,
+    check_complete,
+    check_replaceable,
+    pack,
+)
 from opendance_hf.storage.parquet import list_splits, read_parquet, read_rows
 
 
@@ -24,6 +31,7 @@ def upgrade(folder: Path | str, out: Path | str) -> PackReport:
 
     Raises:
         PackError: if ``folder`` is not a dataset of OpenDance-HF, or is ``out``, or ``out`` cannot be replaced.
+        IncompleteError: if shards of ``folder`` are missing.
         SchemaError: if a sequence violates the schema, or the dataset is newer than this package.
     """
     folder, out = Path(folder).absolute(), Path(out).absolute()
@@ -37,6 +45,7 @@ def upgrade(folder: Path | str, out: Path | str) -> PackReport:
         )
     described = json.loads((folder / STATISTICS).read_text(encoding="utf-8"))
     check_schema_version(str(described.get("schema_version", "1.0")), str(folder))
+    check_complete(folder)
     parts = list_splits(folder)
     split_of = {
         row["id"]: split for config, split in parts for row in read_rows(folder, config, split, ["id"])

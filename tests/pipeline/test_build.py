@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -598,11 +600,30 @@ def test_a_build_puts_back_a_dataset_that_was_being_replaced(tmp_path: Path) -> 
     assert (tmp_path / "d" / "README.md").is_file(), "what is there stays"
 
 
+@pytest.mark.parametrize("older", ["0", "1"])
+def test_the_only_dataset_is_put_back_among_leftovers(tmp_path: Path, older: str) -> None:
+    out, name = tmp_path / "d", f".d.{{}}{'0' * 31}.replaced"
+    half = tmp_path / name.format(older)  # killed while it was removed
+    half.mkdir()
+    (half / "statistics.json").write_text("{}")
+    newer = Path(shutil.copytree(half, tmp_path / "moved"))
+    (newer / "README.md").write_text("ours")
+    time.sleep(0.02)  # a tick of the clock of the file system
+    newer.rename(tmp_path / name.format(1 - int(older)))  # killed between two renames
+    _remove_interrupted_output(out)
+    assert len(list(tmp_path.iterdir())) == 2, "nothing is removed while no dataset is there"
+    restore_replaced(out)
+    assert (out / "README.md").read_text() == "ours"
+    _remove_interrupted_output(out)
+    assert list(tmp_path.iterdir()) == [out]
+
+
 def test_what_a_killed_pack_left_is_cleared_away_and_other_datasets_are_not(tmp_path: Path) -> None:
     gone = [".d.12.partial", ".d.12.replaced", ".d.x1_y.partial"]
     kept = ["d", ".d.v2.12.partial", ".other.12.partial", ".d.12.kept"]
     for name in (*gone, *kept):
         (tmp_path / name / "data").mkdir(parents=True)
+    (tmp_path / "d" / "statistics.json").write_text("{}")
     _remove_interrupted_output(tmp_path / "d")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
 

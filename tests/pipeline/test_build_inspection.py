@@ -314,10 +314,11 @@ def test_rows_of_a_video_that_fails_now_were_not_withdrawn(
 
 
 def test_a_damaged_sequence_is_named_and_nothing_published(out: Path) -> None:
-    build, first = out.with_name("dance.build"), sequences(out)[0]
+    build, (first, damaged, *_) = out.with_name("dance.build"), sequences(out)
     inspect(out, {first: "camera"}, {})
-    file = build / "sequences" / f"{first}.npz"
-    file.write_bytes(file.read_bytes()[:-100])
+    file = build / "sequences" / f"{damaged}.npz"
+    content = file.read_bytes()  # a block inside, which only reading it all finds
+    file.write_bytes(content[:100] + bytes(100) + content[200:])
     code, said = run(out, "--continue")
     assert code == 2, said
     assert f"error: {file}: not a sequence file" in said
@@ -325,10 +326,27 @@ def test_a_damaged_sequence_is_named_and_nothing_published(out: Path) -> None:
     assert not out.exists()
 
 
-def test_a_sequence_whose_file_is_gone_is_made_again(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when the disk of a build vanished while the file was written."""
-    first = sequences(out)[0]
-    (out.with_name("dance.build") / "sequences" / f"{first}.npz").unlink()
+def fake_fingerprint(build: Path, name: str, content: bytes) -> Path:
+    file = build / "fingerprints" / f"{name}.npz"
+    file.parent.mkdir()
+    file.write_bytes(content)
+    return file
+
+
+@pytest.mark.parametrize("lost", ["gone", "empty", "zeros", "cut", "fingerprint"])
+def test_a_sequence_whose_file_is_gone_or_damaged_is_made_again(
+    out: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    """As when the disk of a build vanished, or the power went, while the file was written."""
+    build, first = out.with_name("dance.build"), sequences(out)[0]
+    file = build / "sequences" / f"{first}.npz"
+    content = file.read_bytes()
+    if lost == "gone":
+        file.unlink()
+    elif lost == "fingerprint":
+        file = fake_fingerprint(build, first, b"")
+    else:
+        file.write_bytes({"empty": b"", "zeros": bytes(len(content)), "cut": content[:-100]}[lost])
     seen: list[tuple[str, str]] = []
     monkeypatch.setattr(
         build_module,
@@ -337,6 +355,34 @@ def test_a_sequence_whose_file_is_gone_is_made_again(out: Path, monkeypatch: pyt
     )
     code, said = run(out, "--continue")
     assert code == 0, said
-    assert "Files of sequences are gone: 1 video(s) are processed again" in said
+    assert "Files of sequences are gone or damaged: 1 video(s) are processed again" in said
+    assert not file.exists()
     assert [status for _, status in seen] == ["pending", "published", "published"]
     assert len(sequences(out)) == 2
+
+
+@pytest.mark.parametrize("lost", ["sequences", "fingerprints"])
+def test_what_is_left_of_a_video_that_is_not_there_stays(
+    out: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    monkeypatch.setattr(build_module, "_process", lambda *_: None)
+    build, before = out.with_name("dance.build"), sequences(out)
+    video = out.with_name("videos") / "dance_00.mp4"
+    video.rename(out.with_name("away.mp4"))
+    if lost == "sequences":
+        file = build / "sequences" / f"{before[0]}.npz"
+        file.unlink()
+    else:
+        file = fake_fingerprint(build, before[0], b"")
+    files = sorted(build.glob("*/*.npz"))
+    code, said = run(out, "--continue")
+    assert code == 2, said
+    assert f"{file}: is gone or damaged, and its video {video} is not there" in said
+    assert "put the video back" in said
+    assert sorted(build.glob("*/*.npz")) == files
+    ledger = Ledger(build / "ledger.sqlite")
+    assert ledger.sequence_ids() == before
+    ledger.close()
+    code, said = run(out, str(video.parent))
+    assert code == 0, said
+    assert sequences(out) == before[2:], "the video that is not named any more is left out"

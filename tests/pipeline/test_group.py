@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soxr
 
+from opendance_hf.archives import ArchiveError
 from opendance_hf.motion.twins import tracks
 from opendance_hf.music.fingerprint import Fingerprint
 from opendance_hf.pipeline.group import (
@@ -139,6 +140,10 @@ def test_fingerprints_and_groups_are_files_a_build_can_be_resumed_from(
     again = load_fingerprint(tmp_path / FOLDER / f"{key}.npz")
     np.testing.assert_array_equal(again.music.octaves, found.music.octaves)
     np.testing.assert_array_equal(again.dancers, found.dancers)
+    damaged = tmp_path / "damaged.npz"
+    damaged.write_bytes(b"")
+    with pytest.raises(ArchiveError, match=r"damaged\.npz: .*delete the file"):
+        load_fingerprint(damaged)
     other = enter(ledger, tmp_path, "b", dataclasses.replace(found, dancers=tracks(estimated(dance(1)))))
     caplog.set_level("INFO")
     groups = assign_groups(tmp_path, ledger, "mit")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
+import shutil
 import struct
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,6 +100,28 @@ def test_all_that_pack_writes_is_published(packed: Path) -> None:
     files = published_files(packed, "dataset")
     assert files == sorted(path for path in packed.rglob("*") if path.is_file())
     assert packed / "figures/statistics.png" in files
+
+
+def test_a_folder_that_cannot_be_listed_is_not_left_out(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, scandir = Path(shutil.copytree(packed, tmp_path / "d")), os.scandir
+
+    def closed(path: str) -> Any:
+        if str(path).endswith("individual"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", closed)
+        with pytest.raises(
+            ContentError, match=r"individual: cannot be listed \(Permission denied\).*change its permissions"
+        ):
+            published_files(folder, "dataset")
+    (folder / "data").rename(tmp_path / "elsewhere")
+    (folder / "data").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ContentError, match=r"data: is a link to a folder"):
+        published_files(folder, "dataset")
 
 
 def test_a_model_is_the_files_of_its_folder(model: Path) -> None:

@@ -382,6 +382,8 @@ def test_reads_a_file_once_for_all_formats(tmp_path: Path, monkeypatch: pytest.M
     ("column", "value"),
     [
         ("fps", 0.0),
+        ("fps", np.inf),
+        ("id", "\ud800"),
         ("bpm", np.ones(3)),
         ("group", np.ones((2, 2))),
         ("provenance", '{"backends": [1], "licence": 2}'),

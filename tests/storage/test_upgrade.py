@@ -12,6 +12,7 @@ from datasets.exceptions import DatasetGenerationError
 
 from opendance_hf.schema import SCHEMA_VERSION, SchemaError, check_schema_version, features, validate
 from opendance_hf.storage import PackError, list_splits, pack, read_parquet, upgrade
+from opendance_hf.storage.parquet import IncompleteError
 from tests.factories import make_sequence
 
 
@@ -86,6 +87,23 @@ def test_a_dataset_of_an_older_schema_is_read_and_upgraded(tmp_path: Path) -> No
     assert together("other", "old").features == features(1)
     with pytest.raises(DatasetGenerationError):
         together("old", "other")
+
+
+def test_a_dataset_that_lacks_sequences_is_not_upgraded(tmp_path: Path) -> None:
+    pack(map(make_sequence, range(3)), tmp_path / "d", splits={"train": 1.0}, shard_bytes=1, webdataset=False)
+    shards = sorted((tmp_path / "d").glob("data/*/*.parquet"))
+    shards[1].rename(tmp_path / "kept")
+    with pytest.raises(IncompleteError, match=r"train-00001-of-00003\.parquet: is missing, 2 of 3"):
+        upgrade(tmp_path / "d", tmp_path / "new")
+    shards[0].rename(tmp_path / "d/data/individual/train-00000-of-00001.parquet")
+    shards[2].unlink()
+    with pytest.raises(IncompleteError, match=r"has 1 sequences of the split 'train', but .* states 3"):
+        upgrade(tmp_path / "d", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    # Older or made by hand: what is not stated is not compared.
+    path = tmp_path / "d/statistics.json"
+    path.write_text(json.dumps({"format": json.loads(path.read_text())["format"]}))
+    assert upgrade(tmp_path / "d", tmp_path / "new").num_sequences == 1
 
 
 def test_what_cannot_be_upgraded_is_one_line(tmp_path: Path) -> None:
