@@ -122,7 +122,6 @@ def open_media(path: str | PathLike[str], *, sound_only: bool = False) -> Iterat
         ReadError: if its disk fails.
         OSError: if it cannot be opened.
     """
-
     options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
     if sound_only:
         options["codec_whitelist"] = _audio_decoders()
@@ -135,6 +134,7 @@ def open_media(path: str | PathLike[str], *, sound_only: bool = False) -> Iterat
 
 
 def _opened(file: FileIO, options: dict[str, str]) -> InputContainer:
+    """Open a file by its Python object; by its name where FFmpeg itself goes on after a place that no file can have."""
     import av
 
     try:
@@ -145,7 +145,7 @@ def _opened(file: FileIO, options: dict[str, str]) -> InputContainer:
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        # A damaged file names a place that is beyond the limit of the file system. FFmpeg itself ignores that.
+        # From seek(): a damaged file names a place beyond the limit of the file system, which FFmpeg ignores.
         return av.open(file.name, "r", metadata_errors="ignore", options=options)
 
 
