@@ -22,7 +22,6 @@ from opendance_hf.music import clock_origin, open_media
 from opendance_hf.music.media import (
     Packets,
     audio_stream,
-    check_disk,
     demux,
     frame_rate,
     read_packets,
@@ -53,11 +52,12 @@ def probe(path: Path, max_side_px: int = 8192, max_duration_s: float = 3600.0) -
     Raises:
         Rejected: if the file is empty, not a video, a still image, larger than ``max_side_px`` or longer than
             ``max_duration_s``.
+        ReadError: if its disk fails.
     """
     if path.stat().st_size == 0:
         raise Rejected("the file is empty (0 bytes)")
     try:
-        with _open(path) as container:
+        with open_media(path) as container:
             stream = video_stream(container, path)
             if stream is None:
                 kind = "audio only" if container.streams.audio else "no video stream"
@@ -84,7 +84,6 @@ def probe(path: Path, max_side_px: int = 8192, max_duration_s: float = 3600.0) -
             focal_px = _stated_focal_px((container.metadata, stream.metadata), width_px, height_px)
             return VideoInfo(width_px, height_px, fps, duration_s, sound is not None, focal_px=focal_px)
     except av.error.FFmpegError as error:
-        check_disk(error, path)
         raise Rejected(
             f"not a readable video: damaged, cut off, or another kind of file ({error.strerror or error}); "
             "check that it plays"
@@ -101,10 +100,6 @@ def _stated_focal_px(tags: Iterable[Mapping[str, str]], width_px: int, height_px
         if _FOCAL_LIMITS_MM[0] <= stated_mm <= _FOCAL_LIMITS_MM[1]:
             return stated_mm / _FULL_FRAME_MM * math.hypot(width_px, height_px)
     return None
-
-
-def _open(path: Path) -> av.container.InputContainer:
-    return open_media(path)
 
 
 def _duration(container: av.container.InputContainer, stream: av.VideoStream, packets: Packets) -> float:
@@ -254,9 +249,10 @@ def read_pictures(path: Path, start_s: float = 0.0, end_s: float = float("inf"))
     Raises:
         Rejected: if the image size, the shape of the pixels or the orientation changes; or, where the end is reached, if
             most frames after the first one cannot be decoded.
+        ReadError: if its disk fails.
     """
     converters: dict[int | None, VideoReformatter] = {}
-    with _open(path) as container:
+    with open_media(path) as container:
         stream = video_stream(container, path)
         if stream is None:
             return
@@ -320,7 +316,7 @@ class _Frames:
     _first_s: float = 0.0
 
     def decoded(self) -> Iterator[av.VideoFrame]:
-        """Yield the frames without damage. An error in reading ends the file."""
+        """Yield the frames without damage. Damage that FFmpeg cannot read past ends the file."""
         try:
             for packet in demux(self.container, self.stream):
                 if packet.size and packet.pts is not None and not packet.is_discard:
@@ -332,8 +328,8 @@ class _Frames:
                 for frame in frames:
                     if not frame.is_corrupt:
                         yield frame
-        except av.error.FFmpegError as error:
-            check_disk(error, self.container.name)
+        except av.error.FFmpegError:
+            return
 
     def show(self, frame: av.VideoFrame, step_s: float) -> None:
         """Count a frame that is shown ``step_s`` after the one before."""

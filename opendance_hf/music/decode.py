@@ -50,7 +50,7 @@ def decode_audio(
     Raises:
         FileNotFoundError: no such file.
         NoAudioError: the file has no audio track.
-        AudioError: see :func:`~opendance_hf.music.sound.measure_sound`.
+        AudioError, ReadError: see :func:`~opendance_hf.music.sound.measure_sound`.
         ValueError: an impossible span or sample rate.
     """
     if sample_rate < 1:
@@ -91,7 +91,7 @@ def decode_blocks(
     """Yield the samples of :func:`decode_audio` in blocks of at most ``block_samples``, for sound that does not fit in memory.
 
     Raises:
-        AudioError, NoAudioError: see :func:`decode_audio`.
+        AudioError, NoAudioError, ReadError: see :func:`decode_audio`.
     """
     channels = measure_sound(path).channels
     first = round(start_s * sample_rate)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import math
-import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
+from io import FileIO
 from os import PathLike, stat
 from typing import TYPE_CHECKING, Any, Final
+
+from opendance_hf.errors import OpenDanceError
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
@@ -18,8 +21,6 @@ if TYPE_CHECKING:
     from av.stream import Stream
     from av.video.stream import VideoStream
 
-#: Errors of a disk or share that has gone.
-_DISK_IS_GONE: Final = (errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN)
 #: Time stamps that go back by more than this are a restart of the clock; less is reordering or jitter.
 _RESTART_S: Final = 0.5
 #: A stream that pauses for longer than this is refused as two recordings, and not as a long one.
@@ -31,6 +32,10 @@ _FORMATS: Final = (
     "aiff,amr,ape,au,caf,dv,gxf,ivf,m4v,mxf,nut,obu,rm,tta,wv,yuv4mpegpipe,gif,"
     "image2,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe,gif_pipe"
 )
+
+
+class ReadError(OpenDanceError, OSError):
+    """Raised if a disk or share fails while a media file is read, which says nothing about the content of the file."""
 
 
 @dataclass
@@ -101,8 +106,11 @@ class Packets:
             self.end_s = max(self.end_s, time_s + duration_s)
 
 
-def open_media(path: str | PathLike[str], *, sound_only: bool = False) -> InputContainer:
-    """Open a media file; playlists and scripts that refer to other files are refused.
+@contextmanager
+def open_media(path: str | PathLike[str], *, sound_only: bool = False) -> Iterator[InputContainer]:
+    """Open a media file for a ``with`` block; playlists and scripts that refer to other files are refused.
+
+    Python reads the file for FFmpeg, which itself would take an error of the disk for the end or for damage of the file.
 
     Args:
         path: of the file.
@@ -111,14 +119,51 @@ def open_media(path: str | PathLike[str], *, sound_only: bool = False) -> InputC
 
     Raises:
         av.FFmpegError: if the file is not a media file, or damaged.
+        ReadError: if its disk fails.
+        OSError: if it cannot be opened.
     """
-    import av
-
     options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
     if sound_only:
         options["codec_whitelist"] = _audio_decoders()
-    # Accept files with broken tags, such as a title that is not UTF-8.
-    return av.open(str(path), metadata_errors="ignore", options=options)
+    # Not buffered, and not a class of Python: a KeyboardInterrupt raised in a method that FFmpeg calls would be lost.
+    with open(str(path), "rb", buffering=0) as file:
+        with _disk_errors(file.name):
+            container = _opened(file, options)
+        with container:
+            yield container
+
+
+def _opened(file: FileIO, options: dict[str, str]) -> InputContainer:
+    """Open a file by its Python object; by its name where FFmpeg itself goes on after a place that no file can have."""
+    import av
+
+    try:
+        # Accept files with broken tags, such as a title that is not UTF-8.
+        return av.open(file, "r", metadata_errors="ignore", options=options)
+    except av.FFmpegError:
+        raise
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # From seek(): a damaged file names a place beyond the limit of the file system, which FFmpeg ignores.
+        return av.open(file.name, "r", metadata_errors="ignore", options=options)
+
+
+@contextmanager
+def _disk_errors(path: str) -> Iterator[None]:
+    """Raise a ReadError for an error of the disk in the block; errors of FFmpeg pass."""
+    import av
+
+    try:
+        yield
+    except av.FFmpegError:
+        raise
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # not the disk's, see _opened
+            raise av.ArgumentError(errno.EINVAL, error.strerror or "", path) from None
+        raise ReadError(
+            f"{path}: cannot be read ({error.strerror or error}); check its disk or share, and run the same command again"
+        ) from error
 
 
 @lru_cache(maxsize=1)
@@ -156,7 +201,8 @@ def read_packets(path: str | PathLike[str]) -> dict[int, Packets]:
     """Read all packets of the audio and video streams of a file, and return what they state by index of the stream.
 
     Raises:
-        av.FFmpegError: if the file cannot be opened. A read error later ends the file.
+        av.FFmpegError: if the file cannot be opened. Damage later ends the file.
+        ReadError: if its disk fails.
     """
     # Nothing is remembered of files that cannot be read.
     found = stat(path)
@@ -171,34 +217,24 @@ def _read_packets(path: str, _mtime_ns: int, _size: int) -> dict[int, Packets]:
         streams = [*container.streams.audio, *_videos(container)]
         found = {stream.index: Packets() for stream in streams}
         rates = {stream.index: _frame_s(stream) for stream in streams}
-        try:
+        with suppress(av.FFmpegError):
             for packet in demux(container, streams):
                 index = packet.stream.index  # stream_index is 0 in the empty packets at the end
                 found[index].add(packet, rates[index])
-        except av.FFmpegError as error:
-            check_disk(error, path)
     return found
 
 
-def check_disk(error: Exception, path: str | PathLike[str]) -> None:
-    """Raise an OSError if the disk, and not the content of a file, is the cause of an error of FFmpeg.
-
-    A file that ends there for FFmpeg would count as a short one.
-    """
-    number = getattr(error, "errno", None)
-    if number in _DISK_IS_GONE:
-        raise OSError(number, os.strerror(number), os.fspath(path)) from None
-    if number == errno.EIO:  # which FFmpeg also says of damaged files: only the disk's comes again
-        with open(path, "rb") as file:
-            while file.read(2**22):
-                pass
-
-
 def demux(container: InputContainer, streams: Stream | Sequence[Stream]) -> Iterator[Packet]:
-    """Yield the packets of streams; those of a stream that a transport stream begins later are skipped."""
+    """Yield the packets of streams; those of a stream that a transport stream begins later are skipped.
+
+    Raises:
+        av.FFmpegError: where the file is so damaged that it ends for FFmpeg.
+        ReadError: if its disk fails.
+    """
     while True:
         try:
-            yield from container.demux(streams)
+            with _disk_errors(container.name):
+                yield from container.demux(streams)
             return
         except (
             IndexError

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from opendance_hf.errors import OpenDanceError
-from opendance_hf.music.media import Clock, audio_stream, check_disk, clock_origin, demux, open_media
+from opendance_hf.music.media import Clock, audio_stream, clock_origin, demux, open_media
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
@@ -152,7 +152,7 @@ class SoundFrames:
             yield SoundFrame(frame, time_s, jump)
 
     def _decoded(self) -> Iterator[AudioFrame | None]:
-        """Yield the frames, and None where one is missing. An error in reading ends the file."""
+        """Yield the frames, and None where one is missing. Damage that FFmpeg cannot read past ends the file."""
         import av
 
         try:
@@ -169,7 +169,6 @@ class SoundFrames:
                 for frame in cast("list[AudioFrame]", frames):
                     yield None if frame.is_corrupt else frame
         except av.FFmpegError as error:
-            check_disk(error, self._container.name)
             self.error = error.strerror or str(error)
 
 
@@ -180,6 +179,7 @@ def measure_sound(path: str | PathLike[str]) -> Sound:
         NoAudioError: the file has no audio track.
         AudioError: the file, or its audio track, cannot be decoded, is mostly damaged, has gaps longer than a minute or
             more gaps than sound, or its clock restarts.
+        ReadError: its disk fails.
     """
     found = stat(path)
     return _measure_sound(str(path), found.st_mtime_ns, found.st_size)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -237,35 +234,6 @@ def test_a_damaged_video_has_the_same_frames_every_time(tmp_path: Path) -> None:
     times = [tuple(picture.time_s for picture in read_pictures(file)) for _ in range(8)]
     assert 20 < len(times[0]) < 110, "damaged, and readable"
     assert len(set(times)) == 1
-
-
-@pytest.mark.parametrize(
-    ("number", "raised"), [(errno.EIO, False), (errno.ESTALE, True), (errno.ENODEV, True)]
-)
-def test_a_disk_that_goes_while_a_video_is_read_does_not_shorten_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, raised: bool
-) -> None:
-    """The result would be kept under the hash of the whole video. Of a damaged file FFmpeg says EIO as well."""
-    file = video(tmp_path / "a.mp4", sound=tone())
-    whole = demux
-
-    def dying(*streams: object) -> Iterator[av.Packet]:
-        for number_, packet in enumerate(whole(*streams)):  # type: ignore[arg-type]
-            if number_ == 20:
-                raise av.error.OSError(number, "no more")
-            yield packet
-
-    monkeypatch.setattr("opendance_hf.pipeline.video.demux", dying)
-    with pytest.raises(OSError, match=r"a\.mp4") if raised else nullcontext():
-        assert len(list(read_pictures(file))) < 44
-    # EIO that comes again is the disk's.
-    monkeypatch.setattr("builtins.open", _broken)
-    with pytest.raises(OSError):  # noqa: PT011
-        list(read_pictures(file))
-
-
-def _broken(*_: object, **__: object) -> None:
-    raise OSError(errno.EIO, "Input/output error")
 
 
 def test_a_stream_that_nothing_decodes_is_no_video(tmp_path: Path) -> None:

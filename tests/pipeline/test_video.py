@@ -250,10 +250,11 @@ def opened(monkeypatch: pytest.MonkeyPatch, *frames: Frame) -> None:
     packets = [SimpleNamespace(size=1, pts=None, decode=lambda frame=frame: [frame]) for frame in frames]
     container = SimpleNamespace(
         streams=SimpleNamespace(video=[stream], audio=[], best=lambda kind: None),
+        name="odd",
         format=SimpleNamespace(name="odd"),
         demux=lambda wanted: iter(packets),
     )
-    monkeypatch.setattr(video, "_open", lambda path: nullcontext(container))
+    monkeypatch.setattr(video, "open_media", lambda path: nullcontext(container))
     monkeypatch.setattr(video, "clock_origin", lambda container: 0.0)
     monkeypatch.setattr(video, "read_packets", lambda path: {0: Packets(50, 0.0, 5.0)})
 
