@@ -76,11 +76,9 @@ def full_size(found: dict[str, Any]) -> list[Row]:
 def reader_rows(found: dict[str, Any]) -> list[Row]:
     rows = []
     for kind, one in found.items():
-        of = f"{one['ranks']} ranks of {one['workers']} workers"
-        memory, rate = one["pss_anonymous_mb"], f"{one['windows_per_s']:,.0f} windows/s"
-        rows.append(
-            Row(f"reader of {kind}, {of} (anonymous memory, PSS)", one["sequences"], None, memory, rate)
-        )
+        what = f"reader of {kind}, {one['ranks']} ranks of {one['workers']} workers (seconds to open, anonymous memory as PSS)"
+        rate = f"{one['windows_per_s']:,.0f} windows/s"
+        rows.append(Row(what, one["sequences"], one["open_s"], one["pss_anonymous_mb"], rate))
     return rows
 
 

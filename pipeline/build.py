@@ -219,12 +219,7 @@ def build_dataset(
         raise BuildError(f"{build}: no build to continue; name the videos, or the folder with --build-dir")
     check_room(build, option="--build-dir")
     check_room(out)
-    try:
-        build.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BuildError(
-            f"{build}: the working folder cannot be created ({error.strerror}); choose another with --build-dir"
-        ) from None
+    _make_folder(build)
     with _ledger_errors(build), folder_lock(build), closing(_open_ledger(build)) as ledger:
         restore_replaced(out)
         _remove_interrupted_output(out)  # before room for the new dataset is looked for
@@ -256,6 +251,15 @@ def build_dataset(
         _remove_stale_files(build, set(ledger.sequence_ids(withheld=True)))
         _publish(ledger, build, out, licence)
     return BuildResult(out, build, counts)
+
+
+def _make_folder(build: Path) -> None:
+    try:
+        build.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BuildError(
+            f"{build}: the working folder cannot be created ({error.strerror}); choose another with --build-dir"
+        ) from None
 
 
 def _register(
