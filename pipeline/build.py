@@ -529,9 +529,8 @@ def folder_lock(folder: Path, option: str = "--build-dir") -> Iterator[None]:
                     f"{folder}: file locks are not supported there ({error.strerror}), as on some network file systems; "
                     f"choose a folder on a local disk with {option}"
                 ) from None
-            if not isinstance(
-                error, BlockingIOError | PermissionError | FileNotFoundError
-            ):  # EAGAIN, or EACCES on some systems
+            # EAGAIN, or EACCES on some systems; or its owner has just removed it.
+            if not isinstance(error, BlockingIOError | PermissionError | FileNotFoundError):
                 raise BuildError(
                     f"{folder}: cannot be locked ({error.strerror}); choose another {option}"
                 ) from None
