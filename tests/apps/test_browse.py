@@ -292,7 +292,8 @@ def test_options_that_do_not_fit_are_named(
 @pytest.fixture
 def link(folder: Path) -> Iterator[str]:
     """``opendance view`` as people run it."""
-    code = "from opendance_hf.cli import main; main()"
+    # What runs in the background of a script, as this test may, ignores Ctrl-C.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from opendance_hf.cli import main; main()"
     command = [sys.executable, "-c", code, "view", str(folder), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
