@@ -155,7 +155,7 @@ def forbid(monkeypatch: pytest.MonkeyPatch, *forbidden: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_listed_is_told(videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its videos would be left out, and their results forgotten."""
+    """Refuse a folder whose videos would be left out, and their results forgotten."""
     for name in ("2024", "lost+found", ".trash"):
         (videos / name).mkdir()
     (videos / "2024" / "4.mp4").touch()

@@ -83,7 +83,7 @@ READERS: dict[str, Callable[[Path], object]] = {
 def test_a_read_error_is_never_the_end_of_a_video(
     tmp_path: Path, disk: Disk, number: int, times: int, reader: str
 ) -> None:
-    """What is read of half a video would be kept under the hash of the whole."""
+    """Keep nothing of half a video, which would have the hash of the whole."""
     file = video(tmp_path / "a.mkv", sound=tone())
     disk.breaks(file.stat().st_size // 2, number, times)
     with pytest.raises(ReadError, match=r"a\.mkv: cannot be read \(no more\); check its disk or share"):
