@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -30,6 +32,33 @@ def test_a_short_campaign() -> None:
     assert result["wrong"] == 0, result["readers"]
     assert result["tried"] == 8 * len(readers)
     assert result["refused"] > result["tried"] / 4, "most mutations are felt"
+
+
+_READ_DAMAGED = """
+import sys
+from pathlib import Path
+from opendance_hf.schema import SchemaError
+from opendance_hf.storage import read_parquet
+shard = Path(sys.argv[1])
+data = shard.read_bytes()
+start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+for place in range(start, start + 400, 3):
+    damaged = bytearray(data)
+    damaged[place] ^= 0x40
+    shard.write_bytes(damaged)
+    try:
+        list(read_parquet(sys.argv[2], "individual", "train"))
+    except SchemaError:
+        continue
+"""
+
+
+def test_damage_in_a_parquet_footer_does_not_end_the_process(tmp_path: Path) -> None:
+    (shard,) = write_parquet(tmp_path, "individual", "train", [make_sequence()])
+    done = subprocess.run(
+        [sys.executable, "-c", _READ_DAMAGED, shard, tmp_path], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def absurd(count: int = 99_999_999_999) -> bytes:

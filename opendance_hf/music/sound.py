@@ -31,6 +31,8 @@ JUMP_S: Final = 0.05
 _JUMP_AFTER_DAMAGE_S: Final = 0.002
 #: Longest gap in the sound, and total length of gaps allowed beside as much sound.
 _MAX_GAP_S: Final = 60.0
+#: Latest time at which sound begins. Decoded sound starts at time 0, so a false time stamp could take gigabytes of silence.
+_MAX_START_S: Final = 3600.0
 #: Level of music: quieter windows are silence, such as dither (-90 dBFS) or the noise of an open microphone.
 SILENT_DBFS: Final = -60.0
 #: Sound for a smaller share of the time is not music but a few clicks.
@@ -177,8 +179,8 @@ def measure_sound(path: str | PathLike[str]) -> Sound:
 
     Raises:
         NoAudioError: the file has no audio track.
-        AudioError: the file, or its audio track, cannot be decoded, is mostly damaged, has gaps longer than a minute or
-            more gaps than sound, or its clock restarts.
+        AudioError: the file, or its audio track, cannot be decoded, is mostly damaged, begins after more than an hour, has
+            gaps longer than a minute or more gaps than sound, or its clock restarts.
         ReadError: its disk fails.
     """
     found = stat(path)
@@ -213,6 +215,12 @@ def _measure_sound(path: str, _mtime_ns: int, _size: int) -> Sound:
             "use another copy of the file",
         )
     result = meter.result()
+    if (start_s := float(result.starts_s[0])) > _MAX_START_S:
+        _refuse(
+            path,
+            f"the sound begins {start_s:.0f} s after the picture (at most {_MAX_START_S:.0f} s allowed), as where time stamps are "
+            "damaged; use another copy of the file",
+        )
     missing_s = sum(end_s - start_s for start_s, end_s in result.gaps)
     sound_s = float(np.sum(result.ends_s - result.starts_s))
     if missing_s > max(_MAX_GAP_S, sound_s):

@@ -61,6 +61,19 @@ def test_gaps_of_hours_are_refused_and_gaps_of_seconds_are_silence(tmp_path: Pat
     assert np.abs(audio[round(5.1 * RATE) :]).max() > 0.2
 
 
+def test_sound_that_begins_hours_after_the_picture_is_refused(tmp_path: Path) -> None:
+    images = np.zeros((30, 32, 32, 3), np.uint8)
+    path = write_media(tmp_path / "late.mkv", images, song(1.0), options={"sound_start_s": 18_000.0})
+    with pytest.raises(
+        AudioError, match=r"late\.mkv: the sound begins 18000 s after the picture \(at most 3600 s allowed\)"
+    ):
+        decode_audio(path, RATE)
+    late = write_media(tmp_path / "soon.mkv", images, song(1.0), options={"sound_start_s": 30.0})
+    audio = decode_audio(late, RATE)
+    assert len(audio) == pytest.approx(31 * RATE, abs=0.1 * RATE)
+    assert not audio[: 29 * RATE].any()
+
+
 @pytest.mark.parametrize(
     ("name", "sound"),
     [
