@@ -35,7 +35,7 @@ cases: $(STAMP)  ## faults learnt from public reports: what each gives now, besi
 bench-pipeline: $(STAMP)  ## errors against the truth of twenty rendered clips: make bench-pipeline [MOCAP=DIR]
 	$(BIN)/python -m benchmarks.pipeline_truth $(if $(MOCAP),--mocap '$(MOCAP)')
 
-bench-rendered: $(STAMP)  ## the same of forty clips in all conditions: rolled cameras, backs, blur ...: make bench-rendered [MOCAP=DIR]
+bench-rendered: $(STAMP)  ## the same of rendered clips in all conditions: rolled cameras, backs, blur ...: make bench-rendered [MOCAP=DIR]
 	$(BIN)/python -m benchmarks.pipeline_truth conditions $(if $(MOCAP),--mocap '$(MOCAP)')
 
 bench-real: $(STAMP)  ## errors against the truth of one real man, seen from four sides; needs the reference files

@@ -32,7 +32,7 @@ _RUNNER = "Where it runs"
 Workers = Annotated[
     int,
     typer.Option(
-        min=1, help="Processor cores to use: one per video, or more if there are fewer videos than cores."
+        min=1, help="Processor cores to use: one per input, or more if there are fewer inputs than cores."
     ),
 ]
 Timeout = Annotated[float, typer.Option(min=1, help="Time limit for one video, in seconds.")]

@@ -121,7 +121,9 @@ def run_build(
             highlight=False,
             soft_wrap=True,
         )
-        load = f'load_dataset("{printable(_relative(out, Path.cwd()))}")'
+        place = printable(_relative(out, Path.cwd()))
+        # A bare name may also be that of a dataset of the Hub, or of one in its cache.
+        load = f'load_dataset("{place if place.startswith("../") else f"./{place}"}")'
         console.print(f"load it:  {load}", markup=False, highlight=False, soft_wrap=True)
     else:
         console.print("No sequence was published, so no dataset was written.", style="yellow")

@@ -17,10 +17,11 @@ from rich.table import Table
 from opendance_hf.assets import ASSETS, packaged_names, packaged_weights
 from opendance_hf.errors import OpenDanceError
 from opendance_hf.pipeline.backends import BACKENDS, backend_class
-from opendance_hf.pipeline.backends.base import Backend
+from opendance_hf.pipeline.backends.base import Backend, FileBackend
 
 WHEEL = "in the wheel"
 FETCHED = "fetched when needed"
+FROM_HUB = "fetched from the Hub"
 USER = "the user's own file"
 NO_WEIGHTS = "no weights"
 _OWN = "opendance-hf"
@@ -36,7 +37,7 @@ class WeightLicence:
 
     Attributes:
         name: name of the asset, of the packaged folder, or of the role and backend.
-        where: :data:`WHEEL`, :data:`FETCHED`, :data:`USER` or :data:`NO_WEIGHTS`.
+        where: :data:`WHEEL`, :data:`FETCHED`, :data:`FROM_HUB`, :data:`USER` or :data:`NO_WEIGHTS`.
         licence: licence, as its source states it.
         source: package and version, or how to get the file.
     """
@@ -122,12 +123,15 @@ def _licence(name: str) -> str:
 
 
 def _head(file: metadata.PackagePath) -> str:
-    """Return the first words of a licence file that say something."""
+    """Return the first words of a licence file that say something; a sentence is not cut off at the end of its line."""
     path = Path(str(file.locate()))
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    lines = map(str.strip, text.splitlines())
-    said = (line for line in lines if line and "copyright (c)" not in line.lower())
-    return next((line for line in said if line.lower() not in ("license", "licence")), "")
+    lines = [line.strip() for line in text.splitlines()]
+    for number, line in enumerate(lines):
+        if line and "copyright (c)" not in line.lower() and line.lower() not in ("license", "licence"):
+            more = lines[number + 1 : number + 2] if line.endswith(",") else []
+            return " ".join([line, *more])
+    return ""
 
 
 def table(rows: Sequence[WeightLicence | DependencyLicence]) -> Table:
@@ -190,6 +194,10 @@ def _of_backend(backend: type[Backend]) -> tuple[str, str, str]:
     if backend.assets:
         licence = "; ".join(ASSETS[name].licence for name in backend.assets)
         return FETCHED, licence, f"asset {', '.join(backend.assets)}"
+    if issubclass(backend, FileBackend) and getattr(backend, "default_file", "") in packaged_names():
+        return WHEEL, backend.licence, f"weights {backend.default_file}, or {backend.how_to_get}"
+    if issubclass(backend, FileBackend) and backend.default_hub_id:
+        return FROM_HUB, backend.licence, backend.how_to_get
     if "file" in {field.name for field in fields(backend)}:
         return USER, backend.licence, getattr(backend, "how_to_get", "a folder or a model of the Hub")
     return NO_WEIGHTS, backend.licence, "OpenDance-HF"

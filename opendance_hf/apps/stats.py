@@ -16,7 +16,7 @@ from rich import box
 from rich.table import Table
 
 from opendance_hf.errors import OpenDanceError
-from opendance_hf.files import atomic_write, check_outputs
+from opendance_hf.files import HUB_ID, atomic_write, check_outputs
 from opendance_hf.render.statistics import Sample, draw_statistics
 from opendance_hf.schema import config_of, sorted_configs
 from opendance_hf.storage.statistics import SplitStatistics, statistics_of
@@ -69,6 +69,8 @@ def read_parts(dataset: str | os.PathLike[str]) -> list[Part]:
     from datasets import get_dataset_config_names, load_dataset
 
     name, parts = os.fspath(dataset), []
+    if not Path(name).exists() and not HUB_ID.fullmatch(name):
+        raise StatsError(f"{name}: no such folder; give that of a dataset, or its Hub id (owner/name)")
     try:
         for config in get_dataset_config_names(name):
             for split, rows in load_dataset(name, config, streaming=True).items():

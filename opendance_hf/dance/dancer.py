@@ -233,7 +233,10 @@ class Dancer:
             for take in range(1, _MORE_TAKES + 1):
                 if frames < _SHORTEST_TAKE or (still := _still(dances[number])) <= most:
                     break
-                log.info("a dance stands still for %.0f%% of its time: it is danced again", 100 * still)
+                log.info(
+                    "a dance stands still for %.0f%% of its time: another take is tried, and the livelier one kept",
+                    100 * still,
+                )
                 other = self._take([features], [frames], seed + take * _NEXT_TAKE, motion, options)[0]
                 if _still(other) < still:
                     dances[number] = other

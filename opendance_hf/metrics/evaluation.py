@@ -143,7 +143,11 @@ def compare_systems(a: SetScores, b: SetScores, *, seed: int = 0) -> dict[str, P
         if one.id in others and one.num_dancers == others[one.id].num_dancers
     ]
     if not pairs:
-        raise ValueError("no clip, by id and number of dancers, is common to both systems")
+        some = [", ".join([clip.id for clip in scores.clips][:3]) for scores in (a, b)]
+        raise ValueError(
+            f"no clip, by id and number of dancers, is common to both systems ({some[0]} ...; {some[1]} ...): the dances of both to one "
+            "song must have the same id, or file name"
+        )
     tests = {}
     for name, about in MEASURES.items():
         if about.better == "control":

@@ -75,6 +75,8 @@ def test_other_things_are_no_datasets(dataset: tuple[Path, list], tmp_path: Path
     assert "ends in .png, .pdf or .svg" in done.stderr
     done = CliRunner().invoke(app, ["stats", str(tmp_path / "nothing")])
     assert done.exit_code == 2
+    done = CliRunner().invoke(app, ["stats", "nothing"])
+    assert (done.exit_code, "nothing: no such folder" in done.stderr) == (2, True), "the Hub is not asked"
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     done = CliRunner().invoke(app, ["stats", str(tmp_path)])
     assert done.exit_code == 2
