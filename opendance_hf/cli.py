@@ -21,6 +21,7 @@ app = typer.Typer(
     help="OpenDance-HF: music-driven 3D dance. Videos to datasets, datasets to models, songs to dances.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode="markdown",
     pretty_exceptions_show_locals=False,
 )
 # Slow imports are inside the commands, so that `opendance --help` is fast.
@@ -105,8 +106,12 @@ def build(
             help="Look for new videos this often and build again when there are some, until Ctrl-C.",
         ),
     ] = None,
-    allow_empty: Annotated[bool, typer.Option(help="Exit 0 even if nothing was published.")] = False,
-    strict: Annotated[bool, typer.Option(help="Exit 1 if any input was rejected or failed.")] = False,
+    allow_empty: Annotated[
+        bool, typer.Option("--allow-empty", help="Exit 0 even if nothing was published.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit 1 if any input was rejected or failed.")
+    ] = False,
     continue_: Annotated[
         bool,
         typer.Option(
@@ -120,7 +125,7 @@ def build(
     profile: Annotated[
         str,
         typer.Option(
-            help="default, fast, or paper: the paper's models, with files you provide (docs/backends.md).",
+            help="default, fast, or paper: the paper's models, with files you provide: docs/backends.md.",
             rich_help_panel=_PIPELINE,
         ),
     ] = "default",
@@ -139,9 +144,7 @@ def build(
     ] = None,
     changes: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", help="Change one field: --set gate.max_camera_motion=0.6.", rich_help_panel=_PIPELINE
-        ),
+        typer.Option("--set", help="Change one field: --set detect.rate_hz=15.", rich_help_panel=_PIPELINE),
     ] = None,
     print_config: Annotated[
         bool,
@@ -165,7 +168,7 @@ def build(
         typer.Option(
             metavar="RESULTS",
             help="Use the people that GVHMR, WHAM or 4DHumans found: the file of the video, or a folder with those of all "
-            "videos (docs/backends.md has the names).",
+            "videos, named as in docs/backends.md.",
             rich_help_panel=_PIPELINE,
         ),
     ] = None,
@@ -359,7 +362,9 @@ def collect(
         typer.Option(help="Name of a column: video=, followers=, posts= or tag_weight=COLUMN. Repeatable."),
     ] = None,
     json: Annotated[Path | None, typer.Option("--json", help="Write the counts to this file.")] = None,
-    strict: Annotated[bool, typer.Option(help="Stop at the first row that cannot be read.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first row that cannot be read.")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Select the posts of active dancers from a table of metadata (paper 3.1). Building a folder of videos needs no table."""
@@ -847,7 +852,9 @@ def import_(
         str | None, typer.Option(help="Names of the joints: a table of docs/formats.md, or a YAML file.")
     ] = None,
     workers: Workers = _DEFAULT_WORKERS,
-    allow_empty: Annotated[bool, typer.Option(help="Exit 0 even if nothing was published.")] = False,
+    allow_empty: Annotated[
+        bool, typer.Option("--allow-empty", help="Exit 0 even if nothing was published.")
+    ] = False,
 ) -> None:
     """Make a dataset from motion of other projects, with its songs if you have them.
 
@@ -912,7 +919,9 @@ def pair(
     ] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the choice among songs that fit alike.")] = 0,
     workers: Workers = _DEFAULT_WORKERS,
-    allow_empty: Annotated[bool, typer.Option(help="Exit 0 even if nothing was published.")] = False,
+    allow_empty: Annotated[
+        bool, typer.Option("--allow-empty", help="Exit 0 even if nothing was published.")
+    ] = False,
 ) -> None:
     """Make a dataset of captured motion, re-timed so that its steps fall on the beats of songs.
 
