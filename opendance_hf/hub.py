@@ -25,7 +25,6 @@ from opendance_hf.hub_client import (
     described_in,
     head_of,
     hub_errors,
-    publishable,
     remote_files,
     retried,
     same_content,
@@ -33,7 +32,7 @@ from opendance_hf.hub_client import (
 from opendance_hf.hub_pull import PullReport, pull
 from opendance_hf.model_card import model_card_for_hub
 from opendance_hf.storage.card import add_version, card_for_hub, keep_changelog, keep_gate
-from opendance_hf.storage.contents import Kind, published_files
+from opendance_hf.storage.contents import Kind, publishable, published_files
 from opendance_hf.storage.pack import STATISTICS, check_complete
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from opendance_hf.disk import disk_fault
 from opendance_hf.errors import OpenDanceError
-from opendance_hf.storage.contents import PUBLISHED, Kind
+from opendance_hf.storage.contents import Kind
 from opendance_hf.storage.pack import STATISTICS
 
 if TYPE_CHECKING:
@@ -158,14 +158,6 @@ def _failure(error: Exception, what: str) -> str:
     if status is None and _of_the_network(root):
         return f"the Hub cannot be reached ({cause}); check the network, and HF_ENDPOINT if it is set"
     return f"the {what} failed ({cause}); once that is corrected, run the command again, which continues it"
-
-
-def publishable(name: str, kind: Kind) -> bool:
-    """Return True if a file of that name may be in a folder of that kind, see :func:`published_files`."""
-    path = PurePosixPath(name)
-    if any(part.startswith(".") for part in path.parts) or (kind != "dataset" and len(path.parts) > 1):
-        return False
-    return name in PUBLISHED[kind] or path.suffix.lower() in PUBLISHED[kind]
 
 
 def described_in(folder: Path) -> dict[str, Any]:

@@ -27,13 +27,12 @@ from opendance_hf.hub_client import (
     described_in,
     head_of,
     hub_errors,
-    publishable,
     remote_files,
     retried,
     same_content,
 )
 from opendance_hf.schema import check_schema_version
-from opendance_hf.storage.contents import ContentError, Kind, published_files
+from opendance_hf.storage.contents import ContentError, Kind, publishable, published_files
 from opendance_hf.storage.pack import STATISTICS, check_complete, check_replaceable
 from opendance_hf.storage.parquet import IncompleteError
 
@@ -141,7 +140,7 @@ def _resolve(api: HfApi, repo_id: str, kind: Kind | None, revision: str | None) 
 def _check_pull_target(out: Path, kind: Kind) -> None:
     """Check that ``out`` is absent, empty, or a folder of the kind that a pull may replace."""
     if kind == "dataset":
-        return check_replaceable(out)
+        return check_replaceable(out, pulled=True)
     if not os.path.lexists(out) or (out.is_dir() and not out.is_symlink() and not any(out.iterdir())):
         return None
     if out.is_dir() and not out.is_symlink() and _is_model(out / "config.json"):

@@ -130,6 +130,24 @@ def test_rows_that_are_lost_are_not_deleted_from_the_hub(hub: FakeHub, folder: P
     assert hub.repos[KEY].refs["main"] == commit
 
 
+def test_a_tar_that_is_lost_or_cut_is_not_deleted_from_the_hub(hub: FakeHub, tmp_path: Path) -> None:
+    pack([make_sequence(i) for i in range(3)], tmp_path / "d", shard_bytes=1)
+    commit = pushed(tmp_path / "d").commit
+    third = max((tmp_path / "d").glob("webdataset/*/*.tar"))
+    data = third.read_bytes()
+    third.unlink()
+    with pytest.raises(IncompleteError, match=rf"{third.name}: is missing.*restore it from a copy"):
+        pushed(tmp_path / "d")
+    third.write_bytes(data[:-512])
+    with pytest.raises(
+        IncompleteError, match=rf"{third.name}: has {len(data) - 512:,} bytes, but statistics"
+    ):
+        pushed(tmp_path / "d")
+    assert hub.repos[KEY].refs["main"] == commit
+    shutil.rmtree(tmp_path / "d/webdataset")  # all of them: they are not wanted
+    assert len(pushed(tmp_path / "d").deleted) == 3
+
+
 def test_an_incomplete_repository_is_not_pulled(hub: FakeHub, folder: Path, tmp_path: Path) -> None:
     pushed(folder)
     out = tmp_path / "out"
@@ -402,6 +420,11 @@ def test_what_a_pull_must_not_replace_or_take(hub: FakeHub, folder: Path, tmp_pa
     (out / "thesis.txt").write_text("mine")
     with pytest.raises(PackError, match="is not an OpenDance-HF dataset"):
         pulled(out)
+    (tmp_path / "mine").mkdir()
+    pulled(tmp_path / "mine")
+    (tmp_path / "mine/music").mkdir()
+    with pytest.raises(PackError, match=r"mine: has music, .*would be removed; move it out"):
+        pulled(tmp_path / "mine")
     hub.change(*KEY, {"data/film.json": b"\x00\x01"})
     with pytest.raises(HubError, match=r"a file is not what its name says.*film\.json"):
         pulled(tmp_path / "new")

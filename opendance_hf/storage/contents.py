@@ -12,7 +12,7 @@ import struct
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final, Literal
 
 from opendance_hf.errors import OpenDanceError
@@ -55,6 +55,14 @@ def published_files(folder: Path, kind: Kind) -> list[Path]:
             raise ContentError(f"{path}: {error_text}; move it out of {folder} or write it again")
         files.append(path)
     return files
+
+
+def publishable(name: str, kind: Kind) -> bool:
+    """Return True if a file of that name may be in a folder of that kind, see :func:`published_files`."""
+    path = PurePosixPath(name)
+    if any(part.startswith(".") for part in path.parts) or (kind != "dataset" and len(path.parts) > 1):
+        return False
+    return name in PUBLISHED[kind] or path.suffix.lower() in PUBLISHED[kind]
 
 
 def _files_below(folder: Path) -> Iterator[Path]:

@@ -34,7 +34,7 @@ from opendance_hf.files import in_use, naming_errors, new_folder, replace_folder
 from opendance_hf.render.statistics import Sample, draw_statistics
 from opendance_hf.schema import SCHEMA_VERSION, DanceSequence, sorted_configs, validate
 from opendance_hf.storage.card import dataset_card
-from opendance_hf.storage.contents import FIGURE, published_files
+from opendance_hf.storage.contents import FIGURE, publishable, published_files
 from opendance_hf.storage.npz import Header, load_header, load_sequence, save_sequence
 from opendance_hf.storage.parquet import SHARD_BYTES, IncompleteError, ParquetWriter, count_rows
 from opendance_hf.storage.splits import RATIOS, SPLITS, assign_splits, subset_ranks
@@ -43,6 +43,10 @@ from opendance_hf.storage.webdataset import WebDatasetWriter
 
 STATISTICS: Final = "statistics.json"
 _MARKER: Final = "opendance-hf dataset"
+_CARD: Final = "README.md"
+#: What :func:`pack` writes, and what systems and the Hub's client leave beside it.
+_OURS: Final = frozenset({_CARD, STATISTICS, "data", "webdataset", "figures"})
+_NOTES: Final = frozenset({".gitattributes", ".cache", ".DS_Store", "Thumbs.db"})
 
 
 class PackError(OpenDanceError, RuntimeError):
@@ -135,15 +139,19 @@ def pack_files(
         described = _statistics_json(fresh, entries, statistics, licence, webdataset=webdataset)
         described |= _given_splits(entries, splits, split_of)
         (fresh / STATISTICS).write_text(json.dumps(described, indent=2) + "\n")
-        dataset_card(described, out.name, title=title).save(fresh / "README.md")
+        dataset_card(described, out.name, title=title).save(fresh / _CARD)
         contents = _check_files(fresh)
         check_replaceable(out)
         replace_folder(fresh, out)
     return PackReport(out, statistics, contents)
 
 
-def check_replaceable(out: Path) -> None:
-    """Check that ``out`` may be replaced: it is absent, empty, or a dataset that :func:`pack` wrote.
+def check_replaceable(out: Path, *, pulled: bool = False) -> None:
+    """Check that ``out`` may be replaced: it is absent, empty, or a dataset that :func:`pack` wrote, and nothing else.
+
+    Args:
+        out: the folder.
+        pulled: True to allow other files that a dataset of the Hub may have, such as a further ``.md``.
 
     Raises:
         PackError: otherwise.
@@ -154,6 +162,22 @@ def check_replaceable(out: Path) -> None:
         raise PackError(f"{out} is not a folder: choose another output folder")
     if not any(out.iterdir()):
         return
+    check_dataset(out)
+    for path in sorted(out.iterdir()):
+        known = path.name in _OURS | _NOTES and not path.is_symlink()
+        if not known and not (pulled and path.is_file() and publishable(path.name, "dataset")):
+            raise PackError(
+                f"{out}: has {path.name}, which OpenDance-HF did not write and which would be removed; move it out, or choose "
+                "another output folder"
+            )
+
+
+def check_dataset(out: Path) -> None:
+    """Check that a folder is a dataset that :func:`pack` wrote.
+
+    Raises:
+        PackError: otherwise.
+    """
     try:
         marker = json.loads((out / STATISTICS).read_text())["format"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -166,9 +190,9 @@ def check_replaceable(out: Path) -> None:
 
 
 def check_complete(folder: Path) -> None:
-    """Check that a dataset folder has all its Parquet shards, and as many rows as its ``statistics.json`` states.
+    """Check that a dataset folder has all its Parquet shards, and as many rows and tars as its ``statistics.json`` states.
 
-    Without numbers in ``statistics.json`` only the names of the shards are compared.
+    Without numbers in ``statistics.json`` only the names of the shards are compared. Tars may be missing all together.
 
     Raises:
         IncompleteError: naming the shard, or the configuration and split with both numbers.
@@ -176,10 +200,11 @@ def check_complete(folder: Path) -> None:
     """
     rows = count_rows(folder)
     try:
-        configs = json.loads((folder / STATISTICS).read_text(encoding="utf-8"))["configs"]
+        described = json.loads((folder / STATISTICS).read_text(encoding="utf-8"))
+        tars = {str(name): int(size) for name, size in described.get("tars", {}).items()}
         stated = {
             (config, split): int(numbers["sequences"])
-            for config, splits in configs.items()
+            for config, splits in described["configs"].items()
             for split, numbers in splits.items()
         }
     except (FileNotFoundError, AttributeError, ValueError, KeyError, TypeError):
@@ -190,6 +215,15 @@ def check_complete(folder: Path) -> None:
             raise IncompleteError(
                 f"{folder / 'data' / config}: has {found:,} sequences of the split {split!r}, but {STATISTICS} states "
                 f"{number:,}; restore the missing shards from a copy, or write the dataset again"
+            )
+    remedy = "restore it from a copy, write the dataset again, or remove the whole folder webdataset"
+    for name, size in tars.items() if any(folder.glob("webdataset/*/*.tar")) else ():
+        tar = folder / name
+        if not tar.is_file():
+            raise IncompleteError(f"{tar}: is missing; {remedy}")
+        if tar.stat().st_size != size:
+            raise IncompleteError(
+                f"{tar}: has {tar.stat().st_size:,} bytes, but {STATISTICS} states {size:,}; {remedy}"
             )
 
 
@@ -347,6 +381,10 @@ def _statistics_json(
         "opendance_version": __version__,
         "licence": licence,
         "webdataset": webdataset,
+        "tars": {
+            tar.relative_to(folder).as_posix(): tar.stat().st_size
+            for tar in sorted(folder.glob("webdataset/*/*.tar"))
+        },
         "figure": FIGURE if (folder / FIGURE).is_file() else "",
         "row_licences": dict(sorted(licences.items())),
         "backends": [

@@ -13,7 +13,7 @@ from opendance_hf.storage.pack import (
     PackError,
     PackReport,
     check_complete,
-    check_replaceable,
+    check_dataset,
     pack,
 )
 from opendance_hf.storage.parquet import list_splits, read_parquet, read_rows
@@ -37,7 +37,7 @@ def upgrade(folder: Path | str, out: Path | str) -> PackReport:
     folder, out = Path(folder).absolute(), Path(out).absolute()
     if not (folder / STATISTICS).is_file():
         raise PackError(f"{folder} is not an OpenDance-HF dataset: {STATISTICS} is missing")
-    check_replaceable(folder)
+    check_dataset(folder)
     source, target = folder.resolve(), out.resolve()
     if source.is_relative_to(target) or target.is_relative_to(source):
         raise PackError(

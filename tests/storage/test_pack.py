@@ -220,6 +220,25 @@ def test_replaces_an_older_dataset(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["d"]
 
 
+@pytest.mark.parametrize("name", ["NOTES.md", "audio", ".git", "link"])
+def test_what_its_owner_added_to_a_dataset_is_not_removed(tmp_path: Path, name: str) -> None:
+    pack(some(), tmp_path / "d")
+    (tmp_path / "d" / ".DS_Store").write_text("of the system")
+    mine = tmp_path / "d" / name
+    if name == "NOTES.md":
+        mine.write_text("precious")
+    elif name == "link":
+        mine.symlink_to(tmp_path)
+    else:
+        mine.mkdir()
+    before = contents(tmp_path / "d")
+    with pytest.raises(PackError, match=rf"has {re.escape(name)}, .*would be removed; move it out"):
+        pack([make_sequence(9)], tmp_path / "d")
+    assert contents(tmp_path / "d") == before
+    (mine.rmdir if mine.is_dir() and not mine.is_symlink() else mine.unlink)()
+    pack([make_sequence(9)], tmp_path / "d")
+
+
 @pytest.mark.parametrize("mark", ["statistics.json", "holiday.jpg"])
 def test_refuses_a_foreign_folder(tmp_path: Path, mark: str) -> None:
     (tmp_path / "d").mkdir()
