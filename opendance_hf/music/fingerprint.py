@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -83,7 +83,7 @@ class Fingerprint:
     times_s: npt.NDArray[np.float32]
     octaves: npt.NDArray[np.float32]
 
-    @cached_property
+    @property
     def landmarks(self) -> Landmarks:
         """Return the triplets of peaks."""
         return _landmarks(self.times_s, self.octaves)
@@ -175,31 +175,36 @@ def _landmarks(times: npt.NDArray[np.float32], octaves: npt.NDArray[np.float32])
     return Landmarks(number[order], times[first[order]], octaves[first[order]])
 
 
-def song_candidates(prints: Sequence[Fingerprint]) -> list[tuple[int, int]]:
+def song_candidates(
+    prints: Iterable[Fingerprint], new: Sequence[bool] | None = None
+) -> list[tuple[int, int]]:
     """Return pairs of recordings whose :func:`similarity` is worth computing, the most promising first.
 
     They have several equal hashes at one time offset. Of a song in many recordings not every pair is listed, but
     enough of them to connect all.
+
+    Args:
+        prints: all recordings; read once, in order.
+        new: True for those that are of interest: pairs of two others are not returned. All by default.
     """
-    landmarks, count = [one.landmarks for one in prints], len(prints)
-    if not sum(len(one.hashes) for one in landmarks):
+    count, hashes, owner, times = _index(prints)
+    if not len(hashes):
         return []
-    owner = np.repeat(np.arange(count, dtype=np.int32), [len(one.hashes) for one in landmarks])
-    hashes = np.concatenate([one.hashes for one in landmarks])
-    times = np.concatenate([one.times_s for one in landmarks])
-    order = np.argsort(hashes, kind="stable")
-    hashes, owner, times = hashes[order], owner[order], times[order]
-    del order
     # Compare neighbouring index entries under one hash.
     found: list[tuple[Ints, Ints]] = []
     part = max(1, math.ceil(len(hashes) * _FOLLOWING / _AT_ONCE))
+    lot = owner % part
+    asked = None if new is None else np.asarray(new, bool)[owner]
     for number in range(part):
         keys = []
         for step in range(1, _FOLLOWING + 1):
-            equal = np.nonzero(hashes[:-step] == hashes[step:])[0]
-            first, second = owner[equal], owner[equal + step]
-            mine = (first != second) & (first % part == number)
-            first, second, equal = first[mine].astype(np.int64), second[mine], equal[mine]
+            mine = (
+                (lot[:-step] == number) & (hashes[:-step] == hashes[step:]) & (owner[:-step] != owner[step:])
+            )
+            if asked is not None:
+                mine &= asked[:-step] | asked[step:]
+            equal = np.nonzero(mine)[0]
+            first, second = owner[equal].astype(np.int64), owner[equal + step]
             offset = (
                 np.floor((times[equal + step] - times[equal]) / _OFFSET_BIN_S).astype(np.int64) + _OFFSET_BINS
             )
@@ -219,6 +224,23 @@ def song_candidates(prints: Sequence[Fingerprint]) -> list[tuple[int, int]]:
     pairs, votes = pairs[order], votes[order]
     pairs = pairs[(votes >= _SURE) | (_rank(pairs // count) < _LIKELY) | (_rank(pairs % count) < _LIKELY)]
     return list(zip((pairs // count).tolist(), (pairs % count).tolist(), strict=True))
+
+
+def _index(prints: Iterable[Fingerprint]) -> tuple[int, Ints, Ints, Floats]:
+    """Return the number of recordings and the hashes (M,) of their landmarks, sorted, with the recording and the time of each."""
+    count, hashes_of, times_of = 0, [], []
+    for one in prints:
+        landmarks = one.landmarks
+        hashes_of.append(landmarks.hashes)
+        times_of.append(landmarks.times_s)
+        count += 1
+    owner = np.repeat(np.arange(count, dtype=np.int32), [len(hashes) for hashes in hashes_of])
+    hashes = np.concatenate([np.zeros(0, np.uint32), *hashes_of])
+    times = np.concatenate([np.zeros(0, np.float32), *times_of])
+    del hashes_of, times_of
+    order = np.argsort(hashes, kind="stable").astype(np.uint32)
+    hashes, owner = hashes[order], owner[order]
+    return count, hashes, owner, times[order]
 
 
 def _rank(owner: Ints) -> Ints:

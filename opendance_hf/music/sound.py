@@ -202,6 +202,7 @@ def _measure_sound(path: str, _mtime_ns: int, _size: int) -> Sound:
                 meter.add(sound)
                 _refuse(path, frames.clock.fault)
             _refuse(path, frames.clock.fault)
+            result = meter.result()
     except av.FFmpegError as error:
         raise AudioError(_undecodable(path, error.strerror or str(error))) from error
     if not meter.heard:
@@ -214,7 +215,6 @@ def _measure_sound(path: str, _mtime_ns: int, _size: int) -> Sound:
             f"the sound is mostly damaged: {frames.damaged} of {frames.packets} packets cannot be decoded; "
             "use another copy of the file",
         )
-    result = meter.result()
     if (start_s := float(result.starts_s[0])) > _MAX_START_S:
         _refuse(
             path,

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.cases.make_media import RATE, damage, join, song, write_media
 from opendance_hf.music import AudioError, annotate_music, decode_audio
+from opendance_hf.music import sound as sound_module
 from opendance_hf.music.sound import measure_sound, mono_weights
 
 PCM = ("", "pcm_s16le")
@@ -59,6 +60,17 @@ def test_gaps_of_hours_are_refused_and_gaps_of_seconds_are_silence(tmp_path: Pat
     audio = decode_audio(short, RATE)
     assert not audio[round(2.1 * RATE) : round(4.9 * RATE)].any()
     assert np.abs(audio[round(5.1 * RATE) :]).max() > 0.2
+
+
+@pytest.mark.parametrize("seconds", [0.2, 3.0])
+def test_channels_that_cannot_be_mixed_are_refused(
+    tmp_path: Path, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Damaged AAC may state such a layout, which no container can be made to state."""
+    path = wav(tmp_path / "wide.wav", np.stack([song(seconds)] * 2))
+    monkeypatch.setattr(sound_module, "mono_weights", lambda _: mono_weights("WL+WR"))
+    with pytest.raises(AudioError, match=r"wide\.wav: cannot be decoded as audio"):
+        measure_sound(path)
 
 
 def test_sound_that_begins_hours_after_the_picture_is_refused(tmp_path: Path) -> None:
