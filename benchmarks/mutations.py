@@ -176,9 +176,12 @@ def text(data: bytes, rng: Rng) -> bytes:
 def change_value(value: Any, rng: Rng) -> Any:
     """Replace, remove or repeat one value of a document of mappings and lists."""
     places: list[tuple[Any, Any]] = []
-    pending = [value]
+    pending, seen = [value], set[int]()
     while pending:
         at = pending.pop()
+        if id(at) in seen:  # aliases stand for one object
+            continue
+        seen.add(id(at))
         keys = list(at) if isinstance(at, dict) else range(len(at)) if isinstance(at, list) else ()
         places += [(at, key) for key in keys]
         pending += [at[key] for key in keys]
