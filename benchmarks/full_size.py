@@ -121,7 +121,10 @@ def alone(name: str, work: Callable[..., dict[str, Any]], *arguments: Any) -> di
     """Call a function in a process of its own; return its result with seconds and peak memory."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         result = pool.submit(_alone, work, *arguments).result()
-    print(f"{name}: { ({key: value for key, value in result.items() if key != 'splits'}) }", flush=True)
+    print(
+        f"{name}: { ({key: value for key, value in result.items() if key not in ('splits', 'groups', 'original')}) }",
+        flush=True,
+    )
     return result
 
 

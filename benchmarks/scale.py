@@ -48,6 +48,20 @@ def ledger(found: dict[str, Any]) -> list[Row]:
     return [*rows, Row("inspection: 25,000 sequences of them", items, seconds[done], rate=judged)]
 
 
+def grouping(found: dict[str, Any]) -> list[Row]:
+    rows = []
+    items = found["sequences"]
+    for name, more in (("all", 0), ("more", found["more"]), ("nothing", 0)):
+        items += more
+        one = found[f"round_{name}"]
+        said = f"{one['found']} of {one['copies']} copies found, {one['false']} false"
+        what = {"all": "group all sequences by song and motion", "more": f"group {more} more with them"}
+        rows.append(
+            Row(what.get(name, "group again, nothing new"), items, one["seconds"], one["peak_mb"], "", said)
+        )
+    return rows
+
+
 def full_size(found: dict[str, Any]) -> list[Row]:
     pack, stream, reader = found["pack"], found["stream"], found["reader"]
     of = f"at {found['length']:g} of the length"
@@ -147,6 +161,7 @@ def fuzz(found: dict[str, Any]) -> list[Row]:
 #: Every part: what it gives for the table, and whether it needs videos.
 PARTS: dict[str, tuple[Callable[[dict[str, Any]], list[Row]], bool]] = {
     "ledger": (ledger, False),
+    "grouping": (grouping, False),
     "full_size": (full_size, False),
     "runners": (runners, True),
     "kills": (kills, True),

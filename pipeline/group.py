@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +37,11 @@ _log = logging.getLogger(__name__)
 
 #: Folder of a build with one fingerprint ``{id}.npz`` per sequence.
 FOLDER = "fingerprints"
+#: Changes when fingerprints are compared in another way; then all are compared again.
+_MATCHER: Final = 1
+#: Number of fingerprints kept in memory.
+_RECENT: Final = 64
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -83,12 +90,18 @@ def assign_groups(build: Path, ledger: Ledger, licence: str) -> dict[str, str]:
         The group of each sequence, by id.
     """
     ids = ledger.sequence_ids()
-    files = [build / FOLDER / f"{key}.npz" for key in ids]
     # Sequences of older versions have no fingerprint: they are grouped by source only.
-    fingerprints = [load_fingerprint(file) if file.is_file() else None for file in files]
+    files = {key: file for key in ids if (file := build / FOLDER / f"{key}.npz").is_file()}
+    marks = {key: _mark(file) for key, file in files.items()}
+    before, named = ledger.compared(), ledger.group_names()
+    # Those that were compared with each other by an earlier build are in the group that it named.
+    new = [key in marks and before.get(key) != marks[key] for key in ids]
+    earlier = [named[key][1] if key in before else "" for key in ids]
     sources = [key.rpartition("_")[0] for key in ids]
-    groups = name_groups(ids, components(sources, fingerprints), ledger.group_names())
-    moved = ledger.name_groups(groups)
+    read = lru_cache(_RECENT)(lambda number: load_fingerprint(files[ids[number]]))
+    prints = _Lazy([number for number, key in enumerate(ids) if key in files], read)
+    groups = name_groups(ids, components(sources, prints, new, earlier), named)
+    moved = ledger.name_groups(groups, marks)
     if moved:
         _log.info(f"{moved} sequence(s) moved to an older group, which a new video connects with theirs.")
     shared = len(set(sources)) - len(set(groups.values()))
@@ -106,28 +119,66 @@ def assign_groups(build: Path, ledger: Ledger, licence: str) -> dict[str, str]:
     return groups
 
 
-def components(sources: Sequence[str], fingerprints: Sequence[SequenceFingerprint | None]) -> list[list[int]]:
+def _mark(file: Path) -> str:
+    """Return what identifies a fingerprint and the way of comparing it."""
+    found = file.stat()
+    return f"{_MATCHER} {found.st_size} {found.st_mtime_ns}"
+
+
+class _Lazy(Mapping[int, T]):
+    """What a function reads, by number, when it is asked for: the fingerprints of a large dataset take gigabytes."""
+
+    def __init__(self, numbers: Sequence[int], read: Callable[[int], T]) -> None:
+        self._numbers, self._read = numbers, read
+
+    def __getitem__(self, number: int) -> T:
+        return self._read(number)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+
+def components(
+    sources: Sequence[str],
+    fingerprints: Mapping[int, SequenceFingerprint],
+    new: Sequence[bool] | None = None,
+    earlier: Sequence[str] | None = None,
+) -> list[list[int]]:
     """Return groups of the indices of N sequences with a source, a song or a motion in common.
 
     A sequence without a fingerprint is connected with sequences of the same source only.
+
+    Args:
+        sources: source of each sequence.
+        fingerprints: fingerprints by index.
+        new: False for sequences that were compared with each other before; all are new by default.
+        earlier: group of each sequence of before; empty without one.
     """
     from scipy.cluster.hierarchy import DisjointSet
 
     groups = DisjointSet(range(len(sources)))
-    first_of: dict[str, int] = {}
-    for number, source in enumerate(sources):
-        groups.merge(first_of.setdefault(source, number), number)
+    for names in (sources, earlier or ()):
+        first_of: dict[str, int] = {}
+        for number, name in enumerate(names):
+            if name:
+                groups.merge(first_of.setdefault(name, number), number)
+    if new is not None and not any(new):
+        return sorted(sorted(group) for group in groups.subsets())
     # Pairs that are already in one group are not compared: a song in 1,000 videos costs 1,000 comparisons instead of
     # 500,000. ``scipy.sparse.csgraph`` would need all comparisons first.
-    known = [(number, one) for number, one in enumerate(fingerprints) if one is not None]
-    numbers = [number for number, _ in known]
-    music = [one.music for _, one in known]
-    for one, other in song_candidates(music):
+    numbers = list(fingerprints)
+    asked = None if new is None else [new[number] for number in numbers]
+    for one, other in song_candidates((fingerprints[number].music for number in numbers), asked):
         a, b = numbers[one], numbers[other]
-        if not groups.connected(a, b) and similarity(music[one], music[other]) >= SAME_SONG:
+        if groups.connected(a, b):
+            continue
+        if similarity(fingerprints[a].music, fingerprints[b].music) >= SAME_SONG:
             groups.merge(a, b)
-    dancers = [one.dancers for _, one in known]
-    for one, other in twin_candidates(dancers):
+    dancers = _Lazy(range(len(numbers)), lambda place: fingerprints[numbers[place]].dancers)
+    for one, other in twin_candidates(dancers, asked):
         a, b = numbers[one], numbers[other]
         if not groups.connected(a, b) and are_twins(dancers[one], dancers[other]):
             groups.merge(a, b)

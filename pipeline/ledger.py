@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +66,8 @@ CREATE TABLE IF NOT EXISTS settings (
 CREATE TABLE IF NOT EXISTS groups (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL,
-    since INTEGER NOT NULL
+    since INTEGER NOT NULL,
+    compared TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX IF NOT EXISTS items_by_status ON items (status, path);
 CREATE INDEX IF NOT EXISTS sequences_by_path ON sequences (path);
@@ -82,6 +83,7 @@ _ADDED: Final = (
     ("stages", "reused", "INTEGER NOT NULL DEFAULT 0"),
     ("dropped", "detail", "TEXT NOT NULL DEFAULT ''"),
     ("dropped", "stage", "TEXT NOT NULL DEFAULT ''"),
+    ("groups", "compared", "TEXT NOT NULL DEFAULT ''"),
 )
 
 
@@ -476,17 +478,29 @@ class Ledger:
         rows = self._db.execute("SELECT id, since, name FROM groups")
         return {row["id"]: (row["since"], row["name"]) for row in rows}
 
-    def name_groups(self, names: dict[str, str]) -> int:
-        """Store the group of every sequence and return the number of sequences whose group changed."""
+    def compared(self) -> dict[str, str]:
+        """Return, for every sequence that was compared with all others, the mark that :meth:`name_groups` stored."""
+        return dict(self._db.execute("SELECT id, compared FROM groups WHERE compared != ''").fetchall())
+
+    def name_groups(self, names: dict[str, str], compared: Mapping[str, str] | None = None) -> int:
+        """Store the group of every sequence and return the number of sequences whose group changed.
+
+        Args:
+            names: the group by the id of a sequence.
+            compared: by id, a mark of the fingerprint that was compared with those of all others here. The marks of other
+                sequences, such as withheld ones, are forgotten: they were not compared with what came meanwhile.
+        """
+        marks = compared or {}
         with self._transaction() as db:
             old = {row["id"]: row["name"] for row in db.execute("SELECT id, name FROM groups")}
             since = {row["name"]: row["first"] for row in db.execute(
                 "SELECT name, MIN(since) AS first FROM groups GROUP BY name"
             )}  # fmt: skip
             now = max(since.values(), default=0) + 1
+            db.execute("UPDATE groups SET compared = ''")
             db.executemany(
-                "INSERT OR REPLACE INTO groups (id, name, since) VALUES (?, ?, ?)",
-                [(key, name, since.get(name, now)) for key, name in names.items()],
+                "INSERT OR REPLACE INTO groups (id, name, since, compared) VALUES (?, ?, ?, ?)",
+                [(key, name, since.get(name, now), marks.get(key, "")) for key, name in names.items()],
             )
         return sum(old.get(key, name) != name for key, name in names.items())
 

@@ -8,7 +8,7 @@ correlate over most of the shorter one, which two takes of one basic step do not
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -74,26 +74,42 @@ def mirrored(track: Track) -> Track:
     return np.ascontiguousarray(track[..., order, :] * np.array([-1, 1, 1], np.float32))
 
 
-def twin_candidates(dancers: Sequence[Track]) -> list[tuple[int, int]]:
+def twin_candidates(
+    dancers: Sequence[Track] | Mapping[int, Track], new: Sequence[bool] | None = None
+) -> list[tuple[int, int]]:
     """Return pairs of sequences, given their tracks (D, N, 10, 3), worth comparing; the most promising first.
 
     Pieces of one sequence are looked up among those of all. A pair is worth it if several of them are found in the other one at
     about the same offset in time, as in another copy of a motion. A single similar piece is in almost every pair of dances.
+
+    Args:
+        dancers: tracks of all sequences; read in order, twice.
+        new: True for those that are looked up; all by default.
     """
-    known = [_projections(track) for dances in dancers for track in dances]
-    owner = np.repeat([n for n, dances in enumerate(dancers) for _ in dances], [len(p) for p, _ in known])
-    if not len(owner):
+    pieces_of, owners, starts_of = [], [], []
+    for number in range(len(dancers)):
+        for track in dancers[number]:
+            pieces, starts = _projections(track)
+            pieces_of.append(pieces.astype(np.float32))
+            owners.append(np.full(len(pieces), number, np.int32))
+            starts_of.append(starts.astype(np.int32))
+    if not sum(map(len, owners)):
         return []
-    tree, start = cKDTree(np.concatenate([p for p, _ in known])), np.concatenate([at for _, at in known])
+    owner, start = np.concatenate(owners), np.concatenate(starts_of)
+    tree = cKDTree(np.concatenate(pieces_of))
+    del pieces_of, owners, starts_of
     votes: dict[tuple[int, int], int] = {}
-    for number, dances in enumerate(dancers):
+    for number in range(len(dancers)) if new is None else np.flatnonzero(new).tolist():
+        dances = dancers[number]
         for track in (*dances, *mirrored(dances)):
             pieces, starts = _projections(track)
             asked, at = pieces[:: _PIECE // 2], starts[:: _PIECE // 2]
             if not len(asked):
                 continue
             # The nearest pieces are those of the sequence itself within half a second: query more neighbours.
-            distances, found = tree.query(asked, k=_NEIGHBOURS + 10, distance_upper_bound=_REACH_M)
+            distances, found = tree.query(
+                asked, k=_NEIGHBOURS + 10, distance_upper_bound=_REACH_M, workers=-1
+            )
             row, column = np.nonzero(np.isfinite(distances))
             hits = np.asarray(found)[row, column]
             others, offset = owner[hits], np.floor_divide(start[hits] - at[row], TRACK_FPS)

@@ -222,7 +222,9 @@ def song_candidates(
     pairs, votes = (np.concatenate(part) for part in zip(*found, strict=True))
     order = np.lexsort((pairs, -votes))
     pairs, votes = pairs[order], votes[order]
-    pairs = pairs[(votes >= _SURE) | (_rank(pairs // count) < _LIKELY) | (_rank(pairs % count) < _LIKELY)]
+    of_interest = np.ones(count, bool) if new is None else np.asarray(new, bool)
+    likely = [(_rank(one) < _LIKELY) & of_interest[one] for one in (pairs // count, pairs % count)]
+    pairs = pairs[(votes >= _SURE) | likely[0] | likely[1]]
     return list(zip((pairs // count).tolist(), (pairs % count).tolist(), strict=True))
 
 

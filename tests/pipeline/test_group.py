@@ -14,7 +14,8 @@ import soxr
 
 from opendance_hf.archives import ArchiveError
 from opendance_hf.motion.twins import tracks
-from opendance_hf.music.fingerprint import Fingerprint
+from opendance_hf.music.fingerprint import Fingerprint, fingerprint
+from opendance_hf.pipeline import group
 from opendance_hf.pipeline.group import (
     FOLDER,
     SequenceFingerprint,
@@ -32,6 +33,7 @@ from tests.factories import make_sequence
 from tests.motion.test_twins import dance, estimated
 
 SECONDS = 9
+SILENT = Fingerprint(np.zeros(0, np.float32), np.zeros(0, np.float32))
 
 
 def write_video(path: Path, sound: np.ndarray, codec: str, bit_rate: int) -> Path:
@@ -106,10 +108,8 @@ def test_one_song_in_two_videos_lands_in_one_split(tmp_path: Path, ledger: Ledge
 
 
 def test_one_motion_to_two_songs_is_one_group() -> None:
-    silent = Fingerprint(np.zeros(0, np.float32), np.zeros(0, np.float32))
-    found = [
-        SequenceFingerprint(silent, tracks(j)) for j in (dance(1), dance(2), estimated(dance(1))[:, 60:])
-    ]
+    dances = (dance(1), dance(2), estimated(dance(1))[:, 60:])
+    found = {n: SequenceFingerprint(SILENT, tracks(joints)) for n, joints in enumerate(dances)}
     assert components(["a", "b", "c"], found) == [[0, 2], [1]]
     assert components(["a", "b", "b"], found) == [[0, 1, 2]], "and sequences of one video always are"
 
@@ -156,10 +156,51 @@ def test_fingerprints_and_groups_are_files_a_build_can_be_resumed_from(
     ledger.close()
 
 
+def test_groups_are_the_same_whenever_videos_come(
+    tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tunes = [fingerprint(make_tune(seed, 6)) for seed in (1, 2)]
+    prints = {
+        "a": SequenceFingerprint(tunes[0], tracks(dance(1))),
+        "b": SequenceFingerprint(SILENT, tracks(dance(2))),
+        "c": SequenceFingerprint(tunes[1], tracks(dance(3))),
+        "d": SequenceFingerprint(SILENT, tracks(estimated(dance(1)))),
+        "e": SequenceFingerprint(tunes[1], tracks(dance(4))),
+        "f": SequenceFingerprint(tunes[0], tracks(dance(5))),
+    }
+    keys = {name: enter(ledger, tmp_path, name, prints[name]) for name in "abc"}
+    assert len(set(assign_groups(tmp_path, ledger, "mit").values())) == 3
+    loaded = []
+    monkeypatch.setattr(group, "load_fingerprint", lambda file: loaded.append(file) or load_fingerprint(file))
+    assign_groups(tmp_path, ledger, "mit")
+    assert loaded == [], "nothing is new"
+    keys |= {name: enter(ledger, tmp_path, name, prints[name]) for name in "def"}
+    groups = assign_groups(tmp_path, ledger, "mit")
+    found = {frozenset(name for name in keys if groups[keys[name]] == one) for one in groups.values()}
+    assert found == {frozenset("adf"), frozenset("b"), frozenset("ce")}
+    # A video that is processed again has another fingerprint, and meets all others.
+    save_fingerprint(tmp_path / FOLDER / f"{keys['b']}.npz", prints["e"])
+    groups = assign_groups(tmp_path, ledger, "mit")
+    assert groups[keys["b"]] == groups[keys["c"]] != groups[keys["a"]]
+    ledger.close()
+
+
+def test_what_was_withheld_is_compared_with_what_came_meanwhile(tmp_path: Path, ledger: Ledger) -> None:
+    first = enter(ledger, tmp_path, "a", SequenceFingerprint(SILENT, tracks(dance(1))))
+    enter(ledger, tmp_path, "b", SequenceFingerprint(SILENT, tracks(dance(2))))
+    assign_groups(tmp_path, ledger, "mit")
+    ledger.withhold({first: (True, "rejected")})
+    other = enter(ledger, tmp_path, "c", SequenceFingerprint(SILENT, tracks(estimated(dance(1)))))
+    assert first not in assign_groups(tmp_path, ledger, "mit")
+    ledger.withhold({})
+    groups = assign_groups(tmp_path, ledger, "mit")
+    assert groups[first] == groups[other]
+    ledger.close()
+
+
 def test_the_group_and_the_licence_are_written_into_every_sequence(tmp_path: Path, ledger: Ledger) -> None:
-    silent = Fingerprint(np.zeros(0, np.float32), np.zeros(0, np.float32))
     keys = [
-        enter(ledger, tmp_path, name, SequenceFingerprint(silent, tracks(dance(n))))
+        enter(ledger, tmp_path, name, SequenceFingerprint(SILENT, tracks(dance(n))))
         for n, name in enumerate("ab")
     ]
     files = [tmp_path / "sequences" / f"{key}.npz" for key in keys]
