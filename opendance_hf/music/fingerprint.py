@@ -51,7 +51,7 @@ _WORTH: Final = 4
 _OFFSET_BIN_S: Final = 0.5
 _OFFSET_BINS: Final = 8192
 #: Comparisons of index entries held in memory at a time.
-_AT_ONCE: Final = 30_000_000
+_AT_ONCE: Final = 8_000_000
 #: Candidates kept for each recording, and the number of equal hashes from which all pairs are kept.
 _LIKELY: Final = 5
 _SURE: Final = 40
