@@ -144,6 +144,11 @@ def test_a_tar_that_is_lost_or_cut_is_not_deleted_from_the_hub(hub: FakeHub, tmp
     ):
         pushed(tmp_path / "d")
     assert hub.repos[KEY].refs["main"] == commit
+    third.write_bytes(data)
+    stated = json.loads((tmp_path / "d/statistics.json").read_text())
+    stated["tars"] |= {"../../etc/passwd": 1, "webdataset/\x1b[31m/a.tar": 1}  # by a stranger: not looked for
+    (tmp_path / "d/statistics.json").write_text(json.dumps(stated))
+    pushed(tmp_path / "d")
     shutil.rmtree(tmp_path / "d/webdataset")  # all of them: they are not wanted
     assert len(pushed(tmp_path / "d").deleted) == 3
 

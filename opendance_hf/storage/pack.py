@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import tempfile
 from collections import Counter
@@ -44,6 +45,7 @@ from opendance_hf.storage.webdataset import WebDatasetWriter
 STATISTICS: Final = "statistics.json"
 _MARKER: Final = "opendance-hf dataset"
 _CARD: Final = "README.md"
+_TAR: Final = re.compile(r"webdataset/[\w.-]+/[\w.-]+\.tar")
 #: What :func:`pack` writes, and what systems and the Hub's client leave beside it.
 _OURS: Final = frozenset({_CARD, STATISTICS, "data", "webdataset", "figures"})
 _NOTES: Final = frozenset({".gitattributes", ".cache", ".DS_Store", "Thumbs.db"})
@@ -201,7 +203,7 @@ def check_complete(folder: Path) -> None:
     rows = count_rows(folder)
     try:
         described = json.loads((folder / STATISTICS).read_text(encoding="utf-8"))
-        tars = {str(name): int(size) for name, size in described.get("tars", {}).items()}
+        tars = {name: int(size) for name, size in described.get("tars", {}).items() if _TAR.fullmatch(name)}
         stated = {
             (config, split): int(numbers["sequences"])
             for config, splits in described["configs"].items()
