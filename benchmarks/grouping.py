@@ -1,6 +1,6 @@
 """Group the sequences of a large build by song and motion, all at once and again after more videos came.
 
-    python -m benchmarks.grouping [--sequences 4000] [--more 100]
+    python -m benchmarks.grouping [--sequences 8000] [--more 100]
 
 Fingerprints are synthetic, of the paper's mean length: motions are phrases of composed dances at other speeds and sizes, songs are
 random melodies over a beat. Every fiftieth sequence is a planted copy: a later cut of another one's motion, or of its song. A copy
@@ -50,7 +50,7 @@ def motion_of(rng: np.random.Generator, phrases: list[Track]) -> Track:
 
 
 def song_of(rng: np.random.Generator) -> Fingerprint:
-    """Draw the peaks of a song: notes of a scale over an eighth-note grid, with overtones."""
+    """Draw the peaks of a song: notes of a scale in four octaves over an eighth-note grid."""
     eighth_s = 30 / rng.uniform(80, 150)
     beats = np.repeat(np.arange(0, SECONDS, eighth_s), 4)
     notes = np.sort(rng.choice(12, 7, replace=False)) / 12
@@ -116,7 +116,7 @@ def judge(groups: dict[str, str], original: dict[str, int]) -> dict[str, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sequences", type=int, default=4000)
+    parser.add_argument("--sequences", type=int, default=8000)
     parser.add_argument("--more", type=int, default=100)
     options = parser.parse_args()
     result: dict[str, Any] = {"machine": machine(), "sequences": options.sequences, "more": options.more}

@@ -126,7 +126,7 @@ def _mark(file: Path) -> str:
 
 
 class _Lazy(Mapping[int, T]):
-    """What a function reads, by number, when it is asked for: the fingerprints of a large dataset take gigabytes."""
+    """Read values by number when they are asked for: the fingerprints of a large dataset take gigabytes."""
 
     def __init__(self, numbers: Sequence[int], read: Callable[[int], T]) -> None:
         self._numbers, self._read = numbers, read
